@@ -1,9 +1,9 @@
-//! The `demask` command: read what was typed, do it, print it.
+//! The `demask` command: it parses the arguments, runs the command, and prints the result.
 //!
-//! - `args/`: what can be typed; `commands/`: what each command does;
-//! - `model/`: the model that a one-off command works with; `connection/`: the daemon, found and asked;
-//! - `figure/`: charts in files; `page/`: a run as one page;
-//! - `terminal/`: what a person sees; `exit.rs`: exit codes; `descriptors.rs`: how many files may be open.
+//! - `args/`: the arguments; `commands/`: the commands;
+//! - `model/`: the model that a one-off command works with; `connection/`: the connection to the daemon;
+//! - `figure/`: charts in files; `page/`: a run as an HTML page;
+//! - `terminal/`: output for a person; `exit.rs`: exit codes; `descriptors.rs`: the limit on open files.
 
 mod args;
 mod commands;
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         print::note(&format!("demask: {words}"));
         return ExitCode::from(FAILED);
     }
-    // A home in the environment is an argument to clap, so it would not show the help by itself.
+    // clap counts a home in the environment as an argument, so without arguments it would not print the help by itself.
     if std::env::args_os().len() < 2 {
         print::note(Cli::command().render_help().to_string().trim_end_matches('\n'));
         return ExitCode::from(USAGE);
@@ -50,8 +50,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// `demask … | head` ends when `head` has seen enough: not a panic, and no failure. Where standard error is closed there is
-/// nobody to tell of a panic; what was asked for may not be done then.
+/// Makes the program end quietly when its output pipe closes, as in `demask … | head`: no panic and no failure. If
+/// standard error is closed, a panic cannot be reported, and the exit code says that the command may not have finished.
 fn end_quietly_with_the_pipe() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -68,7 +68,8 @@ fn end_quietly_with_the_pipe() {
     }));
 }
 
-/// Whether whoever read what is printed has gone. That the daemon has is a failure.
+/// Returns whether the error is that the reader of the output has gone. A broken connection to the daemon is a failure
+/// instead.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     if error.chain().any(|cause| cause.is::<ClientError>()) {
         return false;

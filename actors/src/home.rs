@@ -1,27 +1,28 @@
-//! The folder of everything that outlives a process, and the one daemon that may own it.
+//! The home: the folder of everything that outlives a process, its lock for the one daemon that may own it, and its
+//! sockets.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-/// The longest socket path that every Unix takes, in bytes (`sun_path` less the NUL; 104 on the BSDs, 108 on Linux).
+/// Longest socket path in bytes that every Unix accepts (`sun_path` without the NUL; 104 on the BSDs, 108 on Linux).
 const LONGEST_SOCKET: usize = 103;
-/// Ends the name of a checkpoint that another of the same step is to follow.
+/// Suffix of the name of a checkpoint that is being replaced by another one of the same step.
 const BEFORE: &str = ".before";
 
-/// Why the home cannot be used.
+/// The reason why the home cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
-    /// Nowhere to put it.
+    /// No folder can be determined.
     #[error("no home: set --home, DEMASK_HOME, XDG_DATA_HOME or HOME")]
     Nowhere,
-    /// The file system's words.
+    /// The file system reports an error.
     #[error("{path}: {source}")]
     Io {
         /// The path.
         path: PathBuf,
-        /// The words.
+        /// The error.
         source: std::io::Error,
     },
     /// Another daemon owns this home.
@@ -29,10 +30,10 @@ pub enum HomeError {
     Taken {
         /// The home.
         home: PathBuf,
-        /// Its process.
+        /// Process id of its daemon.
         pid: u32,
     },
-    /// The socket's folder belongs to someone else.
+    /// Another user owns the folder of the socket.
     #[error(
         "{path} belongs to user {found}, expected {expected}: it is not safe to talk through it; set XDG_RUNTIME_DIR to a folder of \
          your own with a short path"
@@ -40,9 +41,9 @@ pub enum HomeError {
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// Its owner.
+        /// User id of its owner.
         found: u32,
-        /// Us.
+        /// User id of this process.
         expected: u32,
     },
 }
@@ -62,10 +63,11 @@ pub struct Home {
 }
 
 impl Home {
-    /// The named folder, else `$XDG_DATA_HOME/demask`, else `~/.local/share/demask`. Nothing is made yet.
+    /// Opens the named folder, else `$DEMASK_HOME`, else `$XDG_DATA_HOME/demask`, else `~/.local/share/demask`. It
+    /// creates nothing yet.
     ///
     /// # Errors
-    /// [`HomeError::Nowhere`]; a working directory that is gone.
+    /// [`HomeError::Nowhere`]; [`HomeError::Io`] if the working directory no longer exists.
     pub fn open(named: Option<PathBuf>) -> Result<Self, HomeError> {
         let variable = |name| {
             std::env::var_os(name)
@@ -85,32 +87,32 @@ impl Home {
         Ok(Self { root, runtime })
     }
 
-    /// The folder.
+    /// Returns the folder.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The SQLite file.
+    /// Returns the SQLite file.
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.root.join("demask.db")
     }
 
-    /// The folder of pictures by content.
+    /// Returns the folder of pictures, which are named by their content.
     #[must_use]
     pub fn blobs(&self) -> PathBuf {
         self.root.join("blobs")
     }
 
-    /// The folder of a run's checkpoints.
+    /// Returns the folder of a run's checkpoints.
     #[must_use]
     pub fn checkpoints(&self, run: &str) -> PathBuf {
         self.root.join("checkpoints").join(run)
     }
 
-    /// Removes what engines that were killed in the middle of a checkpoint have left in a run's folder: their work
-    /// folders, `.step-N.PROCESS.demask-saving`. To be called when no engine of the run is writing.
+    /// Removes the work folders that killed engines have left in a run's folder, `.step-N.PROCESS.demask-saving`, and
+    /// restores checkpoints that were set aside and not replaced. Call it only while no engine of the run is writing.
     pub fn sweep(&self, run: &str) {
         let Ok(entries) = std::fs::read_dir(self.checkpoints(run)) else {
             return;
@@ -128,11 +130,11 @@ impl Home {
         }
     }
 
-    /// Gives a checkpoint's folder that is there another name, from which [`Self::sweep`] takes it back if no other came in
-    /// its place; the name, if there was one.
+    /// Renames an existing checkpoint folder and returns its new name; `None` if there was none. [`Self::sweep`]
+    /// restores it if no other checkpoint takes its place.
     ///
     /// # Errors
-    /// The file system's.
+    /// Any error of the file system.
     pub fn set_aside(&self, checkpoint: &Path) -> std::io::Result<Option<PathBuf>> {
         if !checkpoint.exists() {
             return Ok(None);
@@ -146,37 +148,37 @@ impl Home {
         Ok(Some(aside))
     }
 
-    /// The folder of the nameless files into which packed data is unpacked.
+    /// Returns the folder of the nameless files into which packed data is unpacked.
     #[must_use]
     pub fn unpacked(&self) -> PathBuf {
         self.root.join("unpacked")
     }
 
-    /// How often daemons have died of a run since its last step.
+    /// Returns the file that counts the daemons that died of a run since its last step.
     #[must_use]
     pub fn lives(&self, run: &str) -> PathBuf {
         self.root.join("lives").join(run)
     }
 
-    /// The daemon's log.
+    /// Returns the daemon's log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.root.join("daemon.log")
     }
 
-    /// The engine's log.
+    /// Returns the engine's log.
     #[must_use]
     pub fn engine_log(&self) -> PathBuf {
         self.root.join("engine.log")
     }
 
-    /// The locked file that holds the daemon's process id and version.
+    /// Returns the locked file that holds the daemon's process id and version.
     #[must_use]
     pub fn pid_file(&self) -> PathBuf {
         self.root.join("daemon.pid")
     }
 
-    /// Where the sockets of this home lie: short enough for a socket path.
+    /// Returns the folder of this home's sockets. Its path is short enough for a socket path.
     #[must_use]
     pub fn socket_dir(&self) -> PathBuf {
         // An engine's socket has the longest name: `engine-` and 14 digits.
@@ -186,8 +188,8 @@ impl Home {
         PathBuf::from(format!("/tmp/demask-{}", user()))
     }
 
-    /// The control socket, in a folder for this user alone; its name is of the home's hash, so that two homes do not
-    /// meet.
+    /// Returns the control socket, in a folder for this user only. Its name contains a hash of the home's path, so that
+    /// each home has its own.
     ///
     /// # Errors
     /// As [`Self::make_socket_dir`].
@@ -200,10 +202,10 @@ impl Home {
         format!("{}.sock", &hash[..16])
     }
 
-    /// Makes the folder of the sockets, for this user alone.
+    /// Creates the folder of the sockets, for this user only.
     ///
     /// # Errors
-    /// The file system's; [`HomeError::Foreign`] when somebody else made it first.
+    /// Any error of the file system; [`HomeError::Foreign`] if another user owns the folder.
     pub fn make_socket_dir(&self) -> Result<PathBuf, HomeError> {
         let folder = self.socket_dir();
         DirBuilder::new()
@@ -224,10 +226,10 @@ impl Home {
         Ok(folder)
     }
 
-    /// The process of the daemon that owns this home now.
+    /// Returns the process id of the daemon that owns this home now.
     #[must_use]
     pub fn daemon_pid(&self) -> Option<u32> {
-        // A link or a queue there is nobody's lock, and opening it might never return.
+        // A link or a named pipe at this path is no lock, and opening it might block for ever.
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -240,10 +242,10 @@ impl Home {
         }
     }
 
-    /// Takes the home for this process until the lock is dropped.
+    /// Locks the home for this process until the returned lock is dropped.
     ///
     /// # Errors
-    /// [`HomeError::Taken`], naming the owner; the file system's.
+    /// [`HomeError::Taken`], which names the owner; [`HomeError::Io`] for an error of the file system.
     pub fn lock(&self) -> Result<DaemonLock, HomeError> {
         std::fs::create_dir_all(&self.root).map_err(io(&self.root))?;
         let path = self.pid_file();
@@ -251,7 +253,7 @@ impl Home {
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                // Somebody only looks who has the home, which takes a moment.
+                // Another process is only reading who owns the home, which takes a moment.
                 Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
                     file.unlock().map_err(io(&path))?;
                     std::thread::yield_now();
@@ -271,8 +273,8 @@ impl Home {
     }
 }
 
-/// Opens the file of the lock for this user alone: not through a link, whose target would be overwritten, and nothing that is no
-/// file, which might never open (law L9).
+/// Opens the lock file for this user only. It does not follow a link, because the link's target would be overwritten.
+/// It refuses anything but a regular file, because opening it might block for ever (law L9).
 fn open_own(path: &Path) -> std::io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -295,13 +297,13 @@ fn open_own(path: &Path) -> std::io::Result<File> {
         ));
     }
     if found.mode() & 0o077 != 0 {
-        // Whoever may open it may hold the lock.
+        // Anyone who may open the file could hold the lock.
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     }
     Ok(file)
 }
 
-/// One name for one folder: links in what is there of the path are followed, so that two names of a home lead to one daemon.
+/// Resolves the links in the existing part of a path, so that two names of one home lead to one daemon.
 fn resolved(path: &Path) -> PathBuf {
     for there in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
@@ -315,7 +317,7 @@ fn resolved(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-/// The home is this process's while it lives.
+/// A lock that makes the home this process's while it lives.
 #[derive(Debug)]
 pub struct DaemonLock {
     _file: File,
@@ -333,7 +335,8 @@ fn user() -> u32 {
     unsafe { libc::getuid() }
 }
 
-/// Bytes that this user may still write where a path lies, or will lie; none where the system does not say.
+/// Returns the bytes that this user may still write where a path lies or will lie; `None` where the system does not
+/// report it.
 #[must_use]
 pub fn free_bytes(path: &Path) -> Option<u64> {
     use std::os::unix::ffi::OsStrExt as _;
@@ -347,7 +350,8 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
     Some(stat.f_bavail * stat.f_frsize)
 }
 
-/// The name of this machine, for the rows that say where something was done; empty where the system does not say.
+/// Returns the name of this machine, for rows that say where something was done; empty where the system does not report
+/// it.
 #[must_use]
 pub fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -1,6 +1,6 @@
-//! Who does what: the actors of a run, their messages, supervision, the control socket.
+//! The actors of a training run, their messages, their supervision, and the control socket.
 //!
-//! Arrows between the rooms point down only:
+//! A module uses only the modules to its right:
 //!
 //! ```text
 //! daemon ─▶ run ─▶ pipeline ─▶ control ─▶ profile ─▶ inference ─▶ engine ─▶ runtime ─▶ (storage)

@@ -1,7 +1,8 @@
-//! A teacher model behind an OpenAI-compatible `chat/completions` address: asked politely, never trusted.
+//! The client of a teacher model at an OpenAI-compatible `chat/completions` address. It limits its requests and trusts
+//! no answer.
 //!
-//! Each request holds a permit (law L2), has a time limit, is tried again with doubling waits that honour
-//! `Retry-After`, and stops at a cap on tokens, which are set aside before they are spent.
+//! Each request holds a permit (law L2) and has a time limit. Failed requests are repeated after doubling waits that
+//! honour `Retry-After`. Requests stop at a cap on tokens; the tokens of a request are reserved before it is sent.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -17,19 +18,19 @@ use tokio::sync::Semaphore;
 use crate::profile::Teacher;
 use crate::runtime::http::{in_words, text_within};
 
-/// Tokens that one answer can have cost; a server that says more is not believed.
+/// Most tokens that one answer can have cost. A server's larger number is reduced to this.
 const MOST_TOKENS: u64 = 1 << 32;
 
-/// Patience.
+/// The limits on retries, waits and sizes.
 #[derive(Clone, Debug)]
 pub struct Patience {
     /// Tries in all.
     pub tries: u32,
     /// Wait after the first failure; doubled after each further one.
     pub first_wait: Duration,
-    /// Longest wait, also where `Retry-After` asks for more.
+    /// Longest wait, even if `Retry-After` asks for more.
     pub longest_wait: Duration,
-    /// Limit of one request, connection and body included.
+    /// Time limit of one request, connection and body included.
     pub limit: Duration,
     /// Longest answer in bytes.
     pub longest_body: usize,
@@ -47,55 +48,55 @@ impl Default for Patience {
     }
 }
 
-/// Why the teacher gave no answer.
+/// The reason why the teacher gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum TeacherError {
-    /// The client could not be made.
+    /// The HTTP client could not be made.
     #[error("teacher {url}: {message}")]
     Setup {
         /// The address.
         url: String,
-        /// Why.
+        /// The reason.
         message: String,
     },
-    /// Asking would go beyond the cap.
+    /// The request would exceed the cap.
     #[error(
         "the teacher's cap of {cap} tokens is reached: {spent} are spent or set aside, {wanted} more were wanted; raise teacher.token_cap to go on"
     )]
     Cap {
-        /// The cap.
+        /// The cap in tokens.
         cap: u64,
-        /// Spent or set aside.
+        /// Tokens that are spent or reserved.
         spent: u64,
-        /// Wanted now.
+        /// Tokens that this request needs.
         wanted: u64,
     },
-    /// It refused: trying again would not help.
+    /// The teacher refused the request; another try would not help.
     #[error("the teacher refused with {status}: {body}")]
     Refused {
         /// HTTP status.
         status: u16,
-        /// The answer's beginning.
+        /// The beginning of the answer.
         body: String,
     },
-    /// It failed each time.
+    /// Every try failed.
     #[error("the teacher failed {tries} times; the last time: {last}")]
     Failed {
-        /// Tries.
+        /// Number of tries.
         tries: u32,
         /// The last failure.
         last: String,
     },
 }
 
-/// What is asked.
+/// A request to the teacher.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {
-    /// What the teacher is told first.
+    /// System prompt.
     pub system: &'a str,
     /// The problem.
     pub prompt: &'a str,
-    /// A picture that goes with it, as PNG.
+    /// A picture for the problem, as PNG.
     pub picture: Option<&'a [u8]>,
     /// Sampling temperature.
     pub temperature: f64,
@@ -105,18 +106,18 @@ pub struct Question<'a> {
     pub max_tokens: u64,
 }
 
-/// What came back.
+/// An answer of the teacher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taught {
-    /// The answer.
+    /// Text of the answer.
     pub text: String,
     /// Tokens that were paid for.
     pub tokens: u64,
-    /// Tries that it took.
+    /// Number of tries.
     pub tries: u32,
 }
 
-/// The teacher as a client sees it.
+/// The client of a teacher.
 #[derive(Debug)]
 pub struct TeacherClient {
     http: reqwest::Client,
@@ -127,13 +128,13 @@ pub struct TeacherClient {
     spent: AtomicU64,
 }
 
-/// One try's failure.
+/// The failure of one try.
 enum AttemptFailure {
     Refused(u16, String),
     Again {
         why: String,
         wait: Option<Duration>,
-        /// Tokens that were paid for all the same.
+        /// Tokens that were paid for although the try failed.
         used: Option<u64>,
     },
 }
@@ -160,7 +161,7 @@ struct Usage {
 }
 
 impl TeacherClient {
-    /// The client of a profile's teacher; the key is read from the environment variable that the profile names.
+    /// Makes the client of a profile's teacher. The key is read from the environment variable that the profile names.
     ///
     /// # Errors
     /// [`TeacherError::Setup`].
@@ -184,27 +185,27 @@ impl TeacherClient {
         })
     }
 
-    /// `teacher:MODEL`, as the generator of its traces is recorded.
+    /// Returns `teacher:MODEL`, under which the generator of its traces is recorded.
     #[must_use]
     pub fn name(&self) -> String {
         format!("teacher:{}", self.teacher.model)
     }
 
-    /// Tokens spent or set aside.
+    /// Returns the tokens that are spent or reserved.
     #[must_use]
     pub fn spent(&self) -> u64 {
         self.spent.load(Relaxed)
     }
 
-    /// Tokens that were spent before this process began: after a restart the cap still holds.
+    /// Adds tokens that were spent before this process began, so that the cap holds across restarts.
     pub fn already_spent(&self, tokens: u64) {
         self.spent.fetch_add(tokens, Relaxed);
     }
 
-    /// Asks, as often as patience allows.
+    /// Sends a question, with as many tries as the limits allow.
     ///
     /// # Errors
-    /// [`TeacherError::Cap`] before anything is asked; [`TeacherError::Refused`]; [`TeacherError::Failed`].
+    /// [`TeacherError::Cap`] before anything is sent; [`TeacherError::Refused`]; [`TeacherError::Failed`].
     pub async fn ask(&self, question: &Question<'_>) -> Result<Taught, TeacherError> {
         let Ok(_permit) = self.permits.acquire().await else {
             return Err(TeacherError::Failed {
@@ -230,7 +231,7 @@ impl TeacherClient {
                 }
                 Err(AttemptFailure::Again { why, wait, used }) => {
                     match used {
-                        // An answer of no use was paid for all the same.
+                        // A useless answer was paid for too.
                         Some(tokens) => aside.settle(tokens),
                         None => drop(aside),
                     }
@@ -249,7 +250,7 @@ impl TeacherClient {
     }
 
     fn set_aside(&self, question: &Question<'_>) -> Result<Aside<'_>, TeacherError> {
-        // A token is at least a byte, so the prompt's bytes are an upper bound of its tokens.
+        // A token has at least one byte, so the number of bytes of a prompt is an upper bound of its tokens.
         let wanted = question.max_tokens + (question.prompt.len() + question.system.len()) as u64;
         let cap = self.teacher.token_cap;
         let room = |spent: u64| (spent.saturating_add(wanted) <= cap).then(|| spent + wanted);
@@ -301,7 +302,7 @@ impl TeacherClient {
             .next()
             .and_then(|choice| choice.message.content)
             .unwrap_or_default();
-        // L9: the number is the server's word, and the store's and the cap's sums must hold it.
+        // L9: the server states this number, so it is limited to what the store's sums and the cap's can hold.
         let used = body.usage.map(|usage| usage.total_tokens.min(MOST_TOKENS));
         if content.trim().is_empty() {
             return Err(AttemptFailure::Again {
@@ -314,7 +315,7 @@ impl TeacherClient {
     }
 }
 
-/// What is said to the model: nothing first where there is nothing to say, the picture beside the text.
+/// Builds the messages: a system message if there is one, then the text with its picture.
 fn messages(question: &Question<'_>) -> Vec<Value> {
     let mut messages = Vec::new();
     if !question.system.is_empty() {
@@ -334,7 +335,7 @@ fn messages(question: &Question<'_>) -> Vec<Value> {
     messages
 }
 
-/// Tokens that are set aside; given back unless settled, also when the request is abandoned.
+/// Reserved tokens. Dropping the reservation returns them unless they were settled, also when the request is abandoned.
 struct Aside<'a> {
     spent: &'a AtomicU64,
     tokens: u64,
@@ -404,7 +405,7 @@ pub(crate) mod tests {
         )
     }
 
-    /// Answers each connection with the next line of the script; an empty one hangs until the client gives up.
+    /// Answers each connection with the next entry of the script. An empty entry hangs until the client gives up.
     pub(crate) async fn scripted(script: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());

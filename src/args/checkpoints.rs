@@ -1,4 +1,4 @@
-//! What can be typed about checkpoints and data: pull, verify, convert, merge, grow.
+//! The arguments of the commands about checkpoints and data: pull, verify, convert, merge, grow.
 
 use std::path::PathBuf;
 
@@ -143,7 +143,7 @@ pub enum Stored {
 }
 
 impl Stored {
-    /// As an engine is asked for it.
+    /// Returns the name of the type in a request to the engine.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What can be typed after `demask doctor`.
+//! The arguments of `demask doctor`.
 
 use clap::Args;
 

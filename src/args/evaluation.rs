@@ -1,4 +1,4 @@
-//! What can be typed after `demask eval`.
+//! The arguments of `demask eval`.
 
 use std::path::PathBuf;
 
@@ -156,7 +156,7 @@ fn samples(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A part `K/N` of items.
+/// Parses a part `K/N` of the items.
 fn part(text: &str) -> Result<(usize, usize), String> {
     let numbers = text
         .split_once('/')

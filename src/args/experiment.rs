@@ -1,4 +1,4 @@
-//! What can be typed about runs, the daemon and the store.
+//! The arguments of the commands about runs, the daemon and the store.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What can be typed: one table of commands, with an example for each.
+//! The arguments of all commands: one table of commands, with an example for each.
 
 mod checkpoints;
 mod doctor;

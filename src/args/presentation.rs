@@ -1,4 +1,4 @@
-//! What can be typed to look at runs: curves as a chart, a run as a page.
+//! The arguments of the commands that show runs: curves as a chart, a run as a page.
 
 use std::path::PathBuf;
 

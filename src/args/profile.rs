@@ -1,4 +1,4 @@
-//! What can be typed about profiles.
+//! The arguments of the commands about profiles.
 
 use std::path::PathBuf;
 

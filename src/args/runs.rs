@@ -1,4 +1,4 @@
-//! What can be typed about many runs: what they are called, side by side, one after another, in studies.
+//! The arguments of the commands about several runs: names, comparisons, the queue, and studies.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! What can be typed about one model that samples: generate, fill, imagine, describe, eval.
+//! The arguments of the commands that sample from one model: generate, fill, imagine, describe, and the model flags of
+//! eval.
 
 use std::path::PathBuf;
 

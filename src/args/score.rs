@@ -1,4 +1,4 @@
-//! What can be typed after `demask score`.
+//! The arguments of `demask score`.
 
 use std::path::PathBuf;
 

@@ -1,11 +1,11 @@
-//! Values that flags may have: what is wrong with another is told before anything is started.
+//! The parsers of flag values, which report a wrong value before anything is started.
 
 use demask_api::PictureSize;
 
-/// The sides of a picture: `512`, or `768x512`, across and down.
+/// Parses the size of a picture: `512`, or `768x512` for width and height.
 ///
 /// # Errors
-/// What was expected.
+/// A message that says what was expected.
 pub fn size(text: &str) -> Result<PictureSize, String> {
     let (width, height) = text.split_once(['x', 'X']).unwrap_or((text, text));
     match (count(width), count(height)) {
@@ -14,10 +14,10 @@ pub fn size(text: &str) -> Result<PictureSize, String> {
     }
 }
 
-/// A pixel: `240,160`, from the left and from the top.
+/// Parses the position of a pixel: `240,160`, from the left and from the top.
 ///
 /// # Errors
-/// What was expected.
+/// A message that says what was expected.
 pub fn place(text: &str) -> Result<(usize, usize), String> {
     let parts = text
         .split_once(',')
@@ -28,10 +28,10 @@ pub fn place(text: &str) -> Result<(usize, usize), String> {
     }
 }
 
-/// A whole number, at least 1.
+/// Parses a whole number, at least 1.
 ///
 /// # Errors
-/// What was expected.
+/// A message that says what was expected.
 pub fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
@@ -39,10 +39,10 @@ pub fn count(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Bytes: `80GB`, `24GiB`, `500MB`, or a plain number.
+/// Parses a number of bytes: `80GB`, `24GiB`, `500MB`, or a plain number.
 ///
 /// # Errors
-/// What was expected.
+/// A message that says what was expected.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || "expected bytes, such as 80GB, 24GiB or 500MB".to_owned();
     let end = text
@@ -66,10 +66,10 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
-/// A number of picture codes.
+/// Parses a number of picture codes.
 ///
 /// # Errors
-/// What was expected.
+/// A message that says what was expected.
 pub fn codes(text: &str) -> Result<usize, String> {
     match count(text) {
         Ok(number) if number <= 262_144 => Ok(number),
@@ -77,10 +77,10 @@ pub fn codes(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A finite number, at least 0.
+/// Parses a finite number, at least 0.
 ///
 /// # Errors
-/// What was expected.
+/// A message that says what was expected.
 pub fn amount(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if number.is_finite() && number >= 0.0 => Ok(number),
@@ -88,10 +88,10 @@ pub fn amount(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A text that says something.
+/// Parses a text that is not blank.
 ///
 /// # Errors
-/// What was expected.
+/// A message that says what was expected.
 pub fn words(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
         return Err("expected some words".to_owned());
@@ -99,7 +99,7 @@ pub fn words(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// A weight of smoothing.
+/// Parses a smoothing weight.
 pub(super) fn weight(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(weight) if (0.0..=0.999).contains(&weight) => Ok(weight),

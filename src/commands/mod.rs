@@ -1,8 +1,12 @@
-//! The commands, one a file, in rooms: `experiment/` runs and their store, `sampling/` one model asked, `checkpoints/` models
-//! fetched, made and compared, `evaluation/` benchmarks, `presentation/` runs as charts and pages; `score.rs` recorded predictions
-//! graded, `plan.rs` what a run takes of memory.
+//! The commands, one per file:
 //!
-//! Not here: what can be typed (`args`), the model that a one-off command works with (`model`).
+//! - `experiment/`: runs, the daemon and the store; `evaluation/`: benchmarks;
+//! - `sampling/`: sampling from one model; `checkpoints/`: models that are fetched, made and compared;
+//! - `presentation/`: runs as charts and pages; `doctor/`: the state of the machine;
+//! - `score.rs`: grading of recorded predictions; `plan.rs`: the memory of a run; `templates.rs`: rendering of
+//!   templates.
+//!
+//! Not here: the arguments (`args`), and the model that a one-off command works with (`model`).
 
 mod checkpoints;
 mod doctor;
@@ -26,10 +30,10 @@ use self::presentation::{plot, report};
 use self::sampling::{describe, fill, generate, imagine};
 use crate::args::{Cli, DemaskCommand};
 
-/// Does what was typed.
+/// Runs the command of the arguments.
 ///
 /// # Errors
-/// The command's own.
+/// Any error of the command.
 pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     if matches!(cli.command, DemaskCommand::RenderTemplates) {
         return templates::serve();

@@ -1,4 +1,4 @@
-//! `demask score`: recorded predictions graded as the benchmarks' own tools grade them. No model, no daemon.
+//! `demask score`: grades recorded predictions as the benchmarks' own tools do, without a model or a daemon.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
@@ -13,16 +13,16 @@ use crate::args::ScoreArgs;
 use crate::exit::{FAILED, UsageError};
 use crate::terminal::print;
 
-/// The bytes that a line may have: a whole set of pictures is one line.
+/// Longest line in bytes; a whole set of pictures is one line.
 const LONGEST: u64 = 256 << 20;
-/// The lines, and about the bytes, that are scored at once.
+/// Lines, and approximate bytes, that are scored at a time.
 const BATCH: usize = 4096;
 const BATCH_BYTES: usize = 16 << 20;
 
-/// Scores every line of a file and prints the verdicts and what they amount to.
+/// Scores every line of a file, and prints the verdicts and their aggregate.
 ///
 /// # Errors
-/// A scorer that does not exist, a file that cannot be read, with `--strict` a line that cannot be scored.
+/// An error if the scorer does not exist or the file cannot be read; with `--strict`, also if a line cannot be scored.
 pub fn score(options: &ScoreArgs) -> anyhow::Result<ExitCode> {
     if options.list {
         return list(options.json);
@@ -50,7 +50,7 @@ pub fn score(options: &ScoreArgs) -> anyhow::Result<ExitCode> {
     out.end()
 }
 
-/// The lines of a file or of standard input, a batch at a time.
+/// The lines of a file or of standard input, in batches.
 struct LineBatches {
     source: Box<dyn BufRead>,
     name: String,
@@ -72,7 +72,7 @@ impl LineBatches {
         })
     }
 
-    /// The next lines with their numbers, empty ones left out; none at the end.
+    /// Returns the next lines that are not empty, with their numbers; `None` at the end.
     fn batch(&mut self) -> anyhow::Result<Option<Vec<(usize, String)>>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < BATCH && bytes < BATCH_BYTES {
@@ -102,10 +102,10 @@ impl LineBatches {
     }
 }
 
-/// A line with its verdict, and the scorer that gave it; or why it has none.
+/// A scored line with its scorer, or the reason why it could not be scored.
 type Scored = Result<(&'static OfficialScorer, Map<String, Value>), String>;
 
-/// The batch scored by all processors, in its order.
+/// Scores a batch on all processors and returns the results in order.
 fn scored(asked: &str, batch: Vec<(usize, String)>) -> Vec<(usize, Scored)> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let share = batch.len().div_ceil(workers).max(1);
@@ -141,7 +141,7 @@ fn one(asked: &str, line: &str) -> Scored {
     let Some(fields) = value.as_object_mut() else {
         return Err("not a JSON object".to_owned());
     };
-    // A line with a kind has its verdict's fields beside its inputs, as the recordings have.
+    // A line with a kind gets the fields of its verdict beside its inputs, as in the recordings.
     if let (true, Some(verdict)) = (fields.contains_key("kind"), verdict.as_object()) {
         fields.extend(verdict.clone());
     }
@@ -149,7 +149,7 @@ fn one(asked: &str, line: &str) -> Scored {
     Ok((scorer, std::mem::take(fields)))
 }
 
-/// What is printed: lines, then what they amount to.
+/// The printed output: lines, then their aggregate.
 struct Output {
     out: BufWriter<io::Stdout>,
     json: bool,
@@ -197,7 +197,8 @@ impl Output {
         Ok(self.out.flush()?)
     }
 
-    /// The aggregate: a table, or with JSON one line on standard error, so that standard output holds the lines alone.
+    /// Prints the aggregate: as a table, or with JSON as one line on standard error, so that standard output has only
+    /// the lines.
     fn end(mut self) -> anyhow::Result<ExitCode> {
         if self.lines == 0 {
             anyhow::bail!("no line to score");

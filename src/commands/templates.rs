@@ -1,5 +1,5 @@
-//! `demask render-templates`: for programs, not for people. Renders the templates that come as frames on standard input, within a
-//! limit of memory (law L9): beyond it this process ends, and whoever asked knows why.
+//! `demask render-templates`, which is called by programs. It renders the templates that arrive as frames on standard
+//! input within a memory limit (law L9). Beyond the limit this process ends, and the caller can tell why.
 
 use std::process::ExitCode;
 
@@ -9,10 +9,10 @@ use demask_datasets::prompts::chat_template::{TemplateError, render_here};
 use demask_datasets::prompts::row_template::RowTemplate;
 use demask_datasets::prompts::template_worker::{MOST_MEMORY, Rendered, TemplateJob};
 
-/// Answers one job after another until there is none.
+/// Answers one job after another until the input ends.
 ///
 /// # Errors
-/// The pipes'; a limit that cannot be set.
+/// Any error of the pipes; an error if the memory limit cannot be set.
 pub fn serve() -> anyhow::Result<ExitCode> {
     bound_memory()?;
     let (mut jobs, mut answers) = (std::io::stdin().lock(), std::io::stdout().lock());
@@ -35,14 +35,14 @@ fn rendered(job: &TemplateJob) -> Rendered {
     }
 }
 
-/// Lets this process have so much more than it has, and leave no picture of its memory when that is not enough.
+/// Limits this process to a fixed amount of memory beyond its present use, and disables core dumps.
 fn bound_memory() -> anyhow::Result<()> {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm
         .split(' ')
         .next()
         .and_then(|pages| pages.parse::<u64>().ok());
-    // SAFETY: asks for a number.
+    // SAFETY: the call returns a number.
     let page = u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
     let most = pages
         .unwrap_or(0)
@@ -53,7 +53,7 @@ fn bound_memory() -> anyhow::Result<()> {
             rlim_cur: most,
             rlim_max: most,
         };
-        // SAFETY: reads the limit that is given.
+        // SAFETY: the call reads the limit that is given.
         if unsafe { libc::setrlimit(resource, &raw const limit) } != 0 {
             return Err(std::io::Error::last_os_error()).context("a limit of memory could not be set");
         }

@@ -1,4 +1,4 @@
-//! A connection to the daemon, for code that waits for it.
+//! A blocking connection to the daemon.
 
 use demask_actors::control::client::Client;
 use demask_actors::home::Home;
@@ -7,43 +7,44 @@ use tokio::runtime::Runtime;
 
 use crate::terminal::print;
 
-/// A connection to the daemon, for code that waits.
+/// A blocking connection to the daemon.
 pub struct Line {
     home: Home,
     runtime: Runtime,
     client: Client,
-    /// The last durable event that was read; before the first, the one after which the events were asked for.
+    /// Sequence number of the last durable event that was read; before the first one, the number after which events
+    /// were requested.
     seen: u64,
 }
 
 impl Line {
-    /// Asks one thing.
+    /// Sends a command and returns the reply.
     ///
     /// # Errors
-    /// The daemon went away.
+    /// An error if the daemon goes away.
     pub fn ask(&mut self, command: Command) -> anyhow::Result<Reply> {
         Ok(self.runtime.block_on(self.client.ask(command))?)
     }
 
-    /// Asks for the events after this sequence number; 0: for those from now on.
+    /// Subscribes to the events after this sequence number; with 0, to those from now on.
     ///
     /// # Errors
-    /// The daemon went away.
+    /// An error if the daemon goes away.
     pub fn subscribe(&mut self, since: u64) -> anyhow::Result<()> {
         self.ask(Command::Subscribe { since })?;
         self.seen = since;
         Ok(())
     }
 
-    /// The next event after [`Self::subscribe`]. No durable one is left out, however slowly they are read.
+    /// Returns the next event after [`Self::subscribe`]. No durable event is left out, however slowly they are read.
     ///
     /// # Errors
-    /// The daemon went away.
+    /// An error if the daemon goes away.
     pub fn event(&mut self) -> anyhow::Result<Envelope> {
         loop {
             match self.runtime.block_on(self.client.next())? {
                 ServerMessage::Event(envelope) => {
-                    // What is only shown live may carry the number of an event that is yet to come.
+                    // A live event may carry the number of a durable event that is still to come.
                     if envelope.record.durable() {
                         self.seen = self.seen.max(envelope.seq);
                     }
@@ -55,7 +56,8 @@ impl Line {
         }
     }
 
-    /// Asks again for what the daemon could not wait to send: a connection carries one stream, so on another one.
+    /// Requests the events that the daemon dropped because the client was slow. A connection carries one stream, so a
+    /// new connection is opened.
     fn catch_up(&mut self, missed: u64) -> anyhow::Result<()> {
         print::note(&format!(
             "{missed} events were missed, they came faster than they were read; those that are kept follow now"
@@ -65,10 +67,10 @@ impl Line {
     }
 }
 
-/// Connects to the daemon of a home, which must answer by now; `reach.rs` waits for it.
+/// Connects to the daemon of a home, which must answer at once; `reach.rs` waits for it.
 ///
 /// # Errors
-/// No daemon.
+/// An error if no daemon is running.
 pub fn connect(home: &Home) -> anyhow::Result<Line> {
     let runtime = crate::model::engine::runtime()?;
     let client = runtime.block_on(Client::connect(home, "cli"))?;
@@ -92,7 +94,8 @@ mod tests {
         writeln!(stream, "{}", serde_json::to_string(message).unwrap()).unwrap();
     }
 
-    /// Takes a client in, as the gateway does; after which event it asks for events, and where they go.
+    /// Accepts a client as the gateway does. Returns the sequence number that it subscribes from, and the stream for
+    /// the events.
     fn subscriber(listener: &UnixListener) -> (u64, UnixStream) {
         let (mut stream, _) = listener.accept().unwrap();
         let mut line = String::new();
@@ -131,7 +134,7 @@ mod tests {
 
     #[test]
     fn who_was_too_slow_reads_on_from_the_last_durable_event() {
-        // Only the name matters: of it the socket's is made.
+        // Only the path matters, because the name of the socket is derived from it.
         let root = std::env::temp_dir().join(format!("demask-line-{}", std::process::id()));
         let home = Home::open(Some(root)).unwrap();
         let socket = home.socket().unwrap();

@@ -1,6 +1,7 @@
-//! The daemon that has a home: found, waited for while it starts or ends, asked; and what is written beside it.
+//! The connection of a command to the daemon of a home, including the wait while the daemon starts or ends; and records
+//! that a command writes beside it.
 //!
-//! Not here: starting one (`commands::experiment::daemon`).
+//! Not here: starting a daemon (`commands::experiment::daemon`).
 
 pub mod append;
 pub mod line;

@@ -1,5 +1,5 @@
-//! A connection to the daemon that has a home. One that is starting does not answer yet, one that is ending not any more:
-//! it is waited for until it answers or is gone.
+//! Connecting to the daemon of a home. A starting daemon does not answer yet, and an ending one does not answer any
+//! more, so the command waits until the daemon answers or is gone.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use demask_actors::home::Home;
 use crate::connection::line::{self, Line};
 use crate::terminal::print;
 
-/// How long a daemon may take to answer after its start, and to end before it is told why not.
+/// Longest wait for a daemon to answer after its start, or to end.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// How long to wait between two looks.
+/// Time between two attempts.
 pub const LOOK: Duration = Duration::from_millis(30);
 
-/// The daemon's process, and a connection to it; none when nobody has the home.
+/// Returns the daemon's process id and a connection to it; `None` if no daemon holds the home.
 ///
 /// # Errors
-/// It does not answer in time; it cannot be asked at all, which is said at once.
+/// An error if the daemon does not answer in time, or at once for an error that waiting does not cure.
 pub fn reach(home: &Home) -> anyhow::Result<Option<(u32, Line)>> {
     reach_by(home, || line::connect(home), &mut || std::thread::sleep(LOOK))
 }
 
-/// A connection for a command that is of no use without a daemon.
+/// Returns a connection, for a command that needs a daemon.
 ///
 /// # Errors
-/// Nobody has the home; it does not answer in time.
+/// An error if no daemon holds the home, or if it does not answer in time.
 pub fn connect(home: &Home) -> anyhow::Result<Line> {
     match reach(home)? {
         Some((_, line)) => Ok(line),
-        // It says that there is none, and what starts one.
+        // This fails with the error that says how to start a daemon.
         None => line::connect(home),
     }
 }
 
-/// As [`reach`], with how to connect and what is done between two looks.
+/// Implements [`reach`] with the given ways to connect and to wait between two attempts.
 fn reach_by<T>(
     home: &Home,
     connect: impl Fn() -> anyhow::Result<T>,
@@ -50,7 +50,7 @@ fn reach_by<T>(
             Ok(line) => return Ok(Some((pid, line))),
             Err(error) => error,
         };
-        // Only a daemon that does not listen is waited for: whatever else is wrong stays wrong.
+        // Only a daemon that does not listen is waited for; any other error would remain.
         let Some(ClientError::NotRunning { cause, .. }) = error.downcast_ref() else {
             return Err(error);
         };

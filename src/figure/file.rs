@@ -1,4 +1,5 @@
-//! A file that a command writes for a person: named rightly, whole or not at all, never over another unasked.
+//! Output files of commands: the name is checked, the file is written atomically, and an existing file is overwritten
+//! only on request.
 
 use std::path::Path;
 
@@ -9,10 +10,11 @@ use demask_tui::chart::Chart;
 use super::paper;
 use crate::exit::UsageError;
 
-/// What is wrong with a name to write to, which a flag gives, told before anything is made; its ending.
+/// Checks the output file that a flag names, before anything is made. Returns its ending.
 ///
 /// # Errors
-/// A folder, another ending than these; a file that is there, unless it may be written over; a folder that is missing.
+/// An error if the name is a folder or has another ending than these, if the file exists and may not be overwritten, or
+/// if its folder does not exist.
 pub fn check_output(flag: &str, path: &Path, endings: &[&str], force: bool) -> anyhow::Result<String> {
     let refuse = |why: String| Err(UsageError(format!("{flag} {}: {why}", path.display())).into());
     let expected = endings
@@ -41,13 +43,13 @@ pub fn check_output(flag: &str, path: &Path, endings: &[&str], force: bool) -> a
     Ok(ending)
 }
 
-/// Charts of one file, at most: each has its own room.
+/// Most charts of one file, each of which has its own area.
 pub const MOST_CHARTS: usize = 24;
 
-/// Writes charts in the form that the file's ending says, so many pixels each.
+/// Writes charts in the format of the file's ending, each with this size in pixels.
 ///
 /// # Errors
-/// As [`write`]; charts that cannot be drawn.
+/// As [`write`]; also an error if the charts cannot be drawn.
 pub fn write_charts(path: &Path, ending: &str, charts: &[Chart], size: PictureSize) -> anyhow::Result<()> {
     match ending {
         "png" => write(path, &paper::png(charts, size)?),
@@ -55,10 +57,10 @@ pub fn write_charts(path: &Path, ending: &str, charts: &[Chart], size: PictureSi
     }
 }
 
-/// Writes a file, beside its place first.
+/// Writes a file through a work file beside it.
 ///
 /// # Errors
-/// The system's, with the file's name; then nothing is left behind.
+/// An error with the file's name if it cannot be written. Then no file is left behind.
 pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     work_file::sweep(path);
     let work = work_file::beside(path);

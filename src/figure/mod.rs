@@ -1,7 +1,8 @@
-//! Charts as pictures in files: `paper.rs` draws them (`plot_area.rs` where), `file.rs` writes what was made, whole or not at all.
+//! Charts as picture files: `paper.rs` draws them in the areas of `plot_area.rs`, and `file.rs` writes files
+//! atomically.
 //!
-//! Not here: what a chart is and how it looks in characters (`demask_tui::chart`), where its values come from
-//! (`demask_storage::query::curves`).
+//! Not here: the definition of a chart and its display in characters (`demask_tui::chart`), and the source of its
+//! values (`demask_storage::query::curves`).
 
 pub mod file;
 pub mod paper;

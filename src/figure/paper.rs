@@ -1,4 +1,4 @@
-//! Charts drawn with plotters, one below the other: as SVG text, or as a PNG whose letters are of a font that the program has.
+//! Charts drawn with plotters, one below the other, as SVG text or as a PNG with the program's own font.
 
 use std::io::Cursor;
 use std::sync::OnceLock;
@@ -18,24 +18,24 @@ use plotters::style::{FontStyle, IntoFont as _, TextStyle, register_font};
 
 use super::plot_area::{PlotArea, thinned};
 
-/// The font's name, in an SVG the viewer's own of that kind.
+/// Name of the font; in an SVG, the viewer's own sans-serif font is used.
 const FONT: &str = "sans-serif";
-/// Pixels: a title's and a number's height, the space around a chart.
+/// Heights of a title and of a number in pixels, and the margins around a chart.
 const TITLE: i32 = 20;
 const SMALL: i32 = 16;
 const MARGINS: [i32; 3] = [72, 18, 48];
 const LINE: i32 = 20;
-/// Columns and rows between two numbers of an axis.
+/// Least distance between two numbers of an axis, in columns and rows of pixels.
 const APART: (i32, i32) = (95, 42);
 const DARK: RGBColor = RGBColor(45, 45, 45);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
 type Area<'a, B> = DrawingArea<B, Shift>;
 
-/// The charts as an SVG document.
+/// Draws the charts as an SVG document.
 ///
 /// # Errors
-/// What plotters says.
+/// Any error of plotters.
 pub fn svg(charts: &[Chart], size: PictureSize) -> anyhow::Result<String> {
     ready()?;
     let mut text = String::new();
@@ -47,7 +47,7 @@ pub fn svg(charts: &[Chart], size: PictureSize) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The charts as a PNG file's bytes.
+/// Draws the charts as a PNG file and returns its bytes.
 ///
 /// # Errors
 /// As [`svg`].
@@ -65,7 +65,7 @@ pub fn png(charts: &[Chart], size: PictureSize) -> anyhow::Result<Vec<u8>> {
     Ok(bytes.into_inner())
 }
 
-/// The font is made known once; its letters measure texts in both kinds of picture.
+/// Registers the font once. Its letters measure texts in both formats.
 fn ready() -> anyhow::Result<()> {
     static READY: OnceLock<bool> = OnceLock::new();
     let known = || register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).is_ok();
@@ -75,7 +75,7 @@ fn ready() -> anyhow::Result<()> {
     }
 }
 
-/// Pixels of all charts, one below the other.
+/// Returns the size in pixels of all charts, one below the other.
 fn whole(charts: &[Chart], size: PictureSize) -> anyhow::Result<(u32, u32)> {
     let height = size
         .height
@@ -145,7 +145,7 @@ fn text<B: DrawingBackend>(
     area.draw(&Text::new(said.to_owned(), at, style)).map_err(told)
 }
 
-/// The title and below it the names of the lines; the row where the chart begins.
+/// Draws the title and, below it, the names of the lines. Returns the row where the plot begins.
 fn legend<B: DrawingBackend>(
     area: &Area<'_, B>,
     chart: &Chart,
@@ -220,7 +220,7 @@ fn axes<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: PlotArea) -
     )
 }
 
-/// A broken line where a knob was turned, with its words; those that stand close go below each other.
+/// Draws a dashed line with its label where a knob was turned. The labels of neighbouring lines stand below each other.
 fn turned<B: DrawingBackend>(area: &Area<'_, B>, chart: &Chart, place: PlotArea) -> anyhow::Result<()> {
     const DASH: i32 = 5;
     for (number, (at, said)) in chart.turns.iter().enumerate() {
@@ -272,7 +272,7 @@ fn lines<B: DrawingBackend>(
     Ok(())
 }
 
-/// The interval around a line; of a point alone a stroke.
+/// Draws the interval around a line; for a single point, a vertical stroke.
 fn band<B: DrawingBackend>(
     area: &Area<'_, B>,
     chart: &Chart,

@@ -1,25 +1,25 @@
-//! Where the lines of a chart are on paper, in pixels, and which of their points would be seen.
+//! The area of a chart's lines in pixels, and the reduction of its points to those that are visible.
 
-/// Where a chart's lines are: left, top, right, bottom.
+/// The rectangle of a chart's lines.
 #[derive(Clone, Copy)]
 pub(super) struct PlotArea {
-    /// Pixels from the left.
+    /// Left edge, in pixels from the left.
     pub(super) left: i32,
-    /// Pixels from above.
+    /// Upper edge, in pixels from the top.
     pub(super) top: i32,
-    /// Pixels from the left.
+    /// Right edge, in pixels from the left.
     pub(super) right: i32,
-    /// Pixels from above.
+    /// Lower edge, in pixels from the top.
     pub(super) bottom: i32,
 }
 
 impl PlotArea {
-    /// The column of a share of the way across.
+    /// Returns the column of pixels at this share of the width.
     pub(super) fn x(&self, share: f64) -> i32 {
         self.left + pixels(share * f64::from(self.right - self.left))
     }
 
-    /// The row of a share of the way up.
+    /// Returns the row of pixels at this share of the height, from below.
     pub(super) fn y(&self, share: f64) -> i32 {
         self.bottom - pixels(share * f64::from(self.bottom - self.top))
     }
@@ -30,7 +30,7 @@ fn pixels(way: f64) -> i32 {
     way.round() as i32
 }
 
-/// Of the points of one column of pixels the first, the lowest, the highest and the last: what would be seen of them.
+/// Keeps the first, lowest, highest and last point of each column of pixels, which are all that would be visible.
 pub(super) fn thinned(points: impl Iterator<Item = (i32, i32)>) -> Vec<(i32, i32)> {
     let mut kept: Vec<(i32, i32)> = Vec::new();
     let mut column: Vec<(i32, i32)> = Vec::new();

@@ -1,4 +1,4 @@
-//! Low-rank adapters that a flag names: a folder in PEFT's layout, put on a checkpoint.
+//! LoRA adapters that a flag names: a folder in PEFT's layout, applied to a checkpoint.
 
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,13 @@ use serde_json::Value;
 use crate::exit::UsageError;
 use crate::model::pulled::pulled;
 
-/// PEFT's older file of weights, a pickle.
+/// Name of PEFT's older weights file, which is a pickle.
 const PICKLE: &str = "adapter_model.bin";
 
-/// The folder of the adapter that `--adapter` names for a checkpoint.
+/// Returns the folder of the adapter that `--adapter` names for a checkpoint.
 ///
 /// # Errors
-/// It is not there or holds no adapter; the checkpoint carries one already.
+/// An error if the folder does not exist or holds no adapter, or if the checkpoint already carries one.
 pub fn put_on(home: &Home, checkpoint: &Path, named: &Path) -> anyhow::Result<PathBuf> {
     let folder = pulled(home, "--adapter", named)?;
     if carries_adapter(checkpoint) {
@@ -43,10 +43,10 @@ pub fn put_on(home: &Home, checkpoint: &Path, named: &Path) -> anyhow::Result<Pa
     }
 }
 
-/// Refuses an adapter by itself as a checkpoint, as people publish them.
+/// Checks that a checkpoint is not an adapter alone, as adapters are usually published.
 ///
 /// # Errors
-/// There is nothing beside it; what to name instead.
+/// An error if the adapter's base is not beside it. It says what to name instead.
 pub fn has_base(checkpoint: &Path) -> anyhow::Result<()> {
     if !carries_adapter(checkpoint) || checkpoint.join(CONFIG).is_file() {
         return Ok(());
@@ -58,7 +58,7 @@ pub fn has_base(checkpoint: &Path) -> anyhow::Result<()> {
     )))
 }
 
-/// What to say where the engine does not take the two together.
+/// Returns the error context for an engine that cannot apply the adapter to the checkpoint.
 #[must_use]
 pub fn blame(checkpoint: &Path, adapter: &Path) -> String {
     let made_for = base(adapter).map_or_else(String::new, |base| format!(" (made for {base})"));
@@ -66,7 +66,7 @@ pub fn blame(checkpoint: &Path, adapter: &Path) -> String {
     format!("the adapter {adapter}{made_for} cannot be put on the checkpoint {checkpoint}")
 }
 
-/// The base that an adapter names, where it names one.
+/// Returns the base model that an adapter names, where it names one.
 #[must_use]
 pub fn base(adapter: &Path) -> Option<String> {
     let text = std::fs::read_to_string(adapter.join(ADAPTER_CONFIG)).ok()?;

@@ -6,25 +6,25 @@ use demask_actors::engine::process::{EngineOptions, EngineProcess};
 use demask_actors::home::Home;
 use tokio::runtime::Runtime;
 
-/// A runtime for one command.
+/// Makes a runtime for one command.
 ///
 /// # Errors
-/// The system's.
+/// Any error of the system.
 pub fn runtime() -> anyhow::Result<Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?)
 }
 
-/// Starts an engine for one command that writes nothing.
+/// Starts an engine for one command. The engine may write no files.
 ///
 /// # Errors
-/// No engine program, or one that does not start.
+/// An error if the engine's program is missing or does not start.
 pub async fn start_engine(home: &Home, device: &str, dtype: &str) -> anyhow::Result<EngineProcess> {
     start_writer(home, device, dtype, Vec::new()).await
 }
 
-/// Starts an engine for one command, which may write below these folders.
+/// Starts an engine for one command. The engine may write below these folders.
 ///
 /// # Errors
 /// As [`start_engine`].

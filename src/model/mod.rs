@@ -1,4 +1,4 @@
-//! The model that a one-off command works with: its folder, its settings, an engine that holds it.
+//! The model that a one-off command works with: its folder, its settings, and an engine that holds it.
 //!
 //! Not here: what the command then does (`commands`).
 

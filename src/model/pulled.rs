@@ -1,4 +1,4 @@
-//! A folder that a flag names, which may be a repository that was pulled, or a checkpoint of a run.
+//! The resolution of a folder that a flag names: a path, a pulled repository, or a checkpoint of a run.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,11 @@ use demask_actors::home::Home;
 use demask_actors::run::named_checkpoint::NamedCheckpoint;
 use demask_datasets::hub::{Cache, checkpoint_folder};
 
-/// The folder that a flag names, the one of a repository that was pulled, or that of a run's checkpoint, in this order.
+/// Returns the folder that a flag names: that path, else that of a pulled repository, else that of a run's checkpoint.
 ///
 /// # Errors
-/// None of them is there, with the flag and the command that would pull it; a run that has no such checkpoint.
+/// An error if none of them exists, with the flag and the command that would pull it, or if the run has no such
+/// checkpoint.
 pub fn pulled(home: &Home, flag: &str, named: &Path) -> anyhow::Result<PathBuf> {
     let error = match checkpoint_folder(named, &Cache::of_environment()) {
         Ok(folder) => return Ok(std::path::absolute(folder)?),

@@ -1,4 +1,4 @@
-//! A model that is loaded for one command, and asked.
+//! A model that is loaded for one command.
 
 use std::path::PathBuf;
 
@@ -16,23 +16,23 @@ use super::engine::start_engine;
 use super::settings::ModelSettings;
 use crate::args::ModelArgs;
 
-/// A loaded model: an engine, and the inference that fits its checkpoint.
+/// A loaded model: an engine, and the inference for its checkpoint.
 pub struct Session {
-    /// The model's folder.
+    /// Folder of the model.
     pub folder: PathBuf,
     /// The engine.
     pub engine: EngineProcess,
-    /// Its tokenizer and budgets.
+    /// Tokenizer and budgets of the model.
     pub inference: Inference,
-    /// Its samplers.
+    /// Samplers of the model.
     pub samplers: SamplerSettings,
-    /// What `--sampling` says of text, key by key.
+    /// The keys that `--sampling` sets for text.
     pub said_of_text: Map<String, Value>,
-    /// Whether it is prompted and sampled as published models are: it is one, or was made from one.
+    /// Whether the model uses the prompts and samplers of published models, because it is one or was made from one.
     pub is_published_family: bool,
-    /// Whether it is said how it is sampled best.
+    /// Whether recommended sampler settings exist for the model.
     pub says_sampling: bool,
-    /// Size of its pictures; none without an image tokenizer.
+    /// Size of the pictures; `None` without an image tokenizer.
     pub size: Option<PictureSize>,
 }
 
@@ -40,12 +40,12 @@ impl Session {
     /// Loads the named checkpoint, or the shipped one.
     ///
     /// # Errors
-    /// A checkpoint that is not there or broken, named; an engine that does not start.
+    /// An error with the checkpoint's path if it does not exist or is broken; an error if the engine does not start.
     pub async fn open(home: &Home, model: &ModelArgs) -> anyhow::Result<Self> {
         Self::load(home, model, ModelSettings::new(home, model)?).await
     }
 
-    /// The same for a command that draws or reads pictures, which is what the task is.
+    /// Loads a model as [`Self::open`] does, for a command that draws or reads pictures, according to the task.
     pub async fn open_seeing(home: &Home, model: &ModelArgs, task: Task) -> anyhow::Result<Self> {
         let settings = ModelSettings::new(home, model)?;
         if settings.inference.builder().budgets().of(Task::Understand).codes == 0 {
@@ -91,7 +91,7 @@ impl Session {
         })
     }
 
-    /// Size of the pictures.
+    /// Returns the size of the pictures.
     pub fn size(&self) -> anyhow::Result<PictureSize> {
         self.size.context("the model has no image tokenizer")
     }
@@ -99,7 +99,7 @@ impl Session {
     /// Completes one example.
     ///
     /// # Errors
-    /// A prompt that is too long, with both numbers; the engine's.
+    /// An error with both lengths if the prompt is too long; any failure of the engine.
     pub async fn complete(
         &self,
         example: Example,
@@ -122,7 +122,7 @@ impl Session {
     }
 }
 
-/// The tokenizer and the network must agree on where picture codes begin.
+/// Checks that the tokenizer and the network agree on the first picture code.
 fn same_codes(loaded: &Answer, settings: &ModelSettings) -> anyhow::Result<()> {
     let tokens = settings.inference.builder().tokenizer().len();
     let codes = settings.inference.builder().budgets().of(Task::Understand).codes;

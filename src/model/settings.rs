@@ -1,5 +1,5 @@
-//! Which model a one-off command uses, and how: its folder, tokenizer, lengths, samplers and quirks, from the flags. No
-//! engine yet.
+//! The settings of the model of a one-off command, from its flags: folder, tokenizer, lengths, samplers and quirks. No
+//! engine is started here.
 
 use std::path::{Path, PathBuf};
 
@@ -21,33 +21,33 @@ use crate::exit::UsageError;
 use crate::model::adapter;
 use crate::model::pulled::pulled;
 
-/// A model that is yet to be loaded.
+/// The settings of a model that is not loaded yet.
 pub struct ModelSettings {
-    /// Its folder.
+    /// Folder of the model.
     pub folder: PathBuf,
-    /// Whether it is prompted and sampled as published models are: it is one, or was made from one.
+    /// Whether the model uses the prompts and samplers of published models, because it is one or was made from one.
     pub is_published_family: bool,
-    /// Whether the folder says how it is sampled best.
+    /// Whether recommended sampler settings exist for the model, in its folder or in the flags.
     pub says_sampling: bool,
-    /// The folder of an adapter that is put on it.
+    /// Folder of an adapter that is applied to the model.
     pub adapter: Option<PathBuf>,
-    /// The folder of an image tokenizer that is not the model's own.
+    /// Folder of an image tokenizer that is not the model's own.
     pub image_tokenizer: Option<PathBuf>,
     /// Tokenizer, prompts and lengths.
     pub inference: Inference,
     /// Samplers.
     pub samplers: SamplerSettings,
-    /// What `--sampling` says of text, key by key; empty without it.
+    /// The keys that `--sampling` sets for text; empty without the flag.
     pub said_of_text: Map<String, Value>,
-    /// Size of its pictures; none without an image tokenizer.
+    /// Size of the pictures; `None` without an image tokenizer.
     pub size: Option<PictureSize>,
 }
 
 impl ModelSettings {
-    /// Reads what the flags name.
+    /// Reads the settings that the flags name.
     ///
     /// # Errors
-    /// A folder that is missing or broken, named; a size or a quirk that cannot be.
+    /// An error with the path if a folder is missing or broken; an error if a size or a quirk is not possible.
     pub fn new(home: &Home, model: &ModelArgs) -> anyhow::Result<Self> {
         let folder = match &model.checkpoint {
             Some(named) => pulled(home, "--checkpoint", named).with_context(|| instead(named))?,
@@ -58,7 +58,7 @@ impl ModelSettings {
             .map(|named| adapter::put_on(home, &folder, named))
             .transpose()?;
         adapter::has_base(&folder)?;
-        // Before anything large is read.
+        // Checked before any large file is read.
         quirks(model, Quirks::default())?;
         let image_tokenizer = model
             .image_tokenizer
@@ -102,7 +102,7 @@ impl ModelSettings {
         })
     }
 
-    /// What to say of it where the engine does not take it.
+    /// Returns the error context for an engine that cannot load the model.
     pub fn blame(&self) -> String {
         match &self.adapter {
             Some(adapter) => adapter::blame(&self.folder, adapter),
@@ -110,10 +110,10 @@ impl ModelSettings {
         }
     }
 
-    /// Whether what is asked for fits into a sequence with a picture of the size that was asked for.
+    /// Checks that the task fits into a sequence with a picture of the requested size.
     ///
     /// # Errors
-    /// It is too long, with both numbers.
+    /// An error with both lengths if it does not fit.
     pub fn has_room(&self, model: &ModelArgs, task: Task) -> anyhow::Result<()> {
         let Some(size) = model.size else { return Ok(()) };
         let budget = self.inference.builder().budgets().of(task);
@@ -122,7 +122,7 @@ impl ModelSettings {
     }
 }
 
-/// A picture of so many codes with so many tokens of text beside it fits into a sequence.
+/// Checks that a picture of this many codes fits into a sequence with this many tokens of text.
 fn fits(folder: &Path, size: PictureSize, codes: usize, text: usize) -> anyhow::Result<()> {
     let longest = Facts::read(folder)?.max_sequence_length;
     let longest = longest.unwrap_or_else(|| BackboneConfig::default().max_sequence_length);
@@ -135,7 +135,7 @@ fn fits(folder: &Path, size: PictureSize, codes: usize, text: usize) -> anyhow::
     Ok(())
 }
 
-/// What prompts a folder's model, what samples it.
+/// Reads the inference and the samplers of a folder.
 fn read(folder: &Path) -> anyhow::Result<(Inference, SamplerSettings)> {
     Ok((
         checkpoint_settings::inference(folder)?,
@@ -143,7 +143,7 @@ fn read(folder: &Path) -> anyhow::Result<(Inference, SamplerSettings)> {
     ))
 }
 
-/// The samplers that the flag names, JSON or a file of it, and what it says of text.
+/// Reads the samplers from the flag, which is JSON or a file of it. Also returns the keys that it sets for text.
 fn sampling(named: &str) -> anyhow::Result<(SamplerSettings, Map<String, Value>)> {
     let text = if named.trim_start().starts_with('{') {
         named.to_owned()
@@ -164,7 +164,7 @@ fn sampling(named: &str) -> anyhow::Result<(SamplerSettings, Map<String, Value>)
     }
 }
 
-/// A sampler's quirks, or all of them, with those that the flags set.
+/// Returns the sampler's quirks, or all quirks of the published code, with those that the flags set.
 fn quirks(model: &ModelArgs, usual: Quirks) -> anyhow::Result<Quirks> {
     let mut quirks = if model.as_published {
         Quirks::published()
@@ -179,23 +179,23 @@ fn quirks(model: &ModelArgs, usual: Quirks) -> anyhow::Result<Quirks> {
     Ok(quirks)
 }
 
-/// The shape of the image tokenizer in a folder of its own.
+/// Reads the configuration of the image tokenizer in its own folder.
 ///
 /// # Errors
-/// It is missing or broken.
+/// An error if it is missing or broken.
 pub fn image_tokenizer_of(folder: &Path) -> anyhow::Result<ImageTokenizerConfig> {
     image_tokenizer_shape(folder).context("the image tokenizer cannot be used")
 }
 
-/// Pixels that a side of a code stands for.
+/// Returns the pixels per side that one code stands for.
 fn pixels_of_a_code(folder: &Path) -> anyhow::Result<usize> {
     Ok(image_tokenizer_of(folder)?.downscale())
 }
 
-/// Codes of a picture of that size, each of so many pixels a side.
+/// Returns the number of codes of a picture of this size, with this many pixels per side of a code.
 ///
 /// # Errors
-/// No whole number of them on each side; more than fit into a sequence.
+/// An error if a side is no whole number of codes, or if the codes do not fit into a sequence.
 pub fn codes_of(folder: &Path, size: PictureSize, pixels: usize) -> anyhow::Result<usize> {
     let whole = |side: usize| side > 0 && side.is_multiple_of(pixels);
     if !(whole(size.width) && whole(size.height)) {
@@ -210,7 +210,7 @@ pub fn codes_of(folder: &Path, size: PictureSize, pixels: usize) -> anyhow::Resu
     Ok(codes)
 }
 
-/// The inference for pictures of another size.
+/// Returns the inference for pictures of another size.
 fn sized(
     folder: &Path,
     inference: &Inference,
@@ -227,7 +227,7 @@ fn sized(
     Ok(inference.with_budgets(budgets))
 }
 
-/// The sizes around this one whose sides are whole codes; squares around a square.
+/// Lists the nearest sizes whose sides are whole codes; only squares for a square.
 fn nearest(size: PictureSize, pixels: usize) -> Vec<String> {
     let around = |side: usize| {
         let below = (side / pixels).max(1) * pixels;
@@ -251,7 +251,8 @@ fn nearest(size: PictureSize, pixels: usize) -> Vec<String> {
     pairs.collect()
 }
 
-/// What to say of a checkpoint that cannot be used: which, and which one beside it was written whole before it.
+/// Returns the error context of a checkpoint that cannot be used. It names the checkpoint, and the complete one before
+/// it in the same folder.
 #[must_use]
 pub fn instead(checkpoint: &Path) -> String {
     let name = checkpoint.file_name().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Text that is safe in a page, tables of it, and pictures as data.
+//! HTML building blocks: escaped text, tables, and embedded pictures.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use demask_storage::Blobs;
 use demask_storage::query::Rows;
 use serde_json::Value;
 
-/// A text without anything that a page would read as a mark; control characters, which a page may not hold, are spaces.
+/// Escapes a text for HTML. Control characters, which HTML forbids, become spaces.
 #[must_use]
 pub(super) fn escaped(text: &str) -> String {
     text.chars()
@@ -27,7 +27,7 @@ pub(super) fn escaped(text: &str) -> String {
         })
 }
 
-/// An element that holds a text; without a class where none is named.
+/// Returns an element that contains a text; without a class if none is given.
 #[must_use]
 pub(super) fn text(element: &str, class: &str, text: &str) -> String {
     let class = if class.is_empty() {
@@ -38,7 +38,7 @@ pub(super) fn text(element: &str, class: &str, text: &str) -> String {
     format!("<{element}{class}>{}</{element}>", escaped(text))
 }
 
-/// A cell's text.
+/// Returns the text of a table cell.
 #[must_use]
 pub(super) fn cell(value: &Value) -> String {
     match value {
@@ -49,7 +49,7 @@ pub(super) fn cell(value: &Value) -> String {
     }
 }
 
-/// Rows as a table; nothing where there are none.
+/// Returns rows as a table; an empty text if there are none.
 #[must_use]
 pub(super) fn table(rows: &Rows) -> String {
     if rows.rows.is_empty() {
@@ -65,7 +65,7 @@ pub(super) fn table(rows: &Rows) -> String {
     format!("<div class=\"scroll\"><table><tr>{head}</tr>\n{body}</table></div>")
 }
 
-/// A picture of the store within the page; a word where it is gone.
+/// Returns a picture of the store as embedded data, or a note if it is missing.
 #[must_use]
 pub(super) fn picture(blobs: &Blobs, hash: &str, what: &str) -> String {
     match blobs.get(hash) {

@@ -1,8 +1,9 @@
-//! A run as one HTML page that can be kept and sent: no script, nothing fetched, pictures within it.
+//! A run as one HTML page for archiving and sending. It has no script, loads nothing, and embeds its pictures.
 //!
-//! `html.rs` is text that is safe in a page, `sections.rs` what was measured, `samples.rs` what the model gave, with pictures.
+//! `html.rs` has the building blocks, `sections.rs` the measurements, and `samples.rs` the model's outputs with
+//! pictures.
 //!
-//! Not here: how curves are drawn (`figure`).
+//! Not here: the drawing of curves (`figure`).
 
 mod html;
 mod samples;
@@ -16,23 +17,23 @@ use demask_storage::query::{self, Rows};
 
 use html::{escaped, text};
 
-/// What a page is made from.
+/// The subject of a page.
 pub struct RunPage<'a> {
-    /// The home of the store.
+    /// Home of the store.
     pub home: &'a Home,
-    /// The run.
+    /// Id of the run.
     pub run: &'a str,
-    /// Weight of what came before in the curves.
+    /// Smoothing weight of the past in the curves.
     pub smooth: f64,
-    /// Samples and items of each kind.
+    /// Number of samples and of items of each kind.
     pub samples: usize,
 }
 
 impl RunPage<'_> {
-    /// Rows of a SELECT.
+    /// Returns the rows of a SELECT.
     ///
     /// # Errors
-    /// The store's.
+    /// Any error of the store.
     fn rows(&self, sql: &str) -> anyhow::Result<Rows> {
         Ok(query::query(&self.home.database(), sql, 0)?)
     }
@@ -42,7 +43,7 @@ impl RunPage<'_> {
     }
 }
 
-/// How the page looks, in the light and in the dark, and on paper.
+/// Style sheet for light and dark screens and for print.
 const LOOKS: &str = "
 :root { color-scheme: light dark }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
@@ -55,10 +56,10 @@ svg { max-width: 100%; height: auto; background: #fff } pre { overflow-x: auto; 
 .scroll { overflow-x: auto } @media print { .card { break-inside: avoid } }
 ";
 
-/// The whole page.
+/// Builds the whole page.
 ///
 /// # Errors
-/// The store's; a chart that cannot be drawn.
+/// Any error of the store; an error if a chart cannot be drawn.
 pub fn page(subject: &RunPage) -> anyhow::Result<String> {
     let head = sections::head(subject)?;
     let parts = [

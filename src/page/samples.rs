@@ -1,4 +1,5 @@
-//! What the model gave in a run: rollouts with their rewards, items of benchmarks with their verdicts, pictures beside both.
+//! The model's outputs in a run: rollouts with their rewards and benchmark items with their verdicts, both with
+//! pictures.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::RunPage;
 use super::html::{cell, picture, text};
 
-/// Cards of one kind below a heading of their own.
+/// Puts cards into one container.
 fn cards(cards: &[String]) -> String {
     match cards.is_empty() {
         true => String::new(),
@@ -16,7 +17,7 @@ fn cards(cards: &[String]) -> String {
     }
 }
 
-/// Rollouts of the last step that drew some, group by group.
+/// Returns the rollouts of the last step that has some, group by group.
 pub(super) fn rollouts(subject: &RunPage) -> anyhow::Result<String> {
     let run = quoted(subject.run);
     let sql = format!(
@@ -50,7 +51,7 @@ pub(super) fn rollouts(subject: &RunPage) -> anyhow::Result<String> {
     Ok(cards(&all))
 }
 
-/// Items of the last result of each suite: those that are wrong first.
+/// Returns items of the last result of each suite, wrong ones first.
 pub(super) fn items(subject: &RunPage) -> anyhow::Result<String> {
     let run = quoted(subject.run);
     let suites = subject.rows(&format!(

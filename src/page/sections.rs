@@ -1,4 +1,4 @@
-//! What was measured and done in a run, section by section.
+//! The sections of the page with measurements and events of a run.
 
 use std::fmt::Write as _;
 
@@ -12,12 +12,12 @@ use super::RunPage;
 use super::html::{cell, escaped, table, text};
 use crate::figure::paper;
 
-/// Pixels of a curve.
+/// Size of a curve in pixels.
 const SIZE: PictureSize = PictureSize {
     width: 860,
     height: 300,
 };
-/// What is drawn, in this order; the rest stays in the store.
+/// Metrics that are drawn, in this order; the others are only in the store.
 const DRAWN: [&str; 6] = [
     "train/loss*",
     "tokenizer/*",
@@ -27,7 +27,7 @@ const DRAWN: [&str; 6] = [
     "reason/*",
 ];
 
-/// The run in a few lines.
+/// Returns the heading: the run in a few lines.
 pub(super) fn head(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT run, profile, status, reason, step, seed, generation, host, version, \
@@ -59,7 +59,7 @@ pub(super) fn head(subject: &RunPage) -> anyhow::Result<String> {
     Ok(format!("{}<table>{lines}</table>", text("h1", "", &title)))
 }
 
-/// Every curve of what was trained, rewarded and held back, with marks where a knob was turned.
+/// Returns the curves of training, reward and policy metrics, with marks where a knob was turned.
 pub(super) fn curves(subject: &RunPage) -> anyhow::Result<String> {
     let (database, runs) = (subject.home.database(), [subject.run.to_owned()]);
     let turns = curves::turns(&database, &runs)?;
@@ -79,7 +79,7 @@ pub(super) fn curves(subject: &RunPage) -> anyhow::Result<String> {
     Ok(all)
 }
 
-/// Every result with its interval, as numbers and as a bar.
+/// Returns every benchmark result with its interval, as numbers and as a bar.
 pub(super) fn benchmarks(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT step, suite, value, low, high, n, decision, gain, gain_low, gain_high, parts FROM v_eval WHERE run = {} \
@@ -132,7 +132,7 @@ pub(super) fn benchmarks(subject: &RunPage) -> anyhow::Result<String> {
     ))
 }
 
-/// A value and its interval on a way from 0 to 100 %.
+/// Draws a value and its interval on a scale from 0 to 100 %.
 fn bar((value, low, high): (f64, f64, f64)) -> String {
     let at = |share: f64| 4.0 + 152.0 * share.clamp(0.0, 1.0);
     format!(
@@ -144,7 +144,7 @@ fn bar((value, low, high): (f64, f64, f64)) -> String {
     )
 }
 
-/// The parts of a result in words, from their JSON.
+/// Formats the parts of a result from their JSON.
 fn parts(value: &Value) -> String {
     let pairs: Vec<(String, f64)> = value
         .as_str()
@@ -157,7 +157,7 @@ fn parts(value: &Value) -> String {
     words.join(", ")
 }
 
-/// What was kept and what was turned away, and why.
+/// Returns the numbers of examples that were kept and rejected at each gate, with reasons.
 pub(super) fn funnel(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT source, gate, sum(passed) AS passed, sum(rejected) AS rejected, count(nullif(reason, '')) AS reasons, \
@@ -175,7 +175,7 @@ pub(super) fn funnel(subject: &RunPage) -> anyhow::Result<String> {
     })
 }
 
-/// Who turned what, and where it took effect.
+/// Returns the orders: who asked for what, and where it took effect.
 pub(super) fn steering(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT datetime(at_us / 1000000, 'unixepoch') AS \"when (UTC)\", by AS who, action, key, old, new, asked_step AS asked, \
@@ -185,7 +185,7 @@ pub(super) fn steering(subject: &RunPage) -> anyhow::Result<String> {
     Ok(table(&subject.rows(&sql)?))
 }
 
-/// The checkpoints, and from what sequences they learnt: by stage, source, who made and who judged them.
+/// Returns the checkpoints, and the sequences that they were trained on, by stage, source, generator and verifier.
 pub(super) fn lineage(subject: &RunPage) -> anyhow::Result<String> {
     let run = quoted(subject.run);
     let checkpoints = format!(
@@ -200,7 +200,7 @@ pub(super) fn lineage(subject: &RunPage) -> anyhow::Result<String> {
     Ok(format!("{}{}", table(&trained), table(&checkpoints)))
 }
 
-/// What a person should know.
+/// Returns the alerts.
 pub(super) fn alerts(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT step, level, kind, message FROM v_alert WHERE run = {} ORDER BY at_us",
@@ -209,7 +209,7 @@ pub(super) fn alerts(subject: &RunPage) -> anyhow::Result<String> {
     Ok(table(&subject.rows(&sql)?))
 }
 
-/// The whole configuration, every default filled in.
+/// Returns the whole configuration, with every default filled in.
 pub(super) fn configuration(subject: &RunPage) -> anyhow::Result<String> {
     let sql = format!(
         "SELECT json_extract(body, '$.config') FROM v_event WHERE run = {} AND kind = 'run' ORDER BY seq LIMIT 1",

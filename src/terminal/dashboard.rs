@@ -1,4 +1,4 @@
-//! The dashboard, opened on the running daemon.
+//! The dashboard of the running daemon.
 
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use crate::args::Images;
 /// Opens the dashboard.
 ///
 /// # Errors
-/// The terminal's.
+/// Any error of the terminal.
 pub fn open(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
     let images = match images {
         Images::Auto => demask_tui::ImageMode::Auto,

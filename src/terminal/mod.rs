@@ -1,6 +1,6 @@
-//! What a person sees: tables, JSON and notes; pictures; the dashboard.
+//! Output for a person: tables, JSON and notes, pictures, and the dashboard.
 //!
-//! Not here: what is said (`commands`), the dashboard's screens (the `tui` crate).
+//! Not here: the content of the output (`commands`), and the dashboard's screens (the `tui` crate).
 
 pub mod dashboard;
 pub mod picture;

@@ -1,4 +1,4 @@
-//! A drawn picture: in half-blocks on the terminal, as large as it has room for, and as a PNG file.
+//! Output of pictures: half-block characters on the terminal, as large as it permits, and PNG files.
 
 use std::path::Path;
 
@@ -10,16 +10,17 @@ use image::imageops::{FilterType, resize, thumbnail};
 
 use crate::exit::UsageError;
 
-/// How many times a picture whose longer side this is is enlarged when nobody says.
+/// Returns the default enlargement of a picture with this longer side.
 #[must_use]
 pub fn scale(side: usize) -> u32 {
     u32::try_from(8 * PIXELS / side.max(1)).unwrap_or(1).clamp(1, 8)
 }
 
-/// What is wrong with a name to write to, told before the model is loaded, not after the picture is drawn.
+/// Checks the name of an output file, before the model is loaded and not after the picture is drawn.
 ///
 /// # Errors
-/// A folder, another ending than `.png`; a folder that is missing.
+/// An error if the name is a folder, has another ending than `.png`, is a link or a device, or lies in a folder that
+/// does not exist.
 pub fn check_output(path: &Path) -> anyhow::Result<()> {
     let refuse = |why: &str| Err(UsageError(format!("--output {}: {why}", path.display())).into());
     let png = |extension: &std::ffi::OsStr| extension.eq_ignore_ascii_case("png");
@@ -41,7 +42,7 @@ pub fn check_output(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Pixels that the terminal has room for in half-blocks, across and down, a line left for words.
+/// Returns the width and height in half-block pixels for which the terminal has room, with one line left for text.
 #[must_use]
 pub fn room() -> (u32, u32) {
     let size = terminal_size::terminal_size_of(std::io::stderr());
@@ -50,7 +51,8 @@ pub fn room() -> (u32, u32) {
     })
 }
 
-/// The picture, made smaller where it is larger than so many pixels across or down; its shape stays.
+/// Returns the picture, reduced in size if it is larger than this many pixels in width or height. Its aspect ratio
+/// stays.
 #[must_use]
 pub fn within(picture: &Picture, width: u32, height: u32) -> Picture {
     let Some(whole) = as_image(picture).filter(|whole| whole.width() > width || whole.height() > height)
@@ -82,7 +84,7 @@ fn as_image(picture: &Picture) -> Option<RgbImage> {
     RgbImage::from_raw(width, height, picture.rgb.clone())
 }
 
-/// A picture in half-block characters, two pixels a character.
+/// Formats a picture in half-block characters, two pixels per character.
 #[must_use]
 pub fn half_blocks(picture: &Picture) -> String {
     let mut text = String::new();
@@ -96,18 +98,18 @@ pub fn half_blocks(picture: &Picture) -> String {
     text
 }
 
-/// Writes a picture as PNG, enlarged so many times without smoothing.
+/// Writes a picture as PNG, enlarged this many times without smoothing.
 ///
 /// # Errors
-/// The system's, with the file's name; then nothing is left behind.
+/// An error with the file's name if it cannot be written. Then no file is left behind.
 pub fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     let image = as_image(picture).context("a picture of the wrong size")?;
     let (width, height) = (image.width() * scale, image.height() * scale);
     let large = resize(&image, width, height, FilterType::Nearest);
-    // Beside it first: a picture is there whole or not at all.
+    // Written to a work file and renamed, so that the picture is complete or absent.
     work_file::sweep(path);
     let work = work_file::beside(path);
-    // Nobody else's file is taken for it, and no link is followed.
+    // `create_new` takes no existing file and follows no link.
     let file = std::fs::File::create_new(&work).with_context(|| path.display().to_string())?;
     let mut out = std::io::BufWriter::new(file);
     let written = large.write_to(&mut out, image::ImageFormat::Png);

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// Prints a value as indented JSON.
 ///
 /// # Errors
-/// Standard output's.
+/// Any error of standard output.
 pub fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, value)?;
@@ -18,7 +18,7 @@ pub fn json<T: Serialize>(value: &T) -> anyhow::Result<()> {
 /// Prints a value as JSON on one line.
 ///
 /// # Errors
-/// Standard output's.
+/// Any error of standard output.
 pub fn json_line<T: Serialize>(value: &T) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     serde_json::to_writer(&mut out, value)?;
@@ -26,10 +26,10 @@ pub fn json_line<T: Serialize>(value: &T) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints rows under a head, columns aligned.
+/// Prints rows under a head, with aligned columns.
 ///
 /// # Errors
-/// Standard output's.
+/// Any error of standard output.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
     let mut widths: Vec<usize> = head.iter().map(|cell| width(cell)).collect();
     for row in rows {
@@ -50,13 +50,13 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says something to the person, not to the script. Where nobody listens any more, nothing is lost.
+/// Prints a note to standard error, for a person and not for a script. An error is ignored.
 pub fn note(text: &str) {
-    // Not `eprintln`, which panics where there is nobody to tell: a terminal that is gone.
+    // `eprintln` would panic if standard error is closed, for example because the terminal is gone.
     writeln!(io::stderr(), "{text}").ok();
 }
 
-/// The beginning of a text, in one line.
+/// Returns the beginning of a text, on one line.
 pub fn short(text: &str) -> String {
     const WIDEST: usize = 60;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -67,7 +67,7 @@ pub fn short(text: &str) -> String {
     format!("{kept}…")
 }
 
-/// Prints what a model wrote; that nothing was written is said, for an empty line looks like a fault of the terminal.
+/// Prints a model's output. An empty output is reported, because an empty line looks like a fault of the terminal.
 pub fn written(text: &str) {
     if text.trim().is_empty() {
         note("the model wrote nothing: its answer is empty");

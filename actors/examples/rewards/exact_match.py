@@ -1,4 +1,4 @@
-"""A reward in ten lines: 1 where the answer is the right one, else 0."""
+"""A reward in ten lines: 1 for a right answer, else 0."""
 
 import json
 import sys

@@ -1,8 +1,8 @@
-"""A model at an OpenAI-compatible address as the judge of answers: it gives each a grade from 0 to 10.
+"""A reward from a judge model at an OpenAI-compatible address, which grades each answer from 0 to 10.
 
-The environment says which: JUDGE_URL (up to /v1), JUDGE_MODEL, and OPENAI_API_KEY where a key is needed. Pictures go along as
-data URLs (`picture = "base64"` in the profile). What the judge says is printed on standard error, which the daemon's log keeps.
-A judge that cannot be reached ends the program: the daemon starts it again, and pauses the run when that does not help.
+The environment names the model: JUDGE_URL (up to /v1), JUDGE_MODEL, and OPENAI_API_KEY if a key is needed. Pictures are sent as
+data URLs (`picture = "base64"` in the profile). The grades are printed on standard error, which the daemon's log keeps. If the
+judge cannot be reached, the program ends; the daemon starts it again, and pauses the run if that does not help.
 """
 
 import concurrent.futures
@@ -20,7 +20,7 @@ SYSTEM = "You grade answers. Think as long as you need, then end with a line `gr
 
 
 def question(item):
-    """What the judge is shown of one completion."""
+    """Returns the question to the judge about one completion."""
     text = f"Question:\n{item['prompt']}\n\nAnswer to grade:\n{item['answer']}"
     if item["reference"]:
         text += f"\n\nThe right answer:\n{item['reference']}"
@@ -31,7 +31,7 @@ def question(item):
 
 
 def grade(item):
-    """The grade of one completion, from 0 to 1; null where the judge names none."""
+    """Returns the grade of one completion, from 0 to 1; None if the judge states none."""
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question(item)}]
     body = json.dumps({"model": MODEL, "messages": messages, "temperature": 0, "seed": 0}).encode()
     headers = {"Content-Type": "application/json", "Authorization": "Bearer " + KEY}

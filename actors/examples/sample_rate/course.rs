@@ -1,8 +1,9 @@
-//! Samples a second and how many are right, of several samplers in turn on the same items: the first is the baseline.
+//! The sampling rate and the accuracy of several samplers on the same items, in turn. The first sampler is the
+//! baseline.
 //!
-//! Each DRAWS is the JSON of a checkpoint's `sampling.json`; LENGTH is the tokens of an answer (0: the checkpoint's). With a batch
-//! of 1 each item is a request; else four times as many as run at one time, so that they join and leave. Prints a JSON line for
-//! each sampler and batch.
+//! Each DRAWS is the JSON of a checkpoint's `sampling.json`. LENGTH is the number of tokens of an answer (0: the
+//! checkpoint's). With a batch of 1, each item is one request. Otherwise a request has four times as many items as run
+//! at a time, so that items join and leave the batch. The output is one line of JSON per sampler and batch.
 
 use std::time::Instant;
 
@@ -18,7 +19,7 @@ use demask_datasets::example::{Example, Mode};
 use demask_rewards::benchmarks::Suite;
 use demask_rewards::judge::Judge;
 
-/// How often a request's rows could fill the batch.
+/// How many times the items of a request fill the batch.
 const REFILLS: usize = 4;
 
 #[derive(Default)]
@@ -29,10 +30,10 @@ struct Tally {
     forwards: usize,
 }
 
-/// What every sampler is run on.
+/// The setting in which every sampler runs.
 struct Course {
     inference: Inference,
-    /// One for each batch.
+    /// One engine for each batch size.
     engines: Vec<EngineProcess>,
     judge: Judge,
 }
@@ -40,7 +41,7 @@ struct Course {
 /// Runs every sampler on items of a suite.
 ///
 /// # Errors
-/// Words that mean nothing; the engine's.
+/// An error if an argument cannot be parsed; any failure of an engine.
 pub async fn run(
     suite: &str,
     items: usize,
@@ -101,7 +102,7 @@ fn report(tallies: &[Tally], pairs: &[(usize, &SamplerSettings)]) {
 }
 
 impl Course {
-    /// The shipped model, with another length of answers unless that is 0.
+    /// Opens the shipped model, with another length of answers unless `length` is 0.
     async fn open(suite: &Suite, length: usize, batches: &[usize]) -> anyhow::Result<Self> {
         let home = std::env::temp_dir().join(format!("demask-sample-rate-{}", std::process::id()));
         let checkpoint = shipped::folder(&Home::open(Some(home))?)?;

@@ -1,6 +1,7 @@
-//! Rows of one length on a checkpoint folder, filled by samplers: what a rival that reads the same folder can be held
-//! to. Prints a JSON line for each sampler: the rate, the passes of a row, the peak of the engine's memory, and an FNV-1a hash
-//! of the answers' tokens, row by row, which `tests/benches/sample_rate.py` prints too.
+//! The sampling rate of samplers on rows of one length with a checkpoint folder, for comparison with rivals that read
+//! the same folder. It prints one line of JSON per sampler: the rate, the forward passes of a row, the peak memory of
+//! the engine, and an FNV-1a hash of the answers' tokens, row by row. `tests/benches/sample_rate.py` prints the same
+//! hash.
 
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::options::Options;
 /// Fills the rows with each sampler in turn.
 ///
 /// # Errors
-/// A folder that is none; the engine's.
+/// An error if the folder is not a checkpoint; any failure of the engine.
 pub async fn run(options: &Options) -> anyhow::Result<()> {
     let path = options.folder.join("config.json");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -83,7 +84,8 @@ async fn fill(engine: &EngineProcess, requests: Vec<SampleRequest>) -> anyhow::R
     }
 }
 
-/// Prompts spread over the text tokens, but for a few at either end, where the special ones are.
+/// Makes prompts from tokens that are spread over the text vocabulary, except a few at either end, where the special
+/// tokens are.
 fn rows(options: &Options, config: &BackboneConfig, sampler: &Sampler) -> anyhow::Result<Vec<SampleRequest>> {
     let end = if config.codebook_size > 0 {
         config.image_offset() as usize
@@ -107,7 +109,7 @@ fn rows(options: &Options, config: &BackboneConfig, sampler: &Sampler) -> anyhow
             .map(|at| u32::try_from(token(row, at)))
             .collect::<Result<Vec<_>, _>>()?;
         ids.resize(options.prompt + options.length, config.mask_token_id);
-        // One word in place of a prompt.
+        // The unconditional prompt repeats one token.
         let unconditional = guided.then(|| {
             let mut ids = ids.clone();
             ids[..options.prompt].fill(16);
@@ -132,7 +134,7 @@ fn rows(options: &Options, config: &BackboneConfig, sampler: &Sampler) -> anyhow
     (0..options.batch).map(row).collect()
 }
 
-/// FNV-1a over tokens as four bytes each, the lowest first.
+/// Returns the FNV-1a hash of tokens, each as four bytes in little-endian order.
 fn hash<'t>(tokens: impl Iterator<Item = &'t u32>) -> u64 {
     tokens
         .flat_map(|token| token.to_le_bytes())
@@ -141,7 +143,7 @@ fn hash<'t>(tokens: impl Iterator<Item = &'t u32>) -> u64 {
         })
 }
 
-/// The most memory that a process has had.
+/// Returns the peak memory of a process in megabytes.
 fn peak_megabytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

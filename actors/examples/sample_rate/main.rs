@@ -1,12 +1,13 @@
-//! Samples a second, of several samplers in turn: on a suite's items, or on the rows of a checkpoint folder as rivals
-//! (`tests/benches/sample_rate.py`) are given them. `tests/benches/sample_rate.sh` and `tests/benches/rivals.sh` have the figures of the log.
+//! Measures samples per second of several samplers in turn, on a suite's items or on rows of a checkpoint folder.
+//! Rivals get the same rows (`tests/benches/sample_rate.py`). `tests/benches/sample_rate.sh` and
+//! `tests/benches/rivals.sh` produce the figures of the log.
 //!
 //! ```text
 //! sample_rate SUITE ITEMS BATCH[,BATCH…] LENGTH DRAWS…
 //! sample_rate folder DIR [FLAGS] SAMPLER…
 //! ```
 //!
-//! `course.rs` and `folder.rs` say what the words mean.
+//! `course.rs` and `folder.rs` describe the arguments.
 
 mod course;
 mod folder;

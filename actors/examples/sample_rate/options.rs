@@ -1,17 +1,17 @@
-//! What can be asked of a folder on the command line.
+//! The command-line options of the measurement on a checkpoint folder.
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use demask_api::{Sampler, TextSampler};
 
-/// How it is used.
+/// The usage line.
 pub const USAGE: &str = "folder DIR [--prompt N] [--length N] [--batch N] [--rounds N] [--dtype auto|f32|bf16] [--threads N] [--show] SAMPLER…";
 
-/// A folder, its rows, and the samplers that fill them.
+/// A checkpoint folder, its rows, and the samplers that fill them.
 #[derive(Debug)]
 pub struct Options {
-    /// The checkpoint.
+    /// Folder of the checkpoint.
     pub folder: PathBuf,
     /// Tokens of a prompt.
     pub prompt: usize,
@@ -19,23 +19,23 @@ pub struct Options {
     pub length: usize,
     /// Rows of a request.
     pub batch: usize,
-    /// Requests that are timed, after one that is not.
+    /// Timed requests, which follow one that is not timed.
     pub rounds: usize,
-    /// `auto`, `f32`, `bf16`.
+    /// Precision: `auto`, `f32`, `bf16`.
     pub dtype: String,
-    /// Of the engine.
+    /// Threads of the engine.
     pub threads: usize,
     /// Whether tokens are printed beside their hash.
     pub show: bool,
-    /// In turn: one for text, or `{"image": …}`; of text `steps` 0 is a token a step.
+    /// Samplers, used in turn. Each is a text sampler or `{"image": …}`; for text, `steps` 0 means one step per token.
     pub samplers: Vec<Sampler>,
 }
 
 impl Options {
-    /// Reads DIR, flags and samplers.
+    /// Parses DIR, flags and samplers.
     ///
     /// # Errors
-    /// What is wrong, with what is expected.
+    /// An error that says what is wrong and what is expected.
     pub fn parse(arguments: &[String]) -> anyhow::Result<Self> {
         let mut arguments = arguments.iter();
         let mut options = Self {

@@ -1,16 +1,17 @@
-//! Lines of a socket, none longer than a limit (law L9): whoever sends one without end does not fill the memory.
+//! A line reader with a limit on line length (law L9), so that a client that sends an endless line cannot fill the
+//! memory.
 
 use std::io::{Error, ErrorKind, Result};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
-/// The longest line, in bytes: a command that carries a profile.
+/// Longest line in bytes; a command may carry a whole profile.
 const LONGEST: usize = 4 << 20;
 
-/// Reads a stream line by line.
+/// A reader that returns a stream line by line.
 pub(super) struct BoundedLines<R> {
     input: BufReader<R>,
-    /// What has come of the line that has not ended: kept when a read is given up for something else.
+    /// The bytes of the unfinished line. They are kept when a pending read is dropped.
     line: Vec<u8>,
 }
 
@@ -22,10 +23,11 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
         }
     }
 
-    /// The next line without its end; none when the stream has ended. Safe to drop and call again.
+    /// Returns the next line without its end, or `None` at the end of the stream. A pending call may be dropped and
+    /// repeated.
     ///
     /// # Errors
-    /// The stream's; `InvalidData` for a line that is too long or no UTF-8.
+    /// Any error of the stream; `InvalidData` for a line that is too long or is not UTF-8.
     pub(super) async fn next_line(&mut self) -> Result<Option<String>> {
         loop {
             let come = self.input.fill_buf().await?;

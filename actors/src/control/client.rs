@@ -1,4 +1,4 @@
-//! The control socket's other end, as the command line and the dashboard use it.
+//! The client of the control socket, which the command line and the dashboard use.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -12,35 +12,35 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use crate::home::{Home, HomeError};
 use crate::runtime::ids;
 
-/// How long a daemon may take for what it answers from memory.
+/// Longest wait for replies that the daemon gives from memory.
 const PROMPT: Duration = Duration::from_secs(5);
 
-/// Why the daemon could not be asked.
+/// The reason why the daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No process listens on the socket.
     #[error("no daemon is running for {home}: `demask run` or `demask daemon start` starts one")]
     NotRunning {
         /// The home.
         home: String,
-        /// The system's words, for who knows that there is a daemon.
+        /// The system's error, for callers that know that a daemon is running.
         cause: io::Error,
     },
-    /// The folder of its socket cannot be used.
+    /// The folder of the socket cannot be used.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// Its socket is there and does not take this process.
+    /// The socket exists but does not accept this process.
     #[error("cannot talk to the daemon through {}: {cause}", socket.display())]
     Refused {
         /// The socket.
         socket: PathBuf,
-        /// The system's words.
+        /// The system's error.
         cause: io::Error,
     },
     /// The connection broke.
     #[error("the daemon went away: {0}")]
     Gone(#[from] io::Error),
-    /// It is there and says nothing.
+    /// The daemon accepts the connection and does not reply.
     #[error(
         "the daemon{} has not answered within {} s: {}",
         pid.map(|pid| format!(" (process {pid})")).unwrap_or_default(),
@@ -48,21 +48,21 @@ pub enum ClientError {
         advice
     )]
     Silent {
-        /// Its process, where the system says whose the socket is.
+        /// Process id of the daemon, where the system reports it.
         pid: Option<i32>,
-        /// How long it was waited for.
+        /// How long the client has waited.
         limit: Duration,
-        /// What it is doing, and what a person can do.
+        /// What the daemon is doing, and what the user can do.
         advice: String,
     },
-    /// It speaks another protocol.
+    /// The daemon speaks another protocol.
     #[error(
         "the daemon (demask {version}) speaks control protocol {found}, this demask {PROTOCOL}: stop it with its own version and start it again"
     )]
     Protocol {
-        /// Its version.
+        /// Version of the daemon.
         version: String,
-        /// Its protocol.
+        /// Protocol of the daemon.
         found: u32,
     },
 }
@@ -74,21 +74,23 @@ pub struct Client {
     writer: OwnedWriteHalf,
     by: String,
     pid: Option<i32>,
-    /// Events that came while a reply was awaited.
+    /// Events that arrived while a reply was awaited.
     early: std::collections::VecDeque<ServerMessage>,
 }
 
 impl Client {
-    /// Connects; `from` is `cli` or `dashboard` and stands in the audit row beside the user's name.
+    /// Connects to the daemon of a home. `from` is `cli` or `dashboard`; the audit row stores it beside the user's
+    /// name.
     ///
     /// # Errors
-    /// [`ClientError::NotRunning`]; [`ClientError::Home`], [`ClientError::Refused`], which waiting does not mend.
+    /// [`ClientError::NotRunning`], which a later attempt may not meet; [`ClientError::Home`] and
+    /// [`ClientError::Refused`], which waiting does not cure.
     pub async fn connect(home: &Home, from: &str) -> Result<Self, ClientError> {
         let socket = home.socket()?;
         let stream = UnixStream::connect(&socket)
             .await
             .map_err(|cause| match cause.kind() {
-                // There is no socket; nobody listens; those who wait for an answer are too many.
+                // In turn: there is no socket, no process listens, or the queue of pending connections is full.
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::WouldBlock => {
                     let home = home.root().display().to_string();
                     ClientError::NotRunning { home, cause }
@@ -107,19 +109,21 @@ impl Client {
         })
     }
 
-    /// Asks and waits for the reply.
+    /// Sends a command and waits for the reply.
     ///
     /// # Errors
-    /// [`ClientError::Gone`], [`ClientError::Protocol`].
+    /// [`ClientError::Gone`], [`ClientError::Silent`] or [`ClientError::Protocol`].
     pub async fn ask(&mut self, command: Command) -> Result<Reply, ClientError> {
         if limit(&command) > PROMPT {
-            // L10: one that says nothing at all is told of within seconds, whatever was asked.
+            // L10: a status request first, so that a daemon that does not reply at all is noticed within seconds
+            // whatever the command.
             self.ask_as(new_id(), Command::Status).await?;
         }
         self.ask_as(new_id(), command).await
     }
 
-    /// As [`Self::ask`], under an id of the caller's: asked twice, done once.
+    /// Sends a command under an id of the caller, as [`Self::ask`] does. A command that is sent twice under one id is
+    /// done once.
     ///
     /// # Errors
     /// As [`Self::ask`].
@@ -161,7 +165,7 @@ impl Client {
         }
     }
 
-    /// The next event after a `Subscribe`. Safe to drop and call again.
+    /// Returns the next event after a `Subscribe`. A pending call may be dropped and repeated.
     ///
     /// # Errors
     /// [`ClientError::Gone`].
@@ -183,28 +187,28 @@ fn new_id() -> String {
     ids::new_id().to_string()
 }
 
-/// How long a daemon may take to answer (law L10): what looks is answered from memory, what is ordered waits for the disk, a query
-/// for itself.
+/// Returns how long a daemon may take to reply (law L10). Status commands are answered from memory, orders wait for the
+/// disk, and a query waits for its result.
 fn limit(command: &Command) -> Duration {
     match command {
         Command::Status | Command::Actors => PROMPT,
-        // Whoever asks for it goes on to end a daemon by force that says nothing, and all that takes no longer.
+        // A client that shuts down a silent daemon goes on to kill it, and the whole may take no longer than `PROMPT`.
         Command::Shutdown => PROMPT - Duration::from_secs(1),
         Command::Subscribe { .. } | Command::Follow { .. } => PROMPT,
         Command::Query { .. } => Duration::from_secs(45),
-        // It may have to wait for a step of training, and is then sampled.
+        // It may have to wait for a training step before it is sampled.
         Command::Ask { .. } => Duration::from_secs(600),
         _ => Duration::from_secs(30),
     }
 }
 
-/// What a person can do about a daemon that says nothing.
+/// Says what a user can do about a daemon that does not reply.
 fn silence_advice(pid: Option<i32>) -> String {
     let Some(pid) = pid else {
         return "it hangs; end its process, and the next one goes on with the run".into();
     };
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // After the name, which may hold anything, in brackets.
+    // The state follows the process name, which stands in brackets and may contain any character.
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     match state {
         Some('T' | 't') => format!("it is stopped; `kill -CONT {pid}` lets it go on"),
@@ -213,8 +217,8 @@ fn silence_advice(pid: Option<i32>) -> String {
     }
 }
 
-/// Who gives a command, for the audit row: the name of the person in the environment, else the number of the user that
-/// this process runs as, which a container without names has too.
+/// Returns who gives a command, for the audit row: the user's name in the environment, else the id of the user that
+/// this process runs as. Containers without user names have the id too.
 #[must_use]
 pub fn who(client: &str) -> String {
     let named = ["USER", "LOGNAME"]

@@ -1,8 +1,9 @@
-//! The Gateway: the control socket. Commands in, replies and an event stream out; JSON, one message a line.
+//! The Gateway: the server of the control socket. Commands come in; replies and a stream of events go out. A message is
+//! one line of JSON.
 //!
-//! A client that reads too slowly is told how many events it missed and goes on with the newest; nobody waits for it
-//! (law L2). A command that changes something and has an id that was answered before is answered the same again and not
-//! done again (law L1); what only looks is looked up anew each time.
+//! A client that reads too slowly gets the number of events that it missed and continues with the newest; nothing waits
+//! for it (law L2). A command that changes something is done once per id: a repetition gets the remembered reply (law
+//! L1). A command that only reads is answered anew each time.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::unix::fs::PermissionsExt as _;
@@ -25,32 +26,32 @@ use crate::runtime::supervisor::Probe;
 
 /// Replies that are remembered for repeated commands.
 const REMEMBERED: usize = 1024;
-/// Between two tries when a connection could not be taken: no file descriptors are left, say.
+/// Time between two attempts to accept a connection after an error, for example when no file descriptors are left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// Events read from the store at one time when a client catches up.
+/// Events that are read from the store at a time when a client catches up.
 const CATCH_UP: u64 = 500;
 
-/// Where a stream of events begins.
+/// The start of a stream of events.
 #[derive(Clone, Copy)]
 enum StreamStart {
-    /// Now.
+    /// The present moment.
     Now,
-    /// After this sequence number.
+    /// The event after this sequence number.
     After(u64),
-    /// With the run's benchmarks and so many of its last events.
+    /// The results of the run's benchmarks and this many of its last events.
     Recent(u64),
 }
 
-/// A command on its way to the supervisor.
+/// A command on its way to the daemon's loop.
 #[derive(Debug)]
 pub struct PendingCommand {
     /// The message.
     pub message: ClientMessage,
-    /// Where the reply goes.
+    /// Receiver of the reply.
     pub reply: oneshot::Sender<Reply>,
 }
 
-/// What every connection needs.
+/// The state that every connection shares.
 #[derive(Clone)]
 struct Desk {
     home: Home,
@@ -64,7 +65,7 @@ struct Desk {
 #[derive(Debug, Default)]
 struct RecentReplies {
     replies: HashMap<String, Reply>,
-    /// Oldest first.
+    /// Ids of the replies, oldest first.
     order: VecDeque<String>,
 }
 
@@ -104,7 +105,7 @@ fn name(command: &Command) -> &'static str {
     }
 }
 
-/// Whether a command changes something, so that it must not be done twice.
+/// Returns whether a command changes something, so that it must not be done twice.
 fn changes(command: &Command) -> bool {
     !matches!(
         command,
@@ -116,10 +117,10 @@ fn changes(command: &Command) -> bool {
     )
 }
 
-/// Binds the socket and serves it for as long as the task lives.
+/// Binds the socket and serves it for as long as the returned task lives.
 ///
 /// # Errors
-/// The socket's.
+/// An error if the socket cannot be bound.
 pub fn open(
     home: &Home,
     recorder: Recorder,
@@ -127,7 +128,7 @@ pub fn open(
     probe: Probe,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let path = home.socket()?;
-    // The lock on the home is held: whatever lies there is a dead daemon's.
+    // The caller holds the home's lock, so an existing socket belongs to a dead daemon.
     std::fs::remove_file(&path).ok();
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
@@ -149,7 +150,7 @@ pub fn open(
                         }
                     });
                 }
-                // One connection that cannot be taken must not end the gateway for all.
+                // One connection that cannot be accepted must not end the gateway for all clients.
                 Err(error) => {
                     tracing::warn!("a client could not be let in: {error}");
                     tokio::time::sleep(ACCEPT_RETRY).await;
@@ -187,7 +188,7 @@ impl Desk {
                     _ => None,
                 },
             );
-            // Subscribed before the reply, so that nothing falls between.
+            // The subscription starts before the reply, so that no event falls between them.
             let watch = since.map(|since| (since, self.recorder.watch()));
             say(&mut out, id, self.answer(message).await).await?;
             if let Some((since, watch)) = watch {
@@ -255,7 +256,7 @@ impl Desk {
         }
     }
 
-    /// Sends events until the client goes; commands may still come in on the same connection.
+    /// Sends events until the client disconnects. Commands may still arrive on the same connection.
     async fn stream(
         &self,
         since: StreamStart,
@@ -272,7 +273,7 @@ impl Desk {
             tokio::select! {
                 event = watch.recv() => match event {
                     Ok(envelope) => {
-                        // What the catch-up has sent already.
+                        // The catch-up has sent this event already.
                         if envelope.record.durable() && envelope.seq <= sent {
                             continue;
                         }
@@ -296,7 +297,7 @@ impl Desk {
         }
     }
 
-    /// What somebody who comes in the middle has missed; the last sequence number sent.
+    /// Sends what a client that joins in the middle has missed. Returns the last sequence number sent.
     async fn missed(&self, recent: u64, out: &mut OwnedWriteHalf) -> anyhow::Result<u64> {
         let path = self.home.database();
         let events = offload(move || events::recent_events(&store::open_read_only(&path)?, recent)).await??;

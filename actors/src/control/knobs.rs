@@ -1,7 +1,7 @@
-//! What can be steered in a run: every knob, its key, its range.
+//! The knobs of a run: their keys and ranges.
 //!
-//! To add one: a variant of [`KnobKey`], its key in `Display`, its range in [`of`], and the place in `run/` that asks
-//! `Control::value` for it.
+//! To add a knob, add a variant of [`KnobKey`], its key in `Display`, its range in [`of`], and the code in `run/` that
+//! asks `Control::value` for it.
 
 use std::fmt;
 
@@ -9,22 +9,22 @@ use demask_storage::Knob;
 
 use crate::profile::{Profile, Stage, StageKind};
 
-/// Which knob.
+/// The identity of a knob.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KnobKey {
-    /// The highest learning rate of the stages.
+    /// Highest learning rate of the stages.
     LearningRate,
-    /// The temperature of rollouts.
+    /// Temperature of rollouts.
     Temperature,
-    /// The weight of the penalty on leaving the reference policy.
+    /// Weight of the KL penalty towards the reference policy.
     Kl,
-    /// The weight of the source of this name in the mix.
+    /// Weight of the source of this name in the mix.
     Mix(String),
-    /// The weight of the reward of this name in the sum.
+    /// Weight of the reward of this name in the sum.
     Reward(String),
 }
 
-/// The key for `set`, as it stands in rows and on the screen.
+/// Writes the key for `set`, as rows and the screen show it.
 impl fmt::Display for KnobKey {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -37,7 +37,7 @@ impl fmt::Display for KnobKey {
     }
 }
 
-/// The knobs of a run of this profile, with the profile's values.
+/// Returns the knobs of a run of this profile, with the profile's values.
 #[must_use]
 pub fn of(profile: &Profile) -> Vec<Knob> {
     let knob = |key: KnobKey, value: f64, high: f64, help: &str| Knob {

@@ -1,10 +1,11 @@
-//! What a person asks of a run, from the moment it is asked to the step where it takes effect.
+//! The orders of a person to a run, from the request to the step boundary where they take effect.
 //!
-//! L3: orders wait here until the trainer stands at a step boundary. L4: an order is a committed row before it is
-//! acknowledged, and its row says the step before anything is computed under it; after a restart the journal's orders
-//! take effect again at their steps.
+//! L3: orders wait here until the trainer reaches a step boundary. L4: an order is a committed row before it is
+//! acknowledged, and its row has the step before anything is computed under it. After a restart, the orders of the
+//! journal take effect again at their steps.
 //!
-//! Not here: what a run does at a boundary (`run::driver`), what a command looks like on the socket (the `storage` crate).
+//! Not here: what a run does at a boundary (`run::driver`), and the format of commands on the socket (the `storage`
+//! crate).
 
 mod bounded_lines;
 pub mod client;
@@ -27,16 +28,16 @@ pub use present_model::PresentModel;
 
 use crate::runtime::recorder::{Recorder, RecorderGone};
 
-/// What took effect at a boundary and is the trainer's to do.
+/// The effects of a boundary that the trainer carries out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Boundary {
-    /// Write a checkpoint now.
+    /// Save a checkpoint now.
     pub checkpoint: bool,
-    /// Checkpoint, then end the run: a person asked for it.
+    /// Save a checkpoint and end the run, because a person stopped it.
     pub stop: bool,
-    /// Checkpoint, then let go of the run: the daemon is ending, and the next goes on with it.
+    /// Save a checkpoint and leave the run, because the daemon is ending. The next daemon continues it.
     pub halt: bool,
-    /// Prompts to sample now: the order's id, the prompt, draw rather than write.
+    /// Prompts to sample now: the order's id, the prompt, and whether to draw a picture.
     pub samples: Vec<(String, String, bool)>,
 }
 
@@ -44,20 +45,22 @@ pub struct Boundary {
 struct State {
     run: String,
     step: u64,
-    /// The step of the first boundary.
+    /// Step of the first boundary of this life.
     first: Option<u64>,
     paused: bool,
-    /// A stop took effect: whatever the run waits for behind it, it ends stopped.
+    /// Whether a stop took effect. The run then ends as stopped, whatever it still waits for.
     stopping: bool,
-    /// Orders that came before the first boundary of this life: nothing was computed since, so they wait for that one alone.
+    /// Orders from before the first boundary of this life. Nothing was computed since they came, so they take effect at
+    /// that boundary.
     early: HashSet<String>,
-    /// The present step is given up for an order that waits: it takes effect before the step is done again.
+    /// Whether the present step was abandoned for a waiting order. The order takes effect before the step is done
+    /// again.
     given_up: bool,
     halting: bool,
-    /// Every order's id, the applied ones' too.
+    /// Ids of all orders, including those that have taken effect.
     known: HashSet<String>,
     pending: VecDeque<(Steer, Command)>,
-    /// From the journal, in the order in which they were asked.
+    /// Orders of the journal that have taken effect, in the order in which they did.
     replay: VecDeque<(Steer, Command)>,
     knobs: BTreeMap<String, Knob>,
     overview: Overview,
@@ -65,13 +68,13 @@ struct State {
 }
 
 impl State {
-    /// Whether a stop waits.
+    /// Returns whether a stop is waiting.
     fn stops(&self) -> bool {
         self.pending.iter().any(|(_, order)| *order == Command::Stop)
     }
 }
 
-/// The orders and the present state of one run; shared by the gateway's side and the trainer.
+/// The orders and the present state of one run, shared by the gateway and the trainer.
 #[derive(Debug)]
 pub struct Control {
     state: Mutex<State>,
@@ -85,7 +88,8 @@ impl Default for Control {
 }
 
 impl Control {
-    /// For a run: its knobs as the profile has them, and its orders so far, oldest first (`journal::steers`).
+    /// Makes the control of a run from its knobs with the profile's values and its orders so far, oldest first
+    /// (`journal::steers`).
     #[must_use]
     pub fn new(run: &str, knobs: Vec<Knob>, journal: Vec<Steer>) -> Self {
         let known = journal.iter().map(|steer| steer.id.clone()).collect();
@@ -95,7 +99,8 @@ impl Control {
             .filter_map(|steer| of_row(&steer).map(|order| (steer, order)));
         let (mut replay, pending): (Vec<_>, Vec<_>) =
             orders.partition(|(steer, _)| steer.applied_step.is_some());
-        // One that waited while the run was stopped took effect behind what had it go on, which was asked for later.
+        // An order that waited while the run was stopped took effect after the resumption, which came later than the
+        // order.
         replay.sort_by_key(|(steer, _)| steer.applied_step);
         let (run, overview) = (run.to_owned(), nothing());
         let state = State {
@@ -124,10 +129,10 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an order: committed to the store before this returns (L4). The same id twice is taken once.
+    /// Accepts an order. Its row is committed to the store before this returns (L4). The same id is accepted once.
     ///
     /// # Errors
-    /// [`OrderError`]: unknown knobs, values out of range, a recorder that is gone.
+    /// [`OrderError`] if the knob is unknown, the value is out of range, or the recorder has ended.
     pub async fn ask(
         &self,
         recorder: &Recorder,
@@ -161,35 +166,35 @@ impl Control {
         Ok(step)
     }
 
-    /// Ends the run at the next boundary without a person's order: the daemon is ending and the run is to go on later.
+    /// Ends the run at the next boundary without an order: the daemon is ending, and the run is to continue later.
     pub fn halt(&self) {
         self.lock().halting = true;
         self.changed.notify_waiters();
     }
 
-    /// Whether [`Self::halt`] was called.
+    /// Returns whether [`Self::halt`] was called.
     #[must_use]
     pub fn halting(&self) -> bool {
         self.lock().halting
     }
 
-    /// Whether the run is to end: a person's stop that has not taken effect, or [`Self::halt`].
+    /// Returns whether the run must end: a person's stop is waiting, or [`Self::halt`] was called.
     #[must_use]
     pub fn is_ending(&self) -> bool {
         let state = self.lock();
         state.halting || state.stops()
     }
 
-    /// Waits until the run is to end.
+    /// Waits until the run must end.
     pub async fn ends(&self) {
         self.until(Self::is_ending).await;
     }
 
-    /// A stop takes effect here and now, between no steps, because the run hangs (law L10). Everything else that was
-    /// asked for waits for a boundary (L3), which this life does not come to any more. Whether a person asked for a stop.
+    /// Applies a waiting stop at once, outside a boundary, because the run hangs (law L10). Other orders keep waiting
+    /// for a boundary (L3), which this life does not reach any more. Returns whether the run was stopped by a person.
     ///
     /// # Errors
-    /// A recorder that is gone.
+    /// [`RecorderGone`] when the recorder has ended.
     pub async fn stop_now(&self, recorder: &Recorder) -> Result<bool, RecorderGone> {
         let (_, step) = self.place();
         let stops: Vec<Steer> = {
@@ -225,24 +230,25 @@ impl Control {
         }
     }
 
-    /// A knob's present value.
+    /// Returns a knob's present value.
     #[must_use]
     pub fn value(&self, knob: &KnobKey) -> Option<f64> {
         self.lock().knobs.get(&knob.to_string()).map(|knob| knob.value)
     }
 
-    /// A life of the run begins from a checkpoint of this step: until its first boundary that is where the run is.
+    /// Notes that a life of the run begins from a checkpoint of this step. Until the first boundary this is the run's
+    /// step.
     pub fn begin_at(&self, step: u64) {
         let mut state = self.lock();
         state.step = step;
         state.overview.step = step;
     }
 
-    /// The trainer stands between steps, `step` of them done: orders take effect here and nowhere else (L3). Returns
-    /// when the run may go on, at once or when a pause ends, and with what the trainer is to do.
+    /// Applies orders between two steps, with `step` steps done. Orders take effect here and nowhere else (L3). Returns
+    /// what the trainer must do, at once or, during a pause, when the pause ends.
     ///
     /// # Errors
-    /// A recorder that is gone.
+    /// [`RecorderGone`] when the recorder has ended.
     pub async fn boundary(&self, recorder: &Recorder, step: u64) -> Result<Boundary, RecorderGone> {
         let mut todo = Boundary::default();
         loop {
@@ -254,9 +260,9 @@ impl Control {
                 for steer in applied {
                     recorder.record(Record::Steer(steer)).await?;
                 }
-                // L4: the row says the step before anything is computed under the order.
+                // L4: the row has the step before anything is computed under the order.
                 recorder.flush().await?;
-                // What was asked for while that was written counts before the daemon's own end does.
+                // Orders that came during the write are applied before the daemon's own end is considered.
                 continue;
             }
             todo.halt = self.halting();
@@ -267,8 +273,8 @@ impl Control {
         }
     }
 
-    /// A pause holds, but what was asked for meanwhile (a checkpoint, a sample) is handed to the trainer first, who then
-    /// comes back to the boundary of the same step.
+    /// Returns whether a pause holds the run. A checkpoint or a sample that was asked for meanwhile goes to the trainer
+    /// first; the trainer then returns to the boundary of the same step.
     fn held(&self, todo: &Boundary) -> bool {
         let mut state = self.lock();
         let paused = state.paused;
@@ -280,14 +286,14 @@ impl Control {
         paused && !todo.checkpoint && todo.samples.is_empty()
     }
 
-    /// Whether a step was done in this life.
+    /// Returns whether this life has completed a step.
     #[must_use]
     pub fn stepped(&self) -> bool {
         let state = self.lock();
         state.first.is_some_and(|first| state.step > first)
     }
 
-    /// Holds the run at the next boundary, as a pause does: something is wrong that a person must mend, who then resumes.
+    /// Pauses the run at the next boundary because of a problem that a person must solve before they resume it.
     pub fn hold(&self, why: &str) {
         let mut state = self.lock();
         state.paused = true;
@@ -295,15 +301,15 @@ impl Control {
         why.clone_into(&mut state.overview.detail);
     }
 
-    /// Waits until the run is to end at the next boundary: a person asked for it, or the daemon is ending. Who is told so gives
-    /// the present step up, nothing of which has taken effect.
+    /// Waits until the run must end at the next boundary, because a person stopped it or the daemon is ending. The
+    /// caller then abandons the present step, of which nothing has taken effect.
     pub async fn ending(&self) {
         self.ends().await;
         let mut state = self.lock();
         state.given_up = state.stops();
     }
 
-    /// Whether the run is held.
+    /// Returns whether the run is paused.
     #[must_use]
     pub fn paused(&self) -> bool {
         self.lock().paused
@@ -320,13 +326,14 @@ impl Control {
             .is_some_and(|(steer, _)| steer.applied_step.is_some_and(|at| at <= step))
         {
             if let Some((_, order)) = state.replay.pop_front() {
-                // L1: it took effect, and the daemon died before the run had ended.
+                // L1: the stop took effect, and the daemon died before the run had ended.
                 todo.stop |= order == Command::Stop;
                 again(&mut state, order);
             }
         }
         let mut applied = Vec::new();
-        // While steps are redone nothing new takes effect: what was computed before the crash comes out the same (L8).
+        // While steps are redone, no new order takes effect, so that the results from before the crash come out the
+        // same (L8).
         while state.replay.is_empty()
             && state.pending.front().is_some_and(|(steer, _)| {
                 steer.asked_step < step.max(1)
@@ -348,7 +355,7 @@ impl Control {
         applied
     }
 
-    /// Where the run is.
+    /// Returns the present state of the run.
     #[must_use]
     pub fn overview(&self) -> Overview {
         let state = self.lock();
@@ -357,26 +364,26 @@ impl Control {
         overview
     }
 
-    /// The trainer says where the run is.
+    /// Changes the reported state of the run.
     pub fn report(&self, change: impl FnOnce(&mut Overview)) {
         change(&mut self.lock().overview);
     }
 
-    /// The trainer says which model a person may ask now.
+    /// Sets the model that a person may ask now.
     pub fn present(&self, model: PresentModel) {
         self.lock().model = Some(model);
     }
 
-    /// The model that a person may ask now; none while the run is starting.
+    /// Returns the model that a person may ask now; `None` while the run is starting.
     #[must_use]
     pub fn model(&self) -> Option<PresentModel> {
         self.lock().model.clone()
     }
 
-    /// Takes a prompt that was asked for out of what waits for a boundary, to be answered now; its row is committed.
+    /// Removes a prompt from the waiting orders, because it is answered now, and commits its row.
     ///
     /// # Errors
-    /// A recorder that is gone.
+    /// [`RecorderGone`] when the recorder has ended.
     pub async fn take_sample(&self, recorder: &Recorder, id: &str) -> Result<(), RecorderGone> {
         let taken = {
             let mut state = self.lock();
@@ -387,7 +394,7 @@ impl Control {
                 ..steer
             })
         };
-        // Asked again with the same id it waits no more, and is answered again.
+        // A repeated request with the same id finds nothing waiting, and is answered again.
         if let Some(steer) = taken {
             recorder.record(Record::Steer(steer)).await?;
             recorder.flush().await?;
@@ -395,7 +402,7 @@ impl Control {
         Ok(())
     }
 
-    /// The run's id and the last boundary's step.
+    /// Returns the run's id and the step of the last boundary.
     #[must_use]
     pub fn place(&self) -> (String, u64) {
         let state = self.lock();
@@ -403,7 +410,7 @@ impl Control {
     }
 }
 
-/// Present state for watchers: live only, never stored.
+/// Publishes the present state to watchers. It is not stored.
 pub fn publish(recorder: &Recorder, overview: Overview, actors: Vec<ActorView>) {
     recorder.offer(Record::Overview(overview));
     actors
@@ -461,7 +468,7 @@ fn asked(state: &State, id: &str, by: &str, action: SteerAction, order: &Command
     }
 }
 
-/// An order takes effect for the first time.
+/// Applies an order for the first time.
 fn first(state: &mut State, todo: &mut Boundary, id: &str, order: Command) {
     match order {
         Command::Checkpoint => todo.checkpoint = true,
@@ -471,7 +478,8 @@ fn first(state: &mut State, todo: &mut Boundary, id: &str, order: Command) {
     }
 }
 
-/// An order of the journal takes effect again: what has lasting effect, not what was done once.
+/// Applies the lasting effect of an order, also when the journal is replayed. Effects that happen once are not
+/// repeated.
 fn again(state: &mut State, order: Command) {
     match order {
         Command::Pause => state.paused = true,
@@ -550,7 +558,7 @@ mod tests {
                 (todo, control.value(&KnobKey::LearningRate)),
                 (Boundary::default(), Some(0.25))
             );
-            // L1: asked again after it took effect, as a client does that missed the reply: nothing is done twice.
+            // L1: a client that missed the reply asks again after the order took effect; nothing is done twice.
             control.ask(&recorder, "a", "me (cli)", set(0.25)).await.unwrap();
             assert_eq!(control.boundary(&recorder, 6).await.unwrap(), Boundary::default());
             let row = rows().remove(0);
@@ -656,7 +664,7 @@ mod tests {
         control: Control,
         step: u64,
         asked: usize,
-        /// The value that each step was computed with the first time.
+        /// The value with which each step was computed the first time.
         seen: BTreeMap<u64, f64>,
     }
 
@@ -684,12 +692,12 @@ mod tests {
             match event {
                 ControlEvent::Ask(order) => self.ask(order).await,
                 ControlEvent::Step => {
-                    // A pause would hold for ever here, so it is resumed with it.
+                    // A pause would hold for ever here, so the run is resumed in the same step.
                     self.ask(Command::Resume).await;
                     self.boundary(self.step).await;
                     self.step += 1;
                 }
-                // Back to the start, and forward again to where it died.
+                // Begin at the start again, and redo the steps up to the crash.
                 ControlEvent::Crash => {
                     self.control = Control::new("r", knobs(), self.journal());
                     for redo in 1..self.step {
@@ -703,7 +711,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// Whatever is asked, and whenever it dies: each order takes effect once, at the step that its row says, and a
+        /// Whatever is asked, and whenever the daemon dies: each order takes effect once, at the step in its row, and a
         /// life that begins again at the start sees the same values at the same steps.
         #[test]
         fn l1_l4_orders_take_effect_at_the_same_steps_after_any_crash(events in events()) {

@@ -1,4 +1,4 @@
-//! Orders: the commands that steer a run, and whether one is allowed.
+//! Orders: the commands that steer a run, and the check whether one is allowed.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use demask_storage::{Command, Knob, Steer, SteerAction};
 
 use crate::runtime::recorder::RecorderGone;
 
-/// The key of the row that says that a person had a run go on after its end.
+/// Key of the row that says that a person resumed a run after its end.
 pub const RESUMED_RUN: &str = "run";
 
-/// The orders of a journal that still stand: a stop ended what a person has since had go on.
+/// Returns the orders of a journal that still hold. Stops from before the last resumption hold no more.
 pub(super) fn standing(mut journal: Vec<Steer>) -> Vec<Steer> {
     let resumed =
         |steer: &Steer| steer.action == SteerAction::Resume && steer.key.as_deref() == Some(RESUMED_RUN);
@@ -20,7 +20,7 @@ pub(super) fn standing(mut journal: Vec<Steer>) -> Vec<Steer> {
     journal
 }
 
-/// The order that a row of the journal says; none for what is not understood.
+/// Returns the order of a journal row; `None` for a row that this version does not understand.
 pub(super) fn of_row(steer: &Steer) -> Option<Command> {
     match steer.action {
         SteerAction::Pause => Some(Command::Pause),
@@ -35,41 +35,41 @@ pub(super) fn of_row(steer: &Steer) -> Option<Command> {
     }
 }
 
-/// Why an order is not taken.
+/// The reason why an order is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
     /// The command does not steer a run.
     #[error("this is not an order to a run")]
     NotOfARun,
-    /// No such knob.
+    /// There is no such knob.
     #[error("there is no knob '{key}'; the knobs are {known}")]
     Unknown {
-        /// What was asked for.
+        /// The requested key.
         key: String,
-        /// What there is.
+        /// The keys that exist.
         known: String,
     },
-    /// Outside its range.
+    /// The value is outside the knob's range.
     #[error("{key} is asked to be {found}; allowed is {low} to {high}")]
     Range {
         /// The knob.
         key: String,
-        /// What was asked for.
+        /// The requested value.
         found: String,
-        /// Smallest allowed.
+        /// Smallest allowed value.
         low: f64,
-        /// Largest allowed.
+        /// Largest allowed value.
         high: f64,
     },
-    /// It cannot be recorded, so it is not taken (L4).
+    /// The order cannot be recorded, so it is refused (L4).
     #[error(transparent)]
     Recorder(#[from] RecorderGone),
 }
 
-/// What an order does, where it may be taken.
+/// Checks an order and returns its action.
 ///
 /// # Errors
-/// [`OrderError`]: a knob that is unknown or turned too far.
+/// [`OrderError`] if the command is no order, the knob is unknown, or the value is out of range.
 pub(super) fn check(knobs: &BTreeMap<String, Knob>, order: &Command) -> Result<SteerAction, OrderError> {
     let Some(action) = order.action() else {
         return Err(OrderError::NotOfARun);

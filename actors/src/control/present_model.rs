@@ -1,4 +1,4 @@
-//! The model of a run as it is now: whom a person may ask at any moment, also in the middle of a step.
+//! The present model of a run, which a person may ask at any moment, also during a step.
 
 use std::sync::Arc;
 
@@ -6,18 +6,18 @@ use crate::engine::actor::EngineAddress;
 use crate::inference::complete::Inference;
 use crate::inference::settings::SamplerSettings;
 
-/// The model of a run as it is now.
+/// The present model of a run.
 #[derive(Clone)]
 pub struct PresentModel {
     /// Tokenizer and budgets.
     pub inference: Arc<Inference>,
-    /// The engine that has the weights.
+    /// The engine that holds the weights.
     pub engine: EngineAddress,
-    /// How it is asked by a person: as well as it can.
+    /// Samplers for a person's questions, set for the best answers.
     pub samplers: SamplerSettings,
-    /// Side of its pictures in pixels.
+    /// Side of the model's pictures in pixels.
     pub pixels: usize,
-    /// The run's seed.
+    /// Seed of the run.
     pub seed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! A client's query in a process of its own (laws L9, L10): whatever it does to time and memory, the daemon goes on.
+//! A client's query in a process of its own (laws L9, L10), so that its use of time and memory cannot harm the daemon.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -9,16 +9,16 @@ use tokio::process::Command;
 
 use crate::home::Home;
 
-/// Bytes that the process may print: a result, once more for what JSON adds to it.
+/// Most bytes that the process may print: a result, with as much again for JSON's overhead.
 const LONGEST_ANSWER: u64 = 256 << 20;
 
-/// The rows of one SELECT, at most so many.
+/// Returns the rows of one SELECT, at most `limit`.
 ///
 /// # Errors
-/// Words for the person who asked.
+/// A message for the person who asked.
 pub(super) async fn rows(home: &Home, sql: String, limit: u64) -> Result<Rows, String> {
     let Some(program) = program() else {
-        // Not the program but a test has this daemon.
+        // In a test this process is not the `demask` program, so the query runs here.
         let path = home.database();
         let asked = tokio::task::spawn_blocking(move || query::query(&path, &sql, limit)).await;
         return asked
@@ -61,10 +61,10 @@ async fn answer(command: &mut Command) -> Result<Rows, String> {
     serde_json::from_slice(&said).map_err(|error| format!("the query's answer was not understood: {error}"))
 }
 
-/// The command that this daemon is; none in a test.
+/// Returns the path of the `demask` program if this process runs it; `None` in a test.
 fn program() -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
-    // A program that was replaced while it ran is found under its old name.
+    // The system appends " (deleted)" to the path of a program that was replaced while it ran.
     let name = own.file_name()?.to_str()?.trim_end_matches(" (deleted)");
     (name == "demask").then(|| own.with_file_name("demask"))
 }

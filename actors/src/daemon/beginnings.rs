@@ -1,5 +1,5 @@
-//! How a run comes under way: it is asked for, the daemon before had left it, or a person goes on with one that was stopped
-//! or failed. What waits for its turn is in `turns.rs`.
+//! The three ways in which a run starts: a client asks for it, a new daemon continues the run that the last one left,
+//! or a person resumes a run that was stopped or failed. Queued runs are in `turns.rs`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,8 +20,10 @@ use crate::run::context::RunContext;
 use crate::runtime::ids;
 
 impl Daemon {
-    /// L1: the run that did not end goes on; one whose configuration this version does not read is failed, so that the daemon
-    /// can start. Without one it is the turn of the first that waits.
+    /// L1: continues the run that did not end. Without such a run, the first queued run starts.
+    ///
+    /// A run is failed instead if too many daemons died of it, or if this version cannot read its configuration, so
+    /// that the daemon itself can start.
     pub(super) async fn go_on(&mut self) -> anyhow::Result<()> {
         let connection = store::open_read_only(&self.home.database())?;
         let found = journal::unfinished(&connection)?;
@@ -30,7 +32,7 @@ impl Daemon {
             let id = run.id.clone();
             let lives = Lives::of(&self.home, &id);
             if let Some(why) = lives.spent() {
-                // L9: what aborts a daemon must not keep the home for ever.
+                // L9: a run that aborts the daemon must not make the home unusable for ever.
                 tracing::error!("run {id}: {why}");
                 lives.forget();
                 end_run(&self.recorder, &id, RunState::Failed, &why).await?;
@@ -44,7 +46,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Another life of a run that was begun before.
+    /// Starts another life of a run that was begun before.
     fn begin_again(&mut self, before: Run) -> anyhow::Result<()> {
         let (profile, from_scratch) = Profile::of_configuration(before.config.clone())?;
         let generation = before.generation + 1;
@@ -52,13 +54,15 @@ impl Daemon {
         Ok(())
     }
 
+    /// Starts a life of a run: spawns its engines and runs [`live`] as a task.
     pub(super) fn begin(&mut self, begun: Run, profile: Profile, from_scratch: bool) {
         data_dir::use_folder(profile.data.clone());
         let (run, generation) = (begun.id.clone(), begun.generation);
         tracing::info!("run {run} ({}), life {generation}", profile.name);
         let lives = Lives::of(&self.home, &run);
         lives.begin();
-        // It must be there before the engine is: else that may write all over the home.
+        // The folder must exist before the engine starts. Otherwise its sandbox permits writes below the nearest
+        // existing ancestor, which is the whole home.
         if let Err(error) = std::fs::create_dir_all(self.home.checkpoints("")) {
             tracing::warn!("{}: {error}", self.home.checkpoints("").display());
         }
@@ -69,7 +73,7 @@ impl Daemon {
             threads: profile.engine.threads,
             ranks: profile.engine.ranks,
             log: Some(self.home.engine_log()),
-            // What a run saves, and nothing else.
+            // The engine may write checkpoints and nothing else.
             writes: Some(vec![self.home.checkpoints("")]),
             ..EngineOptions::default()
         };
@@ -111,7 +115,7 @@ impl Daemon {
         });
     }
 
-    /// Why no run can begin now, if so.
+    /// Returns the refusal if no run can start now.
     pub(super) fn busy(&self) -> Option<Reply> {
         if let Some(active) = &self.active {
             return Some(refused(&format!(
@@ -132,7 +136,7 @@ impl Daemon {
         };
         let run = begun.id.clone();
         let recorded = record_run(&self.recorder, &begun);
-        // On a full disk nobody else would be answered while this waits.
+        // On a full disk this wait would keep the daemon from answering anyone else.
         let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
             let reason = "the store did not take it in time: is the disk full?";
             let end = run_end(&run, RunState::Failed, reason);
@@ -148,7 +152,7 @@ impl Daemon {
         }
     }
 
-    /// Goes on with a run that was stopped or failed, from its last checkpoint.
+    /// Resumes a run that was stopped or failed, from its last checkpoint.
     pub(super) async fn resume_run(&mut self, id: &str, by: &str, run: &str) -> Reply {
         if let Some(busy) = self.busy() {
             return busy;
@@ -175,10 +179,10 @@ impl Daemon {
                 "run {run} is done: it has no step left; `demask run PROFILE --from {run}` begins another with its weights"
             )));
         }
-        // Before anything is written: a configuration that is not read leaves the run as it is.
+        // Checked before anything is written: if the configuration cannot be read, the run stays as it is.
         Profile::of_configuration(before.config.clone())?;
         let step = newest.unwrap_or(0);
-        // L4: that a person had it go on is a row; and what was asked before, a stop above all, ends nothing any more.
+        // L4: the resumption is recorded as a row. Orders from before it, above all a stop, take no effect any more.
         let steer = Steer {
             id: id.to_owned(),
             run: run.to_owned(),
@@ -205,7 +209,7 @@ impl Daemon {
     }
 }
 
-/// The id of a new run, whose labels are right.
+/// Checks the labels of a request and returns an id for its run.
 pub(super) fn checked(request: &RunRequest) -> anyhow::Result<String> {
     request.labels.check().map_err(anyhow::Error::msg)?;
     Ok(ids::new_id().to_string())

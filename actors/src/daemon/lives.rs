@@ -1,8 +1,10 @@
-//! How often daemons have died of a run (laws L1 and L9): a file beside the run, a letter a life, kept until a step is done.
+//! A count of the daemons that died of a run (laws L1 and L9). It is kept in a file beside the run, one letter per
+//! event, until the run completes a step.
 //!
-//! An input that aborts the daemon would abort the next one too, which goes on with the run, and the home could never be used
-//! again. So each life of a daemon with a run is noted before the run begins, and an abort (a stack that overflowed, memory that
-//! could not be had) is noted by a signal handler. After a few without a step between, the run is failed and the home is free.
+//! An input that aborts one daemon would abort the next one too, because that one continues the run; the home could
+//! never be used again. So each daemon notes the beginning of its life with the run before the run starts. A signal
+//! handler notes an abort, for example by a stack overflow or a failed allocation. After a few of them without a
+//! completed step, the run is failed and the home is usable again.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,18 +14,18 @@ use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 
 use crate::home::Home;
 
-/// Aborts in a row that a run may cause.
+/// Aborts in a row after which a run is failed.
 const ABORTS: usize = 3;
-/// Lives in a row that may end in whatever way, a `kill -9` too.
+/// Lives in a row after which a run is failed, whatever ended them; `kill -9` counts too.
 const LIVES: usize = 12;
-/// A life has begun.
+/// The letter for a life that has begun.
 const BEGUN: u8 = b'b';
-/// It was aborted.
+/// The letter for a life that was aborted.
 const ABORTED: u8 = b'a';
-/// Where the signal handler writes; -1: nowhere.
+/// The file descriptor that the signal handler writes to; -1 for none.
 static NOTE: AtomicI32 = AtomicI32::new(-1);
 
-/// The lives of daemons with one run since its last step.
+/// The lives of daemons with one run since its last completed step.
 #[derive(Debug)]
 pub(super) struct Lives {
     path: PathBuf,
@@ -31,14 +33,14 @@ pub(super) struct Lives {
 }
 
 impl Lives {
-    /// As they are noted.
+    /// Reads the lives of a run.
     pub(super) fn of(home: &Home, run: &str) -> Self {
         let path = home.lives(run);
         let spent = std::fs::read(&path).unwrap_or_default();
         Self { path, spent }
     }
 
-    /// Why the run is not to be tried again, if it is not.
+    /// Returns why the run must not be tried again, or `None` if it may.
     pub(super) fn spent(&self) -> Option<String> {
         let count = |letter: u8| self.spent.iter().filter(|&&found| found == letter).count();
         let (begun, aborted) = (count(BEGUN), count(ABORTED));
@@ -56,7 +58,7 @@ impl Lives {
         ))
     }
 
-    /// Notes that a daemon begins with the run; from now on an abort is noted too.
+    /// Notes that a daemon's life with the run begins. From now on an abort is noted too.
     pub(super) fn begin(&self) {
         let note = || -> std::io::Result<()> {
             if let Some(folder) = self.path.parent() {
@@ -72,7 +74,7 @@ impl Lives {
         }
     }
 
-    /// The run got on, or has ended: nothing is held against it.
+    /// Forgets all lives, because the run completed a step or ended.
     pub(super) fn forget(&self) {
         std::fs::remove_file(&self.path).ok();
     }
@@ -81,11 +83,12 @@ impl Lives {
 fn note_aborts(file: File) {
     let before = NOTE.swap(file.into_raw_fd(), SeqCst);
     if before >= 0 {
-        // SAFETY: the descriptor was given up by its file in an earlier call and is nobody else's.
+        // SAFETY: an earlier call took the descriptor out of its `File`, so nothing else owns it.
         unsafe { libc::close(before) };
     }
     let action = note_abort as extern "C" fn(libc::c_int) as libc::sighandler_t;
-    // SAFETY: a zeroed sigaction is valid; the handler calls only what is safe in one. The default action follows it.
+    // SAFETY: a zeroed sigaction is valid, and the handler calls only async-signal-safe functions. The default action
+    // follows it.
     unsafe {
         let mut wanted: libc::sigaction = std::mem::zeroed();
         wanted.sa_sigaction = action;
@@ -96,7 +99,7 @@ fn note_aborts(file: File) {
 }
 
 extern "C" fn note_abort(_signal: libc::c_int) {
-    // SAFETY: write is safe in a signal handler; one byte of a constant.
+    // SAFETY: `write` is async-signal-safe, and it writes one byte of a constant.
     unsafe {
         libc::write(NOTE.load(SeqCst), [ABORTED].as_ptr().cast(), 1);
     }

@@ -1,6 +1,6 @@
-//! The background process of a home: brought up, kept up, brought down, with at most one run at a time.
+//! The background process of a home: its start, its service and its end, with at most one run at a time.
 //!
-//! Not here: what a run does between two step boundaries (`run`), the socket and the orders (`control`).
+//! Not here: what a run does between two step boundaries (`run`), and the control socket and its orders (`control`).
 
 mod beginnings;
 mod lives;

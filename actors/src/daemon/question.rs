@@ -1,5 +1,5 @@
-//! What a person asks the model of a run: answered at once, beside what the run samples, so that the run stays as it is (law L8);
-//! a row says who asked what at which step (law L4).
+//! Questions that a person asks the model of a running run. They are answered at once, beside the run's own sampling,
+//! so that they do not change the run (law L8). A row records who asked what at which step (law L4).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,17 +21,17 @@ use crate::runtime::actor::offload;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::seeds::seed_of;
 
-/// How long an answer may take: the engine may be in the middle of a long step of training.
+/// Longest time for an answer. The engine may be in the middle of a long training step.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Who is asked, and where what is said goes.
+/// What is needed to answer a question: the home, the run's control with its model, and the recorder.
 pub(super) struct AnswerDesk<'a> {
     pub(super) home: &'a Home,
     pub(super) control: &'a Control,
     pub(super) recorder: &'a Recorder,
 }
 
-/// A question as the command says it.
+/// The question of a command, as an example with its mode and its reference answer.
 struct AskedQuestion {
     example: Example,
     mode: Mode,
@@ -39,7 +39,7 @@ struct AskedQuestion {
 }
 
 impl AnswerDesk<'_> {
-    /// Takes the question down and answers it.
+    /// Records the question and answers it.
     pub(super) async fn answer(&self, id: &str, by: &str, command: Command) -> Reply {
         let Some(model) = self.control.model() else {
             return refused("the run is starting: it has no model yet");
@@ -108,7 +108,7 @@ impl AnswerDesk<'_> {
     }
 }
 
-/// What is asked, as an example.
+/// Builds the example that a question's command describes.
 async fn question(command: &Command, model: &PresentModel) -> Result<AskedQuestion, String> {
     let Command::Ask {
         prompt,

@@ -1,5 +1,6 @@
-//! A damaged store made whole again (law L1): set aside as it is, what of its rows can be read brought over, and the runs whose rows
-//! are lost rebuilt from what their checkpoints say. Nothing is ever deleted.
+//! Repair of a damaged store (law L1). The damaged files are copied aside, the rows that can be read are brought over,
+//! and runs whose rows are lost are rebuilt from what their checkpoints say. A repair never loses data: the copy keeps
+//! everything.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,48 +16,49 @@ use crate::profile::Profile;
 use crate::run::checkpoints::{Cursor, RUN};
 use crate::runtime::recorder::now_us;
 
-/// How long the pages of a store may be looked through.
+/// Longest time for a check of a store's pages.
 pub const LOOK_LIMIT: Duration = Duration::from_secs(60);
-/// Why a rebuilt run has stopped.
+/// The reason recorded for a rebuilt run that can be resumed.
 const REBUILT: &str = "its rows were lost and rebuilt from its checkpoints; `demask resume` goes on with it";
-/// Of one that had no step left.
+/// The reason recorded for a rebuilt run that had no step left.
 const DONE: &str = "its rows were lost and rebuilt from its checkpoints; it was done";
-/// Of one whose configuration this version does not read.
+/// The reason recorded for a rebuilt run whose configuration this version cannot read.
 const UNREADABLE: &str =
     "its rows were lost and rebuilt from its checkpoints; this version does not read its configuration";
-/// Why a rebuilt run cannot be gone on with.
+/// The reason recorded for a rebuilt run that cannot be resumed.
 const UNKNOWN: &str =
     "its rows were lost with its configuration; `demask run PROFILE --from` begins another with its weights";
 
-/// What a repair did.
+/// A report of a repair.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Repair {
-    /// What was wrong with the store, in words; nothing where only rows were missing.
+    /// Description of the damage; `None` where only rows were missing.
     pub damage: Option<String>,
-    /// Where the damaged files are.
+    /// Folder that holds the copy of the damaged files.
     pub aside: Option<PathBuf>,
-    /// Transactions of a broken log that could be saved.
+    /// Number of transactions that were saved from a broken log.
     pub transactions: u64,
-    /// Rows that could be read out of a damaged database.
+    /// Number of rows that were read out of a damaged database.
     pub rows: u64,
-    /// Runs that have a row again.
+    /// Runs whose row was rebuilt.
     pub runs: Vec<String>,
-    /// Checkpoints that have a row again.
+    /// Number of checkpoints whose row was rebuilt.
     pub checkpoints: usize,
 }
 
 impl Repair {
-    /// Whether anything was to be done.
+    /// Returns whether there was anything to repair.
     #[must_use]
     pub fn did_something(&self) -> bool {
         self.damage.is_some() || !self.runs.is_empty() || self.checkpoints > 0
     }
 }
 
-/// Makes a home's store whole again.
+/// Repairs a home's store.
 ///
 /// # Errors
-/// A daemon has the home; the file system's: the store is as it was then, or lies in the folder beside it.
+/// An error if a daemon holds the home's lock, or if a file cannot be read or written. The store is then as it was, or
+/// its copy lies in the folder beside it.
 pub fn repair(home: &Home) -> anyhow::Result<Repair> {
     let _lock = home.lock()?;
     let database = home.database();
@@ -71,7 +73,7 @@ pub fn repair(home: &Home) -> anyhow::Result<Repair> {
     Ok(repair)
 }
 
-/// Copies the store into a folder of its own.
+/// Copies the store into a new folder.
 fn set_aside(home: &Home) -> anyhow::Result<PathBuf> {
     let aside = home.root().join(format!("damaged-{}", now_us() / 1_000_000));
     std::fs::create_dir_all(&aside)?;
@@ -87,8 +89,9 @@ fn set_aside(home: &Home) -> anyhow::Result<PathBuf> {
     Ok(aside)
 }
 
-/// Puts a whole store in the place of the damaged one, of which there is a copy: with what its log had committed if it is whole
-/// then, else without, else a new one with every row that can be read.
+/// Replaces the damaged store, of which `aside` holds a copy, with a whole one. It tries three in turn: the database
+/// with the transactions that its log had committed, the database without them, and a new database with every row that
+/// can be read.
 fn make_whole(database: &Path, aside: &Path, repair: &mut Repair) -> anyhow::Result<()> {
     let copy = |name: &Path| aside.join(name.file_name().unwrap_or_default());
     let (work, log) = (
@@ -111,7 +114,7 @@ fn make_whole(database: &Path, aside: &Path, repair: &mut Repair) -> anyhow::Res
         repair.rows = salvaged(&copy(database), &log, &work)?;
     }
     std::fs::File::open(&work)?.sync_all()?;
-    // What lies beside the old one must not be taken for the new one's; it is in the copy.
+    // The old log and index must not be taken for the new database's. The copy keeps them.
     for file in [damage::log_of(database), damage::index_of(database)] {
         match std::fs::remove_file(file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
@@ -123,10 +126,10 @@ fn make_whole(database: &Path, aside: &Path, repair: &mut Repair) -> anyhow::Res
     Ok(())
 }
 
-/// A new store with the rows that can be read of a damaged one; how many.
+/// Makes a new store with the rows that can be read from a damaged one, and returns their number.
 fn salvaged(database: &Path, log: &Path, work: &Path) -> anyhow::Result<u64> {
     let mut whole = store::open(work)?;
-    // SQLite writes beside what it reads: the copy that is kept stays as it is.
+    // SQLite writes beside the database that it reads, so a work copy is read and the kept copy stays as it is.
     let read = work.with_extension("damaged.db");
     clear(&read);
     std::fs::copy(database, &read)?;
@@ -138,15 +141,15 @@ fn salvaged(database: &Path, log: &Path, work: &Path) -> anyhow::Result<u64> {
     Ok(rows)
 }
 
-/// Removes a work file and what SQLite puts beside it.
+/// Removes a work file and the files that SQLite puts beside it.
 fn clear(work: &Path) {
     for file in [damage::log_of(work), damage::index_of(work), work.to_owned()] {
         std::fs::remove_file(file).ok();
     }
 }
 
-/// Rows of what the checkpoints say and the store does not. A checkpoint beside others that have rows was not acknowledged, unless
-/// rows were lost.
+/// Adds the rows that the checkpoints on disk imply and the store lacks. A checkpoint without a row, in a run that has
+/// a row, was never acknowledged; it gets a row only if rows were lost.
 fn add_rows(home: &Home, were_lost: bool, repair: &mut Repair) -> anyhow::Result<()> {
     let runs = runs_on_disk(home);
     if runs.is_empty() && !were_lost {
@@ -189,14 +192,14 @@ fn add_rows(home: &Home, were_lost: bool, repair: &mut Repair) -> anyhow::Result
     Ok(writer.finish()?)
 }
 
-/// The run as the file beside its checkpoints says.
+/// Reads the run from the file beside its checkpoints.
 fn described(home: &Home, run: &str) -> Option<Run> {
     let text = std::fs::read_to_string(home.checkpoints(run).join(RUN)).ok()?;
     let described: Run = serde_json::from_str(&text).ok()?;
     (described.id == run).then_some(described)
 }
 
-/// A run of which nothing is known but its checkpoints.
+/// Makes the row of a run of which only checkpoints are known.
 fn nameless(run: &str) -> Run {
     Run {
         id: run.to_owned(),
@@ -213,7 +216,7 @@ fn nameless(run: &str) -> Run {
     }
 }
 
-/// How a rebuilt run has ended, and what can be done with it.
+/// Returns the state of a rebuilt run, and the reason that says what can be done with it.
 fn state(run: Option<&Run>, newest: &FoundCheckpoint) -> (RunState, &'static str) {
     let Some(run) = run else {
         return (RunState::Failed, UNKNOWN);

@@ -1,4 +1,5 @@
-//! Life after life of a run, until it is done, stopped, halted, or dies too often without getting anywhere (law L1).
+//! The lives of a run: one after another, until the run is done, stopped, halted, or dies too often without progress
+//! (law L1).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,24 +15,25 @@ use crate::pipeline::run_error::RunError;
 use crate::run::context::{Outcome, RunContext, RunDriver};
 use crate::runtime::recorder::RecorderGone;
 
-/// Lives in a row that may die without a step done between.
+/// Lives in a row that may die without a completed step.
 const LIVES: u32 = 6;
 /// Wait before the second life; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// How long a run that is to end may wait for something that is no engine.
+/// How long a run that must end may wait for something that is not an engine.
 const GRACE: Duration = Duration::from_secs(4);
-/// Looks in that time.
+/// Number of checks in that time.
 const GRACE_LOOKS: u32 = 16;
 
-/// Life after life of a run, until it is done, stopped, halted, or dies too often without getting anywhere. Its engine ends
-/// with it, however it ends: another run may follow.
+/// Runs life after life of a run, until it is done, stopped, halted, or dies too often without progress. Its engine
+/// ends with it in every case, because another run may follow.
 pub(super) async fn live(
     mut context: RunContext,
     driver: Rc<dyn RunDriver>,
     present: Rc<RefCell<Arc<Control>>>,
 ) -> anyhow::Result<()> {
     let outcome = lives(&mut context, &driver, &present).await;
-    // L1: another drive of this run would ask an engine that has ended.
+    // L1: the driver drops the run's actors here. If it drove the run again with them, they would ask an engine that
+    // has ended.
     driver.let_go();
     context.finish().await;
     let (status, reason) = match outcome? {
@@ -74,7 +76,7 @@ async fn lives(
             context.control.halt();
         }
         let why = match driven(context, &**driver).await {
-            // L10: it had the whole of its time, and what it waits for does not come.
+            // L10: the run had its whole grace period, and what it waits for does not come.
             Ok(Err(error)) if error.is::<GivenUp>() => {
                 note_death(context, context.control.place().1, &error.to_string()).await?;
                 return Ok(given_up(context).await?);
@@ -89,7 +91,7 @@ async fn lives(
         furthest = furthest.max(step);
         note_death(context, step, &why).await?;
         if context.control.is_ending() {
-            // L1: the next daemon goes on from the last checkpoint; another life here would only load it.
+            // L1: the next daemon continues from the last checkpoint. Another life in this daemon would only load it.
             return Ok(given_up(context).await?);
         }
         anyhow::ensure!(
@@ -101,12 +103,12 @@ async fn lives(
     }
 }
 
-/// The run is to end, and nothing that it waits for comes.
+/// The error of a run that must end and waits for something that does not come.
 #[derive(Debug, thiserror::Error)]
 #[error("it was asked to end and waited for something outside the engine that did not come; it was given up")]
 struct GivenUp;
 
-/// One life, until it ends by itself, or is to end and hangs (law L10).
+/// Drives one life until it ends by itself, or until it must end and hangs (law L10).
 async fn driven(
     context: &RunContext,
     driver: &dyn RunDriver,
@@ -122,8 +124,8 @@ async fn driven(
     }
 }
 
-/// Returns when the run is to end and for a while no engine has had anything to do for it. An engine that hangs is given up by who
-/// asked it.
+/// Returns once the run must end and no engine has had work for it during [`GRACE`]. An engine that hangs is not judged
+/// here: the caller that waits for its answer gives it up.
 async fn hangs_at_its_end(context: &RunContext) {
     context.control.ends().await;
     context.hurry();
@@ -134,7 +136,7 @@ async fn hangs_at_its_end(context: &RunContext) {
     }
 }
 
-/// How a run ends that did not come to a boundary: its last checkpoint is what it goes on from.
+/// Ends a run that did not reach a step boundary. Its last checkpoint is where it continues.
 async fn given_up(context: &RunContext) -> Result<Outcome, RecorderGone> {
     let stopped = context.control.stop_now(&context.recorder).await?;
     Ok(if stopped {
@@ -151,7 +153,7 @@ fn prepare(overview: &mut Overview, context: &RunContext) {
     overview.state = RunState::Starting;
 }
 
-/// Whether another life may do better: the engine died, or the actor that was asked.
+/// Returns whether another life may succeed: the engine died, or an actor that was asked.
 fn mendable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let engine = cause.downcast_ref::<EngineFailure>();

@@ -1,4 +1,4 @@
-//! A run's row: what it is when it begins, its orders, its end.
+//! The rows of a run: its lives, its orders and its end.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::home::host_name;
 use crate::profile::{Profile, ProfileError};
 use crate::runtime::recorder::{Recorder, RecorderGone};
 
-/// Records the end of a run; it is on disk when this returns.
+/// Records the end of a run. The row is on disk when this returns.
 pub(super) async fn end_run(
     recorder: &Recorder,
     run: &str,
@@ -21,7 +21,7 @@ pub(super) async fn end_run(
     recorder.flush().await
 }
 
-/// A run's end as a record.
+/// Makes the record of a run's end.
 pub(super) fn run_end(run: &str, status: RunState, reason: &str) -> RunEnd {
     RunEnd {
         run: run.to_owned(),
@@ -30,13 +30,13 @@ pub(super) fn run_end(run: &str, status: RunState, reason: &str) -> RunEnd {
     }
 }
 
-/// Records a life of a run with its whole configuration; it is on disk when this returns.
+/// Records a life of a run with its whole configuration. The row is on disk when this returns.
 pub(super) async fn record_run(recorder: &Recorder, run: &Run) -> Result<(), RecorderGone> {
     recorder.record(Record::Run(run.clone())).await?;
     recorder.flush().await
 }
 
-/// A run that is asked for, under this id, as its first life is recorded, and its profile.
+/// Makes the row of the first life of a requested run, under this id, and its profile.
 pub(super) fn first_life(id: &str, request: &RunRequest) -> Result<(Run, Profile), ProfileError> {
     let (profile, configuration) = Profile::of_request(request)?;
     let run = Run {
@@ -55,12 +55,12 @@ pub(super) fn first_life(id: &str, request: &RunRequest) -> Result<(Run, Profile
     Ok((run, profile))
 }
 
-/// A run's orders so far, oldest first.
+/// Reads the orders of a run so far, oldest first.
 pub(super) fn steers(database: &Path, run: &str) -> anyhow::Result<Vec<Steer>> {
     Ok(journal::steers(&store::open_read_only(database)?, run)?)
 }
 
-/// The step of a run's newest checkpoint, where its next life begins; 0 where it has none.
+/// Reads the step of a run's newest checkpoint, where its next life begins; 0 where it has none.
 pub(super) fn newest_step(database: &Path, run: &str) -> anyhow::Result<u64> {
     let kept = journal::checkpoints(&store::open_read_only(database)?, run)?;
     Ok(kept.first().map_or(0, |saved| saved.step))

@@ -1,9 +1,9 @@
-//! The background process: one home, one recorder, one control socket, at most one run at a time; brought up, kept up, brought
-//! down. How a run comes under way is in `beginnings.rs` and `turns.rs`.
+//! The background process of a home: one recorder, one control socket, and at most one run at a time. How a run starts
+//! is in `beginnings.rs` and `turns.rs`.
 //!
-//! L1: a run that did not end goes on when the daemon starts, and a life of it that dies in an engine's death or a panic
-//! is followed by another from the last checkpoint. SIGTERM finishes the step, checkpoints and flushes; a second
-//! signal ends the process at once.
+//! L1: a run that did not end continues when the daemon starts. A life of it that ends in an engine's death or a panic
+//! is followed by another from the last checkpoint. SIGTERM finishes the step, saves a checkpoint and flushes the
+//! store; a second signal ends the process at once.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -31,30 +31,30 @@ use crate::runtime::loop_watch::LoopWatch;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::{Probe, RestartBudget, SupervisorHandle};
 
-/// Between two looks at everything for watchers.
+/// Time between two snapshots of the overview and the actors for watchers.
 const PUBLISH: Duration = Duration::from_millis(250);
-/// How long clients may take to read the last reply.
+/// Time that clients have to read the last reply.
 const GOODBYE: Duration = Duration::from_millis(50);
-/// How long rows may take to be on disk before the person who waits for them is told.
+/// Longest wait for rows to reach the disk; after it the waiting client gets an error.
 pub(super) const RECORDED: Duration = Duration::from_secs(10);
-/// Commands waiting.
+/// Commands that fit into the queue.
 const QUEUE: usize = 32;
 
 /// Serves a home until it is told to end. Blocks.
 ///
 /// # Errors
-/// Another daemon has the home; a store or socket that cannot be opened.
+/// An error if another daemon holds the home's lock, or if the store or the socket cannot be opened.
 pub fn serve(home: &Home) -> anyhow::Result<()> {
     serve_with(home, Rc::new(StageDriver::default()))
 }
 
-/// As [`serve`], with somebody else to walk the runs.
+/// Serves a home as [`serve`] does, with another driver of the runs.
 ///
 /// # Errors
 /// As [`serve`].
 pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
     let _lock = home.lock()?;
-    // L1: before anything is written to it.
+    // L1: the check comes before anything is written to the store.
     let found = store_health::at_start(home)?;
     let (recorder, thread) = Recorder::start(&home.database())?;
     let (root, own) = (home.root().display(), std::process::id());
@@ -78,10 +78,11 @@ pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> 
     served
 }
 
-/// Serves a home whose lock the caller holds, on the present arbiter, with somebody else to start the engines: for simulations.
+/// Serves a home whose lock the caller holds, on the present arbiter, with another starter of engines. Simulations use
+/// it.
 ///
 /// # Errors
-/// A store or socket that cannot be opened; a recorder that is gone.
+/// An error if the store or the socket cannot be opened, or if the recorder has ended.
 pub async fn serve_here(
     home: Home,
     recorder: Recorder,
@@ -91,7 +92,7 @@ pub async fn serve_here(
     Daemon::serve(home, recorder, driver, engines).await
 }
 
-/// What was found at the start, in the log each time, and for whoever watches; of an event that was told before there is one row.
+/// Reports what was found at the start: in the log each time, and as an alert for watchers.
 fn tell(recorder: &Recorder, found: Vec<String>) {
     for message in found {
         tracing::error!("{message}");
@@ -106,11 +107,11 @@ fn tell(recorder: &Recorder, found: Vec<String>) {
     }
 }
 
-/// The run that is under way. Its control changes with each life.
+/// The run that is under way. Each life has a new control.
 pub(super) struct Active {
     pub(super) run: String,
     pub(super) control: Rc<RefCell<Arc<Control>>>,
-    /// Until a step is done.
+    /// Count of the daemons that died of it; `None` once a step is done.
     pub(super) lives: Option<Lives>,
     pub(super) task: JoinHandle<anyhow::Result<()>>,
 }
@@ -122,7 +123,7 @@ pub(super) struct Daemon {
     pub(super) engines: Arc<dyn EngineStarter>,
     pub(super) supervisor: SupervisorHandle,
     pub(super) active: Option<Active>,
-    /// Runs of the queue that this daemon has begun.
+    /// Queued runs that this daemon has begun.
     pub(super) begun: HashSet<String>,
     last: Option<Overview>,
     pub(super) shutting_down: bool,
@@ -187,17 +188,17 @@ impl Daemon {
                     daemon.forget_lives();
                     publish(&daemon.recorder, daemon.overview(), daemon.supervisor.roster.views());
                 }
-                // The last: whoever asks much keeps nothing else waiting.
+                // Last in this biased select, so that a client that asks much delays nothing else.
                 Some(asked) = asked.recv() => daemon.reply(asked).await,
             }
         }
-        // The last reply is on its way out.
+        // The last reply is on its way to its client.
         tokio::time::sleep(GOODBYE).await;
         gateway.abort();
         daemon.supervisor.shut_down().await;
         tokio::select! {
             flushed = daemon.recorder.flush() => Ok(flushed?),
-            // On a full disk it would wait for ever.
+            // On a full disk the flush would wait for ever; a signal ends the process.
             signal = signals.next() => std::process::exit(128 + signal),
         }
     }
@@ -223,16 +224,16 @@ impl Daemon {
             if let Some(last) = &mut self.last {
                 (last.state, last.detail) = (RunState::Failed, why.clone());
             }
-            // Not waited for: this loop answers everybody, on a full disk too.
+            // Recorded without a flush: this loop answers everyone, on a full disk too.
             let end = run_end(&active.run, RunState::Failed, &why);
             self.recorder.record(Record::RunEnd(end)).await?;
         }
-        // However it ended: a run that fails does not stop the next.
+        // A failed run does not stop the queue either.
         self.begin_next().await;
         Ok(())
     }
 
-    /// A run that does a step is not what daemons die of.
+    /// Clears the count of deaths once the run has completed a step.
     fn forget_lives(&mut self) {
         if let Some(active) = &mut self.active
             && active.control.borrow().stepped()
@@ -271,7 +272,7 @@ impl Daemon {
             Command::Enqueue(request) => self.enqueue(&message.by, &request).await,
             Command::QueueMove { run, place } => self.queue_move(&message.id, &message.by, &run, place).await,
             Command::QueueCancel { run } => self.queue_cancel(&message.id, &message.by, &run).await,
-            // One that is under way is held at most.
+            // A run that is under way can at most be paused, so a request to resume it becomes an order (below).
             Command::ResumeRun { ref run } if self.is_at_its_end(run) => {
                 let run = run.clone();
                 self.end_of_active().await;
@@ -302,7 +303,8 @@ impl Daemon {
         asked.reply.send(reply).ok();
     }
 
-    /// Whether this run is still here but was stopped or has failed: who heard of its end may go on with it at once.
+    /// Returns whether this run is still here although it was stopped or has failed. A client that learned of its end
+    /// may resume it at once.
     fn is_at_its_end(&self, run: &str) -> bool {
         let ended = |active: &Active| {
             let state = active.control.borrow().overview().state;
@@ -313,7 +315,7 @@ impl Daemon {
             .is_some_and(|active| active.run == run && ended(active))
     }
 
-    /// Waits until the run that is at its end is gone, but not for a full disk.
+    /// Waits until the run that is at its end is gone, but no longer than [`RECORDED`], as on a full disk.
     async fn end_of_active(&mut self) {
         let gone = tokio::time::timeout(RECORDED, ended(&mut self.active)).await;
         if let Ok(gone) = gone
@@ -323,7 +325,7 @@ impl Daemon {
         }
     }
 
-    /// A question to the run's model is answered in a task of its own.
+    /// Answers a question to the run's model in a task of its own.
     fn ask(&self, id: &str, by: &str, question: Command, reply: tokio::sync::oneshot::Sender<Reply>) {
         let Some(active) = &self.active else {
             let message = "no run is under way; `demask generate`, `imagine` and `describe` ask a checkpoint";
@@ -343,7 +345,8 @@ impl Daemon {
         });
     }
 
-    /// Orders wait for the disk in a task of their own, so that a status is answered meanwhile.
+    /// Hands an order to the run in a task of its own: orders wait for the disk, and a status must be answered
+    /// meanwhile.
     fn order(&self, id: &str, by: &str, command: Command, reply: tokio::sync::oneshot::Sender<Reply>) {
         let Some(active) = &self.active else {
             reply
@@ -355,7 +358,7 @@ impl Daemon {
         let (id, by) = (id.to_owned(), by.to_owned());
         let home = self.home.clone();
         actix::spawn(async move {
-            // A prompt is answered at once where there is a model: nobody waits for a step's end.
+            // If there is a model, a prompt is answered at once instead of at the end of the step.
             let present = Arc::clone(&control.borrow());
             if let (Command::Sample { prompt, picture }, Some(_)) = (&command, present.model()) {
                 let question = Command::Ask {
@@ -380,7 +383,8 @@ impl Daemon {
             loop {
                 let present = Arc::clone(&control.borrow());
                 let taken = present.ask(&recorder, &id, &by, command.clone()).await;
-                // Another life began meanwhile: it must know of the order too. The same id is taken once.
+                // Another life began meanwhile and must learn of the order too. An id is taken only once, so asking
+                // again is safe.
                 if taken.is_ok() && !Arc::ptr_eq(&present, &control.borrow()) {
                     continue;
                 }
@@ -396,7 +400,7 @@ impl Daemon {
     }
 }
 
-/// The recorder is a thread with a queue, not an actor; a person sees it among the actors all the same.
+/// Shows the recorder among the actors, although it is a thread with a queue.
 fn show_recorder(recorder: &Recorder, probe: &Probe) {
     let (waiting, room) = recorder.queue();
     let state = if recorder.disk_full() {
@@ -411,6 +415,7 @@ fn show_recorder(recorder: &Recorder, probe: &Probe) {
     probe.queue(waiting, room);
 }
 
+/// Waits for the end of the active run; for ever if there is none.
 async fn ended(active: &mut Option<Active>) -> Result<anyhow::Result<()>, JoinError> {
     match active {
         Some(active) => (&mut active.task).await,

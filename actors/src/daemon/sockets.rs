@@ -1,4 +1,4 @@
-//! Sockets that engines have left behind: one that is killed, with whoever started it, removes nothing.
+//! Sockets that killed engines have left behind.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt as _;
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::home::Home;
 
-/// Engines' sockets in the home's folder of sockets that no process has open. Other homes' engines may be among them.
+/// Returns the engine sockets in the home's folder of sockets that no process has open. The folder may hold sockets of
+/// other homes' engines too.
 #[must_use]
 pub fn stale(home: &Home) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(home.socket_dir())
@@ -27,7 +28,7 @@ pub fn stale(home: &Home) -> Vec<PathBuf> {
     stale
 }
 
-/// Removes them; how many there were.
+/// Removes them and returns their number.
 pub fn sweep(home: &Home) -> usize {
     let swept = stale(home)
         .into_iter()
@@ -40,8 +41,9 @@ fn is_socket(path: &Path) -> bool {
         .is_ok_and(|found| found.file_type().is_socket())
 }
 
-/// Whether no process has the socket open. A datagram never waits, and an engine that is asked so notices nothing: it is told that
-/// this is a stream's socket.
+/// Returns whether no process has the socket open. The probe is a datagram socket: its connect never blocks, and a
+/// living engine notices nothing, because the system refuses the connection to a stream socket as one of the wrong
+/// type.
 fn is_dead(path: &Path) -> bool {
     let asked = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
     asked.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)

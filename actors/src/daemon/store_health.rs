@@ -1,4 +1,5 @@
-//! Whether a home's store has what its other folders speak of (law L1): a damaged store loses runs whose checkpoints are there.
+//! Checks that a home's store has the rows that the home's other folders imply (law L1). A damaged store may have lost
+//! runs whose checkpoints are still there.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,21 +12,21 @@ use demask_storage::{StoreError, journal, query, store};
 use crate::home::Home;
 use crate::run::checkpoints::folder_name;
 
-/// How long a daemon's start may look through the store's pages.
+/// Longest time that a starting daemon checks the store's pages.
 const START_LIMIT: Duration = Duration::from_secs(1);
 
-/// A whole checkpoint as it lies in a home.
+/// A complete checkpoint in a home.
 #[derive(Clone, Debug)]
 pub struct FoundCheckpoint {
-    /// The run's step.
+    /// Step of the run.
     pub step: u64,
-    /// Its folder.
+    /// Folder of the checkpoint.
     pub folder: PathBuf,
-    /// What is in it.
+    /// Manifest of its files.
     pub manifest: Manifest,
 }
 
-/// The runs that have a folder of checkpoints in a home.
+/// Lists the runs that have a folder of checkpoints in a home.
 #[must_use]
 pub fn runs_on_disk(home: &Home) -> Vec<String> {
     let folders = folders(&home.checkpoints(""));
@@ -35,7 +36,8 @@ pub fn runs_on_disk(home: &Home) -> Vec<String> {
     runs
 }
 
-/// The whole checkpoints of a run, oldest first: those whose files have the sizes that their manifests say.
+/// Lists the complete checkpoints of a run, oldest first. A checkpoint is complete if its files have the sizes that its
+/// manifest says.
 #[must_use]
 pub fn checkpoints_on_disk(home: &Home, run: &str) -> Vec<FoundCheckpoint> {
     let folders = folders(&home.checkpoints(run));
@@ -69,10 +71,10 @@ fn found_at(folder: PathBuf) -> Option<FoundCheckpoint> {
     })
 }
 
-/// Runs that have checkpoints and no row, all of them where there is no store.
+/// Lists the runs that have checkpoints and no row. Without a store, these are all runs with checkpoints.
 ///
 /// # Errors
-/// The store's.
+/// Any error of the store.
 pub fn without_rows(home: &Home) -> Result<Vec<String>, StoreError> {
     let connection = match store::open_read_only(&home.database()) {
         Err(StoreError::Missing { .. }) => None,
@@ -91,7 +93,7 @@ pub fn without_rows(home: &Home) -> Result<Vec<String>, StoreError> {
     Ok(without)
 }
 
-/// Whether rows speak of pictures and the folder of pictures is gone.
+/// Returns whether rows name pictures although the folder of pictures is gone.
 #[must_use]
 pub fn pictures_are_gone(home: &Home) -> bool {
     let sql = "SELECT EXISTS (SELECT 1 FROM v_rollout WHERE picture IS NOT NULL)
@@ -101,10 +103,10 @@ pub fn pictures_are_gone(home: &Home) -> bool {
             .is_ok_and(|answer| answer.rows.first().is_some_and(|row| row[0].as_u64() > Some(0)))
 }
 
-/// What a daemon finds at its start that a person must know of; it goes on all the same.
+/// Checks the store when a daemon starts. Returns messages for a person about problems with which the daemon can go on.
 ///
 /// # Errors
-/// A store that is damaged, or empty though runs have checkpoints: going on would lose them.
+/// An error if the store is damaged, or if it is empty although runs have checkpoints. Going on would lose those runs.
 pub(super) fn at_start(home: &Home) -> anyhow::Result<Vec<String>> {
     let path = home.database();
     let damage = damage::of_store(&path, START_LIMIT)?;
@@ -112,7 +114,7 @@ pub(super) fn at_start(home: &Home) -> anyhow::Result<Vec<String>> {
         return Err(StoreError::Damaged { path, damage }.into());
     }
     let lost = without_rows(home)?;
-    // An empty file is what a crash before the first table leaves, and what somebody emptied.
+    // A crash before the first table leaves an empty file, and so does somebody who empties it.
     if let Some(damage) = damage.filter(|_| !lost.is_empty()) {
         return Err(StoreError::Damaged { path, damage }.into());
     }
@@ -129,7 +131,7 @@ pub(super) fn at_start(home: &Home) -> anyhow::Result<Vec<String>> {
     Ok(told)
 }
 
-/// Runs whose rows are lost, and what brings them back.
+/// Describes runs whose rows are lost, and names the command that rebuilds them.
 #[must_use]
 pub fn runs_without_rows(runs: &[String]) -> String {
     format!(

@@ -1,7 +1,7 @@
-//! Runs that wait for their turn: put into the queue, put in another order, cancelled, begun one after another.
+//! The queue of runs: runs are enqueued, reordered, cancelled, and begun one after another.
 //!
-//! L1: a run waits from the moment that it is acknowledged until a row of its own is there; `run_lifecycle` writes that row
-//! before anything is computed. Whenever the daemon dies, the next one finds the run in one place and begins it once.
+//! L1: an acknowledged run stays in the queue until it has a row of its own. `run_lifecycle` writes that row before
+//! anything is computed. Whenever the daemon dies, the next one finds the run in exactly one place and begins it once.
 
 use demask_storage::runs::queue::{self, WaitingRun};
 use demask_storage::{QueueAction, QueueChange, Queued, Record, Reply, RunRequest, StoreError, store};
@@ -10,28 +10,29 @@ use super::beginnings::checked;
 use super::run_record::first_life;
 use super::server::{Daemon, RECORDED, refused};
 
-/// L2: most runs that wait.
+/// L2: most runs in the queue.
 const MOST: usize = 10_000;
-/// Who cancels a run that cannot be begun.
+/// The name under which the daemon cancels a run that cannot be begun.
 const DAEMON: &str = "daemon";
 
 impl Daemon {
-    /// Those that wait, the next one first. Who was begun by this daemon waits no more, though its row may be on its way.
+    /// Returns the waiting runs, the next one first. It omits runs that this daemon has begun, because their rows may
+    /// still be on their way.
     fn waiting(&self) -> Result<Vec<WaitingRun>, StoreError> {
         let mut waiting = queue::waiting(&store::open_read_only(&self.home.database())?)?;
         waiting.retain(|one| !self.begun.contains(&one.run));
         Ok(waiting)
     }
 
-    /// Their ids alone.
+    /// Returns only the ids of the waiting runs.
     fn ids(&self) -> Result<Vec<String>, StoreError> {
         let mut ids = queue::ids(&store::open_read_only(&self.home.database())?)?;
         ids.retain(|run| !self.begun.contains(run));
         Ok(ids)
     }
 
-    /// Begins the run whose turn it is, if none is under way. One that cannot be begun is cancelled, and the next one's turn
-    /// comes.
+    /// Begins the next run of the queue, if none is under way. A run that cannot be begun is cancelled, and the one
+    /// after it is tried.
     pub(super) async fn begin_next(&mut self) {
         while self.active.is_none() && !self.shutting_down {
             let waiting = self.waiting().unwrap_or_else(|error| {
@@ -84,7 +85,7 @@ impl Daemon {
             self.recorder.record(Record::Queued(queued)).await?;
             self.recorder.flush().await
         };
-        // On a full disk nobody else would be answered while this waits.
+        // On a full disk this wait would keep the daemon from answering anyone else.
         match tokio::time::timeout(RECORDED, recorded).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return refused(&error.to_string()),
@@ -128,7 +129,7 @@ impl Daemon {
         self.changed(id, by, change).await
     }
 
-    /// The run that is meant, and all that wait.
+    /// Returns the id of the run that `run` names, and all waiting runs.
     fn named(&self, run: &str) -> Result<(String, Vec<WaitingRun>), String> {
         let waiting = self.waiting().map_err(|error| error.to_string())?;
         let found = queue::named(&waiting, run)?.run.clone();
@@ -149,7 +150,7 @@ impl Daemon {
         }
     }
 
-    /// L4: what a person does to the queue is a row before it is acknowledged.
+    /// L4: a person's change of the queue is a row on disk before it is acknowledged.
     async fn change(&self, id: &str, by: &str, action: QueueAction) -> Result<(), String> {
         let recorded = async {
             self.recorder.record(change(id, by, action)).await?;

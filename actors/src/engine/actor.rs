@@ -1,6 +1,8 @@
-//! The engine as an actor: one process; it dies with its engine, and the supervisor makes another (law L1). Requests of
-//! several at one time all go to the engine, which orders them. What a dead one had loaded is gone with it: whoever asked
-//! loads a checkpoint again.
+//! The engine host: an actor that owns one engine process. It dies with its engine, and the supervisor makes another
+//! (law L1).
+//!
+//! All requests are passed to the engine at once; the engine orders them. A new engine holds none of the weights that a
+//! dead one had loaded, so the sender must load a checkpoint again.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,47 +18,47 @@ use crate::engine::process::{EngineFailure, EngineOptions};
 use crate::engine::starter::{EngineStarter, RunningEngine};
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
-/// Where denoising frames go.
+/// A receiver of denoising frames.
 pub type FrameSink = Arc<dyn Fn(SampleFrame) + Send + Sync>;
 
-/// Ask the engine.
+/// The message that sends a request to the engine.
 #[derive(Message)]
 #[rtype(result = "Result<Answer, EngineFailure>")]
 pub struct Ask {
-    /// What.
+    /// The request.
     pub request: Request,
-    /// Where its frames go.
+    /// Receiver of its denoising frames.
     pub frames: Option<FrameSink>,
-    /// Ends when nobody waits for the answer any more: the engine is let go then.
+    /// The other end is dropped once nobody waits for the answer any more. The wait for the engine then ends.
     pub waited_for: oneshot::Receiver<()>,
 }
 
-/// Who the engine is: its process and device.
+/// The message that asks for the engine's process id and device.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(u32, DeviceInfo), EngineFailure>")]
 pub struct Who;
 
-/// Finish: the engine is asked to exit, and no other is made.
+/// The message that ends the engine. No other one is made.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct FinishEngine;
 
-/// The actor.
+/// The actor that owns an engine.
 pub struct EngineHost {
     life: Life,
     options: EngineOptions,
     starter: Arc<dyn EngineStarter>,
-    /// Started at the first request.
+    /// The engine, started at the first request.
     engine: EngineCell,
-    /// Whether it was asked to load a model.
+    /// Whether this engine was asked to load a model.
     has_model: bool,
 }
 
-/// The engine, once it was started; alone on the actor's thread.
+/// A cell for the engine, empty until it is started. It is used on the actor's thread only.
 type EngineCell = Rc<OnceCell<Box<dyn RunningEngine>>>;
 
 impl EngineHost {
-    /// A host whose engine is started at the first request.
+    /// Makes a host whose engine is started at the first request.
     #[must_use]
     pub fn new(life: Life, options: EngineOptions, starter: Arc<dyn EngineStarter>) -> Self {
         Self {
@@ -68,14 +70,16 @@ impl EngineHost {
         }
     }
 
-    /// L1: whether a request means the weights that an engine before this one had. Who asks may not have heard of that one's death,
-    /// because somebody else was waiting for it, and must load a checkpoint again as after any death.
+    /// L1: returns whether a request assumes weights that an earlier engine had loaded.
+    ///
+    /// Its sender may not know that the earlier engine died, because another sender was waiting for it at the time. It
+    /// must load a checkpoint again, as after any death.
     fn is_asked_for_another(&mut self, request: &Request) -> bool {
         self.has_model |= matches!(request, Request::Load { .. });
         self.life.generation > 0 && !self.has_model && needs_model(request)
     }
 
-    /// What a request needs that outlasts the message's turn.
+    /// Clones what the request's future needs, because it outlives this call.
     fn parts(&self) -> (EngineCell, EngineOptions, Arc<dyn EngineStarter>) {
         (
             Rc::clone(&self.engine),
@@ -116,7 +120,7 @@ impl Handler<Ask> for EngineHost {
             tokio::select! {
                 biased;
                 answer = engine.ask(&ask.request, &mut on_frame) => answer,
-                // The sender is never used, only dropped.
+                // This channel carries no value; it ends when its sender is dropped.
                 _ = ask.waited_for => Err(abandoned()),
             }
         };
@@ -163,19 +167,19 @@ impl Handler<FinishEngine> for EngineHost {
     }
 }
 
-/// Leads to the present engine, and knows how long engines have computed.
+/// The address of the present engine, with a count of the time that engines have computed for it.
 #[derive(Clone)]
 pub struct EngineAddress {
     host: Address<EngineHost>,
-    /// Microseconds.
+    /// Computing time in microseconds.
     computed: Arc<AtomicU64>,
-    /// Requests on their way.
+    /// Requests that are not answered yet.
     asked: Arc<AtomicUsize>,
     urgency: Urgency,
 }
 
 impl EngineAddress {
-    /// Asks the supervisor for an engine host.
+    /// Spawns an engine host under the supervisor.
     #[must_use]
     pub fn spawn(
         supervisor: &SupervisorHandle,
@@ -194,34 +198,34 @@ impl EngineAddress {
         }
     }
 
-    /// A person wants the run to end: an engine that hangs is given up within seconds from now on (law L10).
+    /// Notes that a person wants the run to end. From now on an engine that hangs is given up within seconds (law L10).
     pub fn hurry(&self) {
         self.urgency.set();
     }
 
-    /// Whether [`Self::hurry`] was called.
+    /// Returns whether [`Self::hurry`] was called.
     #[must_use]
     pub fn is_hurried(&self) -> bool {
         self.urgency.is_set()
     }
 
-    /// Requests that an engine has not answered yet.
+    /// Returns the number of requests that are not answered yet.
     #[must_use]
     pub fn asked(&self) -> usize {
         self.asked.load(Relaxed)
     }
 
-    /// Seconds that engines have computed for this address, by their own clock: neither the way there and back nor the wait
-    /// behind others is counted.
+    /// Returns the seconds that engines have computed for this address, by the engines' own clocks. Transport and
+    /// queueing are not counted.
     #[must_use]
     pub fn computed(&self) -> f64 {
         self.computed.load(Relaxed) as f64 * 1e-6
     }
 
-    /// Asks the present engine; waits for one while it is being made again.
+    /// Sends a request to the present engine. Waits while the host is restarted.
     ///
     /// # Errors
-    /// [`EngineFailure::Died`] also when the host itself died or the supervisor gave up.
+    /// Any [`EngineFailure`]; [`EngineFailure::Died`] also if the host died or the supervisor gave it up.
     pub async fn ask(&self, request: Request, frames: Option<FrameSink>) -> Result<Answer, EngineFailure> {
         let (_waiting, waited_for) = oneshot::channel();
         let _counted = Counted::new(&self.asked);
@@ -241,7 +245,7 @@ impl EngineAddress {
         Ok(answer)
     }
 
-    /// Process id and device of the present engine.
+    /// Returns the process id and the device of the present engine.
     ///
     /// # Errors
     /// As [`Self::ask`].
@@ -253,7 +257,7 @@ impl EngineAddress {
             .map_err(|error| dead(&error.to_string()))?
     }
 
-    /// Ends it in good order.
+    /// Ends the engine in an orderly way.
     pub async fn finish(&self) {
         if let Ok(host) = self.host().await {
             host.send(FinishEngine).await.ok();
@@ -268,7 +272,7 @@ impl EngineAddress {
     }
 }
 
-/// One more while it lives.
+/// A guard that counts one request while it lives.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -284,7 +288,7 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// What the engine itself says that it took; what takes no time worth counting does not say.
+/// Returns the computing time that the engine reports in its answer; 0 for quick requests, which report none.
 fn own_seconds(answer: &Answer) -> f64 {
     match answer {
         Answer::Trained(report) => report.seconds,
@@ -313,7 +317,7 @@ fn dead(why: &str) -> EngineFailure {
     }
 }
 
-/// Whether a request is about the model that was loaded.
+/// Returns whether a request uses the loaded model.
 const fn needs_model(request: &Request) -> bool {
     !matches!(
         request,

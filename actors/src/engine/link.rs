@@ -1,4 +1,4 @@
-//! What can be asked as an engine is asked: an engine process, or the actor that owns one.
+//! The interface to an engine, which an engine process and the actor that owns one both implement.
 
 use demask_api::Request;
 
@@ -6,9 +6,9 @@ use super::actor::{EngineAddress, FrameSink};
 use super::process::EngineProcess;
 use super::starter::Asking;
 
-/// Something that can be asked what an engine can be asked: an engine process, or the actor that owns one.
+/// An interface to an engine: an engine process, or the actor that owns one.
 pub trait EngineLink {
-    /// Asks; frames on the way go to the sink.
+    /// Sends a request and returns the answer. Denoising frames on the way go to the sink.
     fn ask(&self, request: Request, frames: Option<FrameSink>) -> Asking<'_>;
 }
 
@@ -31,8 +31,8 @@ impl EngineLink for EngineAddress {
     }
 }
 
-/// The same engine, asked aside where it can be: it answers between two passes of what it is sampling, which stays as it is
-/// (law L8).
+/// A link to the same engine that samples and encodes aside, where the request permits it. The engine answers such a
+/// request between two passes of its running batch, which stays unchanged (law L8).
 pub struct AsideLink<'a>(pub &'a dyn EngineLink);
 
 impl EngineLink for AsideLink<'_> {

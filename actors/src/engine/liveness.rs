@@ -1,8 +1,9 @@
-//! Whether an engine gets on (law L10): while an answer is waited for, its heartbeat is asked for on a connection of its own.
+//! The watchdog of an engine (law L10). While an answer is awaited, it asks for the engine's heartbeat on a connection
+//! of its own.
 //!
-//! An engine that does not answer that for a while is stopped or stuck; one that answers always the same hangs in its work. How
-//! long its work may show nothing is learnt from the longest silence that it came out of, with a floor. When a person wants the
-//! run to end, nothing that hangs is waited for longer than seconds.
+//! An engine that does not answer a heartbeat for a while is stopped or stuck. An engine that always answers with the
+//! same count hangs in its work. The allowed time without progress is ten times the longest pause that the engine has
+//! recovered from, with a lower bound. When a person wants the run to end, these limits become seconds.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,56 +14,56 @@ use demask_api::{Answer, Request, wire};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Between two looks.
+/// Time between two heartbeats.
 const LOOK: Duration = Duration::from_millis(500);
-/// Least time that work may show nothing: a step of a large model's backward pass is one silence.
+/// Lower bound of the allowed time without progress. One backward pass of a large model is one such pause.
 const LEAST_SILENCE: Duration = Duration::from_secs(120);
-/// Time that the thread which answers may be silent: it computes nothing.
+/// Longest time without an answer. The thread that answers heartbeats computes nothing.
 const LEAST_ANSWER: Duration = Duration::from_secs(30);
-/// The same when a person wants the run to end.
+/// Both bounds when a person wants the run to end.
 const URGENT: Duration = Duration::from_secs(3);
-/// By how much a silence may be longer than the longest before.
+/// Factor by which a pause may exceed the longest one before.
 const LONGER: u32 = 10;
-/// The same when a person wants the run to end.
+/// The factor when a person wants the run to end.
 const LONGER_URGENT: u32 = 2;
 
-/// Set once a person wants the run to end.
+/// A flag that is set once a person wants the run to end.
 #[derive(Clone, Debug, Default)]
 pub struct Urgency(Arc<AtomicBool>);
 
 impl Urgency {
-    /// From now on what hangs is waited for a few seconds only.
+    /// Sets the flag. From now on an engine that hangs is given up within seconds.
     pub fn set(&self) {
         self.0.store(true, Relaxed);
     }
 
-    /// Whether a person wants the run to end.
+    /// Returns whether the flag is set.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.load(Relaxed)
     }
 }
 
-/// What has been heard of an engine.
+/// The observations of an engine.
 #[derive(Debug)]
 struct Signs {
-    /// The last count; none before the first.
+    /// Last heartbeat count; `None` before the first.
     beats: Option<u64>,
-    /// When the count last changed, or it had nothing to do.
+    /// Time at which the count last changed or the engine was idle.
     progress: Instant,
-    /// When the engine last answered.
+    /// Time of the last answer.
     answer: Instant,
-    /// When it was last asked.
+    /// Time of the last heartbeat request.
     asked: Instant,
-    /// The longest time between two changes.
+    /// Longest time between two changes of the count while the engine was busy.
     longest: Duration,
 }
 
-/// Watches over one engine.
+/// The watchdog of one engine.
 #[derive(Debug)]
 pub struct Liveness {
     socket: PathBuf,
-    /// Its process, where that is known.
+    /// Process id, where it is known.
     pid: Option<u32>,
     urgency: Urgency,
     signs: Mutex<Signs>,
@@ -70,7 +71,7 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// Of the engine that serves this socket as this process.
+    /// Makes a watchdog of the engine that serves this socket as this process.
     #[must_use]
     pub fn new(socket: PathBuf, pid: Option<u32>, urgency: Urgency) -> Self {
         Self {
@@ -82,20 +83,21 @@ impl Liveness {
         }
     }
 
-    /// Returns when the engine hangs, with how that was seen; never while it gets on. Whoever waits for an answer of hours lets this
-    /// run beside it. What writes or reads a file is given its time, urgent or not, unless its process is stopped.
+    /// Returns once the engine hangs, with the evidence. It never returns while the engine makes progress, so a caller
+    /// runs it beside the wait for a long answer. Requests that write or read files keep the long limits even when a
+    /// person waits, unless the process is stopped.
     pub async fn hangs(&self, request: &Request) -> String {
         let patient = matches!(request, Request::Save { .. } | Request::Load { .. });
         {
             let (now, mut signs) = (Instant::now(), self.signs());
-            // Before this nobody has asked: what was not looked at is no silence.
+            // Nobody asked for heartbeats before this request, so the time since then is not a pause.
             if now - signs.asked > LOOK * 4 {
                 (signs.progress, signs.answer) = (now, now);
             }
         }
         loop {
             sleep(LOOK).await;
-            // It will not write or read either, whatever it was asked.
+            // A stopped process does not write or read files either.
             if self.urgency.is_set() && self.pid.is_some_and(is_stopped) {
                 return "its process is stopped and was given up".into();
             }
@@ -113,7 +115,7 @@ impl Liveness {
         self.signs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks for the heartbeat, unless somebody else just did.
+    /// Asks for a heartbeat, unless another waiting request has just done so.
     async fn look(&self) {
         let mut line = self.line.lock().await;
         if self.signs().asked.elapsed() < LOOK / 2 {
@@ -125,18 +127,18 @@ impl Liveness {
         signs.asked = now;
         match heard {
             Ok(Ok(Some((beats, busy)))) => signs.hear(beats, busy, now),
-            // It answered something else: it serves too many clients, and lives.
+            // Another answer means that it serves too many clients; it is alive.
             Ok(Ok(None)) => signs.answer = now,
             Ok(Err(_)) | Err(_) => *line = None,
         }
     }
 }
 
-/// Whether a process is stopped, as SIGSTOP and a terminal do it.
+/// Returns whether a process is stopped, as SIGSTOP or a terminal does it.
 #[must_use]
 pub fn is_stopped(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // After the name, which may hold anything, comes the state.
+    // The state follows the process name, which may contain any character.
     stat.rsplit(") ")
         .next()
         .is_some_and(|after| after.starts_with(['T', 't']))
@@ -159,7 +161,7 @@ async fn beat(line: &mut Option<UnixStream>, socket: &PathBuf) -> std::io::Resul
 }
 
 impl Signs {
-    /// Of an engine that was reached just now.
+    /// Makes the observations of an engine that was reached at this moment.
     fn new(now: Instant) -> Self {
         Self {
             beats: None,
@@ -180,7 +182,7 @@ impl Signs {
         }
     }
 
-    /// Why it is taken to hang, if it is.
+    /// Returns the evidence that the engine hangs, or `None`.
     fn hung(&self, urgent: bool, now: Instant) -> Option<String> {
         let (least, times) = if urgent {
             (URGENT, LONGER_URGENT)
@@ -211,7 +213,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// Signs whose beginning is `start`, and that moment so many seconds later.
+    /// Makes observations that begin at a start time, and a function that returns the time this many seconds later.
     fn signs() -> (Signs, impl Fn(u64) -> Instant) {
         let start = Instant::now();
         let at = move |seconds| start + Duration::from_secs(seconds);
@@ -228,7 +230,7 @@ mod tests {
         signs.hear(7, true, at(121));
         let why = signs.hung(false, at(121)).unwrap();
         assert!(why.contains("has shown nothing for 120 s"), "{why}");
-        // It comes out of it: ten times that silence is allowed from now on, twice where a person waits.
+        // The engine recovers. From now on ten times that pause is allowed, or twice if a person waits.
         for second in (122..1300).step_by(10) {
             signs.hear(8, true, at(second));
             assert_eq!(signs.hung(false, at(second)), None, "{second}");

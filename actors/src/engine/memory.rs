@@ -1,6 +1,6 @@
-//! What memory an engine's process holds, as the system counts it.
+//! Memory use of an engine's process, as the system reports it.
 
-/// Resident memory of a process and the most that it ever was, in bytes; 0 where the system does not say.
+/// Returns the resident memory of a process and its peak, in bytes; 0 where the system does not report it.
 #[must_use]
 pub fn resident(pid: u64) -> (u64, u64) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

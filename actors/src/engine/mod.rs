@@ -1,6 +1,7 @@
-//! The engine from outside: its process and whether that gets on, the actor that owns it, and the link that both offer.
+//! The engine as seen by the other processes: its process and its watchdog, the actor that owns it, and the link that
+//! both implement.
 //!
-//! Not here: what is asked of an engine (`inference`, `run`), and anything that links libtorch (the `model` crate).
+//! Not here: the requests to an engine (`inference`, `run`), and everything that links libtorch (the `model` crate).
 
 pub mod actor;
 pub mod link;

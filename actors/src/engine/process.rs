@@ -1,7 +1,7 @@
-//! An engine process as the daemon and the command see it: started, asked, watched, ended.
+//! An engine process as the daemon and the command see it: its start, its requests, its supervision and its end.
 //!
-//! An engine may die at any instruction (law L1): every call can answer [`EngineFailure::Died`] with the exit status
-//! and the engine's last words, and the caller starts another from the last checkpoint.
+//! An engine may die at any instruction (law L1). Every call can therefore return [`EngineFailure::Died`] with the exit
+//! status and the engine's last words, and the caller starts another engine from the last checkpoint.
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -19,40 +19,40 @@ use super::liveness::{Liveness, Urgency};
 use super::world::{Meeting, Others};
 use crate::runtime::ids;
 
-/// How long a new engine may take until it answers: one that ended is seen at once, and a busy machine is slow to load it.
+/// Longest start of an engine. An engine that exits is noticed at once, but a busy machine may load one slowly.
 const START_LIMIT: Duration = Duration::from_secs(300);
-/// How long to wait between two tries to reach a new engine.
+/// Time between two attempts to connect to a new engine.
 const START_RETRY: Duration = Duration::from_millis(15);
-/// Lines of a dead engine that an error message repeats.
+/// Last lines of a dead engine's output that an error message repeats.
 const LAST_WORDS: usize = 5;
 
-/// How to start an engine.
+/// The options with which an engine is started.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
-    /// The program; absent: `DEMASK_ENGINE`, else beside this program, else on the PATH.
+    /// Path of the program; absent: `DEMASK_ENGINE`, else beside this program, else on the PATH.
     pub program: Option<PathBuf>,
-    /// The folder for its socket.
+    /// Folder of the engine's socket.
     pub socket_dir: PathBuf,
-    /// `auto`, `cpu`, `cuda:0`.
+    /// Device: `auto`, `cpu`, `cuda:0`.
     pub device: String,
     /// CPU threads; absent: the engine decides.
     pub threads: Option<usize>,
-    /// `auto`, `f32`, `bf16`.
+    /// Precision: `auto`, `f32`, `bf16`.
     pub dtype: String,
-    /// Sequences that it samples at one time; absent: the engine decides.
+    /// Sequences that are sampled at a time; absent: the engine decides.
     pub rows: Option<usize>,
-    /// Where its standard error goes; absent: it is inherited.
+    /// File that its standard error is appended to; absent: standard error is inherited.
     pub log: Option<PathBuf>,
-    /// Set once a person wants what it does to end.
+    /// Flag that is set once a person wants the engine's work to end.
     pub urgency: Urgency,
-    /// Folders below which it may write; absent: everywhere.
+    /// Folders that it may write below; absent: everywhere.
     pub writes: Option<Vec<PathBuf>>,
-    /// How many processes train together as one world; absent: one, which is none.
+    /// Number of processes that train together; absent: one process without ranks.
     pub ranks: Option<usize>,
 }
 
 impl EngineOptions {
-    /// Threads of each process: ranks share the cores.
+    /// Returns the threads of each process. Ranks share the cores.
     fn threads_each(&self) -> Option<usize> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.or_else(|| Some((cores() / self.ranks?).max(1)))
@@ -76,52 +76,52 @@ impl Default for EngineOptions {
     }
 }
 
-/// Why an engine did not answer as asked.
+/// The reason why an engine gave no proper answer.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineFailure {
-    /// It could not be started.
+    /// The engine could not be started.
     #[error("cannot start the engine {program}: {message}")]
     Start {
         /// The program.
         program: String,
-        /// Why.
+        /// The reason.
         message: String,
     },
-    /// It is of another version: no other start mends that.
+    /// The engine speaks another protocol version. Another start does not help.
     #[error("the engine {program} speaks another protocol than this daemon ({PROTOCOL}): {message}")]
     Protocol {
         /// The program.
         program: String,
-        /// What it said.
+        /// The engine's reply.
         message: String,
     },
-    /// The process or its socket went away in the middle.
+    /// The process or its socket ended during a request.
     #[error("the engine died ({status}){tail}")]
     Died {
         /// Exit status or signal.
         status: String,
-        /// The last lines that it wrote, if they were kept.
+        /// Last lines of the engine's output, if they were logged.
         tail: String,
     },
-    /// It answered that it could not.
+    /// The engine answered with an error.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// It answered something else than what was asked for.
+    /// The engine answered with another kind of answer than the request expects.
     #[error("the engine answered {found} where {expected} was expected")]
     Unexpected {
-        /// What the request is answered by.
+        /// Name of the expected answer.
         expected: &'static str,
-        /// What came.
+        /// The start of the answer that came.
         found: String,
     },
 }
 
-/// A running engine. It does requests in the order in which they come, but draws samples that are asked for at one time
-/// together.
+/// A running engine. It handles requests in the order in which they arrive, but it samples requests that arrive
+/// together in one batch.
 #[derive(Debug)]
 pub struct EngineProcess {
     child: AsyncMutex<Child>,
-    /// Connections on which nothing is asked; another is made where there is none.
+    /// Idle connections. A request opens another one if none is idle.
     idle: Mutex<Vec<UnixStream>>,
     socket: PathBuf,
     liveness: Liveness,
@@ -132,10 +132,10 @@ pub struct EngineProcess {
 }
 
 impl EngineProcess {
-    /// Starts an engine and waits until it says hello.
+    /// Starts an engine and waits for its hello.
     ///
     /// # Errors
-    /// [`EngineFailure::Start`] when the program is missing or ends at once; [`EngineFailure::Protocol`] when it is of
+    /// [`EngineFailure::Start`] if the program is missing or exits at once; [`EngineFailure::Protocol`] if it has
     /// another version.
     pub async fn start(options: &EngineOptions) -> Result<Self, EngineFailure> {
         let program = options.program.clone().unwrap_or_else(find_program);
@@ -196,19 +196,19 @@ impl EngineProcess {
         Ok(engine)
     }
 
-    /// Who it is.
+    /// Returns the engine's description of itself.
     #[must_use]
     pub fn info(&self) -> &EngineInfo {
         &self.info
     }
 
-    /// Its process id.
+    /// Returns the process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.info.pid
     }
 
-    /// Asks and waits for the answer; frames on the way are dropped.
+    /// Sends a request and waits for the answer. Denoising frames on the way are dropped.
     ///
     /// # Errors
     /// [`EngineFailure::Died`] or [`EngineFailure::Engine`].
@@ -216,7 +216,7 @@ impl EngineProcess {
         self.ask_watched(request, &mut |_| ()).await
     }
 
-    /// Asks and waits for the answer, handing each denoising frame on as it comes.
+    /// Sends a request and waits for the answer. Each denoising frame is passed to `on_frame` as it arrives.
     ///
     /// # Errors
     /// [`EngineFailure::Died`] or [`EngineFailure::Engine`].
@@ -228,13 +228,14 @@ impl EngineProcess {
         let answered = tokio::select! {
             biased;
             answered = self.converse(request, on_frame) => answered,
-            // L10: what does not get on is not waited for; another engine goes on from the last checkpoint.
+            // L10: an engine that makes no progress is given up; another one continues from the last checkpoint.
             why = self.liveness.hangs(request) => Err(std::io::Error::other(why)),
-            // At their end they all leave, in any order.
+            // On `Exit` the ranks end in any order, so their loss is no failure.
             why = self.lost(), if *request != Request::Exit => Err(std::io::Error::other(why)),
         };
         match answered {
-            // It ends by itself now; whoever asks again must find the next one.
+            // After a device error the engine exits. It is marked dead at once, so that the next request goes to a new
+            // engine.
             Ok(Answer::Failed(error @ EngineError::Device { .. })) => Err(self.died(error.to_string()).await),
             Ok(Answer::Failed(error)) => Err(error.into()),
             Ok(answer) => Ok(answer),
@@ -242,7 +243,7 @@ impl EngineProcess {
         }
     }
 
-    /// One request and its answer. A connection whose answer was not read to the end is not used again.
+    /// Sends one request and reads its answer. A connection is reused only if its answer was read to the end.
     async fn converse(
         &self,
         request: &Request,
@@ -270,7 +271,7 @@ impl EngineProcess {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a rank of its world has ended, for ever where it has none.
+    /// Waits until a rank of its world has ended; for ever if the engine has no ranks.
     async fn lost(&self) -> String {
         match &self.others {
             Some(others) => others.lost().await,
@@ -278,7 +279,7 @@ impl EngineProcess {
         }
     }
 
-    /// Asks it to finish, and waits until it has.
+    /// Asks the engine to exit, and waits until it has.
     pub async fn stop(&self) {
         if self.ask(&Request::Exit).await.is_ok() {
             let mut child = self.child.lock().await;
@@ -308,7 +309,7 @@ impl Drop for EngineProcess {
     }
 }
 
-/// The failure of an answer that does not fit the request.
+/// Returns the failure of an answer that does not fit the request.
 #[must_use]
 pub fn unexpected(expected: &'static str, found: &Answer) -> EngineFailure {
     let text = serde_json::to_string(found).unwrap_or_default();
@@ -318,7 +319,7 @@ pub fn unexpected(expected: &'static str, found: &Answer) -> EngineFailure {
     }
 }
 
-/// Where the engine's program is: `DEMASK_ENGINE`, else beside this program, else whatever the PATH has.
+/// Finds the engine's program: `DEMASK_ENGINE`, else beside this program, else on the PATH.
 #[must_use]
 pub fn find_program() -> PathBuf {
     const NAME: &str = "demask-engine";
@@ -326,7 +327,7 @@ pub fn find_program() -> PathBuf {
         return named.into();
     }
     let own = std::env::current_exe().unwrap_or_default();
-    // Tests run from target/release/deps, one folder below the programs.
+    // Tests run from `target/release/deps`, one folder below the programs.
     own.ancestors()
         .skip(1)
         .take(2)
@@ -335,7 +336,7 @@ pub fn find_program() -> PathBuf {
         .unwrap_or_else(|| NAME.into())
 }
 
-/// An engine's command line, but for what a rank has alone.
+/// Builds an engine's command line, except the arguments of its rank.
 fn command(program: &Path, options: &EngineOptions) -> Command {
     let mut command = Command::new(program);
     command.args(["--device", &options.device, "--dtype", &options.dtype]);
@@ -344,7 +345,7 @@ fn command(program: &Path, options: &EngineOptions) -> Command {
         command.args(["--threads", &threads.to_string()]);
     }
     if let Some(folders) = &options.writes {
-        // An empty one is nowhere.
+        // An empty folder permits writing nowhere.
         command.args(["--writes", ""]);
         for folder in folders {
             command.arg("--writes").arg(folder);
@@ -390,11 +391,11 @@ fn append(path: &Path) -> std::io::Result<std::fs::File> {
         .open(path)
 }
 
-/// What an engine writes to its standard error, if that is kept.
+/// The file of an engine's standard error, if there is one.
 #[derive(Debug)]
 struct Log {
     path: Option<PathBuf>,
-    /// Bytes that were there before.
+    /// Size of the file in bytes when this engine started.
     before: u64,
 }
 
@@ -416,7 +417,7 @@ impl Log {
         Ok((Self { path, before }, file.into()))
     }
 
-    /// The last lines of this engine, for an error message.
+    /// Returns the last lines of this engine for an error message.
     fn tail(&self) -> String {
         let text = self.path.as_ref().and_then(|path| std::fs::read(path).ok());
         let own = text

@@ -1,4 +1,5 @@
-//! Who starts engines, and what a started one can do: the engine's program as a rule, something scripted in a simulation.
+//! The traits of engines and of their starter. Production starts the engine's program; a simulation starts a scripted
+//! engine.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,35 +8,36 @@ use demask_api::{Answer, DeviceInfo, Request, SampleFrame};
 
 use super::process::{EngineFailure, EngineOptions, EngineProcess};
 
-/// An answer on its way.
+/// A pending answer.
 pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, EngineFailure>> + 'a>>;
 
-/// An engine that is being started.
+/// A pending start of an engine.
 pub type Starting<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn RunningEngine>, EngineFailure>> + 'a>>;
 
-/// An engine that has said hello.
+/// An engine that has answered hello.
 pub trait RunningEngine {
-    /// Asks, and hands each denoising frame on as it comes; the answer, or [`EngineFailure::Died`] where there is none.
+    /// Sends a request and returns the answer, or [`EngineFailure::Died`] if there is none. Each denoising frame is
+    /// passed to `on_frame` as it arrives.
     fn ask<'a>(
         &'a self,
         request: &'a Request,
         on_frame: &'a mut (dyn FnMut(SampleFrame) + Send),
     ) -> Asking<'a>;
 
-    /// Its process and its device.
+    /// Returns the process id and the device.
     fn who(&self) -> (u32, DeviceInfo);
 
-    /// Ends it in good order.
+    /// Ends the engine in an orderly way.
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + '_>>;
 }
 
-/// Starts engines.
+/// A starter of engines.
 pub trait EngineStarter: Send + Sync {
-    /// One more engine.
+    /// Starts an engine.
     fn start<'a>(&'a self, options: &'a EngineOptions) -> Starting<'a>;
 }
 
-/// Starts processes of the engine's program.
+/// The starter of processes of the engine's program.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessStarter;
 

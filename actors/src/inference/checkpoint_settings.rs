@@ -1,5 +1,5 @@
-//! What a checkpoint's folder says of prompts, lengths and samplers: in files of ours beside the weights, or as a published
-//! folder has it.
+//! The prompts, lengths and samplers of a checkpoint, read from its folder: from Demask's files beside the weights, or
+//! from a published folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,15 +19,15 @@ use crate::inference::error::WorkError;
 use crate::inference::published_settings;
 use crate::inference::settings::SamplerSettings;
 
-/// The name of the file that keeps how a checkpoint is prompted, where it is not as ours are.
+/// Name of the file with a checkpoint's prompt style, which exists only if the style is not the default.
 pub const PROMPTS: &str = "prompts.json";
-/// The name of the file that keeps the samplers in a checkpoint.
+/// Name of the file with a checkpoint's samplers.
 pub const SAMPLING: &str = "sampling.json";
 
-/// From `tokenizer.json` and, if it has them, `budgets.json` and `prompts.json`; or from a published folder.
+/// Reads `tokenizer.json` and, if they exist, `budgets.json` and `prompts.json`, or the files of a published folder.
 ///
 /// # Errors
-/// A file that is missing or broken.
+/// An error if a file is missing or broken.
 pub fn inference(dir: &Path) -> Result<Inference, WorkError> {
     let is_published = published_folder::is_published(dir);
     let style: PromptStyle = if is_published {
@@ -48,11 +48,13 @@ pub fn inference(dir: &Path) -> Result<Inference, WorkError> {
     Ok(Inference::new(tokenizer, budgets).with_style(style))
 }
 
-/// The same for a text model that is given picture codes (`mmada.md` 1.3): LLaDA's conventions become MMaDA's, and a picture
-/// takes so many codes; where none are named, as many as it took, or as published.
+/// Reads a text model's folder as [`inference()`] does, for a model that grows picture codes (`mmada.md` 1.3). LLaDA's
+/// conventions become MMaDA's. A picture takes `codes` codes; with `None`, as many as it took before, or as in the
+/// published model.
 ///
 /// # Errors
-/// As [`inference()`]; a tokenizer without the marks of pictures; a model too short for a picture, with both lengths.
+/// As [`inference()`]. Also an error if the tokenizer lacks the picture marks, or if the model's sequence is too short
+/// for a picture; the latter has both lengths.
 pub fn grown(dir: &Path, codes: Option<usize>) -> Result<Inference, WorkError> {
     let inference = inference(dir)?;
     has_room(dir, codes.unwrap_or(0))?;
@@ -67,7 +69,7 @@ pub fn grown(dir: &Path, codes: Option<usize>) -> Result<Inference, WorkError> {
     Ok(Inference::new(tokenizer, budgets).with_style(PromptStyle { family, ..style }))
 }
 
-/// A picture of so many codes fits into a sequence, with a word beside it.
+/// Checks that a picture of this many codes fits into a sequence with at least one more token.
 fn has_room(dir: &Path, codes: usize) -> Result<(), WorkError> {
     let longest = published_folder::Facts::read(dir)?.max_sequence_length;
     match longest.filter(|&longest| codes.saturating_add(MARKS) >= longest) {
@@ -81,10 +83,10 @@ fn has_room(dir: &Path, codes: usize) -> Result<(), WorkError> {
     }
 }
 
-/// The files that say it in a checkpoint of ours, name to contents.
+/// Returns the files that describe this to a checkpoint of Demask, as a map from name to content.
 ///
 /// # Errors
-/// A tokenizer that cannot be written.
+/// An error if the tokenizer cannot be written as JSON.
 pub fn files(
     inference: &Inference,
     samplers: &SamplerSettings,
@@ -105,10 +107,11 @@ fn json<T: Serialize>(name: &str, value: &T) -> Result<String, WorkError> {
     serde_json::to_string(value).map_err(|error| broken(Path::new(name), &error))
 }
 
-/// How `sampling.json` says that the checkpoint is sampled best; as usual where it has none, as published where the model is.
+/// Reads the recommended samplers of a checkpoint from `sampling.json`. Without that file these are the defaults; for a
+/// published model, its published samplers.
 ///
 /// # Errors
-/// A file that is broken.
+/// An error if the file is broken.
 pub fn samplers(dir: &Path) -> Result<SamplerSettings, WorkError> {
     if published_folder::is_published(dir) {
         return Ok(published_settings::samplers());
@@ -116,7 +119,7 @@ pub fn samplers(dir: &Path) -> Result<SamplerSettings, WorkError> {
     read_json(dir, SAMPLING)
 }
 
-/// A file of a checkpoint; the default where there is none.
+/// Reads a JSON file of a checkpoint, or returns the default if the file does not exist.
 fn read_json<T: Default + DeserializeOwned>(dir: &Path, name: &str) -> Result<T, WorkError> {
     let path = dir.join(name);
     match bounded_file::read_text(&path, limits::LONGEST_CONFIG) {

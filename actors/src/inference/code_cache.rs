@@ -1,4 +1,4 @@
-//! The codes of pictures, remembered by content, so that a picture is encoded once.
+//! A cache of picture codes by content, so that each picture is encoded once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use super::error::WorkError;
 use crate::engine::link::EngineLink;
 use crate::engine::process::unexpected;
 
-/// Pictures whose codes are remembered; beyond that all are forgotten.
+/// Most pictures in the cache. Beyond it the cache is emptied.
 const CODE_CACHE: usize = 200_000;
 
-/// Codes by the hash of a picture's content.
+/// Picture codes by the hash of the picture's content.
 #[derive(Default)]
 pub(super) struct CodeCache(Mutex<HashMap<[u8; 32], Vec<u32>>>);
 
@@ -22,13 +22,13 @@ impl CodeCache {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets all of them.
+    /// Empties the cache.
     pub(super) fn clear(&self) {
         self.lock().clear();
     }
 
-    /// The codes of these pictures in their order; those that are not known are asked of the engine, made to fit `size`
-    /// first where there is one.
+    /// Returns the codes of these pictures, in order. The engine encodes pictures that are not cached, resized to
+    /// `size` first if one is given.
     pub(super) async fn of(
         &self,
         link: &dyn EngineLink,
@@ -72,7 +72,7 @@ impl CodeCache {
     }
 }
 
-/// The hash of a picture's content.
+/// Returns the hash of a picture's content.
 fn key(picture: &Picture) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&(picture.width as u64).to_le_bytes());

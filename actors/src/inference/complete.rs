@@ -1,5 +1,5 @@
-//! Completions and training sequences: an example becomes a request to the engine, and the engine's answer a completion.
-//! Rollouts, evaluations, reasoning and the one-off commands share it.
+//! Completions and training sequences: an example becomes a request to the engine, and the engine's answer becomes a
+//! completion. Rollouts, evaluations, reasoning and the one-off commands share this file.
 
 use std::collections::HashMap;
 
@@ -20,42 +20,42 @@ use crate::engine::actor::FrameSink;
 use crate::engine::link::EngineLink;
 use crate::engine::process::unexpected;
 
-/// One completion to make.
+/// A request for one completion.
 #[derive(Clone, Debug)]
 pub struct CompletionRequest {
-    /// What is asked: prompt, picture, kind.
+    /// The example: prompt, picture, kind.
     pub example: Example,
-    /// With reasoning or without.
+    /// Whether to reason before the answer.
     pub mode: Mode,
-    /// The noise.
+    /// Seed of the sampling noise.
     pub seed: u64,
-    /// Stream its frames, under this id.
+    /// Id under which denoising frames are streamed; absent: none are.
     pub watch: Option<u64>,
 }
 
 /// A finished completion.
 #[derive(Clone, Debug)]
 pub struct CompletionResult {
-    /// Text and picture.
+    /// The text and the picture.
     pub completion: Completion,
-    /// The whole sequence, every filled span its answer.
+    /// The whole sequence; every filled span is its answer.
     pub sequence: Sequence,
-    /// The step that committed each answer position.
+    /// Sampling step that committed each answer position.
     pub commit_step: Vec<u16>,
-    /// Forward passes.
+    /// Number of forward passes.
     pub forwards: usize,
 }
 
-/// A tokenizer and budgets: what is needed beside an engine.
+/// A tokenizer and budgets: what a completion needs besides an engine.
 pub struct Inference {
     builder: SequenceBuilder,
-    /// Size of the pictures that the engine reads and draws, where others are made to fit.
+    /// Size of the model's pictures; others are resized to it. `None`: pictures are used as they are.
     size: Option<PictureSize>,
     codes: CodeCache,
 }
 
 impl Inference {
-    /// With a tokenizer and budgets.
+    /// Makes an inference from a tokenizer and budgets.
     #[must_use]
     pub fn new(tokenizer: TextTokenizer, budgets: Budgets) -> Self {
         Self::of_builder(SequenceBuilder::new(tokenizer, budgets))
@@ -69,40 +69,42 @@ impl Inference {
         }
     }
 
-    /// The same, prompts written in this style.
+    /// Returns this inference with another prompt style.
     #[must_use]
     pub fn with_style(self, style: PromptStyle) -> Self {
         Self::of_builder(self.builder.with_style(style))
     }
 
-    /// The same with the published code's ways of writing prompts, as far as these switches say.
+    /// Returns this inference with those quirks of the published code in its prompts that the switches enable.
     #[must_use]
     pub fn with_quirks(self, quirks: Quirks) -> Self {
         let size = self.size;
         Self::of_builder(self.builder.with_quirks(quirks)).sized(size)
     }
 
-    /// The same with other lengths.
+    /// Returns this inference with other budgets.
     #[must_use]
     pub fn with_budgets(&self, budgets: Budgets) -> Self {
         Self::of_builder(self.builder.clone().with_budgets(budgets)).sized(self.size)
     }
 
-    /// The same for pictures of this size: others are made to fit before the engine reads them, and what it draws has this
-    /// shape. Without a size they are read as they are, and what is drawn is square.
+    /// Returns this inference for pictures of this size: others are resized before the engine reads them, and drawings
+    /// have this shape. With `None`, pictures are read as they are, and drawings are square.
     #[must_use]
     pub fn sized(self, size: Option<PictureSize>) -> Self {
         Self { size, ..self }
     }
 
-    /// The size of the pictures, where it is known.
+    /// Returns the size of the pictures, where it is known.
     #[must_use]
     pub const fn size(&self) -> Option<PictureSize> {
         self.size
     }
 
-    /// The same with text answers of so many tokens. Published models have one length for prompt and answer, so a longer answer
-    /// leaves less for the prompt; ours have a length for each, and no answer is longer than theirs.
+    /// Returns this inference with text answers of this many tokens.
+    ///
+    /// Published models have one length for prompt and answer together, so a longer answer leaves less room for the
+    /// prompt. Demask's models have a length for each, and an answer cannot be longer than theirs.
     #[must_use]
     pub fn with_answers(&self, tokens: usize) -> Self {
         let mut budgets = *self.builder.budgets();
@@ -121,21 +123,21 @@ impl Inference {
         self.with_budgets(budgets)
     }
 
-    /// The sequence builder.
+    /// Returns the sequence builder.
     #[must_use]
     pub fn builder(&self) -> &SequenceBuilder {
         &self.builder
     }
 
-    /// Forgets the codes of all pictures: the image tokenizer has changed.
+    /// Empties the code cache, after the image tokenizer has changed.
     pub fn forget_codes(&self) {
         self.codes.clear();
     }
 
-    /// The codes of pictures, remembered by content.
+    /// Returns the codes of pictures, from the cache where possible.
     ///
     /// # Errors
-    /// The engine's.
+    /// Any failure of the engine.
     pub async fn codes(
         &self,
         link: &dyn EngineLink,
@@ -144,7 +146,7 @@ impl Inference {
         self.codes.of(link, pictures, self.size).await
     }
 
-    /// The codes of each example's picture; empty where there is none.
+    /// Returns the codes of each example's picture; empty for an example without one.
     pub(super) async fn codes_of(
         &self,
         link: &dyn EngineLink,
@@ -162,10 +164,11 @@ impl Inference {
         Ok(all.collect())
     }
 
-    /// Training sequences; an example that does not fit gives its own error, the others are made all the same.
+    /// Makes training sequences. An example that does not fit its budget gives an error of its own, and the others are
+    /// still made.
     ///
     /// # Errors
-    /// The engine's.
+    /// Any failure of the engine.
     pub async fn sequences(
         &self,
         link: &dyn EngineLink,
@@ -179,16 +182,16 @@ impl Inference {
             .collect())
     }
 
-    /// Whether the prompt of an example fits its budget in this mode.
+    /// Checks that the prompt of an example fits its budget in this mode.
     ///
     /// # Errors
-    /// It does not, with both numbers.
+    /// An error with both lengths if it does not fit.
     pub fn fits(&self, example: &Example, mode: Mode) -> Result<(), SequenceError> {
         let codes = self.placeholder_codes(example, mode);
         self.builder.prompt(example, mode, &codes).map(|_| ())
     }
 
-    /// As many codes as the picture has that an example asks about.
+    /// Returns as many placeholder codes as the picture of an example has, if the prompt shows one.
     pub(super) fn placeholder_codes(&self, example: &Example, mode: Mode) -> Vec<u32> {
         match asked_about(example).picture {
             Some(_) => vec![0; self.builder.budgets().of(example.task(mode)).codes],
@@ -196,10 +199,10 @@ impl Inference {
         }
     }
 
-    /// Completes: text, then (for think-then-draw) the picture.
+    /// Makes completions: the text, and then, for think-then-draw, the picture.
     ///
     /// # Errors
-    /// The engine's; a prompt longer than its budget, with both numbers.
+    /// Any failure of the engine; an error with both lengths if a prompt is longer than its budget.
     pub async fn complete(
         &self,
         link: &dyn EngineLink,
@@ -316,7 +319,7 @@ impl Inference {
         let mut forwards = sample.forwards;
         let (ids, picture) = match drawn {
             Some(drawn) => {
-                // The picture was drawn after the text.
+                // The picture was drawn after the text, so its steps count on from the text's last step.
                 let after = commit_step.iter().max().map_or(0, |&last| last + 1);
                 commit_step.extend(drawn.commit_step.iter().map(|&step| after.saturating_add(step)));
                 forwards += drawn.forwards;
@@ -337,7 +340,7 @@ impl Inference {
         })
     }
 
-    /// The words of a target's tokens, one a position, for a frame: empty where masked.
+    /// Returns the words of a target's tokens for a frame, one per position; empty where masked.
     #[must_use]
     pub fn words(&self, tokens: &[u32]) -> Vec<String> {
         let specials = self.builder.tokenizer().specials();
@@ -354,7 +357,7 @@ impl Inference {
     }
 }
 
-/// The example as the model may see it: a picture that is to be drawn is not shown.
+/// Returns the example as the prompt may show it: without the picture if that is what the model has to draw.
 pub(super) fn asked_about(example: &Example) -> Example {
     let shown = matches!(
         example.kind,

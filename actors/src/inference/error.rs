@@ -1,4 +1,4 @@
-//! Why a request could not be made or answered.
+//! The error of a request that could not be made or answered.
 
 use demask_datasets::prompts::published::FolderError;
 use demask_datasets::prompts::sequences::SequenceError;
@@ -6,31 +6,31 @@ use demask_datasets::prompts::text_tokenizer::TokenizerError;
 
 use crate::engine::process::EngineFailure;
 
-/// Why a request could not be made or answered.
+/// The error of a request that could not be made or answered.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkError {
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineFailure),
-    /// A prompt or answer that does not fit.
+    /// A prompt or an answer does not fit its budget.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
     /// The tokenizer failed.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// A benchmark that cannot be run.
+    /// A benchmark cannot be run.
     #[error(transparent)]
     Suite(#[from] demask_rewards::benchmarks::SuiteError),
-    /// What was judged cannot be kept.
+    /// A judged item cannot be stored.
     #[error(transparent)]
     Store(#[from] demask_storage::StoreError),
-    /// The folder of a model.
+    /// The folder of a model is wrong.
     #[error(transparent)]
     Folder(#[from] FolderError),
-    /// A file of the checkpoint.
+    /// A file of the checkpoint is wrong.
     #[error("{path}: {message}")]
     File {
-        /// The file, with its folder.
+        /// Path of the file.
         path: String,
         /// What is wrong with it.
         message: String,

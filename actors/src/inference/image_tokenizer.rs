@@ -1,4 +1,4 @@
-//! The shape of the image tokenizer in a folder.
+//! The configuration of the image tokenizer in a folder.
 
 use std::path::Path;
 
@@ -6,18 +6,18 @@ use demask_api::{ImageTokenizerConfig, bounded_file, checkpoint, limits, validat
 
 use super::error::WorkError;
 
-/// The shape of a checkpoint's image tokenizer.
+/// Reads the configuration of a checkpoint's image tokenizer.
 ///
 /// # Errors
-/// No such file, or one that is broken: named.
+/// An error with the file's path if the file is missing or broken.
 pub fn image_tokenizer_config(dir: &Path) -> Result<ImageTokenizerConfig, WorkError> {
     image_tokenizer_shape(&dir.join(checkpoint::IMAGE_TOKENIZER))
 }
 
-/// The shape of the image tokenizer in a folder of its own.
+/// Reads the configuration of an image tokenizer from its own folder.
 ///
 /// # Errors
-/// As [`image_tokenizer_config`]; a number beyond its limit (law L9).
+/// As [`image_tokenizer_config`]; also an error if a number is beyond its limit (law L9).
 pub fn image_tokenizer_shape(folder: &Path) -> Result<ImageTokenizerConfig, WorkError> {
     let path = folder.join(checkpoint::CONFIG);
     let text =

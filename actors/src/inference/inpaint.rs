@@ -1,4 +1,4 @@
-//! In- and outpainting: the unknown codes of a picture are sampled, the known ones stay.
+//! Inpainting and outpainting: the unknown codes of a picture are sampled, and the known ones stay.
 
 use demask_api::Answer;
 use demask_datasets::prompts::sequences::SequenceError;
@@ -11,11 +11,11 @@ use crate::engine::link::EngineLink;
 use crate::engine::process::unexpected;
 
 impl Inference {
-    /// Draws the codes of a picture that are not `known`, one a position of the picture, row by row; the others stay
-    /// (in- and outpainting).
+    /// Samples the codes of a picture that are not `known`; the others stay. `known` has one entry per code of the
+    /// picture, row by row.
     ///
     /// # Errors
-    /// As [`Self::complete`]; another number of codes than the model's pictures have.
+    /// As [`Self::complete`]; also an error if `known` has another length than the model's pictures.
     pub async fn inpaint(
         &self,
         link: &dyn EngineLink,

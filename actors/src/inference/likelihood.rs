@@ -1,4 +1,4 @@
-//! How likely each choice is as the answer to an example: tokens to the engine, log-likelihoods back.
+//! Log-likelihoods of choices as answers to an example: tokens go to the engine, log-likelihoods come back.
 
 use demask_api::{Answer, LikelihoodEstimator, LikelihoodQuery, LogLikelihood, Request};
 use demask_datasets::example::{Example, Mode};
@@ -10,38 +10,38 @@ use super::error::WorkError;
 use crate::engine::link::EngineLink;
 use crate::engine::process::unexpected;
 
-/// Tokens that one request to the engine carries, at most (but always a query).
+/// Most tokens in one request to the engine, which carries at least one query.
 const TOKENS: usize = 4 << 20;
 
-/// Choices whose log-likelihoods as the answer to an example are asked.
+/// A request for the log-likelihoods of an example's choices.
 #[derive(Clone, Debug)]
 pub struct LikelihoodRequest {
-    /// What is asked, written as for a direct answer; plain text is read as it is.
+    /// The example, prompted as for a direct answer. A plain text is used as it is.
     pub example: Example,
-    /// What may answer it, each exactly as it would be written, a leading space too.
+    /// The choices, each exactly as it would be written, including a leading space.
     pub choices: Vec<String>,
-    /// How the log-likelihood is worked out.
+    /// Estimator of the log-likelihood.
     pub estimator: LikelihoodEstimator,
-    /// Classifier-free guidance scale; 0 is off.
+    /// Classifier-free guidance scale; 0 turns guidance off.
     pub guidance: f32,
-    /// The masks' noise: choices of one length share their masks, so that what differs is the choice.
+    /// Seed of the masks. Choices of the same length get the same masks, so that only the choices differ.
     pub seed: u64,
 }
 
 impl Inference {
-    /// Whether an example and its choices fit their budgets.
+    /// Checks that an example and its choices fit their budgets.
     ///
     /// # Errors
-    /// They do not, with both numbers.
+    /// An error with both lengths if they do not fit.
     pub fn choices_fit(&self, example: &Example, choices: &[String]) -> Result<(), SequenceError> {
         let codes = self.placeholder_codes(example, Mode::Direct);
         self.builder().choices(example, choices, &codes).map(|_| ())
     }
 
-    /// The log-likelihood of each choice of each request, in their order.
+    /// Returns the log-likelihood of each choice of each request, in order.
     ///
     /// # Errors
-    /// The engine's; a request that does not fit, with both numbers.
+    /// Any failure of the engine; an error with both lengths if a request does not fit.
     pub async fn log_likelihoods(
         &self,
         link: &dyn EngineLink,
@@ -69,7 +69,7 @@ impl Inference {
     }
 }
 
-/// A query for each choice.
+/// Makes one query per choice.
 fn queries_of(wanted: &LikelihoodRequest, tokens: ChoiceTokens) -> impl Iterator<Item = LikelihoodQuery> {
     let ChoiceTokens { prompt, choices } = tokens;
     choices.into_iter().map(move |answer| LikelihoodQuery {
@@ -81,7 +81,7 @@ fn queries_of(wanted: &LikelihoodRequest, tokens: ChoiceTokens) -> impl Iterator
     })
 }
 
-/// How many of the first queries go into one request, at least one.
+/// Returns how many of the first queries go into one request; at least one.
 fn fitting(queries: &[LikelihoodQuery]) -> usize {
     let mut tokens = 0;
     let fits = |query: &&LikelihoodQuery| {
@@ -91,7 +91,7 @@ fn fitting(queries: &[LikelihoodQuery]) -> usize {
     queries.iter().take_while(fits).count().max(1)
 }
 
-/// Log-likelihoods beside their choices, a line each: `A -3.21 ± 0.04`; no error where none is known.
+/// Formats log-likelihoods beside their choices, one per line: `A -3.21 ± 0.04`; without the error where none is known.
 #[must_use]
 pub fn in_words(choices: &[String], values: &[LogLikelihood]) -> String {
     let line = |(choice, said): (&String, &LogLikelihood)| match said.standard_error {

@@ -1,6 +1,7 @@
-//! Examples to engine requests and back, and what a checkpoint's folder says about prompts, lengths and samplers.
+//! The translation between examples and engine requests, and the settings in a checkpoint's folder: prompts, lengths
+//! and samplers.
 //!
-//! Not here: who asks and why (`pipeline`, `run`), and how a prompt is written (the `datasets` crate).
+//! Not here: the callers and their purposes (`pipeline`, `run`), and the format of prompts (the `datasets` crate).
 
 pub mod checkpoint_settings;
 mod code_cache;

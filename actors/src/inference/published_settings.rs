@@ -1,4 +1,4 @@
-//! What holds for a published folder that says nothing of it: lengths and samplers as its scripts have them
+//! Defaults for a published folder that does not state its lengths or samplers, taken from the published scripts
 //! (`mmada.md` 6.2, 6.3).
 
 use std::path::Path;
@@ -11,18 +11,18 @@ use demask_datasets::prompts::text_tokenizer::Family;
 use crate::inference::error::WorkError;
 use crate::inference::settings::SamplerSettings;
 
-/// New tokens of an answer.
+/// Tokens of an answer.
 pub const ANSWER: usize = 512;
-/// Picture codes: 32 a side, 512 pixels with the published image tokenizer. `num_vq_tokens` of the published
-/// configurations is not to be trusted.
+/// Codes of a picture: 32 per side, which is 512 pixels with the published image tokenizer. `num_vq_tokens` in the
+/// published configurations is not reliable.
 pub const CODES: usize = 1024;
-/// What a shorter answer is a multiple of, so that it can be cut into blocks.
+/// A shorter answer is a multiple of this, so that it can be cut into blocks.
 const WHOLE: usize = 32;
-/// Longest sequence of a configuration that names none.
+/// Sequence length for a configuration that states none.
 const LONGEST: usize = 4096;
 
-/// The samplers: text in 256 steps and blocks of 128, greedy as the scripts that answer questions and the benchmarks are;
-/// pictures in 15 steps with guidance 3.5.
+/// Returns the published samplers. Text takes 256 steps in blocks of 128, greedily, as in the published scripts for
+/// questions and benchmarks. Pictures take 15 steps with guidance 3.5.
 #[must_use]
 pub fn samplers() -> SamplerSettings {
     SamplerSettings {
@@ -39,10 +39,10 @@ pub fn samplers() -> SamplerSettings {
     }
 }
 
-/// The lengths, for so many picture codes.
+/// Returns the budgets of a published folder, with `codes` codes per picture for a model that has pictures.
 ///
 /// # Errors
-/// `config.json` is missing or broken.
+/// An error if `config.json` is missing or broken.
 pub fn budgets(dir: &Path, codes: usize) -> Result<Budgets, WorkError> {
     match Facts::read(dir)?.family() {
         Family::Mmada => with_pictures(dir, codes),
@@ -50,7 +50,7 @@ pub fn budgets(dir: &Path, codes: usize) -> Result<Budgets, WorkError> {
     }
 }
 
-/// The same whoever's model it is.
+/// Returns the budgets as [`budgets`] does, with pictures whatever the model's family.
 ///
 /// # Errors
 /// As [`budgets`].

@@ -1,4 +1,4 @@
-//! The samplers' settings of a completion, and how a text sampler is made to fit the length of an answer.
+//! The sampler settings of a completion, and the adaptation of a text sampler to the length of an answer.
 
 use demask_api::{ImageSampler, TextSampler};
 use serde::{Deserialize, Serialize};
@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplerSettings {
-    /// The text sampler; `steps` 0 means one a token, `block` 0 means the whole answer.
+    /// Text sampler. `steps` 0 means one step per token, `block` 0 means one block for the whole answer.
     pub text: TextSampler,
-    /// The image sampler.
+    /// Image sampler.
     pub image: ImageSampler,
 }
 
@@ -26,7 +26,8 @@ impl Default for SamplerSettings {
     }
 }
 
-/// A text sampler's settings made to fit a target: no block is longer, and steps are a multiple of the blocks.
+/// Adapts a text sampler to a target of this length: no block is longer, and the number of steps is a multiple of the
+/// number of blocks.
 #[must_use]
 pub fn fit(sampler: &TextSampler, length: usize) -> TextSampler {
     let block = match sampler.block {

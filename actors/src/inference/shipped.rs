@@ -1,24 +1,24 @@
-//! The checkpoint that ships with Demask: the trained tabletop model.
+//! The checkpoint that ships with Demask: a trained tabletop model.
 
 use std::path::{Path, PathBuf};
 
 use crate::home::Home;
 
-/// What it is called where a checkpoint may be named.
+/// The name that stands for it where a checkpoint may be named.
 pub(crate) const SHIPPED: &str = "shipped";
 
-/// Where it is below a folder that holds what ships.
+/// Its path below a folder of shipped files.
 const WITHIN: &str = "shipped/tabletop";
 
-/// Where it is: `DEMASK_SHIPPED`, else beside the program, else in `PREFIX/share/demask` of a program in `PREFIX/bin`, else in
-/// the repository that this program was built from.
+/// Finds the shipped checkpoint: `DEMASK_SHIPPED`, else beside the program, else in `PREFIX/share/demask` for a program
+/// in `PREFIX/bin`, else in the repository from which this program was built.
 ///
 /// # Errors
-/// None of them has it, with what to do.
+/// An error if none of these places has it. It says what to do.
 pub fn folder(_home: &Home) -> anyhow::Result<PathBuf> {
     let named = std::env::var_os("DEMASK_SHIPPED").map(PathBuf::from);
     let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../model/shipped/tabletop"));
-    // What a link leads to is where the program is.
+    // If the program is called through a link, the places are beside the link's target.
     let own = std::env::current_exe().and_then(std::fs::canonicalize).ok();
     let bin = own.as_deref().and_then(Path::parent);
     let beside = bin.map(|bin| bin.join(WITHIN));

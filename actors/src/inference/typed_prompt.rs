@@ -1,9 +1,9 @@
-//! A prompt that a person typed, as the example that everything else speaks of.
+//! An example made of a prompt that a person typed.
 
 use demask_api::Picture;
 use demask_datasets::example::{Check, Example, Kind, Split};
 
-/// An example that is only a prompt: what a person typed.
+/// Makes an example that consists only of a prompt and perhaps a picture.
 #[must_use]
 pub fn plain_example(kind: Kind, prompt: &str, picture: Option<Picture>) -> Example {
     Example {

@@ -1,4 +1,4 @@
-//! A completion that a person watches: each denoising step as a frame, in words, as it is taken.
+//! Completions that a person watches: each denoising step is published as a frame with the tokens' words.
 
 use std::sync::Arc;
 
@@ -13,23 +13,23 @@ use crate::engine::link::EngineLink;
 use crate::engine::process::EngineFailure;
 use crate::runtime::recorder::Recorder;
 
-/// Frames that may wait to be shown; more are left out.
+/// Frames that may wait to be shown; further ones are dropped.
 const FRAMES: usize = 256;
 
-/// Whose completion is watched, and where its frames go.
+/// The identity of a watched completion, and the recorder that publishes its frames.
 pub struct Watched<'a> {
     /// The run.
     pub run: &'a str,
-    /// The sample's id.
+    /// Id of the sample.
     pub id: &'a str,
-    /// Why it is made: `rollout`, `evaluation`, `person`.
+    /// Purpose of the sample: `rollout`, `evaluation`, `person`.
     pub origin: &'a str,
-    /// Where frames go.
+    /// Publisher of the frames.
     pub recorder: &'a Recorder,
 }
 
 impl Watched<'_> {
-    /// Makes the completion, its frames on the way.
+    /// Makes the completion and publishes its frames on the way.
     ///
     /// # Errors
     /// As [`Inference::complete`].
@@ -46,12 +46,12 @@ impl Watched<'_> {
             ..wanted
         }];
         let (sender, mut frames) = tokio::sync::mpsc::channel(FRAMES);
-        // L2: whoever watches is never waited for.
+        // L2: sampling never waits for a watcher.
         let sink: FrameSink = Arc::new(move |frame| drop(sender.try_send(frame)));
         let made = inference.complete(link, &wanted, samplers, Some(sink));
-        // While it is drawn: a large model takes seconds a step.
+        // Frames are shown while sampling goes on, because one step of a large model takes seconds.
         let show = async {
-            // A picture that follows its reasoning is a second part.
+            // A picture that follows reasoning starts its step count anew; it is counted on as a second part.
             let (mut step, mut part) = (0, 0);
             while let Some(frame) = frames.recv().await {
                 if frame.step == 0 {
@@ -78,7 +78,7 @@ impl Watched<'_> {
     }
 }
 
-/// A frame as the dashboard draws it; whose it is, is yet to be filled in.
+/// Converts an engine's frame to the dashboard's. The caller fills in the run, the sample and the step.
 fn in_words(inference: &Inference, frame: SampleFrame) -> Frame {
     let is_picture = frame.picture.is_some();
     let grid = frame

@@ -1,4 +1,4 @@
-//! Whom the trainer asks: the addresses of those who make what it trains on.
+//! The addresses of the actors that the trainer asks.
 
 use crate::pipeline::curation::curator::Curator;
 use crate::pipeline::evaluation::evaluator::EvaluatorHandle;
@@ -7,17 +7,17 @@ use crate::pipeline::rollout::RolloutHandle;
 use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::runtime::supervisor::Address;
 
-/// Whom the trainer asks.
+/// The addresses of the actors that the trainer asks.
 #[derive(Clone)]
 pub struct Addresses {
-    /// Batches and the pool of traces.
+    /// Makes batches and keeps the pool of traces.
     pub curator: Address<Curator>,
-    /// Traces.
+    /// Makes reasoning traces.
     pub reasoner: Address<Reasoner>,
-    /// Scored groups.
+    /// Draws and scores groups.
     pub rollout: RolloutHandle,
-    /// The engines that only sample.
+    /// Engines that only sample.
     pub samplers: SamplingEngines,
-    /// Benchmarks.
+    /// Runs benchmarks.
     pub evaluator: EvaluatorHandle,
 }

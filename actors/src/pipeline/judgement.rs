@@ -1,4 +1,4 @@
-//! What the Scorer is asked to judge, and how it judged it.
+//! Requests to the Scorer and their results.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,36 +14,36 @@ use crate::pipeline::run_error::RunError;
 /// A completion to judge.
 #[derive(Clone, Debug)]
 pub struct JudgementItem {
-    /// Its name, the same when it is asked about again.
+    /// Id of the completion, which is the same when it is asked about again.
     pub id: String,
-    /// What was asked.
+    /// The example that was prompted.
     pub example: Example,
-    /// With reasoning or without.
+    /// Whether the completion has reasoning before the answer.
     pub mode: Mode,
-    /// What came.
+    /// The completion.
     pub completion: Completion,
-    /// The longest text.
+    /// Longest allowed text in tokens.
     pub budget: usize,
 }
 
-/// Judge completions under these reward weights.
+/// The request to judge completions with these reward weights.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Vec<JudgedCompletion>, RunError>")]
 pub struct JudgeCompletions {
     /// The step.
     pub step: u64,
-    /// What to judge.
+    /// Completions to judge.
     pub items: Arc<Vec<JudgementItem>>,
     /// Weight of each reward.
     pub weights: BTreeMap<String, f64>,
-    /// Given up early when the run is ending.
+    /// Control of the run. External rewards are given up early when it says that the run is ending.
     pub control: Arc<Control>,
 }
 
 /// A judged completion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JudgedCompletion {
-    /// Every reward that applies, weighted.
+    /// Every reward that applies, with its weight.
     pub scored: Scored,
     /// The completion in words.
     pub words: String,

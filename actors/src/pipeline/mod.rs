@@ -1,7 +1,8 @@
-//! The actors that make what a run trains on: Curator, Reasoner, Rollout, Scorer, Evaluator, and why they may fail.
+//! The actors that produce and judge what a run trains on: Curator, Reasoner, Rollout, Scorer and Evaluator, with their
+//! errors.
 //!
-//! Not here: the Trainer and the stages (`run`), supervision (`runtime`), rewards and benchmarks themselves (the
-//! `rewards` crate).
+//! Not here: the Trainer and the stages (`run`), supervision (`runtime`), and the rewards and benchmarks themselves
+//! (the `rewards` crate).
 
 pub mod addresses;
 pub mod curation;

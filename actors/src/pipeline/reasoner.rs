@@ -1,7 +1,8 @@
-//! The Reasoner: reasoning traces for problems, from the model itself or from a teacher, verified by the Scorer.
+//! The Reasoner: it generates reasoning traces for problems with the model itself or a teacher, and has the Scorer
+//! verify them.
 //!
-//! Every trace is a row as soon as it is there. What a teacher wrote before a crash is read back rather than asked, and
-//! paid for, again (law L1); a permit is held for each request to it (law L2).
+//! Every trace is recorded as a row as soon as it exists. What a teacher wrote before a crash is read from the store
+//! instead of being requested and paid for again (law L1). Each request to a teacher holds a permit (law L2).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,73 +28,73 @@ use crate::runtime::seeds::seed_of;
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 use crate::teacher::{Patience, Question, TeacherClient, TeacherError};
 
-/// Messages that may wait.
+/// Capacity of the mailbox.
 const MAILBOX: usize = 1;
 
-/// What a teacher is told first: the one format that the verifier takes.
+/// System prompt of the teacher. It describes the only format that the verifier accepts.
 const SYSTEM: &str = "Solve the problem step by step. Answer with <think>, your reasoning, </think> and then only the \
 result. In the reasoning write every calculation as `a + b = c.` (or -, *, /) and nothing after the result.";
 
-/// What the reasoner needs to know of the run.
+/// The settings of the Reasoner for a run.
 #[derive(Clone)]
 pub struct ReasonerSettings {
-    /// The run.
+    /// Id of the run.
     pub run: String,
-    /// Its seed.
+    /// Seed of the run.
     pub seed: u64,
-    /// Where rows go.
+    /// Recorder of the rows.
     pub recorder: Recorder,
-    /// The store, to find what a teacher wrote before.
+    /// The store, in which traces that a teacher wrote earlier are found.
     pub database: PathBuf,
     /// The teacher, if the profile has one.
     pub teacher: Option<Teacher>,
-    /// How patient to be with it.
+    /// Retry limits of requests to the teacher.
     pub patience: Patience,
 }
 
-/// Propose traces for a round.
+/// The request to generate and verify the traces of a round.
 #[derive(Clone, Message)]
 #[rtype(result = "Result<Vec<Proposal>, RunError>")]
 pub struct Propose {
     /// The step.
     pub step: u64,
-    /// The round of the self-improving loop.
+    /// Round of the self-improvement loop.
     pub round: u64,
-    /// The weights version.
+    /// Weights version.
     pub weights: u64,
     /// Tokenizer and budgets.
     pub inference: Arc<Inference>,
-    /// The problems, each with its answer.
+    /// Problems, each with its answer.
     pub problems: Arc<Vec<Example>>,
-    /// Traces a problem.
+    /// Traces per problem.
     pub group: usize,
-    /// The samplers.
+    /// Samplers.
     pub samplers: SamplerSettings,
 }
 
-/// A proposed trace, verified.
+/// A proposed trace with its verdict.
 #[derive(Clone, Debug)]
 pub struct Proposal {
-    /// Its id: run, round, number.
+    /// Id: run, round and number.
     pub id: String,
     /// The problem.
     pub example: Example,
-    /// The completion as it came.
+    /// The completion as it was generated.
     pub text: String,
-    /// `weights:N` or `teacher:MODEL`.
+    /// Generator: `weights:N` or `teacher:MODEL`.
     pub generator: String,
-    /// Why it is not acceptable, if it is not.
+    /// The reason why the trace is rejected; `None` if it is sound.
     pub flaw: Option<TraceFlaw>,
 }
 
-/// The actor.
+/// The Reasoner actor.
 pub struct Reasoner {
     life: Life,
     faults: FaultInjection,
     work: Arc<Work>,
 }
 
-/// What a life works with.
+/// The resources of one life of the actor.
 struct Work {
     brief: ReasonerSettings,
     engine: EngineAddress,
@@ -102,7 +103,7 @@ struct Work {
 }
 
 impl Reasoner {
-    /// Asks the supervisor for a reasoner.
+    /// Spawns a Reasoner under the supervisor.
     #[must_use]
     pub fn spawn(
         supervisor: &SupervisorHandle,
@@ -202,7 +203,7 @@ impl Work {
         Ok(proposals)
     }
 
-    /// Asks the teacher for its part; what it does not answer is left out, with an alert that says why.
+    /// Asks the teacher for its share of the traces. Missing answers are skipped, with an alert that gives the reason.
     async fn ask_teacher(
         &self,
         propose: &Propose,
@@ -234,7 +235,8 @@ impl Work {
                 }
             }
         }
-        // A teacher whose cap is reached has done what was paid for; one that never answers has to be mended.
+        // If the cap is reached, the teacher has done what was paid for. If it answers nothing without that, it has to
+        // be repaired.
         if silent.0 > 0 && proposals.is_empty() && !silent.2 {
             return Err(RunError::Failed(format!(
                 "the teacher answered none of {} questions of round {}; the last time: {}; mend [teacher] in the profile or \
@@ -293,7 +295,7 @@ impl Work {
             .map(Ok)
     }
 
-    /// The teacher's client; what earlier lives paid for counts towards its cap.
+    /// Returns the teacher's client. Tokens that earlier lives paid for count towards its cap.
     async fn teacher(&self) -> Result<Option<&TeacherClient>, RunError> {
         let make = || async {
             let Some(teacher) = self.brief.teacher.clone() else {
@@ -372,7 +374,8 @@ impl Work {
     }
 }
 
-/// Whether the trace of this number is the teacher's, so that its share of any run of numbers is right to within one.
+/// Returns whether the teacher writes the trace of this number. The teacher's share of the first n numbers is right to
+/// within one.
 fn falls_to_teacher(number: usize, share: f64) -> bool {
     let upto = |count: usize| (count as f64 * share + 1e-9).floor();
     upto(number + 1) > upto(number)
@@ -441,8 +444,8 @@ mod tests {
         }
     }
 
-    /// The teacher fails once in a passing way, answers, refuses, answers wrongly; then the reasoner dies. The next life reads
-    /// what was written and asks only for what is missing.
+    /// The teacher fails once in a passing way, answers, refuses, and answers wrongly; then the reasoner dies. Its next
+    /// life reads what was written and asks only for what is missing.
     #[test]
     fn l1_a_teacher_is_not_asked_twice_for_what_it_wrote() {
         let wrong = GOOD.replace("</think>2", "</think>3");

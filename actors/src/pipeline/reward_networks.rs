@@ -1,7 +1,8 @@
-//! Reward networks on the way to the Scorer and into benchmarks: where they are, what the engine is asked, what comes of it.
+//! Reward networks (CLIP, ImageReward) for the Scorer and for benchmarks: their folders, the requests to the engine,
+//! and the use of the scores.
 //!
-//! The engine is told each time which networks are meant: it keeps those that it has, and one that was made anew (law
-//! L1) reads them.
+//! Each use first tells the engine which networks are meant. The engine keeps networks that it has loaded; a restarted
+//! engine (law L1) loads them again.
 
 use std::path::PathBuf;
 
@@ -16,10 +17,10 @@ use crate::pipeline::judgement::{JudgeCompletions, JudgedCompletion};
 use crate::pipeline::run_error::RunError;
 use crate::profile::RewardFolders;
 
-/// Pictures that are asked about in one request: what crosses the socket together stays small.
+/// Pictures in one request, limited so that a message on the socket stays small.
 const TOGETHER: usize = 32;
 
-/// The networks that are asked.
+/// The folders of the reward networks in use.
 #[derive(Clone, Debug)]
 pub struct Networks {
     clip: Option<PathBuf>,
@@ -27,10 +28,11 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Those that are named; none when none is. `called` says how a person calls a folder, by its key in a profile.
+    /// Finds the named networks; `None` if none is named. `called` returns the name by which an error refers to a
+    /// folder, given its key in a profile.
     ///
     /// # Errors
-    /// [`RunError::Failed`] naming a folder that is not there or lacks a file.
+    /// [`RunError::Failed`] if a folder does not exist or lacks a file.
     pub fn of(folders: &RewardFolders, called: fn(&str) -> String) -> Result<Option<Self>, RunError> {
         if folders.is_empty() {
             return Ok(None);
@@ -60,10 +62,10 @@ impl Networks {
         }))
     }
 
-    /// Adds what the networks say of each completion that has a picture to how it was judged.
+    /// Adds the networks' scores to the judgement of each completion that has a picture.
     ///
     /// # Errors
-    /// The engine's.
+    /// Any failure of the engine.
     pub(crate) async fn add(
         &self,
         link: &dyn EngineLink,
@@ -91,10 +93,10 @@ impl Networks {
         Ok(())
     }
 
-    /// What they say of pairs, in their order.
+    /// Returns the scores of pairs of pictures and texts, in order.
     ///
     /// # Errors
-    /// The engine's.
+    /// Any failure of the engine.
     pub(crate) async fn ask(
         &self,
         link: &dyn EngineLink,
@@ -125,7 +127,7 @@ impl Networks {
     }
 }
 
-/// How a profile calls a reward network's folder.
+/// Returns the key of a reward network's folder in a profile.
 #[must_use]
 pub fn in_profile(name: &str) -> String {
     format!("reward_networks.{name}")

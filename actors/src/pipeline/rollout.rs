@@ -1,8 +1,9 @@
-//! The Rollout: groups of completions drawn under one weights version, scored, and handed to the trainer.
+//! The Rollout: it draws groups of completions with one weights version, has them scored, and returns them to the
+//! trainer.
 //!
-//! L2: a permit is taken for each group before it is drawn and travels inside it; it is free again when the trainer has
-//! used the group and drops it, or when anybody on the way dies. So no more groups exist than one step can use, or two where the
-//! next step's are drawn meanwhile.
+//! L2: each group takes a permit before it is drawn and carries it. The permit is free again once the trainer has used
+//! the group and drops it, or once any actor on the way dies. There are therefore never more groups than one step can
+//! use, or two steps if the next step's groups are drawn ahead.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,47 +24,48 @@ use crate::runtime::actor::{Supervised, handle_message};
 use crate::runtime::fault_injection::{FaultInjection, SeededBug};
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
-/// Messages that may wait: the trainer asks for one step's groups at a time.
+/// Capacity of the mailbox. The trainer asks for the groups of one step at a time.
 const MAILBOX: usize = 1;
 
-/// Draw and score the groups of a step.
+/// The request to draw and score the groups of a step.
 #[derive(Clone, Message)]
 #[rtype(result = "Result<Vec<Group>, RunError>")]
 pub struct Roll {
     /// The step.
     pub step: u64,
-    /// The weights version that draws.
+    /// Version of the weights that sample.
     pub weights: u64,
-    /// The weights that sampling engines take to draw; absent: the engine that trains draws with those that it has.
+    /// Weights that sampling engines load to draw the groups; absent: the training engine draws them with its own
+    /// weights.
     pub policy: Option<PublishedPolicy>,
     /// Tokenizer and budgets.
     pub inference: Arc<Inference>,
-    /// Each group's completions to make: one prompt, different seeds.
+    /// Completions of each group: one prompt with different seeds.
     pub groups: Arc<Vec<Vec<CompletionRequest>>>,
-    /// The samplers.
+    /// Samplers.
     pub samplers: SamplerSettings,
     /// Weight of each reward.
     pub rewards: BTreeMap<String, f64>,
-    /// Scoring is given up early when the run is ending.
+    /// Control of the run. Scoring is given up early when it says that the run is ending.
     pub control: Arc<Control>,
 }
 
-/// The completions of one prompt, scored.
+/// The completions of one prompt with their scores.
 #[derive(Debug)]
 pub struct Group {
-    /// What was wanted.
+    /// Requests of the completions.
     pub wanted: Vec<CompletionRequest>,
-    /// What was made.
+    /// Completions.
     pub made: Vec<CompletionResult>,
-    /// How good it is.
+    /// Scores.
     pub judged: Vec<JudgedCompletion>,
-    /// The weights version that drew it.
+    /// Version of the weights that sampled them.
     pub weights: u64,
-    /// L2: frees the group's place when it is dropped.
+    /// L2: permit of the group, which its drop frees.
     pub permit: OwnedSemaphorePermit,
 }
 
-/// The actor.
+/// The Rollout actor.
 pub struct Rollout {
     life: Life,
     faults: FaultInjection,
@@ -73,24 +75,25 @@ pub struct Rollout {
     permits: Arc<Semaphore>,
 }
 
-/// Who draws: the engine that trains, and those that only sample.
+/// The engines that draw groups.
 #[derive(Clone)]
 pub struct Drawers {
-    /// The engine that trains.
+    /// Engine that trains.
     pub engine: EngineAddress,
-    /// The engines that only sample.
+    /// Engines that only sample.
     pub samplers: SamplingEngines,
 }
 
-/// How others reach it.
+/// The handle through which others use the Rollout.
 #[derive(Clone)]
 pub struct RolloutHandle {
-    /// The actor.
+    /// Address of the actor.
     pub address: Address<Rollout>,
 }
 
 impl RolloutHandle {
-    /// Asks the supervisor for a Rollout with room for this many groups: those of the largest step, or of two.
+    /// Spawns a Rollout under the supervisor, with permits for this many groups: those of the largest step, or of two
+    /// steps.
     #[must_use]
     pub fn spawn(
         supervisor: &SupervisorHandle,
@@ -171,7 +174,7 @@ impl Handler<Roll> for Rollout {
     }
 }
 
-/// What a simulation has to find.
+/// Applies the deliberate bugs that a simulation has to find.
 fn seeded_bugs(
     faults: &FaultInjection,
     permits: &Arc<Semaphore>,
@@ -209,7 +212,7 @@ fn items(roll: &Roll, wanted: &[CompletionRequest], made: &[CompletionResult]) -
         .collect()
 }
 
-/// Completions in a line back into their groups, a permit in each.
+/// Puts completions back into their groups, with a permit for each.
 fn groups(
     roll: &Roll,
     made: Vec<CompletionResult>,

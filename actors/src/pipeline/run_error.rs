@@ -1,4 +1,4 @@
-//! Why a run could not go on, and whether another life of it may do better.
+//! The errors that stop a run, and whether another life of the run may succeed.
 
 use crate::engine::process::EngineFailure;
 use crate::inference::error::WorkError;
@@ -6,22 +6,22 @@ use crate::runtime::actor::Cancelled;
 use crate::runtime::recorder::RecorderGone;
 use crate::runtime::supervisor::Silence;
 
-/// Why an external reward gave no values.
+/// The error that an external reward returned no values.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("reward {name} failed {tries} times in a row; the last time: {why}")]
 pub struct RewardFailure {
-    /// The reward.
+    /// Name of the reward.
     pub name: String,
-    /// Tries.
+    /// Number of tries.
     pub tries: u32,
     /// The last failure.
     pub why: String,
 }
 
-/// Why a run could not go on.
+/// The error that stops a run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The engine died: start another and walk again.
+    /// The engine died. Another life of the run starts a new one.
     #[error(transparent)]
     Engine(#[from] EngineFailure),
     /// A request could not be made.
@@ -30,30 +30,30 @@ pub enum RunError {
     /// An actor did not answer.
     #[error(transparent)]
     Actor(#[from] Silence),
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] demask_storage::StoreError),
-    /// Commands that could not be taken or recorded.
+    /// Commands could not be accepted or recorded.
     #[error(transparent)]
     Control(#[from] anyhow::Error),
-    /// An external reward gave no values: the run is held until a person has mended it.
+    /// An external reward returned no values. The run is paused until a person has repaired the reward.
     #[error(transparent)]
     Reward(#[from] RewardFailure),
-    /// The run is to end, so that what was waited for is given up; nothing is lost.
+    /// The run must end, so it gave up what it waited for. Nothing is lost.
     #[error("given up, because the run is ending")]
     Ending,
-    /// Anything else, in words.
+    /// Any other error, as a message.
     #[error("{0}")]
     Failed(String),
 }
 
 impl RunError {
-    /// In words what went wrong with something.
+    /// Makes an error that says what failed and why.
     pub fn about(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
         Self::Failed(format!("{what}: {error}"))
     }
 
-    /// L1: whether another life of the run may do better: the engine died, or the actor that was asked.
+    /// L1: returns whether another life of the run may succeed, because the engine or an actor died.
     #[must_use]
     pub fn mendable(&self) -> bool {
         matches!(

@@ -1,7 +1,7 @@
-//! Engines that only sample: which weights each of them holds, and how a step's groups are cut over them.
+//! Engines that only sample: the weights that each of them holds, and the division of a step's groups among them.
 //!
-//! A sample does not depend on the batch that it is drawn in, so it does not matter which engine draws it (law L8). One that dies
-//! is made again by the supervisor, takes the weights once more and draws what it had not drawn: the run does not notice (law L1).
+//! A sample does not depend on its batch, so it does not matter which engine draws it (law L8). An engine that dies is
+//! restarted by the supervisor, loads the weights again and draws what is missing; the run does not notice (law L1).
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,15 +16,15 @@ use crate::inference::complete::{CompletionRequest, CompletionResult, Inference}
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::run_error::RunError;
 
-/// How often in a row a request is asked of an engine that dies of it.
+/// Tries of a request whose engine dies.
 const LIVES: u32 = 3;
 
-/// The weights of a policy, written where sampling engines read them.
+/// Weights of a policy, saved where sampling engines read them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedPolicy {
-    /// The folder.
+    /// Folder of the weights.
     pub dir: PathBuf,
-    /// The weights version: optimiser steps.
+    /// Weights version: number of optimiser steps.
     pub weights: u64,
 }
 
@@ -34,15 +34,15 @@ pub struct SamplingEngines {
     engines: Vec<Arc<SamplingEngine>>,
 }
 
-/// One of them.
+/// One sampling engine.
 struct SamplingEngine {
     engine: EngineAddress,
-    /// The weights that it was last told to take.
+    /// Weights that it loaded last.
     holds: Mutex<Option<PublishedPolicy>>,
 }
 
 impl SamplingEngines {
-    /// These engines.
+    /// Makes a set of these engines.
     #[must_use]
     pub fn new(engines: &[EngineAddress]) -> Self {
         let one = |engine: &EngineAddress| SamplingEngine {
@@ -54,15 +54,16 @@ impl SamplingEngines {
         }
     }
 
-    /// What they hold may not be what it is called any more: each takes its weights anew.
+    /// Forgets which weights the engines hold, because a folder may have new content. Each engine loads its weights
+    /// again.
     pub fn forget(&self) {
         self.engines.iter().for_each(|engine| engine.hold(None));
     }
 
-    /// Completes groups with a policy, in their order.
+    /// Completes groups with a policy, in order.
     ///
     /// # Errors
-    /// As [`Inference::complete`]; an engine that died too often.
+    /// As [`Inference::complete`]; also an error if an engine died too often.
     pub async fn complete(
         &self,
         policy: &PublishedPolicy,
@@ -83,10 +84,10 @@ impl SamplingEngines {
         Ok(made)
     }
 
-    /// Log-probabilities of the views that a policy step will ask about, by the policy that drew the samples.
+    /// Returns the log-probabilities of the views of a policy step under the policy that drew the samples.
     ///
     /// # Errors
-    /// The engine's; one that died too often.
+    /// Any failure of the engine; an error if it died too often.
     pub async fn score_views(
         &self,
         policy: &PublishedPolicy,
@@ -105,7 +106,7 @@ impl SamplingEngines {
     }
 }
 
-/// A sampling engine as it is asked with a policy's weights, which it takes first unless it has them.
+/// A link to a sampling engine that loads a policy's weights first, unless the engine holds them.
 struct PolicyLink<'a> {
     engine: &'a SamplingEngine,
     policy: &'a PublishedPolicy,
@@ -116,7 +117,7 @@ impl EngineLink for PolicyLink<'_> {
         Box::pin(async move {
             for _ in 1..LIVES {
                 match self.ask_once(request.clone(), frames.clone()).await {
-                    // Who wants the run to end does not wait for another life (L10).
+                    // If a person wants the run to end, nothing waits for another life of the engine (L10).
                     Err(EngineFailure::Died { .. } | EngineFailure::Start { .. })
                         if !self.engine.engine.is_hurried() =>
                     {

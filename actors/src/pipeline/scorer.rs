@@ -1,6 +1,6 @@
-//! The Scorer: completions and traces judged on a pool of CPU threads, one message at a time, the mailbox bounded (law
-//! L2); reward networks are asked of the engine, external rewards
-//! in their own processes. It keeps nothing, so a life that died is followed by one that says the same.
+//! The Scorer: it judges completions and traces on a pool of CPU threads, one message at a time, with a bounded mailbox
+//! (law L2). The engine evaluates reward networks, and external rewards run in their own processes. The Scorer has no
+//! state, so a restarted one gives the same answers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ use crate::runtime::actor::{Supervised, handle_message, offload};
 use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
-/// Messages that may wait.
+/// Capacity of the mailbox.
 const MAILBOX: usize = 4;
-/// Threads: judging must not take the processor from the engine.
+/// Threads of the pool; few, because judging must not take the processor from the engine.
 const THREADS: usize = 2;
 
-/// Verify reasoning traces: the text and the right answer of each.
+/// The request to verify reasoning traces.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Vec<Option<TraceFlaw>>, RunError>")]
 pub struct Verify {
     /// The step.
     pub step: u64,
-    /// Texts and right answers.
+    /// Texts of the traces with the right answers.
     pub traces: Arc<Vec<(String, String)>>,
 }
 
-/// The actor.
+/// The Scorer actor.
 pub struct Scorer {
     life: Life,
     faults: FaultInjection,
@@ -45,10 +45,11 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// Asks the supervisor for a scorer that judges so, and asks that engine's reward networks and these external rewards.
+    /// Spawns a Scorer under the supervisor, with this judge, the reward networks of this engine, and these external
+    /// rewards.
     ///
     /// # Errors
-    /// [`RunError::Failed`] when the system gives no threads.
+    /// [`RunError::Failed`] if the system cannot start threads.
     pub fn spawn(
         supervisor: &SupervisorHandle,
         judge: Judge,
@@ -113,7 +114,7 @@ impl Handler<JudgeCompletions> for Scorer {
             if let Some(external) = external {
                 tokio::select! {
                     added = external.add(&score, &mut judged) => added?,
-                    // L10: who is silent does not keep a run from ending.
+                    // L10: a silent external reward does not keep a run from ending.
                     () = score.control.ending() => return Err(RunError::Ending),
                 }
             }

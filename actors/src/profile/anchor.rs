@@ -1,5 +1,5 @@
-//! What a profile names by paths of the person's working folder and environment, made to hold for the daemon, which has
-//! others, and for the run when it goes on another day.
+//! Absolute paths for a profile. A person writes paths relative to a working folder and an environment. The daemon has
+//! others, and the run may continue on another day, so every path is made absolute before the profile is sent.
 
 use std::path::{Path, PathBuf};
 
@@ -19,11 +19,12 @@ use crate::inference::image_tokenizer::image_tokenizer_shape;
 use crate::inference::shipped::SHIPPED;
 
 impl Profile {
-    /// The profile's text with every path whole and the data's folder in it; what it names is there, its benchmarks' data
-    /// too.
+    /// Returns the profile's text with every path absolute and the data folder filled in. It checks that every named
+    /// file is there, the data of the benchmarks included.
     ///
     /// # Errors
-    /// A wrong profile; a file or folder that is missing, with the line that names it and what to do.
+    /// An error if the profile is wrong, or if a named file or folder is missing. The error has the line that names it
+    /// and says what to do.
     pub fn anchored(text: &str, origin: &str, from_scratch: bool) -> Result<String, ProfileError> {
         let profile = Self::parse(text, origin)?;
         let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| {
@@ -52,13 +53,13 @@ impl Profile {
             let value = Value::from(file.to_string_lossy().into_owned());
             text::place(document.as_table_mut(), &path, value).map_err(|why| located((path, why)))?;
         }
-        // Files of its own benchmarks are whole from here on.
+        // From here on the files of own benchmarks have absolute paths.
         let whole = Self::parse(&document.to_string(), origin)?;
         data_dir::within(data, || whole.benchmark_data()).map_err(located)?;
         Ok(document.to_string())
     }
 
-    /// Each path to put in place: where in the profile, and whole.
+    /// Lists each path to fill in: its key in the profile, and the absolute path.
     fn paths(&self, from_scratch: bool, data: Option<&Path>) -> Vec<Result<(String, PathBuf), Wrong>> {
         let mut all: Vec<_> = data.iter().map(|folder| whole("data", folder)).collect();
         let reading = self
@@ -86,7 +87,8 @@ impl Profile {
         all
     }
 
-    /// What is put on the checkpoint that the run starts from.
+    /// Checks the adapter, the fresh LoRA or the growth that is applied to the start checkpoint, and returns the path
+    /// to fill in.
     fn put_on(&self, from_scratch: bool) -> Result<Option<(String, PathBuf)>, Wrong> {
         let given = [
             ("lora", self.lora.is_some()),
@@ -117,7 +119,7 @@ impl Profile {
         }
     }
 
-    /// A text model to grow, and the image tokenizer that has as many codes.
+    /// Checks that a text model can grow to use the picture codes of an image tokenizer with as many codes.
     fn growth(&self, growth: &Growth, start: Option<&Path>) -> Result<Option<(String, PathBuf)>, Wrong> {
         let Some(start) = start else {
             return wrong(
@@ -144,7 +146,8 @@ impl Profile {
             .transpose()
     }
 
-    /// The first benchmark whose data is not there would be missed only when its stage is reached.
+    /// Checks that the data of every named suite is there. Without this check, a run would notice the absence only when
+    /// it reaches the suite's stage.
     fn benchmark_data(&self) -> Result<(), Wrong> {
         let suites = self.suites();
         let stages = self.stages.iter().enumerate();
@@ -166,8 +169,9 @@ impl Profile {
     }
 }
 
-/// The folder of the image tokenizer of a model that grows: inside the checkpoint that is named or the folder itself, as it
-/// is published; where none is named, inside the checkpoint that the run starts from.
+/// Returns the folder of the image tokenizer for a model that grows. If `named` is a checkpoint, its tokenizer's folder
+/// is used; otherwise `named` itself, as a published tokenizer's folder. Without `named` it is the tokenizer in the
+/// start checkpoint.
 pub(crate) fn image_tokenizer_of(named: Option<&Path>, start: &Path) -> PathBuf {
     let inside = named.unwrap_or(start).join(IMAGE_TOKENIZER);
     match named {
@@ -176,7 +180,7 @@ pub(crate) fn image_tokenizer_of(named: Option<&Path>, start: &Path) -> PathBuf 
     }
 }
 
-/// An adapter whose training goes on.
+/// Checks the folder of an adapter whose training continues.
 fn adapter(named: &Path) -> Result<(String, PathBuf), Wrong> {
     match [ADAPTER_CONFIG, ADAPTER]
         .into_iter()
@@ -200,7 +204,7 @@ fn whole(path: &str, file: &Path) -> Result<(String, PathBuf), Wrong> {
     }
 }
 
-/// Where something lies: as it is named, below the data's folder, or where data is usually put.
+/// Finds a file or folder: as it is named, below the data folder, or where data is usually put.
 fn found(named: &Path, data: Option<&Path>) -> PathBuf {
     let below = data
         .map(|folder| folder.join(named))
@@ -212,7 +216,7 @@ fn found(named: &Path, data: Option<&Path>) -> PathBuf {
     }
 }
 
-/// A source's file or folder.
+/// Finds the file or folder of a source.
 fn given(path: &str, source: &str, named: &Path, data: Option<&Path>) -> Result<(String, PathBuf), Wrong> {
     let found = found(named, data);
     if is_there(&found) {
@@ -236,7 +240,7 @@ fn given(path: &str, source: &str, named: &Path, data: Option<&Path>) -> Result<
     wrong(path, &message)
 }
 
-/// The file of an own benchmark: as it is named, beside the profile, or where data is.
+/// Finds the file of an own benchmark: as it is named, beside the profile, or where data is usually put.
 pub(super) fn items_of(
     path: &str,
     benchmark: &str,
@@ -259,7 +263,7 @@ pub(super) fn items_of(
     wrong(path, &message)
 }
 
-/// A reward network's folder.
+/// Finds the folder of a reward network.
 fn network(name: &str, named: &Path, data: Option<&Path>) -> Result<(String, PathBuf), Wrong> {
     let path = format!("reward_networks.{name}");
     let folder = found(named, data);
@@ -279,7 +283,7 @@ fn network(name: &str, named: &Path, data: Option<&Path>) -> Result<(String, Pat
     wrong(&path, &message)
 }
 
-/// The folder that a run starts from.
+/// Checks the folder that a run starts from.
 fn start(named: &Path) -> Result<(String, PathBuf), Wrong> {
     match can_start(named) {
         Ok(()) => whole("start_from", named),
@@ -287,7 +291,7 @@ fn start(named: &Path) -> Result<(String, PathBuf), Wrong> {
     }
 }
 
-/// The folder that an image tokenizer is taken from.
+/// Checks the checkpoint folder that an image tokenizer is taken from.
 fn image_tokenizer(named: &Path) -> Result<(String, PathBuf), Wrong> {
     let (path, holds) = ("image_tokenizer_from", "image_tokenizer/config.json");
     if named.join(holds).is_file() {
@@ -300,10 +304,10 @@ fn image_tokenizer(named: &Path) -> Result<(String, PathBuf), Wrong> {
     wrong(path, &message)
 }
 
-/// Whether a run can start from a folder: a checkpoint of ours, or a model as it is published.
+/// Checks that a run can start from a folder: a checkpoint of Demask, or a published model.
 ///
 /// # Errors
-/// What was expected of it, and what each kind brings along.
+/// A message that says what was expected, and what each kind of folder provides.
 pub fn can_start(folder: &Path) -> Result<(), String> {
     let published = is_published(folder);
     if folder.join(MANIFEST).is_file() || (published && folder.join(TOKENIZER).is_file()) {

@@ -1,4 +1,4 @@
-//! A run's configuration: TOML in, every default filled in, every error with its line.
+//! A run's configuration: parsed from TOML, with every default filled in, and with the line for every error.
 
 mod anchor;
 mod check;
@@ -35,130 +35,131 @@ pub use sections::{
 };
 use text::{line_of, located, place};
 
-/// The tabletop, embedded.
+/// The text of the `tabletop` profile.
 pub const TABLETOP: &str = include_str!("../../profiles/tabletop.toml");
-/// GSM8K and Fashion-MNIST, embedded.
+/// The text of the `gsm8k-fashion` profile (GSM8K and Fashion-MNIST).
 pub const GSM8K_FASHION: &str = include_str!("../../profiles/gsm8k-fashion.toml");
 
-/// A wrong profile: which file, which line, what was expected and found.
+/// The error of a wrong profile: the file, the line, what was expected and what was found.
 #[derive(Debug, thiserror::Error)]
 #[error("{origin}{line}: {message}", line = .line.map(|line| format!(", line {line}")).unwrap_or_default())]
 pub struct ProfileError {
-    /// The file, or the built-in profile's name.
+    /// The file, or the name of a built-in profile.
     pub origin: String,
-    /// The line, from 1, where it is known.
+    /// The line, counted from 1, where it is known.
     pub line: Option<usize>,
-    /// What was expected and found.
+    /// What was expected and what was found.
     pub message: String,
 }
 
-/// A run's configuration.
+/// The configuration of a run.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
-    /// Its name, in the store and on the screen.
+    /// Name of the profile, in the store and on the screen.
     pub name: String,
-    /// The seed of everything random.
+    /// Seed of every random choice.
     #[serde(default)]
     pub seed: u64,
-    /// Where to compute.
+    /// Device, precision, threads and processes of the computation.
     #[serde(default)]
     pub engine: EngineKnobs,
-    /// The checkpoint folder whose weights the run starts from; absent: the shipped one.
+    /// Checkpoint folder whose weights the run starts from; absent: the shipped checkpoint.
     pub start_from: Option<PathBuf>,
-    /// The network that is made from scratch; without `--from-scratch` the checkpoint's shape is used.
+    /// The network that is made from scratch. Without `--from-scratch` the checkpoint's shape is used.
     #[serde(default)]
     pub model: BackboneConfig,
     /// The image tokenizer that is made from scratch.
     pub image_tokenizer: Option<ImageTokenizerConfig>,
-    /// A checkpoint folder whose trained image tokenizer is taken over instead, or `shipped`; with `grow` also an image
-    /// tokenizer's own folder, as it is published.
+    /// Checkpoint folder whose trained image tokenizer is used instead, or `shipped`. With `grow` it may also be the
+    /// folder of a published image tokenizer.
     pub image_tokenizer_from: Option<PathBuf>,
-    /// Rows of the text vocabulary when one is trained.
+    /// Size of the text vocabulary, if a new text tokenizer is trained.
     #[serde(default = "default_vocabulary")]
     #[schemars(range(min = 300, max = 1_000_000))]
     pub text_vocabulary: usize,
-    /// Tokens that prompts, answers and pictures take.
+    /// Token budgets of prompts, answers and pictures, per task.
     #[serde(default)]
     pub budgets: Budgets,
     /// Side of the pictures in pixels.
     #[serde(default = "default_pixels")]
     #[schemars(range(min = 8, max = 4096))]
     pub pixels: usize,
-    /// The folder that relative paths of sources and benchmarks lie below; absent: what `DEMASK_DATA` named when the run
-    /// was started.
+    /// Folder that the relative paths of sources and benchmarks are searched in; absent: the folder that `DEMASK_DATA`
+    /// named when the run was started.
     pub data: Option<PathBuf>,
-    /// Where examples come from.
+    /// Sources of the training examples.
     #[serde(default, rename = "source")]
     pub sources: Vec<Source>,
-    /// A low-rank adapter that is trained on the checkpoint's weights in their place; absent: the weights are trained.
+    /// Low-rank adapter (LoRA) that is trained in place of the checkpoint's weights; absent: all weights are trained.
     pub lora: Option<LoraConfig>,
-    /// The folder of an adapter in PEFT's layout whose training goes on, in place of a fresh one.
+    /// Folder of an adapter in PEFT's layout whose training continues, in place of a fresh adapter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adapter: Option<PathBuf>,
-    /// Picture codes for a text model that the run starts from (`mmada.md` 1.3), with the image tokenizer in its folder or in
-    /// the one of `image_tokenizer_from`.
+    /// Picture codes for a text model that the run starts from (`mmada.md` 1.3). The image tokenizer lies in the
+    /// model's folder or in that of `image_tokenizer_from`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grow: Option<Growth>,
-    /// The optimiser's constants.
+    /// Constants of the optimiser.
     #[serde(default)]
     pub optimizer: Adam,
-    /// Largest gradient norm.
+    /// Gradient norm above which gradients are clipped.
     #[serde(default = "sections::one")]
     #[schemars(range(min = 0.0, max = 1e6))]
     pub clip_norm: f64,
-    /// Decay of a moving average of the weights that checkpoints keep beside them (`--average` uses it); 0 keeps none.
+    /// Decay of a moving average of the weights (EMA), which checkpoints store beside the weights (`--average` uses
+    /// it); 0 stores none.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 0.999_999_9))]
     pub ema: f64,
-    /// Whether the backward pass computes activations again instead of keeping them: `auto` (where they would not fit in the
-    /// memory that is free), `always`, `never`. A third more time, a fraction of the memory.
+    /// Whether the backward pass recomputes activations instead of storing them: `auto` (where they would not fit into
+    /// the free memory), `always`, `never`. Recomputation takes a third more time and a fraction of the memory.
     #[serde(default)]
     pub recompute: Recompute,
-    /// Weight of each task's loss: text-to-image, text, understanding, think-then-draw.
+    /// Loss weight of each task: text-to-image, text, understanding, think-then-draw.
     #[serde(default = "equal_weights")]
     #[schemars(inner(range(min = 0.0, max = 1e6)))]
     pub task_weights: [f64; 4],
-    /// What a text answer's loss is divided by: `sequence` (as published) or `token`.
+    /// Divisor of a text answer's loss: `sequence` (as published) or `token`.
     #[serde(default)]
     pub loss_normalization: LossNormalization,
-    /// Share of the text answers that is noised block by block, and the blocks' length.
+    /// Share of the text answers that is noised block by block, and the length of the blocks.
     #[serde(default)]
     pub block_noise: BlockNoise,
-    /// The samplers of rollouts and evaluations.
+    /// Samplers of rollouts and evaluations.
     #[serde(default)]
     pub sampling: Sampling,
-    /// Who draws the groups of `align` stages.
+    /// Sampling engines that draw the groups of `align` stages.
     #[serde(default, skip_serializing_if = "Rollouts::is_default")]
     pub rollouts: Rollouts,
     /// Weight of each reward.
     #[serde(default = "default_rewards")]
     #[schemars(schema_with = "schema::rewards")]
     pub rewards: BTreeMap<String, f64>,
-    /// Rewards that are no part of this program: processes or addresses.
+    /// Rewards that are computed outside this program, by processes or at HTTP addresses.
     #[serde(default, rename = "reward", skip_serializing_if = "Vec::is_empty")]
     pub external_rewards: Vec<ExternalReward>,
-    /// Folders of reward networks; what they say counts as the rewards `clip` and `image_reward`.
+    /// Folders of reward networks. Their scores count as the rewards `clip` and `image_reward`.
     #[serde(default, skip_serializing_if = "RewardFolders::is_empty")]
     pub reward_networks: RewardFolders,
-    /// When to write checkpoints.
+    /// How often checkpoints are saved, and how many are kept.
     #[serde(default)]
     pub checkpoint: CheckpointKnobs,
     /// Limits beyond which a run stops.
     #[serde(default)]
     pub limits: RunLimits,
-    /// A teacher for reasoning traces, at an OpenAI-compatible address.
+    /// Teacher for reasoning traces, at an OpenAI-compatible address.
     pub teacher: Option<Teacher>,
-    /// When a checkpoint is promoted.
+    /// Promotion gate: when a checkpoint is promoted.
     #[serde(default)]
     pub gate: Gate,
-    /// Stages that follow one another and are walked through several times.
+    /// Consecutive stages that are repeated several times.
     #[serde(default, rename = "rounds", skip_serializing_if = "Vec::is_empty")]
     pub rounds: Vec<Rounds>,
-    /// Benchmarks of one's own: a file, a prompt template, a scorer; suites are named by their names.
+    /// Own benchmarks: a file, a prompt template and a scorer. Suites are named after them.
     #[serde(default, rename = "benchmark", skip_serializing_if = "Vec::is_empty")]
     pub benchmarks: Vec<OwnBenchmark>,
-    /// The stages, in order.
+    /// Stages, in order.
     #[serde(rename = "stage")]
     pub stages: Vec<Stage>,
 }
@@ -177,10 +178,10 @@ fn default_rewards() -> BTreeMap<String, f64> {
 }
 
 impl Profile {
-    /// The text of a shipped profile or a file, and its origin for messages.
+    /// Returns the text of a shipped profile or of a file, and its origin for messages.
     ///
     /// # Errors
-    /// Neither a shipped profile's name nor a file that can be read; the nearest name is said.
+    /// An error if the name is neither a shipped profile nor a readable file. It suggests the nearest shipped name.
     pub fn find(name: &str) -> Result<(String, String), ProfileError> {
         if let Some(shipped) = shipped::find(name) {
             return Ok((shipped.text.to_owned(), format!("profile {name}")));
@@ -194,10 +195,10 @@ impl Profile {
             })
     }
 
-    /// Applies `--set KEY=VALUE`s to a profile's text; keys are dotted, `stage.1.steps` reaches into lists.
+    /// Applies `--set KEY=VALUE` flags to a profile's text. Keys are dotted; `stage.1.steps` reaches into lists.
     ///
     /// # Errors
-    /// A flag that is not KEY=VALUE, a key that leads nowhere.
+    /// An error if a flag is not `KEY=VALUE`, or if its key leads nowhere.
     pub fn set(text: &str, origin: &str, assignments: &[String]) -> Result<String, ProfileError> {
         let wrong = |message: String| ProfileError {
             origin: origin.to_owned(),
@@ -223,10 +224,11 @@ impl Profile {
         Ok(document.to_string())
     }
 
-    /// Reads and checks a profile.
+    /// Parses and checks a profile.
     ///
     /// # Errors
-    /// An unknown key, a wrong type, a value out of range: named with its line and what is allowed.
+    /// An error for an unknown key, a wrong type, or a value out of its range. It has the line and says what is
+    /// allowed.
     pub fn parse(text: &str, origin: &str) -> Result<Self, ProfileError> {
         let mut profile: Self =
             toml::from_str(text).map_err(|error| located(origin, text, error.span(), error.message()))?;
@@ -248,7 +250,7 @@ impl Profile {
         Ok(profile)
     }
 
-    /// The rewards of the networks that are named get their published weights, where the profile gives none.
+    /// Gives the rewards of named networks their published weights, where the profile gives no weight.
     fn weigh_networks(&mut self) {
         let folders = &self.reward_networks;
         let named = [
@@ -265,20 +267,20 @@ impl Profile {
         }
     }
 
-    /// External rewards count with their own weight, where `[rewards]` says no other.
+    /// Gives external rewards their own weights, where `[rewards]` gives no weight.
     fn weigh_external(&mut self) {
         for reward in &self.external_rewards {
             self.rewards.entry(reward.name.clone()).or_insert(reward.weight);
         }
     }
 
-    /// Steps of all stages: evaluations and rounds of reasoning count one each.
+    /// Returns the number of steps of all stages. An evaluation counts as one step, and so does a round of reasoning.
     #[must_use]
     pub fn total_steps(&self) -> u64 {
         self.stages.iter().map(|stage| stage.steps).sum()
     }
 
-    /// The highest learning rate of the stages: what the knob says.
+    /// Returns the highest learning rate of the training stages, which is the initial value of the learning-rate knob.
     #[must_use]
     pub fn highest_learning_rate(&self) -> f64 {
         let trains = |stage: &&Stage| !matches!(stage.kind, StageKind::Evaluate | StageKind::Reason);
@@ -287,7 +289,8 @@ impl Profile {
     }
 }
 
-/// The path of the first key that nothing reads: networks' configuration files may have more, a profile may not.
+/// Returns the path of the first key that nothing reads. A network's own configuration file may have such keys, a
+/// profile may not.
 fn unknown(text: &str) -> Option<String> {
     let mut first = None;
     let mut note = |path: serde_ignored::Path| {

@@ -1,13 +1,14 @@
-//! Rounds: stages that follow one another and are walked through several times, as often as `[[rounds]]` says.
+//! Rounds: consecutive stages that are repeated as often as `[[rounds]]` says.
 //!
-//! A run has the stages of all rounds in one line, each with a name of its own: its steps, its checkpoints and where it goes
-//! on after a crash are those of a profile that had them written out (laws L1, L8).
+//! A run stores the stages of all rounds in one list, each under a name of its own. Its steps, its checkpoints and the
+//! place where it continues after a crash are therefore those of a profile with all rounds written out (laws L1, L8).
 
 use super::wrong::{Wrong, wrong};
 use super::{Profile, Rounds, Stage};
 
 impl Profile {
-    /// The profile with the stages of all rounds written out, `reason` as `reason-1`, `reason-2`, and no [[rounds]].
+    /// Returns the profile with the stages of all rounds written out, `reason` as `reason-1`, `reason-2`, and without
+    /// `[[rounds]]`.
     #[must_use]
     pub fn unrolled(mut self) -> Self {
         for rounds in std::mem::take(&mut self.rounds) {
@@ -28,7 +29,7 @@ impl Profile {
         self
     }
 
-    /// Every [[rounds]] names stages that are there and follow one another, each stage in one of them at most.
+    /// Checks that every `[[rounds]]` names existing, consecutive stages, and that no stage belongs to two of them.
     pub(super) fn check_rounds(&self) -> Result<(), Wrong> {
         let mut before: Vec<&str> = Vec::new();
         for (number, rounds) in self.rounds.iter().enumerate() {
@@ -54,7 +55,7 @@ impl Profile {
     }
 }
 
-/// Where the stages that are repeated stand, and how many they are.
+/// Returns the index of the first repeated stage, and the number of repeated stages.
 fn place(stages: &[Stage], rounds: &Rounds) -> Option<(usize, usize)> {
     let first = stages
         .iter()
@@ -68,7 +69,7 @@ fn place(stages: &[Stage], rounds: &Rounds) -> Option<(usize, usize)> {
     same.then_some((first, count))
 }
 
-/// The name of a stage in a round.
+/// Returns the name of a stage in a round.
 fn name(stage: &str, round: u64, rounds: &Rounds) -> String {
     match rounds.repeat {
         1 => stage.to_owned(),

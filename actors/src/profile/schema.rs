@@ -1,8 +1,9 @@
-//! The keys of a profile, read from its structs: type, default, range and meaning of each, and whether values are in range.
+//! The keys of a profile, derived from its structs: type, default, range and description of each key, and the range
+//! check.
 //!
-//! A doc comment is a key's description, `#[schemars(range(..))]` its range, and the default is the one that serde fills in:
-//! each stands once, at the field. What is said here, what `demask profile schema` prints and what a profile is refused for
-//! are therefore the same.
+//! A doc comment is the key's description, `#[schemars(range(..))]` its range, and serde's default its default. Each
+//! stands once, at the field. What the documentation says, what `demask profile schema` prints and what a profile is
+//! refused for are therefore the same.
 
 use std::sync::LazyLock;
 
@@ -15,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::Profile;
 use super::wrong::{Wrong, range};
 
-/// The least and the highest weight of a reward.
+/// Lowest and highest weight of a reward.
 pub(super) const WEIGHTS: (f64, f64) = (0.0, 100.0);
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
@@ -28,13 +29,14 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     schema
 });
 
-/// The JSON Schema (draft 2020-12) of a profile, for editors and other programs.
+/// Returns the JSON Schema (draft 2020-12) of a profile, for editors and other programs.
 #[must_use]
 pub fn schema() -> &'static Value {
     &SCHEMA
 }
 
-/// A profile has no keys that nothing reads, though a network's own configuration file may.
+/// Forbids unknown keys in every table. serde alone would allow them where a network's own configuration file may have
+/// more keys.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -51,38 +53,39 @@ fn close(schema: &mut Value) {
 /// One key of a profile.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Key {
-    /// Where it stands, dotted; `*` is the number or the name of one of several.
+    /// Dotted path of the key; `*` stands for the number or the name of one of several.
     pub path: String,
-    /// What its value is: a type's name, or the words there are.
+    /// Type of its value: the name of a type, or the words that are allowed.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The value where the profile gives none; `required`, or `absent` where there is none then. Empty for a table.
+    /// The value that holds when the profile gives none; `required` if it must be given, `absent` if it may be missing.
+    /// Empty for a table.
     pub default: String,
-    /// The values that are allowed; empty where the type says all.
+    /// Allowed values; empty where the type says everything.
     pub range: String,
-    /// What it means.
+    /// Description of the key.
     pub about: String,
-    /// The alternative that it belongs to, `kind = trace_rl`; empty where it always holds.
+    /// The alternative that the key belongs to, as in `kind = trace_rl`; empty if the key always applies.
     #[serde(rename = "where")]
     pub alternative: String,
 }
 
 impl Key {
-    /// What it means, in a sentence.
+    /// Returns the first sentence of the description.
     #[must_use]
     pub fn sentence(&self) -> &str {
         let end = self.about.find(". ").unwrap_or(self.about.len());
         self.about[..end].trim_end_matches('.')
     }
 
-    /// Whether it is a table or a list of tables.
+    /// Returns whether the key is a table or a list of tables.
     #[must_use]
     pub fn is_table(&self) -> bool {
         self.kind.ends_with("table") || self.kind.ends_with("tables")
     }
 }
 
-/// Every key of a profile, by its path.
+/// Returns every key of a profile, in the order of the schema.
 #[must_use]
 pub fn keys() -> Vec<Key> {
     let mut keys = Vec::new();
@@ -90,7 +93,7 @@ pub fn keys() -> Vec<Key> {
     keys
 }
 
-/// The keys of a table.
+/// Adds the keys of a table.
 fn members(path: &str, schema: &Value, default: Option<&Value>, alternative: &str, keys: &mut Vec<Key>) {
     let required = |name: &str| {
         let names = schema["required"].as_array();
@@ -98,7 +101,7 @@ fn members(path: &str, schema: &Value, default: Option<&Value>, alternative: &st
     };
     for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
         if !inner["const"].is_null() {
-            continue; // the word that names an alternative
+            continue; // this key names the alternative
         }
         let at = join(path, name);
         let given = default
@@ -113,7 +116,7 @@ fn members(path: &str, schema: &Value, default: Option<&Value>, alternative: &st
     }
 }
 
-/// A key and, where it is a table, those in it.
+/// Adds a key and, if it is a table, the keys in it.
 fn key(
     path: &str,
     outer: &Value,
@@ -176,14 +179,14 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// The schema of a value that is there: what may also be absent is an alternative with null.
+/// Returns the schema of a value that is present. An optional value is an alternative of its schema with null.
 fn plain(schema: &Value) -> &Value {
     let alternatives = schema["anyOf"].as_array();
     let there = alternatives.and_then(|all| all.iter().find(|one| one["type"] != "null"));
     there.unwrap_or(schema)
 }
 
-/// The word that tells the alternatives of a table apart, and them.
+/// Returns the key whose word distinguishes the alternatives of a table, and the alternatives.
 fn tagged(schema: &Value) -> Option<(&str, &Vec<Value>)> {
     let alternatives = schema["oneOf"].as_array()?;
     let properties = alternatives.first()?["properties"].as_object()?;
@@ -195,7 +198,7 @@ fn word<'a>(alternative: &'a Value, tag: &str) -> Option<&'a str> {
     alternative["properties"][tag]["const"].as_str()
 }
 
-/// The words of a value that is one of some words.
+/// Returns the words that a value may be, if it is one of a set of words.
 fn words(schema: &Value) -> Vec<&str> {
     let alone = schema["enum"]
         .as_array()
@@ -233,7 +236,7 @@ fn type_of(schema: &Value) -> String {
     }
 }
 
-/// The bounds of a number, or of how many a list holds; the second is missing where there is none.
+/// Returns the bounds of a number or of a list's length. The upper one is `None` where there is none.
 fn bounds(schema: &Value, least: &str, most: &str) -> Option<(f64, Option<f64>)> {
     let least = schema[least].as_f64();
     let most = schema[most].as_f64();
@@ -258,7 +261,7 @@ fn shown(number: f64) -> String {
     }
 }
 
-/// A default as TOML writes it.
+/// Formats a default as TOML does.
 fn inline(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
@@ -275,14 +278,14 @@ fn inline(value: &Value) -> String {
     }
 }
 
-/// A doc comment as a line of text: no links of the documentation's own.
+/// Returns a doc comment as one line of text, with rustdoc's link brackets removed.
 fn description(schema: &Value) -> Option<String> {
     let text = schema["description"].as_str()?;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     Some(text.replace("[`", "`").replace("`]", "`"))
 }
 
-/// The schema of `[rewards]`, from the one list of rewards.
+/// Makes the schema of `[rewards]` from the list of rewards.
 pub(super) fn rewards(_: &mut SchemaGenerator) -> Schema {
     let each: Map<String, Value> = REWARDS
         .iter()
@@ -309,16 +312,16 @@ pub(super) fn rewards(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "properties": each, "additionalProperties": external })
 }
 
-/// The first value of a profile out of the range of its key.
+/// Returns an error for the first value of a profile that is out of the range of its key.
 pub(super) fn check_ranges(profile: &Profile) -> Result<(), Wrong> {
-    // Not through JSON, which has no word for what is no number.
+    // Checked as TOML, because JSON cannot represent NaN and infinity.
     match toml::Value::try_from(profile) {
         Ok(value) => check_value("", schema(), &value),
         Err(error) => Err(("name".to_owned(), format!("{error}"))),
     }
 }
 
-/// Whether a number that stands for the key at a path is in the key's range.
+/// Checks that a number is in the range of the key at a path.
 pub(super) fn check_range(path: &str, number: f64) -> Result<(), Wrong> {
     let at = path
         .split('.')
@@ -354,7 +357,7 @@ fn check_value(path: &str, schema: &Value, value: &toml::Value) -> Result<(), Wr
     }
 }
 
-/// The alternative that a table's word names.
+/// Returns the alternative that a table's word names.
 fn chosen<'a>(schema: &'a Value, value: &toml::Value) -> &'a Value {
     let alternative = tagged(schema).and_then(|(tag, alternatives)| {
         let named = value.get(tag)?.as_str()?;

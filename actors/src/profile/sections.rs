@@ -1,4 +1,5 @@
-//! The tables of a profile, field by field with their defaults.
+//! The tables of a profile: their fields with defaults and ranges. The doc comment of a field is also its description
+//! in `demask profile schema`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,19 +9,20 @@ pub use demask_datasets::source_kind::SourceKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where to compute.
+/// Device, precision, threads and processes of the computation.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineKnobs {
-    /// `auto`, `cpu`, `cuda:0`.
+    /// Device: `auto`, `cpu`, `cuda:0`.
     pub device: String,
-    /// `auto`, `f32`, `bf16`.
+    /// Precision: `auto`, `f32`, `bf16`.
     pub dtype: String,
-    /// CPU threads; absent: all cores, which ranks share.
+    /// CPU threads; absent: all cores, which the ranks share.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
-    /// Processes on this machine that train together, on CPUs. A step is cut into units whatever their number: the same run, bit for
-    /// bit, for 1, 2, … of them, with other roundings than without. Absent: one process, a part of the batch a thread.
+    /// Processes on this machine that train together, on CPUs. A step is cut into units whatever the number of
+    /// processes, so 1, 2, … ranks give the same run, bit for bit; its rounding differs from a run without ranks.
+    /// Absent: one process, in which each thread takes a part of the batch.
     #[schemars(range(min = 1, max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<usize>,
@@ -37,22 +39,22 @@ impl Default for EngineKnobs {
     }
 }
 
-/// Who draws the groups of `align` stages. Without sampling engines the engine that trains draws them itself, between two
-/// steps.
+/// Sampling engines that draw the groups of `align` stages. Without them the training engine draws the groups itself,
+/// between two steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rollouts {
-    /// Engines that only sample, on the same device: each is a process with weights of its own, which follow those that are
-    /// trained. A step's groups are cut over them; which of them draws a group does not change it.
+    /// Engines that only sample, on the same device. Each is a process with its own copy of the weights, which follows
+    /// the trained weights. A step's groups are divided among them; a group is the same whichever engine draws it.
     #[schemars(range(min = 0, max = 64))]
     pub samplers: usize,
-    /// By how many steps the weights that draw may be older than those that are trained. 0: each step's groups are drawn by the
-    /// weights that it begins with. 1: they are drawn by those of the step before, while that one is trained; the loss then
-    /// weighs each token by how much likelier it has become meanwhile (`objective.behaviour_cap`). Either is the same run each
-    /// time (law L8).
+    /// Steps by which the sampling weights may be older than the trained weights. With 0, each step's groups are drawn
+    /// with the weights that the step begins with. With 1, they are drawn with the weights of the step before, while
+    /// that step is trained; the loss then weighs each token by how much its probability has grown since
+    /// (`objective.behaviour_cap`). Either way a repeated run is the same (law L8).
     #[schemars(range(min = 0, max = 1))]
     pub staleness: u64,
-    /// CPU threads of a sampling engine; absent: as many as the engine that trains has.
+    /// CPU threads of a sampling engine; absent: as many as the training engine has.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
 }
@@ -62,7 +64,7 @@ impl Rollouts {
         *self == Self::default()
     }
 
-    /// Whether a step's groups are drawn while the step before is trained.
+    /// Returns whether a step's groups are drawn while the step before is trained.
     #[must_use]
     pub const fn is_ahead(&self) -> bool {
         self.samplers > 0 && self.staleness > 0
@@ -73,30 +75,31 @@ impl Rollouts {
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// Its name, in the store and for `mix.NAME`.
+    /// Name of the source, in the store and in `mix.NAME`.
     pub name: String,
-    /// What it is.
+    /// Kind of the source.
     pub kind: SourceKind,
-    /// The file or folder, for what is read; a relative one may also lie below `DEMASK_DATA`.
+    /// File or folder that the source reads; a relative path may also lie below `DEMASK_DATA`.
     pub path: Option<PathBuf>,
-    /// At most this many examples of a file or folder.
+    /// Most examples that are read from a file or folder.
     #[schemars(range(min = 1, max = 1_000_000_000_000_u64))]
     pub limit: Option<usize>,
-    /// The file's own names of columns, by the names that readers know: `prompt = "question"`.
+    /// The file's own column names, by the names that readers know: `prompt = "question"`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
-    /// The file's columns that stay with its examples, for external rewards to be told; rows without them are bad.
+    /// Columns of the file that are kept with its examples and passed to external rewards. A row without them counts as
+    /// bad.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
-    /// Share of the rows that is held out of training, by a hash of what they ask: 0.05 keeps a twentieth back.
+    /// Share of the rows that is held out of training, by a hash of the question: 0.05 holds out a twentieth.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0.0, max = 0.9))]
     pub test_share: f64,
-    /// Its weight in the mix.
+    /// Weight of the source in the mix.
     #[serde(default = "one")]
     #[schemars(range(min = 0.0, max = 1e6))]
     pub weight: f64,
-    /// Its licence.
+    /// Licence of the source.
     #[serde(default)]
     pub licence: String,
 }
@@ -105,45 +108,45 @@ pub struct Source {
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sampling {
-    /// Text; `steps` is a share of the answer when 0.
+    /// Text sampler. `steps = 0` means one step per token, `block = 0` one block for the whole answer.
     pub text: TextSampler,
-    /// Pictures.
+    /// Image sampler.
     pub image: ImageSampler,
     /// Temperature of text rollouts.
     #[schemars(range(min = 0.0, max = 10.0))]
     pub rollout_temperature: Option<f64>,
 }
 
-/// Folders of reward networks (`config.json`, `model.safetensors`, `tokenizer.json`), as they are published or as
-/// `demask convert` writes them; a relative one may also lie below `DEMASK_DATA`.
+/// Folders of reward networks (`config.json`, `model.safetensors`, `tokenizer.json`), as published or as
+/// `demask convert` writes them. A relative path may also lie below `DEMASK_DATA`.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewardFolders {
-    /// CLIP: how near a picture and its text are.
+    /// CLIP: the similarity of a picture and its text.
     pub clip: Option<PathBuf>,
     /// ImageReward: how well people would like a drawn picture for its prompt.
     pub image_reward: Option<PathBuf>,
 }
 
 impl RewardFolders {
-    /// What each folder holds at least.
+    /// Files that each folder must hold.
     pub const FILES: [&str; 2] = ["model.safetensors", "tokenizer.json"];
 
-    /// Whether none is named.
+    /// Returns whether no folder is named.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// When to write checkpoints.
+/// How often checkpoints are saved, and how many are kept.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointKnobs {
-    /// Steps between two.
+    /// Steps between two checkpoints.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub every_steps: u64,
-    /// How many are kept.
+    /// Number of checkpoints that are kept.
     #[schemars(range(min = 1, max = 10000))]
     pub keep: usize,
 }
@@ -161,16 +164,16 @@ impl Default for CheckpointKnobs {
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename = "Limits", default, deny_unknown_fields)]
 pub struct RunLimits {
-    /// Share of a source's rows that may be unreadable or longer than the budgets.
+    /// Largest share of a source's rows that may be unreadable or longer than the budgets.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub bad_row_share: f64,
-    /// MiB of a source's examples that are kept in memory; a larger source is read from its files again, row by row.
+    /// MiB of a source's examples that are kept in memory. A larger source is read from its files again, row by row.
     #[schemars(range(min = 0, max = 10_000_000))]
     pub source_memory: usize,
-    /// Similarity (Jaccard, of word shingles) from which a text is a near duplicate; above 1 only equal texts are.
+    /// Jaccard similarity of word shingles from which a text is a near duplicate; above 1 only equal texts are.
     #[schemars(range(min = 0.1, max = 2.0))]
     pub near_duplicate: f64,
-    /// Returns to a checkpoint after a loss that was not finite.
+    /// Number of times a run may return to a checkpoint after a loss that was not finite.
     #[schemars(range(min = 0, max = 100))]
     pub not_finite: u32,
 }
@@ -190,14 +193,14 @@ impl Default for RunLimits {
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Teacher {
-    /// The address, up to `/v1`.
+    /// Address, up to `/v1`.
     pub url: String,
-    /// The model's name.
+    /// Name of the teacher's model.
     pub model: String,
-    /// The environment variable that holds the key.
+    /// Environment variable that holds the API key.
     #[serde(default = "default_key")]
     pub key_variable: String,
-    /// Requests at a time.
+    /// Concurrent requests.
     #[serde(default = "four")]
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: usize,
@@ -205,7 +208,7 @@ pub struct Teacher {
     #[serde(default = "million")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_000_u64))]
     pub token_cap: u64,
-    /// Share of the traces of a `reason` stage that the teacher is asked for; the model itself writes the rest.
+    /// Share of the traces of a `reason` stage that the teacher writes; the model itself writes the rest.
     #[serde(default = "one")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub share: f64,
@@ -215,22 +218,23 @@ pub struct Teacher {
     pub max_tokens: u64,
 }
 
-/// When a checkpoint is promoted: what an evaluation decides by comparing with the best promoted one.
+/// The promotion gate: an evaluation compares a checkpoint with the best promoted one, item by item.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gate {
-    /// Whether evaluations decide at all.
+    /// Whether evaluations decide on promotion.
     pub enabled: bool,
-    /// How much the mean gain over the suites, item by item on the best one's, must for certain exceed to be promoted: the whole
-    /// 95 % interval lies above it.
+    /// Gain that a promotion must exceed with certainty. The gain is the mean over the suites, item by item against the
+    /// best promoted checkpoint, and its whole 95 % interval must lie above this margin.
     #[schemars(range(min = -1.0, max = 1.0))]
     pub margin: f64,
-    /// Whether the run goes back to the promoted weights when a suite lost for certain, item by item.
-    /// Without it the run holds and goes on.
+    /// Whether the run returns to the promoted weights when a suite lost with certainty, item by item. Without it the
+    /// run keeps its weights and continues.
     pub rollback: bool,
-    /// Suites that are run at interval checkpoints too. With none, only `evaluate` stages decide.
+    /// Suites that are also run at regular checkpoints, every `checkpoint.every_steps` steps. With none, only
+    /// `evaluate` stages decide.
     pub suites: Vec<String>,
-    /// Items a suite at interval checkpoints.
+    /// Items per suite at regular checkpoints.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub limit: usize,
 }
@@ -247,13 +251,13 @@ impl Default for Gate {
     }
 }
 
-/// Stages that follow one another and are walked through several times: rounds of reasoning, fine-tuning, aligning.
+/// Consecutive stages that are repeated several times: rounds of reasoning, fine-tuning and aligning.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rounds {
-    /// The names of the stages, in the order of the profile.
+    /// Names of the stages, in the order of the profile.
     pub stages: Vec<String>,
-    /// How many rounds of them.
+    /// Number of rounds.
     #[schemars(range(min = 1, max = 1000))]
     pub repeat: u64,
 }
@@ -262,15 +266,15 @@ pub struct Rounds {
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
-    /// Its name.
+    /// Name of the stage.
     pub name: String,
-    /// What it does.
+    /// Kind of the stage.
     pub kind: StageKind,
     /// Optimiser steps (rounds, for `reason`).
     #[serde(default = "one_step")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub steps: u64,
-    /// Sequences a step (prompts, for `align`; problems, for `reason`).
+    /// Sequences per step (prompts, for `align`; problems, for `reason`).
     #[serde(default = "default_batch")]
     #[schemars(range(min = 1, max = 65536))]
     pub batch: usize,
@@ -281,61 +285,62 @@ pub struct Stage {
     /// Steps of linear warm-up.
     #[serde(default)]
     pub warmup: u64,
-    /// Learning rate at the end as a share of the highest: the other end of the cosine.
+    /// Final learning rate as a share of the highest, where the cosine schedule ends.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub final_rate: f64,
-    /// Share of the examples with reasoning that are trained on with it, not with the answer alone (`finetune`).
+    /// Share of the examples with reasoning that are trained with their reasoning; the rest is trained with the answer
+    /// alone (`finetune`).
     #[serde(default = "half")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub think_share: f64,
-    /// Samples a prompt (`align`), traces a problem (`reason`).
+    /// Samples per prompt (`align`), traces per problem (`reason`).
     #[serde(default = "default_group")]
     #[schemars(range(min = 1, max = 1024))]
     pub group: usize,
-    /// How many times as many prompts may be drawn in place of those whose samples are all equally good (`align`); 0: all
-    /// are trained on.
+    /// Extra prompts, as a multiple of the batch, that may be drawn in place of prompts whose samples all have the same
+    /// reward (`align`); with 0 all prompts are trained on.
     #[serde(default)]
     #[schemars(range(min = 0, max = 100))]
     pub resample: usize,
-    /// Which views stand for a likelihood (`align`).
+    /// Estimator of the likelihood: which masked views are drawn (`align`).
     #[serde(default)]
     pub estimator: EstimatorConfig,
-    /// Clip range, KL weight, inner steps (`align`).
+    /// Clip range, KL weight and inner steps of the objective (`align`).
     #[serde(default)]
     pub objective: ObjectiveConfig,
     /// Suites (`evaluate`).
     #[serde(default)]
     pub suites: Vec<String>,
-    /// Items a suite (`evaluate`).
+    /// Items per suite (`evaluate`).
     #[serde(default = "default_limit")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub limit: usize,
-    /// Only these sources; all when empty.
+    /// Sources that the stage uses; all when empty.
     #[serde(default)]
     pub sources: Vec<String>,
 }
 
-/// What a stage does.
+/// The kind of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageKind {
-    /// Trains the image tokenizer on the sources' pictures.
+    /// Trains the image tokenizer on the pictures of the sources.
     Tokenizer,
     /// Trains on the mix without reasoning.
     Pretrain,
     /// Trains on the mix with reasoning, and on accepted traces.
     Finetune,
-    /// Proposes, verifies and curates reasoning traces.
+    /// Generates, verifies and curates reasoning traces.
     Reason,
-    /// UniGRPO.
+    /// Trains with reinforcement learning (UniGRPO and its variants).
     Align,
-    /// Benchmarks.
+    /// Runs benchmarks.
     Evaluate,
 }
 
 impl StageKind {
-    /// As the profile writes it.
+    /// Returns the word that a profile uses for the kind.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {

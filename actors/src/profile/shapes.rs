@@ -1,4 +1,4 @@
-//! Whether the networks of a profile can be made, and whether what they are given fits them.
+//! Checks that the networks of a profile can be built, and that pictures and budgets fit them.
 
 use demask_api::sequence::Task;
 use demask_api::{BackboneConfig, Growth, ImageTokenizerConfig, StackConfig, validation};
@@ -7,7 +7,7 @@ use demask_datasets::prompts::sequences::MARKS;
 use super::wrong::{Wrong, wrong};
 use super::{Profile, schema};
 
-/// Side in pixels of the tabletop's pictures, whatever `pixels` says.
+/// Side in pixels of the tabletop's pictures; `pixels` does not change it.
 const TABLETOP_PIXELS: usize = 32;
 
 impl Profile {
@@ -20,7 +20,7 @@ impl Profile {
         self.check_lengths()
     }
 
-    /// Every task's prompt, picture and answer together fit into a sequence.
+    /// Checks for every task that prompt, picture and answer together fit into a sequence.
     fn check_lengths(&self) -> Result<(), Wrong> {
         let longest = self.model.max_sequence_length;
         for (path, task) in TASKS {
@@ -35,13 +35,13 @@ impl Profile {
         Ok(())
     }
 
-    /// Side in pixels of the pictures that the run is about.
+    /// Returns the side in pixels of the run's pictures.
     pub(crate) fn side(&self) -> usize {
         let reads = self.sources.iter().any(|source| source.kind.reads());
         if reads { self.pixels } else { TABLETOP_PIXELS }
     }
 
-    /// How many codes a picture takes of a text model that grows to use an image tokenizer.
+    /// Returns the number of codes per picture for a text model that grows to use an image tokenizer.
     pub(crate) fn codes_of_growth(
         &self,
         growth: &Growth,
@@ -56,7 +56,7 @@ impl Profile {
         self.codes(tokenizer)
     }
 
-    /// How many codes an image tokenizer makes of one.
+    /// Returns the number of codes that an image tokenizer makes of one picture.
     fn codes(&self, tokenizer: &ImageTokenizerConfig) -> Result<usize, Wrong> {
         let (side, shrinks) = (self.side(), tokenizer.downscale());
         if side.is_multiple_of(shrinks) {
@@ -66,7 +66,7 @@ impl Profile {
         wrong("pixels", &message)
     }
 
-    /// Budgets have room for as many codes as the image tokenizer makes of a picture.
+    /// Checks that the budgets have room for exactly the codes that the image tokenizer makes of a picture.
     fn check_codes(&self, tokenizer: &ImageTokenizerConfig) -> Result<(), Wrong> {
         let (side, codes) = (self.side(), self.codes(tokenizer)?);
         for (path, task) in TASKS {

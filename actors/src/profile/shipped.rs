@@ -1,13 +1,13 @@
-//! The profiles that come with the program, each found by its name.
+//! The profiles that come with the program, found by name.
 
 use super::{GSM8K_FASHION, Profile, ProfileError, TABLETOP};
 
 /// A profile that comes with the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Shipped {
-    /// The name that users type: its file's, without `.toml`.
+    /// Name that users type: the file's name without `.toml`.
     pub name: &'static str,
-    /// The text of the file.
+    /// Text of the file.
     pub text: &'static str,
 }
 
@@ -20,7 +20,7 @@ macro_rules! shipped {
     };
 }
 
-/// The two that tests and documents name in code.
+/// The two profiles that tests and documents name in code.
 const NAMED: [Shipped; 2] = [
     Shipped {
         name: "tabletop",
@@ -40,21 +40,21 @@ const OTHERS: [Shipped; 5] = shipped![
     "tabletop-reasoning",
 ];
 
-/// From which likeness (Jaro-Winkler, 0 to 1) a name is taken for a slip of another.
+/// Similarity (Jaro-Winkler, 0 to 1) from which a name counts as a misspelling of another.
 const ALIKE: f64 = 0.75;
 
-/// Every shipped profile, the default first.
+/// Iterates over all shipped profiles, the default first.
 pub fn all() -> impl Iterator<Item = &'static Shipped> {
     NAMED.iter().chain(&OTHERS)
 }
 
-/// The shipped profile of a name.
+/// Finds the shipped profile of a name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Shipped> {
     all().find(|shipped| shipped.name == name)
 }
 
-/// What may have been meant by a name that is none, and all names.
+/// Formats the list of all names, with a suggestion for an unknown name.
 #[must_use]
 pub fn suggest(name: &str) -> String {
     let names: Vec<&str> = all().map(|shipped| shipped.name).collect();
@@ -72,15 +72,15 @@ pub fn suggest(name: &str) -> String {
 }
 
 impl Shipped {
-    /// The profile.
+    /// Parses the profile.
     ///
     /// # Errors
-    /// Never for what ships: tests read them all.
+    /// Any error of [`Profile::parse`]. Tests parse every shipped profile, so none is expected.
     pub fn profile(&self) -> Result<Profile, ProfileError> {
         Profile::parse(self.text, &format!("profile {}", self.name))
     }
 
-    /// What it is for: the first sentence of the comment that opens its file.
+    /// Returns the purpose of the profile: the first sentence of the comment that opens its file.
     #[must_use]
     pub fn about(&self) -> String {
         let opening = self.text.lines().map_while(|line| line.strip_prefix('#'));

@@ -1,4 +1,4 @@
-//! A profile with every default filled in, as TOML with a line of comment a key.
+//! The display of a profile as TOML: every default filled in, and a comment at each key.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use super::schema::{Key, keys};
 use super::{Profile, ProfileError};
 
 impl Profile {
-    /// The whole profile as TOML: each key with its meaning, its default and its range, those that are absent as comments.
-    /// Read again it is the same profile.
+    /// Formats the whole profile as TOML. Each key has its description, default and range; absent keys are comments.
+    /// Parsing the text gives the same profile.
     ///
     /// # Errors
-    /// A value that TOML cannot write.
+    /// An error if TOML cannot represent a value.
     pub fn to_commented_toml(&self) -> Result<String, ProfileError> {
         let wrong = |error: &dyn std::fmt::Display| ProfileError {
             origin: format!("profile {}", self.name),
@@ -33,14 +33,14 @@ impl Profile {
     }
 }
 
-/// What is written, and what the keys mean.
+/// The text written so far, and the descriptions of the keys.
 struct ProfilePage<'a> {
     keys: BTreeMap<&'a str, &'a Key>,
     text: String,
 }
 
 impl ProfilePage<'_> {
-    /// A table's own keys, then the tables in it. `header` is its name in the file, `path` that of its keys.
+    /// Writes a table's own keys, then the tables in it. `header` is its name in the file, `path` the path of its keys.
     fn table(&mut self, header: &str, path: &str, table: &dyn TableLike) {
         for (name, item) in table.iter() {
             if let Some(value) = item.as_value().filter(|_| !is_table(item)) {
@@ -64,7 +64,7 @@ impl ProfilePage<'_> {
         }
     }
 
-    /// The keys that the table could have beside those it has.
+    /// Writes the keys that the table could have and does not have, as comments.
     fn absent(&mut self, path: &str, table: &dyn TableLike) {
         let missing: Vec<&Key> = self
             .keys
@@ -93,7 +93,7 @@ impl ProfilePage<'_> {
         }
     }
 
-    /// A line and what it means.
+    /// Writes a line with the description of its key.
     fn line(&mut self, words: &str, path: &str) {
         self.text.push_str(words);
         if let Some(key) = self.keys.get(path) {

@@ -1,4 +1,4 @@
-//! A profile as the person wrote it: the line to blame, and values put in place by flags.
+//! Operations on a profile's text: finding the line of a value for an error, and setting a value at a path.
 
 use toml_edit::{Document, Item, TableLike, Value};
 
@@ -25,7 +25,8 @@ fn line_at(text: &str, byte: usize) -> usize {
         + 1
 }
 
-/// The line of the value at a dotted path; where it is not written, that of the table that it would be in.
+/// Returns the line of the value at a dotted path. If the value is not written, it is the line of the table that would
+/// hold it.
 pub(super) fn line_of(text: &str, path: &str) -> Option<usize> {
     let document = Document::parse(text).ok()?;
     let (mut item, mut start) = (document.as_item(), None);
@@ -43,10 +44,10 @@ pub(super) fn line_of(text: &str, path: &str) -> Option<usize> {
     start.map(|byte| line_at(text, byte))
 }
 
-/// Puts a value at a dotted path; lists are reached into by number or, tables that have one, by name.
+/// Sets a value at a dotted path. The path addresses an element of a list by its number or by its `name`.
 ///
 /// # Errors
-/// A path that leads nowhere: where it ends.
+/// An error if the path leads nowhere. It says where the path ends.
 pub(super) fn place(table: &mut dyn TableLike, key: &str, value: Value) -> Result<(), String> {
     let Some((first, rest)) = key.split_once('.') else {
         table.insert(key, Item::Value(value));

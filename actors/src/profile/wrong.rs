@@ -1,14 +1,14 @@
-//! What is wrong with a value of a profile, and where the value stands.
+//! The error of one value of a profile: the value's path, and what is wrong with it.
 
 /// The path of a value (`stage.2.steps`) and what is wrong with it.
 pub(super) type Wrong = (String, String);
 
-/// The value at this path is wrong.
+/// Returns the error that the value at this path is wrong.
 pub(super) fn wrong<T>(path: &str, message: &str) -> Result<T, Wrong> {
     Err((path.to_owned(), message.to_owned()))
 }
 
-/// A value between its bounds, both allowed.
+/// Checks that a value is between two bounds, both included.
 pub(super) fn range(path: &str, value: f64, low: f64, high: f64) -> Result<(), Wrong> {
     if (low..=high).contains(&value) {
         return Ok(());

@@ -1,7 +1,7 @@
-//! What a run keeps on disk: its checkpoints, written whole, pruned with care, read back newest first (law L1).
+//! A run's files on disk: its checkpoints are written whole, pruned with care, and read back newest first (law L1).
 //!
-//! Kept are the newest few, the promoted one, and, for each kept one in the middle of an `align` stage, the one at that
-//! stage's start: it holds the reference policy.
+//! Pruning keeps the newest checkpoints, the promoted one, and one more for each kept checkpoint in the middle of an
+//! `align` stage: the checkpoint at that stage's start, which holds the reference policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write as _};
@@ -31,51 +31,53 @@ use crate::run::promotion::Promoted;
 use crate::runtime::actor::offload;
 use crate::runtime::supervisor::Address;
 
-/// The marker that names the promoted checkpoint, beside the checkpoints.
+/// Name of the marker file that names the promoted checkpoint, beside the checkpoints.
 pub const PROMOTED: &str = "promoted.json";
-/// What the run is, as its row says, beside the checkpoints: so that they can be gone on with though the store is lost (law L1).
+/// Name of the file with the run's row, beside the checkpoints. With it the run can be continued even if the store is
+/// lost (law L1).
 pub const RUN: &str = "run.json";
 
-/// What a checkpoint says of the run: `state.json`.
+/// The state of the run in a checkpoint: `state.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Cursor {
     /// Steps done.
     pub step: u64,
     /// Accepted traces.
     pub traces: Vec<Accepted>,
-    /// Halvings of the learning rate after losses that were not finite.
+    /// Number of times the learning rate was halved after a loss that was not finite.
     pub halvings: u32,
     /// The best checkpoint so far.
     #[serde(default)]
     pub best: Option<Promoted>,
-    /// The gate is still to judge these weights: the daemon ended before it had.
+    /// Whether the gate has still to judge these weights, because the daemon ended before it had.
     #[serde(default)]
     pub unjudged: bool,
 }
 
-/// Where a life of a run begins.
+/// The beginning of a life of a run.
 pub struct Loaded {
     /// Tokenizer and budgets.
     pub inference: Arc<Inference>,
-    /// Where the run is.
+    /// Position of the run.
     pub cursor: Cursor,
-    /// The weights version.
+    /// Weights version.
     pub weights: u64,
 }
 
-/// The name of a step's folder.
+/// Returns the folder name of a step's checkpoint.
 #[must_use]
 pub fn folder_name(step: u64) -> String {
     format!("step-{step:08}")
 }
 
-/// The folder of a step's checkpoint.
+/// Returns the folder of a step's checkpoint.
 #[must_use]
 pub fn folder(context: &RunContext, step: u64) -> PathBuf {
     context.home.checkpoints(&context.run).join(folder_name(step))
 }
 
-/// Which stage a step belongs to, and how many steps of it come before; after the last step, the last stage's last.
+/// Returns the index of the stage that a step belongs to, and the number of the stage's steps before it. After the last
+/// step this is the last step of the last stage.
 #[must_use]
 pub fn place(profile: &Profile, step: u64) -> (usize, u64) {
     let mut left = step;
@@ -90,10 +92,10 @@ pub fn place(profile: &Profile, step: u64) -> (usize, u64) {
     (last, steps - 1)
 }
 
-/// Writes the engine's weights and what goes with them; the row is on disk when this returns.
+/// Saves the engine's weights with the run's state. The checkpoint's row is on disk when this returns.
 ///
 /// # Errors
-/// The engine's, a full disk as [`EngineError::Io`]; the recorder's.
+/// Any failure of the engine, a full disk as [`EngineError::Io`]; an error if the recorder has ended.
 pub async fn save(
     context: &RunContext,
     inference: &Inference,
@@ -103,7 +105,8 @@ pub async fn save(
 ) -> Result<(), RunError> {
     describe_run(context)?;
     let dir = folder(context, cursor.step);
-    // One of the same step stays until this one's row is on disk: its own may be acknowledged, and the only one.
+    // A checkpoint of the same step stays until this one's row is on disk, because its own row may be acknowledged and
+    // it may be the only checkpoint.
     let before = context.home.set_aside(&dir);
     let before = before.map_err(|error| RunError::about(dir.display(), error))?;
     let sampling = &context.profile.sampling;
@@ -135,7 +138,7 @@ pub async fn save(
         kept: true,
     };
     context.recorder.record(Record::Checkpoint(record)).await?;
-    // Acknowledged means on disk: only then may an older one go.
+    // A row that is acknowledged is on disk. Only then may an older checkpoint be removed.
     context.recorder.flush().await?;
     if let Some(before) = before {
         std::fs::remove_dir_all(before).ok();
@@ -147,7 +150,8 @@ pub async fn save(
     Ok(())
 }
 
-/// Whether this says that the disk is full, and where: under the engine's weights, a picture or a marker.
+/// Returns a message if this error says that the disk is full: when the engine wrote weights, or when a picture or a
+/// marker was written.
 #[must_use]
 pub fn disk_full(error: &RunError) -> Option<String> {
     match error {
@@ -179,11 +183,11 @@ fn attachments(
 /// Removes the checkpoints that nothing needs any more.
 ///
 /// # Errors
-/// The store's.
+/// Any error of the store.
 pub async fn prune(context: &RunContext, cursor: &Cursor) -> Result<(), RunError> {
     let kept = kept(context)?;
     let mut needed = needed(&context.profile, &kept, cursor.best.as_ref());
-    // Of a run that began with it and has no checkpoint of its own yet it is the beginning.
+    // A run that began from this checkpoint and has none of its own yet still needs it.
     let connection = store::open_read_only(&context.home.database())?;
     needed.extend(journal::begun_from(&connection, &context.run)?);
     drop(connection);
@@ -195,7 +199,7 @@ pub async fn prune(context: &RunContext, cursor: &Cursor) -> Result<(), RunError
     Ok(())
 }
 
-/// The steps whose checkpoints must stay; `kept` is newest first.
+/// Returns the steps whose checkpoints must stay. `kept` is newest first.
 fn needed(profile: &Profile, kept: &[Checkpoint], best: Option<&Promoted>) -> BTreeSet<u64> {
     let newest = kept.iter().take(profile.checkpoint.keep).map(|one| one.step);
     let mut needed: BTreeSet<u64> = newest.chain(best.map(|best| best.step)).collect();
@@ -210,15 +214,15 @@ fn needed(profile: &Profile, kept: &[Checkpoint], best: Option<&Promoted>) -> BT
     needed
 }
 
-/// Writes the marker of the promoted checkpoint, whole or not at all.
+/// Writes the marker of the promoted checkpoint atomically.
 ///
 /// # Errors
-/// The file system's, naming the file.
+/// An error with the file's path if the file cannot be written.
 pub fn mark_promoted(context: &RunContext, promoted: &Promoted) -> Result<(), RunError> {
     write_beside(context, PROMOTED, promoted)
 }
 
-/// Says beside the checkpoints what the run is, unless that is there.
+/// Writes the run's row beside the checkpoints, unless it is there.
 fn describe_run(context: &RunContext) -> Result<(), RunError> {
     let folder = context.home.checkpoints(&context.run);
     if folder.join(RUN).is_file() {
@@ -228,7 +232,7 @@ fn describe_run(context: &RunContext) -> Result<(), RunError> {
     write_beside(context, RUN, &*context.begun)
 }
 
-/// Writes a file beside the checkpoints, whole or not at all.
+/// Writes a file beside the checkpoints atomically.
 fn write_beside(context: &RunContext, name: &str, what: &impl Serialize) -> Result<(), RunError> {
     let path = context.home.checkpoints(&context.run).join(name);
     let text = serde_json::to_string_pretty(what).map_err(|error| RunError::Failed(error.to_string()))?;
@@ -236,7 +240,7 @@ fn write_beside(context: &RunContext, name: &str, what: &impl Serialize) -> Resu
     let write = || {
         let mut file = std::fs::File::create(&draft)?;
         file.write_all(text.as_bytes())?;
-        // A crash leaves the old one or the new one, never half of it.
+        // A crash leaves the old file or the new one, never half of it.
         file.sync_all()?;
         std::fs::rename(&draft, &path)
     };
@@ -248,10 +252,10 @@ fn kept(context: &RunContext) -> Result<Vec<Checkpoint>, RunError> {
     Ok(journal::checkpoints(&connection, &context.run)?)
 }
 
-/// Loads the newest checkpoint that is whole; else the shipped one, or random weights.
+/// Loads the newest complete checkpoint; without one, the checkpoint that the run starts from, or random weights.
 ///
 /// # Errors
-/// The engine's death; a shipped checkpoint or sources that cannot be read.
+/// An error if the engine dies, or if the start checkpoint or the sources cannot be read.
 pub async fn load(context: &RunContext, curator: &Address<Curator>) -> Result<Loaded, RunError> {
     let kept = kept(context)?;
     let oldest = kept.last().map(|saved| saved.step);
@@ -287,10 +291,10 @@ pub async fn load(context: &RunContext, curator: &Address<Curator>) -> Result<Lo
     }
 }
 
-/// Loads one checkpoint, optimiser and all.
+/// Loads one checkpoint with its optimiser state.
 ///
 /// # Errors
-/// A file that is missing or broken; the engine's.
+/// An error if a file is missing or broken; any failure of the engine.
 pub async fn load_checkpoint(context: &RunContext, dir: &Path) -> Result<Loaded, RunError> {
     let model = ModelSource::Checkpoint {
         dir: dir.to_owned(),
@@ -324,7 +328,7 @@ fn beginning(inference: Inference) -> Loaded {
     }
 }
 
-/// The weights of the profile's checkpoint, or of the shipped one, at step 0 of this run.
+/// Loads the weights of the profile's start checkpoint, or of the shipped one, as step 0 of this run.
 async fn from_checkpoint(context: &RunContext) -> Result<Loaded, RunError> {
     let dir = match &context.profile.start_from {
         Some(named) => named.clone(),
@@ -345,7 +349,7 @@ async fn from_checkpoint(context: &RunContext) -> Result<Loaded, RunError> {
         resume: false,
         average: false,
         image_tokenizer,
-        // At the start alone (L1): a checkpoint of the run holds what became of it.
+        // Only the start takes these options (L1): a checkpoint of the run already contains their result.
         options: LoadOptions {
             lora: context.profile.lora.clone(),
             adapter: context.profile.adapter.clone(),
@@ -357,7 +361,7 @@ async fn from_checkpoint(context: &RunContext) -> Result<Loaded, RunError> {
     Ok(beginning(inference))
 }
 
-/// How a text model that is given picture codes is prompted, and the folder of its image tokenizer.
+/// Returns the prompts and budgets of a text model that grows picture codes, and the folder of its image tokenizer.
 async fn grown(
     context: &RunContext,
     growth: &Growth,
@@ -373,14 +377,15 @@ async fn grown(
     Ok((inference, Some(images)))
 }
 
-/// Reads what a folder says of prompts beside the event loop (L10): a published tokenizer takes a second.
+/// Reads prompt settings of a folder outside the event loop (L10), because reading a published tokenizer takes a
+/// second.
 async fn beside<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, WorkError> + Send + 'static,
 ) -> Result<T, RunError> {
     Ok(offload(read).await??)
 }
 
-/// The checkpoint whose image tokenizer is taken over, if one is named.
+/// Returns the checkpoint whose image tokenizer is used, if one is named.
 fn image_tokenizer_from(context: &RunContext) -> Result<Option<PathBuf>, RunError> {
     match &context.profile.image_tokenizer_from {
         Some(named) if named.as_os_str() == shipped::SHIPPED => shipped::folder(&context.home)
@@ -394,7 +399,7 @@ async fn fresh(context: &RunContext, curator: &Address<Curator>) -> Result<Loade
     let profile = &context.profile;
     let corpus = curator.ask(Corpus).await??;
     let vocabulary = profile.text_vocabulary;
-    // L10: nobody is answered while this thread counts pairs.
+    // L10: training a tokenizer on this thread would keep the daemon from answering anyone.
     let trained = offload(move || TextTokenizer::train(&corpus, vocabulary)).await?;
     let tokenizer = trained.map_err(|error| RunError::Failed(error.to_string()))?;
     let image_tokenizer_from = image_tokenizer_from(context)?;

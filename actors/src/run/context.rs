@@ -1,4 +1,4 @@
-//! What a life of a run is given, how it ends, and who walks it through its stages.
+//! The context of a life of a run, the outcome of a life, and the trait of run drivers.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,30 +13,30 @@ use crate::profile::Profile;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::SupervisorHandle;
 
-/// What a life of a run is given.
+/// The context of a life of a run.
 #[derive(Clone)]
 pub struct RunContext {
-    /// The home.
+    /// Home of the daemon.
     pub home: Home,
-    /// The recorder.
+    /// Recorder of the daemon.
     pub recorder: Recorder,
-    /// Orders and state.
+    /// Orders and present state of the run.
     pub control: Arc<Control>,
-    /// The engine that trains.
+    /// Engine that trains.
     pub engine: EngineAddress,
-    /// The engines that only sample; none where the one that trains does that too.
+    /// Engines that only sample; empty if the training engine also samples.
     pub samplers: Vec<EngineAddress>,
-    /// Where actors are made.
+    /// Supervisor that spawns the actors.
     pub supervisor: SupervisorHandle,
-    /// The configuration.
+    /// Configuration of the run.
     pub profile: Arc<Profile>,
-    /// The run.
+    /// Id of the run.
     pub run: String,
-    /// Its row, as it was begun.
+    /// Row of the run's first life.
     pub begun: Arc<Run>,
-    /// Which life of it.
+    /// Number of this life.
     pub generation: u64,
-    /// From random weights.
+    /// Whether the run starts from random weights.
     pub from_scratch: bool,
 }
 
@@ -45,18 +45,18 @@ impl RunContext {
         std::iter::once(&self.engine).chain(&self.samplers)
     }
 
-    /// A person wants the run to end: an engine that hangs is given up within seconds from now on (law L10).
+    /// Notes that a person wants the run to end. From now on an engine that hangs is given up within seconds (law L10).
     pub fn hurry(&self) {
         self.engines().for_each(EngineAddress::hurry);
     }
 
-    /// Requests that engines have not answered yet.
+    /// Returns the number of requests that engines have not answered yet.
     #[must_use]
     pub fn asked(&self) -> usize {
         self.engines().map(EngineAddress::asked).sum()
     }
 
-    /// Ends all engines in good order.
+    /// Ends all engines in an orderly way.
     pub async fn finish(&self) {
         for engine in self.engines() {
             engine.finish().await;
@@ -64,26 +64,26 @@ impl RunContext {
     }
 }
 
-/// How a life of a run ended.
+/// The outcome of a life of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All stages are done.
     Done,
-    /// A person stopped it.
+    /// A person stopped the run.
     Stopped,
-    /// The daemon is ending: the run goes on with the next one.
+    /// The daemon is ending. The next daemon continues the run.
     Halted,
 }
 
-/// A life of a run, on its way.
+/// A pending life of a run.
 pub type Driving = Pin<Box<dyn Future<Output = anyhow::Result<Outcome>>>>;
 
-/// Who walks a run through its stages.
+/// A driver that takes a run through its stages.
 pub trait RunDriver {
-    /// What can be steered in a run of this profile.
+    /// Returns the knobs of a run of this profile.
     fn knobs(&self, profile: &Profile) -> Vec<Knob>;
-    /// Goes on from the run's last checkpoint, or from the start.
+    /// Drives a life of a run from its last checkpoint, or from the start.
     fn drive(&self, context: RunContext) -> Driving;
-    /// Lets go of the actors of a run that has ended, however it did.
+    /// Releases the actors of a run that has ended.
     fn let_go(&self) {}
 }

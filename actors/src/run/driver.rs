@@ -1,5 +1,5 @@
-//! Walks a run through its stages: from step boundary to step boundary, where commands take effect (law L3), telling
-//! the Trainer what to do in between.
+//! The driver of a run: it goes from step boundary to step boundary, where commands take effect (law L3), and asks the
+//! Trainer for the steps in between.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,16 +15,16 @@ use crate::run::trainer::{Begin, Finish, SampleNow, Save, Step, Trainer};
 use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::supervisor::Address;
 
-/// Walks runs with real actors and a real engine.
+/// The driver that uses real actors and a real engine.
 #[derive(Clone, Default)]
 pub struct StageDriver {
     faults: FaultInjection,
-    /// The actors of the present run: they outlive its lives.
+    /// The actors of the present run. They outlive its lives.
     run_actors: Rc<RefCell<Option<RunActors>>>,
 }
 
 impl StageDriver {
-    /// One whose actors panic at these places, once each: for tests of law L1.
+    /// Makes a driver whose actors panic at these places, once each, for tests of law L1.
     #[must_use]
     pub fn with_faults(faults: FaultInjection) -> Self {
         Self {
@@ -33,7 +33,8 @@ impl StageDriver {
         }
     }
 
-    /// The trainer of the run's actors, which are spawned if need be; those of the run before were let go with it.
+    /// Returns the trainer of the run's actors, which are spawned first if there are none. The actors of the previous
+    /// run were released at its end.
     fn trainer(&self, context: &RunContext) -> Result<Address<Trainer>, RunError> {
         let present = match self.run_actors.take() {
             Some(run_actors) => run_actors,
@@ -68,7 +69,7 @@ impl RunDriver for StageDriver {
 async fn drive(context: &RunContext, trainer: &Address<Trainer>) -> Result<Outcome, RunError> {
     let total = context.profile.total_steps();
     let mut step = match trainer.ask_once(Begin(context.clone())).await? {
-        // Reading large sources is given up when the daemon is ending; the next one begins the run again.
+        // Reading large sources is abandoned when the daemon is ending. The next daemon begins the run again.
         Err(RunError::Ending) => return Ok(Outcome::Halted),
         begun => begun?,
     };
@@ -82,7 +83,7 @@ async fn drive(context: &RunContext, trainer: &Address<Trainer>) -> Result<Outco
     Ok(Outcome::Done)
 }
 
-/// Law L3: the only place where commands take effect. Some outcome when the run shall end here.
+/// Applies waiting commands; law L3: nowhere else do they take effect. Returns an outcome if the run ends here.
 async fn boundary(
     context: &RunContext,
     trainer: &Address<Trainer>,
@@ -112,7 +113,7 @@ async fn boundary(
             let (reason, anew) = ("asked", true);
             trainer.ask_once(Save { reason, anew }).await??;
         }
-        // A held run may be asked for a sample or a checkpoint, but not for a step.
+        // A paused run may be asked for a sample or a checkpoint, but not for a step.
         if !context.control.paused() {
             return Ok(None);
         }

@@ -1,9 +1,9 @@
-//! The learning-rate schedule: linear warm-up, then a cosine, within each stage.
+//! The learning-rate schedule within a stage: a linear warm-up, then a cosine.
 
 use crate::profile::Stage;
 
-/// The learning rate of a stage's step, `done` steps of the stage being done: linear over `warmup` steps, then a cosine down to
-/// `final_rate` of the stage's highest rate.
+/// Returns the learning rate of a stage's step after `done` steps of the stage: linear over `warmup` steps, then a
+/// cosine down to `final_rate` times the stage's highest rate.
 #[must_use]
 pub fn learning_rate(stage: &Stage, done: u64) -> f64 {
     if done < stage.warmup {

@@ -1,5 +1,5 @@
-//! Law L5: before a batch is trained, every sequence in it has named its source, its generator, its verifier and its
-//! score. Rows are handed to the recorder without waiting for the disk; only checkpoints wait.
+//! The lineage rows of law L5: before a batch is trained, every sequence in it is recorded with its source, generator,
+//! verifier and score. The rows are handed to the recorder without waiting for the disk; only checkpoints wait for it.
 
 use demask_api::sequence::Task;
 use demask_datasets::example::Example;
@@ -10,10 +10,10 @@ use crate::pipeline::curation::training_example::{TrainingExample, location};
 use crate::pipeline::run_error::RunError;
 use crate::run::context::RunContext;
 
-/// Records examples that something is made from or trained on.
+/// Records examples that something is generated from or trained on.
 ///
 /// # Errors
-/// A picture that cannot be kept; a recorder that is gone.
+/// An error if a picture cannot be stored, or if the recorder has ended.
 pub async fn known(
     context: &RunContext,
     pictures: &KeptPictures,
@@ -29,10 +29,10 @@ pub async fn known(
     Ok(())
 }
 
-/// Records what a step trains on. A trace that was accepted is named as the trace that it was proposed as.
+/// Records what a step trains on. An accepted trace is recorded under the id of its proposal.
 ///
 /// # Errors
-/// An example that cannot say where it comes from; as [`known`].
+/// An error if an example lacks its id, generator or verifier; any error of [`known`].
 pub async fn used(
     context: &RunContext,
     pictures: &KeptPictures,
@@ -82,7 +82,7 @@ fn row(context: &RunContext, picked: &TrainingExample) -> demask_storage::Exampl
     }
 }
 
-/// A task as rows name it.
+/// Returns the modality under which rows record a task.
 #[must_use]
 pub const fn modality(task: Task) -> Modality {
     match task {
@@ -93,10 +93,10 @@ pub const fn modality(task: Task) -> Modality {
     }
 }
 
-/// Records that an example was left out at a gate, and why.
+/// Records that an example was rejected at a gate, and why.
 ///
 /// # Errors
-/// A recorder that is gone.
+/// An error if the recorder has ended.
 pub async fn rejected(
     context: &RunContext,
     example: &Example,

@@ -1,7 +1,8 @@
-//! One run, from its beginning to its end: what a life of it is given, who drives it from step boundary to step boundary,
-//! its stages, its checkpoints.
+//! One run, from its beginning to its end: the context of a life, the driver from step boundary to step boundary, the
+//! stages and the checkpoints.
 //!
-//! Not here: the daemon that starts one life after another (`daemon`), the actors that the Trainer asks (`pipeline`).
+//! Not here: the daemon that starts one life after another (`daemon`), and the actors that the Trainer asks
+//! (`pipeline`).
 
 pub mod checkpoints;
 pub mod context;

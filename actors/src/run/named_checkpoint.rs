@@ -1,5 +1,5 @@
-//! A checkpoint as people name it: `RUN`, `RUN@STEP`, `RUN@best`, `RUN@latest`; a run by its id, its name, the beginning or
-//! the end of its id, or as the latest.
+//! The names by which users refer to a checkpoint: `RUN`, `RUN@STEP`, `RUN@best`, `RUN@latest`. A run is named by its
+//! id, its name, the beginning or the end of its id, or as the latest.
 
 use std::path::PathBuf;
 
@@ -14,49 +14,49 @@ use crate::run::promotion::Promoted;
 /// A checkpoint of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedCheckpoint {
-    /// Whose it is, and of which step.
+    /// Run and step of the checkpoint.
     pub of: Parent,
-    /// Its folder.
+    /// Folder of the checkpoint.
     pub folder: PathBuf,
 }
 
-/// Why it is not known which checkpoint is meant.
+/// The error of a name that leads to no checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum NameError {
-    /// No run is meant, or several.
+    /// The name matches no run, or several.
     #[error(transparent)]
     Run(#[from] FindError),
-    /// What stands after the @ is nothing.
+    /// The text after the @ is not valid.
     #[error("{named}: expected a step's number, best or latest after the @")]
     Place {
-        /// As typed.
+        /// The name as typed.
         named: String,
     },
-    /// The run has none.
+    /// The run has no checkpoint.
     #[error("run {run} has no checkpoint: it ended before its first")]
     Empty {
         /// The run.
         run: String,
     },
-    /// No evaluation of the run has promoted one.
+    /// No evaluation of the run has promoted a checkpoint.
     #[error("run {run} has no best checkpoint: no evaluation with a gate was done; its steps are {steps}")]
     NoBest {
         /// The run.
         run: String,
-        /// Those there are.
+        /// Steps of the checkpoints that it has.
         steps: String,
     },
-    /// None of that step is kept.
+    /// The run keeps no checkpoint of this step.
     #[error("run {run} keeps no checkpoint of step {step}; its steps are {steps}")]
     NoStep {
         /// The run.
         run: String,
-        /// As typed.
+        /// The step as typed.
         step: u64,
-        /// Those there are.
+        /// Steps of the checkpoints that it has.
         steps: String,
     },
-    /// The folder is not there any more.
+    /// The folder does not exist any more.
     #[error("the checkpoint {} is gone, or not whole", folder.display())]
     Gone {
         /// The folder.
@@ -71,7 +71,7 @@ impl From<StoreError> for NameError {
 }
 
 impl NameError {
-    /// Whether the name is no run's: it may be something else's.
+    /// Returns whether the name matches no run, so that it may name something else.
     #[must_use]
     pub fn is_no_run(&self) -> bool {
         matches!(
@@ -82,7 +82,7 @@ impl NameError {
 }
 
 impl NamedCheckpoint {
-    /// The checkpoint that is meant, in this home; without `@` the latest.
+    /// Finds the named checkpoint in a home; without `@`, the latest of the run.
     ///
     /// # Errors
     /// [`NameError`].
@@ -111,7 +111,7 @@ impl NamedCheckpoint {
     }
 }
 
-/// The checkpoint that the gate promoted last, as the marker beside the checkpoints says.
+/// Returns the checkpoint that the gate promoted last, according to the marker beside the checkpoints.
 fn best<'a>(home: &Home, run: &str, kept: &'a [Checkpoint]) -> Result<&'a Checkpoint, NameError> {
     let marker = std::fs::read_to_string(home.checkpoints(run).join(PROMOTED)).ok();
     let promoted = marker.and_then(|text| serde_json::from_str::<Promoted>(&text).ok());

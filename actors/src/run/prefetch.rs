@@ -1,8 +1,8 @@
-//! What is made ready: step k + 1's examples are drawn, written as sequences and their pictures encoded while the engine trains step
-//! k; where engines only sample, its groups are drawn too (`stages/ahead.rs`).
+//! Prefetching. While the engine trains step k, the examples of step k + 1 are drawn and tokenized, and their pictures
+//! encoded. With sampling engines, its groups are drawn too (`stages/ahead.rs`).
 //!
-//! It is what the step would have drawn itself (law L8): when a knob turned at the boundary between, the demand differs,
-//! and what was made ready is thrown away and drawn again (law L3).
+//! A prefetched batch equals the batch that the step would have made itself (law L8). If a knob was turned at the
+//! boundary in between, the demand differs; the batch is then discarded and made again (law L3).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,76 +21,76 @@ use crate::pipeline::run_error::RunError;
 use crate::pipeline::sampling_engines::PublishedPolicy;
 use crate::runtime::supervisor::Address;
 
-/// What making a batch needs.
+/// What is needed to make a batch.
 #[derive(Clone)]
 pub struct BatchMaker {
-    /// Who draws.
+    /// Source of the examples.
     pub curator: Address<Curator>,
-    /// Who encodes pictures.
+    /// Engine that encodes pictures.
     pub engine: EngineAddress,
-    /// Who writes sequences.
+    /// Builder of the sequences.
     pub inference: Arc<Inference>,
 }
 
-/// A step's batch.
+/// The batch of a step.
 #[derive(Debug, Default)]
 pub struct TrainingBatch {
-    /// What was drawn and fits.
+    /// Examples that were drawn and fit.
     pub used: Vec<TrainingExample>,
-    /// Its sequences, one each; none where only examples were asked for.
+    /// One sequence per example; empty if only examples were requested.
     pub sequences: Vec<Sequence>,
-    /// What does not fit, and why.
+    /// Examples that do not fit, with the reason.
     pub rejected: Vec<(Example, String)>,
 }
 
-/// All that groups are drawn by.
+/// Everything that determines a step's groups.
 #[derive(Clone, PartialEq)]
 pub struct Conditions {
-    /// The prompts.
+    /// Demand for prompts.
     pub demand: Demand,
-    /// How they are completed.
+    /// Samplers of the completions.
     pub samplers: SamplerSettings,
     /// Weight of each reward.
     pub rewards: BTreeMap<String, f64>,
-    /// The weights that draw.
+    /// Weights that sample the groups.
     pub policy: PublishedPolicy,
 }
 
-/// A step's groups, drawn while the step before is trained.
+/// The groups of a step, drawn while the step before is trained.
 #[derive(Default)]
 pub struct DrawnAhead {
     /// The prompts.
     pub batch: TrainingBatch,
-    /// Groups of the first of them.
+    /// Groups of the first prompts.
     pub groups: Vec<Group>,
-    /// The views' log-probabilities under the policy that drew them; empty where groups may still be let go of.
+    /// Log-probabilities of the views under the policy that drew the groups; empty where groups may still be dropped.
     pub behaviour: Vec<Vec<f32>>,
 }
 
-/// What the next step will want, on its way; nobody works on it once this is dropped.
+/// Prefetched work for the next step. Dropping it aborts the work.
 pub struct Prefetch<K, T> {
     wanted: K,
     task: JoinHandle<Result<T, RunError>>,
 }
 
 impl<K: PartialEq, T: 'static> Prefetch<K, T> {
-    /// Begins with the work, which makes what is `wanted`.
+    /// Starts `work`, whose result is right for `wanted`.
     pub fn begin(wanted: K, work: impl Future<Output = Result<T, RunError>> + 'static) -> Self {
         let task = actix::spawn(work);
         Self { wanted, task }
     }
 
-    /// What was made, if it is what is wanted now.
+    /// Returns the result if it was made for what is wanted now, else `None`.
     ///
     /// # Errors
-    /// The work's.
+    /// Any error of the work.
     pub async fn take(mut self, wanted: &K) -> Result<Option<T>, RunError> {
         if self.wanted != *wanted {
             return Ok(None);
         }
         match (&mut self.task).await {
             Ok(made) => made.map(Some),
-            // It died of a panic: the step does it itself, and the panic, if it comes again, is the actor's.
+            // The work panicked. The step repeats it itself; if it panics again, the panic is the actor's.
             Err(_) => Ok(None),
         }
     }
@@ -103,10 +103,10 @@ impl<K, T> Drop for Prefetch<K, T> {
 }
 
 impl BatchMaker {
-    /// Asks for a batch and, if it is to be `written`, makes its sequences.
+    /// Draws the examples of a demand and, if `written`, makes their sequences.
     ///
     /// # Errors
-    /// The engine's; sources that cannot be read.
+    /// Any failure of the engine; an error if the sources cannot be read.
     pub async fn make(&self, demand: Demand, written: bool) -> Result<TrainingBatch, RunError> {
         let picked = self.curator.ask(demand).await??;
         if !written {
@@ -130,7 +130,7 @@ impl BatchMaker {
         Ok(batch)
     }
 
-    /// What can be asked of the model; a prompt that is too long is turned away.
+    /// Sorts examples into those whose prompts fit and those whose prompts are too long.
     fn askable(&self, picked: Vec<TrainingExample>) -> TrainingBatch {
         let mut batch = TrainingBatch::default();
         for picked in picked {

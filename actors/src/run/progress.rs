@@ -1,9 +1,9 @@
-//! How fast the present stage goes, smoothed over its steps.
+//! The speed of the present stage, smoothed over its steps.
 
 /// Weight of the past in a smoothed value.
 const SMOOTHING: f64 = 0.9;
 
-/// Rates of the stage that runs; another stage begins without any.
+/// The rates of the present stage. A new stage begins without any.
 #[derive(Default)]
 pub(crate) struct Progress {
     stage: Option<usize>,
@@ -12,7 +12,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A step of this stage begins.
+    /// Notes that a step of this stage begins.
     pub(crate) fn enter(&mut self, stage: usize) {
         if self.stage != Some(stage) {
             *self = Self {
@@ -22,22 +22,22 @@ impl Progress {
         }
     }
 
-    /// Training tokens a second of a step.
+    /// Notes the training tokens per second of a step.
     pub(crate) fn trained(&mut self, tokens_per_s: f64) {
         smooth(&mut self.tokens_per_s, tokens_per_s);
     }
 
-    /// A step took so long.
+    /// Notes the duration of a step in seconds.
     pub(crate) fn stepped(&mut self, seconds: f64) {
         smooth(&mut self.step_seconds, seconds);
     }
 
-    /// Training tokens a second; 0 where the stage has none.
+    /// Returns the training tokens per second; 0 if the stage has none.
     pub(crate) fn tokens_per_s(&self) -> f64 {
         self.tokens_per_s.unwrap_or(0.0)
     }
 
-    /// Seconds that so many steps of this stage will take; nothing is known of another one.
+    /// Returns the estimated seconds for this many steps of this stage; `None` for another stage.
     pub(crate) fn eta_s(&self, stage: usize, steps: u64) -> Option<f64> {
         let seconds = self.step_seconds.filter(|_| self.stage == Some(stage))?;
         Some(seconds * steps as f64)

@@ -1,5 +1,5 @@
-//! The promotion gate: is this checkpoint better than the best promoted one? Both were asked the same items, so the items'
-//! differences are compared, not two values with intervals of their own.
+//! The promotion gate: decides whether a checkpoint is better than the best promoted one. Both answered the same items,
+//! so it compares item by item. This is sharper than comparing two averages by their separate intervals.
 
 use std::collections::BTreeMap;
 
@@ -10,26 +10,26 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::evaluation::evaluator::SuiteRun;
 use crate::profile::Gate;
 
-/// A suite's result as the gate compares it.
+/// The result of a suite, as the gate compares it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// The suite's value.
+    /// Value of the suite with its interval.
     #[serde(flatten)]
     pub interval: Interval,
-    /// The credit of each counted item, in their order; empty in markers of versions that did not keep them.
+    /// Credit of each counted item, in order; empty in markers of versions that did not store credits.
     #[serde(default)]
     pub credits: Vec<f64>,
 }
 
-/// Suite by suite.
+/// Scores by suite.
 pub type Results = BTreeMap<String, Score>;
 
-/// The best checkpoint so far: the marker `promoted.json` beside the checkpoints.
+/// The best checkpoint so far, stored in the marker `promoted.json` beside the checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Promoted {
-    /// The checkpoint's folder, by name.
+    /// Name of the checkpoint's folder.
     pub checkpoint: String,
-    /// Its step.
+    /// Step of the checkpoint.
     pub step: u64,
     /// Its weights version.
     pub weights: u64,
@@ -37,7 +37,7 @@ pub struct Promoted {
     pub results: Results,
 }
 
-/// The results as the gate compares them.
+/// Converts evaluation results to what the gate compares.
 #[must_use]
 pub fn results(suites: &[SuiteRun]) -> Results {
     let score = |run: &SuiteRun| Score {
@@ -54,8 +54,9 @@ pub fn results(suites: &[SuiteRun]) -> Results {
         .collect()
 }
 
-/// How much better the present result of a suite is than an earlier one: the mean difference over the items that both have,
-/// with its 95 % interval. Where items were not kept, the difference of the values, by the intervals of both.
+/// Returns by how much the present result of a suite is better than an earlier one: the mean difference over the items
+/// that both have, with its 95 % interval. Without stored items it is the difference of the values, with an interval
+/// from both intervals.
 #[must_use]
 pub fn gain(before: &Score, now: &Score) -> Interval {
     if let Some(paired) = statistics::paired(&before.credits, &now.credits) {
@@ -71,7 +72,7 @@ pub fn gain(before: &Score, now: &Score) -> Interval {
     }
 }
 
-/// Each suite's gain on the best, over the suites that both have.
+/// Returns each suite's gain over the best checkpoint, for the suites that both have.
 #[must_use]
 pub fn gains(best: Option<&Promoted>, now: &Results) -> BTreeMap<String, Interval> {
     let best = best.map(|best| &best.results).into_iter().flatten();
@@ -79,8 +80,9 @@ pub fn gains(best: Option<&Promoted>, now: &Results) -> BTreeMap<String, Interva
         .collect()
 }
 
-/// The first is the baseline. Then a suite that lost for certain, its whole interval below 0, is a fall (roll back, or hold
-/// where that is off); else a mean over the suites whose interval lies above the margin is a promotion; else hold.
+/// Decides about a checkpoint. The first one is the baseline. If a suite lost with certainty, its whole interval below
+/// 0, the decision is to roll back, or to hold where rollback is off. If the mean over the suites has its whole
+/// interval above the margin, the checkpoint is promoted. Otherwise it is held.
 #[must_use]
 pub fn decide(gate: &Gate, best: Option<&Promoted>, gains: &BTreeMap<String, Interval>) -> Decision {
     if best.is_none() {
@@ -98,7 +100,7 @@ pub fn decide(gate: &Gate, best: Option<&Promoted>, gains: &BTreeMap<String, Int
     }
     let count = gains.len() as f64;
     let mean = gains.values().map(|gain| gain.value).sum::<f64>() / count;
-    // The suites' items are independent: variances add.
+    // The items of different suites are independent, so the variances add.
     let variance = |gain: &Interval| ((gain.high - gain.low) / (2.0 * Z)).powi(2);
     let half = Z * gains.values().map(variance).sum::<f64>().sqrt() / count;
     if mean - half > gate.margin {
@@ -113,7 +115,7 @@ mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
 
-    /// A hundred items, so many of them right: the first ones.
+    /// Makes a hundred items of which the first `right` are right.
     fn of(values: &[(&str, usize)]) -> Results {
         let score = |right: usize| Score {
             interval: statistics::share(right, 100),
@@ -146,7 +148,7 @@ mod tests {
             Decision::Baseline
         );
         let before = best(&[("a", 50), ("b", 50)]);
-        // Intervals of 100 items each overlap; the same items got better, and none worse.
+        // The intervals of 100 items each overlap; but the same items improved, and none got worse.
         let now = of(&[("a", 50), ("b", 60)]);
         assert_eq!(decided(&gate, &before, &now), Decision::Promote);
         assert_eq!(decided(&gate, &before, &before.results), Decision::Hold);
@@ -161,7 +163,7 @@ mod tests {
     fn a_gain_that_may_be_chance_is_not_promoted() {
         let before = best(&[("a", 50)]);
         let mut now = of(&[("a", 55)]);
-        // As many items lost as won, but for five.
+        // Five more items are won than lost.
         let credits = &mut now.get_mut("a").unwrap().credits;
         credits.rotate_left(50);
         assert_eq!(decided(&Gate::default(), &before, &now), Decision::Hold);

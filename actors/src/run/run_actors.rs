@@ -1,7 +1,7 @@
-//! Who works on a run: the actors that the supervisor is asked to make for it, and how they reach each other.
+//! The actors of a run, how they are spawned, and how they reach each other.
 //!
 //! ```text
-//! Curator ──batch──▶ Trainer ══▶ engine          each line is a bounded mailbox: who asks, waits (L2)
+//! Curator ──batch──▶ Trainer ══▶ engine          each line is a bounded mailbox: the sender waits (L2)
 //!    ▲ traces           ▲ groups, a permit in each
 //! Reasoner            Rollout ══▶ engine         Evaluator ══▶ engine
 //!    └──────▶ Scorer ◀───┘
@@ -30,23 +30,23 @@ use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::supervisor::{Address, SupervisorHandle};
 use crate::teacher::Patience;
 
-/// The names under which they are spawned.
+/// Names under which the actors are spawned.
 const NAMES: [&str; 6] = ["curator", "scorer", "reasoner", "rollout", "evaluator", "trainer"];
 
-/// All of a run's actors.
+/// The actors of a run.
 pub struct RunActors {
     /// The run.
     pub run: String,
-    /// Who walks the stages.
+    /// The trainer, which runs the stages.
     pub trainer: Address<Trainer>,
     supervisor: SupervisorHandle,
 }
 
 impl RunActors {
-    /// Has all of them made.
+    /// Spawns all of them.
     ///
     /// # Errors
-    /// [`RunError::Failed`] when the system gives no threads.
+    /// [`RunError::Failed`] if the system cannot start threads.
     pub fn spawn(context: &RunContext, faults: &FaultInjection) -> Result<Self, RunError> {
         let supervisor = &context.supervisor;
         let brief = curator::CuratorSettings {
@@ -77,7 +77,7 @@ impl RunActors {
         };
         let engine = || context.engine.clone();
         let reasoner = Reasoner::spawn(supervisor, brief, engine(), scorer.clone(), faults.clone());
-        // Those of the next step beside those of the present one, where they are drawn meanwhile.
+        // If groups are drawn ahead, there is room for the next step's groups beside the present ones.
         let steps = 1 + usize::from(context.profile.rollouts.is_ahead());
         let room = steps * most_groups(&context.profile);
         let drawers = Drawers {
@@ -101,13 +101,13 @@ impl RunActors {
         })
     }
 
-    /// Lets all of them go; another run's may be spawned after this.
+    /// Releases all of them. Another run's actors may be spawned after this.
     pub fn release(self) {
         self.supervisor.release(&NAMES);
     }
 }
 
-/// The groups of the largest step.
+/// Returns the number of groups of the largest step.
 fn most_groups(profile: &Profile) -> usize {
     let align = profile
         .stages

@@ -1,7 +1,7 @@
-//! The Trainer as an actor: it holds one life of a run and does a step of it when it is told to.
+//! The Trainer: the actor that holds one life of a run and does one step of it per request.
 //!
-//! It dies of a panic in a step, and with it goes everything that it knew; the next one begins at the last checkpoint
-//! and does the same steps again (laws L1, L8).
+//! A panic in a step ends the Trainer, and its state is lost. The next Trainer begins at the last checkpoint and does
+//! the same steps again (laws L1, L8).
 
 use std::sync::Arc;
 
@@ -16,47 +16,47 @@ use crate::runtime::actor::{Supervised, handle_message};
 use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
-/// Messages that may wait: whoever walks the run asks for one thing at a time.
+/// Capacity of the mailbox. The driver sends one request at a time.
 const MAILBOX: usize = 1;
 
-/// Load the last checkpoint; the steps done.
+/// The request to load the last checkpoint. The answer is the number of steps done.
 #[derive(Message)]
 #[rtype(result = "Result<u64, RunError>")]
 pub struct Begin(pub RunContext);
 
-/// Do the present step; the step that comes next.
+/// The request to do the present step. The answer is the step that comes next.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<u64, RunError>")]
 pub struct Step;
 
-/// Complete a prompt, watched.
+/// The request to complete a prompt and to publish the frames.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), RunError>")]
 pub struct SampleNow {
-    /// The order's id.
+    /// Id of the order.
     pub order: String,
     /// The prompt.
     pub prompt: String,
-    /// Draw rather than write.
+    /// Whether to draw a picture rather than to write text.
     pub picture: bool,
 }
 
-/// Write a checkpoint, for this reason, unless the last one is of this step and `anew` is false.
+/// The request to save a checkpoint. If the last checkpoint is of this step and `anew` is false, nothing is saved.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), RunError>")]
 pub struct Save {
-    /// Why.
+    /// Reason, as the checkpoint's row states it.
     pub reason: &'static str,
-    /// Even if there is one of this step.
+    /// Whether to save even if there is a checkpoint of this step.
     pub anew: bool,
 }
 
-/// All steps are done: the last checkpoint.
+/// The request to save the last checkpoint, after all steps.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<(), RunError>")]
 pub struct Finish;
 
-/// The actor.
+/// The Trainer actor.
 pub struct Trainer {
     life: Life,
     addresses: Addresses,
@@ -65,7 +65,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Asks the supervisor for a trainer.
+    /// Spawns a trainer under the supervisor.
     #[must_use]
     pub fn spawn(
         supervisor: &SupervisorHandle,
@@ -112,7 +112,7 @@ impl Handler<Begin> for Trainer {
         let (hold, addresses) = (self.hold(), self.addresses.clone());
         handle_message(self, "Begin", async move {
             let mut run = hold.await;
-            // What an earlier life of the run made ready is let go first.
+            // Work that an earlier life prefetched is dropped first.
             *run = None;
             let opened = StageRun::open(begin.0, addresses).await?;
             let step = opened.at();
@@ -132,7 +132,7 @@ impl Handler<Step> for Trainer {
             let run = begun(&mut run)?;
             let step = run.at();
             let next = run.step().await?;
-            // After the engine has trained and before anybody knows: the worst moment.
+            // The injected panic comes at the worst moment: the engine has trained, and nobody knows it yet.
             faults.strike("trainer", step);
             Ok(next)
         })

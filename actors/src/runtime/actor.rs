@@ -1,8 +1,8 @@
-//! How an actor handles a message: noted in its flight recorder, one at a time, and a panic in it ends the actor, no
-//! more (law L1).
+//! Message handling that every actor shares: messages are handled one at a time, each is noted in the flight recorder,
+//! and a panic ends only the actor that panicked (law L1).
 //!
-//! Long work is done beside the arbiter ([`offload`]); what panics there panics here, so that the actor dies of it and the
-//! supervisor makes another.
+//! [`offload`] runs long work on a thread of its own, outside the actor's arbiter. If that work panics, the panic is
+//! raised again in the actor, so the actor ends and the supervisor makes a new one.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -16,13 +16,16 @@ use actix::prelude::*;
 
 use crate::runtime::supervisor::Life;
 
-/// An actor that the supervisor made.
+/// An actor that the supervisor creates.
 pub trait Supervised: Actor<Context = Context<Self>> {
-    /// What the supervisor gave it.
+    /// Returns the [`Life`] that the supervisor gave this actor.
     fn life(&mut self) -> &mut Life;
 }
 
-/// The answer to a message: `work` runs alone in the actor, under the message's name.
+/// Handles a message named `message` by running `work`, and returns its answer.
+///
+/// The actor takes no other message until `work` is done. A panic in `work` is recorded with its text and then raised
+/// again.
 pub fn handle_message<A: Supervised, T: 'static, E: Display + 'static>(
     actor: &mut A,
     message: &str,
@@ -49,28 +52,29 @@ pub fn handle_message<A: Supervised, T: 'static, E: Display + 'static>(
 }
 
 thread_local! {
-    /// Whether work is done where it is asked for.
+    /// Whether [`offload`] runs its work on the calling thread.
     static HERE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on work that this thread gives to others is done on it, in its turn: in a simulation the order of everything follows
-/// from a seed.
+/// Makes [`offload`] run its work on the calling thread, at once.
+///
+/// A simulation needs this: the order of all events must follow from its seed.
 pub fn work_here() {
     HERE.set(true);
 }
 
-/// Work on a thread of its own was not begun: the program is ending.
+/// The error that offloaded work was not started because the program is ending.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Cancelled(String);
 
-/// Work for a thread of its own: what takes more than a moment of the processor.
+/// Runs `work` on a thread of its own. Use it for anything that takes more than a moment of processor time.
 ///
 /// # Errors
 /// [`Cancelled`] when the program is ending.
 ///
 /// # Panics
-/// When the work does.
+/// When `work` panics.
 pub async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Cancelled> {
     if HERE.get() {
         return Ok(work());
@@ -84,7 +88,7 @@ pub async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     }
 }
 
-/// A future whose panic is a value.
+/// A future that returns a panic of the inner future as a value.
 struct Caught<T>(Pin<Box<dyn Future<Output = T>>>);
 
 impl<T> Future for Caught<T> {

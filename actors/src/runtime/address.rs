@@ -1,4 +1,4 @@
-//! Where an actor is reached, whichever of its lives is the present one.
+//! The address of an actor, which stays valid when the supervisor restarts the actor.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,11 +9,12 @@ use tokio::sync::watch;
 
 use super::probe::Probe;
 
-/// Leads to the present life of an actor.
+/// A handle that sends messages to whichever life of an actor is the present one.
 pub struct Address<A: Actor> {
+    /// The present life's address; the channel closes when the supervisor gives the actor up.
     pub(super) present: watch::Receiver<Option<Addr<A>>>,
     pub(super) probe: Probe,
-    /// Messages that were sent and not answered yet.
+    /// Number of messages that were sent and are not answered yet.
     pub(super) waiting: Arc<AtomicU64>,
 }
 
@@ -27,19 +28,20 @@ impl<A: Actor> Clone for Address<A> {
     }
 }
 
-/// An actor did not answer.
+/// The reason why an actor did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Silence {
-    /// The life that was asked died before it answered; another may be asked.
+    /// The actor died before it answered. The supervisor restarts it, so a later message may be answered.
     #[error("{0} died before it answered")]
     Died(String),
-    /// Nobody makes another.
+    /// The actor died too often, and the supervisor does not restart it any more.
     #[error("{0} died too often and is not made again")]
     Gone(String),
 }
 
 impl<A: Actor<Context = Context<A>>> Address<A> {
-    /// The present life's address; waits while it is being made again. None once the supervisor gave up or ended.
+    /// Returns the present life's address. Waits while the actor is restarted. `None` once the supervisor gave the
+    /// actor up or ended.
     pub async fn get(&self) -> Option<Addr<A>> {
         let mut watch = self.present.clone();
         let found = watch
@@ -49,11 +51,13 @@ impl<A: Actor<Context = Context<A>>> Address<A> {
         found.clone()
     }
 
-    /// L1, L2: waits for room in the mailbox and for the answer; when the life that was asked dies first, the next one is
-    /// asked the same. For messages that may be done twice.
+    /// Sends `message` and waits for room in the mailbox and for the answer (L1, L2).
+    ///
+    /// If the actor dies before it answers, the message is sent again to its next life. The message must therefore be
+    /// safe to handle twice.
     ///
     /// # Errors
-    /// [`Silence::Gone`].
+    /// [`Silence::Gone`] when the actor is not restarted any more.
     pub async fn ask<M>(&self, message: M) -> Result<M::Result, Silence>
     where
         A: Handler<M>,
@@ -68,10 +72,10 @@ impl<A: Actor<Context = Context<A>>> Address<A> {
         }
     }
 
-    /// As [`Self::ask`], but a death is the asker's to deal with.
+    /// Sends `message` once, as [`Self::ask`] does, but returns an error if the actor dies before it answers.
     ///
     /// # Errors
-    /// [`Silence`].
+    /// [`Silence::Died`] when the actor died first; [`Silence::Gone`] when it is not restarted any more.
     pub async fn ask_once<M>(&self, message: M) -> Result<M::Result, Silence>
     where
         A: Handler<M>,
@@ -85,7 +89,7 @@ impl<A: Actor<Context = Context<A>>> Address<A> {
     }
 }
 
-/// A message that waits for its answer: it counts in the queue that a person sees.
+/// A guard that counts one unanswered message in the queue length that the dashboard shows.
 struct Waiting<'a>(&'a AtomicU64, &'a Probe, Instant);
 
 impl<'a> Waiting<'a> {

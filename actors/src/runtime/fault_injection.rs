@@ -1,26 +1,27 @@
-//! Panics and bugs on purpose, for tests of the laws and of what finds their violations: the production list is empty.
+//! Deliberate panics and deliberate bugs, for tests of the laws and for tests that the simulation finds violations. In
+//! production both are absent.
 
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where actors are made to panic, once each: for tests of law L1, empty otherwise.
+/// The places where an actor is made to panic, once each, and an optional deliberate bug.
 #[derive(Clone, Debug, Default)]
 pub struct FaultInjection {
     panics: Arc<Mutex<Vec<(String, u64)>>>,
     bug: Option<SeededBug>,
 }
 
-/// A bug that a simulation has to find: what finds none of these proves nothing.
+/// A deliberate bug that a simulation has to find. A simulation that does not find these bugs proves nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeededBug {
-    /// A place for a group is not given back (L2).
+    /// A permit for a group is not given back (L2).
     LostPermit,
-    /// What was drawn for one group is used for the next one too (L5).
+    /// The samples that were drawn for one group are used for the next one too (L5).
     DoubleUse,
 }
 
 impl FaultInjection {
-    /// At these actors' work on these steps.
+    /// Returns an injection that panics once in each of these `(actor, step)` pairs.
     #[must_use]
     pub fn at(places: &[(&str, u64)]) -> Self {
         let places = places.iter().map(|&(actor, step)| (actor.to_owned(), step));
@@ -30,22 +31,22 @@ impl FaultInjection {
         }
     }
 
-    /// The same with a bug.
+    /// Adds a deliberate bug, or removes it.
     #[must_use]
     pub fn with_bug(self, bug: Option<SeededBug>) -> Self {
         Self { bug, ..self }
     }
 
-    /// Whether there is this bug.
+    /// Returns whether this bug is injected.
     #[must_use]
     pub fn has(&self, bug: SeededBug) -> bool {
         self.bug == Some(bug)
     }
 
-    /// Panics if this is such a place, the first time.
+    /// Panics if `(actor, step)` is one of the places and was not reached before.
     ///
     /// # Panics
-    /// That is what it is for.
+    /// On purpose, as described.
     pub fn strike(&self, actor: &str, step: u64) {
         let mut places = self.panics.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = places
@@ -58,7 +59,7 @@ impl FaultInjection {
         }
     }
 
-    /// Places that were not reached yet.
+    /// Returns how many places were not reached yet.
     #[must_use]
     pub fn left(&self) -> usize {
         self.panics.lock().unwrap_or_else(PoisonError::into_inner).len()

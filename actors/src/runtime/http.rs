@@ -1,11 +1,11 @@
-//! Answers of servers: read within a limit (law L9), their errors in words.
+//! HTTP helpers: response bodies read within a size limit (law L9), and errors as text with their causes.
 
 use reqwest::{Error, Response};
 
-/// The text of an answer, at most so many bytes.
+/// Reads the body of a response as text of at most `longest` bytes.
 ///
 /// # Errors
-/// In words: it is longer, no UTF-8, or broke off.
+/// A message if the body is longer, is not UTF-8, or breaks off.
 pub(crate) async fn text_within(mut response: Response, longest: usize) -> Result<String, String> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| in_words(&error))? {
@@ -17,7 +17,7 @@ pub(crate) async fn text_within(mut response: Response, longest: usize) -> Resul
     String::from_utf8(bytes).map_err(|_| "an answer that is not UTF-8".into())
 }
 
-/// An error with what is behind it.
+/// Formats an error together with the chain of its causes.
 pub(crate) fn in_words(error: &Error) -> String {
     let mut words = error.to_string();
     let mut cause = std::error::Error::source(error);

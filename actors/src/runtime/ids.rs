@@ -1,10 +1,11 @@
-//! Ids that sort by the time when they were made.
+//! Unique ids that sort by creation time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::{NoContext, Timestamp, Uuid};
 
-/// A new id (UUID, version 7). On a machine whose clock stands before 1970 it is of 1970's first moment.
+/// Returns a new id (UUID version 7). If the clock of the machine stands before 1970, the id carries the first moment
+/// of 1970.
 #[must_use]
 pub fn new_id() -> Uuid {
     if SystemTime::now() < UNIX_EPOCH {

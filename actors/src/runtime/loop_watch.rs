@@ -1,7 +1,9 @@
-//! Watches the daemon's event loop (law L10): nobody is answered while one task computes on it, so what takes long there is told of.
+//! A watchdog for the daemon's event loop (law L10): while one task computes on the loop, no client and no actor is
+//! answered, so long computations raise an alert.
 //!
-//! A task of the loop beats; a thread looks whether the beat is late. A busy machine makes every beat late and nobody can help
-//! it, so what counts is the processor's time that the loop's thread has had since its last beat: work that stood in the way.
+//! A task on the loop sends a beat; a separate thread checks whether the beat is late. Wall-clock time would be the
+//! wrong measure: on a busy machine every beat is late, and no code is to blame. The watchdog therefore measures the
+//! processor time that the loop's thread has used since its last beat.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -12,29 +14,29 @@ use demask_storage::{ActorState, Alert, Level, Record};
 use super::probe::Roster;
 use super::recorder::Recorder;
 
-/// `fatal`: a daemon whose loop is late ends at once; for tests.
+/// Environment variable. With the value `fatal`, a daemon whose loop is late exits at once; tests use it.
 pub const LATE_LOOP: &str = "DEMASK_LATE_LOOP";
-/// Between two beats.
+/// Time between two beats.
 const BEAT: Duration = Duration::from_millis(25);
-/// Between two looks.
+/// Time between two checks.
 const LOOK: Duration = Duration::from_millis(25);
-/// Work between two beats that is told of.
+/// Processor time between two beats from which an alert is raised.
 const LATE: Duration = Duration::from_millis(200);
-/// How often a daemon tells of it: what is late again and again is late for one reason.
+/// Most alerts of one daemon. A loop that is late repeatedly is usually late for one reason.
 const TELLINGS: u32 = 20;
-/// The exit code where it is fatal.
+/// Exit code when [`LATE_LOOP`] is `fatal`.
 const EXIT: i32 = 86;
 
-/// What the loop says of itself.
+/// The state that the loop's task shares with the checking thread.
 #[derive(Debug)]
 struct Pulse {
     beats: AtomicU64,
-    /// Nanoseconds of processor time that its thread had had at the last beat.
+    /// Processor time in nanoseconds that the loop's thread had used at the last beat.
     worked: AtomicU64,
     over: AtomicBool,
 }
 
-/// Watches the loop of the thread that made it, until it is dropped.
+/// A watchdog for the loop of the thread that created it. It ends when it is dropped.
 #[derive(Debug)]
 pub struct LoopWatch {
     pulse: Arc<Pulse>,
@@ -42,7 +44,7 @@ pub struct LoopWatch {
 }
 
 impl LoopWatch {
-    /// Begins to watch the loop of this thread; none where the system does not say how much a thread has worked.
+    /// Starts to watch the loop of this thread. `None` where the system cannot report a thread's processor time.
     #[must_use]
     pub fn begin(recorder: Recorder, roster: Roster) -> Option<Self> {
         let clock = clock::of_this_thread()?;
@@ -83,12 +85,12 @@ fn look(pulse: &Pulse, clock: clock::ThreadClock, recorder: &Recorder, roster: &
         std::thread::sleep(LOOK);
         let beats = pulse.beats.load(SeqCst);
         let before = pulse.worked.load(SeqCst);
-        // The thread may be gone.
+        // The loop's thread may have ended.
         let Some(now) = clock::read(clock).filter(|_| !pulse.over.load(SeqCst)) else {
             return;
         };
         let worked = Duration::from_nanos(now.saturating_sub(before));
-        // It beat meanwhile, or this was told.
+        // Skip if the loop was not late, has sent a beat meanwhile, or this lateness was reported already.
         if worked < LATE || beats != pulse.beats.load(SeqCst) || told == Some(beats) || tellings == TELLINGS {
             continue;
         }
@@ -113,7 +115,7 @@ fn look(pulse: &Pulse, clock: clock::ThreadClock, recorder: &Recorder, roster: &
     }
 }
 
-/// Actors that are doing something, with the message that they are about.
+/// Names the busy actors, each with the message that it handles.
 fn under_way(roster: &Roster) -> String {
     let views = roster.views();
     let busy = views.iter().filter(|view| view.state == ActorState::Busy);
@@ -129,24 +131,24 @@ fn under_way(roster: &Roster) -> String {
 
 #[cfg(target_os = "linux")]
 mod clock {
-    /// How much a thread has worked.
+    /// A clock that measures the processor time of one thread.
     pub type ThreadClock = libc::clockid_t;
 
-    /// The clock of the thread that asks; it can be read from any other while the thread lives.
+    /// Returns the clock of the calling thread. Any thread may read it while the calling thread lives.
     pub fn of_this_thread() -> Option<ThreadClock> {
         let mut clock = 0;
-        // SAFETY: the calling thread lives; the call fills in a number.
+        // SAFETY: the calling thread is alive, and the call only fills in a number.
         let failed = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
         (failed == 0).then_some(clock)
     }
 
-    /// Nanoseconds.
+    /// Reads the clock in nanoseconds.
     pub fn read(clock: ThreadClock) -> Option<u64> {
         let mut time = libc::timespec {
             tv_sec: 0,
             tv_nsec: 0,
         };
-        // SAFETY: the call fills in a plain struct; a clock whose thread is gone is an error.
+        // SAFETY: the call fills in a plain struct, and returns an error for a clock whose thread has ended.
         if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
             return None;
         }
@@ -156,7 +158,7 @@ mod clock {
 
 #[cfg(not(target_os = "linux"))]
 mod clock {
-    /// How much a thread has worked: not known here.
+    /// A placeholder: this system offers no clock of a thread's processor time.
     pub type ThreadClock = ();
 
     pub fn of_this_thread() -> Option<ThreadClock> {
@@ -173,7 +175,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// Works on the loop's thread for so long, as the processor counts it.
+    /// Computes on the calling thread until it has used this much processor time.
     fn work(time: Duration) {
         let own = clock::of_this_thread().unwrap();
         let begun = clock::read(own).unwrap();
@@ -192,12 +194,13 @@ mod tests {
             let probe = roster.add("curator", "");
             let _watch = LoopWatch::begin(recorder.clone(), roster).unwrap();
             tokio::time::sleep(BEAT * 2).await;
-            // Whoever waits does not stand in the way: this thread sleeps, as on a machine that has no time for it.
+            // Waiting uses no processor time: here the thread sleeps, as a thread does that the system does not
+            // schedule.
             std::thread::sleep(LATE * 2);
             recorder.flush().await.unwrap();
             assert!(events.try_recv().is_err(), "nothing was told");
             let handling = probe.handle("Take");
-            // The thread that looks wants a look after the work was too long.
+            // The checking thread needs one check after the work became too long.
             let told = loop {
                 work(LATE * 2);
                 tokio::time::sleep(BEAT).await;

@@ -1,7 +1,7 @@
-//! What every actor stands on: supervision, addresses that outlive a death, the flight recorder, the one writer of the
-//! store, seeds, answers of servers, the watch over the event loop.
+//! The basis of every actor: supervision, addresses that outlive a restart, the flight recorder, the single writer of
+//! the store, seeds, ids, HTTP helpers, and the watchdog of the event loop.
 //!
-//! Not here: any actor of a run (`pipeline`, `run`), and engine processes (`engine`).
+//! Not here: the actors of a run (`pipeline`, `run`) and engine processes (`engine`).
 
 pub mod actor;
 pub mod address;

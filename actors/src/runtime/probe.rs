@@ -1,5 +1,5 @@
-//! What an actor is doing, read without asking it: state, queue, and its last messages with their outcomes (the flight
-//! recorder).
+//! Probes: an actor's state, queue and last messages with their outcomes (the flight recorder), readable without asking
+//! the actor.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,16 +9,16 @@ use demask_storage::{ActorState, ActorView};
 
 use crate::runtime::recorder::now_us;
 
-/// Messages that the flight recorder keeps of each actor.
+/// Messages that the flight recorder keeps per actor.
 const RECENT: usize = 64;
-/// Deaths that are remembered of each actor.
+/// Deaths that are kept per actor.
 const DEATHS: usize = 8;
 
-/// What an actor is doing, readable from anywhere at any time.
+/// A view of what an actor is doing, readable from any thread at any time.
 #[derive(Clone, Debug)]
 pub struct Probe {
     view: Arc<Mutex<ActorView>>,
-    /// Messages that are being handled.
+    /// Number of messages that are being handled.
     handling: Arc<AtomicUsize>,
 }
 
@@ -47,7 +47,7 @@ impl Probe {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a message is being handled, until the guard is dropped.
+    /// Notes that a message is being handled, until the returned guard is dropped.
     #[must_use]
     pub fn handle(&self, message: &str) -> Handling {
         self.handling.fetch_add(1, Ordering::SeqCst);
@@ -63,14 +63,14 @@ impl Probe {
         }
     }
 
-    /// Changes state and detail.
+    /// Sets the state and its detail.
     pub fn say(&self, state: ActorState, detail: &str) {
         let mut view = self.lock();
         view.state = state;
         detail.clone_into(&mut view.detail);
     }
 
-    /// Notes how full its queue is.
+    /// Sets the queue's length and its capacity.
     pub fn queue(&self, waiting: u64, room: u64) {
         self.lock().queue = (waiting, room);
     }
@@ -79,12 +79,12 @@ impl Probe {
         self.lock().queue.0 = waiting;
     }
 
-    /// Notes how long who asked waited for the answer.
+    /// Notes how long a sender waited for its answer.
     pub(super) fn answered(&self, after: Duration) {
         self.lock().answered_us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
     }
 
-    /// Notes that a life of it ended, and why.
+    /// Notes that a life of the actor ended, and why.
     pub(super) fn died(&self, reason: &str) {
         let mut view = self.lock();
         if view.deaths.len() == DEATHS {
@@ -93,14 +93,14 @@ impl Probe {
         view.deaths.push((now_us(), reason.to_owned()));
     }
 
-    /// As it is now.
+    /// Returns a copy of the present view.
     #[must_use]
     pub fn view(&self) -> ActorView {
         self.lock().clone()
     }
 }
 
-/// A message in the flight recorder: its time and outcome are noted when this is dropped, in a panic too.
+/// A guard of one message in the flight recorder. Its drop notes the duration and the outcome, also during a panic.
 #[derive(Debug)]
 pub struct Handling {
     probe: Probe,
@@ -110,7 +110,7 @@ pub struct Handling {
 }
 
 impl Handling {
-    /// Ends it with an outcome: `ok`, or what went wrong.
+    /// Ends the message with an outcome: `ok`, or what went wrong.
     pub fn end(mut self, outcome: impl Into<String>) {
         self.outcome = outcome.into();
     }
@@ -131,7 +131,7 @@ impl Drop for Handling {
         view.recent
             .push((self.began, std::mem::take(&mut self.message), took, outcome));
         view.handled += 1;
-        // Another message may still be handled.
+        // Another message may still be in work.
         let last = self.probe.handling.fetch_sub(1, Ordering::SeqCst) == 1;
         if last && view.state == ActorState::Busy {
             view.state = ActorState::Idle;
@@ -140,12 +140,12 @@ impl Drop for Handling {
     }
 }
 
-/// Every actor's probe; parents come before their children in the order in which they were started.
+/// The probes of all actors, in the order in which the actors started, so that a parent precedes its children.
 #[derive(Clone, Debug, Default)]
 pub struct Roster(pub(super) Arc<Mutex<Vec<Probe>>>);
 
 impl Roster {
-    /// All of them as they are now.
+    /// Returns a copy of every probe's present view.
     #[must_use]
     pub fn views(&self) -> Vec<ActorView> {
         self.0
@@ -156,7 +156,8 @@ impl Roster {
             .collect()
     }
 
-    /// Adds what is not an actor of the supervisor's but does work that a person wants to see.
+    /// Adds a probe under this name, in place of an earlier one. Work that is no actor of the supervisor may add one
+    /// too, so that a person sees it.
     #[must_use]
     pub fn add(&self, name: &str, parent: &str) -> Probe {
         let probe = Probe::new(name, parent);

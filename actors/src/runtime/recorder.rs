@@ -1,6 +1,7 @@
-//! The one writer of the store: a thread of its own, batches, a stream of what was committed.
+//! The recorder: the single writer of the store, on a thread of its own. It commits records in batches and publishes
+//! committed events as a stream.
 //!
-//! L2: the queue is bounded. What is durable waits for room; what may be thinned is dropped and counted.
+//! L2: the queue is bounded. A durable record waits for room; a record that may be thinned is dropped and counted.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,20 +14,20 @@ use tokio::time::Instant;
 
 /// Most records in one transaction.
 const BATCH: usize = 256;
-/// How long a record waits for company.
+/// Longest time that a record waits for others to share its transaction.
 const GATHER: Duration = Duration::from_millis(100);
-/// Records in the queue.
+/// Records that fit into the queue.
 const QUEUE: usize = 1024;
-/// Events that a slow watcher may be behind.
+/// Events that a slow watcher may lag behind.
 const BEHIND: usize = 4096;
-/// Between two tries while the disk is full.
+/// Time between two tries while the disk is full.
 const FULL_RETRY: Duration = Duration::from_millis(500);
 
 enum RecorderMessage {
     Record(Box<Record>),
-    /// Answered once everything before it is committed.
+    /// A request that is answered once every earlier record is committed.
     Flush(oneshot::Sender<()>),
-    /// Nothing comes after it.
+    /// The end of the queue: nothing may follow.
     Close,
 }
 
@@ -37,12 +38,12 @@ struct Counters {
     written: AtomicU64,
 }
 
-/// The recorder is gone: the store cannot be written any more.
+/// The error that the recorder has ended, so that nothing can be recorded any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the recorder has ended; nothing can be recorded")]
 pub struct RecorderGone;
 
-/// Where actors hand records in. Cheap to clone.
+/// A handle through which actors record. Clones are cheap.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     queue: mpsc::Sender<RecorderMessage>,
@@ -61,10 +62,10 @@ impl std::fmt::Debug for RecorderMessage {
 }
 
 impl Recorder {
-    /// Opens the store and starts the writer's thread. Join the handle after the last clone is dropped.
+    /// Opens the store and starts the writer's thread. Join the thread after the last clone is dropped.
     ///
     /// # Errors
-    /// As [`Writer::open`]; the system's when no thread can be made.
+    /// Any error of [`Writer::open`]; [`StoreError::Io`] if the system cannot start a thread.
     pub fn start(database: &Path) -> Result<(Self, std::thread::JoinHandle<()>), StoreError> {
         let (recorder, writing) = Self::open(database, SimulatedDisk::default())?;
         let body = move || {
@@ -84,10 +85,10 @@ impl Recorder {
         Ok((recorder, thread))
     }
 
-    /// The same as a task of the present thread, by its clock, on a disk with ways of its own: for simulations.
+    /// Opens the store and runs the writer as a task of the present thread, by its clock and on a simulated disk.
     ///
     /// # Errors
-    /// As [`Writer::open`].
+    /// Any error of [`Writer::open`].
     pub fn start_here(database: &Path, disk: SimulatedDisk) -> Result<Self, StoreError> {
         let (recorder, writing) = Self::open(database, disk)?;
         tokio::task::spawn_local(writing.run());
@@ -118,10 +119,11 @@ impl Recorder {
         Ok((recorder, writing))
     }
 
-    /// Hands a record in: a durable one waits for room (L2), others are dropped and counted when there is none.
+    /// Records `record`. A durable record waits for room in the queue (L2); any other is dropped and counted when there
+    /// is none.
     ///
     /// # Errors
-    /// [`RecorderGone`].
+    /// [`RecorderGone`] when the recorder has ended.
     pub async fn record(&self, record: Record) -> Result<(), RecorderGone> {
         if record.durable() {
             return self
@@ -134,7 +136,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Hands a record that may be thinned in, without waiting.
+    /// Records a record that may be thinned, without waiting.
     pub fn offer(&self, record: Record) {
         if !record.stored() {
             let seq = self.counters.written.load(Relaxed);
@@ -154,10 +156,10 @@ impl Recorder {
         }
     }
 
-    /// Waits until everything that was handed in before is committed.
+    /// Waits until every earlier record is committed.
     ///
     /// # Errors
-    /// [`RecorderGone`].
+    /// [`RecorderGone`] when the recorder has ended.
     pub async fn flush(&self) -> Result<(), RecorderGone> {
         let (done, wait) = oneshot::channel();
         self.queue
@@ -167,43 +169,44 @@ impl Recorder {
         wait.await.map_err(|_| RecorderGone)
     }
 
-    /// Ends the writer's thread, whoever still holds a clone: called once, last, after [`Self::flush`].
+    /// Ends the writer's thread even if clones of this handle remain. Call it once, as the last call, after
+    /// [`Self::flush`].
     pub fn close(&self) {
         self.queue.blocking_send(RecorderMessage::Close).ok();
     }
 
-    /// Committed events from now on.
+    /// Subscribes to events that are committed from now on.
     #[must_use]
     pub fn watch(&self) -> broadcast::Receiver<Envelope> {
         self.events.subscribe()
     }
 
-    /// Records that were thinned so far.
+    /// Returns how many records were thinned so far.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.counters.dropped.load(Relaxed)
     }
 
-    /// The number of the last committed event.
+    /// Returns the sequence number of the last committed event.
     #[must_use]
     pub fn last_seq(&self) -> u64 {
         self.counters.written.load(Relaxed)
     }
 
-    /// Whether the writer waits for room on the disk.
+    /// Returns whether the writer is waiting for room on the disk.
     #[must_use]
     pub fn disk_full(&self) -> bool {
         self.counters.full.load(Relaxed)
     }
 
-    /// Records waiting, and how many may.
+    /// Returns the number of queued records and the queue's capacity.
     #[must_use]
     pub fn queue(&self) -> (u64, u64) {
         ((QUEUE - self.queue.capacity()) as u64, QUEUE as u64)
     }
 }
 
-/// Microseconds since the Unix epoch.
+/// Returns the present time in microseconds since the Unix epoch.
 #[must_use]
 pub fn now_us() -> i64 {
     SystemTime::now()
@@ -211,16 +214,17 @@ pub fn now_us() -> i64 {
         .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// How a simulated disk behaves; a real one takes its own time.
+/// The behaviour of a simulated disk. The default behaves like a real one.
 #[derive(Default)]
 pub struct SimulatedDisk {
-    /// How long the next commit takes more; absent: no longer than it does.
+    /// Extra time that the next commit takes; `None` adds nothing.
     pub delay: Option<Box<dyn FnMut() -> Duration + Send>>,
-    /// It acknowledges before it has written, as no disk may: a bug that a simulation must find (L4).
+    /// Whether it acknowledges records before it has written them, which no disk may do: a bug that a simulation must
+    /// find (L4).
     pub acknowledges_early: bool,
 }
 
-/// The writer's side of the queue.
+/// The writer's end of the queue.
 struct Writing {
     writer: Writer,
     items: mpsc::Receiver<RecorderMessage>,
@@ -230,7 +234,7 @@ struct Writing {
 }
 
 impl Writing {
-    /// Until nothing comes any more.
+    /// Commits records until the queue is closed.
     async fn run(mut self) {
         loop {
             let (records, mut flushes, open) = gather(&mut self.items).await;
@@ -243,7 +247,7 @@ impl Writing {
             if self.commit(&records).await {
                 acknowledge(flushes);
             }
-            // Else whoever waits sees that nobody answers: what is not written is not acknowledged.
+            // A failed commit sends no acknowledgement: the flush sees its channel close.
             if !open {
                 break;
             }
@@ -260,7 +264,8 @@ fn acknowledge(flushes: Vec<oneshot::Sender<()>>) {
     }
 }
 
-/// Up to [`BATCH`] records, waiting [`GATHER`] after the first; a flush ends the wait.
+/// Takes up to [`BATCH`] records, and waits at most [`GATHER`] after the first one. A flush ends the wait. The flag is
+/// false when the queue is closed.
 async fn gather(
     items: &mut mpsc::Receiver<RecorderMessage>,
 ) -> (Vec<Record>, Vec<oneshot::Sender<()>>, bool) {
@@ -285,8 +290,8 @@ async fn gather(
 }
 
 impl Writing {
-    /// Commits a batch, or, when something of it could not be written, each of its records by itself: one bad record must not take
-    /// its neighbours along. False when something was not written.
+    /// Commits a batch. If that fails, it commits each record by itself, so that one bad record does not lose its
+    /// neighbours. Returns false when the batch could not be written as a whole.
     async fn commit(&mut self, records: &[Record]) -> bool {
         if records.is_empty() || self.append(records).await {
             return true;
@@ -299,8 +304,8 @@ impl Writing {
         false
     }
 
-    /// Commits all of these or none; while the disk is full, or somebody else holds the database, it waits and tries again, so that
-    /// nothing is lost. False when they could not be written for another cause.
+    /// Commits all of these records or none. While the disk is full or another process locks the database, it waits and
+    /// tries again, so that nothing is lost. Returns false when another error prevented the write.
     async fn append(&mut self, records: &[Record]) -> bool {
         let (counters, events) = (&self.counters, &self.events);
         loop {
@@ -323,7 +328,7 @@ impl Writing {
                     }
                     tokio::time::sleep(FULL_RETRY).await;
                 }
-                // It waited for some seconds already.
+                // The writer has already waited for some seconds.
                 Err(StoreError::Busy) => tracing::warn!("the run waits: {}", StoreError::Busy),
                 Err(error) => {
                     tracing::error!("{} records could not be written: {error}", records.len());
@@ -334,7 +339,7 @@ impl Writing {
     }
 }
 
-/// What of a record goes into the daemon's log too.
+/// Writes what matters of a record to the daemon's log as well.
 fn note(record: &Record) {
     match record {
         Record::RunEnd(end) => tracing::info!("run {} {}: {}", end.run, end.status, end.reason),
@@ -406,7 +411,7 @@ mod tests {
         })
     }
 
-    /// The database is held by another program, so that nothing leaves the queue.
+    /// Another connection locks the database, so that nothing leaves the queue.
     #[tokio::test]
     async fn l2_a_full_queue_makes_what_is_durable_wait_and_thins_the_rest() {
         let folder = tempfile::tempdir().unwrap();

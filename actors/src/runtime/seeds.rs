@@ -1,6 +1,6 @@
-//! Seeds: everything random in a run follows from its one seed (law L8).
+//! Seeds: every random choice of a run follows from the run's one seed (law L8).
 
-/// A seed for a purpose of a step: all of them differ, and follow from the run's.
+/// Derives the seed for one purpose in one step from the run's seed. Seeds of different purposes or steps differ.
 #[must_use]
 pub fn seed_of(seed: u64, step: u64, purpose: u64) -> u64 {
     let mut hasher = blake3::Hasher::new();
@@ -9,6 +9,6 @@ pub fn seed_of(seed: u64, step: u64, purpose: u64) -> u64 {
     }
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    // Kept below 2^53, so that a seed in JSON is the same seed everywhere.
+    // Kept below 2^53, so that every JSON reader gets the same seed.
     u64::from_le_bytes(bytes) >> 11
 }

@@ -1,9 +1,10 @@
-//! The Supervisor: the only one that creates actors. It knows how to make each, sees each death, and makes another
-//! within a budget (law L1).
+//! The Supervisor: the only actor that creates actors. It stores how to make each one, notices each death, and makes a
+//! new life within a restart budget (law L1).
 //!
-//! actix restarts nothing after a panic, so every actor carries a [`Life`] whose drop tells the supervisor how it ended.
-//! The old address is dead then; peers hold an [`Address`], which always leads to the present life. What an actor does
-//! is read from its [`Probe`] without asking it, so a stuck one can be looked at too.
+//! actix restarts nothing after a panic. Every actor therefore holds a [`Life`] whose drop tells the supervisor how the
+//! actor ended. A death makes the actix address invalid, so peers hold an [`Address`], which always leads to the
+//! present life. A [`Probe`] shows what an actor does without sending it a message, so a stuck actor can be inspected
+//! too.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,16 +20,16 @@ pub use super::probe::{Handling, Probe, Roster};
 
 use crate::runtime::recorder::Recorder;
 
-/// How often an actor may be made again.
+/// The limits on how often an actor is restarted.
 #[derive(Clone, Copy, Debug)]
 pub struct RestartBudget {
-    /// Restarts within the window; one more and the supervisor gives up.
+    /// Restarts within the window. After one more death the supervisor gives the actor up.
     pub restarts: usize,
-    /// The window.
+    /// Length of the window.
     pub window: Duration,
-    /// Wait before the first restart; doubled with each further one in the window.
+    /// Wait before the first restart. It doubles with each further restart in the window.
     pub first_wait: Duration,
-    /// Longest wait.
+    /// Longest wait before a restart.
     pub longest_wait: Duration,
 }
 
@@ -43,14 +44,14 @@ impl Default for RestartBudget {
     }
 }
 
-/// What an actor holds while it lives. Dropping it tells the supervisor.
+/// The token that an actor holds while it lives. Its drop tells the supervisor that the actor has ended.
 #[derive(Debug)]
 pub struct Life {
-    /// Whose.
+    /// Name of the actor.
     pub name: String,
-    /// 0 for the first.
+    /// Number of this life; 0 for the first.
     pub generation: u64,
-    /// Its probe.
+    /// Probe of the actor.
     pub probe: Probe,
     supervisor: Recipient<Down>,
     reason: Option<String>,
@@ -58,12 +59,12 @@ pub struct Life {
 }
 
 impl Life {
-    /// It ends because it is done: no other is to be made.
+    /// Marks the coming end as completion: the supervisor makes no new life.
     pub fn done(&mut self) {
         self.clean = true;
     }
 
-    /// It ends because of this: another is to be made.
+    /// Marks the coming end as a failure for this reason: the supervisor makes a new life.
     pub fn failed(&mut self, reason: impl Into<String>) {
         self.reason = Some(reason.into());
     }
@@ -87,7 +88,7 @@ impl Drop for Life {
     }
 }
 
-/// An actor has ended.
+/// The message that an actor has ended.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Down {
@@ -97,7 +98,7 @@ struct Down {
     reason: String,
 }
 
-/// Make this actor, and another whenever it dies.
+/// The message to make this actor, and to make it again whenever it dies.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Spawn {
@@ -107,12 +108,12 @@ struct Spawn {
     give_up: Box<dyn FnOnce() + Send>,
 }
 
-/// End: nobody is made again from now on.
+/// The message to make no actor any more, neither new nor again.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Shutdown;
 
-/// These are not made again.
+/// The message to stop restarting the actors of these names.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Release(Vec<String>);
@@ -122,13 +123,13 @@ struct SupervisedActor {
     make: Box<dyn FnMut(Life) + Send>,
     give_up: Option<Box<dyn FnOnce() + Send>>,
     generation: u64,
-    /// The generation that it began with: who had its name before does not count as its restarts.
+    /// The first generation of this spawn. An earlier actor of the same name does not count as its restarts.
     first: u64,
     deaths: VecDeque<Instant>,
     released: bool,
 }
 
-/// The actor.
+/// The supervising actor.
 pub struct Supervisor {
     recorder: Recorder,
     budget: RestartBudget,
@@ -136,11 +137,11 @@ pub struct Supervisor {
     retired: bool,
 }
 
-/// How others reach the supervisor.
+/// The handle through which others use the supervisor.
 #[derive(Clone, Debug)]
 pub struct SupervisorHandle {
     supervisor: Addr<Supervisor>,
-    /// Everybody's probe.
+    /// The probes of all actors.
     pub roster: Roster,
 }
 
@@ -160,7 +161,7 @@ impl SupervisorHandle {
         Self { supervisor, roster }
     }
 
-    /// Has an actor made, and made again whenever it dies. The actor keeps the [`Life`] that it is given.
+    /// Makes an actor, and makes it again whenever it dies. The actor must keep the [`Life`] that `make` receives.
     pub fn spawn<A, F>(&self, name: &str, parent: &str, mut make: F) -> Address<A>
     where
         A: Actor<Context = Context<A>>,
@@ -168,7 +169,8 @@ impl SupervisorHandle {
     {
         let (sender, receiver) = watch::channel(None);
         let sender = Arc::new(sender);
-        // Once nobody can make another, waiting peers are let go by closing the channel.
+        // Dropping the last sender closes the channel, which releases peers that wait for an actor that is never made
+        // again.
         let held = Arc::new(Mutex::new(Some(Arc::clone(&sender))));
         let closing = Arc::clone(&held);
         drop(sender);
@@ -193,14 +195,14 @@ impl SupervisorHandle {
         }
     }
 
-    /// These are not made again, and end when nobody holds their addresses any more. Whoever is spawned under their names after this
-    /// call is another.
+    /// Stops restarting the actors of these names. Each ends when nobody holds its address any more. An actor that is
+    /// spawned under one of the names after this call is a new one.
     pub fn release(&self, names: &[&str]) {
         let names = names.iter().map(|&name| name.to_owned()).collect();
         self.supervisor.do_send(Release(names));
     }
 
-    /// From now on nobody is made again.
+    /// Stops making and restarting actors from now on.
     pub async fn shut_down(&self) {
         self.supervisor.send(Shutdown).await.ok();
     }
@@ -265,7 +267,8 @@ impl Handler<Spawn> for Supervisor {
             make,
             give_up,
         } = spawn;
-        // A late word of the death of the one who had this name before must not be taken for this one's.
+        // The generation goes on from the earlier actor of this name, so that a late report of that one's death is not
+        // taken for this one's.
         let generation = self.actors.get(&name).map_or(0, |before| before.generation + 1);
         let actor = SupervisedActor {
             probe,
@@ -284,7 +287,7 @@ impl Handler<Spawn> for Supervisor {
 impl Handler<Down> for Supervisor {
     type Result = ();
 
-    /// L1: a death brings another life, later each time, until the budget is spent.
+    /// L1: restarts an actor that died, with a longer wait each time, until the budget is spent.
     fn handle(&mut self, down: Down, ctx: &mut Self::Context) {
         let (budget, retired) = (self.budget, self.retired);
         let Some(actor) = self.actors.get_mut(&down.name) else {
@@ -332,7 +335,7 @@ impl Handler<Down> for Supervisor {
             .saturating_mul(2_u32.saturating_pow(doublings))
             .min(budget.longest_wait);
         ctx.run_later(wait, move |supervisor, ctx| {
-            // Another run may have spawned one of the name meanwhile.
+            // Another run may have spawned an actor of this name meanwhile.
             let same = supervisor.actors.get(&down.name).map(|known| known.generation) == Some(generation);
             if same {
                 supervisor.make(&down.name, ctx.address().recipient());
@@ -348,7 +351,7 @@ impl Handler<Release> for Supervisor {
         for name in release.0 {
             if let Some(actor) = self.actors.get_mut(&name) {
                 actor.released = true;
-                // What it was made from may hold the addresses of others.
+                // The closure may hold the addresses of other actors, so it is dropped here.
                 actor.make = Box::new(drop);
                 actor.give_up.take().into_iter().for_each(|give_up| give_up());
             }

@@ -1,4 +1,4 @@
-//! `demask convert`: a PyTorch checkpoint to safetensors.
+//! `demask convert`: converts a PyTorch checkpoint to safetensors.
 
 use std::process::ExitCode;
 
@@ -8,13 +8,13 @@ use crate::args::{Convert, Floating};
 use crate::exit::UsageError;
 use crate::terminal::print;
 
-/// Names of what was left out that a line shows.
+/// Most names of skipped entries in a line.
 const SHOWN: usize = 5;
 
-/// Converts, and prints a line a file.
+/// Converts, and prints one line per file.
 ///
 /// # Errors
-/// As [`torch_file::convert`]; a wrong name for what is written is a wrong usage.
+/// As [`torch_file::convert`]. A wrong output name is a usage error.
 pub fn convert(options: Convert) -> anyhow::Result<ExitCode> {
     let dtype = options.dtype.map(|dtype| match dtype {
         Floating::F32 => Dtype::F32,
@@ -34,7 +34,7 @@ pub fn convert(options: Convert) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the person typed wrongly, and what failed.
+/// Separates usage errors from failures.
 fn typed(error: TorchFileError) -> anyhow::Error {
     match error {
         TorchFileError::Output { .. } => UsageError(error.to_string()).into(),

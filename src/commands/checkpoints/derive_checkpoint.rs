@@ -1,5 +1,5 @@
-//! A checkpoint made of another one: read by an engine of the command's own, with what the options put on it, and written as
-//! a folder of ours, whole or not at all.
+//! A checkpoint that is derived from another one. The command's own engine loads the checkpoint, applies the options,
+//! and writes the result atomically as a Demask checkpoint.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -25,53 +25,53 @@ use crate::model::adapter;
 use crate::model::engine;
 use crate::terminal::print;
 
-/// What the published tokenizers bring beside `tokenizer.json`: other programs read them.
+/// Files of a published tokenizer besides `tokenizer.json`, which other programs read.
 const BESIDE: [&str; 3] = [TOKENIZER_CONFIG, JINJA_FILE, "special_tokens_map.json"];
-/// Between two pictures of the spinner.
+/// Time between two frames of the spinner.
 const TICK: Duration = Duration::from_millis(120);
-/// No header of a safetensors file is longer, in bytes.
+/// Longest header of a safetensors file in bytes.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// What is to be made.
+/// The description of a derived checkpoint.
 pub struct Derived {
-    /// The checkpoint that it is made of.
+    /// The source checkpoint.
     pub checkpoint: PathBuf,
-    /// The folder of an image tokenizer in place of the checkpoint's.
+    /// Folder of an image tokenizer that replaces the checkpoint's.
     pub image_tokenizer: Option<PathBuf>,
-    /// What is put on it.
+    /// Adapter, merge or growth to apply.
     pub options: LoadOptions,
-    /// How the result is prompted.
+    /// Tokenizer, prompts and budgets of the result.
     pub inference: Inference,
-    /// The folder to write.
+    /// Folder to write.
     pub output: PathBuf,
-    /// In which type the weights are written; absent: as they are stored.
+    /// Type of the written weights; absent: as they are stored.
     pub dtype: Option<Stored>,
-    /// What to say where the engine does not take it.
+    /// Error context if the engine cannot load the checkpoint with the options.
     pub blame: String,
 }
 
-/// What was written.
+/// The result of a derivation.
 #[derive(Debug, Serialize)]
 pub struct Written {
-    /// The folder.
+    /// Folder of the checkpoint.
     pub output: PathBuf,
-    /// Numbers in the backbone.
+    /// Number of parameters of the backbone.
     pub parameters: u64,
-    /// Their type.
+    /// Type of the parameters.
     pub dtype: &'static str,
-    /// Bytes of all files.
+    /// Size of all files in bytes.
     pub bytes: u64,
-    /// The manifest's BLAKE3.
+    /// BLAKE3 hash of the manifest.
     pub hash: String,
-    /// Wall-clock seconds.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// The network's shape.
+    /// Configuration of the network.
     #[serde(skip)]
     pub config: BackboneConfig,
 }
 
 impl Written {
-    /// How large it is, in words.
+    /// Formats the size of the checkpoint.
     #[must_use]
     pub fn size(&self) -> String {
         let (millions, megabytes) = (self.parameters as f64 / 1e6, self.bytes as f64 / 1e6);
@@ -82,10 +82,10 @@ impl Written {
     }
 }
 
-/// A folder to write is not there yet.
+/// Checks that a folder to write does not exist, and returns its absolute path.
 ///
 /// # Errors
-/// It is: nothing is ever overwritten.
+/// An error if it exists, because nothing is ever overwritten.
 pub fn is_new(output: &Path) -> anyhow::Result<PathBuf> {
     if output.symlink_metadata().is_ok() {
         bail!(UsageError(format!(
@@ -97,17 +97,18 @@ pub fn is_new(output: &Path) -> anyhow::Result<PathBuf> {
 }
 
 impl Derived {
-    /// Makes it.
+    /// Derives and writes the checkpoint.
     ///
     /// # Errors
-    /// A file that is missing or broken; what the engine refuses; a full disk. Nothing is left behind then.
+    /// An error if a file is missing or broken, if the engine refuses the options, or if the disk is full. Then nothing
+    /// is left behind.
     pub fn write(self, home: &Home) -> anyhow::Result<Written> {
         let began = Instant::now();
         let dtype = self.dtype.unwrap_or_else(|| stored(&self.checkpoint)).name();
         let attach = self.attachments()?;
         let step = DerivationProgress::new();
         let written = engine::runtime()?.block_on(async {
-            // Beside the folder's final name it is written first.
+            // The engine first writes beside the folder's final name, so it needs access to the parent.
             let writes = self.output.parent().map(Path::to_owned).into_iter().collect();
             let engine = engine::start_writer(home, "cpu", dtype, writes).await?;
             step.says(format!("reading {}", self.checkpoint.display()));
@@ -155,7 +156,7 @@ impl Derived {
         }
     }
 
-    /// The tokenizer and how the model is prompted and sampled, as a checkpoint of ours says it.
+    /// Returns the files with the tokenizer, the prompts and the samplers, in the form of a Demask checkpoint.
     fn attachments(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let mut files =
             checkpoint_settings::files(&self.inference, &checkpoint_settings::samplers(&self.checkpoint)?)?;
@@ -170,7 +171,7 @@ impl Derived {
     }
 }
 
-/// Where the work is: a spinner on a terminal, else a line.
+/// The progress display: a spinner on a terminal, else a line per step.
 struct DerivationProgress {
     spinner: Option<ProgressBar>,
 }
@@ -198,7 +199,7 @@ impl DerivationProgress {
     }
 }
 
-/// The type that a checkpoint's weights are stored in, where all are bf16; else the one that loses nothing of them.
+/// Returns bf16 if all weights of a checkpoint are stored as bf16, else f32, which loses nothing.
 fn stored(checkpoint: &Path) -> Stored {
     let base = adapter::base(checkpoint).filter(|_| carries_adapter(checkpoint));
     let folder = base.map_or_else(|| checkpoint.to_owned(), |base| checkpoint.join(base));
@@ -216,7 +217,7 @@ fn stored(checkpoint: &Path) -> Stored {
     }
 }
 
-/// The types of a safetensors file's tensors, by its header; none where it has none.
+/// Reads the types of the tensors from a safetensors file's header; `None` if it has none.
 fn types(file: &Path) -> Option<Vec<String>> {
     let mut file = File::open(file).ok()?;
     let mut length = [0; 8];

@@ -1,4 +1,5 @@
-//! `demask grow`: a text model becomes one that knows pictures, by rows for their codes (LLaDA to MMaDA, `mmada.md` 1.3).
+//! `demask grow`: adds rows for picture codes to a text model, so that it can be trained on pictures (LLaDA to MMaDA,
+//! `mmada.md` 1.3).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,16 +20,16 @@ use crate::model::pulled::pulled;
 use crate::model::settings::{codes_of, image_tokenizer_of};
 use crate::terminal::print;
 
-/// Pixels that a side of a code stands for, where no image tokenizer says so: the published one's.
+/// Pixels per side of a code without an image tokenizer: those of the published one.
 const PIXELS: usize = 16;
 /// Side of a published model's pictures in pixels.
 const SIDE: usize = 512;
 
-/// Grows, and prints what was written.
+/// Grows the model and prints what was written.
 ///
 /// # Errors
-/// A model that has picture codes, another number of codes than the image tokenizer has; an output that exists; as
-/// [`Derived::write`].
+/// An error if the model already has picture codes, if the number of codes differs from the image tokenizer's, or if
+/// the output exists; any error of [`Derived::write`].
 pub fn grow(home: &Home, options: &Grow) -> anyhow::Result<ExitCode> {
     let output = is_new(&options.output)?;
     let checkpoint = pulled(home, "CHECKPOINT", &options.checkpoint)?;
@@ -73,7 +74,7 @@ pub fn grow(home: &Home, options: &Grow) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Only whole text models grow.
+/// Checks that the model is a text model without an adapter, because only these grow.
 fn is_text_model(checkpoint: &Path) -> anyhow::Result<()> {
     let name = checkpoint.display();
     if carries_adapter(checkpoint) {
@@ -89,7 +90,7 @@ fn is_text_model(checkpoint: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many codes a picture takes; none where the checkpoint says so itself.
+/// Returns the number of codes per picture; `None` if the checkpoint's own budgets state it.
 fn picture(
     checkpoint: &Path,
     size: Option<usize>,
@@ -106,7 +107,7 @@ fn picture(
     size.map(codes).transpose()
 }
 
-/// The shape of the image tokenizer that goes along: the one that is named, or the checkpoint's.
+/// Returns the configuration of the image tokenizer for the grown model: the named one, or the checkpoint's.
 fn image_tokenizer(
     checkpoint: &Path,
     named: Option<&PathBuf>,
@@ -116,7 +117,7 @@ fn image_tokenizer(
     folder.map(|folder| image_tokenizer_of(&folder)).transpose()
 }
 
-/// How many codes: those of the image tokenizer where there is one.
+/// Returns the number of codes: that of the image tokenizer if there is one.
 fn codes(asked: Option<usize>, images: Option<&ImageTokenizerConfig>) -> Result<usize, UsageError> {
     let bits = images.map_or(0, |images| images.codebook_bits);
     let power = 2usize.saturating_pow(u32::try_from(bits).unwrap_or(u32::MAX));

@@ -1,4 +1,4 @@
-//! `demask merge`: a checkpoint and its adapter as one checkpoint, a model of its own.
+//! `demask merge`: merges a checkpoint and its adapter into one checkpoint.
 
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ use crate::terminal::print;
 /// Merges, and prints what was written.
 ///
 /// # Errors
-/// No adapter, or one that does not fit; an output that exists; as [`Derived::write`].
+/// An error if there is no adapter or it does not fit, or if the output exists; any error of [`Derived::write`].
 pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
     let output = is_new(&options.output)?;
     let checkpoint = pulled(home, "CHECKPOINT", &options.checkpoint)?;

@@ -1,6 +1,7 @@
-//! Models and data fetched, converted, made of others, compared with recorded tensors.
+//! Commands about models and data: they are fetched, converted, derived from others, and compared with recorded
+//! tensors.
 //!
-//! Not here: training a model (`experiment`), asking one (`sampling`).
+//! Not here: training a model (`experiment`), and sampling from one (`sampling`).
 
 pub mod convert;
 mod derive_checkpoint;

@@ -1,4 +1,5 @@
-//! `demask pull`: a model or a data set from the Hugging Face Hub into its cache; the folder that holds it on standard output.
+//! `demask pull`: fetches a model or a data set from the Hugging Face Hub into its cache and prints the folder that
+//! holds it.
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
@@ -17,20 +18,21 @@ use crate::exit::UsageError;
 use crate::model::engine;
 use crate::terminal::print;
 
-/// What a pull came to, as `--json` prints it.
+/// The result of a pull, as `--json` prints it.
 #[derive(Serialize)]
 struct PullReport {
     #[serde(flatten)]
     pulled: Pulled,
-    /// With `--to`: the folder, and what became of it.
+    /// With `--to`: the folder, and the files that were copied into it.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<Laid>,
 }
 
-/// Pulls, prints the snapshot's folder, or the one that was named.
+/// Pulls a repository and prints the folder of the snapshot, or the one that was named.
 ///
 /// # Errors
-/// No name of a repository; a folder that is a file; whatever the hub, the network or the disk refuses.
+/// An error if the repository's name is wrong, or if the folder is a file; any error of the hub, the network or the
+/// disk.
 pub fn pull(mut options: Pull) -> anyhow::Result<ExitCode> {
     if let Some(name) = &options.benchmark {
         let source = source(name)?;
@@ -79,7 +81,7 @@ pub fn pull(mut options: Pull) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where a published benchmark's data comes from.
+/// Returns the source of a published benchmark's data.
 fn source(name: &str) -> Result<&'static BenchmarkSource, UsageError> {
     match Suite::find(name).map(|suite| suite.data()) {
         Some(Data::Published(source)) => Ok(source),
@@ -137,7 +139,7 @@ fn summary(pulled: &Pulled, to: Option<&Laid>) -> String {
     format!("{cache}; in the folder written: {written}, there already: {kept}")
 }
 
-/// What a person is told in a line: all but the bytes.
+/// Returns the line for an event; `None` for events about bytes.
 fn line(event: &PullEvent<'_>) -> Option<String> {
     Some(match event {
         PullEvent::Listed { commit, files } => format!("commit {commit}, files: {files}"),
@@ -149,7 +151,7 @@ fn line(event: &PullEvent<'_>) -> Option<String> {
         PullEvent::Held { file } => format!("{file}: another pull is fetching it; waiting for that"),
         PullEvent::Waiting { what, why, wait } => format!("{what}: {why}; again in {}", HumanDuration(*wait)),
         PullEvent::Note(note) => (*note).to_owned(),
-        // Of thousands that are here, how many is enough.
+        // The cache may hold thousands of files, so only their number is reported.
         PullEvent::Begun { .. }
         | PullEvent::Here { .. }
         | PullEvent::Checking { .. }
@@ -159,7 +161,7 @@ fn line(event: &PullEvent<'_>) -> Option<String> {
     })
 }
 
-/// A bar for each file that is being fetched.
+/// The progress bars, one for each file that is being fetched.
 #[derive(Default)]
 struct Bars {
     all: MultiProgress,
@@ -201,23 +203,23 @@ impl Watch for Bars {
             _ => {}
         }
         if let Some(line) = line(&event) {
-            // Nothing is lost where the terminal is gone.
+            // The error is ignored: nothing is lost if the terminal is gone.
             let _ = self.all.println(line);
         }
     }
 }
 
-/// Where no terminal is: a line a file, and one for each tenth of a large one.
+/// The progress without a terminal: one line per file, and one for each tenth of a large file.
 #[derive(Default)]
 struct LineProgress {
     each: Mutex<HashMap<String, (u64, u64)>>,
 }
 
-/// A file from this many bytes on is large.
+/// Size in bytes from which a file is large.
 const LARGE: u64 = 64 << 20;
 
 impl LineProgress {
-    /// The tenth that was reached now, in words.
+    /// Returns a line if a further tenth of the file has arrived.
     fn tenth(&self, file: &str, bytes: u64) -> Option<String> {
         let mut each = locked(&self.each);
         let (size, told) = each.get_mut(file)?;

@@ -1,4 +1,4 @@
-//! `demask verify`: a checkpoint against recorded tensors.
+//! `demask verify`: compares a checkpoint with recorded tensors.
 
 use std::process::ExitCode;
 
@@ -18,10 +18,10 @@ struct VerifyReport {
     tensors: Vec<TensorCheck>,
 }
 
-/// Compares, prints, exits 1 beyond tolerance.
+/// Compares and prints the differences. The exit code is 1 if one is beyond the tolerance.
 ///
 /// # Errors
-/// A folder or file that cannot be read, an engine that does not start.
+/// An error if a folder or file cannot be read, or if the engine does not start.
 pub fn verify(home: &Home, options: VerifyArgs) -> anyhow::Result<ExitCode> {
     let request = Request::Verify {
         checkpoint: pulled(home, "CHECKPOINT", &options.checkpoint)?,

@@ -1,33 +1,33 @@
-//! One thing that was looked at.
+//! The result of one check.
 
 use serde::Serialize;
 
-/// How it is.
+/// The status of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// Everything is as it should be.
     Ok,
-    /// Not what a person would expect.
+    /// Something is unexpected.
     Warn,
-    /// It must be mended.
+    /// Something must be repaired.
     Fail,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 pub struct DoctorCheck {
-    /// What.
+    /// Name of the check.
     pub name: &'static str,
-    /// How it is.
+    /// Status.
     pub status: Status,
     /// What was found.
     pub found: String,
-    /// What to do; empty when nothing has to be done.
+    /// What to do; empty if nothing has to be done.
     pub fix: String,
 }
 
-/// One thing that was looked at.
+/// Makes the result of a check.
 pub fn check(
     name: &'static str,
     status: Status,

@@ -1,4 +1,4 @@
-//! The engine: its program, what it answers, what it computes on, what it may do beside.
+//! Checks of the engine: its program, its answer, its device, and its sandbox.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -100,7 +100,7 @@ pub(super) fn libtorch() -> DoctorCheck {
     }
 }
 
-/// What the engine found of CUDA. It is worth a warning where there is a device and the engine computes beside it.
+/// Checks what the engine found of CUDA. It warns if there is a device that the engine does not use.
 pub(super) fn graphics(engine: Option<&EngineInfo>, device_files: bool) -> DoctorCheck {
     let Some(EngineInfo { device, .. }) = engine else {
         let (status, found) = if device_files {
@@ -132,7 +132,7 @@ pub(super) fn has_device_files() -> bool {
     Path::new("/dev/nvidia0").exists()
 }
 
-/// What the engine's process may do beside computing.
+/// Checks what the engine's process may do besides computing.
 pub(super) fn sandbox(engine: Option<&EngineInfo>) -> DoctorCheck {
     let Some(engine) = engine else {
         return check(
@@ -143,7 +143,7 @@ pub(super) fn sandbox(engine: Option<&EngineInfo>) -> DoctorCheck {
         );
     };
     let words = &engine.sandbox;
-    // A graphics driver's library opens and starts what it likes: nobody can do anything about that.
+    // A graphics driver's library opens files and starts programs as it likes, and nobody can change that.
     let writes_held = !words.contains("writes everywhere") || words.contains("beside a GPU");
     let holds = words.contains("no network") && writes_held;
     let fix = if holds {

@@ -1,4 +1,4 @@
-//! What the home keeps: the store, its pictures, and the time of its last row.
+//! Checks of the home's data: the store, its pictures, and the time of its last row.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use demask_storage::store::damage::{Damage, of_store};
 
 use super::check::{DoctorCheck, Status, check};
 
-/// How far a clock may be behind the last row: another machine's may be a little ahead.
+/// Time by which the clock may be behind the last row, because another machine's clock may be a little ahead.
 const BEHIND: Duration = Duration::from_secs(60);
-/// What mends a store.
+/// Advice for a damaged store.
 const REPAIR: &str = "`demask doctor --repair` sets the store aside as it is, saves the rows that can be read and rebuilds runs from their \
                       checkpoints; a daemon must be ended first";
 
-/// Whether the store is whole, and has a row of every run that has checkpoints.
+/// Checks that the store is whole, and that it has a row of every run with checkpoints.
 pub(super) fn store(home: &Home) -> DoctorCheck {
     let database = home.database();
     let place = database.display();
@@ -40,7 +40,7 @@ pub(super) fn store(home: &Home) -> DoctorCheck {
     }
 }
 
-/// Whether the pictures that rows speak of can be there.
+/// Checks that the folder of the pictures that rows name exists.
 pub(super) fn pictures(home: &Home) -> DoctorCheck {
     let place = home.blobs().display().to_string();
     if pictures_are_gone(home) {
@@ -60,7 +60,7 @@ pub(super) fn pictures(home: &Home) -> DoctorCheck {
     check("pictures", Status::Ok, found, "")
 }
 
-/// Whether the clock is behind what was written last.
+/// Checks that the clock is not behind the last row.
 pub(super) fn clock(home: &Home) -> DoctorCheck {
     let sql = "SELECT max(at_us) FROM (SELECT at_us FROM v_event ORDER BY seq DESC LIMIT 1000)";
     let last = query(&home.database(), sql, 1).ok();

@@ -1,11 +1,11 @@
-//! The machine: processor, descriptors, terminal.
+//! Checks of the machine: processor, file descriptors, terminal.
 
 use super::check::{DoctorCheck, Status, check};
 use crate::descriptors::limits;
 
-/// Files that a process must be able to open, at the least: below it nothing works for long.
+/// Open files below which nothing works for long.
 const FEW_FILES: u64 = 64;
-/// Files that a large run may have open at one time: shards, connections, processes of rewards.
+/// Open files that a large run may need at a time: shards, connections, processes of rewards.
 const ENOUGH_FILES: u64 = 512;
 
 pub(super) fn processor() -> DoctorCheck {
@@ -23,7 +23,7 @@ pub(super) fn processor() -> DoctorCheck {
     check("processor", Status::Ok, found, "")
 }
 
-/// How many files a process may have open, after this one has asked for as many as it needs.
+/// Checks how many files a process may open, after this one has raised its limit.
 pub(super) fn descriptors() -> DoctorCheck {
     match limits() {
         Some((now, most)) => open_files(now, most),

@@ -1,4 +1,4 @@
-//! Whether a run of a profile has the memory that its weights take in training.
+//! The check that a run of a profile has the memory that training its weights takes.
 
 use std::path::Path;
 
@@ -11,23 +11,23 @@ use demask_api::{BackboneConfig, CudaDevice, memory, published};
 use super::check::{DoctorCheck, Status, check};
 use crate::exit::UsageError;
 
-/// Numbers that training keeps of each weight: itself, its gradient, AdamW's two moments.
+/// Numbers that training stores per weight: the weight, its gradient, and AdamW's two moments.
 const KEPT: u64 = 4;
 /// Bytes of a number.
 const WIDTH: u64 = 4;
 
-/// The profile that is named.
+/// Reads the named profile.
 ///
 /// # Errors
-/// It is not there, or wrong.
+/// An error if it does not exist or is wrong.
 pub(super) fn profile(name: &str) -> anyhow::Result<Profile> {
     let usage = |error: &dyn std::fmt::Display| UsageError(error.to_string());
     let (text, origin) = Profile::find(name).map_err(|error| usage(&error))?;
     Ok(Profile::parse(&text, &origin).map_err(|error| usage(&error))?)
 }
 
-/// What training takes at the least, and what is there: all of the graphics device's memory where the run would compute on one, what
-/// is free of the machine's elsewhere.
+/// Compares the least memory that training takes with the available memory. That is the whole memory of the GPU if the
+/// run computes on one, and the machine's free memory otherwise.
 pub(super) fn memory(
     home: &Home,
     profile: &Profile,
@@ -70,13 +70,13 @@ fn weigh(needed: Option<u64>, free: u64) -> DoctorCheck {
     check("memory", Status::Fail, found, fix)
 }
 
-/// The network that the run trains.
+/// Returns the configuration of the network that the run trains.
 ///
 /// # Errors
-/// Its folder's configuration is not there or wrong, in words.
+/// A message if the configuration in its folder is missing or wrong.
 pub fn shape(home: &Home, profile: &Profile, from_scratch: bool) -> Result<BackboneConfig, String> {
     if from_scratch {
-        // As a run makes it: words of the tokenizer that is trained, and picture codes.
+        // The sizes are those that a run makes: the vocabulary of the trained tokenizer, and the picture codes.
         let tokenizer = profile.image_tokenizer.as_ref();
         let codebook_size = tokenizer.map_or(0, |config| 1 << config.codebook_bits);
         return Ok(BackboneConfig {
@@ -99,13 +99,13 @@ fn read(path: &Path) -> Result<BackboneConfig, String> {
     published::read(&text).map_err(|error| named(&error))
 }
 
-/// Numbers that training keeps of each weight of the profile.
+/// Returns the number of numbers that training stores per weight of the profile's model.
 fn kept(profile: &Profile) -> u64 {
     if profile.lora.is_some() || profile.adapter.is_some() {
         return 1;
     }
     let aligns = profile.stages.iter().any(|stage| stage.kind == StageKind::Align);
-    // UniGRPO keeps the policy that it began with, an average is one more copy.
+    // UniGRPO stores its reference policy, and a moving average is one more copy.
     KEPT + u64::from(aligns) + u64::from(profile.ema > 0.0)
 }
 

@@ -1,6 +1,6 @@
-//! `demask doctor`: what this machine has, what is missing, how to mend it; a damaged store rebuilt.
+//! `demask doctor`: what this machine has, what is missing and how to fix it, and the repair of a damaged store.
 //!
-//! - `engine.rs`, `machine.rs`, `place.rs`, `kept.rs`, `memory.rs`: what is looked at; `check.rs`: one such thing;
+//! - `engine.rs`, `machine.rs`, `place.rs`, `kept.rs`, `memory.rs`: the checks; `check.rs`: the result of a check;
 //! - `repair.rs`: `--repair`.
 
 mod check;
@@ -26,19 +26,19 @@ use crate::terminal::print;
 struct DoctorReport {
     ok: bool,
     checks: Vec<DoctorCheck>,
-    /// What the engine found of CUDA; none when it does not answer.
+    /// What the engine found of CUDA; `None` if it does not answer.
     cuda: Option<Cuda>,
 }
 
-/// Looks, prints, exits 1 when something must be mended.
+/// Makes all checks and prints them. The exit code is 1 if something must be repaired.
 ///
 /// # Errors
-/// Standard output's.
+/// Any error of standard output.
 pub fn doctor(home: &Home, options: &DoctorArgs) -> anyhow::Result<ExitCode> {
     if options.repair {
         return repair::repair(home, options.output.json);
     }
-    // Before the engine is asked, which may have to be started and so takes a while: a wrong profile is told at once.
+    // A wrong profile is reported before the engine is asked, because starting the engine takes a while.
     let profile = options.profile.as_deref().map(memory::profile).transpose()?;
     let answer = engine::ask_engine(home);
     let info = answer.as_ref().ok();

@@ -1,4 +1,4 @@
-//! The home: its folder, its sockets, its disk, its daemon.
+//! Checks of the home: its folder, its sockets, its disk, its daemon.
 
 use demask_actors::daemon::sockets;
 use demask_actors::home::{Home, free_bytes};
@@ -21,7 +21,7 @@ pub(super) fn home_writable(home: &Home) -> DoctorCheck {
     }
 }
 
-/// The folder of the sockets, which another user may have made first.
+/// Checks the folder of the sockets, which another user may own.
 pub(super) fn runtime_folder(home: &Home) -> DoctorCheck {
     let name = "runtime folder";
     match home.make_socket_dir() {
@@ -35,7 +35,7 @@ pub(super) fn runtime_folder(home: &Home) -> DoctorCheck {
     }
 }
 
-/// Sockets of engines that were killed.
+/// Checks for sockets of killed engines.
 pub(super) fn left_sockets(home: &Home) -> DoctorCheck {
     let left = sockets::stale(home);
     let Some(one) = left.first() else {

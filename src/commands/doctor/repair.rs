@@ -1,4 +1,4 @@
-//! `demask doctor --repair`: what was done to a store, told.
+//! `demask doctor --repair`: repairs a store and reports what was done.
 
 use std::process::ExitCode;
 
@@ -7,10 +7,10 @@ use demask_actors::home::Home;
 
 use crate::terminal::print;
 
-/// Repairs the home's store and tells what was done.
+/// Repairs the home's store and prints a report.
 ///
 /// # Errors
-/// A daemon has the home; the file system's.
+/// An error if a daemon holds the home's lock; any error of the file system.
 pub(super) fn repair(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     let done = repair::repair(home)?;
     if json {

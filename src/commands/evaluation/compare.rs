@@ -1,4 +1,4 @@
-//! `demask eval compare`: two evaluations, item by item.
+//! `demask eval compare`: two evaluations, compared item by item.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -13,19 +13,19 @@ use super::subject::Subject;
 use crate::args::EvalCompare;
 use crate::terminal::print;
 
-/// A suite's counted items that both have: the credits of each.
+/// The counted items of a suite that both evaluations have, with the credits of each.
 #[derive(Default)]
 struct Pairs<'a> {
     first: Vec<f64>,
     second: Vec<f64>,
-    /// Items that one alone has right.
+    /// Items that only one evaluation has right.
     split: Vec<(&'a EvalItem, &'a EvalItem)>,
 }
 
-/// Prints a row a suite: both values, the paired difference with its interval, McNemar's test.
+/// Prints one row per suite: both values, the paired difference with its interval, and McNemar's test.
 ///
 /// # Errors
-/// No such evaluation; nothing that both were asked.
+/// An error if there is no such evaluation, or if the two have no item in common.
 pub fn compare(home: &Home, options: &EvalCompare) -> anyhow::Result<ExitCode> {
     let (a, b) = (Subject::find(home, &options.a)?, Subject::find(home, &options.b)?);
     let suites = pair(&a, &b);
@@ -65,7 +65,7 @@ pub fn compare(home: &Home, options: &EvalCompare) -> anyhow::Result<ExitCode> {
     show_split(&compared, options.items)
 }
 
-/// Counted items that both have, by suite. The same number is the same item only if its id is.
+/// Pairs the counted items of both evaluations, by suite. Items are equal if their number and their id are.
 fn pair<'a>(a: &'a Subject, b: &'a Subject) -> BTreeMap<&'a str, Pairs<'a>> {
     let key = |item: &'a EvalItem| (item.suite.as_str(), item.item.as_str(), item.number);
     let of_b: BTreeMap<_, &EvalItem> = b.items.iter().map(|item| (key(item), item)).collect();
@@ -104,7 +104,7 @@ fn row((suite, paired, pairs): &(&str, Paired, &Pairs)) -> Vec<String> {
     ]
 }
 
-/// The items that one alone has right, as many as asked.
+/// Prints the items that only one evaluation has right, at most `most`.
 fn show_split(compared: &[(&str, Paired, &Pairs)], most: usize) -> anyhow::Result<ExitCode> {
     let split = compared.iter().flat_map(|(_, _, pairs)| &pairs.split);
     let rows: Vec<Vec<String>> = split

@@ -1,4 +1,4 @@
-//! `demask eval`: a checkpoint on benchmarks.
+//! `demask eval`: evaluates a checkpoint on benchmarks.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,13 +35,13 @@ use crate::model::pulled::pulled;
 use crate::model::session::Session;
 use crate::terminal::print;
 
-/// Items that are asked for together, and kept before the next are asked: an interruption loses no more.
+/// Items per request. They are stored before the next request, so that an interruption loses no more than these.
 const KEPT_TOGETHER: usize = 128;
 
-/// Scores and prints: with `--json` one object a suite, a line each.
+/// Evaluates and prints the results; with `--json` one object per suite and line.
 ///
 /// # Errors
-/// A suite that does not exist; a checkpoint that is broken.
+/// An error if a suite does not exist, or if the checkpoint is broken.
 pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
     match &options.action {
         Some(EvalAction::Show(options)) => return show::show(home, options),
@@ -85,7 +85,7 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
     engine::runtime()?.block_on(async {
         let session = Session::open(home, &options.model).await?;
         let suites = suites(session.size.map(|size| size.width));
-        // What is wrong with items is told before any is asked.
+        // Errors in a suite's items are reported before any item is asked.
         suites
             .iter()
             .try_for_each(|suite| suite.items(options.limit).map(drop))?;
@@ -160,7 +160,7 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The suites that are named; `all` of the embedded rows are those of every published benchmark.
+/// Returns the named suites. With embedded rows, `all` means those of every published benchmark.
 fn named(options: &EvalArgs, embedded: Option<&Path>) -> anyhow::Result<Vec<NamedSuites>> {
     let mut named = Vec::new();
     for word in &options.suites {
@@ -196,7 +196,7 @@ impl From<Likelihood> for LikelihoodWay {
     }
 }
 
-/// Whether the judge that a suite needs was named, by what its first item asks for.
+/// Returns whether the judge that a suite needs was named, according to its first item.
 fn can_be_judged(suite: &Suite, options: &EvalArgs) -> bool {
     let first = suite
         .items(Some(1))
@@ -237,7 +237,7 @@ fn samples_differ(suite: &Suite, samplers: &SamplerSettings) -> anyhow::Result<(
     Err(UsageError(format!("--samples: {}: {why}", suite.name())).into())
 }
 
-/// Begins in the store what is evaluated and how, so that an interrupted one can be told from others.
+/// Records the evaluation and its settings in the store, so that an interrupted one can be recognized.
 fn begin(
     home: &Home,
     options: &EvalArgs,
@@ -274,7 +274,7 @@ fn begin(
     if options.embedded {
         settings["embedded"] = true.into();
     }
-    // What benchmarks of one's own were, for whoever looks at the evaluation later.
+    // The own benchmarks are recorded for later readers of the evaluation.
     let benchmarks: Vec<&OwnBenchmark> = named.iter().flat_map(NamedSuites::benchmarks).collect();
     if !benchmarks.is_empty() {
         settings["benchmarks"] = json!(benchmarks);
@@ -293,7 +293,7 @@ fn begin(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state: RunState::Running,
     };
-    // What a network said of a drawing is not kept with the item.
+    // Scores of reward networks are not stored with an item, so items cannot be reused with networks.
     let reuse = !options.fresh && trial.networks.is_none();
     let kept = Kept::begin(home, evaluation, reuse)
         .context("the evaluation cannot be kept; --no-store does without")?;
@@ -306,7 +306,7 @@ fn begin(
     Ok(kept)
 }
 
-/// Name, size and time of the weights' files: other weights in the same folder have another stamp.
+/// Returns name, size and time of the weights' files, so that other weights in the same folder are recognized.
 fn weights_stamp(folder: &Path) -> Vec<String> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut stamps: Vec<String> = files
@@ -322,7 +322,7 @@ fn weights_stamp(folder: &Path) -> Vec<String> {
     stamps
 }
 
-/// The reward networks that are named.
+/// Returns the named reward networks.
 fn networks(home: &Home, options: &EvalArgs) -> anyhow::Result<Option<Networks>> {
     let found = |flag: &str, named: &Option<PathBuf>| {
         let named = named.as_deref().map(data_dir::find);
@@ -337,7 +337,7 @@ fn networks(home: &Home, options: &EvalArgs) -> anyhow::Result<Option<Networks>>
     })?)
 }
 
-/// The suites of files that are named.
+/// Returns the suites of the named files.
 fn own(named: &[NamedSuites]) -> impl Iterator<Item = Suite> {
     let files = named
         .iter()
@@ -345,7 +345,7 @@ fn own(named: &[NamedSuites]) -> impl Iterator<Item = Suite> {
     files.flat_map(|named| named.suites(None))
 }
 
-/// On standard error, and only where that is a terminal.
+/// Makes a progress bar on standard error, which is visible only on a terminal.
 fn bar(suite: &Suite) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} items, {per_sec}, {eta} left");
     let bar = ProgressBar::new(0).with_message(suite.name());

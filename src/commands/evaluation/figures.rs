@@ -1,5 +1,5 @@
-//! The results of suites as a table: the figure, its protocol and interval, the published figure where it is of the same
-//! protocol.
+//! The results of suites as a table: the value, its protocol and its interval, with the published value where it has
+//! the same protocol.
 
 use demask_rewards::benchmarks::{Suite, SuiteResult};
 use demask_rewards::rewards::REWARDS;
@@ -7,13 +7,13 @@ use demask_rewards::statistics::Mean;
 
 use crate::terminal::print;
 
-/// Parts of a result that a row shows; all are in `--json`.
+/// Most parts of a result in a row; `--json` has all of them.
 const PARTS: usize = 14;
 
-/// Prints a row a suite.
+/// Prints one row per suite.
 ///
 /// # Errors
-/// Standard output's.
+/// Any error of standard output.
 pub fn print_results(suites: &[Suite], results: &[SuiteResult]) -> anyhow::Result<()> {
     let mut asked: Vec<_> = REWARDS
         .iter()
@@ -73,7 +73,7 @@ fn parts(result: &SuiteResult) -> String {
     shown.join(", ")
 }
 
-/// A mean with its interval.
+/// Formats a mean with its interval.
 fn said(mean: Option<&Mean>) -> String {
     let Some(mean) = mean else { return String::new() };
     match (mean.low, mean.high) {

@@ -1,4 +1,5 @@
-//! The judges that a person names for an evaluation: a judge model's address, a detector's program or what it said before.
+//! The judges that the flags of an evaluation name: a judge model's address, a detector's program, or recorded
+//! detections.
 
 use std::sync::Arc;
 
@@ -11,14 +12,14 @@ use serde_json::json;
 use crate::args::Judging;
 use crate::exit::UsageError;
 
-/// Tokens of a judge's answer, at most.
+/// Most tokens of a judge's answer.
 const ANSWER: u64 = 2000;
 
 impl Judging {
-    /// The judges.
+    /// Makes the judges.
     ///
     /// # Errors
-    /// One that is named wrong: which flag, and why.
+    /// An error with the flag if a judge is named wrongly.
     pub fn judges(&self) -> Result<Judges, UsageError> {
         let model = match (&self.judge, &self.judge_model) {
             (Some(url), Some(model)) => {
@@ -52,7 +53,7 @@ impl Judging {
         })
     }
 
-    /// Who judged, as it is kept with an evaluation.
+    /// Returns the named judges, as they are stored with an evaluation.
     pub fn named(&self) -> serde_json::Value {
         json!({
             "judge": self.judge, "judge_model": self.judge_model, "detector": self.detector, "detections": self.detections,

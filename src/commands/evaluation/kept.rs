@@ -1,4 +1,5 @@
-//! An evaluation in the store: begun, filled as items are judged, ended. One that was interrupted is gone on with.
+//! An evaluation in the store: it is begun, filled while items are judged, and ended. An interrupted evaluation is
+//! continued.
 
 use std::collections::BTreeMap;
 
@@ -13,27 +14,27 @@ use indicatif::ProgressBar;
 
 use crate::connection::append::append;
 
-/// An evaluation that is being kept.
+/// An evaluation that is being stored.
 pub struct Kept {
     writer: Writer,
     blobs: Blobs,
     evaluation: Evaluation,
-    /// Items of the evaluation that are there already, by suite and number.
+    /// Items of this evaluation that are stored already, by suite and number.
     known: BTreeMap<(String, u64), EvalItem>,
-    /// Items of other evaluations of the same weights, asked in the same way.
+    /// Items of other evaluations of the same weights with the same settings, by suite and number.
     cached: BTreeMap<(String, u64), EvalItem>,
-    /// Rows of those that were taken over and are not kept yet.
+    /// Rows that were taken over from other evaluations and are not stored yet.
     taken: Vec<EvalItem>,
-    /// How many were taken over.
+    /// Number of items that were taken over.
     reused: usize,
 }
 
 impl Kept {
-    /// Begins an evaluation in the home's store, or goes on with one that began alike and was interrupted, as far as `reuse`
-    /// allows.
+    /// Begins an evaluation in the home's store. With `reuse`, an interrupted evaluation with the same settings is
+    /// continued instead, or items of finished ones are reused.
     ///
     /// # Errors
-    /// The store's.
+    /// Any error of the store.
     pub fn begin(home: &Home, evaluation: Evaluation, reuse: bool) -> Result<Self, StoreError> {
         let writer = Writer::open(&home.database())?;
         let mut kept = Self {
@@ -67,25 +68,25 @@ impl Kept {
         Ok(kept)
     }
 
-    /// The evaluation's id.
+    /// Returns the id of the evaluation.
     pub fn id(&self) -> &str {
         &self.evaluation.id
     }
 
-    /// How many items are there already.
+    /// Returns the number of items that are stored already.
     pub fn known(&self) -> usize {
         self.known.len()
     }
 
-    /// How many items other evaluations had computed.
+    /// Returns the number of items that were taken over from other evaluations.
     pub fn reused(&self) -> usize {
         self.reused
     }
 
-    /// Keeps a suite's result.
+    /// Stores the result of a suite.
     ///
     /// # Errors
-    /// The store's.
+    /// Any error of the store.
     pub fn result(&mut self, run: &SuiteRun) -> Result<(), StoreError> {
         self.keep_taken()?;
         let result = run.result.clone();
@@ -105,10 +106,10 @@ impl Kept {
         })])
     }
 
-    /// Every item of the evaluation, by suite and number.
+    /// Returns every item of the evaluation, by suite and number.
     ///
     /// # Errors
-    /// The store's.
+    /// Any error of the store.
     pub fn items(&self) -> Result<Vec<EvalItem>, StoreError> {
         evaluations::items(self.writer.connection(), &self.evaluation.id, 0)
     }
@@ -116,7 +117,7 @@ impl Kept {
     /// Ends the evaluation.
     ///
     /// # Errors
-    /// The store's.
+    /// Any error of the store.
     pub fn end(&mut self) -> Result<(), StoreError> {
         self.evaluation.state = RunState::Done;
         self.append(vec![Record::Evaluation(self.evaluation.clone())])
@@ -128,11 +129,11 @@ impl Kept {
 
     fn known_item(&self, suite: &str, number: usize, item: &Item) -> Option<ItemResult> {
         let row = self.known.get(&(suite.to_owned(), number as u64))?;
-        // The same number of the same suite is another item where the data has changed.
+        // If the data has changed, the same number of the same suite is another item.
         (row.item == item.example.id).then(|| Self::of_row(row, number, item))
     }
 
-    /// The result of an item that a row keeps.
+    /// Returns the result of an item from its row.
     pub fn of_row(row: &EvalItem, number: usize, item: &Item) -> ItemResult {
         ItemResult {
             number,
@@ -151,10 +152,10 @@ impl Kept {
         }
     }
 
-    /// Keeps the rows of items that others computed.
+    /// Stores rows of items that other evaluations computed.
     ///
     /// # Errors
-    /// The store's.
+    /// Any error of the store.
     pub fn take_over(&mut self, rows: impl IntoIterator<Item = EvalItem>) -> Result<(), StoreError> {
         let id = self.evaluation.id.clone();
         let ours = |row: EvalItem| {
@@ -166,7 +167,8 @@ impl Kept {
         self.append(rows.into_iter().map(ours).collect())
     }
 
-    /// The result of an item that another evaluation of the same weights computed in the same way; its row is kept here too.
+    /// Returns the result of an item that another evaluation of the same weights computed with the same settings. Its
+    /// row is stored in this evaluation too.
     fn cached_item(&mut self, suite: &str, number: usize, item: &Item) -> Option<ItemResult> {
         let row = self.cached.get(&(suite.to_owned(), number as u64))?;
         if row.item != item.example.id {
@@ -187,20 +189,20 @@ impl Kept {
     }
 }
 
-/// Follows one suite: a bar on standard error, items into the store.
+/// A watcher of one suite that shows a progress bar on standard error and stores the items.
 pub struct Follower<'a> {
-    /// The suite's name.
+    /// Name of the suite.
     pub suite: String,
-    /// The bar.
+    /// Progress bar.
     pub bar: ProgressBar,
-    /// Where items are kept; none where nothing is.
+    /// The stored evaluation; `None` if nothing is stored.
     pub kept: Option<&'a mut Kept>,
-    /// The credits of the items so far.
+    /// Credits of the items so far.
     pub credits: Vec<f64>,
 }
 
 impl Follower<'_> {
-    /// Says the mean credit so far and its interval beside the bar; the suite's own figure may be another.
+    /// Shows the mean credit so far and its interval beside the bar. The suite's own value may be computed differently.
     fn say_so_far(&mut self, items: &[ItemResult]) {
         let counted = items.iter().filter(|item| item.is_counted());
         self.credits

@@ -1,4 +1,4 @@
-//! `demask eval --list`: the suites, what of their data is here, and how the rest is got.
+//! `demask eval --list`: the suites, the availability of their data, and the way to get it.
 
 use std::process::ExitCode;
 
@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::terminal::print;
 
-/// Prints a row a suite, or with `--json` an object each.
+/// Prints one row per suite, or with `--json` one object per suite.
 ///
 /// # Errors
-/// Standard output's.
+/// Any error of standard output.
 pub fn list(suites: &[Suite], json: bool) -> anyhow::Result<ExitCode> {
     if json {
         let all: Vec<_> = suites.iter().map(object).collect();
@@ -50,7 +50,8 @@ fn object(suite: &Suite) -> serde_json::Value {
     object
 }
 
-/// A row that fits 80 columns: what a published benchmark is, is known by its name; `--json` says all.
+/// Returns a row that fits into 80 columns. A published benchmark is known by its name, so its description is only in
+/// `--json`.
 fn row(suite: &Suite) -> Vec<String> {
     let source = match suite.data() {
         Data::Published(source) => Some(source),
@@ -62,7 +63,7 @@ fn row(suite: &Suite) -> Vec<String> {
         Some(source) if source.hub.is_some() => format!("no: pull, {} MB", source.megabytes),
         Some(_) | None => "no".to_owned(),
     };
-    // The rest of a licence is in the files' own terms.
+    // The rest of a licence is in the terms of the files.
     let short = |licence: &'static str| licence.split([';', ',']).next().unwrap_or(licence);
     vec![
         suite.name(),

@@ -1,4 +1,4 @@
-//! `demask eval merge`: the parts of an evaluation that several machines made, as one.
+//! `demask eval merge`: merges the parts of an evaluation that several machines made.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -16,13 +16,15 @@ use super::named::{NamedSuites, laid_down};
 use crate::args::EvalMerge;
 use crate::terminal::print;
 
-/// The key of a part's place among all in an evaluation's settings.
+/// The key of a part's number in the settings of an evaluation.
 pub const SHARD: &str = "shard";
 
-/// Merges parts that differ in their place alone, computes each suite's result of all items, and keeps it as an evaluation.
+/// Merges parts that differ only in their part numbers, computes the result of each suite from all items, and stores it
+/// as an evaluation.
 ///
 /// # Errors
-/// No such evaluation; parts that differ in more; items that no part has, or two have.
+/// An error if there is no such evaluation, if the parts differ in anything else, or if an item is in no part or in
+/// two.
 pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
     let parts = parts(home, &options.evaluations)?;
     let (first, _) = &parts[0];
@@ -88,7 +90,7 @@ pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A part: what was evaluated, and its items by suite and number.
+/// A part: its evaluation, and its items by suite and number.
 type Part = (Evaluation, BTreeMap<(String, u64), EvalItem>);
 
 fn parts(home: &Home, named: &[String]) -> anyhow::Result<Vec<Part>> {
@@ -111,7 +113,7 @@ fn parts(home: &Home, named: &[String]) -> anyhow::Result<Vec<Part>> {
         .collect()
 }
 
-/// The suites of an evaluation: the program's, and those of files that are named.
+/// Returns the suites of an evaluation: those of the program, and those of the named files.
 fn named(evaluation: &Evaluation, options: &EvalMerge) -> anyhow::Result<Vec<Suite>> {
     let mut known: Vec<Suite> = Suite::all().collect();
     for word in &options.suites {

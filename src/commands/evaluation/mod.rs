@@ -1,4 +1,4 @@
-//! `demask eval`: a checkpoint on benchmarks, its items kept, looked at and compared.
+//! `demask eval`: evaluates a checkpoint on benchmarks, stores the items, and shows and compares evaluations.
 //!
 //! Not here: how an item is asked and judged (`actors`, `rewards`).
 

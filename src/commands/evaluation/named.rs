@@ -1,4 +1,4 @@
-//! Which suites a person means: by their names, or those of a file of one's own benchmarks.
+//! The suites that the arguments name: suites of the program, or those of a file of own benchmarks.
 
 use std::path::{Path, PathBuf};
 
@@ -10,23 +10,22 @@ use demask_rewards::benchmarks::{Data, OwnBenchmark, Suite};
 
 use crate::exit::UsageError;
 
-/// How rows are scored where nothing is said.
+/// The scorer of rows if none is named.
 const SCORER: &str = "exact";
 
-/// Suites that were named.
+/// The suites of one argument.
 pub enum NamedSuites {
     /// A suite of the program.
     Listed(Suite),
-    /// Those of a file, or one of them.
+    /// The suites of a file, or one of them.
     File(Box<BenchmarkFile>, Option<String>),
 }
 
 impl NamedSuites {
-    /// What a word of the command line means: `SUITE`, `FILE.toml` or `FILE.toml:SUITE`, or a file of rows, which are scored by
-    /// `scorer`.
+    /// Parses an argument: `SUITE`, `FILE.toml`, `FILE.toml:SUITE`, or a file of rows, which `scorer` scores.
     ///
     /// # Errors
-    /// There is no such suite; a file that is wrong, with its line.
+    /// An error if there is no such suite; an error with its line if the file is wrong.
     pub fn read(word: &str, scorer: Option<&str>) -> Result<Self, UsageError> {
         let in_file = in_file(word);
         if in_file.is_none() && Suite::find(word).is_none() && OwnBenchmark::is_of_rows(Path::new(word)) {
@@ -56,7 +55,7 @@ impl NamedSuites {
         }
     }
 
-    /// The suites, in pictures of so many pixels a side where nobody says another size.
+    /// Returns the suites. `pixels` is the picture side for a suite that does not state one.
     pub fn suites(&self, pixels: Option<usize>) -> Vec<Suite> {
         match self {
             Self::Listed(suite) => vec![suite.clone()],
@@ -68,12 +67,12 @@ impl NamedSuites {
         }
     }
 
-    /// Whether it is a published benchmark.
+    /// Returns whether this is a published benchmark.
     pub fn is_published(&self) -> bool {
         matches!(self, Self::Listed(suite) if matches!(suite.data(), Data::Published(_)))
     }
 
-    /// What the file says of its benchmarks.
+    /// Returns the own benchmarks of the file.
     pub fn benchmarks(&self) -> &[OwnBenchmark] {
         match self {
             Self::Listed(_) => &[],
@@ -81,7 +80,7 @@ impl NamedSuites {
         }
     }
 
-    /// External rewards that they may be scored by.
+    /// Returns the external rewards that may score the benchmarks.
     pub fn rewards(&self) -> &[ExternalReward] {
         match self {
             Self::Listed(_) => &[],
@@ -90,7 +89,7 @@ impl NamedSuites {
     }
 }
 
-/// A file and the suite in it that a word names.
+/// Splits an argument into a file and the suite in it.
 fn in_file(word: &str) -> Option<(&str, Option<&str>)> {
     if word.ends_with(".toml") {
         return Some((word, None));
@@ -109,10 +108,10 @@ fn find(name: &str) -> Result<Suite, UsageError> {
     })
 }
 
-/// The folder with the embedded rows.
+/// Writes the embedded rows and returns their folder.
 ///
 /// # Errors
-/// The file system's.
+/// Any error of the file system.
 pub(super) fn laid_down(home: &Home) -> anyhow::Result<PathBuf> {
     let folder = home.root().join("embedded");
     embedded::lay_down(&folder)

@@ -1,4 +1,4 @@
-//! `demask eval show` and `demask eval history`: what was asked, what came, what was right.
+//! `demask eval show` and `demask eval history`: the items of an evaluation, and the list of evaluations.
 
 use std::process::ExitCode;
 
@@ -9,10 +9,10 @@ use super::subject::Subject;
 use crate::args::EvalShow;
 use crate::terminal::print;
 
-/// Prints items, or with `--json` a line of JSON each.
+/// Prints items; with `--json` one line of JSON per item.
 ///
 /// # Errors
-/// No such evaluation.
+/// An error if there is no such evaluation.
 pub fn show(home: &Home, options: &EvalShow) -> anyhow::Result<ExitCode> {
     let subject = Subject::find(home, &options.evaluation)?;
     let wanted = |item: &&EvalItem| {
@@ -60,10 +60,10 @@ fn row(item: &EvalItem) -> Vec<String> {
     ]
 }
 
-/// Lists the evaluations that `demask eval` made and those of runs, newest first.
+/// Lists the evaluations of `demask eval` and those of runs, newest first.
 ///
 /// # Errors
-/// No store.
+/// An error if there is no store.
 pub fn history(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     let sql = "SELECT eval.run AS evaluation, eval.step, coalesce(evaluation.state, '') AS state, eval.suite,
                printf('%.1f', 100.0 * eval.value) AS percent, eval.n, eval.checkpoint,

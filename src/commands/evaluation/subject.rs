@@ -1,27 +1,28 @@
-//! Which evaluation a person means: one of `demask eval`, or a run's at a step.
+//! The evaluation that an argument names: one of `demask eval`, or one of a run at a step.
 
 use anyhow::{Context as _, bail};
 use demask_actors::home::Home;
 use demask_actors::run::named_checkpoint::NamedCheckpoint;
 use demask_storage::{EvalItem, evaluations, runs::find, store};
 
-/// An evaluation that has items.
+/// An evaluation with its items.
 #[derive(Debug)]
 pub struct Subject {
-    /// The evaluation's id, or the run's.
+    /// Id of the evaluation or of the run.
     pub run: String,
-    /// The run's step; 0 outside a run.
+    /// Step of the run; 0 outside a run.
     pub step: u64,
-    /// The items, by suite and number.
+    /// Items, by suite and number.
     pub items: Vec<EvalItem>,
 }
 
 impl Subject {
-    /// The evaluation whose id, or the run whose id, begins or ends so, or the run of that name; `latest` is the newest.
-    /// `RUN@STEP` is a run's evaluation at that step, `RUN@best` of its promoted checkpoint, without `@` its last.
+    /// Finds the evaluation or run whose id begins or ends with the name, or the run of that name; `latest` is the
+    /// newest. `RUN@STEP` is a run's evaluation at that step, `RUN@best` that of its promoted checkpoint; without `@`
+    /// it is the last.
     ///
     /// # Errors
-    /// No store; none or several begin or end so; no item at that step.
+    /// An error if there is no store, if none or several match, or if there is no item at that step.
     pub fn find(home: &Home, named: &str) -> anyhow::Result<Self> {
         let (name, place) = named.rsplit_once('@').unwrap_or((named, "latest"));
         let connection = store::open_read_only(&home.database())?;
@@ -60,7 +61,7 @@ impl Subject {
         Ok(Self { run, step, items })
     }
 
-    /// How a person names it.
+    /// Returns the name by which a user refers to it.
     pub fn name(&self) -> String {
         match self.step {
             0 => self.run.clone(),

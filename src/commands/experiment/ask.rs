@@ -1,4 +1,4 @@
-//! `demask ask`: the model of the run that is under way, as it is now.
+//! `demask ask`: asks the present model of the running run.
 
 use std::process::ExitCode;
 
@@ -11,10 +11,10 @@ use crate::connection::reach;
 use crate::exit::{FAILED, UsageError};
 use crate::terminal::print;
 
-/// Asks, and says what came.
+/// Asks the model and prints the answer.
 ///
 /// # Errors
-/// No daemon; a picture that is not there; an output that is there already.
+/// An error if there is no daemon, if the picture does not exist, or if the output exists.
 pub fn ask(home: &Home, options: &AskModel) -> anyhow::Result<ExitCode> {
     if let Some(output) = options.output.as_ref().filter(|output| output.exists()) {
         let message = format!(
@@ -80,7 +80,7 @@ pub fn ask(home: &Home, options: &AskModel) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Where the drawing is for a person: where it was asked to be, or where it is kept.
+/// Returns the path of the drawing to print: the requested output, or the store's file.
 fn shown(options: &AskModel, kept: &str) -> String {
     options
         .output

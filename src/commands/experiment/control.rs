@@ -1,4 +1,4 @@
-//! Commands to the daemon: `ps`, `pause`, `resume`, `stop`, `checkpoint`, `set`.
+//! Simple commands to the daemon: `ps`, `pause`, `resume`, `stop`, `checkpoint`, `set`.
 
 use std::process::ExitCode;
 
@@ -9,15 +9,15 @@ use crate::connection::reach;
 use crate::exit::UsageError;
 use crate::terminal::print;
 
-/// The runs that wait, the next one first.
+/// The query for the waiting runs, the next one first.
 pub const WAITING: &str =
     "SELECT place, run, name, profile, by, datetime(at_us / 1000000, 'unixepoch') AS since
                            FROM v_queue ORDER BY place";
 
-/// Sends a command and says what the daemon made of it.
+/// Sends a command and prints the daemon's reply.
 ///
 /// # Errors
-/// No daemon.
+/// An error if there is no daemon.
 pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCode> {
     let reply = reach::connect(home)?.ask(command)?;
     if json {
@@ -37,10 +37,10 @@ pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCod
     }
 }
 
-/// `demask set KEY=VALUE`.
+/// Runs `demask set KEY=VALUE`.
 ///
 /// # Errors
-/// Not KEY=VALUE, or not a number; no daemon.
+/// An error if the argument is not KEY=VALUE with a number, or if there is no daemon.
 pub fn set(home: &Home, assignment: &str, json: bool) -> anyhow::Result<ExitCode> {
     let (key, value) = assignment.split_once('=').ok_or_else(|| {
         UsageError(format!(
@@ -50,10 +50,10 @@ pub fn set(home: &Home, assignment: &str, json: bool) -> anyhow::Result<ExitCode
     send(home, Command::set(key, value).map_err(UsageError)?, json)
 }
 
-/// `demask ps`.
+/// Runs `demask ps`.
 ///
 /// # Errors
-/// No daemon.
+/// An error if there is no daemon.
 pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     let mut client = reach::connect(home)?;
     let (status, actors) = (client.ask(Command::Status)?, client.ask(Command::Actors)?);
@@ -112,7 +112,7 @@ pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line on where a run is.
+/// Returns one line about the state of a run.
 pub fn line(overview: &Overview) -> String {
     if overview.run.is_empty() {
         return "no run".to_owned();

@@ -1,4 +1,4 @@
-//! `demask daemon` and `demask attach`: the background process that owns runs.
+//! `demask daemon` and `demask attach`: control of the background process that owns runs.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Seek as _, SeekFrom};
@@ -20,13 +20,13 @@ use crate::connection::line::{self, Line};
 use crate::connection::reach::{LOOK, PATIENCE, reach};
 use crate::terminal::print;
 
-/// How long a daemon that did not answer may take to end, after each signal.
+/// Time after each signal in which a daemon that did not answer may end.
 const FORCE_WAIT: Duration = Duration::from_secs(2);
 
-/// Dispatches.
+/// Runs the subcommand of `demask daemon`.
 ///
 /// # Errors
-/// A daemon that does not start or end.
+/// An error if a daemon does not start or does not end.
 pub fn daemon(home: &Home, options: DaemonCommand) -> anyhow::Result<ExitCode> {
     match options {
         DaemonCommand::Start {
@@ -53,10 +53,10 @@ pub fn daemon(home: &Home, options: DaemonCommand) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts a daemon if none runs; its process id.
+/// Returns the process id of the daemon, which is started first if none runs.
 ///
 /// # Errors
-/// It ended at once, or did not answer in time.
+/// An error if the daemon ended at once, or did not answer in time.
 pub fn ensure(home: &Home) -> anyhow::Result<u32> {
     match reach(home)? {
         Some((pid, _)) => Ok(pid),
@@ -64,7 +64,8 @@ pub fn ensure(home: &Home) -> anyhow::Result<u32> {
     }
 }
 
-/// What the daemon says of itself: `daemon.log` when it was started in the background. `RUST_LOG` says how much.
+/// Sends the daemon's log to standard error, which is `daemon.log` if it was started in the background. `RUST_LOG` sets
+/// the level.
 fn log_to_stderr(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     let log = tracing_subscriber::fmt()
@@ -72,7 +73,7 @@ fn log_to_stderr(format: LogFormat) {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
-        // Saying that a line could not be written, to the same full disk, would be a panic.
+        // On a full disk, the report of a failed log line would fail too and panic.
         .log_internal_errors(false);
     match format {
         LogFormat::Text => log.init(),
@@ -80,7 +81,7 @@ fn log_to_stderr(format: LogFormat) {
     }
 }
 
-/// Starts a daemon in the background, its log in a format where one is named.
+/// Starts a daemon in the background, with its log in this format if one is given.
 fn start(home: &Home, log_format: Option<LogFormat>) -> anyhow::Result<u32> {
     let log = home.log();
     std::fs::create_dir_all(log.parent().unwrap_or(home.root())).with_context(|| {
@@ -103,21 +104,21 @@ fn start(home: &Home, log_format: Option<LogFormat>) -> anyhow::Result<u32> {
         command.args(["--log-format", "json"]);
     }
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
-    // Its own process group: a Ctrl-C meant for the dashboard does not reach it.
+    // In a process group of its own, the daemon does not get a Ctrl-C that is meant for the dashboard.
     answering(home, command.process_group(0).spawn()?, before)
 }
 
-/// Waits for the daemon that was started, or for the one that somebody else started at the same time and that took the home
-/// before it: which of them has it.
+/// Waits for the daemon that was started, or for one that another process started at the same time and that locked the
+/// home first. Returns the process id of the one that holds the home.
 fn answering(home: &Home, mut child: Child, before: u64) -> anyhow::Result<u32> {
     let (log, deadline) = (home.log(), Instant::now() + PATIENCE);
     while Instant::now() < deadline {
         let ended = child.try_wait()?;
-        // Who answers and has the home is the daemon. A socket alone is not: it may be a last one that is going.
+        // The daemon both answers and holds the home. A socket alone may belong to a daemon that is ending.
         if let (Ok(_), Some(pid)) = (line::connect(home), home.daemon_pid()) {
             return Ok(pid);
         }
-        // Its home may be somebody else's by now.
+        // If the started process has ended, another daemon may hold the home by now.
         if let Some(status) = ended.filter(|_| home.daemon_pid().is_none()) {
             let said = said_since(&log, before).unwrap_or_default();
             bail!(
@@ -134,7 +135,7 @@ fn answering(home: &Home, mut child: Child, before: u64) -> anyhow::Result<u32> 
     )
 }
 
-/// The last thing in a log that was written after this many bytes.
+/// Returns the last line that was written to a log after this many bytes.
 fn said_since(log: &Path, bytes: u64) -> std::io::Result<String> {
     let mut file = File::open(log)?;
     file.seek(SeekFrom::Start(bytes))?;
@@ -178,14 +179,15 @@ fn stop(home: &Home) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends a daemon that does not answer (law L10). Nothing is lost by it: the next one goes on with the run from its last checkpoint.
+/// Kills a daemon that does not answer (law L10). Nothing is lost: the next daemon continues the run from its last
+/// checkpoint.
 fn end_by_force(home: &Home, pid: u32, silence: &str) -> anyhow::Result<()> {
     print::note(silence);
     let signals = [(libc::SIGTERM, "SIGTERM"), (libc::SIGKILL, "SIGKILL")];
-    // A process that is stopped takes no other signal.
+    // A stopped process handles no signal but SIGKILL.
     let useless = usize::from(is_stopped(pid));
     for &(signal, name) in &signals[useless..] {
-        // SAFETY: a signal to the process that holds this home's lock.
+        // SAFETY: the signal goes to the process that holds this home's lock.
         if unsafe { libc::kill(libc::pid_t::try_from(pid)?, signal) } != 0 {
             return Err(std::io::Error::last_os_error()).with_context(|| format!("{name} to process {pid}"));
         }
@@ -201,7 +203,7 @@ fn end_by_force(home: &Home, pid: u32, silence: &str) -> anyhow::Result<()> {
     bail!("the daemon (process {pid}) could not be ended, not by SIGKILL: the system holds it")
 }
 
-/// Why it may take its time: a step is long, or the disk is full.
+/// Says why the daemon may need time: a long step, or a full disk.
 fn still_there(home: &Home, pid: u32) -> String {
     let asked = line::connect(home).and_then(|mut daemon| daemon.ask(Ask::Status));
     let at = match asked {
@@ -224,7 +226,7 @@ fn status(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(crate::exit::FAILED))
 }
 
-/// What `status` says of a daemon that is up; `ps` says what its actors do.
+/// Prints the status of a running daemon; `ps` prints what its actors do.
 fn up(home: &Home, pid: u32, mut daemon: Line, json: bool) -> anyhow::Result<ExitCode> {
     let Reply::Status(overview) = daemon.ask(Ask::Status)? else {
         bail!("the daemon did not say where it is");
@@ -272,10 +274,10 @@ fn logs(home: &Home, lines: usize, follow: bool) -> anyhow::Result<()> {
     }
 }
 
-/// `demask attach`: the dashboard on the running daemon.
+/// Runs `demask attach`: opens the dashboard of the running daemon.
 ///
 /// # Errors
-/// No daemon; no terminal.
+/// An error if there is no daemon, or if standard output is not a terminal.
 pub fn attach(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
     if home.daemon_pid().is_none() {
         bail!("no daemon is running on this home; `demask run` starts one");
@@ -293,7 +295,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::path::PathBuf;
 
-    /// A home in a folder that is gone with it, as is its socket.
+    /// A home in a temporary folder, which is removed with its socket.
     struct TemporaryHome {
         root: PathBuf,
         home: Home,
@@ -319,11 +321,12 @@ mod tests {
         let place = TemporaryHome::new("beside");
         let lock = place.home.lock().unwrap();
         let _listener = UnixListener::bind(place.home.socket().unwrap()).unwrap();
-        // One that ends at once, as a daemon does whose home is taken.
+        // This process ends at once, as a daemon does whose home is taken.
         let loser = || Command::new("false").spawn().unwrap();
         assert_eq!(answering(&place.home, loser(), 0).unwrap(), std::process::id());
         drop(lock);
-        // A home of its own: what this process had open, a child of another test may hold for a moment longer.
+        // Another home is used here, because a child process of another test may hold this process's open files a
+        // moment longer.
         let free = TemporaryHome::new("free");
         let said = answering(&free.home, loser(), 0).unwrap_err().to_string();
         assert!(said.contains("ended at once"), "{said}");

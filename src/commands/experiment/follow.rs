@@ -1,4 +1,4 @@
-//! A run followed line by line, from an event on until it ends.
+//! Following a run, line by line, from an event until its end.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -11,20 +11,21 @@ use demask_storage::{Overview, Record, RunState, query};
 use crate::commands::experiment::control;
 use crate::connection::line::{Line, connect};
 
-/// Between two lines on a run that only goes on.
+/// Time between two lines while nothing but the step changes.
 const BETWEEN_LINES: Duration = Duration::from_secs(2);
 
-/// Where a run is followed from.
+/// The event from which a run is followed.
 #[derive(Clone, Copy)]
 pub enum Since {
-    /// Its first event, which says that it began.
+    /// The run's first event.
     Beginning,
-    /// Its newest.
+    /// The run's newest event.
     Now,
 }
 
 impl Since {
-    /// The number of that event. An end is never it: a run that ended before it was followed is seen to end.
+    /// Returns the sequence number of that event. The end of the run is excluded, so that the end is seen even if it
+    /// came before.
     fn event(self, home: &Home, run: &str) -> anyhow::Result<u64> {
         let which = match self {
             Self::Beginning => "min",
@@ -37,10 +38,10 @@ impl Since {
     }
 }
 
-/// Leaves the run to the daemon, or follows it.
+/// Follows the run, or leaves it to the daemon with `detach`.
 ///
 /// # Errors
-/// A daemon that goes away; a store without the run.
+/// An error if the daemon goes away, or if the store lacks the run.
 pub fn watched(home: &Home, run: &str, since: Since, detach: bool, json: bool) -> anyhow::Result<ExitCode> {
     if detach {
         return Ok(ExitCode::SUCCESS);
@@ -50,7 +51,7 @@ pub fn watched(home: &Home, run: &str, since: Since, detach: bool, json: bool) -
     follow(client, run, json)
 }
 
-/// Prints where the run is until it ends; Ctrl-C leaves it running.
+/// Prints the progress of a run until it ends. Ctrl-C leaves it running.
 fn follow(mut client: Line, run: &str, json: bool) -> anyhow::Result<ExitCode> {
     let mut told = Told::default();
     loop {
@@ -80,21 +81,21 @@ fn follow(mut client: Line, run: &str, json: bool) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Values that a line says beside where the run is, with the words for them.
+/// Metrics that a line shows beside the progress, with their labels.
 const SAID: [(&str, &str); 2] = [("train/loss", "loss"), ("reward/total", "reward")];
 
-/// What was said of where the run is, and when.
+/// The last line that was printed, and its time.
 #[derive(Default)]
 struct Told {
     line: String,
     place: (Option<RunState>, usize, String),
     at: Option<Instant>,
-    /// The newest of the values that are said, as words.
+    /// The newest values of the shown metrics, as text.
     values: BTreeMap<&'static str, String>,
 }
 
 impl Told {
-    /// Says where the run is: at once when its state, stage or detail changes, else now and then.
+    /// Prints the progress: at once if the state, the stage or the detail changes, else every few seconds.
     fn overview(&mut self, overview: &Overview) {
         let mut line = control::line(overview);
         for value in self.values.values() {

@@ -1,6 +1,6 @@
-//! Runs, the daemon that does them, and the store that keeps them.
+//! Commands about runs, the daemon that executes them, and the store of their results.
 //!
-//! Not here: what a run does (the `actors` crate), the dashboard (the `tui` crate).
+//! Not here: what a run does (the `actors` crate), and the dashboard (the `tui` crate).
 
 pub mod ask;
 pub mod control;

@@ -1,4 +1,4 @@
-//! `demask profile`: the profiles that there are, every key of one, and whether one would run.
+//! `demask profile`: lists and shows profiles, describes every key, and checks whether a profile would run.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -16,10 +16,10 @@ use super::request::{assigned, usage};
 use crate::args;
 use crate::terminal::print;
 
-/// Does what was typed after `demask profile`.
+/// Runs the subcommand of `demask profile`.
 ///
 /// # Errors
-/// A profile that is not there or wrong, a file that cannot be written.
+/// An error if the profile does not exist or is wrong, or if a file cannot be written.
 pub fn profile(options: args::ProfileCommand) -> anyhow::Result<ExitCode> {
     match options {
         args::ProfileCommand::List(output) => list(output.json)?,
@@ -76,7 +76,7 @@ fn show(name: &str, json: bool) -> anyhow::Result<()> {
     write(&profile.to_commented_toml()?)
 }
 
-/// Writes the profile under the file's name. A file that is there stays as it is.
+/// Writes the profile under the file's name. An existing file is left as it is.
 fn init(output: &Path, from: &str) -> anyhow::Result<()> {
     let mut profile = read(from)?;
     if let Some(name) = output.file_stem().and_then(|name| name.to_str()) {
@@ -218,7 +218,8 @@ fn tell(found: &DryRun) -> anyhow::Result<()> {
     write(&text)
 }
 
-/// What an external reward said, in a line; nothing where it was not asked or failed, which is told apart.
+/// Formats the result of an external reward's trial as a line; empty if it was not asked or failed, which is reported
+/// separately.
 fn tried(trial: &RewardTrial) -> String {
     let Some(source) = trial.source.as_ref().filter(|_| trial.failure.is_none()) else {
         return String::new();

@@ -24,8 +24,9 @@ fn list(options: &Query) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ends this process when the query has not ended in time (law L10): inside one of SQLite's functions nothing else can. True says
-/// that it has: whoever reads the rows may take longer.
+/// Ends this process if the query takes too long (law L10), because a query inside one of SQLite's functions cannot be
+/// interrupted otherwise. The caller sets the returned flag when the query has ended, so that reading the rows may take
+/// longer.
 fn end_in_time() -> Arc<AtomicBool> {
     let has_ended = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&has_ended);
@@ -43,16 +44,16 @@ fn end_in_time() -> Arc<AtomicBool> {
     has_ended
 }
 
-/// Runs one SELECT and prints its rows; without one, says what can be asked.
+/// Runs one SELECT and prints its rows; without a statement, prints the views and their columns.
 ///
 /// # Errors
-/// No store, a statement that is refused or not understood.
+/// An error if there is no store, or if the statement is refused or not understood.
 pub fn query(home: &Home, options: Query) -> anyhow::Result<ExitCode> {
     let Some(sql) = &options.sql else {
         return list(&options);
     };
     let has_ended = end_in_time();
-    // Rows for the daemon are held there once more.
+    // Rows for the daemon are held in the daemon's memory too, so fewer are allowed.
     let largest = match options.rows {
         true => query::LARGEST_RESULT,
         false => query::LARGEST_PRINTED,

@@ -1,4 +1,4 @@
-//! `demask queue`: the runs that wait for their turn, listed, put in another order, cancelled.
+//! `demask queue`: lists, reorders and cancels the waiting runs.
 
 use std::process::ExitCode;
 
@@ -15,10 +15,10 @@ use crate::connection::append::append;
 use crate::connection::reach::reach;
 use crate::terminal::print;
 
-/// Does what was typed after `demask queue`.
+/// Runs the subcommand of `demask queue`.
 ///
 /// # Errors
-/// No run is meant, or several; a daemon that does not answer; the store's.
+/// An error if the name matches no run or several, or if the daemon does not answer; any error of the store.
 pub fn queue(home: &Home, options: Queue) -> anyhow::Result<ExitCode> {
     match options {
         Queue::List(output) => {
@@ -53,8 +53,8 @@ pub fn queue(home: &Home, options: Queue) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The daemon changes its queue. Where there is none this process does, and keeps one from starting meanwhile: it would begin
-/// the first run at once.
+/// Changes the queue through the daemon. Without a daemon, this process changes it and holds the home's lock meanwhile,
+/// because a starting daemon would begin the first run at once.
 fn change(
     home: &Home,
     named: &str,

@@ -1,5 +1,4 @@
-//! A run as a person asks for it: the profile that is named, what flags change in it, the checkpoint it begins with, what it
-//! is called.
+//! The request for a run: the profile with the values that flags set, the start checkpoint, and the labels.
 
 use std::path::Path;
 
@@ -12,21 +11,21 @@ use crate::args::{LabelFlags, RunArgs};
 use crate::exit::UsageError;
 use crate::model::pulled::pulled;
 
-/// Where the weights of a run come from, as flags say it.
+/// The origin of a run's weights, according to the flags.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Start<'a> {
-    /// From random weights.
+    /// Whether to start from random weights.
     pub from_scratch: bool,
-    /// A checkpoint folder, a pulled repository or a run's checkpoint.
+    /// A checkpoint folder, a pulled repository, or a checkpoint of a run.
     pub checkpoint: Option<&'a Path>,
-    /// A run's checkpoint, which becomes its parent.
+    /// A checkpoint of a run, which becomes the parent.
     pub from: Option<&'a str>,
 }
 
-/// What is asked for, checked, and the profile that it is.
+/// Makes the request of the flags and checks it. Also returns the profile.
 ///
 /// # Errors
-/// A wrong profile or flag; data or a checkpoint that is not there.
+/// An error if the profile or a flag is wrong, or if data or a checkpoint is missing.
 pub fn of_flags(home: &Home, options: &RunArgs) -> anyhow::Result<(RunRequest, Profile)> {
     let (text, origin) = Profile::find(options.name.as_deref().unwrap_or(&options.profile)).map_err(usage)?;
     let start = Start {
@@ -39,7 +38,7 @@ pub fn of_flags(home: &Home, options: &RunArgs) -> anyhow::Result<(RunRequest, P
     request(home, (&text, &origin), &set, start, labels(&options.labels)?)
 }
 
-/// A profile's text and its origin with these values set, the weights and the labels, as the daemon takes them.
+/// Makes a request from a profile's text and origin, values to set, the start and the labels.
 ///
 /// # Errors
 /// As [`of_flags`].
@@ -81,10 +80,10 @@ pub fn request(
     Ok((request, profile))
 }
 
-/// The labels that flags give.
+/// Returns the labels of the flags.
 ///
 /// # Errors
-/// One that may not be kept.
+/// An error if a label is not permitted.
 pub fn labels(flags: &LabelFlags) -> Result<Labels, UsageError> {
     let mut labels = Labels {
         name: flags.run_name.clone(),
@@ -96,13 +95,14 @@ pub fn labels(flags: &LabelFlags) -> Result<Labels, UsageError> {
     Ok(labels)
 }
 
-/// The daemon works elsewhere, so the folder is named whole; one that no run can start from is told before anything starts.
+/// Returns the assignment of `start_from`. The path is absolute because the daemon works in another folder. A folder
+/// from which no run can start is reported before anything is started.
 fn start_from(flag: &str, folder: &Path) -> anyhow::Result<String> {
     profile::can_start(folder).map_err(|wrong| usage(format!("{flag} {wrong}")))?;
     Ok(format!("start_from={}", serde_json::to_string(folder)?))
 }
 
-/// The folder to set, and the parent, where the profile's own `start_from` names a run's checkpoint.
+/// Returns the assignment and the parent if the profile's own `start_from` names a run's checkpoint.
 fn started_from_run(home: &Home, text: &str, origin: &str) -> anyhow::Result<Option<(String, Parent)>> {
     let profile = Profile::parse(text, origin).map_err(usage)?;
     let Some(named) = profile.start_from.filter(|folder| !folder.exists()) else {
@@ -110,17 +110,17 @@ fn started_from_run(home: &Home, text: &str, origin: &str) -> anyhow::Result<Opt
     };
     match NamedCheckpoint::find(home, &named.to_string_lossy()) {
         Ok(found) => Ok(Some((start_from("start_from", &found.folder)?, found.of))),
-        // The profile's own check says what is missing.
+        // The profile's own check then reports what is missing.
         Err(wrong) if wrong.is_no_run() => Ok(None),
         Err(wrong) => Err(usage(format!("{origin}: start_from = \"{}\": {wrong}", named.display())).into()),
     }
 }
 
-/// The profile's text with every `--set` applied, checked. A flag that makes a right profile wrong is named itself: the
-/// profile's lines are not to blame.
+/// Applies every `--set` to the profile's text and checks the result. If a flag makes a valid profile invalid, the
+/// error names the flag instead of a line of the profile.
 ///
 /// # Errors
-/// A wrong flag or profile.
+/// An error if a flag or the profile is wrong.
 pub fn assigned(text: &str, origin: &str, flags: &[String]) -> anyhow::Result<String> {
     let set = |flags: &[String]| Profile::set(text, origin, flags);
     let whole = set(flags).map_err(usage)?;
@@ -135,7 +135,7 @@ pub fn assigned(text: &str, origin: &str, flags: &[String]) -> anyhow::Result<St
     }
 }
 
-/// What a person typed wrongly.
+/// Makes a usage error.
 pub fn usage(error: impl std::fmt::Display) -> UsageError {
     UsageError(error.to_string())
 }

@@ -1,4 +1,4 @@
-//! `demask resume`: a held run is let go on; a run that was stopped or failed goes on from its last checkpoint.
+//! `demask resume`: resumes a paused run, or continues a stopped or failed run from its last checkpoint.
 
 use std::process::ExitCode;
 
@@ -13,10 +13,10 @@ use crate::commands::experiment::{control, daemon};
 use crate::connection::line::connect;
 use crate::terminal::print;
 
-/// Lets the present run go on, or the one that is named.
+/// Resumes the present run, or the named one.
 ///
 /// # Errors
-/// No such run; one that is done; another one is under way.
+/// An error if there is no such run, if it is done, or if another run is under way.
 pub fn resume(home: &Home, options: &Resume) -> anyhow::Result<ExitCode> {
     let json = options.output.json;
     let Some(named) = &options.run else {

@@ -1,4 +1,4 @@
-//! `demask run`: a run from a profile, watched on the dashboard or followed line by line, or queued behind others.
+//! `demask run`: starts a run from a profile, shown on the dashboard or followed line by line, or queues it.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -16,10 +16,11 @@ use crate::connection::line::connect;
 use crate::terminal::dashboard;
 use crate::terminal::print;
 
-/// Checks the profile, starts what is needed, watches.
+/// Checks the profile, starts the daemon if necessary and the run, and shows it.
 ///
 /// # Errors
-/// A wrong profile (nothing is started then), a daemon that does not start, a run that fails.
+/// An error if the profile is wrong, before anything is started; an error if the daemon does not start, or if the run
+/// fails.
 pub fn run(home: &Home, options: RunArgs) -> anyhow::Result<ExitCode> {
     let (request, asked) = request::of_flags(home, &options)?;
     daemon::ensure(home)?;
@@ -40,7 +41,7 @@ pub fn run(home: &Home, options: RunArgs) -> anyhow::Result<ExitCode> {
         }
         Reply::Started { .. } => dashboard::open(home, Images::Auto),
         Reply::Refused { message } if headless => {
-            // A daemon that begins goes on with the run that the one before it had left.
+            // A starting daemon continues the run that the previous daemon left.
             let same = same_under_way(home, &asked, options.from_scratch)?;
             let Some(run) = same.filter(|run| message.contains(run)) else {
                 anyhow::bail!(message);
@@ -62,7 +63,7 @@ pub fn run(home: &Home, options: RunArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Leaves the run to the daemon, which begins it once those before it have ended.
+/// Puts the run into the daemon's queue.
 fn queue(home: &Home, request: RunRequest, json: bool) -> anyhow::Result<ExitCode> {
     match connect(home)?.ask(Command::Enqueue(request))? {
         Reply::Queued { run, ahead } if json => {
@@ -78,7 +79,7 @@ fn queue(home: &Home, request: RunRequest, json: bool) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// The run that is under way, if its whole configuration is the one that is asked for and no new start is.
+/// Returns the run that is under way, if it has the requested configuration and no start from scratch is requested.
 fn same_under_way(home: &Home, asked: &Profile, from_scratch: bool) -> anyhow::Result<Option<String>> {
     if from_scratch {
         return Ok(None);
@@ -88,12 +89,13 @@ fn same_under_way(home: &Home, asked: &Profile, from_scratch: bool) -> anyhow::R
     Ok(same(found.config, asked)?.then_some(found.id))
 }
 
-/// Whether a stored configuration is that of a profile, however the run began.
+/// Returns whether a stored configuration is that of a profile, whatever the run started from.
 fn same(mut stored: Value, asked: &Profile) -> anyhow::Result<bool> {
     if let Some(keys) = stored.as_object_mut() {
         keys.remove("from_scratch");
     }
-    // Through text as the stored one: a number that is read may differ in its last bit from the one that was written.
+    // The requested configuration passes through text as the stored one did, because a parsed number may differ in its
+    // last bit from the written one.
     let asked: Value = serde_json::from_str(&serde_json::to_string(asked)?)?;
     Ok(stored == asked)
 }
@@ -110,7 +112,7 @@ mod tests {
         Profile::parse(&text, "tabletop").unwrap()
     }
 
-    /// As the daemon records it.
+    /// Makes the configuration as the daemon records it.
     fn stored(profile: &Profile, from_scratch: bool) -> Value {
         let mut config = serde_json::to_value(profile).unwrap();
         config["from_scratch"] = from_scratch.into();

@@ -1,6 +1,6 @@
-//! Runs to look at: `plot.rs` curves as a chart, `report.rs` a run as one page.
+//! Displays of runs: `plot.rs` draws curves as a chart, `report.rs` writes a run as one page.
 //!
-//! Not here: how a chart is drawn (`figure`), what stands on the page (`page`).
+//! Not here: the drawing of a chart (`figure`), and the content of the page (`page`).
 
 pub mod plot;
 pub mod report;

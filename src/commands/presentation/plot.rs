@@ -1,4 +1,4 @@
-//! `demask plot`: curves of runs over each other, in a file or on the terminal.
+//! `demask plot`: curves of several runs over each other, in a file or on the terminal.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -15,14 +15,14 @@ use crate::commands::experiment::runs;
 use crate::figure::file;
 use crate::terminal::print;
 
-/// Lines of the terminal for one metric; columns where nobody says how many there are.
+/// Lines of the terminal per metric, and the columns if their number is unknown.
 const ROWS: u16 = 16;
 const COLUMNS: u16 = 100;
 
 /// Draws, writes or prints the curves.
 ///
 /// # Errors
-/// No such run; no value of such a metric; a file that cannot be written.
+/// An error if there is no such run or no value of such a metric, or if the file cannot be written.
 pub fn plot(home: &Home, options: &Plot) -> anyhow::Result<ExitCode> {
     let ending = match &options.output {
         Some(path) => Some(file::check_output(
@@ -88,7 +88,7 @@ pub fn plot(home: &Home, options: &Plot) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Charts on the terminal, or as plain text in a pipe.
+/// Prints charts on the terminal, or as plain text into a pipe.
 fn show(charts: &[Chart]) {
     let columns = terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| width.0);
     let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -110,7 +110,7 @@ fn values(found: &[Curve], smooth: f64) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why there is nothing to draw, and what could be.
+/// Says why there is nothing to draw, and which metrics exist.
 fn nothing(home: &Home, chosen: &[String], options: &Plot) -> anyhow::Result<String> {
     let all = curves::metrics(&home.database(), chosen)?;
     let patterns = options.metrics.join(" --metric ");

@@ -1,4 +1,4 @@
-//! `demask report`: a run as one page.
+//! `demask report`: a run as one HTML page.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use crate::page::{RunPage, page};
 /// Writes the page.
 ///
 /// # Errors
-/// No such run; a file that is there already or cannot be written.
+/// An error if there is no such run, or if the file exists or cannot be written.
 pub fn report(home: &Home, options: &RunReport) -> anyhow::Result<ExitCode> {
     file::check_output("--output", &options.output, &["html", "htm"], options.force)?;
     let run = runs::find(home, &options.run)?;

@@ -1,4 +1,4 @@
-//! Which parts of a picture are drawn anew: `demask imagine --from PICTURE` with `--mask MASK` or `--outpaint`.
+//! The parts of a picture that are drawn anew: `demask imagine --from PICTURE` with `--mask MASK` or `--outpaint`.
 
 use std::path::Path;
 
@@ -9,20 +9,20 @@ use image::{GenericImageView as _, RgbImage};
 
 use crate::exit::UsageError;
 
-/// A picture, and what of it is drawn anew.
+/// A picture, with the parts of it that are drawn anew.
 #[derive(Debug)]
 pub struct Canvas {
-    /// The picture as the model reads it.
+    /// The picture in the size that the model reads.
     pub picture: Picture,
-    /// The mask in the same pixels: drawn anew where it is light.
+    /// The mask in the same size: light pixels are drawn anew.
     mask: Picture,
 }
 
 impl Canvas {
-    /// Reads both files and makes them of this size, in the same way. Where the mask is transparent, nothing is drawn.
+    /// Reads both files and resizes them in the same way. Where the mask is transparent, nothing is drawn.
     ///
     /// # Errors
-    /// A file that does not decode; pictures of unlike sizes, with both.
+    /// An error if a file cannot be decoded; an error with both sizes if the pictures differ in size.
     pub fn read(from: &Path, mask: &Path, size: PictureSize, sharp: bool) -> anyhow::Result<Self> {
         let picture = decode(from).map_err(anyhow::Error::msg)?;
         let shape = decode_over(mask, [0; 3]).map_err(anyhow::Error::msg)?;
@@ -40,12 +40,13 @@ impl Canvas {
         })
     }
 
-    /// Reads a picture and stands it unscaled in one of this size, whose rest is to be drawn: with its upper left corner at
-    /// the place, or in the middle, there on a whole code of `pixels` a side. Where it is `sharp`, one that was enlarged by whole
-    /// pixels (as `imagine` writes those of few pixels) is taken as it was before.
+    /// Reads a picture and places it unscaled in one of this size, the rest of which is to be drawn. Its upper left
+    /// corner is at the place, or, centred, at a whole code of `pixels` per side. If `sharp`, a picture that was
+    /// enlarged by a whole factor (as `imagine` writes small pictures) is reduced to its original size first.
     ///
     /// # Errors
-    /// A file that does not decode; a picture that reaches beyond the size, fills it, or covers no whole code.
+    /// An error if the file cannot be decoded, or if the picture reaches beyond the size, fills it, or covers no whole
+    /// code.
     pub fn around(
         from: &Path,
         size: PictureSize,
@@ -74,7 +75,8 @@ impl Canvas {
         Ok(Self::standing(&picture, corner, size))
     }
 
-    /// Open is what the picture does not cover; there its border goes on outwards, so that the encoder sees no new edge.
+    /// Places a picture. The area that it does not cover is open, and repeats the picture's border so that the encoder
+    /// sees no additional edge.
     fn standing(picture: &Picture, (left, top): (usize, usize), size: PictureSize) -> Self {
         let mut canvas = Self {
             picture: Picture::filled(size.width, size.height, [0; 3]),
@@ -95,10 +97,10 @@ impl Canvas {
         self.mask.at(x, y).into_iter().map(u32::from).sum::<u32>() >= 3 * 128
     }
 
-    /// The picture's codes, row by row, but none where any pixel of a code's square is drawn anew.
+    /// Returns the picture's codes, row by row, with `None` where any pixel of a code's square is drawn anew.
     ///
     /// # Errors
-    /// A mask that leaves everything as it is; codes that do not cover the picture.
+    /// An error if the mask leaves everything as it is, or if the codes do not cover the picture.
     pub fn known(&self, codes: &[u32]) -> Result<Vec<Option<u32>>, UsageError> {
         let grid =
             Grid::under(self.picture.size(), codes.len()).ok_or_else(|| self.not_covered(codes.len()))?;
@@ -124,7 +126,7 @@ impl Canvas {
         UsageError(format!("{codes} codes do not cover a picture of {size} pixels"))
     }
 
-    /// What was drawn where the mask is light, the picture's own pixels elsewhere.
+    /// Combines the drawing where the mask is light with the picture's own pixels elsewhere.
     #[must_use]
     pub fn composed(&self, drawn: &Picture) -> Picture {
         let mut picture = self.picture.clone();
@@ -139,8 +141,8 @@ impl Canvas {
     }
 }
 
-/// A picture whose every pixel was made a square of equal ones, as it was before: by the largest such enlargement that leaves
-/// whole codes of `pixels` a side.
+/// Reverses an enlargement in which every pixel became a square of equal pixels. It uses the largest factor that leaves
+/// whole codes of `pixels` per side.
 fn reduced(image: RgbImage, pixels: usize) -> RgbImage {
     let (width, height) = image.dimensions();
     let pixels = u32::try_from(pixels).unwrap_or(u32::MAX);
@@ -160,7 +162,7 @@ fn reduced(image: RgbImage, pixels: usize) -> RgbImage {
     }
 }
 
-/// Whether a picture can be drawn around at a place.
+/// Checks that the area around a picture at this place can be drawn.
 fn check_place(
     picture: PictureSize,
     (left, top): (usize, usize),
@@ -209,7 +211,7 @@ mod tests {
         );
     }
 
-    /// Four by four pixels, four codes; light in the upper left pixel alone.
+    /// Makes a picture of four by four pixels with four codes; only the upper left pixel is light.
     fn canvas() -> Canvas {
         let mut mask = Picture::filled(4, 4, [0, 0, 0]);
         mask.set(0, 0, [255, 255, 255]);
@@ -283,7 +285,7 @@ mod tests {
         let mut picture = Picture::filled(5, 4, [9, 9, 9]);
         picture.set(0, 3, [1, 2, 3]);
         let size = PictureSize { width: 8, height: 4 };
-        // Two pixels a code: columns 1 to 5 cover the second and the third code across, and half of the first.
+        // A code has two pixels: columns 1 to 5 cover the second and the third code of a row, and half of the first.
         let canvas = Canvas::standing(&picture, (1, 0), size);
         let known = canvas.known(&[0, 1, 2, 3, 4, 5, 6, 7]).unwrap();
         let row = |codes: [u32; 2]| [None, Some(codes[0]), Some(codes[1]), None];

@@ -1,4 +1,4 @@
-//! `demask describe`: a picture read, or every one of a list.
+//! `demask describe`: describes a picture, or every picture of a list.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,15 +18,16 @@ use crate::model::engine::runtime;
 use crate::model::session::Session;
 use crate::terminal::print;
 
-/// What a published model is asked about a picture when nobody asks anything.
+/// Prompt for a published model if no question is asked.
 const DESCRIBE: &str = "Please describe this image in detail.";
-/// Pictures that are read together; what they gave is printed before the next are.
+/// Pictures per request. Their results are printed before the next request.
 const TOGETHER: usize = 32;
 
-/// `demask describe`.
+/// Runs `demask describe`.
 ///
 /// # Errors
-/// A picture that does not decode; a list that cannot be read; as [`Session::open`] and [`Session::complete`].
+/// An error if a picture cannot be decoded, or if the list cannot be read; any error of [`Session::open`] or
+/// [`Session::complete`].
 pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
     let mode = if options.think { Mode::Think } else { Mode::Direct };
     let rows = match (&options.file, &options.picture) {
@@ -36,7 +37,7 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
             question: options.question.clone(),
         }],
     };
-    // A picture that is none is told before the model is loaded.
+    // An unreadable picture is reported before the model is loaded.
     if let [alone] = rows.as_slice() {
         decode(&alone.image).map_err(anyhow::Error::msg)?;
     }
@@ -86,7 +87,7 @@ fn tell_one(file: &Path, question: &str, answer: &str) -> anyhow::Result<()> {
     print::json(&serde_json::json!({ "file": file, "question": question, "answer": answer }))
 }
 
-/// The picture made to fit, with the question or what stands for none.
+/// Makes an example of the resized picture and the question, or the default prompt.
 fn example(session: &Session, options: &Describe, row: &PictureRow) -> anyhow::Result<Example> {
     let image = decode(&row.image).map_err(anyhow::Error::msg)?;
     let question = row.question.as_ref().or(options.question.as_ref());
@@ -95,7 +96,7 @@ fn example(session: &Session, options: &Describe, row: &PictureRow) -> anyhow::R
         (None, true) => (Kind::Caption, DESCRIBE.to_owned()),
         (None, false) => (Kind::Caption, "describe the table".to_owned()),
     };
-    // One of whole pixels stays sharp for a model of few of them.
+    // A picture enlarged by whole pixels stays sharp for a model of small pictures.
     let picture = fit_picture(&image, session.size()?, options.fit, !session.is_published_family);
     Ok(plain_example(kind, &prompt, Some(picture)))
 }

@@ -1,4 +1,4 @@
-//! `demask fill`: text with holes, filled in from both sides.
+//! `demask fill`: fills holes in a text from both sides.
 
 use std::process::ExitCode;
 
@@ -20,17 +20,17 @@ use crate::terminal::print;
 /// A part of the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum TextPiece {
-    /// Words that stay.
+    /// Text that stays.
     Words(String),
-    /// So many masks.
+    /// A hole of this many masks.
     Hole(usize),
 }
 
 /// Fills the holes and prints the text.
 ///
 /// # Errors
-/// No hole, or one that is not understood; more steps than masks, or a text longer than the model's, with both numbers; as
-/// [`Session::open`].
+/// An error if there is no hole or one has a wrong form; an error with both numbers if there are more steps than masks
+/// or the text is too long; any error of [`Session::open`].
 pub fn fill(home: &Home, options: &Fill) -> anyhow::Result<ExitCode> {
     let pieces = pieces(&options.text)?;
     let masks = masks(&pieces);
@@ -70,7 +70,7 @@ pub fn fill(home: &Home, options: &Fill) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Cuts a text at its holes, `[MASK]` and `[MASK:N]`.
+/// Splits a text at its holes, `[MASK]` and `[MASK:N]`.
 fn pieces(text: &str) -> Result<Vec<TextPiece>, UsageError> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -103,7 +103,7 @@ fn pieces(text: &str) -> Result<Vec<TextPiece>, UsageError> {
     Ok(pieces)
 }
 
-/// How many tokens are not known.
+/// Returns the number of masked tokens.
 fn masks(pieces: &[TextPiece]) -> usize {
     let of = |piece: &TextPiece| match piece {
         TextPiece::Words(_) => 0,
@@ -112,8 +112,9 @@ fn masks(pieces: &[TextPiece]) -> usize {
     pieces.iter().map(of).sum()
 }
 
-/// One token a step, wherever it is surest, with all of the text in sight and no end before the last hole: a checkpoint's own
-/// sampler is made for answers, which begin empty and may be short. What `--sampling` says of text goes before, key by key.
+/// Returns the sampler: one token per step, the one with the highest confidence, with the whole text as context and no
+/// end of text before the last hole. A checkpoint's own sampler is made for answers, which begin empty and may be
+/// short. Keys that `--sampling` sets for text take precedence.
 fn sampler(said: &Map<String, Value>, quirks: Quirks, masks: usize) -> anyhow::Result<TextSampler> {
     let plain = TextSampler {
         steps: masks,
@@ -128,12 +129,12 @@ fn sampler(said: &Map<String, Value>, quirks: Quirks, masks: usize) -> anyhow::R
     if let Value::Object(keys) = &mut keys {
         keys.extend(said.clone());
     }
-    // The flags that set quirks have been heard already.
+    // The flags that set quirks were applied before.
     let sampler = serde_json::from_value(keys)?;
     Ok(TextSampler { quirks, ..sampler })
 }
 
-/// The text as tokens between its marks, and where the holes are.
+/// Returns the text as tokens between the begin and end tokens, and the spans of the holes.
 fn tokens(tokenizer: &TextTokenizer, pieces: &[TextPiece]) -> anyhow::Result<(Vec<u32>, Vec<Span>)> {
     let specials = tokenizer.specials();
     let (mut ids, mut holes) = (vec![specials.bos], Vec::new());
@@ -141,7 +142,7 @@ fn tokens(tokenizer: &TextTokenizer, pieces: &[TextPiece]) -> anyhow::Result<(Ve
         match piece {
             TextPiece::Words(words) => ids.extend(tokenizer.encode(words)?),
             TextPiece::Hole(count) => {
-                // A space by itself before a hole belongs to the first token in it.
+                // A single space before a hole belongs to the first token in the hole.
                 let alone = |id: &u32| tokenizer.decode(&[*id]).is_ok_and(|text| text == " ");
                 if ids.len() > 1 && ids.last().is_some_and(alone) {
                     ids.pop();
@@ -158,8 +159,8 @@ fn tokens(tokenizer: &TextTokenizer, pieces: &[TextPiece]) -> anyhow::Result<(Ve
     Ok((ids, holes))
 }
 
-/// All holes are one target: every mask competes with every other, what stands between them stays. A number of steps is a
-/// schedule.
+/// Makes the request. All holes are one target, in which every mask competes with every other, and the text between
+/// them stays. A given number of steps implies the schedule as the commit rule.
 fn request(ids: Vec<u32>, holes: &[Span], options: &Fill, plain: TextSampler) -> SampleRequest {
     let target = Span {
         start: holes.first().map_or(0, |hole| hole.start),

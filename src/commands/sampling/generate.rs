@@ -1,4 +1,4 @@
-//! `demask generate`: a text written.
+//! `demask generate`: writes answers to prompts.
 
 use std::process::ExitCode;
 
@@ -17,16 +17,17 @@ use crate::model::engine::runtime;
 use crate::model::session::Session;
 use crate::terminal::print;
 
-/// Prompts that are asked for together; what they gave is printed before the next are.
+/// Prompts per request. Their results are printed before the next request.
 const TOGETHER: usize = 64;
 
-/// Temperature of the published scripts that write text (`mmada.md` 6.3).
+/// Temperature in the published scripts that write text (`mmada.md` 6.3).
 const PUBLISHED_TEMPERATURE: f64 = 1.0;
 
-/// `demask generate`.
+/// Runs `demask generate`.
 ///
 /// # Errors
-/// As [`Session::open`]; a file of prompts that cannot be read; a prompt that is too long, with both numbers.
+/// An error if a file of prompts cannot be read; an error with both lengths if a prompt is too long; any error of
+/// [`Session::open`].
 pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
     let mode = if options.no_think {
         Mode::Direct
@@ -38,7 +39,7 @@ pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
         (None, Some(prompt)) => vec![prompts::typed(prompt)?],
         (None, None) => return Err(UsageError("a PROMPT or --file is needed".into()).into()),
     };
-    // Several samples of a prompt are of seeds that follow one another.
+    // Several samples of a prompt have consecutive seeds.
     let asked = prompts.iter().flat_map(|prompt| {
         let seeds = (0..options.samples as u64).map(|sample| options.seed.wrapping_add(sample));
         seeds.map(move |seed| (prompt.as_str(), seed))
@@ -75,7 +76,7 @@ pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a text that was written: of one prompt alone, or a line of JSON each.
+/// Prints a result: the text for a single prompt, or one line of JSON each.
 fn tell(prompt: &str, seed: u64, made: &CompletionResult, json: bool, one: bool) -> anyhow::Result<()> {
     let steps = made.commit_step.iter().max().map_or(0, |&last| last + 1);
     let object = serde_json::json!({
@@ -90,19 +91,20 @@ fn tell(prompt: &str, seed: u64, made: &CompletionResult, json: bool, one: bool)
     Ok(())
 }
 
-/// The inference with another answer length.
+/// Returns the inference with another answer length.
 fn with_length(session: &Session, length: usize) -> anyhow::Result<Inference> {
     let mut budgets = *session.inference.builder().budgets();
     let whole = budgets.text.prompt + budgets.text.answer;
     (budgets.text.answer, budgets.text.direct_answer) = (length, length);
     if session.is_published_family {
-        // What the answer takes, the prompt cannot have.
+        // Prompt and answer share one length, so a longer answer leaves less for the prompt.
         budgets.text.prompt = whole.saturating_sub(length);
     }
     Ok(session.inference.with_budgets(budgets))
 }
 
-/// The sampler that was asked for; for the rest the checkpoint's, or as published. A number of steps is a schedule.
+/// Returns the requested sampler, with the checkpoint's or the published values for the rest. A given number of steps
+/// implies the schedule as the commit rule.
 fn text_sampler(session: &Session, mode: Mode, options: &Generate) -> anyhow::Result<TextSampler> {
     let budget = session.inference.builder().budgets().text;
     let length = if mode == Mode::Think {

@@ -1,4 +1,4 @@
-//! `demask imagine`: a picture drawn, or a part of one, or every one of a list.
+//! `demask imagine`: draws a picture, a part of one, or every prompt of a list.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,13 +22,13 @@ use crate::model::session::Session;
 use crate::terminal::picture::{check_output, save, scale};
 use crate::terminal::print;
 
-/// Pictures that are drawn together; they are written before the next are drawn.
+/// Pictures per request. They are written before the next request.
 const TOGETHER: usize = 32;
 
-/// `demask imagine`.
+/// Runs `demask imagine`.
 ///
 /// # Errors
-/// As [`Session::open`] and [`Session::complete`]; a file that cannot be written.
+/// Any error of [`Session::open`] or [`Session::complete`]; an error if a file cannot be written.
 pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
     let Some(prompt) = &options.prompt else {
         return draw_list(home, &options);
@@ -61,7 +61,7 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is asked of the model: kind, mode and task.
+/// Returns the kind, the mode and the task of the request.
 fn way(options: &Imagine) -> (Kind, Mode, Task) {
     match options.think {
         true => (Kind::ThinkThenDraw, Mode::Think, Task::ThinkThenDraw),
@@ -69,7 +69,7 @@ fn way(options: &Imagine) -> (Kind, Mode, Task) {
     }
 }
 
-/// The checkpoint's samplers with what was asked for.
+/// Returns the checkpoint's samplers with the requested changes.
 fn samplers(session: &Session, options: &Imagine) -> SamplerSettings {
     let mut samplers = session.samplers.clone();
     let image = &mut samplers.image;
@@ -79,7 +79,7 @@ fn samplers(session: &Session, options: &Imagine) -> SamplerSettings {
     samplers
 }
 
-/// Draws every prompt of a file, some at a time, into a folder.
+/// Draws every prompt of a file into a folder, batch by batch.
 fn draw_list(home: &Home, options: &Imagine) -> anyhow::Result<ExitCode> {
     let file = options.file.as_ref().context("a PROMPT or --file is needed")?;
     let prompts = prompts::listed(file)?;
@@ -121,10 +121,10 @@ fn draw_list(home: &Home, options: &Imagine) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the detector reads in a drawn table; none of other pictures.
+/// The scene that the detector reads in a drawn tabletop picture; `None` for other pictures.
 type Seen = Option<demask_rewards::verifiers::tabletop_detector::Reading>;
 
-/// Writes a picture that was drawn; what is read in it.
+/// Writes a drawn picture and returns what the detector reads in it.
 fn kept(options: &Imagine, file: &Path, made: &CompletionResult) -> anyhow::Result<Seen> {
     let picture = made
         .completion
@@ -135,7 +135,7 @@ fn kept(options: &Imagine, file: &Path, made: &CompletionResult) -> anyhow::Resu
         .scale
         .unwrap_or_else(|| scale(picture.width.max(picture.height)));
     save(picture, scale, file)?;
-    // Only a table can be read back.
+    // The detector reads tabletop pictures only.
     Ok((picture.width == PIXELS && picture.height == PIXELS)
         .then(|| demask_rewards::verifiers::tabletop_detector::TabletopDetector::default().read(picture)))
 }
@@ -162,7 +162,7 @@ fn say(file: &Path, seen: &Seen) {
     }
 }
 
-/// The picture that is drawn on, if one is named.
+/// Returns the picture to draw on, if one is named.
 fn canvas(session: &Session, options: &Imagine) -> anyhow::Result<Option<Canvas>> {
     let Some(from) = &options.from else {
         return Ok(None);
@@ -185,10 +185,10 @@ fn canvas(session: &Session, options: &Imagine) -> anyhow::Result<Option<Canvas>
     Ok(Some(canvas))
 }
 
-/// Draws what a canvas leaves open.
+/// Draws the open parts of a canvas.
 ///
 /// # Errors
-/// A mask that leaves nothing open; as [`Session::complete`].
+/// An error if the mask leaves nothing open; any error of [`Session::complete`].
 async fn inpaint(
     session: &Session,
     example: Example,

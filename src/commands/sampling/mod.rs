@@ -1,4 +1,5 @@
-//! One model, asked: text written and filled in, pictures drawn and described, each prompt typed or of a file.
+//! Commands that sample from one model: texts are written and filled in, pictures are drawn and described. A prompt is
+//! an argument or a line of a file.
 //!
 //! Not here: how the model is found and loaded (`model`).
 

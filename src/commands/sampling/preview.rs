@@ -1,4 +1,4 @@
-//! A completion watched on standard error, step by step.
+//! The display of a completion on standard error, step by step.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use demask_api::SampleFrame;
 use crate::terminal::picture::{half_blocks, room, within};
 use crate::terminal::print;
 
-/// Text as it is filled in, a line a step; masked positions are shaded.
+/// Shows text while it is filled in, one line per step; masked positions are shaded.
 pub fn show_text(inference: &Inference) -> FrameSink {
     let inference = inference.with_budgets(*inference.builder().budgets());
     Arc::new(move |frame: SampleFrame| {
@@ -23,7 +23,7 @@ pub fn show_text(inference: &Inference) -> FrameSink {
     })
 }
 
-/// Pictures as they are filled in; the reasoning before them, which comes without, as words.
+/// Shows pictures while they are filled in. Reasoning before them, whose frames have no picture, is shown as text.
 pub fn show_picture(words: FrameSink) -> FrameSink {
     let drawn = std::io::stderr().is_terminal();
     Arc::new(move |frame: SampleFrame| {

@@ -1,4 +1,5 @@
-//! Prompts and pictures of a file or of standard input, a line each: JSON with `prompt` or `image`, or the line itself.
+//! Lists of prompts and pictures from a file or standard input. A line is JSON with `prompt` or `image`, or the prompt
+//! or path itself.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -6,13 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-/// Longest line that is taken, in bytes.
+/// Longest line in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// What a person typed, or standard input where that is `-`.
+/// Returns the prompt of the argument, or standard input if that is `-`.
 ///
 /// # Errors
-/// Standard input's; nothing came.
+/// An error if standard input cannot be read or is empty.
 pub fn typed(prompt: &str) -> anyhow::Result<String> {
     if prompt != "-" {
         return Ok(prompt.to_owned());
@@ -27,24 +28,24 @@ pub fn typed(prompt: &str) -> anyhow::Result<String> {
     Ok(text.to_owned())
 }
 
-/// The prompts of a file, or of standard input where that is `-`; empty lines are left out.
+/// Reads the prompts of a file, or of standard input if that is `-`. Empty lines are skipped.
 ///
 /// # Errors
-/// The file's, with the line: JSON without `prompt`, a line that is too long or no text.
+/// An error with the line if the file cannot be read, if JSON lacks `prompt`, or if a line is too long or not text.
 pub fn listed(file: &Path) -> anyhow::Result<Vec<String>> {
     rows(file, "prompt", prompt_of)
 }
 
-/// A picture to be read, and what is asked about it, if anything.
+/// A picture to read, with the question about it if there is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PictureRow {
-    /// The picture's file.
+    /// File of the picture.
     pub image: PathBuf,
     /// The question.
     pub question: Option<String>,
 }
 
-/// The pictures of a file, or of standard input where that is `-`; a relative path is seen from the file's folder.
+/// Reads the pictures of a file, or of standard input if that is `-`. A relative path is relative to the file's folder.
 ///
 /// # Errors
 /// As [`listed`].
@@ -59,7 +60,7 @@ pub fn listed_pictures(file: &Path) -> anyhow::Result<Vec<PictureRow>> {
     })
 }
 
-/// What every line that says something says.
+/// Reads every line that is not empty.
 fn rows<T>(file: &Path, what: &str, read: impl Fn(&str) -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {
     let name = file.display().to_string();
     let mut reader: Box<dyn std::io::BufRead> = if name == "-" {

@@ -1,8 +1,9 @@
-//! The Curator as an actor: it owns the sources, their cursors and the accepted traces, and answers demand.
+//! The Curator: the actor that owns the sources, their cursors and the accepted traces, and answers demands for
+//! examples.
 //!
-//! What a step is given is a pure function of seed, step, mix and pool (law L8), so a life that died is followed by one
-//! that answers the same. The pool of traces outlives a life; everything else is read again. L2: nothing is pushed, one
-//! request at a time, on a thread of its own.
+//! The examples of a step are a pure function of seed, step, mix and pool (law L8), so a restarted Curator gives the
+//! same answers. The pool of traces outlives a life; everything else is read again. L2: the Curator pushes nothing. It
+//! handles one request at a time, on a thread of its own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,26 +24,26 @@ use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
-/// Messages that may wait.
+/// Capacity of the mailbox.
 const MAILBOX: usize = 4;
 
-/// What the run is, as the curator needs to know it.
+/// The settings of the Curator for a run.
 #[derive(Clone)]
 pub struct CuratorSettings {
-    /// Sources, seed.
+    /// Profile with the sources and the seed.
     pub profile: Arc<Profile>,
-    /// The run, for rows.
+    /// Id of the run, for rows.
     pub run: String,
-    /// Where reading reports go.
+    /// Recorder of the reports about reading.
     pub recorder: Recorder,
-    /// The folder in which packed sources are unpacked, into files without a name.
+    /// Folder in which packed sources are unpacked into files without a name.
     pub room: PathBuf,
-    /// Who is told how far the reading is, and says when the daemon is ending.
+    /// Control of the run: it takes progress reports, and says when the daemon is ending.
     pub control: Arc<Control>,
 }
 
 impl CuratorSettings {
-    /// Says how far the reading is; whether to go on.
+    /// Reports the progress of reading. Returns whether to go on.
     fn told(&self, what: &str, source: &str, rows: u64) -> bool {
         if rows > 0 {
             let detail = format!("{what} source {source}: {rows} rows");
@@ -52,79 +53,81 @@ impl CuratorSettings {
     }
 }
 
-/// The examples of a step.
+/// The demand for a step's examples.
 #[derive(Clone, Debug, PartialEq, Message)]
 #[rtype(result = "Result<Vec<TrainingExample>, RunError>")]
 pub struct Demand {
     /// The step.
     pub step: u64,
-    /// How many.
+    /// Number of examples.
     pub size: usize,
-    /// Weights of the sources now.
+    /// Present weights of the sources.
     pub mix: BTreeMap<String, f64>,
-    /// Only these sources; all when empty.
+    /// Sources to draw from; all when empty.
     pub only: Vec<String>,
-    /// Share of the examples with reasoning that are given with it; the others are direct.
+    /// Share of the examples with reasoning that keep it; the others are direct.
     pub think_share: f64,
 }
 
-/// Take verified traces into the pool. Twice the same is done once: the pool is cut to `after` first (law L1).
+/// The request to add verified traces to the pool. A repetition has the same result, because the pool is first cut to
+/// `after` traces (law L1).
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Taken, RunError>")]
 pub struct Take {
-    /// The step that brings them.
+    /// The step that adds them.
     pub step: u64,
-    /// The pool's length before.
+    /// Length of the pool before.
     pub after: usize,
     /// The traces, in order.
     pub candidates: Vec<Accepted>,
 }
 
-/// What became of a trace.
+/// The outcome for a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TraceOutcome {
-    /// It is in the pool.
+    /// It was added to the pool.
     Fresh,
-    /// An equal one was.
+    /// An equal trace is in the pool.
     Known,
-    /// It shares words with a benchmark (law L6), and why that is said.
+    /// It overlaps a benchmark (law L6), with the reason.
     Overlaps(String),
 }
 
-/// What became of them.
+/// The outcome for all traces of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
-    /// Of each candidate.
+    /// Outcome for each trace.
     pub outcomes: Vec<TraceOutcome>,
-    /// The pool now.
+    /// The pool after the request.
     pub pool: Vec<Accepted>,
 }
 
-/// The pool is this: at the beginning of a life of the run.
+/// The request to set the pool, at the beginning of a life of the run.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), RunError>")]
 pub struct Restore(pub Vec<Accepted>);
 
-/// Everything that was read is measured against the lengths of these sequences, before the first step.
+/// The request to measure every example that was read against the budgets of this sequence builder, before the first
+/// step.
 #[derive(Clone, Message)]
 #[rtype(result = "Result<(), RunError>")]
 pub struct Measure(pub SequenceBuilder);
 
-/// Texts for a tokenizer that is trained from scratch.
+/// The request for texts on which a tokenizer is trained from scratch.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Result<Vec<String>, RunError>")]
 pub struct Corpus;
 
-/// What outlives a life.
+/// The pool of traces, which outlives a life.
 type Pool = Arc<Mutex<Vec<Accepted>>>;
-/// The library of this life, opened at the first demand.
+/// The mixture of this life, opened at the first demand.
 type CachedMixture = Arc<Mutex<Option<Mixture>>>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The actor.
+/// The Curator actor.
 pub struct Curator {
     life: Life,
     brief: CuratorSettings,
@@ -134,7 +137,7 @@ pub struct Curator {
 }
 
 impl Curator {
-    /// Asks the supervisor for a curator.
+    /// Spawns a Curator under the supervisor.
     #[must_use]
     pub fn spawn(
         supervisor: &SupervisorHandle,
@@ -151,7 +154,7 @@ impl Curator {
         })
     }
 
-    /// Work with the library, on a thread of its own; what reading it reports is recorded.
+    /// Runs work with the mixture on a thread of its own, and records the reports of reading.
     fn with_mixture<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Mixture) -> T + Send + 'static,
@@ -257,7 +260,7 @@ impl Handler<Restore> for Curator {
 
     fn handle(&mut self, restore: Restore, _: &mut Self::Context) -> Self::Result {
         *lock(&self.pool) = restore.0;
-        // Sources that cannot be read are told of at the beginning of a run, not at its first step.
+        // Sources that cannot be read are reported at the beginning of a run and not at its first step.
         let work = self.with_mixture(|_| ());
         handle_message(self, "Restore", work)
     }
@@ -285,7 +288,7 @@ impl Handler<Measure> for Curator {
     }
 }
 
-/// What went wrong with the sources, in words.
+/// Converts an error of the sources to the run's error.
 async fn said<T>(
     work: impl Future<Output = Result<Result<T, SourceError>, RunError>>,
 ) -> Result<T, RunError> {

@@ -1,5 +1,5 @@
-//! What a run would find, without an engine: the rows of each source, which rewards and benchmarks speak of it, and whether
-//! stages, sources and rewards fit together.
+//! The dry run: what a run would find, without an engine. It covers the rows of each source, the rewards and benchmarks
+//! for it, and whether stages, sources and rewards fit together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,48 +19,48 @@ use super::sources::{self, Report, SourceError};
 use crate::pipeline::external_rewards::{RewardTrial, try_rewards};
 use crate::profile::{Profile, Source, SourceKind, Stage, StageKind};
 
-/// Examples of a source that say what it is about.
+/// Examples of a source that are enough to see what it holds.
 pub const ENOUGH: usize = 64;
-/// Reasons of one source that are counted apart; the others are counted together.
+/// Reasons of one source that are counted separately; the others are counted together.
 const REASONS: usize = 8;
 
-/// What a run would find.
+/// The result of a dry run.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct DryRun {
-    /// Each source, in the profile's order.
+    /// Report on each source, in the profile's order.
     pub sources: Vec<SourceReport>,
-    /// What each external reward said when it was tried.
+    /// Result of the trial of each external reward.
     pub external_rewards: Vec<RewardTrial>,
-    /// What would make the run fail, or a stage learn nothing.
+    /// Problems: what would make the run fail, or a stage learn nothing.
     pub problems: Vec<String>,
-    /// What a person may not have meant.
+    /// Notes: what the user may not have intended.
     pub notes: Vec<String>,
 }
 
-/// What a source holds.
+/// The report on a source.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SourceReport {
-    /// The name.
+    /// Name of the source.
     pub name: String,
-    /// The kind.
+    /// Kind of the source.
     pub kind: String,
-    /// Rows of the file or folder; none where the examples are generated, or the file cannot be opened.
+    /// Rows of the file or folder; `None` if the examples are generated, or if the file cannot be opened.
     pub rows: Option<u64>,
-    /// Examples that may be trained on; none as for `rows`.
+    /// Examples that may be trained on; `None` as for `rows`.
     pub kept: Option<u64>,
-    /// Rows and examples that were turned away, by gate and reason.
+    /// Number of rejected rows and examples, by gate and reason.
     pub turned_away: BTreeMap<String, u64>,
-    /// What the examples ask for.
+    /// Kinds of the examples.
     pub asks: Vec<String>,
-    /// Stages that learn from it.
+    /// Stages that train on the source.
     pub stages: Vec<String>,
-    /// Rewards with a weight that speak of its examples.
+    /// Rewards with a weight that score its examples.
     pub rewards: Vec<String>,
-    /// The profile's benchmarks that ask for the same.
+    /// Benchmarks of the profile with the same kind of examples.
     pub benchmarks: Vec<String>,
 }
 
-/// Reads every source as a run does, and compares.
+/// Reads every source as a run does, and compares sources, stages and rewards.
 #[must_use]
 pub fn dry_run(profile: &Profile) -> DryRun {
     data_dir::within(profile.data.clone().or_else(data_dir::folder), || look(profile))
@@ -131,7 +131,7 @@ fn look(profile: &Profile) -> DryRun {
     found
 }
 
-/// Examples of a source: all that are read, or the first that are generated.
+/// Returns the examples of a source: all that are read, or the first that are generated.
 fn examples(
     source: &Source,
     profile: &Profile,
@@ -156,7 +156,7 @@ fn examples(
     sources::first(source, &mut read, ENOUGH)
 }
 
-/// Duplicates are counted together, whichever row they are equal to.
+/// Counts a rejection. Duplicates are counted together, whichever row they equal.
 fn count(reasons: &mut BTreeMap<String, u64>, gate: Gate, reason: &str) {
     let mut key = match gate {
         Gate::ExactDedup | Gate::NearDedup => gate.to_string(),
@@ -168,7 +168,7 @@ fn count(reasons: &mut BTreeMap<String, u64>, gate: Gate, reason: &str) {
     *reasons.entry(key).or_default() += 1;
 }
 
-/// The benchmarks that the profile names, and what their items ask for.
+/// Returns the benchmarks that the profile names, with the kind of their items.
 fn suites(profile: &Profile) -> Vec<(String, Kind)> {
     let named = profile.stages.iter().flat_map(|stage| &stage.suites);
     let named: BTreeSet<&String> = named.chain(&profile.gate.suites).collect();
@@ -182,7 +182,7 @@ fn suites(profile: &Profile) -> Vec<(String, Kind)> {
         .collect()
 }
 
-/// The stages that learn from a source.
+/// Returns the stages that train on a source.
 fn stages_of(profile: &Profile, source: &Source) -> Vec<String> {
     let learns = |stage: &&Stage| {
         stage.kind != StageKind::Evaluate && stage.takes(&source.name) && source.weight > 0.0
@@ -191,12 +191,12 @@ fn stages_of(profile: &Profile, source: &Source) -> Vec<String> {
     stages.map(|stage| stage.name.clone()).collect()
 }
 
-/// The rewards that count, and that give the right completion of one of the examples something.
+/// Returns the rewards in use that give the right completion of one of the examples a positive value.
 fn rewards(profile: &Profile, examples: &[Example], verifiers: &Verifiers) -> Vec<String> {
     speaking(examples, verifiers, &|reward| counts(profile, reward), false)
 }
 
-/// The external rewards with a weight that judge one of the examples.
+/// Returns the external rewards with a weight that judge one of the examples.
 fn external(profile: &Profile, examples: &[Example]) -> Vec<String> {
     let weighed = profile.external_rewards.iter().filter(|reward| {
         let weight = profile.rewards.get(&reward.name);
@@ -210,7 +210,7 @@ fn external(profile: &Profile, examples: &[Example]) -> Vec<String> {
     judging.map(|reward| reward.name.clone()).collect()
 }
 
-/// Whether a reward has a weight in a profile, and the network that it needs.
+/// Returns whether a reward has a weight in the profile, and the network that it needs.
 fn counts(profile: &Profile, reward: &dyn Reward) -> bool {
     let folders = &profile.reward_networks;
     let is_there = match reward.needs() {
@@ -222,8 +222,8 @@ fn counts(profile: &Profile, reward: &dyn Reward) -> bool {
     is_there && weight.is_some_and(|&weight| weight > 0.0)
 }
 
-/// The rewards among some that give the right completion of one of the examples something; those that judge give it more than a
-/// wrong one that looks alike.
+/// Returns those of some rewards that give the right completion of one of the examples a positive value. With `judges`,
+/// the value must also exceed that of a wrong completion of the same form.
 fn speaking(
     examples: &[Example],
     verifiers: &Verifiers,
@@ -266,8 +266,8 @@ fn speaking(
         .collect()
 }
 
-/// The first `align` stage of whose sources no reward can judge any, and what would: to learn from nothing but zeros is no
-/// run. `samples` are some examples of each source.
+/// Returns the first `align` stage whose examples no reward can judge, with advice. A run that could only learn from
+/// zeros is not started. `samples` are some examples of each source.
 #[must_use]
 pub fn unjudged(profile: &Profile, samples: &BTreeMap<String, Vec<Example>>) -> Option<(String, String)> {
     let aligning = |stage: &&Stage| stage.kind == StageKind::Align;
@@ -313,7 +313,7 @@ pub fn unjudged(profile: &Profile, samples: &BTreeMap<String, Vec<Example>>) -> 
     })
 }
 
-/// The first examples of a source that is generated.
+/// Returns the first examples of a generated source.
 #[must_use]
 pub fn generated(profile: &Profile, kind: Kind) -> Vec<Example> {
     let world = Tabletop::new(profile.seed);
@@ -321,7 +321,7 @@ pub fn generated(profile: &Profile, kind: Kind) -> Vec<Example> {
     first.collect()
 }
 
-/// The completion that the example itself gives.
+/// Returns the right completion of an example.
 fn right(example: &Example) -> Completion {
     Completion {
         text: example.completion(Mode::Think),
@@ -330,7 +330,7 @@ fn right(example: &Example) -> Completion {
     }
 }
 
-/// A completion of the same form and length that is wrong: another result after the same reasoning, a picture of nothing.
+/// Returns a wrong completion of the same form and length: another result after the same reasoning, or a black picture.
 fn wrong(example: &Example) -> Completion {
     let right = right(example);
     let reasoning = right.text.find("</think>").map(|at| at + "</think>".len());
@@ -345,7 +345,7 @@ fn wrong(example: &Example) -> Completion {
     }
 }
 
-/// Whether a stage has something to learn from.
+/// Checks that a stage has something to train on.
 fn fits(stage: &Stage, samples: &BTreeMap<String, Vec<Example>>, found: &mut DryRun) {
     let its: Vec<&SourceReport> = found
         .sources
@@ -360,7 +360,7 @@ fn fits(stage: &Stage, samples: &BTreeMap<String, Vec<Example>>, found: &mut Dry
     };
     let (name, mut notes) = (&stage.name, Vec::new());
     let problem = match stage.kind {
-        _ if its.is_empty() => None, // told already, source by source
+        _ if its.is_empty() => None, // already noted for each source
         StageKind::Tokenizer if !any(&|example| example.picture.is_some()) => Some(format!(
             "stage {name} trains the image tokenizer, and none of its sources has pictures"
         )),

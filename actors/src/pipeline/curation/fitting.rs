@@ -1,5 +1,5 @@
-//! Whether the stages of a run can use what its sources hold: every example is measured against the run's budgets before the
-//! first step.
+//! The check that the stages of a run can use its sources: every example is measured against the run's budgets before
+//! the first step.
 
 use demask_datasets::example::{Example, Kind, Mode};
 use demask_datasets::prompts::sequences::{SequenceBuilder, SequenceError};
@@ -10,16 +10,16 @@ use crate::pipeline::curation::sources::{Report, SourceError};
 use crate::pipeline::curation::training_example::location;
 use crate::profile::{Profile, Source, Stage, StageKind};
 
-/// Examples from which a source with too large a share of long ones is given up before its end.
+/// Examples after which a source with too large a share of long ones is given up before its end.
 const ENOUGH: u64 = 1000;
 
-/// What a stage makes of an example: the modes that it may be written in, with its answer or without.
+/// The use of an example in a stage: the modes in which it may be written, and whether with its answer.
 struct Uses {
     modes: Vec<Mode>,
     answered: bool,
 }
 
-/// How many of the examples that a stage wants can be used.
+/// The number of examples that a stage wants and can use.
 #[derive(Clone, Debug, Default)]
 struct Count {
     wanted: u64,
@@ -27,7 +27,7 @@ struct Count {
     why: Option<String>,
 }
 
-/// What every stage can use of what was measured so far.
+/// The counts of all stages over the examples that were measured so far.
 pub struct Fitting<'a> {
     profile: &'a Profile,
     builder: &'a SequenceBuilder,
@@ -35,7 +35,7 @@ pub struct Fitting<'a> {
 }
 
 impl<'a> Fitting<'a> {
-    /// Nothing measured yet.
+    /// Makes counts before any measurement.
     #[must_use]
     pub fn new(profile: &'a Profile, builder: &'a SequenceBuilder) -> Self {
         Self {
@@ -45,11 +45,12 @@ impl<'a> Fitting<'a> {
         }
     }
 
-    /// Measures a source; what fits into no stage that takes it is reported. `told` hears how many were measured and says
-    /// whether to go on.
+    /// Measures a source. An example that fits into no stage that takes it is reported. `told` receives the number of
+    /// measured examples and returns whether to go on.
     ///
     /// # Errors
-    /// More examples than `limits.bad_row_share` allows cannot be read or are too long; one cannot be read again.
+    /// An error if more examples than `limits.bad_row_share` allows cannot be read or are too long, or if one cannot be
+    /// read again.
     pub fn measure(
         &mut self,
         source: &Source,
@@ -121,7 +122,8 @@ impl<'a> Fitting<'a> {
     /// Counts an example for each stage that wants it.
     ///
     /// # Errors
-    /// It fits into none of them: why, in the same words for all that fail alike.
+    /// A message if the example fits into none of these stages. It has the same text for all examples that fail for the
+    /// same reason.
     fn fit(&mut self, source: &Source, example: &Example) -> Result<(), String> {
         let (mut why, mut fits) = (None, false);
         for (stage, count) in self.profile.stages.iter().zip(&mut self.counts) {
@@ -148,10 +150,10 @@ impl<'a> Fitting<'a> {
         }
     }
 
-    /// Every stage that learns from files alone finds something that it can use in them.
+    /// Checks that every stage that trains only on files can use some of their examples.
     ///
     /// # Errors
-    /// The first that does not.
+    /// An error for the first stage that cannot.
     pub fn check_stages(&self) -> Result<(), SourceError> {
         for (stage, count) in self.profile.stages.iter().zip(&self.counts) {
             let generated = |source: &&Source| !source.kind.reads();
@@ -175,7 +177,7 @@ impl<'a> Fitting<'a> {
     }
 }
 
-/// Whether a stage draws from a source.
+/// Returns whether a stage draws from a source.
 fn takes(stage: &Stage, source: &Source) -> bool {
     source.weight > 0.0 && (stage.sources.is_empty() || stage.sources.contains(&source.name))
 }
@@ -188,7 +190,7 @@ fn wants(kind: StageKind) -> &'static str {
     }
 }
 
-/// What a stage makes of an example; none where it does not want it.
+/// Returns the use of an example in a stage; `None` if the stage does not want it.
 fn uses(stage: &Stage, source: &Source, example: &Example) -> Option<Uses> {
     if !takes(stage, source) {
         return None;
@@ -224,11 +226,11 @@ fn uses(stage: &Stage, source: &Source, example: &Example) -> Option<Uses> {
     Some(wanted)
 }
 
-/// Whether an example fits in one of the modes.
+/// Checks that an example fits in one of the modes.
 fn fit(builder: &SequenceBuilder, example: &Example, uses: &Uses) -> Result<(), SequenceError> {
     let mut failed = Ok(());
     for &mode in &uses.modes {
-        // A picture has as many codes as there is room for, or the profile is refused.
+        // A picture has as many codes as its budget; the profile is refused otherwise.
         let codes = vec![0; builder.budgets().of(example.task(mode)).codes];
         let made = match uses.answered {
             true => builder.train(example, mode, &codes, false).map(drop),

@@ -1,6 +1,7 @@
-//! Pictures of examples, kept beside the store so that a person who walks the lineage sees them (law L5).
+//! Pictures of examples, stored beside the store so that the lineage can show them (law L5).
 //!
-//! A source may hold more pictures than a disk has room for twice: those of the first examples of a life are kept, made smaller.
+//! A source may hold more pictures than the disk has room for twice. Only the pictures of the first examples of a life
+//! are stored, reduced in size.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,14 +15,14 @@ use crate::home::free_bytes;
 use crate::pipeline::run_error::RunError;
 use crate::runtime::actor::offload;
 
-/// Examples of a life whose pictures are kept.
+/// Most examples of a life whose pictures are stored.
 const MOST: usize = 4096;
-/// Bytes that must be free for a picture to be kept: what a run cannot do without comes first.
+/// Free bytes below which no picture is stored: checkpoints and rows come first.
 const LEAST_FREE: u64 = 64 << 20;
-/// Pixels of the longer side, at most.
+/// Longest side of a stored picture in pixels.
 const LONGEST: usize = 128;
 
-/// The pictures that were kept, by the examples' ids.
+/// The pictures that were stored, by the examples' ids.
 #[derive(Clone, Debug)]
 pub struct KeptPictures {
     blobs: Blobs,
@@ -29,7 +30,7 @@ pub struct KeptPictures {
 }
 
 impl KeptPictures {
-    /// Keeps pictures in this folder.
+    /// Stores pictures in this folder.
     #[must_use]
     pub fn new(blobs: Blobs) -> Self {
         Self {
@@ -38,10 +39,11 @@ impl KeptPictures {
         }
     }
 
-    /// The hash of an example's picture; none where it has none, or where enough are kept.
+    /// Stores the picture of an example and returns its hash; `None` if the example has no picture, or if enough
+    /// pictures are stored.
     ///
     /// # Errors
-    /// The file system's.
+    /// Any error of the file system.
     pub async fn keep(&self, example: &Example) -> Result<Option<String>, RunError> {
         let Some(picture) = &example.picture else {
             return Ok(None);
@@ -65,7 +67,7 @@ impl KeptPictures {
     }
 }
 
-/// Whether the picture of an example is asked about; else it is to be drawn.
+/// Returns whether the prompt of an example shows its picture; otherwise the picture is to be drawn.
 #[must_use]
 pub fn shows_picture(example: &Example) -> bool {
     matches!(
@@ -74,7 +76,7 @@ pub fn shows_picture(example: &Example) -> bool {
     )
 }
 
-/// The picture, every pixel the mean of a square of it where it is too large.
+/// Returns a picture of limited size, in which each pixel is the mean of a square of the large picture.
 fn small(picture: &Picture) -> Picture {
     let side = picture.width.max(picture.height).div_ceil(LONGEST).max(1);
     if side == 1 {

@@ -1,35 +1,36 @@
-//! What was kept of a source: its examples in memory, or, of one that is too large for it, where each can be read again.
+//! The examples that were kept of a source: in memory, or, for a source that is too large, as places where each row can
+//! be read again.
 //!
-//! Which example a number means does not depend on which of the two it is (law L8).
+//! A number refers to the same example in both cases (law L8).
 
 use demask_datasets::example::{Example, Kind};
 use demask_datasets::formats::RandomAccess;
 use demask_datasets::formats::row::RowPlace;
 
-/// Where an example that was kept lies, in 24 bytes.
+/// The place of a kept example, in 24 bytes.
 #[derive(Clone, Copy, Debug)]
 struct KeptExample {
     place: RowPlace,
-    /// Which of the row's examples it is.
+    /// Index of the example among those of its row.
     which: u16,
-    /// The beginning of its id: a file may have changed under the run.
+    /// Beginning of the example's id, which shows whether the file has changed during the run.
     id: u32,
 }
 
-/// What was kept of a source.
+/// The examples that were kept of a source.
 pub struct ExampleLibrary {
-    /// Bytes of examples that are kept in memory, if their rows can be read again.
+    /// Most bytes of examples that are kept in memory, if their rows can be read again.
     most: usize,
     bytes: usize,
     examples: Vec<Example>,
     kept: Vec<KeptExample>,
     rows: Option<Box<dyn RandomAccess>>,
     problems: bool,
-    /// Rows that were read, the unreadable ones too.
+    /// Rows that were read, including the unreadable ones.
     pub(super) count: u64,
     /// Rows that could not be read.
     pub(super) bad: u64,
-    /// The first of them.
+    /// Description of the first of them.
     pub(super) first_bad: String,
 }
 
@@ -43,7 +44,8 @@ impl std::fmt::Debug for ExampleLibrary {
 }
 
 impl ExampleLibrary {
-    /// An empty one that keeps so many bytes of examples in memory where their rows can be read again, else all.
+    /// Makes an empty library. It keeps at most this many bytes of examples in memory if their rows can be read again,
+    /// else all examples.
     #[must_use]
     pub(super) fn new(most: usize) -> Self {
         Self {
@@ -59,7 +61,7 @@ impl ExampleLibrary {
         }
     }
 
-    /// Keeps an example, of a row that lies at a place if it can be read again.
+    /// Adds an example. `place` is the place of its row, if the row can be read again.
     pub(super) fn push(&mut self, example: Example, place: Option<RowPlace>, which: usize) {
         self.problems |= example.kind == Kind::WordProblem;
         if let Some(place) = place {
@@ -78,7 +80,7 @@ impl ExampleLibrary {
         self.examples.push(example);
     }
 
-    /// From now on rows are read again through this.
+    /// Sets the reader through which rows are read again.
     pub(super) fn read_through(&mut self, rows: Option<Box<dyn RandomAccess>>) {
         if !self.in_memory() {
             self.rows = rows;
@@ -87,34 +89,34 @@ impl ExampleLibrary {
         }
     }
 
-    /// Whether the examples are in memory.
+    /// Returns whether the examples are in memory.
     #[must_use]
     pub fn in_memory(&self) -> bool {
         self.examples.len() >= self.kept.len()
     }
 
-    /// Examples.
+    /// Returns the number of examples.
     #[must_use]
     pub fn len(&self) -> usize {
         self.examples.len().max(self.kept.len())
     }
 
-    /// Whether there is none.
+    /// Returns whether there is no example.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether a word problem is among them.
+    /// Returns whether a word problem is among the examples.
     #[must_use]
     pub fn has_problems(&self) -> bool {
         self.problems
     }
 
-    /// The example of a number.
+    /// Returns the example of a number.
     ///
     /// # Errors
-    /// In words: its row cannot be read again, or says something else than it did.
+    /// A message if its row cannot be read again, or has changed.
     pub fn get(&mut self, number: usize) -> Result<Example, String> {
         if let Some(example) = self.examples.get(number) {
             return Ok(example.clone());
@@ -134,12 +136,12 @@ impl ExampleLibrary {
     }
 }
 
-/// The beginning of an id.
+/// Returns the beginning of an id.
 fn short(id: &str) -> u32 {
     u32::from_str_radix(id.get(..8).unwrap_or_default(), 16).unwrap_or(0)
 }
 
-/// About how many bytes of memory an example takes.
+/// Returns approximately how many bytes of memory an example takes.
 fn size(example: &Example) -> usize {
     let texts = [
         Some(&example.prompt),

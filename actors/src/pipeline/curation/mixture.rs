@@ -1,7 +1,8 @@
-//! The Curator: where a step's examples come from. Pulled by the trainer, never pushing (law L2).
+//! The mixture: it draws the examples of a step from the sources and the accepted traces. The trainer pulls; nothing is
+//! pushed (law L2).
 //!
 //! The batch of a step is a pure function of the seed, the step and the mix (law L8), so a resumed run draws the same
-//! one. Every example carries its provenance (law L5).
+//! batch. Every example carries its provenance (law L5).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,16 +22,16 @@ use crate::pipeline::curation::sources::{self, Report, SourceError};
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::profile::{Profile, Source, SourceKind};
 
-/// The file in the room that remembers what benchmarks' pictures show.
+/// Name of the file, in the unpacking folder, that caches the likenesses of benchmark pictures.
 const LIKENESSES: &str = "likenesses";
-/// Share of drawing requests that lose their words, for guidance (`mmada.md` 2.3).
+/// Share of drawing requests whose text condition is dropped, for classifier-free guidance (`mmada.md` 2.3).
 const DROP_CONDITION: f64 = 0.1;
 
-/// Examples of a source that a text tokenizer is trained on.
+/// Most examples per source on which a text tokenizer is trained.
 const CORPUS: usize = 20_000;
-/// The source of traces.
+/// Name of the source of traces.
 const REASONER: &str = "reasoner";
-/// Share of a text source's picks, once traces are accepted, that are one of them.
+/// Share of a text source's examples that are replaced by accepted traces, once there are any.
 const TRACE_SHARE: f64 = 0.25;
 
 /// An accepted reasoning trace.
@@ -38,24 +39,24 @@ const TRACE_SHARE: f64 = 0.25;
 pub struct Accepted {
     /// The example as it is trained on.
     pub example: Example,
-    /// The checkpoint or teacher that wrote it.
+    /// Checkpoint or teacher that wrote it.
     pub generator: String,
-    /// The trace that it was proposed as; empty where a checkpoint of an earlier Demask does not say.
+    /// Id of the proposed trace; empty in checkpoints of earlier versions of Demask.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trace: String,
 }
 
-/// Sources and what was read from them.
+/// The sources and the examples that were read from them.
 #[derive(Debug)]
 pub struct Mixture {
     seed: u64,
     world: Tabletop,
     sources: Vec<Source>,
     read: BTreeMap<String, ExampleLibrary>,
-    /// Sources of word problems: accepted traces are trained on in their place.
+    /// Sources of word problems. Accepted traces replace some of their examples.
     solvable: BTreeSet<String>,
     forbidden: Forbidden,
-    /// Generated examples checked, by source, and those that overlapped each benchmark.
+    /// Number of generated examples that were checked, by source, and of those that overlapped each benchmark.
     generated: BTreeMap<String, (u64, Vec<u64>)>,
     reports: Vec<Report>,
     /// Accepted traces, in the order of acceptance.
@@ -63,12 +64,14 @@ pub struct Mixture {
 }
 
 impl Mixture {
-    /// Opens the profile's sources, and registers every benchmark that nothing of them may overlap (law L6), what the sources
-    /// hold out among them. What must be unpacked is in the folder `room`, what benchmarks' pictures show is remembered there; `told` hears the source and the rows read so far, and
-    /// says whether to go on.
+    /// Opens the profile's sources. It first registers every benchmark that no example may overlap (law L6), including
+    /// the shares that the sources hold out.
+    ///
+    /// Packed sources are unpacked into the folder `room`, which also caches the likenesses of benchmark pictures.
+    /// `told` receives the source and the number of rows read so far, and returns whether to go on.
     ///
     /// # Errors
-    /// A file that cannot be read, or too many bad rows in it.
+    /// An error if a file cannot be read, or if too many of its rows are bad.
     pub fn open(
         profile: &Profile,
         room: &Path,
@@ -109,21 +112,21 @@ impl Mixture {
         })
     }
 
-    /// What was found since this was last asked: rows turned away, and what was checked against the benchmarks.
+    /// Returns the reports since the last call: rejected rows, and checks against the benchmarks.
     pub fn take_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.reports)
     }
 
-    /// What was read from each source that is a file or folder.
+    /// Returns the examples of each source that is a file or folder.
     pub fn read(&mut self) -> &mut BTreeMap<String, ExampleLibrary> {
         &mut self.read
     }
 
-    /// Measures everything that was read against the lengths of the run and what its stages need of it; `told` as in
+    /// Measures everything that was read against the run's budgets and the needs of its stages; `told` as in
     /// [`Self::open`].
     ///
     /// # Errors
-    /// A source of which too much does not fit; a stage that would have nothing to learn from.
+    /// An error if too much of a source does not fit, or if a stage would have nothing to learn from.
     pub fn measure(
         &mut self,
         profile: &Profile,
@@ -144,7 +147,7 @@ impl Mixture {
         }
     }
 
-    /// Some examples of each source.
+    /// Returns some examples of each source.
     fn samples(&mut self, profile: &Profile) -> Result<BTreeMap<String, Vec<Example>>, SourceError> {
         let mut samples = BTreeMap::new();
         for source in &self.sources {
@@ -158,11 +161,11 @@ impl Mixture {
         Ok(samples)
     }
 
-    /// The batch of a step. `mix` are the weights now, `only` names sources (all when empty); `think_share` of the
-    /// examples that have reasoning are given with it, the others are direct.
+    /// Draws the batch of a step. `mix` has the present weights; `only` names the sources (all when empty).
+    /// `think_share` of the examples with reasoning keep it; the others are direct.
     ///
     /// # Errors
-    /// A row that cannot be read again, or has changed.
+    /// An error if a row cannot be read again, or has changed.
     pub fn batch(
         &mut self,
         step: u64,
@@ -221,7 +224,7 @@ impl Mixture {
         }))
     }
 
-    /// A source by the weights.
+    /// Chooses a source by the weights.
     fn choose(&self, rng: &mut ChaCha8Rng, mix: &BTreeMap<String, f64>, only: &[String]) -> Option<Source> {
         let open: Vec<(&Source, f64)> = self
             .sources
@@ -238,7 +241,8 @@ impl Mixture {
         Some(source.or(open.last())?.0.clone())
     }
 
-    /// An example that overlaps no benchmark: what is read was checked, what is generated is checked here.
+    /// Draws an example that overlaps no benchmark. Examples from files were checked when they were read; generated
+    /// ones are checked here.
     fn clean(&mut self, source: &Source, rng: &mut ChaCha8Rng) -> Result<Option<Example>, SourceError> {
         loop {
             let Some(example) = self.draw(source, rng)? else {
@@ -264,7 +268,7 @@ impl Mixture {
         }
     }
 
-    /// For each trace why it overlaps a benchmark, if it does (law L6).
+    /// Returns for each trace why it overlaps a benchmark, if it does (law L6).
     pub fn check_traces(&mut self, traces: &[Example]) -> Vec<Option<String>> {
         let overlaps: Vec<_> = traces.iter().map(|trace| self.forbidden.overlap(trace)).collect();
         for overlap in &overlaps {
@@ -277,7 +281,7 @@ impl Mixture {
         whys.collect()
     }
 
-    /// Counts a generated example that was checked against the benchmarks; tells of them when enough are together.
+    /// Counts a generated example that was checked against the benchmarks, and reports the counts from time to time.
     fn told(&mut self, source: &str, overlapped: Option<&str>) {
         let benchmarks = self.forbidden.benchmarks();
         let (count, overlaps) = self
@@ -291,7 +295,7 @@ impl Mixture {
         if let Some(overlaps) = hit.and_then(|number| overlaps.get_mut(number)) {
             *overlaps += 1;
         }
-        // At each doubling: a row for every example would be too many.
+        // The counts are reported at each doubling, because a row for every example would be too many.
         if count.is_power_of_two() {
             let rows = sources::checked(source, &self.forbidden, *count, overlaps);
             self.reports.extend(rows);
@@ -313,10 +317,10 @@ impl Mixture {
         Ok(Some(self.world.example(kind, Split::Train, index)))
     }
 
-    /// Texts for a tokenizer that is trained from scratch.
+    /// Returns texts on which a tokenizer is trained from scratch.
     ///
     /// # Errors
-    /// A row that cannot be read again, or has changed.
+    /// An error if a row cannot be read again, or has changed.
     pub fn corpus(&mut self) -> Result<Vec<String>, SourceError> {
         let mut texts = self.world.corpus(2000);
         for (name, library) in &mut self.read {
@@ -333,7 +337,7 @@ impl Mixture {
     }
 }
 
-/// The sources that give word problems: a verified trace is a worked problem, so it may stand in their place.
+/// Returns the sources of word problems. A verified trace is a worked problem, so it may replace one of theirs.
 fn solvable(sources: &[Source], read: &BTreeMap<String, ExampleLibrary>) -> BTreeSet<String> {
     let solves = |source: &&Source| match read.get(&source.name) {
         Some(library) => library.has_problems(),
@@ -355,7 +359,7 @@ mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
 
-    /// A profile whose only source is a file of ten problems; `bad` of its lines are broken.
+    /// Makes a profile whose only source is a file of ten problems, of which `bad` lines are broken.
     fn given(folder: &std::path::Path, bad: usize) -> Profile {
         let path = folder.join("rows.jsonl");
         let rows: String = [

@@ -1,7 +1,7 @@
-//! Where a step's examples come from: the sources and their gates, the mixture of them, and the Curator that answers
-//! demand.
+//! The origin of a step's examples: the sources and their gates, the mixture of them, and the Curator that answers
+//! demands.
 //!
-//! Not here: file formats, duplicates and overlaps themselves (the `datasets` crate).
+//! Not here: file formats, and the detection of duplicates and overlaps (the `datasets` crate).
 
 pub mod curator;
 pub mod dry_run;

@@ -1,7 +1,8 @@
-//! What a source's file holds, as examples that may be trained on: parsed, without duplicates, without benchmarks.
+//! Reading a source: its rows become examples that may be trained on, parsed, without duplicates and without benchmark
+//! items.
 //!
-//! The gates, in order: `parse`, `exact_dedup`, `near_dedup`, `decontaminate` (law L6). Whatever a gate turns away is reported
-//! with the reason; a source with too many unreadable rows is refused.
+//! The gates, in order: `parse`, `exact_dedup`, `near_dedup`, `decontaminate` (law L6). Every rejection is reported
+//! with its reason, and a source with too many unreadable rows is refused.
 
 use std::collections::HashSet;
 use std::io;
@@ -24,26 +25,26 @@ use super::training_example::location;
 use crate::pipeline::run_error::RunError;
 use crate::profile::{Profile, Source, SourceKind};
 
-/// Pictures that the classes' means are made of.
+/// Pictures from which the mean pictures of classes are computed.
 const MEANS_OF: usize = 6000;
-/// Rows from which a source with too large a share of bad ones is given up before its end.
+/// Rows after which a source with too large a share of bad rows is given up before its end.
 const ENOUGH_ROWS: u64 = 1000;
 
-/// Rows between two words of how far the reading is.
+/// Rows between two progress reports.
 const PROGRESS: u64 = 1024;
 
-/// The rules that an example is checked by.
+/// The rules by which an example is checked against benchmarks.
 const RULES: &str = "13-gram, whole, picture, likeness";
 
-/// Why a source could not be used.
+/// The error of a source that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// It is not readable at all.
+    /// The source cannot be read at all.
     #[error("source {name}: {error}")]
     Unreadable {
         /// The source.
         name: String,
-        /// Why.
+        /// The reason.
         error: ReadError,
     },
     /// The index in which duplicates are looked for cannot be kept on disk.
@@ -68,9 +69,9 @@ pub enum SourceError {
         bad: u64,
         /// Rows read.
         rows: u64,
-        /// The allowed share.
+        /// Allowed share.
         allowed: f64,
-        /// The first bad row.
+        /// Description of the first bad row.
         first: String,
     },
     /// Too many of its examples are longer than the run's budgets.
@@ -86,11 +87,11 @@ pub enum SourceError {
         long: u64,
         /// Rows that cannot be read.
         bad: u64,
-        /// Rows and examples measured.
+        /// Rows and examples that were measured.
         rows: u64,
-        /// The allowed share.
+        /// Allowed share.
         allowed: f64,
-        /// The first that does not fit.
+        /// Description of the first example that does not fit.
         first: String,
     },
     /// A stage would have nothing to learn from.
@@ -101,18 +102,18 @@ pub enum SourceError {
         /// What was wanted, and what was found.
         found: String,
     },
-    /// A row says something else than it did.
+    /// A row has changed since it was read first.
     #[error("source {name}: {error}")]
     Changed {
         /// The source.
         name: String,
-        /// Which row, and why.
+        /// The row, and the reason.
         error: String,
     },
-    /// The daemon is ending.
+    /// Reading was given up because the daemon is ending.
     #[error("reading the sources was given up: the daemon is ending")]
     GivenUp,
-    /// Nothing is left of it.
+    /// No example of the source is left.
     #[error("source {name}: {path} has no example that can be trained on")]
     Empty {
         /// The source.
@@ -122,7 +123,7 @@ pub enum SourceError {
     },
 }
 
-/// What was given up because the daemon is ending is no failure of the run: the next daemon goes on with it (L1).
+/// Reading that was given up because the daemon is ending is no failure of the run: the next daemon continues it (L1).
 impl From<SourceError> for RunError {
     fn from(error: SourceError) -> Self {
         match error {
@@ -132,34 +133,34 @@ impl From<SourceError> for RunError {
     }
 }
 
-/// What reading found.
+/// A report of reading.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
-    /// A row that was turned away.
+    /// A row that was rejected.
     Rejected {
         /// The source.
         source: String,
-        /// The row, as a person finds it: the file and line.
+        /// The row, by its file and line.
         subject: String,
         /// The gate.
         gate: Gate,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A source against a benchmark (law L6).
+    /// A check of a source against a benchmark (law L6).
     Clean {
         /// The source.
         source: String,
         /// The benchmark.
         benchmark: String,
-        /// By which rules, or why it was not checked.
+        /// The rules of the check, or why it was not made.
         rule: String,
-        /// Examples checked.
+        /// Examples that were checked.
         checked: u64,
-        /// Examples that overlapped and were turned away.
+        /// Examples that overlapped and were rejected.
         overlapped: u64,
     },
-    /// The source is read and measured.
+    /// The end of reading and measuring a source.
     Done {
         /// The source.
         source: String,
@@ -171,7 +172,8 @@ pub enum Report {
 }
 
 impl Report {
-    /// The row that it leaves in the store: every rejection with its gate and reason, every check against a benchmark.
+    /// Returns the row that the report leaves in the store: a rejection with its gate and reason, a check against a
+    /// benchmark, or the accepted examples of a source.
     #[must_use]
     pub fn record(self, run: &str) -> Option<Record> {
         match self {
@@ -218,8 +220,8 @@ impl Report {
     }
 }
 
-/// Every benchmark whose data is here; the others, and why they cannot be checked, go to `report` for each source of the
-/// profile, so that a check that was not made is a row too (law L6).
+/// Registers every benchmark whose data is available. A benchmark that cannot be checked is reported for each source of
+/// the profile, with the reason, so that a missing check is a row too (law L6).
 pub fn benchmarks(
     profile: &Profile,
     likenesses: &mut LikenessCache,
@@ -227,10 +229,11 @@ pub fn benchmarks(
 ) -> Forbidden {
     let mut forbidden = Forbidden::default();
     let mut seen = HashSet::new();
-    // What is generated shows nobody's photograph; to look at those of a benchmark takes its time.
+    // Pictures are compared only if a source is read from files: generated examples contain no photographs, and the
+    // comparison takes time.
     let reads = profile.sources.iter().any(|source| source.kind.reads());
     for suite in profile.suites().checked() {
-        // What is asked is the same under every protocol.
+        // The questions are the same under every protocol.
         let name = suite.benchmark_name().to_owned();
         if !seen.insert(name.clone()) {
             continue;
@@ -257,8 +260,8 @@ pub fn benchmarks(
     forbidden
 }
 
-/// Registers a benchmark's items: a published one's by its questions, choices and pictures (where likenesses are wanted), another's
-/// as it asks them.
+/// Registers the items of a benchmark: those of a published benchmark by question, choices and picture (the latter
+/// where likenesses are wanted), those of another one as they are asked.
 fn register(
     suite: &Suite,
     (name, likenesses): (&str, Option<&mut LikenessCache>),
@@ -288,7 +291,8 @@ fn register(
     Ok(())
 }
 
-/// A source's rows of law L6: how many of its examples were checked against each benchmark, and how many overlapped.
+/// Returns the rows of law L6 for a source: how many examples were checked against each benchmark, and how many
+/// overlapped.
 pub fn checked(source: &str, forbidden: &Forbidden, count: u64, overlaps: &[u64]) -> Vec<Report> {
     let each = forbidden.benchmarks().iter().zip(overlaps);
     each.map(|(benchmark, &overlapped)| Report::Clean {
@@ -301,7 +305,7 @@ pub fn checked(source: &str, forbidden: &Forbidden, count: u64, overlaps: &[u64]
     .collect()
 }
 
-/// Where a source's rows come from while they are checked: a row, and its place where it can be read again.
+/// The rows of a source during the checks, with the place of each row where it can be read again.
 enum SourceReading {
     Again(Box<dyn RandomAccess>),
     Once(Rows),
@@ -316,11 +320,11 @@ impl SourceReading {
     }
 }
 
-/// Reads a source that is a file or a folder, whose rows are unpacked into the folder `room` where they must be. `told` hears
-/// how many rows were read and says whether to go on.
+/// Reads a source that is a file or a folder. Packed rows are unpacked into the folder `room`. `told` receives the
+/// number of rows read and returns whether to go on.
 ///
 /// # Errors
-/// [`SourceError`]; what was reported before it stays reported.
+/// [`SourceError`]. Earlier reports stay valid.
 pub fn read(
     source: &Source,
     profile: &Profile,
@@ -411,11 +415,11 @@ pub fn read(
     Ok(kept)
 }
 
-/// The examples of a source that are held out of training, if a share of them is: what no other row may overlap (law L6). They
-/// are read one after another.
+/// Iterates over the examples that a source holds out of training, if it has a `test_share`. No other row may overlap
+/// them (law L6). The rows are read one after another.
 ///
 /// # Errors
-/// It is not readable at all.
+/// An error if the source cannot be read at all.
 pub fn held_out_items(
     source: &Source,
     profile: &Profile,
@@ -434,10 +438,10 @@ pub fn held_out_items(
     Ok(held_out_rows(rows, source.test_share))
 }
 
-/// The first examples of what was kept of a source, at most so many.
+/// Returns the first examples that were kept of a source, at most `most`.
 ///
 /// # Errors
-/// A row cannot be read again.
+/// An error if a row cannot be read again.
 pub fn first(
     source: &Source,
     library: &mut ExampleLibrary,
@@ -451,8 +455,8 @@ pub fn first(
     first.collect::<Result<_, _>>().map_err(changed)
 }
 
-/// What tells the classes of drawn pictures apart: the mean pictures of the profile's labelled sources. A source that cannot
-/// be read gives none here, and its own error where it is opened.
+/// Computes the mean picture of each class in the profile's labelled sources, by which drawings are classified. A
+/// source that cannot be read contributes nothing here; its error appears when it is opened.
 #[must_use]
 pub fn classes(profile: &Profile) -> ClassMeans {
     let labelled = profile
@@ -471,7 +475,7 @@ pub fn classes(profile: &Profile) -> ClassMeans {
     ClassMeans::of(&known)
 }
 
-/// A source's rows, such as can be read again if its format can.
+/// Opens a source's rows, so that they can be read again if the format permits it.
 fn passing(source: &Source, profile: &Profile, path: &Path, room: &Path) -> Result<SourceReading, ReadError> {
     let again = match source.kind.reader() {
         Some(reader) => reader.open_again(path, profile.origin(source), room)?,
@@ -487,12 +491,12 @@ fn rows(source: &Source, profile: &Profile, path: &Path) -> Result<Rows, ReadErr
     let origin = profile.origin(source);
     match source.kind {
         SourceKind::Read(reader) => reader.open(path, origin),
-        // Nothing is read of what is generated.
+        // A generated source has no rows to read.
         SourceKind::Tabletop(_) => Ok(Box::new(std::iter::empty())),
     }
 }
 
-/// Whether more than the allowed share of the rows is bad.
+/// Returns whether more than the allowed share of the rows is bad.
 fn too_many(bad: u64, rows: u64, profile: &Profile) -> bool {
     bad as f64 > profile.limits.bad_row_share * rows as f64
 }
@@ -521,8 +525,8 @@ impl Gates<'_> {
         Ok(true)
     }
 
-    /// Whether a conversation is one that was read before. It is looked up as a whole: its examples say the same things one
-    /// after another, and would be near duplicates of themselves.
+    /// Returns whether a conversation is a copy of an earlier one, and reports it. The conversation is compared as a
+    /// whole: its examples repeat one another's turns and would count as near duplicates of each other.
     fn is_copy(&mut self, examples: &[Example], report: &mut dyn FnMut(Report)) -> io::Result<bool> {
         let copy = examples.last().map(|last| self.duplicate(last)).transpose()?;
         let Some((gate, reason)) = copy.flatten() else {
@@ -539,7 +543,8 @@ impl Gates<'_> {
         Ok(true)
     }
 
-    /// A labelled picture is its own pixels and what is asked; near duplicates are looked for in text alone.
+    /// Returns why an example is a duplicate, if it is. A labelled picture is identified by its pixels and its
+    /// question; near duplicates are searched in text only.
     fn duplicate(&mut self, example: &Example) -> io::Result<Option<(Gate, String)>> {
         let text = match (&example.picture, &example.check) {
             (Some(_), _) | (_, Check::Class { .. }) => example.id.clone(),

@@ -1,27 +1,28 @@
-//! What the curator hands out: an example, how it is to be trained on, and where it comes from (law L5).
+//! A training example: an example with the way in which it is trained on and its provenance (law L5).
 
 use demask_datasets::example::{Example, Mode};
 
-/// One thing to train on.
+/// An example to train on.
 #[derive(Clone, Debug)]
 pub struct TrainingExample {
-    /// What.
+    /// The example.
     pub example: Example,
-    /// With reasoning or without.
+    /// Whether its reasoning is part of the answer.
     pub mode: Mode,
-    /// Without its condition.
+    /// Whether its text condition is dropped.
     pub drop_condition: bool,
-    /// The checkpoint that wrote it, or `none`.
+    /// Checkpoint or teacher that wrote it, or `none`.
     pub generator: String,
     /// What verified it.
     pub verifier: String,
-    /// The verifier's score.
+    /// Score of the verifier.
     pub score: f64,
-    /// The trace that it was proposed as, if it is one.
+    /// Id of the proposed trace, if it is one.
     pub trace: Option<String>,
 }
 
-/// An example as a person finds it: where it was read, and as what, for a labelled picture is several; else its id.
+/// Returns where a person finds an example: its place with its kind, because a labelled picture gives several examples;
+/// without a place, its id.
 #[must_use]
 pub fn location(example: &Example) -> String {
     if example.place.is_empty() {

@@ -1,9 +1,9 @@
-//! A detector of things in drawings that is no part of the program (GenEval's): a program that is asked a line at a time, or a
-//! file of what one said before.
+//! An external detector of objects in drawings, as GenEval uses one: a program that is asked one line at a time, or a
+//! file of recorded detections.
 //!
-//! The program gets `{"image": NAME, "path": PNG, "classes": […]}` a line and answers a line
-//! `{"detections": {CLASS: [[x1, y1, x2, y2, score], …]}, "colors": {CLASS: [NAME, …]}}`; a file has the same objects, a line a
-//! picture, with `image` in each.
+//! The program reads lines `{"image": NAME, "path": PNG, "classes": […]}` and answers each with a line
+//! `{"detections": {CLASS: [[x1, y1, x2, y2, score], …]}, "colors": {CLASS: [NAME, …]}}`. A file has one such object per
+//! line and picture, with `image` in each.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,43 +16,43 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// How long a picture may take; the first also loads the detector.
+/// Time limit of one picture. For the first one it includes loading the detector.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Bytes of an answer, at most (law L9).
+/// Longest answer in bytes (law L9).
 const LONGEST: u64 = 16 << 20;
-/// The largest file of detections, in bytes (law L9).
+/// Largest file of detections in bytes (law L9).
 const LARGEST: u64 = 1 << 30;
 
 /// A detector.
 #[derive(Debug)]
 pub enum Detector {
-    /// A program, started when it is first asked.
+    /// A program, started at its first picture.
     Program {
-        /// The program and its arguments.
+        /// The program with its arguments.
         command: Vec<String>,
-        /// It, once it was started.
+        /// The process, once it was started.
         process: Box<Mutex<Option<Process>>>,
-        /// Where pictures are laid for it.
+        /// Folder in which pictures are written for it.
         room: tempfile::TempDir,
     },
-    /// What one said of each picture, by its name.
+    /// Recorded detections by the picture's name.
     File(HashMap<String, Value>),
 }
 
 /// A running detector.
 #[derive(Debug)]
 pub struct Process {
-    /// Ends with this.
+    /// The child process, killed when this is dropped.
     _child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Detector {
-    /// The program of a command line, its words parted by spaces.
+    /// Makes a detector of a command line, whose words are separated by spaces.
     ///
     /// # Errors
-    /// There is no word; no folder can be made for pictures.
+    /// A message if there is no word, or if no folder can be made for pictures.
     pub fn program(command: &str) -> Result<Self, String> {
         let command: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
         if command.is_empty() {
@@ -67,10 +67,11 @@ impl Detector {
         })
     }
 
-    /// A file of detections.
+    /// Reads a file of detections.
     ///
     /// # Errors
-    /// It cannot be read, is too large, or a line is none: which, and what was expected.
+    /// A message if the file cannot be read or is too large, or if a line is wrong; it names the line and what was
+    /// expected.
     pub fn file(path: &Path) -> Result<Self, String> {
         let named = |why: String| format!("{}: {why}", path.display());
         let length = path.metadata().map_err(|error| named(error.to_string()))?.len();
@@ -96,10 +97,11 @@ impl Detector {
         Ok(Self::File(all))
     }
 
-    /// What it says of a picture, as JSON.
+    /// Returns the detections in a picture, as JSON.
     ///
     /// # Errors
-    /// In words: it cannot be started, ended, was silent for too long, or a file does not have the picture.
+    /// A message if the program cannot be started, has ended, or did not answer in time, or if the file lacks the
+    /// picture.
     pub async fn detect(&self, image: &str, png: &[u8], classes: &[String]) -> Result<String, String> {
         match self {
             Self::File(all) => match all.get(image) {

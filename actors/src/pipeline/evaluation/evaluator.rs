@@ -1,5 +1,5 @@
-//! The Evaluator: a suite's items through the model, judged; as an actor it serves the newest request and drops those
-//! that it supersedes.
+//! The Evaluator: it runs a suite's items through the model and has them judged. As an actor it serves the newest
+//! request and drops the requests that it supersedes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -29,13 +29,13 @@ use crate::runtime::actor::{Supervised, handle_message};
 use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
-/// Items that are asked for together: many more than run at one time, so that one joins the running batch as another leaves
-/// it. One request after the other, so that what runs beside an item is the same each time (law L8).
+/// Items per request. They are many more than run at a time, so that an item can join the running batch as another
+/// leaves it. Requests follow one another, so that the neighbours of an item are the same each time (law L8).
 pub const BATCH: usize = 384;
-/// Messages that may wait.
+/// Capacity of the mailbox.
 const MAILBOX: usize = 4;
 
-/// Run these suites on the weights that the engine has.
+/// The request to run these suites with the engine's present weights.
 #[derive(Clone, Message)]
 #[rtype(result = "Result<Option<Vec<SuiteRun>>, RunError>")]
 pub struct Evaluate {
@@ -45,15 +45,15 @@ pub struct Evaluate {
     pub inference: Arc<Inference>,
     /// The suites.
     pub suites: Vec<Suite>,
-    /// How.
+    /// Settings of the evaluation.
     pub trial: Trial,
-    /// Ended early when the daemon is.
+    /// Control of the run. The evaluation ends early when it says that the run is ending.
     pub control: Arc<Control>,
     number: u64,
 }
 
 impl Evaluate {
-    /// A request; [`EvaluatorHandle::evaluate`] numbers it.
+    /// Makes a request, which [`EvaluatorHandle::evaluate`] numbers.
     #[must_use]
     pub fn new(
         step: u64,
@@ -73,7 +73,7 @@ impl Evaluate {
     }
 }
 
-/// The actor.
+/// The Evaluator actor.
 pub struct Evaluator {
     life: Life,
     faults: FaultInjection,
@@ -82,7 +82,7 @@ pub struct Evaluator {
     newest: Arc<AtomicU64>,
 }
 
-/// How others reach it.
+/// The handle through which others use the Evaluator.
 #[derive(Clone)]
 pub struct EvaluatorHandle {
     address: Address<Evaluator>,
@@ -90,7 +90,7 @@ pub struct EvaluatorHandle {
 }
 
 impl EvaluatorHandle {
-    /// Asks the supervisor for an Evaluator, with the external rewards that suites may be scored by.
+    /// Spawns an Evaluator under the supervisor, with the external rewards that may score suites.
     #[must_use]
     pub fn spawn(
         supervisor: &SupervisorHandle,
@@ -110,10 +110,11 @@ impl EvaluatorHandle {
         Self { address, newest }
     }
 
-    /// The results; none when a newer request came, or the daemon is ending: nothing is known then.
+    /// Returns the results; `None` if a newer request came or the run is ending, because then there is no complete
+    /// result.
     ///
     /// # Errors
-    /// The engine's; an unknown suite.
+    /// Any failure of the engine; an error if a suite is unknown.
     pub async fn evaluate(&self, request: Evaluate) -> Result<Option<Vec<SuiteRun>>, RunError> {
         let number = self.newest.fetch_add(1, Relaxed) + 1;
         self.address.ask(Evaluate { number, ..request }).await?
@@ -159,7 +160,8 @@ impl Handler<Evaluate> for Evaluator {
                     let suite = run_suite(&request.inference, &engine, suite, &request.trial, &mut follower);
                     tokio::select! {
                         result = suite => results.push(result?),
-                        // L10: a person's stop does not wait for hundreds of items; the engine lets go of what nobody waits for.
+                        // L10: a person's stop does not wait for hundreds of items. The engine drops a request that
+                        // nobody waits for.
                         () = request.control.ending() => return Ok(None),
                     }
                 }
@@ -173,7 +175,7 @@ impl Handler<Evaluate> for Evaluator {
     }
 }
 
-/// Follows a suite by its progress alone.
+/// A watcher that follows only the progress of a suite.
 struct ProgressFollower<F>(F);
 
 impl<F: FnMut(usize, usize) -> bool> SuiteWatcher for ProgressFollower<F> {
@@ -182,7 +184,7 @@ impl<F: FnMut(usize, usize) -> bool> SuiteWatcher for ProgressFollower<F> {
     }
 }
 
-/// A suite's result, and every item that it is made of, in their order.
+/// The result of a suite, with all its items in order.
 #[derive(Clone, Debug)]
 pub struct SuiteRun {
     /// The result.
@@ -192,7 +194,7 @@ pub struct SuiteRun {
 }
 
 impl SuiteRun {
-    /// The credit of each counted item, in their order.
+    /// Returns the credit of each counted item, in order.
     #[must_use]
     pub fn credits(&self) -> Vec<f64> {
         let counted = self.items.iter().filter(|item| item.is_counted());
@@ -200,9 +202,9 @@ impl SuiteRun {
     }
 }
 
-/// Who follows a suite while it runs.
+/// A watcher of a running suite.
 pub trait SuiteWatcher {
-    /// The result of an item that is known already, so that it is not asked again.
+    /// Returns the result of an item that is known already, so that the item is not asked again.
     fn known(&mut self, _number: usize, _item: &Item) -> Option<ItemResult> {
         None
     }
@@ -210,19 +212,19 @@ pub trait SuiteWatcher {
     /// Takes items that were judged just now.
     ///
     /// # Errors
-    /// They cannot be kept: the suite ends with it.
+    /// An error if they cannot be stored. It ends the suite.
     fn judged(&mut self, _items: &[ItemResult]) -> Result<(), WorkError> {
         Ok(())
     }
 
-    /// So many items of all are done. False ends the suite early.
+    /// Notes how many items of all are done. Returning false ends the suite early.
     fn progress(&mut self, done: usize, all: usize) -> bool;
 }
 
-/// Runs a suite. An item that the watcher knows already is not asked again.
+/// Runs a suite. An item that the watcher knows is not asked again.
 ///
 /// # Errors
-/// The engine's; the watcher's.
+/// Any failure of the engine; any error of the watcher.
 pub async fn run_suite(
     inference: &Inference,
     link: &dyn EngineLink,
@@ -263,7 +265,8 @@ pub async fn run_suite(
         let seconds = began.elapsed().as_secs_f64() / batch.len() as f64;
         right.iter_mut().for_each(|item| item.seconds = seconds);
         watcher.judged(&right)?;
-        // Pictures of many thousand items would fill the memory: those that were decoded for this batch go with it.
+        // The pictures of many thousand items would fill the memory, so those that were decoded for this batch are
+        // dropped.
         for item in &mut right {
             item.let_go_of_pictures();
         }
@@ -281,7 +284,7 @@ pub async fn run_suite(
     };
     let first = items.first().map(|item| suite.request(&item.judged.item));
     if let (Some(ItemRequest::Likelihood { .. }), Some(way)) = (first, trial.likelihood.named()) {
-        // A figure that was worked out in another way is not of the published protocol.
+        // A value from another estimator is not a result of the published protocol.
         result.protocol = format!("{}, {way}", result.protocol);
     }
     if let Some(judge) = trial.judges.model.as_ref().filter(|_| suite.may_be_judged()) {
@@ -290,10 +293,10 @@ pub async fn run_suite(
     Ok(SuiteRun { result, items })
 }
 
-/// Items with their verdicts, and what was drawn for those that a result's `n` counts.
+/// Items with their verdicts, and the drawings of the items that the result's `n` counts.
 type Batch = (Vec<ItemResult>, Vec<Pair>);
 
-/// Judges numbered items. An item's noise is its number's, whatever it runs beside.
+/// Judges numbered items. The seed of an item follows from its number, whatever runs beside it.
 async fn judge_batch(
     inference: &Inference,
     link: &dyn EngineLink,
@@ -349,7 +352,7 @@ async fn judge_batch(
     Ok((judged, drawn))
 }
 
-/// Items with their pictures decoded, and the results of those that cannot be asked.
+/// Decodes the pictures of items, and separates the items that cannot be asked.
 fn with_pictures(
     inference: &Inference,
     suite: &Suite,
@@ -377,7 +380,7 @@ fn with_pictures(
     (whole, broken)
 }
 
-/// Takes as much off the beginning of an item's prompt as it must lose to be asked.
+/// Removes as much of the beginning of an item's prompt as it must lose to fit.
 fn cut_to_fit(inference: &Inference, suite: &Suite, item: &mut Item) {
     let request = suite.request(item);
     let fits = |example: &Example| match &request {
@@ -390,7 +393,7 @@ fn cut_to_fit(inference: &Inference, suite: &Suite, item: &mut Item) {
     let mut example = item.example.clone();
     example.turns.clear();
     let starts: Vec<usize> = item.example.prompt.char_indices().map(|(at, _)| at).collect();
-    // The shortest beginning whose loss makes it fit: a longer loss fits too.
+    // Finds the shortest beginning whose removal makes the prompt fit; removing more would fit too.
     let lost = starts.partition_point(|start| {
         example.prompt = item.example.prompt[*start..].to_owned();
         !fits(&example)
@@ -400,7 +403,7 @@ fn cut_to_fit(inference: &Inference, suite: &Suite, item: &mut Item) {
     item.example = example;
 }
 
-/// The inference and the samplers that a protocol asks for: answers of its length, filled in at temperature 0.
+/// Returns the inference and the samplers that a protocol prescribes: answers of its length, at temperature 0.
 fn as_protocol_says(inference: &Inference, suite: &Suite, trial: &Trial) -> Option<(Inference, Trial)> {
     let decoding = suite.protocol().decoding?;
     let mut trial = trial.clone();
@@ -410,12 +413,12 @@ fn as_protocol_says(inference: &Inference, suite: &Suite, trial: &Trial) -> Opti
     Some((inference.with_answers(decoding.tokens), trial))
 }
 
-/// The seed of an item's noise.
+/// Returns the seed of an item.
 fn item_seed(trial: &Trial, number: usize) -> u64 {
     trial.seed.wrapping_mul(1_000_003).wrapping_add(number as u64)
 }
 
-/// Judges the items of a batch that ask for log-likelihoods of choices, and no others.
+/// Judges the items of a batch that need log-likelihoods of choices, and no others.
 async fn judge_choices(
     inference: &Inference,
     link: &dyn EngineLink,
@@ -460,7 +463,7 @@ async fn judge_choices(
     Ok(judged)
 }
 
-/// What a suite asks for and no engine answers yet.
+/// Returns the error that a suite needs something that is not available.
 fn unsupported(suite: &Suite, what: &'static str) -> SuiteError {
     SuiteError::Unsupported {
         suite: suite.name(),

@@ -1,4 +1,5 @@
-//! One item of a benchmark with what the model gave for it: what a suite's result is made of, and the row that is kept.
+//! One item of a benchmark with the model's answer and the verdict: the parts of a suite's result, and the row that is
+//! stored.
 
 use demask_datasets::example::Kind;
 use demask_datasets::pictures::file::png;
@@ -7,17 +8,17 @@ use demask_rewards::judge::{Completion, Judge};
 use demask_rewards::verifiers::thought;
 use demask_storage::{Blobs, EvalItem, StoreError};
 
-/// What stands in place of a question that may not be shown.
+/// Text in place of a question that must not be shown.
 const SECRET: &str = "(not kept: its authors ask that it is not shown)";
 
-/// What a judge said.
+/// The reply of a judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JudgeReply {
-    /// What can be read.
+    /// A reply that could be read.
     Said(String),
-    /// What cannot be read, each time.
+    /// The last reply, if none of them could be read.
     Rambled(String),
-    /// Nothing: why.
+    /// No reply, with the reason.
     Silent(String),
 }
 
@@ -31,27 +32,27 @@ impl std::fmt::Display for JudgeReply {
     }
 }
 
-/// An item, judged.
+/// A judged item.
 #[derive(Clone, Debug)]
 pub struct ItemResult {
-    /// The item's number within the suite, from 0.
+    /// Number of the item within the suite, from 0.
     pub number: usize,
-    /// The item and the verdict.
+    /// The item and its verdict.
     pub judged: Judged,
-    /// What the model gave; none where choices were asked about, or the item was too long to be asked.
+    /// The model's completion; `None` if choices were compared, or if the item was too long to be asked.
     pub completion: Option<Completion>,
-    /// The output in words; for a drawing what the detector reads.
+    /// The output in words; for a drawing, what the detector reads.
     pub output: String,
-    /// What a judge, a detector or a network said of it, where one was asked.
+    /// Reply of a judge, a detector or a network, where one was asked.
     pub reply: Option<JudgeReply>,
-    /// Forward passes.
+    /// Number of forward passes.
     pub forwards: usize,
-    /// Seconds: the item's share of the batch that it ran in.
+    /// Seconds: the item's share of the time of its batch.
     pub seconds: f64,
 }
 
 impl ItemResult {
-    /// An item that the model gave a completion for.
+    /// Makes the result of an item that the model completed.
     #[must_use]
     pub fn answered(
         number: usize,
@@ -72,7 +73,7 @@ impl ItemResult {
         }
     }
 
-    /// An item whose choices the model was asked about, with their log-likelihoods in words.
+    /// Makes the result of an item whose choices were compared, with their log-likelihoods in words.
     #[must_use]
     pub fn chosen(number: usize, item: Item, verdict: Verdict, output: String) -> Self {
         Self {
@@ -86,7 +87,8 @@ impl ItemResult {
         }
     }
 
-    /// An item that the model cannot even be asked: it counts as wrong, since no figure is bettered by leaving it out.
+    /// Makes the result of an item that the model could not be asked. It counts as wrong, so that leaving items out
+    /// improves no result.
     #[must_use]
     pub fn too_long(number: usize, item: Item, why: String) -> Self {
         Self {
@@ -103,7 +105,7 @@ impl ItemResult {
         }
     }
 
-    /// Keeps no picture that was decoded for asking, nor a drawing: both were kept with the item's row.
+    /// Drops a picture that was decoded for asking. It was stored with the item's row.
     pub(crate) fn let_go_of_pictures(&mut self) {
         if self.judged.item.picture.is_none() {
             return;
@@ -111,16 +113,16 @@ impl ItemResult {
         self.judged.item.example.picture = None;
     }
 
-    /// Whether the suite's value counts it.
+    /// Returns whether the suite's value counts the item.
     #[must_use]
     pub fn is_counted(&self) -> bool {
         !self.judged.item.example.held_out
     }
 
-    /// The item's row, its pictures kept as PNG.
+    /// Returns the item's row, and stores its pictures as PNG.
     ///
     /// # Errors
-    /// The file system's.
+    /// Any error of the file system.
     pub fn row(&self, (run, step, suite): (&str, u64, &str), blobs: &Blobs) -> Result<EvalItem, StoreError> {
         let Judged { item, verdict } = &self.judged;
         let example = &item.example;
@@ -157,7 +159,7 @@ impl ItemResult {
         })
     }
 
-    /// The output, and below it what a judge said of it.
+    /// Returns the output, and below it the reply of a judge.
     fn output_with_reply(&self) -> String {
         match &self.reply {
             Some(reply) => format!("{}\njudge: {reply}", self.output),
@@ -165,7 +167,8 @@ impl ItemResult {
         }
     }
 
-    /// The answer as it was read: by the benchmark where it says so, else what follows the reasoning, or what was drawn.
+    /// Returns the answer as it was read: by the benchmark if it says so, else the text after the reasoning, or the
+    /// content of the drawing.
     fn answer(&self) -> String {
         let read = &self.judged.verdict.answer;
         match &self.completion {

@@ -1,6 +1,6 @@
-//! A judge model behind an OpenAI-compatible address: asked about an answer or a drawing until what it says can be read.
+//! A judge model at an OpenAI-compatible address. It is asked about an answer or a drawing until its reply can be read.
 //!
-//! The client is the teacher's: permits, waits, retries and a cap on tokens are the same.
+//! It uses the teacher's client, with the same permits, waits, retries and token cap.
 
 use futures_util::future::join_all;
 
@@ -8,10 +8,10 @@ use super::item_result::JudgeReply;
 use crate::profile::Teacher;
 use crate::teacher::{Patience, Question, TeacherClient, TeacherError};
 
-/// How often one is asked that rambles; WISE's script asks as often.
+/// Times that a judge is asked if its replies cannot be read; WISE's script asks as often.
 const TRIES: u64 = 3;
 
-/// A judge.
+/// A judge model.
 #[derive(Debug)]
 pub struct JudgeModel {
     client: TeacherClient,
@@ -19,10 +19,10 @@ pub struct JudgeModel {
     max_tokens: u64,
 }
 
-/// What it is asked.
+/// A question to a judge model.
 #[derive(Clone, Debug)]
 pub struct JudgeQuestion {
-    /// What it is told first; may be empty.
+    /// System prompt; may be empty.
     pub system: String,
     /// The question.
     pub prompt: String,
@@ -31,7 +31,7 @@ pub struct JudgeQuestion {
 }
 
 impl JudgeModel {
-    /// The judge at an address.
+    /// Makes a judge at an address.
     ///
     /// # Errors
     /// [`TeacherError::Setup`].
@@ -44,11 +44,12 @@ impl JudgeModel {
         })
     }
 
-    /// What it says of each question, asked again while `is_read` finds nothing in it; a judge that fails, or never says what
-    /// can be read, is a reply of that kind and no error: it is counted and told.
+    /// Returns the reply to each question. A question is repeated while `is_read` returns false for the reply. A judge
+    /// that fails, or whose replies can never be read, is a [`JudgeReply`] of that kind and not an error; it is counted
+    /// and reported.
     ///
     /// # Errors
-    /// It refuses, or its cap on tokens is reached: nothing more can be asked.
+    /// An error if the judge refuses, or if its token cap is reached, so that nothing more can be asked.
     pub async fn ask(
         &self,
         questions: &[JudgeQuestion],
@@ -78,13 +79,13 @@ impl JudgeModel {
         join_all(asked).await.into_iter().collect()
     }
 
-    /// The model's name.
+    /// Returns the name of the model.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Tokens that were paid for.
+    /// Returns the tokens that were paid for.
     #[must_use]
     pub fn spent(&self) -> u64 {
         self.client.spent()

@@ -1,4 +1,4 @@
-//! Who judges what a suite cannot by itself, asked about a batch together.
+//! Judging with external judges: what a suite cannot judge itself is asked for a whole batch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::inference::error::WorkError;
 use crate::pipeline::judgement;
 use crate::pipeline::run_error::RunError;
 
-/// A verdict, and what was said where somebody was asked.
+/// A verdict, with the reply of an external judge if one was asked.
 pub(super) type Judgement = (Verdict, Option<JudgeReply>);
 
-/// What the model gave for a batch of items.
+/// The model's completions for a batch of items.
 pub(super) struct Given<'a> {
     /// The suite and its own judge.
     pub suite: (&'a Suite, &'a Judge),
-    /// The items, by their numbers.
+    /// The items with their numbers.
     pub items: &'a [(usize, Item)],
-    /// How they were asked.
+    /// Requests of the completions.
     pub wanted: &'a [CompletionRequest],
-    /// What came.
+    /// The completions.
     pub said: &'a [&'a Completion],
 }
 
-/// Those that wait for each kind of judge: places in the batch with what is asked.
+/// Indices of the batch that wait for each kind of judge, with their questions.
 #[derive(Default)]
 struct Open {
     rewards: BTreeMap<String, Vec<usize>>,
@@ -42,10 +42,10 @@ struct Open {
 }
 
 impl Given<'_> {
-    /// The verdicts, in the order of the items.
+    /// Returns the verdicts, in the order of the items.
     ///
     /// # Errors
-    /// A judge that the suite needs was not named; one that fails for good; the engine's.
+    /// An error if a judge that the suite needs was not named, or if one fails for good; any failure of the engine.
     pub(super) async fn verdicts(
         &self,
         link: &dyn EngineLink,
@@ -83,13 +83,13 @@ impl Given<'_> {
         Ok(verdicts)
     }
 
-    /// What a suite needs and nobody named.
+    /// Returns the error that the suite needs a judge that was not named.
     fn lacks<T>(&self, what: &'static str) -> Result<T, RunError> {
         let suite = self.suite.0.name();
         Err(WorkError::from(SuiteError::Unsupported { suite, what }).into())
     }
 
-    /// The verdict on a reply; one that cannot be read judges nothing.
+    /// Returns the verdict of a reply. A reply that cannot be read gives no judgement.
     fn read(&self, at: usize, reply: JudgeReply) -> Judgement {
         let verdict = match &reply {
             JudgeReply::Said(said) => self.suite.0.score_reply(&self.items[at].1, said),

@@ -1,4 +1,4 @@
-//! How a suite is run: items, samplers, noise, and who judges.
+//! The settings of an evaluation: items, samplers, seed and judges.
 
 use std::sync::Arc;
 
@@ -11,29 +11,29 @@ use crate::inference::settings::SamplerSettings;
 use crate::pipeline::external_rewards::ExternalRewards;
 use crate::pipeline::reward_networks::Networks;
 
-/// Judges that are no part of the program.
+/// The external judges.
 #[derive(Clone, Debug, Default)]
 pub struct Judges {
     /// A judge model.
     pub model: Option<Arc<JudgeModel>>,
-    /// A detector of things in drawings.
+    /// A detector of objects in drawings.
     pub detector: Option<Arc<Detector>>,
 }
 
-/// How log-likelihoods are worked out.
+/// The estimator of log-likelihoods.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LikelihoodWay {
-    /// LLaDA's draws, as many as the protocol says.
+    /// LLaDA's Monte-Carlo estimate, with as many draws as the protocol says.
     #[default]
     Published,
-    /// The same value in expectation and the same standard error by a fifth of the draws.
+    /// An estimate with the same expectation and the same standard error from a fifth of the draws.
     Reduced,
-    /// The chain rule from left to right: another number, exact, a forward pass a token.
+    /// The chain rule from left to right. Its value is another one, exact, with one forward pass per token.
     Chain,
 }
 
 impl LikelihoodWay {
-    /// What it is called beside a protocol; nothing where it is the protocol's own.
+    /// Returns the name to print beside a protocol; `None` if the estimator is the protocol's own.
     pub(super) const fn named(self) -> Option<&'static str> {
         match self {
             Self::Published => None,
@@ -42,7 +42,7 @@ impl LikelihoodWay {
         }
     }
 
-    /// The estimator where a protocol says so many samples.
+    /// Returns the estimator, for a protocol with this many samples.
     pub(super) fn estimator(self, samples: usize) -> LikelihoodEstimator {
         match self {
             Self::Published => LikelihoodEstimator::published(samples),
@@ -54,37 +54,38 @@ impl LikelihoodWay {
     }
 }
 
-/// How many times fewer draws reach the published standard error by [`LikelihoodWay::Reduced`]: 24 for 128 were measured
-/// (`tests/benches/LOG.md`).
+/// Factor by which [`LikelihoodWay::Reduced`] needs fewer draws for the published standard error. Measured: 24 draws in
+/// place of 128 (`tests/benches/LOG.md`).
 const FEWER: usize = 5;
 
-/// How a suite is run.
+/// The settings of an evaluation.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// At most this many items.
+    /// Most items.
     pub limit: Option<usize>,
     /// Samples of each item, at least one, each with noise of its own.
     pub samples: usize,
-    /// With reasoning or without.
+    /// Whether to reason before the answer.
     pub mode: Mode,
-    /// The samplers.
+    /// Samplers.
     pub samplers: SamplerSettings,
-    /// Their seed.
+    /// Seed of the samplers.
     pub seed: u64,
-    /// Reward networks that are asked about drawings, beside the judge.
+    /// Reward networks that score drawings, beside the judge.
     pub networks: Option<Networks>,
     /// External rewards, for suites that are scored by one.
     pub external: Option<ExternalRewards>,
-    /// Judges that are no part of the program.
+    /// External judges.
     pub judges: Judges,
-    /// The size of pictures that are asked about, where the inference has none.
+    /// Size of the pictures in prompts, where the inference has none.
     pub size: Option<PictureSize>,
     /// Whether a prompt that is too long loses its beginning instead of not being asked: for rows that measure nothing.
     pub cuts: bool,
-    /// How log-likelihoods are worked out, where not as published.
+    /// Estimator of log-likelihoods, where it is not the published one.
     pub likelihood: LikelihoodWay,
-    /// The k-th of n parts of the items alone.
+    /// Evaluate only the k-th of n parts of the items: (k, n).
     pub shard: Option<(usize, usize)>,
-    /// Items that are asked for together: [`BATCH`](super::evaluator::BATCH), or fewer where each is to be kept soon after. No result depends on it.
+    /// Items per request: [`BATCH`](super::evaluator::BATCH), or fewer if each is to be stored soon. No result depends
+    /// on it.
     pub batch: usize,
 }

@@ -1,4 +1,4 @@
-//! The address of an external reward: a batch is posted as JSON, its values come back as JSON.
+//! The HTTP transport of an external reward: a batch is posted as JSON, and its values come back as JSON.
 
 use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
@@ -8,7 +8,7 @@ use super::values::beginning;
 use crate::profile::ExternalReward;
 use crate::runtime::http::{in_words, text_within};
 
-/// Posts batches.
+/// A client that posts batches to an address.
 #[derive(Debug)]
 pub(super) struct RewardAddress {
     http: Client,
@@ -17,10 +17,10 @@ pub(super) struct RewardAddress {
 }
 
 impl RewardAddress {
-    /// A client for the address of a reward. The key is read from the environment now.
+    /// Makes the client of a reward's address. The key is read from the environment at once.
     ///
     /// # Errors
-    /// In words: the variable of its key is not set, or no client can be made.
+    /// A message if the variable of the key is not set, or if the HTTP client cannot be made.
     pub(super) fn open(reward: &ExternalReward) -> Result<Self, String> {
         let key = |name: &String| {
             std::env::var(name)
@@ -33,10 +33,10 @@ impl RewardAddress {
         })
     }
 
-    /// Posts a batch and waits for the answer.
+    /// Posts a batch and returns the body of the response.
     ///
     /// # Errors
-    /// In words: it cannot be reached, refuses, or answers too much.
+    /// A message if the address cannot be reached, answers with an error status, or returns too long a body.
     pub(super) async fn ask(&self, batch: &[u8]) -> Result<String, String> {
         let mut request = self.http.post(&self.url);
         if let Some(key) = &self.key {

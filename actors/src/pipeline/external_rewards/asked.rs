@@ -1,4 +1,4 @@
-//! One external reward that is asked: started at its first batch, started again where it fails, within its budget.
+//! One external reward in use: it is started at its first batch, and restarted after a failure, within a budget.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use crate::pipeline::run_error::RewardFailure;
 use crate::profile::ExternalReward;
 use crate::runtime::actor::offload;
 
-/// Wait before the first fresh start; doubled before each further one.
+/// Wait before the first restart; doubled before each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// Longest wait.
+/// Longest wait before a restart.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Whom batches are sent to.
+/// The transport to the reward.
 #[derive(Debug)]
 enum RewardTransport {
     Process(Box<RewardProcess>),
     Address(RewardAddress),
 }
 
-/// The present line, and how many batches were sent.
+/// The open transport, and the number of batches sent.
 #[derive(Debug, Default)]
 struct Present {
     line: Option<RewardTransport>,
@@ -53,10 +53,10 @@ impl AskedReward {
         }
     }
 
-    /// The values of the items at these places, batch by batch, in their order.
+    /// Returns the values of the items at these indices, in order. The items are sent in batches.
     ///
     /// # Errors
-    /// A batch failed more often than its budget allows.
+    /// [`RewardFailure`] if a batch failed more often than the budget allows.
     pub(super) async fn values(
         self: &Arc<Self>,
         items: &Arc<Vec<JudgementItem>>,
@@ -102,7 +102,8 @@ impl AskedReward {
         present.batches += 1;
         let number = present.batches;
         let line = self.line(number, items, places).await?;
-        // It comes back with its answer: one whose answer nobody waited for would give it to the next batch.
+        // The transport is put back only with its answer. If the answer is abandoned, the transport is dropped;
+        // otherwise the next batch would read it.
         let mut to = match present.line.take() {
             Some(to) => to,
             None => self.open()?,
@@ -129,7 +130,7 @@ impl AskedReward {
         Ok(values)
     }
 
-    /// The batch as JSON, made beside the arbiter: pictures are packed.
+    /// Makes the JSON of a batch on a thread of its own, because encoding pictures takes time.
     async fn line(
         self: &Arc<Self>,
         number: u64,

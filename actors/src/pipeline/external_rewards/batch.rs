@@ -1,5 +1,5 @@
-//! What an external reward is told: a batch of completions as one JSON object, a line of it on standard input or the body
-//! of a POST.
+//! The request to an external reward: a batch of completions as one JSON object. It is a line on standard input, or the
+//! body of a POST.
 
 use std::borrow::Cow;
 
@@ -16,13 +16,13 @@ use serde_json::{Map, Value};
 use crate::pipeline::judgement::JudgementItem;
 use crate::profile::{ExternalReward, PictureForm};
 
-/// A batch.
+/// A batch of completions.
 #[derive(Debug, Serialize)]
 struct RewardBatch<'a> {
-    /// The reward's name: one program may serve several.
+    /// Name of the reward; one program may serve several.
     reward: &'a str,
     run: &'a str,
-    /// The number of the batch, which an answer may repeat.
+    /// Number of the batch, which an answer may repeat.
     batch: u64,
     items: Vec<BatchItem<'a>>,
 }
@@ -38,12 +38,12 @@ struct BatchItem<'a> {
     turns: &'a [Turn],
     /// The right answer in words; empty where none is known.
     reference: String,
-    /// What the model wrote, reasoning included.
+    /// The text of the model, including its reasoning.
     completion: &'a str,
-    /// What follows the reasoning.
+    /// The text after the reasoning.
     answer: &'a str,
     tokens: usize,
-    /// What was drawn, or the picture that was asked about.
+    /// The drawing, or the picture that was asked about.
     #[serde(skip_serializing_if = "Option::is_none")]
     picture: Option<String>,
     source: &'a str,
@@ -52,10 +52,10 @@ struct BatchItem<'a> {
     columns: Cow<'a, Map<String, Value>>,
 }
 
-/// The batch as one line of JSON without its end.
+/// Returns the batch as one line of JSON, without a line end.
 ///
 /// # Errors
-/// A picture cannot be written, in words.
+/// A message if a picture cannot be written.
 pub(super) fn line(
     reward: &ExternalReward,
     (run, number): (&str, u64),

@@ -1,10 +1,12 @@
-//! Rewards that are no part of this program (`[[reward]]` of a profile): asked a batch of completions at a time, in a process
-//! that lives as long as the run or at an address; started again where they fail, and given up within a budget.
+//! External rewards (`[[reward]]` of a profile). A reward is asked about a batch of completions at a time, either in a
+//! process that lives as long as the run or at an HTTP address. It is restarted after failures, within a budget.
 //!
-//! - `batch.rs`: what they are told; `values.rs`: what they may answer;
-//! - `process.rs`, `address.rs`: the two ways to ask; `asked.rs`: one of them with its budget.
+//! - `batch.rs`: the format of a request; `values.rs`: the format of an answer;
+//! - `process.rs`, `address.rs`: the two transports; `asked.rs`: one reward with its restart budget;
+//! - `trial.rs`: a trial of each reward before a run.
 //!
-//! Not here: what a failure means for the run (it is paused: `run/stages/step.rs`), what a value is worth (`Scored`).
+//! Not here: what a failure means for the run (it is paused: `run/stages/step.rs`), and how a value is weighted
+//! (`Scored`).
 
 mod address;
 mod asked;
@@ -26,14 +28,14 @@ use asked::AskedReward;
 pub use trial::{RewardTrial, try_rewards};
 pub use values::ExternalValue;
 
-/// The external rewards of a run. They outlive the actor that asks them, and end with the last who holds them.
+/// The external rewards of a run. They outlive the actor that asks them, and end when the last clone is dropped.
 #[derive(Clone, Debug)]
 pub struct ExternalRewards {
     rewards: Vec<Arc<AskedReward>>,
 }
 
 impl ExternalRewards {
-    /// These, none of them started yet; pictures that are given by their path lie in `blobs`.
+    /// Makes the external rewards without starting them. Pictures that are passed by path are stored in `blobs`.
     #[must_use]
     pub fn of(rewards: &[ExternalReward], run: &str, blobs: &Blobs) -> Self {
         Self {
@@ -44,11 +46,11 @@ impl ExternalRewards {
         }
     }
 
-    /// Adds what those with a weight say of each completion to how it was judged. The numbers that a value is made of stand
-    /// beside it as `NAME.PART` and weigh nothing of their own.
+    /// Adds the values of the rewards with a weight to the judgement of each completion. The named numbers of a value
+    /// are added as `NAME.PART` with weight 0.
     ///
     /// # Errors
-    /// A reward failed more often than its budget allows.
+    /// [`RewardFailure`] if a reward failed more often than its budget allows.
     pub async fn add(
         &self,
         score: &JudgeCompletions,
@@ -75,11 +77,11 @@ impl ExternalRewards {
         Ok(())
     }
 
-    /// What the reward of this name says of items as credits: 0 at the least value of its range, 1 at the highest, 0 where it has
-    /// nothing to say.
+    /// Returns the values of one reward as credits: 0 at the low end of its range, 1 at the high end, and 0 for an item
+    /// without a value.
     ///
     /// # Errors
-    /// It failed more often than its budget allows; there is none of this name.
+    /// [`RewardFailure`] if the reward failed more often than its budget allows, or if no reward has this name.
     pub async fn credits(
         &self,
         name: &str,
@@ -101,7 +103,7 @@ impl ExternalRewards {
     }
 }
 
-/// The places of the items that a reward judges.
+/// Returns the indices of the items that a reward judges.
 fn places(asked: &AskedReward, items: &[JudgementItem]) -> Vec<usize> {
     let judged =
         |(at, item): (usize, &JudgementItem)| asked.reward.judges(&item.example, item.mode).then_some(at);

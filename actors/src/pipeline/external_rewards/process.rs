@@ -1,5 +1,5 @@
-//! The process of an external reward: a line of JSON in, a line of JSON out. It is ended with all that it started when it is
-//! dropped, and by the system when the daemon is killed.
+//! The process transport of an external reward: one line of JSON in, one line of JSON out. Dropping it kills the
+//! process with all processes that it started. If the daemon is killed, the system kills it.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -13,20 +13,20 @@ use tokio::task::JoinHandle;
 
 use crate::profile::ExternalReward;
 
-/// Bytes of an answer, at most.
+/// Longest answer in bytes.
 pub(super) const LONGEST_ANSWER: usize = 64 << 20;
-/// Bytes of a line of the log, at most: a longer one is several.
+/// Longest line of the log in bytes; a longer one is split.
 const LONGEST_WORDS: u64 = 4000;
-/// Lines of a dead process that an error message repeats.
+/// Last lines of a process's standard error that an error message repeats.
 const LAST_WORDS: usize = 5;
-/// How long one that closed its output may take to end.
+/// Longest wait for the end of a process that closed its output.
 const LAST_BREATH: Duration = Duration::from_secs(2);
 
 /// A running process.
 #[derive(Debug)]
 pub(super) struct RewardProcess {
     child: Child,
-    /// Its group, which has its number.
+    /// Process group, which has the process's number.
     group: Option<i32>,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -35,10 +35,10 @@ pub(super) struct RewardProcess {
 }
 
 impl RewardProcess {
-    /// Starts it.
+    /// Starts the process.
     ///
     /// # Errors
-    /// In words: the program that cannot be started, and why.
+    /// A message if the program cannot be started.
     pub(super) fn start(reward: &ExternalReward, run: &str) -> Result<Self, String> {
         let folder = reward.folder.as_deref().unwrap_or(Path::new("."));
         let words: Vec<String> = reward
@@ -47,7 +47,7 @@ impl RewardProcess {
             .map(|word| filled_in(word, reward, run, folder))
             .collect();
         let (program, arguments) = words.split_first().ok_or("it has no command")?;
-        // A program beside the profile is named from its folder, not from the daemon's.
+        // A path of a program is relative to the reward's folder, not to the daemon's.
         let found = match program.contains('/') {
             true => folder.join(program),
             false => program.into(),
@@ -58,7 +58,7 @@ impl RewardProcess {
             .current_dir(folder)
             .env("DEMASK_RUN", run)
             .env("DEMASK_REWARD", &reward.name)
-            // Python keeps lines back otherwise.
+            // Without this, Python buffers its output lines.
             .env("PYTHONUNBUFFERED", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -90,10 +90,10 @@ impl RewardProcess {
         })
     }
 
-    /// Sends a line and waits for one.
+    /// Sends a line and waits for a line.
     ///
     /// # Errors
-    /// In words: it ended, with its status and last words, or its answer is too long.
+    /// A message if the process ended, with its status and last output, or if its answer is too long.
     pub(super) async fn ask(&mut self, line: &[u8]) -> Result<String, String> {
         let Self { input, output, .. } = self;
         let write = async {
@@ -101,7 +101,7 @@ impl RewardProcess {
             input.write_all(b"\n").await?;
             input.flush().await
         };
-        // It may answer before it has read all, and neither must wait for the other.
+        // The process may answer before it has read everything, so writing and reading run concurrently.
         let (_, read) = tokio::join!(write, next_line(output));
         match read {
             Ok(Some(answer)) => Ok(answer),
@@ -110,7 +110,7 @@ impl RewardProcess {
         }
     }
 
-    /// How it ended.
+    /// Describes how the process ended.
     async fn last_words(&mut self) -> String {
         let ended = tokio::time::timeout(LAST_BREATH, self.child.wait()).await;
         let how = match ended {
@@ -121,7 +121,7 @@ impl RewardProcess {
         format!("{how}{}", self.said_last())
     }
 
-    /// The last lines of its standard error, for a message.
+    /// Returns the last lines of its standard error for a message.
     pub(super) fn said_last(&self) -> String {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         match said.is_empty() {
@@ -138,20 +138,21 @@ impl Drop for RewardProcess {
     fn drop(&mut self) {
         self.errors.abort();
         if let Some(group) = self.group {
-            // SAFETY: a signal to the group that was made for this process; what it started is in it.
+            // SAFETY: the signal goes to the group that was made for this process, which contains the processes that it
+            // started.
             unsafe { libc::kill(-group, libc::SIGKILL) };
         }
     }
 }
 
-/// A word of the command with what the placeholders stand for.
+/// Replaces the placeholders in a word of the command.
 fn filled_in(word: &str, reward: &ExternalReward, run: &str, folder: &Path) -> String {
     word.replace("{run}", run)
         .replace("{name}", &reward.name)
         .replace("{folder}", &folder.to_string_lossy())
 }
 
-/// The system kills it when the thread that started it, the daemon's first, is gone.
+/// Makes the system kill the process when the thread that started it ends, which is the daemon's first thread.
 #[cfg(target_os = "linux")]
 fn die_with_parent(command: &mut Command) {
     let parent = std::process::id();
@@ -168,14 +169,14 @@ fn die_with_parent(command: &mut Command) {
             false => Err(std::io::Error::other("the daemon ended meanwhile")),
         }
     };
-    // SAFETY: what runs between fork and exec allocates nothing unless it fails.
+    // SAFETY: the code between fork and exec allocates nothing unless it fails.
     unsafe { command.pre_exec(arm) };
 }
 
 #[cfg(not(target_os = "linux"))]
 fn die_with_parent(_: &mut Command) {}
 
-/// The next line that is not empty; none at the end.
+/// Returns the next line that is not empty; `None` at the end.
 async fn next_line(output: &mut BufReader<ChildStdout>) -> Result<Option<String>, String> {
     loop {
         let mut bytes = Vec::new();
@@ -194,7 +195,7 @@ async fn next_line(output: &mut BufReader<ChildStdout>) -> Result<Option<String>
     }
 }
 
-/// Its standard error goes to the log line by line, and the last ones are remembered.
+/// Writes standard error to the log, line by line, and keeps the last lines.
 async fn hear(name: String, errors: ChildStderr, said: Arc<Mutex<VecDeque<String>>>) {
     let mut errors = BufReader::new(errors);
     loop {

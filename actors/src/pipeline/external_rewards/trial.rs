@@ -1,4 +1,4 @@
-//! External rewards tried before a run: each is started once and asked about the answer that an example itself gives.
+//! A trial of the external rewards before a run: each is started once and asked about the right answer of one example.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use crate::pipeline::judgement::JudgementItem;
 use crate::profile::{ExternalReward, Profile};
 use crate::runtime::ids;
 
-/// What an external reward said of one example's own answer.
+/// The result of an external reward for one example's right answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct RewardTrial {
-    /// The reward.
+    /// Name of the reward.
     pub name: String,
-    /// The example's source; none where no source has any that it judges.
+    /// Source of the example; `None` if no source has an example that the reward judges.
     pub source: Option<String>,
-    /// What was asked.
+    /// Prompt of the example.
     pub prompt: String,
-    /// What it was told that the model wrote: the right answer.
+    /// The right answer, which was sent as the model's text.
     pub answer: String,
-    /// The value; none where it has nothing to say.
+    /// The value; `None` if the reward returned none.
     pub value: Option<f64>,
-    /// The numbers beside it.
+    /// The named numbers beside the value.
     pub parts: BTreeMap<String, f64>,
-    /// Why there is no answer.
+    /// The reason why there is no answer.
     pub failure: Option<String>,
 }
 
-/// Asks each external reward of a profile about the first example that it judges, once.
+/// Asks each external reward of a profile once, about the first example that it judges.
 #[must_use]
 pub fn try_rewards(profile: &Profile, samples: &BTreeMap<String, Vec<Example>>) -> Vec<RewardTrial> {
     let rewards = &profile.external_rewards;
@@ -83,7 +83,7 @@ async fn try_one(reward: &ExternalReward, samples: &BTreeMap<String, Vec<Example
         },
         budget: usize::MAX,
     };
-    // A picture that is given by its path is put in a folder that ends with the trial.
+    // A picture that is passed by path lies in a folder that is removed after the trial.
     let room = std::env::temp_dir().join(format!("demask-trial-{}", ids::new_id()));
     let once = ExternalReward {
         restarts: 0,

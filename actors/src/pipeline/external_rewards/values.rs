@@ -1,26 +1,26 @@
-//! What an external reward answered: a value an item, checked. A value is a number, an object of named numbers, or null where
-//! the reward has nothing to say.
+//! The answer of an external reward: one checked value per item. A value is a number, an object of named numbers, or
+//! null for no value.
 
 use serde_json::{Map, Value};
 
-/// The key of the number that counts, in an object of named ones.
+/// Key of the number that counts, in an object of named numbers.
 const OWN: &str = "value";
-/// Named numbers of one value, at most.
+/// Most named numbers of one value.
 const MOST_PARTS: usize = 64;
 
 /// The value of one completion.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExternalValue {
-    /// What counts: within the reward's range.
+    /// The number that counts, within the reward's range.
     pub value: f64,
-    /// The numbers that it is made of, or that were named beside it.
+    /// The named numbers that make up the value, or that stand beside it.
     pub parts: Vec<(String, f64)>,
 }
 
-/// The values of a batch's items, in their order.
+/// Parses the values of a batch's items, in order.
 ///
 /// # Errors
-/// In words: what was expected and what was found, and at which item.
+/// A message that says what was expected, what was found, and at which item.
 pub(super) fn read(
     text: &str,
     ids: &[&str],
@@ -48,7 +48,7 @@ pub(super) fn read(
         .collect()
 }
 
-/// What an answer is.
+/// The expected form of an answer.
 const EXPECTED: &str = "one line {\"values\": […]} with a value an item";
 
 fn one(value: &Value, [low, high]: [f64; 2]) -> Result<Option<ExternalValue>, String> {
@@ -71,7 +71,7 @@ fn one(value: &Value, [low, high]: [f64; 2]) -> Result<Option<ExternalValue>, St
     Ok(Some(found))
 }
 
-/// Named numbers: the one named `value` counts, or else the sum of all.
+/// Reads named numbers. The one named `value` counts; without it, their sum does.
 fn of_parts(named: &Map<String, Value>) -> Result<ExternalValue, String> {
     if named.is_empty() || named.len() > MOST_PARTS {
         return Err(format!(
@@ -92,7 +92,7 @@ fn of_parts(named: &Map<String, Value>) -> Result<ExternalValue, String> {
     Ok(ExternalValue { value, parts })
 }
 
-/// Python writes what is no number in words that JSON does not have.
+/// Returns the error for an answer that is not JSON. Python writes NaN and infinity as words that JSON does not have.
 fn no_json(text: &str, error: &str) -> String {
     match ["NaN", "Infinity"].into_iter().find(|word| text.contains(word)) {
         Some(word) => format!(
@@ -106,7 +106,7 @@ fn no_json(text: &str, error: &str) -> String {
     }
 }
 
-/// The beginning of a text, quoted.
+/// Returns the beginning of a text, in quotes.
 pub(super) fn beginning(text: &str) -> String {
     const SHOWN: usize = 160;
     let cut = text.chars().nth(SHOWN).map_or("", |_| "…");

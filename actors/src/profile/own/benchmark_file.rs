@@ -1,5 +1,5 @@
-//! Benchmarks of a file: `[[benchmark]]` tables with the `[[reward]]`s that score them, or a whole profile, whose sources' held-out
-//! shares are benchmarks too.
+//! Files of benchmarks. Such a file holds `[[benchmark]]` tables with the `[[reward]]` tables that score them. It may
+//! also be a whole profile, in which case the held-out shares of its sources are benchmarks too.
 
 use std::path::{Path, PathBuf};
 
@@ -16,15 +16,15 @@ use crate::profile::{Profile, ProfileError};
 /// The benchmarks of a file.
 #[derive(Clone, Debug)]
 pub struct BenchmarkFile {
-    /// The profile that the file is, if it is one.
+    /// The profile, if the file is one.
     profile: Option<Profile>,
-    /// Its own benchmarks, their files found.
+    /// Own benchmarks, with their files found.
     pub benchmarks: Vec<OwnBenchmark>,
-    /// External rewards that they may be scored by.
+    /// External rewards that may score them.
     pub rewards: Vec<ExternalReward>,
 }
 
-/// A file that is no profile.
+/// The content of a file that is not a profile.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Alone {
@@ -38,7 +38,7 @@ impl BenchmarkFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// It cannot be read, is wrong, or names a file that is not there: with its line.
+    /// An error with its line if the file cannot be read, is wrong, or names a file that is missing.
     pub fn read(file: &Path) -> Result<Self, ProfileError> {
         let origin = file.display().to_string();
         let text = std::fs::read_to_string(file).map_err(|error| ProfileError {
@@ -73,10 +73,10 @@ impl BenchmarkFile {
         Ok(found)
     }
 
-    /// The benchmark that a file of rows is by itself, scored so ([`OwnBenchmark::of_rows`]).
+    /// Makes a benchmark of a file of rows, scored by the named scorer ([`OwnBenchmark::of_rows`]).
     ///
     /// # Errors
-    /// It cannot be read; there is no such scorer.
+    /// An error if the file cannot be read, or if there is no such scorer.
     pub fn of_rows(file: &Path, scorer: &str) -> Result<Self, ProfileError> {
         let origin = file.display().to_string();
         let wrong = |message| ProfileError {
@@ -93,7 +93,7 @@ impl BenchmarkFile {
         Ok(found)
     }
 
-    /// Checks all and finds what is named.
+    /// Checks every reward and benchmark, and finds the files and folders that they name.
     fn settle(&mut self, origin: &str) -> Result<(), Wrong> {
         for (number, reward) in self.rewards.iter_mut().enumerate() {
             let path = format!("reward.{number}");
@@ -118,7 +118,7 @@ impl BenchmarkFile {
         self.rewards.iter().map(|reward| reward.name.as_str()).collect()
     }
 
-    /// Its suites, in pictures of so many pixels a side where nobody says another size.
+    /// Returns the suites. `pixels` is the picture side for a benchmark that does not state one.
     #[must_use]
     pub fn suites(&self, pixels: Option<usize>) -> Vec<Suite> {
         let suites = match &self.profile {

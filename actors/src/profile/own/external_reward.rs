@@ -1,5 +1,5 @@
-//! A reward that is no part of this program: a process that lives as long as the run, or an address, asked a batch of
-//! completions at a time.
+//! The configuration of an external reward: a process that lives as long as the run, or an HTTP address. Either is
+//! asked about a batch of completions at a time.
 
 use std::path::{Path, PathBuf};
 
@@ -12,60 +12,60 @@ use serde::{Deserialize, Serialize};
 use crate::profile::sections::one;
 use crate::profile::wrong::{Wrong, wrong};
 
-/// Names of metrics below `reward/` that are no reward's.
+/// Names of metrics below `reward/` that do not belong to one reward.
 const TAKEN: [&str; 5] = ["total", "text", "ask", "draw", "think_draw"];
-/// The most letters of a name.
+/// Longest name, in letters.
 const NAME_LENGTH: usize = 40;
 
-/// A reward that is no part of this program.
+/// A reward that is computed outside this program.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExternalReward {
-    /// Its name: of the metric `reward_part/NAME`, of the knob `reward.NAME`, of its part of a rollout's sum.
+    /// Name of the metric `reward_part/NAME`, of the knob `reward.NAME`, and of this part of a rollout's sum.
     pub name: String,
-    /// The program and its arguments; `{run}`, `{name}` and `{folder}` in them stand for the run's id, the reward's name and its
-    /// folder.
+    /// Program with its arguments. In them `{run}`, `{name}` and `{folder}` stand for the run's id, the reward's name
+    /// and its folder.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
-    /// The address that batches are posted to as JSON, in place of a command.
+    /// Address that batches are posted to as JSON, in place of a command.
     pub url: Option<String>,
-    /// The environment variable whose value is sent to the address as a bearer token.
+    /// Environment variable whose value is sent to the address as a bearer token.
     pub key_variable: Option<String>,
-    /// The folder that the command runs in; absent: the profile's own.
+    /// Folder that the command runs in; absent: the profile's own.
     pub folder: Option<PathBuf>,
-    /// Its weight in the sum; `[rewards]` may say another, and with 0 it is not asked.
+    /// Weight in the sum of rewards. `[rewards]` overrides it; with weight 0 the reward is not asked.
     #[serde(default = "one")]
     #[schemars(range(min = 0.0, max = 100.0))]
     pub weight: f64,
-    /// The least and the highest value that it may give; another is a failure.
+    /// Lowest and highest value that it may return; any other value is a failure.
     #[serde(default = "zero_to_one")]
     #[schemars(inner(range(min = -1e9, max = 1e9)))]
     pub range: [f64; 2],
-    /// Completions that it is asked about together.
+    /// Completions per request.
     #[serde(default = "default_batch")]
     #[schemars(range(min = 1, max = 65536))]
     pub batch: usize,
-    /// Seconds that a batch may take; for the first one the program's start is among them.
+    /// Seconds that a batch may take. For the first batch they include the program's start.
     #[serde(default = "default_limit")]
     #[schemars(range(min = 0.01, max = 86400.0))]
     pub time_limit: f64,
-    /// Fresh starts after failures in a row, before the run is paused.
+    /// Restarts after consecutive failures, before the run is paused.
     #[serde(default = "default_restarts")]
     #[schemars(range(min = 0, max = 1000))]
     pub restarts: u32,
-    /// What it judges; all when empty.
+    /// Tasks that it judges; all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<JudgedTask>,
-    /// How it is given pictures: `base64` of a PNG file, or the `path` of one.
+    /// Form in which it receives pictures: `base64` of a PNG file, or the `path` of one.
     #[serde(default)]
     pub picture: PictureForm,
 }
 
-/// What an external reward judges, in the words of `[budgets]`.
+/// A task that an external reward judges, named as in `[budgets]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JudgedTask {
-    /// Drawings of what a prompt says.
+    /// Drawings from a prompt.
     TextToImage,
     /// Answers to texts.
     Text,
@@ -87,7 +87,7 @@ impl JudgedTask {
     }
 }
 
-/// How an external reward is given pictures.
+/// The form in which an external reward receives pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PictureForm {
@@ -99,14 +99,14 @@ pub enum PictureForm {
 }
 
 impl ExternalReward {
-    /// Whether it judges what is asked in this mode.
+    /// Returns whether this reward judges an example in this mode.
     #[must_use]
     pub fn judges(&self, example: &Example, mode: Mode) -> bool {
         let task = example.task(mode);
         self.tasks.is_empty() || self.tasks.iter().any(|judged| judged.is(task))
     }
 
-    /// What is wrong with it; `path` is where it stands.
+    /// Checks the reward's keys; `path` is its path in the profile.
     pub(in crate::profile) fn check(&self, path: &str) -> Result<(), Wrong> {
         let at = |key: &str| format!("{path}.{key}");
         let name = &self.name;
@@ -152,10 +152,11 @@ impl ExternalReward {
         Ok(())
     }
 
-    /// The folder that it runs in: its own below the profile's, which is that of the file `origin`.
+    /// Returns the absolute folder that the reward runs in: its `folder` below that of the profile, which is the file
+    /// `origin`.
     ///
     /// # Errors
-    /// There is no such folder, or the program is nowhere.
+    /// An error if the folder does not exist, or if the program cannot be found.
     pub(in crate::profile) fn place(&self, path: &str, origin: &str) -> Result<PathBuf, Wrong> {
         let file = Path::new(origin);
         let beside = file
@@ -195,7 +196,7 @@ impl ExternalReward {
     }
 }
 
-/// Whether a program can be found from a folder, as it will be started.
+/// Returns whether a program can be found from a folder, by the rules by which it will be started.
 fn is_program(program: &str, folder: &Path) -> bool {
     if program.contains('/') {
         return folder.join(program).is_file();

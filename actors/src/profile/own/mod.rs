@@ -1,4 +1,5 @@
-//! What a person adds to a run without Rust: rewards, benchmarks, and which suites a profile may name for them.
+//! What a user adds to a run without writing Rust: external rewards, own benchmarks, and the suites that a profile may
+//! name because of them.
 
 mod benchmark_file;
 mod external_reward;

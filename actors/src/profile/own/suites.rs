@@ -1,4 +1,4 @@
-//! The suites that a profile may name: the program's, its own benchmarks, what is held out of its sources.
+//! The suites that a profile may name: the built-in ones, its own benchmarks, and the held-out shares of its sources.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::profile::wrong::{Wrong, wrong};
 use crate::profile::{Profile, Source};
 
 impl Profile {
-    /// The suites that it may name. Nothing is read before one is asked for its items.
+    /// Returns the suites that the profile may name. No file is read before a suite is asked for its items.
     #[must_use]
     pub fn suites(&self) -> Suites {
-        // A profile that was read has been checked.
+        // A parsed profile has been checked, so this cannot fail.
         self.found_suites().unwrap_or_default()
     }
 
@@ -29,7 +29,7 @@ impl Profile {
         Suites::with(&own, &external, held_out.collect())
     }
 
-    /// Own benchmarks are right, and no two suites have one name.
+    /// Checks that own benchmarks are valid and that no two suites share a name.
     pub(in crate::profile) fn check_benchmarks(&self) -> Result<(), Wrong> {
         let suites = match self.found_suites() {
             Ok(suites) => suites,
@@ -53,7 +53,8 @@ impl Profile {
         wrong(&format!("benchmark.{at}.name"), &message)
     }
 
-    /// An own benchmark with its file where data is usually put, and the profile's size of pictures.
+    /// Returns an own benchmark with its file where data is usually put, and with the profile's picture size as the
+    /// default.
     fn placed(&self, own: &OwnBenchmark) -> OwnBenchmark {
         OwnBenchmark {
             file: data_dir::find(&own.file),
@@ -72,7 +73,7 @@ impl Profile {
         })
     }
 
-    /// How the rows of a source are read.
+    /// Returns how the rows of a source are read.
     pub(crate) fn origin(&self, source: &Source) -> Origin {
         Origin {
             source: source.name.clone(),

@@ -1,9 +1,10 @@
-//! Rollouts beside training: sampling engines draw the next step's groups while the present one is trained.
+//! Asynchronous rollouts: sampling engines draw the next step's groups while the present step is trained.
 //!
-//! Step i's groups are drawn by the weights that step i - staleness began with, whatever newer ones there are: so tokens, rewards
-//! and weights follow from the seed alone, however many engines draw, and through kills (law L8). Those weights lie in a folder
-//! beside the checkpoints as long as a life that begins again may need them (law L1). When a knob turned at the boundary between, what
-//! was drawn is thrown away and drawn again, by the same weights (law L3).
+//! The groups of step i are drawn with the weights that step i - staleness began with, even if newer weights exist.
+//! Tokens, rewards and weights therefore follow from the seed alone, whatever the number of engines, and also across
+//! kills (law L8). These weights stay in a folder beside the checkpoints as long as a restarted life may need them (law
+//! L1). If a knob is turned at the boundary in between, the groups are discarded and drawn again with the same weights
+//! (law L3).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,10 +24,10 @@ use crate::profile::Stage;
 use crate::run::prefetch::{Conditions, DrawnAhead, Prefetch};
 use crate::runtime::seeds::seed_of;
 
-/// The folder of published weights, beside the checkpoints.
+/// Name of the folder of published weights, beside the checkpoints.
 const POLICIES: &str = "policies";
 
-/// The weights that a step begins with, and those that draw its groups.
+/// The weights that a step begins with, and the weights that draw its groups.
 pub(super) struct StepPolicies {
     pub(super) newest: PublishedPolicy,
     pub(super) drawing: PublishedPolicy,
@@ -35,8 +36,8 @@ pub(super) struct StepPolicies {
 }
 
 impl StageRun {
-    /// Publishes the present weights to the sampling engines, and finds those that draw this step's groups; none where the engine
-    /// that trains draws itself.
+    /// Publishes the present weights to the sampling engines and finds the weights that draw this step's groups. `None`
+    /// where the training engine draws the groups itself.
     pub(super) async fn publish(&mut self, done: u64) -> Result<Option<StepPolicies>, RunError> {
         if self.context.samplers.is_empty() {
             return Ok(None);
@@ -81,7 +82,7 @@ impl StageRun {
         }))
     }
 
-    /// What this step's groups are drawn by.
+    /// Returns everything that determines this step's groups.
     pub(super) fn conditions(&self, demand: &Demand, policy: &PublishedPolicy) -> Conditions {
         Conditions {
             demand: demand.clone(),
@@ -91,7 +92,7 @@ impl StageRun {
         }
     }
 
-    /// What was drawn ahead for this step, if it is what is wanted now.
+    /// Returns the groups that were drawn ahead for this step, if they are what is wanted now.
     pub(super) async fn take_ahead(&mut self, wanted: &Conditions) -> Result<Option<DrawnAhead>, RunError> {
         match self.ahead.take() {
             Some(ahead) => ahead.take(wanted).await,
@@ -99,7 +100,7 @@ impl StageRun {
         }
     }
 
-    /// Begins to draw the next step's groups, within a stage, by the newest weights.
+    /// Starts to draw the next step's groups with the newest weights, unless the stage ends with this step.
     pub(super) fn begin_ahead(&mut self, stage: &Stage, done: u64, demand: Demand, newest: &PublishedPolicy) {
         if done + 1 >= stage.steps {
             return;
@@ -123,7 +124,7 @@ impl StageRun {
                 .address
                 .ask(roll(super::rollout_groups::wanted(seed, step, &stage, first, 0)));
             let groups = groups.await??;
-            // With resampling it is not known yet which of them are trained on.
+            // With resampling it is not known yet which of the groups are trained on.
             let behaviour = match stage.resample {
                 0 => {
                     let views = view_scores(&stage, seed, step, groups.iter().map(unweighted).collect());
@@ -140,7 +141,8 @@ impl StageRun {
         self.ahead = Some(Prefetch::begin(conditions, work));
     }
 
-    /// The views' log-probabilities under the policy that drew a step's groups; empty where that is the present one.
+    /// Returns the log-probabilities of the views under the policy that drew a step's groups; empty where that is the
+    /// present policy.
     pub(super) async fn behaviour(
         &self,
         stage: &Stage,
@@ -166,7 +168,7 @@ impl StageRun {
             .await
     }
 
-    /// Removes what was published, at the run's end.
+    /// Removes all published weights, at the run's end.
     pub(super) fn forget_policies(&self) {
         fs::remove_dir_all(self.policies()).ok();
     }
@@ -175,7 +177,7 @@ impl StageRun {
         self.context.home.checkpoints(&self.context.run).join(POLICIES)
     }
 
-    /// The weights that a step began with.
+    /// Returns the published weights that a step began with.
     fn published(&self, step: u64) -> Option<PublishedPolicy> {
         let entries = fs::read_dir(self.policies()).ok()?;
         entries.flatten().find_map(|entry| {
@@ -188,8 +190,8 @@ impl StageRun {
         })
     }
 
-    /// Removes what neither this step nor a life that begins at the last checkpoint draws by, what was half written, and what an
-    /// earlier life published for this step.
+    /// Removes published weights that neither this step nor a life from the last checkpoint needs for drawing, folders
+    /// that were written in part, and weights that an earlier life published for this step.
     fn sweep_policies(&self, step: u64) {
         let kept = [
             self.last_checkpoint().and_then(|step| step.checked_sub(1)),
@@ -205,7 +207,7 @@ impl StageRun {
     }
 }
 
-/// Step and weights version of a published folder.
+/// Parses the step and the weights version from a published folder's name.
 fn parsed(name: &str) -> Option<(u64, u64)> {
     let (step, weights) = name.strip_prefix("step-")?.split_once('-')?;
     Some((step.parse().ok()?, weights.parse().ok()?))
@@ -220,7 +222,7 @@ fn view_scores(stage: &Stage, seed: u64, step: u64, groups: Vec<PolicyGroup>) ->
     }
 }
 
-/// A group as it was drawn; how good its samples are does not matter.
+/// Returns a group without advantages, which its log-probabilities do not need.
 fn unweighted(group: &Group) -> PolicyGroup {
     let samples = group.made.iter().map(|made| PolicySample {
         sequence: made.sequence.clone(),

@@ -1,7 +1,8 @@
-//! UniGRPO on text, questions and pictures together: groups drawn, scored, trained on, let go.
+//! The `align` stage: UniGRPO on text, questions and pictures together. A step draws groups, scores them, trains on
+//! them and releases them.
 //!
-//! The reference policy is the weights at the stage's start, whatever happens between: a checkpoint of them stays on disk
-//! while the stage lasts, and a life that begins in the middle reads them back (laws L1, L8).
+//! The reference policy is always the weights at the stage's start. A checkpoint of them stays on disk during the
+//! stage, and a life that begins in the middle of it loads them (laws L1, L8).
 
 use std::time::Instant;
 
@@ -83,7 +84,7 @@ impl StageRun {
             Answer::PolicyTrained(report) => report,
             other => return Err(unexpected("policy trained", &other).into()),
         };
-        // L2: used, so the next groups may be drawn.
+        // L2: the groups were used, so the next ones may be drawn.
         let mut measures = drawn.measures();
         drop(drawn);
         measures.extend(policies.iter().flat_map(|policies| asynchrony(policies, &report)));
@@ -98,7 +99,8 @@ impl StageRun {
         Ok(After::Next)
     }
 
-    /// The reference is the weights at the stage's start: the present ones at its first step, else a checkpoint's.
+    /// Sets the reference policy to the weights at the stage's start: at its first step the present weights, later a
+    /// checkpoint's.
     async fn set_reference(&mut self, done: u64) -> Result<(), RunError> {
         let start = self.cursor.step - done;
         if self.reference == Some(start) {
@@ -146,7 +148,7 @@ impl StageRun {
     }
 }
 
-/// How far apart drawing and training were.
+/// Measures how far sampling and training weights differ.
 fn asynchrony(policies: &StepPolicies, report: &PolicyReport) -> Vec<(String, f64)> {
     let is_stale = policies.drawing != policies.newest;
     let mut values = vec![

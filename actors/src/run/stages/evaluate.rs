@@ -1,4 +1,5 @@
-//! Benchmarks within a run, and what they decide: promote, hold, or go back to the promoted weights.
+//! The `evaluate` stage: benchmarks within a run, and their decision to promote, to hold, or to return to the promoted
+//! weights.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::runtime::actor::offload;
 
 impl StageRun {
     pub(super) async fn evaluate_step(&mut self, stage: &Stage) -> Result<After, RunError> {
-        // What is decided holds once this step is done: its checkpoint is the next step's.
+        // The decision holds once this step is done, so its checkpoint is that of the next step.
         self.cursor.step += 1;
         let decided = self.judge_weights(&stage.suites, stage.limit).await;
         self.cursor.step -= 1;
@@ -32,8 +33,8 @@ impl StageRun {
         })
     }
 
-    /// Evaluates the present weights and does what the gate decides; a checkpoint must follow. None when the daemon is
-    /// ending: nothing is known then.
+    /// Evaluates the present weights and carries out the gate's decision. The caller must save a checkpoint afterwards.
+    /// `None` when the daemon is ending and there is no result.
     pub(super) async fn judge_weights(
         &mut self,
         suites: &[String],
@@ -49,7 +50,7 @@ impl StageRun {
             samplers: self.samplers(None),
             seed: 0,
             networks: Networks::of(&self.context.profile.reward_networks, in_profile)?,
-            // The evaluator has them.
+            // The evaluator has the external rewards.
             external: None,
             judges: Judges::default(),
             size: Some(PictureSize::square(self.context.profile.side())),
@@ -97,7 +98,7 @@ impl StageRun {
         }
         match decision {
             Some(Decision::Baseline | Decision::Promote) => {
-                // What was not measured this time still counts.
+                // Results of suites that were not measured this time remain.
                 let before = self.cursor.best.take().map(|best| best.results);
                 let mut results = before.unwrap_or_default();
                 results.extend(now);
@@ -114,7 +115,7 @@ impl StageRun {
         Ok(Some(decision.unwrap_or(Decision::Hold)))
     }
 
-    /// Every item of a suite is a row, its pictures kept.
+    /// Records every item of a suite as a row, and stores its pictures.
     async fn record_items(&self, step: u64, suite: &str, items: Vec<ItemResult>) -> Result<(), RunError> {
         let (blobs, run, suite) = (self.blobs.clone(), self.context.run.clone(), suite.to_owned());
         let rows = offload(move || {
@@ -127,7 +128,7 @@ impl StageRun {
         Ok(())
     }
 
-    /// Back to the promoted weights; the step, the traces and the schedule go on.
+    /// Returns to the promoted weights. The step, the traces and the schedule continue.
     async fn roll_back(&mut self) -> Result<(), RunError> {
         if let Some(best) = &self.cursor.best {
             let dir = checkpoints::folder(&self.context, best.step);
@@ -139,7 +140,8 @@ impl StageRun {
     }
 }
 
-/// A suite's value, and what reward networks said of its drawings: the mean and the ends of its interval.
+/// Returns the metrics of a suite: its value, and the mean score of each reward network over its drawings with the ends
+/// of its interval.
 fn metrics(result: &SuiteResult) -> Vec<(String, f64)> {
     let name = format!("eval/{}", result.suite);
     let mut metrics = vec![(name.clone(), result.value)];

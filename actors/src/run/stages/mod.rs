@@ -1,6 +1,6 @@
-//! A run's stages: where a life of the run stands, and what a step of each kind of stage does, one kind a file.
+//! The stages of a run: the state of a life, and the step of each kind of stage, one kind per file.
 //!
-//! Not here: when a step is done (`driver`), what is kept of it on disk (`checkpoints`).
+//! Not here: when a step is done (`driver`), and what is stored of it on disk (`checkpoints`).
 
 mod ahead;
 mod align;

@@ -1,4 +1,5 @@
-//! Completions that a person watches while a run goes on: of what it trains on, of its benchmarks, of what was asked.
+//! Completions that a person watches while a run goes on: of its training examples, of its benchmarks, and of prompts
+//! that the person asked for.
 
 use demask_datasets::example::{Example, Kind, Mode};
 use demask_storage::Level;
@@ -14,7 +15,7 @@ use crate::pipeline::curation::training_example::TrainingExample;
 use crate::pipeline::run_error::RunError;
 use crate::runtime::seeds::seed_of;
 
-/// Which kinds are watched in turn while training.
+/// Kinds of examples that are watched in turn during training.
 const TURNS: [Kind; 4] = [
     Kind::TextToImage,
     Kind::WordProblem,
@@ -23,7 +24,7 @@ const TURNS: [Kind; 4] = [
 ];
 
 impl StageRun {
-    /// One example of a batch, completed and watched, so that a person sees what the model makes of it now.
+    /// Completes one example of a batch and publishes its frames, so that a person sees what the model makes of it now.
     pub(crate) async fn watch_one(&self, used: &[TrainingExample], turn: u64) -> Result<(), RunError> {
         let kind = TURNS[(turn % TURNS.len() as u64) as usize];
         let of_kind = used.iter().find(|picked| picked.example.kind == kind);
@@ -35,10 +36,11 @@ impl StageRun {
             .await
     }
 
-    /// An item of each suite before the benchmarks begin, another at another step: a person sees at once what is measured.
+    /// Completes one item of each suite before the benchmarks begin, and publishes its frames. The item changes with
+    /// the step.
     pub(crate) async fn watch_benchmarks(&self, suites: &[String], limit: usize) -> Result<(), RunError> {
         for name in suites {
-            // What is wrong with a suite, its evaluation says.
+            // An error of the suite is reported by its evaluation.
             let Some(items) = self
                 .suites
                 .find(name)
@@ -59,10 +61,11 @@ impl StageRun {
         Ok(())
     }
 
-    /// What a person asked for: a prompt, completed as well as the model can (a token a step, the likeliest) and watched.
+    /// Completes a prompt that a person asked for, and publishes its frames. It samples for quality: one step per
+    /// token, greedily.
     ///
     /// # Errors
-    /// The engine's death; what else goes wrong is an alert.
+    /// An error if the engine dies. Any other error becomes an alert.
     pub async fn sample_now(&self, order: &str, prompt: &str, picture: bool) -> Result<(), RunError> {
         let kind = if picture {
             Kind::TextToImage

@@ -1,4 +1,4 @@
-//! One round of the self-improving loop: propose, verify, remove duplicates, keep; every rejection is a row.
+//! The `reason` stage: one round of proposing, verifying, deduplicating and keeping traces. Every verdict is a row.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::pipeline::run_error::RunError;
 use crate::profile::{Profile, Stage, StageKind};
 use crate::run::lineage;
 
-/// Examples drawn for each problem wanted: not every example is a problem.
+/// Examples that are drawn per wanted problem, because not every example is a problem.
 const DRAWN: usize = 4;
 
 impl StageRun {
@@ -81,7 +81,7 @@ impl StageRun {
         Ok(After::Next)
     }
 
-    /// Problems that have an answer, so that a trace can be verified.
+    /// Draws problems that have an answer, so that their traces can be verified.
     async fn problems(&mut self, stage: &Stage) -> Result<Vec<Example>, RunError> {
         let demand = self.demand(stage, DRAWN * stage.batch, 0.0);
         let batch = self.batch(demand, false).await?;
@@ -121,7 +121,7 @@ impl StageRun {
     }
 }
 
-/// The number of a round, from 1, over all the run's `reason` stages.
+/// Returns the number of a round, from 1, over all `reason` stages of the run.
 fn round(profile: &Profile, step: u64) -> u64 {
     let mut left = step + 1;
     let mut round = 0;
@@ -135,7 +135,7 @@ fn round(profile: &Profile, step: u64) -> u64 {
     round
 }
 
-/// A sound trace as the example that it becomes.
+/// Returns the training example of a sound trace.
 fn accepted(proposal: &Proposal) -> Accepted {
     let reasoning = thought::split(&proposal.text).reasoning.unwrap_or_default();
     let example = Example {

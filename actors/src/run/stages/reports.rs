@@ -1,4 +1,4 @@
-//! What a life of a run tells those who watch it: alerts, values of a step, where the run is.
+//! The reports of a life of a run to its watchers: alerts, metrics of a step, and the run's position.
 
 use demask_storage::{Alert, DeviceView, Level, Metric, Record, RunState, StageView};
 
@@ -7,7 +7,7 @@ use crate::pipeline::run_error::RunError;
 use crate::profile::{Profile, Stage};
 
 impl StageRun {
-    /// Tells watchers which process and device the engine is.
+    /// Reports the engine's process and device to watchers.
     pub(super) async fn introduce(&self) -> Result<(), RunError> {
         let (pid, device) = self.context.engine.who().await?;
         let pid = u64::from(pid);
@@ -26,7 +26,7 @@ impl StageRun {
         Ok(())
     }
 
-    /// Records what a person should know about the present step.
+    /// Records an alert about the present step.
     pub(crate) async fn alert(&self, level: Level, kind: &str, message: String) -> Result<(), RunError> {
         let alert = Alert {
             run: self.context.run.clone(),
@@ -38,7 +38,7 @@ impl StageRun {
         Ok(self.context.recorder.record(Record::Alert(alert)).await?)
     }
 
-    /// Offers values of a step to the store; they may be thinned under pressure.
+    /// Offers metrics of a step to the store. They may be thinned under pressure.
     pub(super) fn metric(&self, step: u64, values: Vec<(String, f64)>) {
         let run = self.context.run.clone();
         self.context
@@ -46,14 +46,14 @@ impl StageRun {
             .offer(Record::Metric(Metric { run, step, values }));
     }
 
-    /// What the present step is at, in words.
+    /// Reports what the present step is doing, in words.
     pub(super) fn doing(&self, what: &str) {
         self.context
             .control
             .report(|overview| what.clone_into(&mut overview.detail));
     }
 
-    /// Tells watchers where the run is, with this detail and state.
+    /// Reports the run's position to watchers, with this detail and state.
     pub(super) fn overview(&self, detail: &str, state: RunState) {
         let stages = stage_views(&self.context.profile, self.cursor.step);
         let present = stages.iter().position(|stage| stage.done < stage.total);
@@ -89,7 +89,7 @@ fn stage_views(profile: &Profile, step: u64) -> Vec<StageView> {
     profile.stages.iter().map(view).collect()
 }
 
-/// The arithmetic mean; 0 of no values.
+/// Returns the arithmetic mean; 0 for no values.
 pub(super) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }

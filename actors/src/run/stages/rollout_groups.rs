@@ -1,8 +1,8 @@
-//! The groups of a UniGRPO step: drawn, recorded, and turned into what the engine trains on.
+//! The groups of a UniGRPO step: they are drawn, recorded, and converted to the engine's training input.
 //!
-//! With `resample`, a group whose samples are all equally good is let go and another prompt drawn in its place: it has no
-//! advantages, so it would only thin the others' gradient (dynamic sampling, DAPO, arXiv 2503.14476). Which prompts
-//! are drawn is a function of the step and the weights alone (law L8).
+//! With `resample`, a group whose samples all have the same reward is dropped, and another prompt is drawn in its
+//! place. Such a group has no advantages, so it would only dilute the gradient of the others (dynamic sampling, DAPO,
+//! arXiv 2503.14476). Which prompts are drawn is a function of the step and the weights alone (law L8).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,24 +28,25 @@ use crate::runtime::actor::offload;
 use crate::runtime::seeds::seed_of;
 use demask_datasets::pictures::file::png;
 
-/// What a step drew.
+/// The groups of a step.
 #[derive(Default)]
 pub(super) struct RolloutGroups {
-    /// The groups that are trained on.
+    /// Groups that are trained on.
     pub(super) policy: Vec<PolicyGroup>,
-    /// The same as they were drawn: they hold their places (law L2) until this is dropped.
+    /// The same groups with their permits, which they hold until this is dropped (law L2).
     held: Vec<Group>,
-    /// Totals of every sample that was drawn, by modality.
+    /// Total rewards of all samples, by modality.
     totals: BTreeMap<&'static str, Vec<f64>>,
-    /// Values of every part of the reward, by its name.
+    /// Values of each part of the reward, by its name.
     parts: BTreeMap<String, Vec<f64>>,
-    /// Groups drawn, and those among them whose samples differ in their reward.
+    /// Number of groups drawn.
     groups: usize,
+    /// Number of groups whose samples differ in their reward.
     informative: usize,
 }
 
 impl RolloutGroups {
-    /// The mean rewards of all that was drawn, and how much of it tells good from bad.
+    /// Returns the mean rewards of all samples, and the share of groups with differing rewards.
     pub(super) fn measures(&self) -> Vec<(String, f64)> {
         let all: Vec<f64> = self.totals.values().flatten().copied().collect();
         let by_modality = self.totals.iter();
@@ -64,8 +65,8 @@ impl RolloutGroups {
 }
 
 impl StageRun {
-    /// Samples the groups of a step from prompts in their order, until there are `stage.batch` to train on or no prompts; those of
-    /// the first prompts may be `ready`.
+    /// Draws the groups of a step from prompts in order, until there are `stage.batch` groups to train on or no prompts
+    /// are left. Groups of the first prompts may be `ready`.
     pub(super) async fn draw_groups(
         &self,
         stage: &Stage,
@@ -110,12 +111,13 @@ impl StageRun {
         Ok(drawn)
     }
 
-    /// The present weight of each reward.
+    /// Returns the present weight of each reward.
     pub(super) fn reward_weights(&self) -> BTreeMap<String, f64> {
         self.weights_of(KnobKey::Reward, &self.context.profile.rewards)
     }
 
-    /// What to ask of the Rollout for groups of a step, when they are known; `policy` draws, or the engine that trains.
+    /// Returns a function that makes the request to the Rollout once the groups' completions are known. `policy`
+    /// samples them; with `None`, the training engine's present weights.
     pub(super) fn roll(
         &self,
         samplers: &SamplerSettings,
@@ -138,7 +140,7 @@ impl StageRun {
         }
     }
 
-    /// Records a group, and keeps it if it is to be trained on.
+    /// Records a group, and keeps it if it is trained on.
     async fn sort_in(&self, stage: &Stage, group: Group, drawn: &mut RolloutGroups) -> Result<(), RunError> {
         let values: Vec<f64> = group.judged.iter().map(|judged| judged.scored.total()).collect();
         let policy = self.record_group(drawn.groups, &group, &values).await?;
@@ -162,7 +164,7 @@ impl StageRun {
         Ok(())
     }
 
-    /// A group as the engine trains on it, each sample recorded (law L5).
+    /// Converts a group to training input and records each of its samples (law L5).
     async fn record_group(
         &self,
         number: usize,
@@ -203,7 +205,7 @@ impl StageRun {
         Ok(PolicyGroup { id, samples })
     }
 
-    /// The drawn pictures of a group, kept as PNG; their blobs' hashes.
+    /// Stores the drawn pictures of a group as PNG and returns their hashes.
     async fn drawn_pictures(&self, group: &Group) -> Result<Vec<Option<String>>, RunError> {
         let pictures: Vec<_> = group
             .made
@@ -258,7 +260,7 @@ impl StageRun {
     }
 }
 
-/// Each prompt's completions to make at a step; `first` is the number of the first one's group in the step.
+/// Lists the completions that each prompt needs at a step. `first` is the group number of the first prompt.
 pub(super) fn wanted(
     seed: u64,
     step: u64,

@@ -1,4 +1,4 @@
-//! What a life of a run keeps and goes back to: checkpoints, the promoted one's marker, a full disk waited for.
+//! Saving and restoring within a life of a run: checkpoints, the promotion marker, and the wait on a full disk.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use crate::pipeline::curation::curator::Restore;
 use crate::pipeline::run_error::RunError;
 use crate::run::checkpoints;
 
-/// How long to wait before a full disk is tried again.
+/// Wait before a write to a full disk is tried again.
 const DISK_RETRY: Duration = Duration::from_secs(2);
 
 impl StageRun {
-    /// The step of the last checkpoint, if there is one.
+    /// Returns the step of the last checkpoint, if there is one.
     pub(crate) fn last_checkpoint(&self) -> Option<u64> {
         self.context.control.overview().last_checkpoint
     }
 
-    /// Writes a checkpoint of the present step; waits while the disk is full, but not when the daemon is ending: the run
-    /// goes on from the checkpoint before, and does the same steps again (laws L1, L8).
+    /// Saves a checkpoint of the present step. It waits while the disk is full, unless the daemon is ending; the run
+    /// then continues from the checkpoint before and does the same steps again (laws L1, L8).
     ///
     /// # Errors
-    /// The engine's death; a folder that cannot be written.
+    /// An error if the engine dies, or if the folder cannot be written.
     pub async fn checkpoint(&mut self, reason: &str) -> Result<(), RunError> {
         loop {
             let saved = checkpoints::save(&self.context, &self.inference, &self.cursor, self.weights, reason);
@@ -39,7 +39,7 @@ impl StageRun {
         checkpoints::prune(&self.context, &self.cursor).await
     }
 
-    /// Says beside the checkpoints which one is promoted; waits while the disk is full.
+    /// Writes the marker of the promoted checkpoint. Waits while the disk is full.
     pub(super) async fn mark_promoted(&mut self) -> Result<(), RunError> {
         while let Some(best) = self
             .cursor
@@ -58,7 +58,7 @@ impl StageRun {
         Ok(())
     }
 
-    /// Back to the last checkpoint with the learning rate halved, a few times at most.
+    /// Returns to the last checkpoint with the learning rate halved, at most `limits.not_finite` times.
     pub(super) async fn not_finite(&mut self, what: &str) -> Result<After, RunError> {
         let limit = self.context.profile.limits.not_finite;
         if self.cursor.halvings >= limit {
@@ -82,7 +82,7 @@ impl StageRun {
         Ok(After::Again)
     }
 
-    /// Says it, once a wait, and waits a while.
+    /// Reports the full disk, with one alert per wait, and sleeps for a while.
     pub(super) async fn wait_for_disk(&mut self, why: &str) -> Result<(), RunError> {
         let message = format!("the disk is full ({why}); waiting for room, nothing is lost");
         let waits = self.context.control.overview().state == RunState::WaitingDisk;

@@ -1,8 +1,8 @@
-//! One life of a run: where it is, what it works with, and the settings of its present step, as a function of (profile,
-//! seed, commands).
+//! The state of one life of a run: its position, its resources, and the settings of its present step as a function of
+//! (profile, seed, commands).
 //!
-//! Step k's batch, noise and rollouts follow from the seed and k alone, and the weights are reloaded from a checkpoint
-//! after a crash: what is done again is done the same, and the rows that it writes are the same rows (laws L1, L8).
+//! The batch, the noise and the rollouts of step k follow from the seed and k alone, and the weights are reloaded from
+//! a checkpoint after a crash. A step that is done again is therefore the same, and writes the same rows (laws L1, L8).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::run::prefetch::{Conditions, DrawnAhead, Prefetch, TrainingBatch};
 use crate::run::progress::Progress;
 use crate::runtime::seeds::seed_of;
 
-/// One life of a run: where it is, and what it works with.
+/// One life of a run: its position and its resources.
 pub struct StageRun {
     pub(crate) context: RunContext,
     pub(crate) addresses: Addresses,
@@ -35,40 +35,40 @@ pub struct StageRun {
     pub(crate) cursor: Cursor,
     pub(crate) blobs: Blobs,
     pub(super) pictures: KeptPictures,
-    /// What the profile may name, its own among them, read once.
+    /// Suites that the profile may name, including its own. They are read once.
     pub(super) suites: Suites,
-    /// Optimiser steps so far: the weights version.
+    /// Weights version: the number of optimiser steps so far.
     pub(crate) weights: u64,
     pub(super) progress: Progress,
     pub(super) started: Instant,
-    /// For room on the disk, in the present step.
+    /// Time that the present step has waited for room on the disk.
     pub(super) waited: Duration,
-    /// The step whose weights are the engine's reference policy.
+    /// Step whose weights are the engine's reference policy.
     pub(super) reference: Option<u64>,
-    /// The next step's batch, on its way.
+    /// Prefetched batch of the next step.
     pub(super) ready: Option<Prefetch<Demand, TrainingBatch>>,
-    /// The next step's groups, being drawn while this one is trained.
+    /// Groups of the next step, which are drawn while this step is trained.
     pub(super) ahead: Option<Prefetch<Conditions, DrawnAhead>>,
-    /// Batches in a row of which nothing fitted.
+    /// Consecutive batches of which no example fitted.
     pub(super) empty_batches: u64,
 }
 
-/// What a step leaves to be done at its end.
+/// What follows a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
-    /// Go on.
+    /// The next step.
     Next,
-    /// A checkpoint now, whatever the interval: something was decided that must not be forgotten.
+    /// A checkpoint at once, outside the interval, because a decision was made that must not be lost.
     Checkpoint,
-    /// It was not done: the cursor says which step comes next.
+    /// Another try, because the step was not done. The cursor has the step that comes next.
     Again,
 }
 
 impl StageRun {
-    /// Loads the run's last checkpoint, or its beginning.
+    /// Loads the run's last checkpoint, or its start.
     ///
     /// # Errors
-    /// The engine's death; checkpoints or sources that cannot be read.
+    /// An error if the engine dies, or if checkpoints or sources cannot be read.
     pub async fn open(context: RunContext, addresses: Addresses) -> Result<Self, RunError> {
         let Loaded {
             inference,
@@ -76,7 +76,7 @@ impl StageRun {
             weights,
         } = checkpoints::load(&context, &addresses.curator).await?;
         addresses.curator.ask(Restore(cursor.traces.clone())).await??;
-        // A run that is on its way was measured when it began.
+        // A run with steps done was measured when it began.
         if cursor.step == 0 {
             addresses
                 .curator
@@ -109,19 +109,19 @@ impl StageRun {
         Ok(run)
     }
 
-    /// Steps done.
+    /// Returns the number of steps done.
     #[must_use]
     pub fn at(&self) -> u64 {
         self.cursor.step
     }
 
-    /// The stage of the present step, and the steps done in it.
+    /// Returns the stage of the present step, and the number of steps done in it.
     pub(crate) fn place(&self) -> (Stage, u64) {
         let (number, done) = checkpoints::place(&self.context.profile, self.cursor.step);
         (self.context.profile.stages[number].clone(), done)
     }
 
-    /// The present weights of these knobs, by name; the given ones where there is no such knob.
+    /// Returns the present weights of these knobs by name; the given weight where there is no such knob.
     pub(super) fn weights_of(
         &self,
         knob: fn(String) -> KnobKey,
@@ -137,7 +137,7 @@ impl StageRun {
             .collect()
     }
 
-    /// What to ask the curator for at a step, as the knobs are now.
+    /// Returns the demand on the curator for the present step, with the knobs' present values.
     pub(super) fn demand(&self, stage: &Stage, size: usize, think_share: f64) -> Demand {
         let sources = self.context.profile.sources.iter();
         let given = sources.map(|source| (source.name.clone(), source.weight));
@@ -181,7 +181,7 @@ impl StageRun {
         }
     }
 
-    /// The temperature of rollouts, as the knob is now.
+    /// Returns the temperature of rollouts, from its knob.
     pub(super) fn temperature(&self) -> f64 {
         self.context
             .control
@@ -190,18 +190,19 @@ impl StageRun {
             .unwrap_or(1.0)
     }
 
-    /// What was loaded is what the run goes on with.
+    /// Continues the run with what was loaded.
     pub(super) fn take_over(&mut self, loaded: Loaded) {
         (self.inference, self.cursor, self.weights) = (loaded.inference, loaded.cursor, loaded.weights);
         self.forget();
     }
 
-    /// The engine has other weights: it dropped the reference policy, and what was made ready may not fit.
+    /// Drops what depended on the engine's earlier weights: the engine has lost its reference policy, and prefetched
+    /// work may not fit.
     pub(super) fn forget(&mut self) {
         self.reference = None;
         self.ready = None;
         self.ahead = None;
-        // A step that is done again may publish other weights by the same name.
+        // A repeated step may publish other weights under the same name.
         self.addresses.samplers.forget();
     }
 }

@@ -1,4 +1,4 @@
-//! A step of a run, whatever its stage: done, measured, and what follows at its end (the gate, a checkpoint).
+//! A step of any kind of stage: it is done and measured, and the gate and the checkpoint follow at its end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,10 +12,11 @@ use crate::profile::{Stage, StageKind};
 use crate::run::checkpoints;
 
 impl StageRun {
-    /// Does the present step, or finds that it must be done later; the step that comes next.
+    /// Does the present step and returns the step that comes next. If the step cannot be done now, that is the present
+    /// step again.
     ///
     /// # Errors
-    /// The engine's death; what nobody can mend.
+    /// An error if the engine dies, or for a failure that cannot be repaired.
     pub async fn step(&mut self) -> Result<u64, RunError> {
         match self.advance().await {
             Err(RunError::Reward(failure)) => self.hold_for(&failure).await?,
@@ -25,10 +26,10 @@ impl StageRun {
         Ok(self.cursor.step)
     }
 
-    /// Says which model a person may ask from now on.
+    /// Sets the model that a person may ask from now on.
     pub(super) fn present(&self) {
         let mut samplers = self.samplers(None);
-        // As well as it can: a token a step, the likeliest.
+        // The samplers are set for quality: one step per token, greedily.
         (samplers.text.steps, samplers.text.temperature) = (0, 0.0);
         self.context.control.present(PresentModel {
             inference: Arc::clone(&self.inference),
@@ -71,7 +72,7 @@ impl StageRun {
         self.end_of_step(&stage, done, after).await?;
         let waited = std::mem::take(&mut self.waited);
         let seconds = began.elapsed().saturating_sub(waited).as_secs_f64();
-        // A number that is not finite would be none for who watches.
+        // A value that is not finite would be missing for watchers.
         let share = match self.context.engine.computed() - computed {
             computed if seconds > 0.0 => computed / seconds,
             _ => 0.0,
@@ -91,7 +92,7 @@ impl StageRun {
         Ok(self.cursor.step)
     }
 
-    /// Holds the run until a person resumes it: the step is then done as if it had never been tried (laws L1, L8).
+    /// Pauses the run until a person resumes it. The step is then done as if it had never been tried (laws L1, L8).
     async fn hold_for(&self, failure: &RewardFailure) -> Result<(), RunError> {
         let message = format!(
             "{failure}. The run is paused before step {} and nothing is lost: mend the reward, then `demask resume`; \
@@ -113,7 +114,7 @@ impl StageRun {
         }
     }
 
-    /// The checkpoint after a step, and the gate before it where the profile has suites for it.
+    /// Saves the checkpoint that is due after a step. The gate judges before it, where the profile has suites for it.
     async fn end_of_step(&mut self, stage: &Stage, done: u64, after: After) -> Result<(), RunError> {
         let evaluates = stage.kind == StageKind::Evaluate;
         let ends = done + 1 == stage.steps && !evaluates;
@@ -128,8 +129,8 @@ impl StageRun {
         Ok(())
     }
 
-    /// The gate at an interval checkpoint. It stays due when the daemon is ending, and is made up for by the next life, so
-    /// that a stopped run decides what an uninterrupted one does (law L8).
+    /// Judges the weights at a regular checkpoint. If the daemon is ending, the judgement stays due and the next life
+    /// makes it, so that a stopped run makes the same decisions as an uninterrupted one (law L8).
     async fn judge_if_due(&mut self) -> Result<(), RunError> {
         if self.cursor.unjudged {
             let gate = self.context.profile.gate.clone();
@@ -138,7 +139,7 @@ impl StageRun {
         Ok(())
     }
 
-    /// The last checkpoint, when all steps are done.
+    /// Saves the last checkpoint, when all steps are done.
     ///
     /// # Errors
     /// As [`Self::checkpoint`].

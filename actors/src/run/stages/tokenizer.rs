@@ -1,4 +1,4 @@
-//! The image tokenizer's own training, on the sources' pictures.
+//! The `tokenizer` stage: training of the image tokenizer on the sources' pictures.
 
 use demask_api::{Answer, Request};
 
@@ -9,7 +9,7 @@ use crate::profile::Stage;
 
 impl StageRun {
     pub(super) async fn tokenizer_step(&mut self, stage: &Stage, done: u64) -> Result<After, RunError> {
-        // Not every example has a picture.
+        // Not every example has a picture, so twice as many are drawn.
         let demand = self.demand(stage, 2 * stage.batch, 0.0);
         let batch = self.batch(demand.clone(), false).await?;
         let pictures = batch
@@ -21,7 +21,7 @@ impl StageRun {
         let settings = self.settings(stage, done);
         let training = self.training(Request::TrainTokenizer { pictures, settings });
         self.begin_prefetch(stage, done, demand, false);
-        // The tokenizer changes: so do the codes of every picture.
+        // When the tokenizer changes, the codes of every picture change.
         self.inference.forget_codes();
         match training.await? {
             Answer::TokenizerTrained(report) if !report.finite => self.not_finite("tokenizer's loss").await,

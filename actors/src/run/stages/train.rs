@@ -1,4 +1,4 @@
-//! Pretraining and mixed chain-of-thought fine-tuning: one optimiser step on a batch, the next batch made meanwhile.
+//! The `pretrain` and `finetune` stages: one optimiser step on a batch, while the next batch is made.
 
 use std::future::Future;
 use std::time::Instant;
@@ -17,9 +17,9 @@ use crate::profile::Stage;
 use crate::run::lineage;
 use crate::run::prefetch::{BatchMaker, Prefetch, TrainingBatch};
 
-/// Steps between two watched samples while training.
+/// Steps between two watched samples during training.
 const WATCH_EVERY: u64 = 25;
-/// Batches in a row of which nothing fits that end a run.
+/// Consecutive batches without a fitting example that end a run.
 const EMPTY_BATCHES: u64 = 10;
 
 impl StageRun {
@@ -67,7 +67,7 @@ impl StageRun {
         Ok(After::Next)
     }
 
-    /// The batch of a step: the one that is ready, if it is what is demanded now.
+    /// Returns the batch of a step: the prefetched one, if it was made for this demand, or a new one.
     pub(super) async fn batch(&mut self, demand: Demand, written: bool) -> Result<TrainingBatch, RunError> {
         if let Some(ready) = self.ready.take()
             && let Some(batch) = ready.take(&demand).await?
@@ -77,10 +77,11 @@ impl StageRun {
         self.maker().make(demand, written).await
     }
 
-    /// Records what of a batch does not fit.
+    /// Records the examples of a batch that do not fit.
     ///
     /// # Errors
-    /// Nothing fits any more, batch after batch: a run must not end well that has learnt nothing.
+    /// An error if [`EMPTY_BATCHES`] batches in a row had no fitting example, because a run that has learnt nothing
+    /// must not end as done.
     pub(super) async fn turned_away(&mut self, batch: &TrainingBatch) -> Result<(), RunError> {
         for (example, why) in &batch.rejected {
             lineage::rejected(&self.context, example, Gate::Parse, why).await?;
@@ -100,7 +101,7 @@ impl StageRun {
         )))
     }
 
-    /// Begins to make the next step's batch, within a stage: across stages the codes or the pool may change.
+    /// Starts to make the next step's batch, within a stage. Across stages, the codes or the pool may change.
     pub(super) fn begin_prefetch(&mut self, stage: &Stage, done: u64, demand: Demand, written: bool) {
         if done + 1 < stage.steps {
             let step = demand.step + 1;
@@ -120,7 +121,8 @@ impl StageRun {
         }
     }
 
-    /// A request to the engine, on its way at once: what is begun after it comes behind it.
+    /// Sends a request to the engine at once, and returns a future of its answer. Requests that are sent later queue
+    /// behind it.
     pub(super) fn training(
         &self,
         request: Request,

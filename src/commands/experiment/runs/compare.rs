@@ -12,14 +12,14 @@ use super::{config, ending, find, flatten, rows, shown};
 use crate::args::RunsCompare;
 use crate::terminal::print;
 
-/// A value three times.
+/// The three numbers of a value, with their labels.
 const WORDS: [(&str, Which); 3] = [
     ("last", Which::Last),
     ("best", Which::Best),
     ("last tenth", Which::Tail),
 ];
 
-/// A run that is compared.
+/// A compared run.
 struct Column {
     run: String,
     about: Value,
@@ -62,7 +62,7 @@ impl Column {
                 high,
                 n,
             };
-            // In the order of the steps: the last one stays.
+            // The rows are in the order of steps, so the last one stays.
             Some((suite.as_str()?.to_owned(), result))
         });
         Ok(Self {
@@ -74,7 +74,7 @@ impl Column {
         })
     }
 
-    /// What heads its column.
+    /// Returns the title of the column.
     fn title(&self) -> String {
         self.about["name"]
             .as_str()
@@ -83,20 +83,20 @@ impl Column {
     }
 }
 
-/// Several runs, and what there is to compare.
+/// The compared runs with the names of their data.
 struct Comparison {
     columns: Vec<Column>,
     /// Names of values.
     values: BTreeSet<String>,
     suites: BTreeSet<String>,
-    /// Keys of the configuration that are not the same in all.
+    /// Keys of the configuration whose values differ between the runs.
     keys: Vec<String>,
 }
 
-/// Prints values, what differs in the configurations, and benchmarks, a column a run.
+/// Prints values, differing configuration keys and benchmarks, with one column per run.
 ///
 /// # Errors
-/// No such run; the same one twice.
+/// An error if there is no such run, or if a run is named twice.
 pub fn compare(home: &Home, options: &RunsCompare) -> anyhow::Result<()> {
     let compared = Comparison::read(home, options)?;
     if options.output.json {
@@ -174,7 +174,7 @@ impl Comparison {
         self.columns.iter().map(of).collect()
     }
 
-    /// A table with a column a run, if it has a row; an empty line behind it.
+    /// Prints a table with a column per run and an empty line after it, if it has rows.
     fn table(&self, head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> anyhow::Result<()> {
         let rows: Vec<Vec<String>> = rows.collect();
         if rows.is_empty() {
@@ -189,12 +189,12 @@ impl Comparison {
     }
 }
 
-/// What is there, in words.
+/// Formats a value, or a dash for none.
 fn cell<T>(value: Option<&T>, words: impl Fn(&T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), words)
 }
 
-/// The keys whose values are not the same in all.
+/// Returns the keys whose values differ between the runs.
 fn differing(columns: &[Column]) -> Vec<String> {
     let keys: BTreeSet<&String> = columns
         .iter()

@@ -1,4 +1,4 @@
-//! `demask runs edit`: another name, other tags, another note, of a run that waits for its turn too.
+//! `demask runs edit`: changes the name, the tags and the note of a run, also of a waiting one.
 
 use anyhow::Context as _;
 use demask_actors::control::client::who;
@@ -12,10 +12,10 @@ use crate::connection::append::append;
 use crate::exit::UsageError;
 use crate::terminal::print;
 
-/// Changes what a run is called; it is on disk when this returns.
+/// Changes the labels of a run. The change is on disk when this returns.
 ///
 /// # Errors
-/// No such run; a name or tag that may not be kept; the store's.
+/// An error if there is no such run, or if a name or tag is not permitted; any error of the store.
 pub fn edit(home: &Home, options: &RunsEdit) -> anyhow::Result<()> {
     let mut writer = Writer::open(&home.database())?;
     let (run, mut labels) = labelled(&writer, &options.run)?;
@@ -46,7 +46,7 @@ pub fn edit(home: &Home, options: &RunsEdit) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The run that is meant, one that was begun or one that waits, and what it is called.
+/// Returns the run that the name matches, begun or waiting, with its labels.
 fn labelled(writer: &Writer, named: &str) -> anyhow::Result<(String, Labels)> {
     let none = match find::find(writer.connection(), named) {
         Ok(run) => {

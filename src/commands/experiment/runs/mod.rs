@@ -1,5 +1,5 @@
-//! `demask runs`: list, show and diff; `compare.rs` several side by side, `edit.rs` what they are called, `series.rs` what became
-//! of a value.
+//! `demask runs`: lists, shows and compares two runs. `compare.rs` compares several side by side, `edit.rs` changes
+//! labels, and `series.rs` summarizes a value of a run.
 
 mod compare;
 mod edit;
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use crate::args::Runs;
 use crate::terminal::print;
 
-/// Dispatches.
+/// Runs the subcommand of `demask runs`.
 ///
 /// # Errors
-/// No store, no such run.
+/// An error if there is no store or no such run.
 pub fn runs(home: &Home, options: Runs) -> anyhow::Result<ExitCode> {
     match options {
         Runs::List { tags, output } => list(home, &tags, output.json),
@@ -74,10 +74,10 @@ fn list(home: &Home, tags: &[String], json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a legend calls each run: its name, or its profile, and the end of its id.
+/// Returns the legend name of each run: its name or its profile, and the end of its id.
 ///
 /// # Errors
-/// No store.
+/// An error if there is no store.
 pub fn names(home: &Home) -> anyhow::Result<BTreeMap<String, String>> {
     let rows = rows(home, "SELECT run, COALESCE(name, profile) FROM v_run")?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -90,16 +90,16 @@ pub fn names(home: &Home) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(rows.rows.iter().map(name).collect())
 }
 
-/// The tags in a cell of `v_run.tags`.
+/// Parses the tags in a cell of `v_run.tags`.
 fn tags_of(cell: &Value) -> Vec<String> {
     let tags = cell.as_str().map(serde_json::from_str);
     tags.and_then(Result::ok).unwrap_or_default()
 }
 
-/// The whole id of the run that is meant.
+/// Returns the whole id of the named run.
 ///
 /// # Errors
-/// There is none, or more than one; no store.
+/// An error if none or several match, or if there is no store.
 pub fn find(home: &Home, named: &str) -> anyhow::Result<String> {
     Ok(find::find(&store::open_read_only(&home.database())?, named)?)
 }
@@ -199,7 +199,7 @@ fn diff(home: &Home, a: &str, b: &str, json: bool) -> anyhow::Result<()> {
     print::table(&["key", ending(&a), ending(&b)], &table)
 }
 
-/// The end of an id, which tells two runs apart where the beginning is the minute.
+/// Returns the end of an id, by which runs differ that began in the same minute.
 fn ending(run: &str) -> &str {
     run.rsplit('-').next().unwrap_or(run)
 }

@@ -1,4 +1,4 @@
-//! What became of a value in a run: the last, the best, the mean of the last tenth.
+//! Summaries of a value over a run: the last, the best, and the mean over the last tenth.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use demask_actors::home::Home;
 use demask_storage::query;
 use serde::{Deserialize, Serialize};
 
-/// Of how many steps one counts as an end.
+/// One step of this many belongs to the end.
 const TENTH: usize = 10;
-/// Words in the names of values that are better when they are lower.
+/// Words in the names of values for which lower is better.
 const LOWER: [&str; 7] = [
     "loss",
     "kl",
@@ -19,38 +19,38 @@ const LOWER: [&str; 7] = [
     "reconstruction",
 ];
 
-/// What became of a value in a run.
+/// The summary of a value over a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ValueSeries {
-    /// The last.
+    /// Last value.
     pub last: f64,
-    /// Its step.
+    /// Step of the last value.
     pub last_step: u64,
-    /// The lowest of what is better when lower, else the highest.
+    /// Lowest value if lower is better, else the highest.
     pub best: f64,
-    /// Its step, the first of several.
+    /// Step of the best value; the first of several.
     pub best_step: u64,
-    /// The mean of the last tenth of the steps that have the value, of one at least.
+    /// Mean over the last tenth of the steps that have the value, at least one step.
     pub tail: f64,
-    /// Steps that have the value.
+    /// Number of steps that have the value.
     pub n: usize,
 }
 
-/// Which number of a series stands for a run.
+/// The number of a summary that represents a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Which {
-    /// The last.
+    /// The last value.
     #[default]
     Last,
-    /// The best.
+    /// The best value.
     Best,
-    /// The mean of the last tenth.
+    /// The mean over the last tenth.
     Tail,
 }
 
 impl ValueSeries {
-    /// That number.
+    /// Returns that number.
     pub fn of(&self, which: Which) -> f64 {
         match which {
             Which::Last => self.last,
@@ -60,15 +60,16 @@ impl ValueSeries {
     }
 }
 
-/// Whether less of a value is better, by its name.
+/// Returns whether lower is better for a value, by its name.
 pub fn is_lower_better(name: &str) -> bool {
     LOWER.iter().any(|word| name.contains(word))
 }
 
-/// The values of a run whose names fit one of these patterns, by name; all but rates where there is none.
+/// Summarizes the values of a run whose names match one of these patterns, by name. Without patterns these are all
+/// values except rates.
 ///
 /// # Errors
-/// The store's.
+/// Any error of the store.
 pub fn read(home: &Home, run: &str, globs: &[String]) -> anyhow::Result<BTreeMap<String, ValueSeries>> {
     let quoted = |text: &str| text.replace('\'', "''");
     let fits: Vec<String> = globs
@@ -98,7 +99,7 @@ pub fn read(home: &Home, run: &str, globs: &[String]) -> anyhow::Result<BTreeMap
     Ok(series.collect())
 }
 
-/// What becomes of points in the order of their steps; none of no points.
+/// Summarizes points in the order of their steps; `None` for no points.
 fn series(points: &[(u64, f64)], lower: bool) -> Option<ValueSeries> {
     let (last_step, last) = *points.last()?;
     let better = |new: f64, old: f64| if lower { new < old } else { new > old };
@@ -117,7 +118,7 @@ fn series(points: &[(u64, f64)], lower: bool) -> Option<ValueSeries> {
     })
 }
 
-/// A number in few digits.
+/// Formats a number with few digits.
 pub fn short(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -135,7 +136,7 @@ mod tests {
     fn the_last_the_best_and_the_last_tenth() {
         let points: Vec<(u64, f64)> = (1..=25).map(|step| (step, step as f64)).collect();
         let high = series(&points, false).unwrap();
-        // Three of twenty-five.
+        // The last tenth of 25 steps has three steps.
         assert_eq!(
             (high.last, high.best_step, high.tail, high.n),
             (25.0, 25, 24.0, 25)

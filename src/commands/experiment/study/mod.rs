@@ -1,5 +1,5 @@
-//! `demask study`: settings by seeds. `plan.rs` reads the file and lists the runs; `state.rs` says where each of them is;
-//! `outcome.rs` makes means, intervals and differences of those that are done, `plot.rs` a picture of them.
+//! `demask study`: settings by seeds. `plan.rs` reads the file and lists the runs, and `state.rs` finds the state of
+//! each. `outcome.rs` computes means, intervals and differences of the finished runs, and `plot.rs` draws them.
 
 mod outcome;
 mod plan;
@@ -20,10 +20,11 @@ use crate::commands::experiment::daemon;
 use crate::connection::line::{Line, connect};
 use crate::terminal::print;
 
-/// Does what was typed after `demask study`.
+/// Runs `demask study` or its subcommand.
 ///
 /// # Errors
-/// A wrong study or profile, nothing is queued then; a daemon that goes away; a run that failed.
+/// An error if the study or a profile is wrong, before anything is queued; an error if the daemon goes away, or if a
+/// run failed.
 pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
     if let Some(StudyAction::Show {
         file,
@@ -55,7 +56,7 @@ pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     daemon::ensure(home)?;
-    // Before anything is asked for: no end of a run may fall between.
+    // The subscription starts before runs are queued, so that no end of a run is missed.
     let mut watch = connect(home)?;
     watch.subscribe(0)?;
     queue(home, &plan)?;
@@ -80,7 +81,7 @@ pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Queues what is neither done nor on its way.
+/// Queues the runs that are neither done, waiting nor running.
 fn queue(home: &Home, plan: &StudyPlan) -> anyhow::Result<()> {
     let states = StudyRunStates::read(home, plan)?;
     let mut client = connect(home)?;
@@ -100,7 +101,7 @@ fn queue(home: &Home, plan: &StudyPlan) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until none of the study's runs is on its way, and says when one ends.
+/// Waits until none of the study's runs is waiting or running, and reports each end.
 fn wait(home: &Home, plan: &StudyPlan, watch: &mut Line) -> anyhow::Result<StudyRunStates> {
     let mut states = StudyRunStates::read(home, plan)?;
     let open = |states: &StudyRunStates| {
@@ -116,7 +117,7 @@ fn wait(home: &Home, plan: &StudyPlan, watch: &mut Line) -> anyhow::Result<Study
     while open(&states) > 0 {
         let event = watch.event()?;
         let Record::RunEnd(end) = &event.record else {
-            // One that was cancelled is not waited for.
+            // A cancelled run is not waited for.
             if matches!(event.record, Record::Queue(_)) {
                 states = StudyRunStates::read(home, plan)?;
             }
@@ -135,7 +136,7 @@ fn wait(home: &Home, plan: &StudyPlan, watch: &mut Line) -> anyhow::Result<Study
     Ok(states)
 }
 
-/// Where each run of the study is.
+/// Prints the state of each run of the study.
 fn say(plan: &StudyPlan, states: &StudyRunStates, json: bool) -> anyhow::Result<()> {
     if json {
         let all: Vec<_> = plan

@@ -1,5 +1,5 @@
-//! What a study found: each setting's mean over the seeds with its 95 % interval (Student's t), and its difference from the
-//! first setting over the seeds that both have.
+//! The results of a study: the mean of each setting over the seeds with its 95 % interval (Student's t), and its
+//! difference from the first setting over their common seeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,19 +18,19 @@ use crate::terminal::print;
 struct OutcomeRow {
     metric: String,
     setting: String,
-    /// Over the seeds whose runs are done.
+    /// Mean over the seeds whose runs are done.
     mean: Mean,
-    /// Less the first setting, over the seeds of both; none for the first.
+    /// Difference from the first setting over the common seeds; `None` for the first setting.
     difference: Option<Mean>,
 }
 
-/// By setting, then seed, then name.
+/// Values by setting, seed and name.
 type Values = BTreeMap<String, BTreeMap<u64, BTreeMap<String, f64>>>;
 
-/// Prints the table, and how many runs are yet to come.
+/// Prints the results, and the number of runs in each state.
 ///
 /// # Errors
-/// The store's.
+/// Any error of the store.
 pub fn show(home: &Home, plan: &StudyPlan, json: bool) -> anyhow::Result<()> {
     let states = StudyRunStates::read(home, plan)?;
     let values = values(home, plan, &states)?;
@@ -66,7 +66,7 @@ pub fn show(home: &Home, plan: &StudyPlan, json: bool) -> anyhow::Result<()> {
 }
 
 impl OutcomeRow {
-    /// The row as it is printed below another, whose value's name it does not repeat.
+    /// Returns the row's cells. The name of the value is left out if the row above has the same.
     fn cells(&self, before: Option<&Self>) -> Vec<String> {
         let again = before.is_some_and(|before| before.metric == self.metric);
         let metric = if again { String::new() } else { self.metric.clone() };
@@ -91,7 +91,7 @@ fn interval(mean: &Mean) -> String {
     }
 }
 
-/// The values of the runs that are done.
+/// Reads the values of the finished runs.
 fn values(home: &Home, plan: &StudyPlan, states: &StudyRunStates) -> anyhow::Result<Values> {
     let mut values = Values::new();
     for run in plan
@@ -113,7 +113,7 @@ fn values(home: &Home, plan: &StudyPlan, states: &StudyRunStates) -> anyhow::Res
 fn rows(plan: &StudyPlan, values: &Values) -> Vec<OutcomeRow> {
     let runs = values.values().flat_map(BTreeMap::values);
     let metrics: BTreeSet<&String> = runs.flat_map(BTreeMap::keys).collect();
-    // A setting's values of one name, by seed.
+    // Returns a setting's values of one name, by seed.
     let of = |setting: &String, metric: &str| -> BTreeMap<u64, f64> {
         let seeds = values.get(setting).into_iter().flatten();
         seeds

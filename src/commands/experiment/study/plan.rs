@@ -1,4 +1,4 @@
-//! A study's file: which settings, which seeds, and with them which runs.
+//! The plan of a study: its file with settings and seeds, and the runs that follow from them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::commands::experiment::runs::series::Which;
 /// Most runs of a study.
 const MOST: usize = 10_000;
 
-/// A study as it is written.
+/// The file of a study.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StudyFile {
@@ -38,7 +38,7 @@ struct StudyFile {
     settings: Vec<Setting>,
 }
 
-/// A setting as it is written.
+/// A setting in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Setting {
@@ -47,49 +47,50 @@ struct Setting {
     set: Table,
 }
 
-/// A study: its runs, settings in the order of the file, seeds within each.
+/// A study with its runs: settings in the order of the file, and the seeds of each.
 pub struct StudyPlan {
-    /// Its name.
+    /// Name of the study.
     pub name: String,
-    /// Names of the settings, the first of which the others are compared with.
+    /// Names of the settings. The others are compared with the first.
     pub settings: Vec<String>,
-    /// Patterns of the values to compare; all but rates where there is none.
+    /// Patterns of the values to compare; without patterns, all except rates.
     pub metrics: Vec<String>,
-    /// Which number of a value stands for a run.
+    /// The number of a value that represents a run.
     pub value: Which,
-    /// The runs.
+    /// Runs of the study.
     pub runs: Vec<StudyRun>,
 }
 
 /// A setting with a seed.
 pub struct StudyRun {
-    /// The setting's name.
+    /// Name of the setting.
     pub setting: String,
     /// The seed.
     pub seed: u64,
-    /// BLAKE3 of the configuration, by which a run of it is known.
+    /// BLAKE3 hash of the configuration, which identifies a run.
     pub hash: String,
-    /// What the daemon is asked for.
+    /// Request to the daemon.
     pub request: RunRequest,
 }
 
 impl StudyRun {
-    /// In words.
+    /// Returns the setting and the seed as text.
     pub fn title(&self) -> String {
         format!("{}, seed {}", self.setting, self.seed)
     }
 }
 
 impl StudyPlan {
-    /// The tag of a study's runs.
+    /// Returns the tag of the study's runs.
     pub fn tag(&self) -> String {
         tag(&self.name)
     }
 
-    /// Reads a study, and checks the profile of each of its runs.
+    /// Reads a study and checks the profile of each of its runs.
     ///
     /// # Errors
-    /// A file that is not there; a wrong key or value with its line; a setting that makes the profile wrong.
+    /// An error if the file does not exist, if a key or value is wrong, with its line, or if a setting makes the
+    /// profile wrong.
     pub fn read(home: &Home, path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("the study {}", path.display()))?;
         let file: StudyFile = toml::from_str(&text).map_err(|error| usage(located(path, &text, &error)))?;
@@ -126,7 +127,7 @@ impl StudyPlan {
 }
 
 impl StudyFile {
-    /// A setting with a seed, of the profile whose text and origin this is.
+    /// Makes the run of a setting and a seed, from a profile's text and origin.
     fn run(
         &self,
         home: &Home,
@@ -155,11 +156,11 @@ fn tag(study: &str) -> String {
     format!("study:{study}")
 }
 
-/// What a run of a study is called.
+/// Returns the labels of a study's run.
 fn labels(study: &str, setting: &str, seed: u64) -> Result<Labels, String> {
     let name = format!("{study} {setting} seed {seed}").replace(['@', '/'], "_");
     let mut labels = Labels {
-        // A long setting is told by the configuration.
+        // A setting whose name would be too long is identified by its configuration only.
         name: (name.chars().count() <= 100).then_some(name),
         ..Labels::default()
     };
@@ -180,7 +181,7 @@ fn located(path: &Path, text: &str, error: &toml::de::Error) -> String {
     )
 }
 
-/// A shipped profile's name as it is, a file beside the study's.
+/// Returns the name of a shipped profile as it is, or the path of a file beside the study's.
 fn profile(study: &Path, named: &str) -> String {
     let beside: PathBuf = study.parent().unwrap_or(Path::new("")).join(named);
     if shipped::find(named).is_none() && beside.is_file() {
@@ -211,7 +212,7 @@ fn check(file: &StudyFile, settings: &[(String, Vec<String>)]) -> Result<(), Str
     Ok(())
 }
 
-/// The settings' names, and what each sets as `KEY=VALUE`.
+/// Returns the names of the settings, and the `KEY=VALUE` assignments of each.
 fn settings(file: &StudyFile) -> Result<Vec<(String, Vec<String>)>, String> {
     let common: Vec<String> = leaves("", &file.set)
         .iter()
@@ -270,7 +271,7 @@ fn settings(file: &StudyFile) -> Result<Vec<(String, Vec<String>)>, String> {
         .collect())
 }
 
-/// Dotted keys with their values; a table in a table is a longer key.
+/// Lists the dotted keys of a table with their values; nested tables give longer keys.
 fn leaves<'a>(prefix: &str, table: &'a Table) -> Vec<(String, &'a Value)> {
     let each = table.iter().flat_map(|(key, value)| {
         let key = if prefix.is_empty() {
@@ -286,7 +287,7 @@ fn leaves<'a>(prefix: &str, table: &'a Table) -> Vec<(String, &'a Value)> {
     each.collect()
 }
 
-/// The keys of a grid with the values of each.
+/// Returns the keys of a grid with the values of each.
 fn axes(grid: &Table) -> Result<Vec<(String, &Vec<Value>)>, String> {
     let mut axes = Vec::new();
     for (key, value) in leaves("", grid) {
@@ -298,7 +299,7 @@ fn axes(grid: &Table) -> Result<Vec<(String, &Vec<Value>)>, String> {
     Ok(axes)
 }
 
-/// As few of a key's last words as tell it from the others.
+/// Returns the shortest end of a key, in whole words, that distinguishes it from the others.
 fn short(key: &str, axes: &[(String, &Vec<Value>)]) -> String {
     let words: Vec<&str> = key.split('.').collect();
     let ends = (0..words.len()).rev().map(|first| words[first..].join("."));

@@ -1,5 +1,5 @@
-//! A study as a picture: each setting's mean over the seeds at each step, with its 95 % interval; of a value that a run has once,
-//! such as a benchmark at its end, a point a setting.
+//! The chart of a study: the mean of each setting over the seeds at each step, with its 95 % interval. For a value that
+//! a run has only once, such as a benchmark at its end, it has one point per setting.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,15 +15,15 @@ use super::plan::StudyPlan;
 use super::state::{StudyRunState, StudyRunStates};
 use crate::figure::file;
 
-/// Where a study is drawn, and how.
+/// The output of a study's chart.
 pub struct StudyPicture<'a> {
-    /// The file, `.svg` or `.png`.
+    /// Output file, `.svg` or `.png`.
     pub file: &'a Path,
-    /// Pixels of a value's chart.
+    /// Size of a value's chart in pixels.
     pub size: PictureSize,
-    /// Weight of what came before in a line.
+    /// Smoothing weight of the past in a line.
     pub smooth: f64,
-    /// Whether a file that is there may be written over.
+    /// Whether an existing file may be overwritten.
     pub force: bool,
 }
 
@@ -31,10 +31,10 @@ pub struct StudyPicture<'a> {
 type Point = (f64, f64, Option<(f64, f64)>);
 
 impl StudyPicture<'_> {
-    /// Draws the runs that are done; says how many values there are.
+    /// Draws the finished runs and returns the number of values.
     ///
     /// # Errors
-    /// A file that may not be written; no run is done; too many values.
+    /// An error if the file may not be written, if no run is done, or if there are too many values.
     pub fn draw(&self, home: &Home, plan: &StudyPlan) -> anyhow::Result<usize> {
         let ending = file::check_output("--plot", self.file, &["svg", "png"], self.force)?;
         let charts = charts(home, plan, self.smooth)?;
@@ -55,7 +55,7 @@ impl StudyPicture<'_> {
     }
 }
 
-/// A chart for each value.
+/// Makes a chart for each value.
 fn charts(home: &Home, plan: &StudyPlan, smooth: f64) -> anyhow::Result<Vec<Chart>> {
     let states = StudyRunStates::read(home, plan)?;
     let done = plan
@@ -97,7 +97,7 @@ fn charts(home: &Home, plan: &StudyPlan, smooth: f64) -> anyhow::Result<Vec<Char
     Ok(charts.collect())
 }
 
-/// The mean of some runs' values at each step that one of them has.
+/// Returns the mean of several runs' values at each step that at least one of them has.
 fn means<'a>(runs: impl Iterator<Item = &'a Curve>) -> Vec<Point> {
     // Steps are whole numbers.
     let mut at: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
@@ -112,7 +112,7 @@ fn means<'a>(runs: impl Iterator<Item = &'a Curve>) -> Vec<Point> {
     at.into_iter().filter_map(point).collect()
 }
 
-/// The chart of a value; none where no setting has it.
+/// Makes the chart of a value; `None` if no setting has it.
 fn chart(name: &str, lines: Vec<(String, Vec<Point>)>, smooth: f64) -> Option<Chart> {
     let is_once = lines.iter().all(|(_, points)| points.len() < 2);
     let series: Vec<Series> = lines
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(found[1], (1.0, 3.0, None), "one seed alone has no interval");
         let (_, mean, ends) = found[0];
         assert_eq!(mean, 1.5);
-        // Half the distance times the 12.7 of one degree of freedom.
+        // The interval is half the distance times the 12.7 of one degree of freedom.
         let (low, high) = ends.unwrap();
         assert!((high - low - 12.7062).abs() < 1e-3, "{low} {high}");
         let chart = chart(

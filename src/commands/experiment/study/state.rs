@@ -1,4 +1,5 @@
-//! Where each run of a study is: done, on its way, or yet to be run. A run is known by its configuration and the study's tag.
+//! The states of a study's runs: done, running, waiting or yet to be run. A run is identified by its configuration and
+//! the study's tag.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +10,26 @@ use serde::Serialize;
 
 use super::plan::{StudyPlan, StudyRun};
 
-/// Where a run of a study is. In the order in which one counts before another.
+/// The state of a run of a study. If several runs have one configuration, the greatest state counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StudyRunState {
-    /// It is not there.
+    /// No such run exists.
     Missing,
-    /// It failed.
+    /// The run failed.
     Failed,
-    /// A person stopped it.
+    /// A person stopped the run.
     Stopped,
-    /// It waits for its turn.
+    /// The run waits in the queue.
     Waiting,
-    /// It is under way, or the next daemon goes on with it.
+    /// The run is under way, or the next daemon will continue it.
     Running,
     /// All stages are done.
     Done,
 }
 
 impl StudyRunState {
-    /// In a word.
+    /// Returns the state as a word.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -47,10 +48,10 @@ pub struct StudyRunStates {
 }
 
 impl StudyRunStates {
-    /// Reads them; without a store all are missing.
+    /// Reads the states. Without a store, all runs are missing.
     ///
     /// # Errors
-    /// The store's.
+    /// Any error of the store.
     pub fn read(home: &Home, plan: &StudyPlan) -> anyhow::Result<Self> {
         let mut states = Self {
             known: BTreeMap::new(),
@@ -83,7 +84,7 @@ impl StudyRunStates {
         Ok(states)
     }
 
-    /// One that counts more, or as much and is newer, takes the place of another.
+    /// Notes the state of a run, if it is at least the known state of the configuration.
     fn note(&mut self, hash: String, state: StudyRunState, run: String) {
         let known = self.known.get(&hash);
         if known.is_none_or(|(before, _)| *before <= state) {
@@ -91,19 +92,19 @@ impl StudyRunStates {
         }
     }
 
-    /// Where a run is.
+    /// Returns the state of a run.
     pub fn of(&self, run: &StudyRun) -> StudyRunState {
         self.known
             .get(&run.hash)
             .map_or(StudyRunState::Missing, |(state, _)| *state)
     }
 
-    /// The id of a run, if it is there.
+    /// Returns the id of a run, if it exists.
     pub fn id(&self, run: &StudyRun) -> Option<&str> {
         self.known.get(&run.hash).map(|(_, run)| run.as_str())
     }
 
-    /// What a run is of the study.
+    /// Returns the study's run with this id.
     pub fn study_run<'a>(&self, plan: &'a StudyPlan, id: &str) -> Option<&'a StudyRun> {
         plan.runs.iter().find(|run| self.id(run) == Some(id))
     }
