@@ -40,7 +40,7 @@ fn count(change: impl FnOnce(&mut Crossings)) {
 /// All values of a tensor, in its order, as f64.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn read(tensor: &Tensor) -> Result<Vec<f64>> {
     Ok(Vec::<f64>::try_from(read_as(tensor, Kind::Double)?)?)
 }
@@ -48,7 +48,7 @@ pub fn read(tensor: &Tensor) -> Result<Vec<f64>> {
 /// All values of a tensor, in its order, as f32.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn read_f32(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(Vec::<f32>::try_from(read_as(tensor, Kind::Float)?)?)
 }
@@ -148,7 +148,7 @@ impl Packet {
     /// Brings all of it to the device, in one copy that nothing waits for.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn send(self, device: Device) -> Result<Arrived> {
         count(|crossings| crossings.uploads += 1);
         heartbeat::beat();

@@ -108,7 +108,7 @@ impl ImageTokenizer {
     /// Pixels [B, 3, H, W] in [-1, 1] to latents before the sign, [B, Z, R, C].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn latents(&self, pixels: &Tensor) -> Result<Tensor> {
         stack::encode(&self.config, &self.parameters, pixels)
     }
@@ -116,7 +116,7 @@ impl ImageTokenizer {
     /// Latents after the sign, [B, Z, R, C], to pixels [B, 3, H, W].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn pixels(&self, signs: &Tensor) -> Result<Tensor> {
         stack::decode(&self.config, &self.parameters, signs)
     }
@@ -124,7 +124,7 @@ impl ImageTokenizer {
     /// Pictures of any sizes to codes, row-major; those of one size go through the network together.
     ///
     /// # Errors
-    /// A picture whose sides the tokenizer cannot halve often enough; libtorch's.
+    /// A picture whose sides the tokenizer cannot halve often enough, or any error libtorch reports.
     pub fn encode(&self, pictures: &[Picture]) -> Result<Vec<Vec<u32>>> {
         self.check_sides(pictures)?;
         let mut by_size: BTreeMap<PictureSize, Vec<usize>> = BTreeMap::new();
@@ -171,7 +171,7 @@ impl ImageTokenizer {
     /// Codes, row-major, each picture's on the same grid, to pictures; without a grid it is square.
     ///
     /// # Errors
-    /// A number of codes that is not the grid's, or no square; a code out of range; libtorch's.
+    /// A number of codes that is not the grid's, or no square; a code out of range, or any error libtorch reports.
     pub fn decode(&self, codes: &[Vec<u32>], grid: Option<Grid>) -> Result<Vec<Picture>> {
         let Some(first) = codes.first() else {
             return Ok(Vec::new());
@@ -208,7 +208,7 @@ impl ImageTokenizer {
 /// Pictures of one size to pixels in [-1, 1], [B, 3, H, W].
 ///
 /// # Errors
-/// Pictures of different sizes; libtorch's.
+/// Pictures of different sizes, or any error libtorch reports.
 pub fn to_tensor(pictures: &[Picture], device: Device) -> Result<Tensor> {
     let (width, height) = pictures
         .first()
@@ -242,7 +242,7 @@ pub fn to_tensor(pictures: &[Picture], device: Device) -> Result<Tensor> {
 /// Pixels in [-1, 1] to pictures (`mmada.md` 7.5: clamp, then truncate).
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn to_pictures(pixels: &Tensor) -> Result<Vec<Picture>> {
     let (_, _, height, width) = pixels.size4()?;
     let bytes = pixels
@@ -271,7 +271,7 @@ pub fn to_pictures(pixels: &Tensor) -> Result<Vec<Picture>> {
 /// Compares with recorded `pixels`, `latents`, `codes`, `reconstruction`.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn verify(tokenizer: &ImageTokenizer, recorded: &BTreeMap<String, Tensor>) -> Result<Vec<TensorCheck>> {
     let mut checks = Vec::new();
     let Some(pixels) = recorded.get("pixels") else {

@@ -11,7 +11,7 @@ use crate::error::Result;
 /// Latents [B, Z, rows, columns] to codes [B, rows x columns].
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn codes_of(latents: &Tensor) -> Result<Tensor> {
     let bits = latents.size()[1];
     let powers: Vec<i64> = (0..bits).map(|channel| 1 << (bits - 1 - channel)).collect();
@@ -28,7 +28,7 @@ pub fn codes_of(latents: &Tensor) -> Result<Tensor> {
 /// Codes of a grid of rows and columns, [B, rows x columns], to signs [B, Z, rows, columns] in {-1, 1}.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn signs_of(codes_BN: &Tensor, bits: i64, (rows, columns): (i64, i64)) -> Result<Tensor> {
     let shifts: Vec<i64> = (0..bits).map(|channel| bits - 1 - channel).collect();
     let shifts = Tensor::f_from_slice(&shifts)?
@@ -45,7 +45,7 @@ pub fn signs_of(codes_BN: &Tensor, bits: i64, (rows, columns): (i64, i64)) -> Re
 /// Signs in {-1, 1} of latents, gradient passed straight through.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn straight_through(latents: &Tensor) -> Result<Tensor> {
     let signs = latents
         .f_gt(0.0)?

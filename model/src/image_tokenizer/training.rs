@@ -29,7 +29,7 @@ impl TokenizerTrainer {
     /// A fresh state.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn new(tokenizer: &ImageTokenizer) -> Result<Self> {
         Ok(Self {
             optimizer: AdamW::new(&tokenizer.parameters)?,
@@ -39,7 +39,7 @@ impl TokenizerTrainer {
     /// The state as named tensors.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         self.optimizer.state(prefix)
     }
@@ -55,7 +55,7 @@ impl TokenizerTrainer {
     /// One step on pictures; one that fails or is not finite leaves weights and state as they were.
     ///
     /// # Errors
-    /// No picture, pictures of different sizes, sides that cannot be halved often enough; libtorch's.
+    /// No picture, pictures of different sizes, sides that cannot be halved often enough, or any error libtorch reports.
     pub fn step(
         &mut self,
         tokenizer: &mut ImageTokenizer,
@@ -78,7 +78,7 @@ impl TokenizerTrainer {
     /// Drops the gradient of a step that was not finished.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn discard(&mut self, tokenizer: &mut ImageTokenizer) -> Result<()> {
         self.optimizer.discard(&mut tokenizer.parameters)
     }
@@ -201,7 +201,7 @@ impl PatchMix {
 /// codebook.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn entropies(latents: &Tensor) -> Result<(Tensor, Tensor)> {
     let sure = latents.f_mul_scalar(SHARPNESS)?.f_sigmoid()?;
     let over_all = sure.f_mean_dim(&[0i64, 2, 3][..], false, Kind::Float)?;

@@ -48,7 +48,7 @@ impl AttentionMask {
     /// The bias added to the scores, [B, 1, L, L] in `kind`, if there is one.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn bias(&self, kind: Kind, device: Device) -> Result<Option<Tensor>> {
         let pairs = |real_bl: &Tensor| -> Result<Tensor> {
             let real_bl = real_bl.f_to_device(device)?.f_to_kind(Kind::Float)?;

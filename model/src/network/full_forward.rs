@@ -39,7 +39,7 @@ impl FullPass {
     /// Rows as they are: [B, L] token ids.
     ///
     /// # Errors
-    /// A sequence longer than the model's, with both numbers; libtorch's.
+    /// A sequence longer than the model's, with both numbers, or any error libtorch reports.
     pub fn of_rows(backbone: &Backbone, ids_BL: Tensor, mask: &AttentionMask) -> Result<Self> {
         let length = admitted(backbone, &ids_BL)?;
         let bias = mask.bias(backbone.kind(), backbone.device())?;
@@ -50,7 +50,7 @@ impl FullPass {
     /// Packed rows: token ids [T].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn of_packed(backbone: &Backbone, ids_T: &Tensor, packing: Packing) -> Result<Self> {
         let attending = match packing {
             Packing::Kernel(rows) => Attending::Kernel(backbone.rotary().at(rows.length)?, rows),
@@ -68,7 +68,7 @@ impl FullPass {
     /// What a block's attention gives for its stacked projection.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn attend(&self, backbone: &Backbone, block: usize, joined: Tensor) -> Result<Tensor> {
         let joined = match backbone.norms(block)? {
             Some(norms) => norms.apply(&joined)?,
@@ -98,7 +98,7 @@ impl Backbone {
     /// Hidden states after the last norm: [B, L] token ids to [B, L, D].
     ///
     /// # Errors
-    /// A sequence longer than the model's, with both numbers; libtorch's.
+    /// A sequence longer than the model's, with both numbers, or any error libtorch reports.
     pub fn hidden(&self, ids_BL: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
         admitted(self, ids_BL)?;
         if let AttentionMask::LeftPads { pads, length } = mask
@@ -142,7 +142,7 @@ impl Backbone {
     /// numbers [N]; keys and values are kept nowhere.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub(crate) fn whole(&self, pass: &FullPass, wanted: Option<&Tensor>) -> Result<Tensor> {
         self.blocks(pass.ids(), None, wanted, |block, joined| {
             pass.attend(self, block, joined)

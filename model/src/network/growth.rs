@@ -47,7 +47,7 @@ pub fn grown(config: &BackboneConfig, growth: &Growth, offset: u32) -> Result<Ba
 /// Fills the rows from `old` on with the mean of those before, and noise.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn fill(table: &Tensor, old: i64, rng: &mut ChaCha8Rng) -> Result<()> {
     let new = table.size()[0] - old;
     let rows_VD = table.f_narrow(0, 0, old)?;

@@ -60,7 +60,7 @@ impl PlannedAttention {
     /// The plan, once the packet has arrived.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn arrive(self, arrived: &Arrived, rotary: &Rotary) -> Result<Plan> {
         let positions_T = arrived.get(self.positions);
         Ok(Plan {
@@ -76,7 +76,7 @@ impl Plan {
     /// others ([`RaggedRows::refill`]): whether it does.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn refill(&mut self, other: &Self, in_tables: bool) -> Result<bool> {
         if self.kept_T.size() != other.kept_T.size() || !self.rows.refill(&other.rows, in_tables)? {
             return Ok(false);
@@ -90,7 +90,7 @@ impl Plan {
     /// [T, H E].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn attend(&self, joined: &Tensor, (keys, values): (&Tensor, &Tensor), heads: i64) -> Result<Tensor> {
         let (slots, places, kv_heads, width) = keys.size4()?;
         let [q_THE, k_TKE, v_TKE] = fused::split_turn_composed(joined, &self.turns, heads, kv_heads, width)?;

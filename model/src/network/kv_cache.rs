@@ -68,7 +68,7 @@ impl Pass {
     /// (a CUDA graph) then does the other ([`crate::device::kernels::ragged::RaggedRows::refill`]): whether it does.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub(crate) fn refill(&mut self, other: &Self, in_tables: bool) -> Result<bool> {
         let (Way::Composed(mine), Way::Composed(theirs)) = (&mut self.way, &other.way) else {
             return Ok(false);
@@ -130,7 +130,7 @@ impl PlannedPass {
     /// The pass, once the packet has arrived; queries and keys are turned by the `rotary` tables.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn arrive(self, arrived: &Arrived, rotary: &Rotary) -> Result<Pass> {
         let way = match self.way {
             PlannedWay::Kernel { places, chunks } => Way::Kernel {
@@ -163,7 +163,7 @@ impl Norms<'_> {
     /// The stacked projection [.., (H + 2K) E] with queries and keys normalised.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn apply(&self, joined: &Tensor) -> Result<Tensor> {
         let [q, k] = [self.q, self.k].map(|gain| gain.numel() as i64);
         let parts = joined.f_split_with_sizes([q, k, k], -1)?;
@@ -236,7 +236,7 @@ impl KvCache {
     /// Copies all that a smaller cache of the same network holds.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn take_over(&self, old: &Self) -> Result<()> {
         let pairs = self.blocks.iter().zip(&old.blocks);
         for (to, from) in pairs.flat_map(|(to, from)| [(&to.0, &from.0), (&to.1, &from.1)]) {
@@ -284,7 +284,7 @@ impl KvCache {
     /// them by the `turns` that the pass was made with, keeps keys and values of block `block`, and attends: [T, H E].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn attend(
         &self,
         block: usize,

@@ -334,7 +334,7 @@ impl Clip {
     /// Normalised pixels [B, C, P, P] to vectors of length one [B, E].
     ///
     /// # Errors
-    /// Pixels of another shape; libtorch's.
+    /// Pixels of another shape, or any error libtorch reports.
     pub fn image_embeds(&self, pixels: &Tensor) -> Result<Tensor> {
         let vision = &self.config.vision;
         check_pixels(pixels, vision.num_channels, vision.image_size)?;
@@ -367,7 +367,7 @@ impl Clip {
     /// Token ids [B, L] and which of them are real [B, L] to vectors of length one [B, E].
     ///
     /// # Errors
-    /// A text that is too long, an id beyond the vocabulary; libtorch's.
+    /// A text that is too long, an id beyond the vocabulary, or any error libtorch reports.
     pub fn text_embeds(&self, ids: &Tensor, real: &Tensor) -> Result<Tensor> {
         let text = &self.config.text;
         let x = self.net.embed(ids, TOKENS, POSITIONS)?;
@@ -404,7 +404,7 @@ impl Clip {
     /// Scaled dot products of pictures with texts, [pictures, texts].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn logits_per_image(&self, image_embeds: &Tensor, text_embeds: &Tensor) -> Result<Tensor> {
         let scale = self.net.tensor("logit_scale")?.f_exp()?;
         Ok(image_embeds

@@ -254,7 +254,7 @@ impl ImageRewardNetwork {
     /// Normalised pixels [B, 3, P, P] to what the text encoder looks at, [B, N + 1, W].
     ///
     /// # Errors
-    /// Pixels of another shape; libtorch's.
+    /// Pixels of another shape, or any error libtorch reports.
     pub fn image_features(&self, pixels: &Tensor) -> Result<Tensor> {
         let (vision, net) = (&self.config.vision, &self.net);
         check_pixels(pixels, 3, vision.image_size)?;
@@ -290,7 +290,7 @@ impl ImageRewardNetwork {
     /// Token ids [B, L], which of them are real [B, L], and the pictures' features to the text's, [B, L, D].
     ///
     /// # Errors
-    /// A text that is too long, an id beyond the vocabulary; libtorch's.
+    /// A text that is too long, an id beyond the vocabulary, or any error libtorch reports.
     pub fn text_features(&self, ids: &Tensor, real: &Tensor, image_features: &Tensor) -> Result<Tensor> {
         let (text, net) = (&self.config.text, &self.net);
         let (batch, length) = real.size2()?;
@@ -335,7 +335,7 @@ impl ImageRewardNetwork {
     /// The text's features [B, L, D] to rewards [B, 1], about normal over what people were shown.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn reward(&self, text_features: &Tensor) -> Result<Tensor> {
         let mut x = text_features.f_select(1, 0)?;
         for (number, _) in HEAD {

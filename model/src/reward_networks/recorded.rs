@@ -21,7 +21,7 @@ type Found = Vec<(&'static str, Tensor)>;
 /// Compares a CLIP with what was recorded of it.
 ///
 /// # Errors
-/// A file without inputs, inputs of another shape; libtorch's.
+/// A file without inputs, inputs of another shape, or any error libtorch reports.
 pub fn verify_clip(clip: &Clip, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
     let found = tch::no_grad(|| -> Result<Found> {
         let mut found = Vec::new();
@@ -43,7 +43,7 @@ pub fn verify_clip(clip: &Clip, recorded: &Recorded) -> Result<Vec<TensorCheck>>
 /// Compares an ImageReward with what was recorded of it.
 ///
 /// # Errors
-/// A file without pixels, inputs of another shape; libtorch's.
+/// A file without pixels, inputs of another shape, or any error libtorch reports.
 pub fn verify_image_reward(network: &ImageRewardNetwork, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
     let found = tch::no_grad(|| -> Result<Found> {
         let Some(pixels) = recorded.get("pixel_values") else {
@@ -84,7 +84,7 @@ fn text(recorded: &Recorded) -> Result<Option<(&Tensor, Tensor)>> {
 /// Every recorded tensor that has a counterpart.
 ///
 /// # Errors
-/// The inputs of a recorded output are missing; libtorch's.
+/// The inputs of a recorded output are missing, or any error libtorch reports.
 fn checks(found: &Found, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
     const INPUTS: [&str; 3] = ["pixel_values", "input_ids", "attention_mask"];
     let outputs = recorded

@@ -57,7 +57,7 @@ impl RewardNetworks {
     /// What each network says of each picture for its text.
     ///
     /// # Errors
-    /// Not as many texts as pictures; a picture without pixels, or far too long; libtorch's.
+    /// Not as many texts as pictures; a picture without pixels, or far too long, or any error libtorch reports.
     pub fn score(&self, pictures: &[Picture], texts: &[String]) -> Result<Vec<PictureScore>> {
         if pictures.len() != texts.len() {
             let (pictures, texts) = (pictures.len(), texts.len());

@@ -65,7 +65,7 @@ pub fn alike(rows: &[LossRow], most: usize) -> Vec<Vec<usize>> {
 /// states at the targets.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn gather(backbone: &Backbone, rows: &[LossRow]) -> Result<Gathered> {
     Ok(gather_with(backbone, rows, Packet::new())?.0)
 }
@@ -73,7 +73,7 @@ pub fn gather(backbone: &Backbone, rows: &[LossRow]) -> Result<Gathered> {
 /// Gathers as [`gather`] does; what the packet holds already crosses to the device with the rows, in one copy before the forward pass.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn gather_with(backbone: &Backbone, rows: &[LossRow], packet: Packet) -> Result<(Gathered, Arrived)> {
     gather_keeping(backbone, rows, packet, false)
 }
@@ -82,7 +82,7 @@ pub fn gather_with(backbone: &Backbone, rows: &[LossRow], packet: Packet) -> Res
 /// computed again in the backward pass.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn gather_to_descend(
     backbone: &Backbone,
     rows: &[LossRow],
@@ -158,7 +158,7 @@ fn ids(rows: &[LossRow], pads: &[usize], fill: Option<u32>) -> impl Iterator<Ite
 /// Log-probability of each label, [N] f32, for a chunk of hidden states.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn log_probs(backbone: &Backbone, x_ND: &Tensor, labels_N: &Tensor) -> Result<Tensor> {
     fused::label_log_prob(&backbone.head(x_ND, None)?, labels_N)
 }
@@ -168,7 +168,7 @@ pub fn log_probs(backbone: &Backbone, x_ND: &Tensor, labels_N: &Tensor) -> Resul
 /// `f` maps a chunk's log-probabilities (with gradient) and its range to a scalar loss.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn backward_chunks(
     backbone: &Backbone,
     gathered: &Gathered,
@@ -189,7 +189,7 @@ pub fn backward_chunks(
 /// Takes the gradient as [`backward_chunks`] does and reads nothing from the device.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn descend(
     backbone: &Backbone,
     gathered: &Gathered,

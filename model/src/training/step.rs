@@ -34,7 +34,7 @@ const TASKS: [Task; 4] = [
 /// fails, or whose loss or gradient is not finite, leaves weights and optimiser as they were and no gradient behind.
 ///
 /// # Errors
-/// An empty batch, a sequence or a setting that [`validation`] refuses; libtorch's.
+/// An empty batch, a sequence or a setting that [`validation`] refuses, or any error libtorch reports.
 pub fn train(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,

@@ -11,7 +11,7 @@ pub const TOLERANCE: f64 = 1e-4;
 /// Compares numbers; anything not finite, or of another shape, fails.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn compare(name: &str, found: &Tensor, expected: &Tensor) -> Result<TensorCheck> {
     let name = name.to_owned();
     if found.size() != expected.size() {
@@ -47,7 +47,7 @@ pub fn compare(name: &str, found: &Tensor, expected: &Tensor) -> Result<TensorCh
 /// Compares tokens, which must be equal.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn compare_tokens(name: &str, found: &[i64], expected: &Tensor) -> Result<TensorCheck> {
     let expected: Vec<i64> = Vec::<i64>::try_from(expected.f_to_kind(Kind::Int64)?.f_reshape([-1])?)?;
     let different = if found.len() == expected.len() {

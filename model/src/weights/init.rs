@@ -9,7 +9,7 @@ use crate::error::Result;
 /// Normal values of a deviation.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn normal(shape: &[i64], deviation: f64, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     filled(shape, || deviation * gaussian(rng))
 }
@@ -17,7 +17,7 @@ pub fn normal(shape: &[i64], deviation: f64, rng: &mut ChaCha8Rng) -> Result<Ten
 /// Normal values of a deviation, drawn again beyond three deviations.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn truncated_normal(shape: &[i64], deviation: f64, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     filled(shape, || {
         loop {
@@ -32,7 +32,7 @@ pub fn truncated_normal(shape: &[i64], deviation: f64, rng: &mut ChaCha8Rng) -> 
 /// Uniform values in ±bound.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn uniform(shape: &[i64], bound: f64, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     filled(shape, || bound * (2.0 * rng.random::<f64>() - 1.0))
 }

@@ -46,7 +46,7 @@ impl Staging {
     /// Copies numbers of a file, `bytes` from `offset` on, to where they go, converted to the dtype there.
     ///
     /// # Errors
-    /// The file's, as they are; libtorch's.
+    /// The file's, as they are, or any error libtorch reports.
     pub fn copy(
         &mut self,
         file: &File,

@@ -185,7 +185,7 @@ impl StoredTensors {
     /// A tensor in memory of its own, on the CPU, as it is stored.
     ///
     /// # Errors
-    /// No such tensor; a file that cannot be mapped; libtorch's.
+    /// No such tensor; a file that cannot be mapped, or any error libtorch reports.
     pub fn read(&self, name: &str) -> Result<Tensor> {
         self.mapped(name, |tensor| {
             let mut copy = tensor.f_empty_like()?;

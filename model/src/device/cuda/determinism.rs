@@ -25,7 +25,7 @@ pub fn deterministic() -> bool {
 /// no index twice, and the ways that libtorch then takes would sort the indices first, at every block.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn set_deterministic(on: bool) -> Result<()> {
     if on && std::env::var_os(WORKSPACE.0).is_none() {
         // SAFETY: at start-up, before libtorch has threads that read the environment; Rust's readers take the lock that this
@@ -54,7 +54,7 @@ pub fn strictly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Does work inside of [`strictly`] as it would be done outside of it.
 ///
 /// # Errors
-/// Those of the work; libtorch's.
+/// Those of the work, or any error libtorch reports.
 pub fn leniently<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     if !ON.load(Ordering::SeqCst) {
         return work();

@@ -45,7 +45,7 @@ pub fn applies(x: &Tensor) -> bool {
 /// `s = x + delta` (just `x` without one) and `weight * round(s / rms(s))`, over the last axis.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn sum_norm(x: Tensor, delta: Option<&Tensor>, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
     #[cfg(fused)]
     if applies(&x) && weight.kind() == x.kind() {
@@ -63,7 +63,7 @@ pub fn sum_norm(x: Tensor, delta: Option<&Tensor>, weight: &Tensor, eps: f64) ->
 /// GPU; with the gain inside the first a quarter of the values would be rounded otherwise than the published code's.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     Ok(x.f_rms_norm(weight.size(), None::<&Tensor>, eps)?.f_mul(weight)?)
 }
@@ -72,7 +72,7 @@ pub fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 /// projection [1, T, ..] is unpacked, with zeros at the padding: for the kernels only.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn split_turn(
     joined: &Tensor,
     turns: &Turns,
@@ -99,7 +99,7 @@ pub fn split_turn(
 /// is wanted.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn split_turn_composed(
     joined: &Tensor,
     turns: &Turns,
@@ -140,7 +140,7 @@ const SHORT: i64 = demask_api::activations::KERNEL_LENGTH as i64;
 /// packed rows the result is packed again, [1, T, H E], and the padding is no key: for the kernels only.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn attend(
     q_BHLE: &Tensor,
     k_BHLE: &Tensor,
@@ -178,7 +178,7 @@ pub fn attend(
 /// `silu(gate) * up` of [.., 2F], the gate first.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn gate(x: &Tensor) -> Result<Tensor> {
     #[cfg(fused)]
     if applies(x) {
@@ -191,7 +191,7 @@ pub fn gate(x: &Tensor) -> Result<Tensor> {
 /// The log-probability of each label, [N] f32, under `logits_NV`.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn label_log_prob(logits_NV: &Tensor, labels_N: &Tensor) -> Result<Tensor> {
     #[cfg(fused)]
     if applies(logits_NV) {

@@ -30,7 +30,7 @@ impl PackedWeight {
     /// Packs a weight [O, I] of f32 on the CPU; none where the library does not offer it.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn new(weight_OI: &Tensor) -> Result<Option<Self>> {
         let (outs, ins) = weight_OI.size2()?;
         let packed = library::pack(&weight_OI.f_detach()?)?;
@@ -40,7 +40,7 @@ impl PackedWeight {
     /// `x wᵀ + bias` of rows x [T, I]: [T, O].
     ///
     /// # Errors
-    /// Another width; libtorch's.
+    /// Another width, or any error libtorch reports.
     pub fn linear(&self, x_TI: &Tensor, bias_O: Option<&Tensor>) -> Result<Tensor> {
         let mut y_TO = library::product(x_TI, &self.packed, self.ins, self.outs)?;
         Ok(match bias_O {
@@ -71,7 +71,7 @@ impl PackedWeights {
     /// library does not offer it.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn new<'a>(
         version: i64,
         leaves: impl Iterator<Item = (&'a str, &'a Tensor)>,

@@ -132,7 +132,7 @@ impl RaggedRows {
     /// queries' own places.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn attend(&self, q_THE: &Tensor, k_SKE: &Tensor, v_SKE: &Tensor) -> Result<Tensor> {
         let (queries, heads, width) = q_THE.size3()?;
         if self.flash_applies(q_THE) {
@@ -155,7 +155,7 @@ impl RaggedRows {
     /// one it is part of what is launched.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn refill(&mut self, other: &Self, in_tables: bool) -> Result<bool> {
         let alike = self.rows.len() == other.rows.len()
             && (self.longest_queries, self.longest_keys) == (other.longest_queries, other.longest_keys)

@@ -38,7 +38,7 @@ impl Turns {
     /// Those at chosen positions, [T].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn of(&self, positions_T: &Tensor) -> Result<Self> {
         self.map(|table| Ok(table.f_index_select(0, positions_T)?))
     }
@@ -46,7 +46,7 @@ impl Turns {
     /// The turns for all heads of a position, each [L, 1, E].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn for_heads(&self) -> Result<Self> {
         self.map(|table| Ok(table.f_unsqueeze(1)?))
     }
@@ -54,7 +54,7 @@ impl Turns {
     /// Takes another's numbers over, in the same tensors.
     ///
     /// # Errors
-    /// Other shapes; libtorch's.
+    /// Other shapes, or any error libtorch reports.
     pub fn refill(&mut self, other: &Self) -> Result<()> {
         self.cos.f_copy_(&other.cos)?;
         self.sin.f_copy_(&other.sin)?;
@@ -66,7 +66,7 @@ impl Rotary {
     /// The table for a head width, a longest sequence and a base.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn new(width: usize, longest: usize, theta: f64, device: Device) -> Result<Self> {
         let half = (width / 2) as i64;
         let steps = Tensor::f_arange_start_step(0, 2 * half, 2, (Kind::Float, Device::Cpu))?;
