@@ -1,8 +1,8 @@
-//! Attention over kept keys and values, composed of libtorch's operators: CUDA's way.
+//! Attention over the cache, composed of libtorch's operators. CUDA and all dtypes without a CPU kernel use it.
 //!
-//! All rows of a pass attend in one call over the slots as they lie ([`crate::device::kernels::ragged`]); what a pass needs on the device is
-//! brought there once, before its first block. Legend: T computed places, S slots, C places of a slot, H query heads, K key and
-//! value heads, E head width.
+//! All rows of a pass attend in one call over the slots in place ([`crate::device::kernels::ragged`]). The tables of a pass
+//! are sent to the device once, before its first block.
+//! Legend: T computed places, S slots, C places of a slot, H query heads, K key and value heads, E head width.
 
 #![allow(non_snake_case)]
 
@@ -15,17 +15,17 @@ use crate::device::transfer::{Arrived, Packet, PacketPlace};
 use crate::error::Result;
 use crate::network::chunk::Chunk;
 
-/// How the chunks of a pass attend, the same at every block.
+/// The tables for the attention of a pass, which are the same at every block.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Where each of T is kept, in [S C].
+    /// The index in the cache of each computed place, among [S C].
     kept_T: Tensor,
-    /// What each is turned by, [T, 1, E].
+    /// The rotary tables of each computed place, [T, 1, E].
     turns: Turns,
     rows: RaggedRows,
 }
 
-/// A plan whose tables are in a packet that has not been sent.
+/// A plan whose tables are in a packet that has not been sent yet.
 #[derive(Debug)]
 pub(crate) struct PlannedAttention {
     kept: PacketPlace,
@@ -34,7 +34,7 @@ pub(crate) struct PlannedAttention {
 }
 
 impl PlannedAttention {
-    /// For chunks of rows in a cache of `capacity` places a slot.
+    /// Plans the attention of chunks, for a cache with `capacity` places in each slot.
     pub fn new(chunks: &[Chunk], capacity: usize, packet: &mut Packet) -> Self {
         let kept = chunks.iter().flat_map(|chunk| {
             let first = chunk.slot * capacity;
@@ -57,7 +57,7 @@ impl PlannedAttention {
         }
     }
 
-    /// The plan, once the packet has arrived.
+    /// Returns the plan, once the packet has arrived.
     ///
     /// # Errors
     /// Any error libtorch reports.
@@ -72,8 +72,8 @@ impl PlannedAttention {
 }
 
 impl Plan {
-    /// Takes another's places, positions and rows over, in the same tensors, if what was recorded with these then does the
-    /// others ([`RaggedRows::refill`]): whether it does.
+    /// Copies the tables of another plan into the tensors of this one, if a CUDA graph that was recorded with this plan then
+    /// computes the other ([`RaggedRows::refill`]). Returns whether it did.
     ///
     /// # Errors
     /// Any error libtorch reports.
@@ -86,8 +86,8 @@ impl Plan {
         Ok(true)
     }
 
-    /// Splits the stacked projection [T, (H + 2K) E], turns queries and keys, keeps keys and values [S, C, K, E], and attends:
-    /// [T, H E].
+    /// Splits the stacked projection, [T, (H + 2K) E], rotates queries and keys, writes keys and values to the cache,
+    /// [S, C, K, E] each, and attends: [T, H E].
     ///
     /// # Errors
     /// Any error libtorch reports.
