@@ -1,6 +1,6 @@
-//! Look-up-free quantisation: the sign of each latent channel is a bit (`mmada.md` 7.4).
+//! Look-up-free quantisation (LFQ): the sign of each latent channel is one bit of the code (`mmada.md` 7.4).
 //!
-//! Channel 0 is the most significant bit; zero counts as -1; the grid is read row by row.
+//! Channel 0 is the most significant bit. A latent of 0 counts as -1. The grid is read row by row.
 
 #![allow(non_snake_case)]
 
@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// Latents [B, Z, rows, columns] to codes [B, rows x columns].
+/// Computes the codes, [B, rows x columns], of latents, [B, Z, rows, columns].
 ///
 /// # Errors
 /// Any error libtorch reports.
@@ -25,7 +25,7 @@ pub fn codes_of(latents: &Tensor) -> Result<Tensor> {
         .f_flatten(1, 2)?)
 }
 
-/// Codes of a grid of rows and columns, [B, rows x columns], to signs [B, Z, rows, columns] in {-1, 1}.
+/// Computes the signs in {-1, 1}, [B, Z, rows, columns], of the codes of a grid, [B, rows x columns].
 ///
 /// # Errors
 /// Any error libtorch reports.
@@ -42,7 +42,7 @@ pub fn signs_of(codes_BN: &Tensor, bits: i64, (rows, columns): (i64, i64)) -> Re
     Ok(signs.f_transpose(1, 2)?.f_reshape([-1, bits, rows, columns])?)
 }
 
-/// Signs in {-1, 1} of latents, gradient passed straight through.
+/// Computes the signs in {-1, 1} of latents, with the straight-through gradient.
 ///
 /// # Errors
 /// Any error libtorch reports.

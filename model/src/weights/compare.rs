@@ -1,14 +1,14 @@
-//! One found tensor against one recorded tensor.
+//! The comparison of a computed tensor with a recorded one.
 
 use demask_api::TensorCheck;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
-/// Largest difference allowed, relative to the largest recorded magnitude of the tensor.
+/// The largest difference allowed, relative to the largest magnitude in the recorded tensor.
 pub const TOLERANCE: f64 = 1e-4;
 
-/// Compares numbers; anything not finite, or of another shape, fails.
+/// Compares numbers. A tensor that is not finite, or has another shape, fails.
 ///
 /// # Errors
 /// Any error libtorch reports.
@@ -44,7 +44,7 @@ pub fn compare(name: &str, found: &Tensor, expected: &Tensor) -> Result<TensorCh
     })
 }
 
-/// Compares tokens, which must be equal.
+/// Compares token ids, which must be equal.
 ///
 /// # Errors
 /// Any error libtorch reports.
