@@ -1,4 +1,5 @@
-//! Temporary files: a file or folder is written beside its final place and renamed when it is complete.
+//! Temporary files: a file or folder is written under a temporary name beside its final place, until it is complete and the
+//! caller renames it.
 //!
 //! The temporary name contains the id of the process that writes it. The next process that writes to the same place can
 //! therefore recognise and remove what a killed process left behind.
