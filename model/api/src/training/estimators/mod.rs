@@ -5,7 +5,7 @@
 //! | --- | --- | --- |
 //! | `uni_grpo` | one: prompt clean, answer masked at the ratio of the inner step | MMaDA, `mmada.md` 5.2; `peers.md` B.11 |
 //! | `diffu_grpo` | one: the whole answer masked, the prompt with a small probability | d1, `peers.md` B.12 |
-//! | `coupled` | two: complementary masks, each answer token masked in one of them | DiffuCoder as dLLM-RL has it, `peers.md` B.13 |
+//! | `coupled` | two: complementary masks, each answer token masked in one | DiffuCoder in dLLM-RL's form, `peers.md` B.13 |
 //! | `trace_rl` | some moments of the sampler's trajectory, as the sampler saw them | TraceRL, `peers.md` B.14 |
 //!
 //! To add an estimator, write a file here with an [`Estimator`], whose fields are its settings in a profile, and add it to the
