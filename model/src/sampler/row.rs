@@ -136,7 +136,7 @@ pub(super) trait SamplingRule: std::fmt::Debug {
         None
     }
 
-    /// Whether credit raises the row's logits before the draw.
+    /// Returns whether credit raises the row's logits before the draw.
     fn has_credits(&self) -> bool {
         false
     }

@@ -163,7 +163,7 @@ impl<'a> Batch<'a> {
         self.running.iter().map(|row| row.ticket)
     }
 
-    /// Whether nothing runs and nothing waits.
+    /// Returns whether no row runs or waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.running.is_empty() && self.waiting.is_empty()

@@ -122,7 +122,7 @@ impl<'a> WorkerPool<'a> {
             .chain(workers.flat_map(|worker| worker.running.iter().copied()))
     }
 
-    /// Whether nothing runs and nothing waits.
+    /// Returns whether no row runs or waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.own.is_empty() && self.workers.as_ref().is_none_or(Workers::is_idle)
