@@ -1,6 +1,8 @@
-// One template for every instruction set: a tile of Q queries and V vectors keeps Q V sums in registers, beside V vectors and a
-// number that multiplies them. Every sum runs over its terms one after the other, whatever the tile: a query's result does not
-// depend on those beside it (L8).
+// The attention tiles of all instruction sets, from one template. A tile of Q queries and V vectors keeps Q V sums in registers,
+// beside V vectors of a row and one factor.
+//
+// Every sum adds its terms in the same order, whatever the size of the tile. The result of a query therefore does not depend on
+// the other queries of its tile (L8).
 
 #include "attention_tiles.h"
 
@@ -12,7 +14,8 @@
 
 namespace {
 
-// A vector's numbers, wherever they stand; the most queries of a tile; and how many sums there are registers for.
+// For each instruction set: the type of an unaligned vector, its number of floats, the most queries of a tile, and the most sums
+// that fit into the registers.
 
 struct Avx512 {
   typedef float Vec __attribute__((vector_size(64), aligned(4), may_alias));
@@ -24,18 +27,18 @@ struct Avx2 {
   static constexpr int64_t LANE = 8, QUERIES = 6, SUMS = 12;
 };
 
-// Vectors that every processor's compiler knows: SSE2's, NEON's.
+// Vectors of every processor: SSE2 or NEON.
 struct Plain {
   typedef float Vec __attribute__((vector_size(16), aligned(4), may_alias));
   static constexpr int64_t LANE = 4, QUERIES = 4, SUMS = 8;
 };
 
-// Vectors of a tile: a power of two, so that they divide places and widths.
+// The number of vectors of a tile: a power of two, so that it divides places and widths.
 template <typename Set> constexpr int64_t vectors(int64_t queries) {
   return queries * 4 <= Set::SUMS ? 4 : queries * 2 <= Set::SUMS ? 2 : 1;
 }
 
-// sums[i][v] = sum over `terms` of by[i][term] * rows[term][v]: Q rows of factors, V vectors of each row.
+// Computes sums[i][v], the sum over `terms` of by[i][term] * rows[term][v], for Q rows of factors and V vectors of each row.
 template <typename Set, int64_t Q, int64_t V>
 INLINE void tile(const float* by, int64_t by_stride, const float* rows, int64_t row_stride, float* sums_out, int64_t out_stride,
                  int64_t terms) {
@@ -53,7 +56,7 @@ INLINE void tile(const float* by, int64_t by_stride, const float* rows, int64_t 
     UNROLL for (int64_t v = 0; v < V; v++) *reinterpret_cast<Vec*>(sums_out + i * out_stride + v * Set::LANE) = sums[i][v];
 }
 
-// All columns from `at` to `columns`, a multiple of a vector: V vectors at a time, and what is left by halves of that.
+// Computes all columns from `at` to `columns`, a multiple of the vector's length: V vectors at a time, then V / 2, and so on.
 template <typename Set, int64_t Q, int64_t V>
 INLINE void columns_from(int64_t at, int64_t columns, const float* by, int64_t by_stride, const float* rows, int64_t row_stride,
                          float* sums, int64_t out_stride, int64_t terms) {
@@ -62,7 +65,7 @@ INLINE void columns_from(int64_t at, int64_t columns, const float* by, int64_t b
   if constexpr (V > 1) columns_from<Set, Q, V / 2>(at, columns, by, by_stride, rows, row_stride, sums, out_stride, terms);
 }
 
-// A product of `queries` rows of factors with all columns.
+// Computes the product of `queries` rows of factors with all columns.
 template <typename Set, int64_t Q = Set::QUERIES>
 INLINE void product(int64_t queries, int64_t columns, const float* by, int64_t by_stride, const float* rows, int64_t row_stride,
                     float* sums, int64_t out_stride, int64_t terms) {
@@ -73,7 +76,7 @@ INLINE void product(int64_t queries, int64_t columns, const float* by, int64_t b
   }
 }
 
-// `TARGET` is what the compiler may use in all that is written into these two.
+// `TARGET` allows the compiler to use the instruction set in these two functions and everything inlined into them.
 #define TILES(Set, TARGET)                                                                                                     \
   TARGET void scores_##Set(const float* q, const float* keys, float* scores, int64_t queries, int64_t width, int64_t places,  \
                            int64_t count) {                                                                                    \

@@ -1,16 +1,17 @@
-// Sampling: attention of some positions of several rows over keys and values that are kept between passes, and the draw of a
-// token from each row of logits. No gradients. CPU only, f32 and bf16.
+// The CPU kernels of sampling: attention of some positions of several rows over the KV cache, and the draw of a token from each
+// row of logits. No gradients. f32 and bf16.
 //
-// Legend: T positions that are computed, S slots, H query heads, K key and value heads, E head width, C places of a slot, V
-// vocabulary. Keys are kept as [S, K, E, C] and values as [S, K, C, E'], f32, C a multiple of 32 and E' of 16.
+// Legend: T computed positions, S slots, H query heads, K key and value heads, E head width, C places of a slot, V vocabulary.
+// The cache is f32, with keys [S, K, E, C] and values [S, K, C, E'], where C is a multiple of 32 and E' of 16.
 
 #include "attention_tiles.h"
 #include "columns.h"
 #include "rows.h"
 
-// Fewer are not worth a thread of their own.
+// The least number of queries for which another thread is worth its cost.
 static constexpr int64_t QUERIES_OF_A_THREAD = 32;
 
+// Rotates x by the rotary tables into y.
 CLONES static void turn_into(const float* R x, float* R y, const float* R cos, const float* R sin, int64_t half) {
   for (int64_t i = 0; i < half; i++) {
     y[i] = x[i] * cos[i] - x[half + i] * sin[i];
@@ -18,12 +19,12 @@ CLONES static void turn_into(const float* R x, float* R y, const float* R cos, c
   }
 }
 
-// Some queries of one head of one chunk: a tile.
+// A tile: some queries of one head of one chunk.
 struct Task {
   int64_t slot, first, count, keys, soft_pad, head;
 };
 
-// At most `most` queries each, and those of a chunk alike.
+// Divides the queries of each chunk and head evenly into tasks of at most `most` queries.
 static std::vector<Task> tasks_of(const Tensor& chunks, int64_t heads, int64_t most) {
   std::vector<Task> tasks;
   const int64_t* chunk = data<int64_t>(chunks);
@@ -39,7 +40,7 @@ static std::vector<Task> tasks_of(const Tensor& chunks, int64_t heads, int64_t m
   return tasks;
 }
 
-// RMS norm, rounded where the composed operators round.
+// Computes the RMS norm, with the roundings of the composed operators.
 static void norm_row(const float* row, float* to, const float* gain, int64_t n, double eps, bool rounds) {
   scaled_row(row, 1.0f / std::sqrt(sum_squares(row, n) / n + static_cast<float>(eps)), to, n);
   if (rounds) round_row(to, n);
@@ -47,11 +48,12 @@ static void norm_row(const float* row, float* to, const float* gain, int64_t n, 
   if (rounds) round_row(to, n);
 }
 
-// `joined` [T or more, (H + 2K) E]: what is more is nobody's, and gives zeros. Of it q and k are normalised first where there
-// are gains. `chunks` and `places` are tables of `columns.h`; of a chunk with soft padding, pairs of two other places have 1
-// added to their scaled score.
-// Whole passes attend here too: with AVX-512 libtorch's products and attention are slower at every shape measured (`tests/benches/LOG.md`).
-// Gives [T or more, H E].
+// Computes attention from the stacked projection `joined`, [T or more, (H + 2K) E], and writes keys and values to the cache.
+// Returns [T or more, H E], with zeros for the rows beyond T. If there are gains, q and k are normalised first. `chunks` and
+// `places` are tables of `columns.h`. In a chunk with soft padding, pairs without soft padding get +1 on their scaled score.
+//
+// Full passes over rows of the cache use this kernel too: with AVX-512, libtorch's matrix products and attention were slower at
+// every shape measured (`tests/benches/LOG.md`).
 static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& sin, const Tensor& chunks,
                      const Tensor& places, const Tensor& keys, const Tensor& values,
                      const std::optional<Tensor>& q_gain, const std::optional<Tensor>& k_gain, double eps,
@@ -131,22 +133,22 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
   return y;
 }
 
-// What is drawn from each row of logits, and how sure the model is of it: the measures of `columns.h`. Columns from `end` on and
-// the `shut` one (unless it is negative) have their probability but are never drawn.
+// The draw from each row of logits, with the measures of `columns.h`. Columns from `end` on, and the column `shut` if it is not
+// negative, count in the softmax but are never drawn.
 //
-// A row is swept once, in pieces that stay in the nearest cache: each gives its highest column, the next one that may be
-// written, and sums of exponentials below its highest; two pieces' sums are brought to the higher of the two.
+// A row is read once, in pieces that fit the L1 cache. Each piece gives its highest column, its two highest columns that may be
+// drawn, and sums of exponentials relative to its highest column. Joining two pieces rescales the sums to the higher of the two.
 
 static constexpr int64_t PIECE = 1024;
 
-// Numbers of some columns. Sums leave the highest column out, so that what is little keeps its digits.
+// The summary of some columns. The sums leave the highest column out: next to its 1, small terms would lose their digits.
 struct Swept {
-  // The highest of all, and where.
+  // The highest logit, and its column.
   float top = -INFINITY;
   int64_t surest = 0;
-  // Sum of e^(a - top), and of e^(a - top) (a - top).
+  // The sums of e^(a - top) and of e^(a - top) (a - top).
   float others = 0, weighed = 0;
-  // The highest of those that may be written, where, and the next.
+  // The highest and second highest logit that may be drawn, and the column of the highest.
   float best = -INFINITY, next = -INFINITY;
   int64_t first = 0;
 
@@ -190,7 +192,7 @@ static int64_t first_of(const float* a, float value, int64_t n) {
   return 0;
 }
 
-// Of n columns, of which the first `open` may be written but for the `shut` one.
+// Summarises n columns, of which the first `open` except `shut` may be drawn. It overwrites some of `a`.
 static Swept sweep(float* a, int64_t n, int64_t open, int64_t shut) {
   Swept swept;
   swept.top = highest(a, n);
@@ -212,8 +214,8 @@ static Swept sweep(float* a, int64_t n, int64_t open, int64_t shut) {
   return swept;
 }
 
-// The first column at which the running sum of exp((a - top) / temperature), the shut column left out,
-// passes the `uniform` share of the whole.
+// Returns the first column where the cumulative sum of exp((a - top) / temperature), without the shut column, exceeds the
+// `uniform` share of the total. It overwrites `a`.
 static int64_t passed(float* R a, float top, float temperature, float uniform, int64_t shut, int64_t n) {
   exp_row(a, 1.0f / temperature, top, n);
   if (shut >= 0 && shut < n) a[shut] = 0;
@@ -248,8 +250,8 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
         if (at == 0) swept = next;
         else swept.join(next);
       }
-      // Not a number anywhere makes the sum none, and where the highest is infinite there is nothing to draw from: the caller
-      // refuses both.
+      // A NaN makes the sum NaN, and an infinite highest logit leaves no probabilities. The measures then have a NaN, which the
+      // caller refuses.
       float sum = 1.0f + swept.others, temperature = data<float>(temperatures)[row];
       int64_t token = swept.first;
       float drawn = swept.best;

@@ -1,13 +1,14 @@
-// Flash attention over rows of any lengths, by the name that libtorch dispatches by: the kernel is in its CUDA half, which is
-// opened at start-up where there is one (`cuda.rs`).
+// Flash attention over rows of any lengths, called through libtorch's dispatcher. The kernel is in libtorch's CUDA libraries,
+// which are loaded at start-up if there are any (`src/device/cuda/`).
 
 #include <ATen/ops/_flash_attention_forward.h>
 
 #include "rows.h"
 
 extern "C" {
-// q [T, H, E], k and v [S, K, E]; where each row's queries begin and, last, T; where its keys begin and, last, an end; how many
-// keys it has (may be null: up to where the next row's begin). Gives [T, H, E], with gradients where `keys` is null.
+// Attends q [T, H, E] to k and v [S, K, E]: [T, H, E]. `first_query` has the first query of each row, and T at the end;
+// `first_key` the first key of each row, and an end; `keys` the number of keys of each row. If `keys` is null, the keys of a row
+// end where those of the next begin, and the result has gradients.
 int demask_flash_rows(Tensor* q, Tensor* k, Tensor* v, Tensor* first_query, Tensor* first_key, Tensor* keys,
                       int64_t longest_queries, int64_t longest_keys, double scale, Tensor** y) {
   return guarded([&] {

@@ -1,7 +1,8 @@
-// What a transformer block does between its matrix products, in one pass over memory each, with its gradient: residual
-// sum and RMS norm, the split into heads with rotary embedding, attention over short sequences, the gate, and the log-probability of a label.
-// CPU only, f32 and bf16. Roundings are those of the composed operators (mmada.md 1.4). Every sum has a fixed order
-// that does not depend on the number of threads (L8).
+// The fused kernels of a transformer block, with their gradients: residual sum and RMS norm, the split into heads with rotary
+// embedding, attention over short sequences, the gate, and the log-probability of a label. Each makes one pass over memory.
+//
+// CPU only, f32 and bf16. The roundings are those of the composed operators (mmada.md 1.4). Every sum has a fixed order that
+// does not depend on the number of threads (L8).
 
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/variable.h>
@@ -12,7 +13,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-// Residual sum and RMS norm: s = x + delta, y = weight * round(s / rms(s)). Gives s and y.
+// The residual sum s = x + delta and its RMS norm y = weight * round(s / rms(s)). Returns s and y, or y alone without `delta`.
 
 CLONES static void norm_backward_row(const float* R s, const float* R dy, const float* R w, float* R dx, float* R dw,
                                      float scale, float mean, int64_t n) {
@@ -100,7 +101,8 @@ struct SumNorm : Function<SumNorm> {
   }
 };
 
-// The stacked projection [B, L, (H + 2K) E] into q, k, v [B, heads, L, E], q and k turned by their positions.
+// The split of the stacked projection, [B, L, (H + 2K) E], into q, k and v, [B, heads, L, E], with q and k rotated by their
+// positions.
 
 CLONES static void turn(const float* R x, float* R y, const float* R cos, const float* R sin, float sign, int64_t half) {
   for (int64_t i = 0; i < half; i++) {
@@ -109,8 +111,8 @@ CLONES static void turn(const float* R x, float* R y, const float* R cos, const 
   }
 }
 
-// Rows may come packed: [1, T, ..] holds only the real tokens of B rows of L positions, and `index` [T] says where in
-// B x L each of them stands. What is not there stays zero.
+// Rows may be packed: [1, T, ..] holds only the real tokens of B rows of L positions, and `index`, [T], has the position of each
+// of them in B x L. The other positions are zero in q, k and v.
 
 struct SplitTurn : Function<SplitTurn> {
   static void run(const Tensor& joined, const std::vector<Tensor>& parts, const Tensor& cos, const Tensor& sin,
@@ -171,8 +173,9 @@ struct SplitTurn : Function<SplitTurn> {
   }
 };
 
-// softmax(scale q k^T) v of [B, H, L, E] each, heads merged: [B, L, H E], or packed [1, T, H E] with an `index` as above
-// and the number of missing leading positions of each row, `pads` [B]. Keeps the L x L probabilities: for short L.
+// Attention, softmax(scale q k^T) v, of q, k and v, [B, H, L, E] each, with merged heads: [B, L, H E]. With packed rows it is
+// [1, T, H E]; `index` is as above and `pads`, [B], has the number of leading positions that each row lacks. It keeps the L x L
+// probabilities for the backward pass, and is meant for short sequences.
 
 CLONES static void softmax_backward_row(const float* R p, float* R slope, float mean, float scale, int64_t n) {
   for (int64_t i = 0; i < n; i++) slope[i] = p[i] * (slope[i] - mean) * scale;
@@ -181,7 +184,7 @@ CLONES static void softmax_backward_row(const float* R p, float* R slope, float 
 struct Attend : Function<Attend> {
   static Tensor flat(const Tensor& x) { return x.contiguous().view({-1, x.size(2), x.size(3)}); }
 
-  // Packed rows [T, H E] out of, or into, [B H, L, E].
+  // Copies rows from [B H, L, E] to packed rows, [T, H E], if `pack`, and back otherwise.
   static void carry(const Tensor& packed, const Tensor& heads_LE, const Tensor& index, int64_t heads, bool pack) {
     int64_t length = heads_LE.size(1), width = heads_LE.size(2), bytes = width * heads_LE.element_size();
     char *near = static_cast<char*>(packed.mutable_data_ptr()), *far = static_cast<char*>(heads_LE.mutable_data_ptr());
@@ -244,7 +247,7 @@ struct Attend : Function<Attend> {
       dy = flat(grads[0].reshape({shape[0], shape[2], heads, width}).transpose(1, 2));
     }
     Tensor dv = at::bmm(p.transpose(1, 2), dy), ds = at::bmm(dy, v.transpose(1, 2));
-    // Where a key is missing p is zero, and so is the slope.
+    // For a key that is not attended to, p is 0, and so is its gradient.
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
       std::vector<float> a(n), b(n);
       for (int64_t row = begin; row < end; row++) {
@@ -259,9 +262,9 @@ struct Attend : Function<Attend> {
   }
 };
 
-// silu(gate) * up of [.., 2F], gate first.
+// The gate, silu(gate) * up of [.., 2F], where the gate is the first half.
 
-// `y` holds exp(-gate) before.
+// On entry, `y` holds exp(-gate).
 CLONES static void gate_row(const float* R gate, const float* R up, float* R y, int64_t n) {
   for (int64_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + y[i]) * up[i];
 }
@@ -315,7 +318,7 @@ struct Gate : Function<Gate> {
   }
 };
 
-// log softmax(logits)[label] of each row, f32.
+// The log-probability of each row's label, log softmax(logits)[label], f32.
 
 CLONES static void soften(const float* R a, float* R to, float shift, float by, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] = fast_exp(a[i] - shift) * by;
@@ -369,7 +372,7 @@ const char* demask_last_error() { return last_error.c_str(); }
 
 void demask_meet_threads() { at::internal::lazy_init_num_threads(); }
 
-// `delta` may be null; then only `y` is given.
+// `delta` may be null; then `sum` is not written.
 int demask_sum_norm(Tensor* x, Tensor* delta, Tensor* weight, double eps, Tensor** sum, Tensor** y) {
   return guarded([&] {
     auto both = SumNorm::apply(*x, perhaps(delta), *weight, eps);
@@ -378,7 +381,7 @@ int demask_sum_norm(Tensor* x, Tensor* delta, Tensor* weight, double eps, Tensor
   });
 }
 
-// `index` may be null: then the rows are whole.
+// `index` may be null; then the rows are not packed.
 int demask_split_turn(Tensor* joined, Tensor* cos, Tensor* sin, Tensor* index, int64_t batch, int64_t length,
                       int64_t heads, int64_t kv_heads, int64_t width, Tensor** q, Tensor** k, Tensor** v) {
   return guarded([&] {
@@ -389,7 +392,7 @@ int demask_split_turn(Tensor* joined, Tensor* cos, Tensor* sin, Tensor* index, i
   });
 }
 
-// `pads` and `index` are both there or both null.
+// `pads` and `index` are both present or both null.
 int demask_attend(Tensor* q, Tensor* k, Tensor* v, Tensor* pads, Tensor* index, double scale, Tensor** y) {
   return guarded([&] {
     give(y, Attend::apply(*q, *k, *v, perhaps(pads), perhaps(index), scale));

@@ -1,13 +1,13 @@
-// Products by weights that are kept in the order in which the matrix library computes, packed once. f32 on a CPU.
+// Matrix products with packed weights, which are stored once in the memory layout of the matrix library. f32 on a CPU.
 //
-// The library is MKL, which libtorch carries and whose packed interface it exports; a libtorch without it (another processor
-// family) has no such names, which is found out when the program runs.
+// The library is MKL, which libtorch contains and whose packed interface it exports. A libtorch without MKL (on another processor
+// family) lacks these symbols, so they are looked up at run time.
 
 #include <dlfcn.h>
 
 #include "rows.h"
 
-// Whole numbers stand in registers and in slots of eight bytes, so that these forms fit MKL's of 32 bits and of 64.
+// Integers are passed in registers and stack slots of eight bytes, so these signatures fit MKL with 32-bit and 64-bit integers.
 using PackedBytes = size_t (*)(int identifier, int64_t m, int64_t n, int64_t k);
 using Pack = void (*)(int layout, int identifier, int transposed, int64_t m, int64_t n, int64_t k, float alpha,
                       const float* from, int64_t stride, float* packed);
@@ -15,7 +15,7 @@ using Compute = void (*)(int layout, int a_is, int b_is, int64_t m, int64_t n, i
                          const float* b, int64_t b_stride, float beta, float* c, int64_t c_stride);
 
 static constexpr int ROW_MAJOR = 101, AS_IT_IS = 111, TRANSPOSED = 112, PACKED = 151, RIGHT_SIDE = 162;
-// Rows that a product is packed for. The order does not depend on it (`--test packed_weights`).
+// The number of rows that a weight is packed for. The layout does not depend on it (`tests/model/network/packed_weights.rs`).
 static constexpr int64_t ROWS = 32;
 
 namespace {
@@ -33,7 +33,7 @@ static const Library& library() {
   return found;
 }
 
-// A weight [O, I] packed: bytes that only `multiply` reads.
+// Packs a weight, [O, I], into bytes that only `multiply` reads.
 static Tensor packed(const Tensor& weight_in) {
   Tensor weight = weight_in.contiguous();
   TORCH_CHECK(weight.dim() == 2 && weight.scalar_type() == at::kFloat && weight.device().is_cpu(), "pack: misshapen");
@@ -43,13 +43,14 @@ static Tensor packed(const Tensor& weight_in) {
   return packed;
 }
 
-// x [T, I] by such a weight: [T, O].
+// Computes the product of x, [T, I], with a packed weight: [T, O].
 static Tensor multiply(const Tensor& x_in, const Tensor& packed, int64_t ins, int64_t outs) {
   Tensor x = x_in.contiguous();
   TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kFloat && x.device().is_cpu(), "packed product: misshapen");
   TORCH_CHECK(x.size(1) == ins, "packed product: rows of ", x.size(1), " by a weight of ", ins);
   int64_t rows = x.size(0);
-  // With AVX2 what is left behind fours goes another way, and its sums have another order than all others.
+  // With AVX2, MKL computes the rows beyond a multiple of four in another way and adds in another order. Padding to a multiple of
+  // four gives every row the same order.
   if (int64_t behind = rows % 4; behind > 0) {
     Tensor filled = at::zeros({rows + 4 - behind, ins}, x.options());
     std::memcpy(out<float>(filled), data<float>(x), rows * ins * 4);

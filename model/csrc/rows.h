@@ -1,5 +1,6 @@
-// Rows in f32, whatever the dtype of the tensor that they stand in: load, compute, store; and how a kernel's fault becomes
-// words. CPU only, f32 and bf16. Every sum has a fixed order that does not depend on the number of threads (L8).
+// Helpers for kernels that load a row of a tensor as f32, compute on it and store it in the tensor's dtype; and the conversion of
+// exceptions to error messages. CPU only, f32 and bf16. Every sum has a fixed order that does not depend on the number of
+// threads (L8).
 #pragma once
 
 #include <ATen/ATen.h>
@@ -21,7 +22,7 @@ using at::Tensor;
 #endif
 #define R __restrict
 
-// Rows in f32: load, compute, store.
+// Conversions between f32 and bf16, and operations on f32 rows.
 
 static inline uint16_t narrowed(float value) {
   uint32_t bits;
@@ -59,11 +60,11 @@ CLONES static float sum_squares(const float* R a, int64_t n) {
   for (int64_t i = 0; i < n; i++) sum += a[i] * a[i];
   return sum;
 }
-// Sixteen floats, wherever they stand.
+// Sixteen floats at any address.
 typedef float Vec __attribute__((vector_size(64), aligned(4), may_alias));
 static constexpr int64_t LANE = 16;
 
-// Written out: what a compiler may not reorder for fear of NaN.
+// The highest number of a row. The vectors are explicit, because NaN keeps the compiler from reordering the comparisons.
 CLONES static float highest(const float* R a, int64_t n) {
   float top = a[0];
   int64_t i = 0;
@@ -88,7 +89,7 @@ CLONES static void multiply_row(float* R row, const float* R by, int64_t n) {
   for (int64_t i = 0; i < n; i++) row[i] *= by[i];
 }
 
-// exp to about one unit in the last place; branch-free, so that it vectorises. Keeps NaN.
+// exp with an error of about one unit in the last place. It has no branches, so that it vectorises, and keeps NaN.
 static inline float fast_exp(float x) {
   float clamped = x < -87.0f ? -87.0f : x;
   clamped = clamped > 88.0f ? 88.0f : clamped;
@@ -110,7 +111,7 @@ static inline float fast_exp(float x) {
 template <typename T> static const T* data(const Tensor& t) { return static_cast<const T*>(t.const_data_ptr()); }
 template <typename T> static T* out(const Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
 
-// A row as f32, whatever its dtype.
+// Copies a row to f32 (`load`), or from f32 to the dtype of the tensor (`store`). `at` is the index of the row's first number.
 static void load(const Tensor& t, int64_t at, float* to, int64_t n) {
   if (t.scalar_type() == at::kFloat) std::memcpy(to, data<float>(t) + at, n * 4);
   else widen(data<uint16_t>(t) + at, to, n);
@@ -119,7 +120,8 @@ static void store(const float* from, const Tensor& t, int64_t at, int64_t n) {
   if (t.scalar_type() != at::kFloat) narrow(from, out<uint16_t>(t) + at, n);
   else if (float* to = out<float>(t) + at; to != from) std::memcpy(to, from, n * 4);
 }
-// A row as f32 to read, to change, or to write anew: where it stands if it is f32, else in `room`. `store` brings it back.
+// Return an f32 row to read, to change in place, or to overwrite (`fresh`). It is the tensor's own memory if that is f32, and
+// otherwise the buffer `room`, from which `store` writes it back.
 static const float* read(const Tensor& t, int64_t at, float* room, int64_t n) {
   if (t.scalar_type() == at::kFloat) return data<float>(t) + at;
   load(t, at, room, n);
@@ -147,7 +149,8 @@ CLONES static float exp_row(float* R a, float scale, float top, int64_t n) {
   }
   return sum;
 }
-// exp(-a) apart from what is done with it, so that a division by it is not made twice, for clamped values and others.
+// exp(-a) in a loop of its own. Merged with a loop that divides by it, the compiler would divide twice, for clamped values and for
+// others.
 CLONES static void exp_minus(const float* R a, float* R y, int64_t n) {
   for (int64_t i = 0; i < n; i++) y[i] = fast_exp(-a[i]);
 }

@@ -1,20 +1,20 @@
-//! What can go wrong between a request and libtorch.
+//! The errors of this crate, and their conversion to the errors of an engine's answer.
 
 use std::path::Path;
 
 use demask_api::EngineError;
 use tch::TchError;
 
-/// The result of everything in this crate.
+/// The result type of this crate.
 pub type Result<T, E = ModelError> = std::result::Result<T, E>;
 
-/// Why the model could not.
+/// The error type of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// A request that makes no sense, with what was expected and what was found.
+    /// The request is invalid. The message says what was expected and what was found.
     #[error("{0}")]
     Refused(String),
-    /// A file of a checkpoint that is missing, broken or misshapen.
+    /// A file of a checkpoint is missing, broken or misshapen.
     #[error("{path}: {message}")]
     Checkpoint {
         /// The file or folder.
@@ -22,24 +22,24 @@ pub enum ModelError {
         /// What was expected and what was found.
         message: String,
     },
-    /// A file that could not be read or written.
+    /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
         /// The file or folder.
         path: String,
-        /// The system's words.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// libtorch refused.
+    /// libtorch reported an error.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
-    /// A peer of this rank is gone or does not answer: the world is over.
+    /// Another rank is gone or does not answer, which ends the world.
     #[error("the world: {0}")]
     World(String),
 }
 
 impl ModelError {
-    /// A checkpoint error at a path.
+    /// Creates a checkpoint error for a path.
     pub fn checkpoint(path: &Path, message: impl Into<String>) -> Self {
         Self::Checkpoint {
             path: path.display().to_string(),
@@ -47,7 +47,7 @@ impl ModelError {
         }
     }
 
-    /// A file system error at a path.
+    /// Creates a file system error for a path.
     pub fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io {
             path: path.display().to_string(),
@@ -61,19 +61,19 @@ impl ModelError {
         matches!(self, Self::Torch(error) if kind(&of_libtorch(error.to_string())))
     }
 
-    /// Whether a device or the host had no memory left: nothing is broken, and less may still be had.
+    /// Returns whether a device or the host was out of memory. Nothing is broken, and a smaller request may succeed.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
         self.is_of_libtorch(|error| matches!(error, EngineError::OutOfMemory { .. }))
     }
 
-    /// Whether an operator was asked for the same bits each time and has no way to give them.
+    /// Returns whether an operator lacks a deterministic implementation that was required.
     #[must_use]
     pub fn lacks_determinism(&self) -> bool {
         matches!(self, Self::Torch(error) if error.to_string().contains("deterministic implementation"))
     }
 
-    /// Whether the device failed in a way after which nothing works on it in this process.
+    /// Returns whether the device failed so that this process cannot use it any more.
     #[must_use]
     pub fn is_device_fault(&self) -> bool {
         self.is_of_libtorch(|error| matches!(error, EngineError::Device { .. }))
@@ -104,21 +104,21 @@ impl From<ModelError> for EngineError {
     }
 }
 
-/// Words of CUDA's and of the CPU's allocator: less work may do.
+/// The texts in messages of CUDA's and the CPU's allocators that mean out of memory.
 const MEMORY: [&str; 4] = [
     "out of memory",
     "can't allocate memory",
     "not enough memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
 ];
-/// Words after which every call on the device answers the same, to the process's end.
+/// The texts in messages that mean a device fault, after which every call on the device fails until the process ends.
 const DEVICE: [&str; 3] = [
     "CUDA error",
     "device-side assert",
     "CUDNN_STATUS_EXECUTION_FAILED",
 ];
 
-/// libtorch's words without the C++ frames that follow them, which a log may want and a person does not.
+/// Removes the C++ stack frames from a message of libtorch, and logs the whole message.
 fn without_frames(mut message: String) -> String {
     let frames = ["\nframe #", "\nException raised from"].map(|words| message.find(words));
     if let Some(end) = frames.into_iter().flatten().min() {
@@ -128,7 +128,7 @@ fn without_frames(mut message: String) -> String {
     message
 }
 
-/// What libtorch's words mean for whoever asked.
+/// Classifies a message of libtorch as an engine's error.
 #[must_use]
 pub fn of_libtorch(message: String) -> EngineError {
     let message = without_frames(message);

@@ -1,8 +1,8 @@
-//! libtorch: the networks, their training, their samplers, and the `demask-engine` program around them.
+//! The libtorch half of Demask: the networks, their training, their samplers, and the `demask-engine` program.
 //!
-//! A room uses those above it in this list only: `device` (kernels, CUDA, transfers), `weights` (parameters in memory and on
-//! the disk), `network` (the backbone), `world` (ranks), `training`, `policy`, `image_tokenizer`, `reward_networks`, `sampler`, `likelihood`, `engine` (what is
-//! done with each request, the socket). Each room's `mod.rs` says what its files are for.
+//! A module uses only those before it in this list: `device` (kernels, CUDA, transfers), `weights` (parameters in memory and on
+//! disk), `network` (the backbone), `world` (ranks), `training`, `policy`, `image_tokenizer`, `reward_networks`, `sampler`,
+//! `likelihood`, `engine` (the socket and the dispatch of requests). The `mod.rs` of each says what its files are for.
 
 pub mod device;
 pub mod engine;

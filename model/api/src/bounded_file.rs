@@ -1,5 +1,6 @@
-//! A small file from outside, read whole: a regular file, up to a limit of bytes (law L9). A device or a pipe, by whatever name
-//! or link, is refused before it is opened: reading one may never end.
+//! Reading of small files from outside: only regular files, and only up to a limit of bytes (law L9).
+//!
+//! A device or a pipe is refused before it is opened, also behind a link, because reading it may never end.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read as _, Result};
@@ -8,7 +9,7 @@ use std::path::Path;
 /// Opens a regular file.
 ///
 /// # Errors
-/// The system's; what is there is no regular file.
+/// Any I/O error, or `InvalidInput` if it is not a regular file.
 pub fn open(path: &Path) -> Result<File> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, "expected a regular file"));
@@ -16,10 +17,10 @@ pub fn open(path: &Path) -> Result<File> {
     File::open(path)
 }
 
-/// The bytes of a file that has at most `longest` of them.
+/// Reads a file of at most `longest` bytes.
 ///
 /// # Errors
-/// Those of [`open`]; a longer file, with the limit.
+/// The errors of [`open`], or `FileTooLarge` if the file is longer.
 pub fn read(path: &Path, longest: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?
@@ -32,10 +33,10 @@ pub fn read(path: &Path, longest: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text of a file that has at most `longest` bytes.
+/// Reads a text file of at most `longest` bytes.
 ///
 /// # Errors
-/// Those of [`read`]; what is no UTF-8.
+/// The errors of [`read`], or `InvalidData` if the file is not valid UTF-8.
 pub fn read_text(path: &Path, longest: u64) -> Result<String> {
     let no_text = |_| Error::new(ErrorKind::InvalidData, "expected a text in UTF-8");
     String::from_utf8(read(path, longest)?).map_err(no_text)

@@ -1,8 +1,8 @@
-//! Plain data: all that can be asked of a `demask-engine`, and what it answers.
+//! The interface of `demask-engine` as plain data: all requests to an engine and its answers.
 //!
-//! No libtorch here: whoever drives an engine (the actors, the command, a test with a scripted engine) depends on this
-//! crate alone. Requests and answers cross a Unix socket as length-prefixed JSON ([`wire`]); weights never do, they
-//! are read and written by the engine as checkpoint folders ([`checkpoint`]).
+//! A program that drives an engine (the actors, the command, a test with a scripted engine) depends on this crate only, which
+//! does not link libtorch. Requests and answers are sent over a Unix socket as length-prefixed JSON ([`wire`]). Weights are
+//! not: the engine reads and writes them as checkpoint folders ([`checkpoint`]).
 
 pub mod bounded_file;
 pub mod data;
@@ -45,5 +45,5 @@ pub use sampling::{
 pub use sequence::{Sequence, Span, Task};
 pub use step_settings::{Adam, BlockNoise, LossNormalization, MomentKind, Recompute, StepSettings};
 
-/// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
+/// The version of the engine protocol. A `Hello` with another version is refused, with both numbers.
 pub const PROTOCOL: u32 = 10;

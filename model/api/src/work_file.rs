@@ -1,12 +1,15 @@
-//! A file or folder until it is whole: beside its place, under a name that says who writes it, so that what a killed process left
-//! is known and swept by the next one that writes there.
+//! Temporary files: a file or folder is written under a temporary name beside its final place, until it is complete and the
+//! caller renames it.
+//!
+//! The temporary name contains the id of the process that writes it. The next process that writes to the same place can
+//! therefore recognise and remove what a killed process left behind.
 
 use std::path::{Path, PathBuf};
 
-/// What such names end in.
+/// The suffix of temporary names.
 const ENDING: &str = ".part";
 
-/// Where this process writes what is to have a place: `.NAME.PROCESS.part` beside it.
+/// Returns the temporary path for a final place, beside it: `.NAME.PROCESS.part`.
 #[must_use]
 pub fn beside(place: &Path) -> PathBuf {
     let (mut name, ending) = around(place);
@@ -14,14 +17,14 @@ pub fn beside(place: &Path) -> PathBuf {
     place.with_file_name(name + ending)
 }
 
-/// What such a name begins with, `.NAME.PROCESS.`, and ends in, for whoever puts something of their own in between.
+/// Returns the prefix `.NAME.PROCESS.` and the suffix of a temporary name, for callers that insert something in between.
 #[must_use]
 pub fn around(place: &Path) -> (String, &'static str) {
     let name = place.file_name().unwrap_or_default().to_string_lossy();
     (format!(".{name}.{}.", std::process::id()), ENDING)
 }
 
-/// Removes what processes left beside a place that were killed while they wrote what was to have it.
+/// Removes the temporary files and folders for a place whose processes no longer exist.
 pub fn sweep(place: &Path) {
     let Some(folder) = place.parent() else { return };
     let folder = if folder.as_os_str().is_empty() {
@@ -47,7 +50,7 @@ pub fn sweep(place: &Path) {
     }
 }
 
-/// Whether no process has this number; where the system does not say, all are taken to be there.
+/// Returns whether no process has this id. On a system without `/proc` it is always false.
 fn is_gone(process: u32) -> bool {
     Path::new("/proc/self").exists() && !Path::new(&format!("/proc/{process}")).exists()
 }

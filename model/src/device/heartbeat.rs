@@ -1,26 +1,26 @@
-//! Signs of life of the thread that computes (law L10): a number that grows with every block of a network, every crossing to
-//! the device, every file that is read or written.
+//! The heartbeat of the computing thread (law L10): a counter that grows with every transformer block, every transfer to or
+//! from the device, and every tensor that is read from or written to a file.
 //!
-//! Whoever asks an engine for its heartbeat sees from two answers whether it got on between them. The thread that answers is
-//! another than the one that computes: it answers while that one hangs, and does not while the process is stopped.
+//! A client that asks an engine for its heartbeat twice sees whether it made progress in between. Another thread answers, so
+//! there is an answer while the computing thread hangs, and none while the process is stopped.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 static BEATS: AtomicU64 = AtomicU64::new(0);
 static BUSY: AtomicBool = AtomicBool::new(false);
 
-/// The computing thread got on.
+/// Counts one step of progress of the computing thread.
 pub fn beat() {
     BEATS.fetch_add(1, Relaxed);
 }
 
-/// The computing thread begins a request, or has ended it.
+/// Records that the computing thread begins (`true`) or has finished (`false`) a request.
 pub fn set_busy(busy: bool) {
     BUSY.store(busy, Relaxed);
     beat();
 }
 
-/// How often the computing thread got on, and whether it has a request to do.
+/// Returns the progress counter, and whether the computing thread has a request.
 #[must_use]
 pub fn read() -> (u64, bool) {
     (BEATS.load(Relaxed), BUSY.load(Relaxed))

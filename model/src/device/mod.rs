@@ -1,11 +1,11 @@
-//! The device that computes: what crosses to it, the kernels that run on it, libtorch's CUDA half.
+//! The compute device: transfers to it, the kernels that run on it, and libtorch's CUDA libraries.
 //!
-//! - `transfer.rs`: uploads and reads between host and device, counted;
-//! - `heartbeat.rs`: signs of life of the thread that computes;
-//! - `kernels/`: the operators that are ours, on the CPU and composed elsewhere;
-//! - `cuda/`: how libtorch's CUDA half is found, opened and settled.
+//! - `transfer.rs`: uploads and reads between host and device, which are counted;
+//! - `heartbeat.rs`: the progress counter of the computing thread;
+//! - `kernels/`: our own operators, as CPU kernels and composed of libtorch's operators elsewhere;
+//! - `cuda/`: how libtorch's CUDA libraries are found, loaded and configured.
 //!
-//! Not here: which device an engine takes (`engine/device_choice.rs`), and whatever knows of a network.
+//! Not here: the choice of an engine's device (`engine/device_choice.rs`), and everything that depends on a network.
 
 pub mod cuda;
 pub mod heartbeat;

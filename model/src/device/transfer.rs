@@ -1,9 +1,9 @@
-//! What crosses between the host and a device, each crossing counted.
+//! Transfers between the host and a device, which are counted.
 //!
-//! A copy from ordinary memory waits for all that the device has been given to do, and so does every read. So what a pass or a
-//! step needs is packed into one [`Packet`], which crosses in one copy from pinned memory that waits for nothing, and what is
-//! wanted back is brought together on the device and read at once. On a CPU nothing crosses; it is counted all the same, so
-//! that tests hold the numbers without a device.
+//! A copy from pageable memory waits for all work that was submitted to the device, and so does every read. The inputs of a
+//! pass or a step are therefore packed into one [`Packet`] and sent in one asynchronous copy from pinned memory. Results are
+//! concatenated on the device and read at once. On a CPU there are no transfers, but they are counted all the same, so that
+//! tests can check the counts without a GPU.
 
 use std::cell::Cell;
 
@@ -12,12 +12,12 @@ use tch::{Device, Kind, Tensor};
 use crate::device::heartbeat;
 use crate::error::Result;
 
-/// Crossings of this thread so far.
+/// The numbers of transfers of a thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crossings {
-    /// From the host to the device.
+    /// The number of transfers from the host to the device.
     pub uploads: usize,
-    /// Back, each of which waits for the device.
+    /// The number of transfers back. Each waits for the device.
     pub reads: usize,
 }
 
@@ -25,7 +25,7 @@ thread_local! {
     static CROSSINGS: Cell<Crossings> = const { Cell::new(Crossings { uploads: 0, reads: 0 }) };
 }
 
-/// How often this thread has uploaded and read.
+/// Returns how often the current thread has uploaded and read.
 #[must_use]
 pub fn crossings() -> Crossings {
     CROSSINGS.get()
@@ -37,18 +37,18 @@ fn count(change: impl FnOnce(&mut Crossings)) {
     CROSSINGS.set(crossings);
 }
 
-/// All values of a tensor, in its order, as f64.
+/// Reads all values of a tensor as f64, in row-major order.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn read(tensor: &Tensor) -> Result<Vec<f64>> {
     Ok(Vec::<f64>::try_from(read_as(tensor, Kind::Double)?)?)
 }
 
-/// All values of a tensor, in its order, as f32.
+/// Reads all values of a tensor as f32, in row-major order.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn read_f32(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(Vec::<f32>::try_from(read_as(tensor, Kind::Float)?)?)
 }
@@ -63,13 +63,13 @@ fn read_as(tensor: &Tensor, kind: Kind) -> Result<Tensor> {
         .f_reshape([-1])?)
 }
 
-/// Lists of numbers that cross together.
+/// Lists of numbers that are sent to a device together.
 #[derive(Debug, Default)]
 pub struct Packet {
     parts: Vec<PacketPart>,
 }
 
-/// Where in what arrives a list is.
+/// The index of a list in a packet, with which [`Arrived::get`] finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketPlace(usize);
 
@@ -110,11 +110,11 @@ impl PacketPart {
     }
 }
 
-/// Where each list of a packet begins: a multiple of what any of their numbers takes, and of what kernels load at a time.
+/// The alignment of each list of a packet, in bytes: a multiple of the size of every number, and of a kernel's vector loads.
 const ALIGNMENT: usize = 16;
 
 impl Packet {
-    /// Nothing in it.
+    /// Creates an empty packet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -145,10 +145,10 @@ impl Packet {
         self.push(PacketPart::Doubles(values.into_iter().collect()))
     }
 
-    /// Brings all of it to the device, in one copy that nothing waits for.
+    /// Sends all lists to the device in one asynchronous copy.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn send(self, device: Device) -> Result<Arrived> {
         count(|crossings| crossings.uploads += 1);
         heartbeat::beat();
@@ -160,6 +160,7 @@ impl Packet {
         Ok(Arrived { tensors })
     }
 
+    /// Copies the lists as one buffer, and views its parts as tensors.
     fn in_one(&self, device: Device) -> Result<Vec<Tensor>> {
         let mut bytes = Vec::new();
         let mut places = Vec::with_capacity(self.parts.len());
@@ -176,8 +177,8 @@ impl Packet {
     }
 }
 
-/// A copy on the device. From pinned memory it waits for nothing; the memory is libtorch's, which uses it again only when the
-/// copy is done.
+/// Copies a tensor to a device. To a GPU the copy is asynchronous, from pinned memory. libtorch's allocator owns that memory
+/// and reuses it only after the copy is done.
 fn across(host: &Tensor, device: Device) -> Result<Tensor> {
     if device.is_cuda() {
         let pinned = host.f_pin_memory(device)?;
@@ -186,14 +187,14 @@ fn across(host: &Tensor, device: Device) -> Result<Tensor> {
     Ok(host.f_to_device(device)?)
 }
 
-/// What a packet held, on the device.
+/// The lists of a packet, on the device.
 #[derive(Debug)]
 pub struct Arrived {
     tensors: Vec<Tensor>,
 }
 
 impl Arrived {
-    /// A list, [its length].
+    /// Returns a list as a tensor of one dimension.
     pub fn get(&self, place: PacketPlace) -> Tensor {
         self.tensors[place.0].shallow_clone()
     }

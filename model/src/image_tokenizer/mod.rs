@@ -1,10 +1,10 @@
 //! The image tokenizer: MAGVIT-v2 with look-up-free quantisation (`mmada.md` 7), trainable.
 //!
-//! - `stack.rs`: the encoder and the decoder, their published parameter names;
-//! - `quantizer.rs`: signs to codes and back, and the entropy of the code distribution;
-//! - `training.rs`: reconstruction, commitment and entropy losses, one step.
+//! - `stack.rs`: the encoder and the decoder, with their published parameter names;
+//! - `quantizer.rs`: the conversion between signs and codes;
+//! - `training.rs`: one training step, with reconstruction, commitment and entropy losses.
 //!
-//! Legend: B pictures, Z bits, R rows and C columns of the code grid, N = R x C codes, H and W pixels down and across.
+//! Legend: B pictures, Z bits, R rows and C columns of the code grid, N = R x C codes, H height and W width in pixels.
 
 #![allow(non_snake_case)]
 
@@ -32,7 +32,8 @@ use crate::weights::parameters::Parameters;
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
 
-/// The tokenizer: configuration and parameters. Always f32: bf16 would flip bits near zero.
+/// The image tokenizer: its configuration and parameters. It always computes in f32, because rounding to bf16 would flip the
+/// signs of latents near zero.
 #[derive(Debug)]
 pub struct ImageTokenizer {
     config: ImageTokenizerConfig,
@@ -41,10 +42,11 @@ pub struct ImageTokenizer {
 }
 
 impl ImageTokenizer {
-    /// Random weights from a seed.
+    /// Creates a tokenizer with random weights from a seed.
     ///
     /// # Errors
-    /// A configuration that makes no network.
+    /// [`ModelError::Refused`] if the configuration is invalid or the weights do not fit into memory, or any error libtorch
+    /// reports.
     pub fn fresh(config: &ImageTokenizerConfig, seed: u64, device: Device) -> Result<Self> {
         check(config)?;
         footprint::check_image_tokenizer(config, device)?;
@@ -59,10 +61,11 @@ impl ImageTokenizer {
         })
     }
 
-    /// Reads a folder for training: `config.json` and its weights.
+    /// Loads a folder for training: `config.json` and the weights.
     ///
     /// # Errors
-    /// A broken file, missing, extra and misshapen tensors, each named.
+    /// [`ModelError::Io`] if a file cannot be read. [`ModelError::Checkpoint`] if a file is broken or a tensor is missing,
+    /// extra or misshapen. Any error libtorch reports.
     pub fn load(dir: &Path, device: Device) -> Result<Self> {
         Self::load_for(dir, device, Purpose::Train)
     }
@@ -82,7 +85,7 @@ impl ImageTokenizer {
         check(&config).map_err(named)?;
         footprint::check_image_tokenizer(&config, device).map_err(named)?;
         let stored = StoredTensors::in_folder(dir)?;
-        // The published file carries the look-up-free quantiser's constant tables; they follow from the bits.
+        // The published file contains constant tables of the quantiser, which follow from the number of bits.
         let ignored = ["quantize.embedding", "quantize.power_vals"];
         let (slots, kind) = (stack::slots(&config), Kind::Float);
         let parameters = Parameters::load(slots, &stored, str::to_owned, &ignored, device, kind, purpose)?;
@@ -93,38 +96,39 @@ impl ImageTokenizer {
         })
     }
 
-    /// The shape.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &ImageTokenizerConfig {
         &self.config
     }
 
-    /// The parameters.
+    /// Returns the parameters.
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// Pixels [B, 3, H, W] in [-1, 1] to latents before the sign, [B, Z, R, C].
+    /// Encodes pixels in [-1, 1], [B, 3, H, W], to latents before the sign, [B, Z, R, C].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn latents(&self, pixels: &Tensor) -> Result<Tensor> {
         stack::encode(&self.config, &self.parameters, pixels)
     }
 
-    /// Latents after the sign, [B, Z, R, C], to pixels [B, 3, H, W].
+    /// Decodes latents after the sign, [B, Z, R, C], to pixels, [B, 3, H, W].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn pixels(&self, signs: &Tensor) -> Result<Tensor> {
         stack::decode(&self.config, &self.parameters, signs)
     }
 
-    /// Pictures of any sizes to codes, row-major; those of one size go through the network together.
+    /// Encodes pictures of any sizes to codes, row by row. Pictures of the same size share a forward pass.
     ///
     /// # Errors
-    /// A picture whose sides the tokenizer cannot halve often enough; libtorch's.
+    /// [`ModelError::Refused`] if a side of a picture is not a multiple of the downscaling factor, or any error libtorch
+    /// reports.
     pub fn encode(&self, pictures: &[Picture]) -> Result<Vec<Vec<u32>>> {
         self.check_sides(pictures)?;
         let mut by_size: BTreeMap<PictureSize, Vec<usize>> = BTreeMap::new();
@@ -141,7 +145,7 @@ impl ImageTokenizer {
         Ok(all)
     }
 
-    /// The codes of pictures of one size.
+    /// Encodes pictures of the same size.
     fn encode_alike(&self, pictures: &[Picture]) -> Result<Vec<Vec<u32>>> {
         let codes_BN = tch::no_grad(|| codes_of(&self.latents(&to_tensor(pictures, self.device)?)?))?;
         let flat: Vec<i64> = Vec::<i64>::try_from(codes_BN.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
@@ -168,10 +172,11 @@ impl ImageTokenizer {
         Ok(())
     }
 
-    /// Codes, row-major, each picture's on the same grid, to pictures; without a grid it is square.
+    /// Decodes codes, given row by row, to pictures. All pictures have the same grid; without one it is square.
     ///
     /// # Errors
-    /// A number of codes that is not the grid's, or no square; a code out of range; libtorch's.
+    /// [`ModelError::Refused`] if the number of codes is not that of the grid or of a square, or a code is out of range; or
+    /// any error libtorch reports.
     pub fn decode(&self, codes: &[Vec<u32>], grid: Option<Grid>) -> Result<Vec<Picture>> {
         let Some(first) = codes.first() else {
             return Ok(Vec::new());
@@ -205,10 +210,10 @@ impl ImageTokenizer {
     }
 }
 
-/// Pictures of one size to pixels in [-1, 1], [B, 3, H, W].
+/// Converts pictures of the same size to pixels in [-1, 1], [B, 3, H, W].
 ///
 /// # Errors
-/// Pictures of different sizes; libtorch's.
+/// [`ModelError::Refused`] if the sizes differ, or any error libtorch reports.
 pub fn to_tensor(pictures: &[Picture], device: Device) -> Result<Tensor> {
     let (width, height) = pictures
         .first()
@@ -239,10 +244,10 @@ pub fn to_tensor(pictures: &[Picture], device: Device) -> Result<Tensor> {
         .f_contiguous()?)
 }
 
-/// Pixels in [-1, 1] to pictures (`mmada.md` 7.5: clamp, then truncate).
+/// Converts pixels in [-1, 1] to pictures: clamps, then truncates (`mmada.md` 7.5).
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn to_pictures(pixels: &Tensor) -> Result<Vec<Picture>> {
     let (_, _, height, width) = pixels.size4()?;
     let bytes = pixels
@@ -268,10 +273,10 @@ pub fn to_pictures(pixels: &Tensor) -> Result<Vec<Picture>> {
         .collect())
 }
 
-/// Compares with recorded `pixels`, `latents`, `codes`, `reconstruction`.
+/// Compares the outputs for recorded `pixels` with recorded `latents`, `codes` and `reconstruction`, as far as they are there.
 ///
 /// # Errors
-/// libtorch's.
+/// [`ModelError::Refused`] if there are no recorded `pixels`, or any error libtorch reports.
 pub fn verify(tokenizer: &ImageTokenizer, recorded: &BTreeMap<String, Tensor>) -> Result<Vec<TensorCheck>> {
     let mut checks = Vec::new();
     let Some(pixels) = recorded.get("pixels") else {

@@ -1,6 +1,6 @@
-//! Look-up-free quantisation: the sign of each latent channel is a bit (`mmada.md` 7.4).
+//! Look-up-free quantisation (LFQ): the sign of each latent channel is one bit of the code (`mmada.md` 7.4).
 //!
-//! Channel 0 is the most significant bit; zero counts as -1; the grid is read row by row.
+//! Channel 0 is the most significant bit. A latent of 0 counts as -1. The grid is read row by row.
 
 #![allow(non_snake_case)]
 
@@ -8,10 +8,10 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// Latents [B, Z, rows, columns] to codes [B, rows x columns].
+/// Computes the codes, [B, rows x columns], of latents, [B, Z, rows, columns].
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn codes_of(latents: &Tensor) -> Result<Tensor> {
     let bits = latents.size()[1];
     let powers: Vec<i64> = (0..bits).map(|channel| 1 << (bits - 1 - channel)).collect();
@@ -25,10 +25,10 @@ pub fn codes_of(latents: &Tensor) -> Result<Tensor> {
         .f_flatten(1, 2)?)
 }
 
-/// Codes of a grid of rows and columns, [B, rows x columns], to signs [B, Z, rows, columns] in {-1, 1}.
+/// Computes the signs in {-1, 1}, [B, Z, rows, columns], of the codes of a grid, [B, rows x columns].
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn signs_of(codes_BN: &Tensor, bits: i64, (rows, columns): (i64, i64)) -> Result<Tensor> {
     let shifts: Vec<i64> = (0..bits).map(|channel| bits - 1 - channel).collect();
     let shifts = Tensor::f_from_slice(&shifts)?
@@ -42,10 +42,10 @@ pub fn signs_of(codes_BN: &Tensor, bits: i64, (rows, columns): (i64, i64)) -> Re
     Ok(signs.f_transpose(1, 2)?.f_reshape([-1, bits, rows, columns])?)
 }
 
-/// Signs in {-1, 1} of latents, gradient passed straight through.
+/// Computes the signs in {-1, 1} of latents, with the straight-through gradient.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn straight_through(latents: &Tensor) -> Result<Tensor> {
     let signs = latents
         .f_gt(0.0)?

@@ -1,4 +1,4 @@
-//! The encoder and the decoder of MAGVIT-v2, layer by layer, with the published names (`mmada.md` 7.1 to 7.3).
+//! The encoder and the decoder of MAGVIT-v2, with the published parameter names (`mmada.md` 7.1 to 7.3).
 
 use demask_api::{ImageTokenizerConfig, StackConfig};
 use rand_chacha::ChaCha8Rng;
@@ -9,10 +9,10 @@ use crate::weights::init::uniform;
 use crate::weights::parameters::Parameters;
 use crate::weights::slot::Slot;
 
-/// Epsilon of the group norms.
+/// The epsilon of the group norms.
 const EPS: f64 = 1e-6;
 
-/// Every parameter's name and shape, in order.
+/// Returns the name and shape of every parameter, in order.
 pub(super) fn slots(config: &ImageTokenizerConfig) -> Vec<Slot> {
     let mut slots = Vec::new();
     encoder_slots(&config.encoder, &mut slots);
@@ -115,7 +115,8 @@ fn middle(slots: &mut Vec<Slot>, name: &str, width: i64) {
     residual(slots, &format!("{name}.block_2"), width, width);
 }
 
-/// A fresh value: convolutions uniform in ±1/sqrt(fan in), norms the identity.
+/// Returns the initial value of a parameter. Convolutions are uniform in ±1/sqrt(fan in), biases are 0 and norms are the
+/// identity.
 pub(super) fn initial(slot: &Slot, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     if slot.shape.len() == 4 {
         let fan_in: i64 = slot.shape[1..].iter().product();
@@ -130,7 +131,7 @@ pub(super) fn initial(slot: &Slot, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     })
 }
 
-/// Pixels to latents before the sign.
+/// Encodes pixels to latents before the sign.
 pub(super) fn encode(
     config: &ImageTokenizerConfig,
     parameters: &Parameters,
@@ -158,7 +159,7 @@ pub(super) fn encode(
     net.conv(&h, "encoder.quant_conv", 1, 0)
 }
 
-/// Signs to pixels.
+/// Decodes signs to pixels.
 pub(super) fn decode(
     config: &ImageTokenizerConfig,
     parameters: &Parameters,
@@ -186,6 +187,7 @@ pub(super) fn decode(
     net.conv(&h, "decoder.conv_out", 1, 1)
 }
 
+/// The layers of both stacks.
 struct Net<'a> {
     parameters: &'a Parameters,
     groups: i64,
@@ -226,7 +228,7 @@ impl Net<'_> {
         Ok(x.f_add(&h)?)
     }
 
-    /// Single-head attention over the grid, with residual.
+    /// Applies single-head attention over the grid, with a residual connection.
     fn attention(&self, x: &Tensor, name: &str) -> Result<Tensor> {
         let (batch, width, rows, columns) = x.size4()?;
         let h = self.norm(x, &format!("{name}.norm"))?;

@@ -1,4 +1,4 @@
-//! Training the image tokenizer: reconstruction, commitment and entropy losses (LFQ, as MAGVIT-v2 trains it).
+//! Training of the image tokenizer: reconstruction, commitment and entropy losses (LFQ, as in MAGVIT-v2).
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use crate::error::{ModelError, Result};
 use crate::training::optimizer::AdamW;
 use crate::training::validation;
 
-/// Sharpness of the bit probabilities in the entropy: a logit is this times the latent.
+/// The sharpness of the bit probabilities in the entropy: a bit's logit is this times the latent.
 const SHARPNESS: f64 = 4.0;
-/// How much steeper tanh is at the end of the soft steps.
+/// The amount by which the steepness of tanh grows over the soft steps.
 const STEEPEST: f64 = 7.0;
 
 /// The optimiser of an image tokenizer.
@@ -26,25 +26,25 @@ pub struct TokenizerTrainer {
 }
 
 impl TokenizerTrainer {
-    /// A fresh state.
+    /// Creates a fresh optimiser.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn new(tokenizer: &ImageTokenizer) -> Result<Self> {
         Ok(Self {
             optimizer: AdamW::new(&tokenizer.parameters)?,
         })
     }
 
-    /// The state as named tensors.
+    /// Returns the state of the optimiser as named tensors.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         self.optimizer.state(prefix)
     }
 
-    /// Takes a state that [`Self::state`] gave.
+    /// Restores a state from [`Self::state`].
     ///
     /// # Errors
     /// The errors of [`AdamW::restore`].
@@ -52,10 +52,11 @@ impl TokenizerTrainer {
         self.optimizer.restore(prefix, state)
     }
 
-    /// One step on pictures; one that fails or is not finite leaves weights and state as they were.
+    /// Takes one optimiser step on pictures. A step that fails or is not finite leaves the weights and the state as they were.
     ///
     /// # Errors
-    /// No picture, pictures of different sizes, sides that cannot be halved often enough; libtorch's.
+    /// [`ModelError::Refused`] if there is no picture, the pictures have different sizes, a side is not a multiple of the
+    /// downscaling factor, or a setting is out of range; or any error libtorch reports.
     pub fn step(
         &mut self,
         tokenizer: &mut ImageTokenizer,
@@ -75,10 +76,10 @@ impl TokenizerTrainer {
         report
     }
 
-    /// Drops the gradient of a step that was not finished.
+    /// Discards the gradient of a step that did not finish.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn discard(&mut self, tokenizer: &mut ImageTokenizer) -> Result<()> {
         self.optimizer.discard(&mut tokenizer.parameters)
     }
@@ -95,13 +96,14 @@ impl TokenizerTrainer {
         let latents = tokenizer.latents(&pixels)?;
         let soft = latents.f_tanh()?;
         let signs = if step < weights.soft_steps {
-            // Ever nearer to signs, so that what the decoder reads does not change at once when they are.
+            // tanh gets steeper from step to step and approaches the sign, so that the decoder's input does not change abruptly
+            // when the soft steps end.
             let steepness = 1.0 + STEEPEST * step as f64 / weights.soft_steps as f64;
             latents.f_mul_scalar(steepness)?.f_tanh()?
         } else {
             straight_through(&soft)?
         };
-        // Locality: a picture put together from patches of two must have the codes of its patches.
+        // Locality: a picture that is composed of patches of two pictures should have the codes of these patches.
         let mix = (weights.locality > 0.0 && step >= weights.local_from)
             .then(|| PatchMix::draw(&latents, step))
             .transpose()?;
@@ -125,7 +127,8 @@ impl TokenizerTrainer {
                 .f_mean(Kind::Float)?,
             None => Tensor::f_zeros([], (Kind::Float, latents.device()))?,
         };
-        // The entropy of a code is to be small (each is sure), that of the batch large (all codes are used).
+        // The entropy of each code should be small, so that each is certain. The entropy of the batch should be large, so that
+        // all codes are used.
         let loss = reconstruction
             .f_add(&commitment.f_mul_scalar(weights.commitment)?)?
             .f_add(&sample.f_mul_scalar(weights.sample_entropy)?)?
@@ -134,7 +137,7 @@ impl TokenizerTrainer {
         loss.f_backward()?;
         self.optimizer.accumulate(&mut tokenizer.parameters)?;
         let entropy = sample.f_sub(&batch)?;
-        // All figures cross from the device in one read.
+        // All numbers are read from the device in one transfer.
         let figures = [&loss, &reconstruction, &commitment, &entropy];
         let figures = figures.map(|figure| figure.f_detach()?.f_to_kind(Kind::Double)?.f_reshape([1]));
         let [loss, reconstruction, commitment, entropy] = figures;
@@ -163,15 +166,15 @@ impl TokenizerTrainer {
     }
 }
 
-/// Which patches of a batch are another picture's.
+/// The choice of patches in a batch that are replaced by those of another picture.
 #[derive(Debug)]
 struct PatchMix {
-    /// [B, 1, S, S]: whether the patch stays.
+    /// Whether each patch stays, [B, 1, S, S].
     stays: Tensor,
 }
 
 impl PatchMix {
-    /// Half of the patches of latents [B, Z, S, S], the same for the same step.
+    /// Chooses each patch of latents, [B, Z, S, S], with probability one half. The choice depends on the step only.
     fn draw(latents: &Tensor, step: u64) -> Result<Self> {
         let (count, _, height, width) = latents.size4()?;
         let mut rng = ChaCha8Rng::seed_from_u64(step);
@@ -185,7 +188,7 @@ impl PatchMix {
         })
     }
 
-    /// This batch [B, C, kS, kS], patches that go replaced by those of the picture before.
+    /// Replaces the chosen patches of a batch, [B, C, kS, kS], by those of the previous picture in the batch.
     fn of(&self, batch: &Tensor) -> Result<Tensor> {
         let times = batch.size()[2] / self.stays.size()[2];
         let stays = self
@@ -196,12 +199,12 @@ impl PatchMix {
     }
 }
 
-/// Mean entropy of each bit, and entropy of the mean bit, in nats a bit: the first is small when every bit is sure, the
-/// second large when all bits are used evenly. Bits are taken as independent, so that the cost does not grow with the
-/// codebook.
+/// Computes the mean entropy of the bits and the entropy of the mean bits, in nats per bit. The first is small if every bit
+/// is certain. The second is large if all bits are used evenly. The bits are treated as independent, so that the cost does
+/// not grow with the codebook.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn entropies(latents: &Tensor) -> Result<(Tensor, Tensor)> {
     let sure = latents.f_mul_scalar(SHARPNESS)?.f_sigmoid()?;
     let over_all = sure.f_mean_dim(&[0i64, 2, 3][..], false, Kind::Float)?;
@@ -215,6 +218,7 @@ fn binary_entropy(p: &Tensor) -> Result<Tensor> {
     Ok(p.f_mul(&p.f_log()?)?.f_add(&q.f_mul(&q.f_log()?)?)?.f_neg()?)
 }
 
+/// Computes the share of the codebook that a batch uses.
 fn usage(latents: &Tensor, bits: usize) -> Result<f64> {
     let codes: Vec<i64> = Vec::<i64>::try_from(
         codes_of(latents)?

@@ -1,42 +1,43 @@
-//! The masked views of an answer, and how their log-probabilities become one number with its standard error.
+//! The design of an estimate: the masked views of an answer, and the rule that turns their log-probabilities into one number
+//! with a standard error.
 //!
-//! Legend: l tokens of the answer; g(m) the mean, over the sets of m masked positions, of the mean log-probability of the masked
-//! tokens. What is estimated is g(1) + … + g(l), which is LLaDA's equation 6 ((l / m) times a sum of m terms, averaged over l
-//! counts).
+//! Legend: l tokens of the answer; g(m) the mean, over all sets of m masked positions, of the mean log-probability of the
+//! masked tokens. The estimated number is g(1) + … + g(l). It equals LLaDA's equation 6, (l / m) times a sum of m terms,
+//! averaged over the l counts.
 
 use std::collections::HashMap;
 
 use super::answer_mask::AnswerMask;
 use super::replicates::Replicates;
 
-/// The distinct views of an answer, and what is made of them.
+/// The distinct views of an answer, and the rule that combines them.
 #[derive(Clone, Debug, Default)]
 pub struct ViewDesign {
     masks: Vec<AnswerMask>,
     strata: Vec<Stratum>,
-    /// In place of strata.
+    /// The replicates of the estimate, in place of strata.
     replicates: Option<Replicates>,
     known: HashMap<Vec<usize>, usize>,
 }
 
-/// A part of the sum: `factor` times the mean of its units.
+/// A term of the sum: `factor` times the mean of its units.
 #[derive(Clone, Debug)]
 struct Stratum {
     factor: f64,
-    /// Independent draws: the views of each, as places among the masks, whose mean is the draw's value.
+    /// The independent draws. Each is a list of views, as indices into the masks, and its value is the mean of its views.
     units: Vec<Vec<usize>>,
-    /// Whether they are all there are: nothing was drawn.
+    /// Whether the units are the whole population, so that the term has no sampling error.
     is_exact: bool,
 }
 
 impl ViewDesign {
-    /// The views to compute, each once however often it was drawn.
+    /// Returns the views to compute. A view that was drawn several times is listed once.
     #[must_use]
     pub fn masks(&self) -> &[AnswerMask] {
         &self.masks
     }
 
-    /// The place of the view with these positions masked, all of which count.
+    /// Returns the index of the view with these positions masked, adding it if it is new. All its positions count.
     pub(super) fn view(&mut self, mut masked: Vec<usize>) -> usize {
         masked.sort_unstable();
         if let Some(&known) = self.known.get(&masked) {
@@ -49,13 +50,13 @@ impl ViewDesign {
         })
     }
 
-    /// The place of a view that is like no other.
+    /// Adds a view that equals no other, and returns its index.
     pub(super) fn single(&mut self, mask: AnswerMask) -> usize {
         self.masks.push(mask);
         self.masks.len() - 1
     }
 
-    /// Adds a part that is known without error: `factor` times the mean over these views.
+    /// Adds a term without sampling error: `factor` times the mean over these views.
     pub(super) fn exact(&mut self, factor: f64, views: Vec<usize>) {
         self.strata.push(Stratum {
             factor,
@@ -64,7 +65,7 @@ impl ViewDesign {
         });
     }
 
-    /// Adds a part that is estimated: `factor` times the mean over independent draws.
+    /// Adds an estimated term: `factor` times the mean over independent draws.
     pub(super) fn sampled(&mut self, factor: f64, units: Vec<Vec<usize>>) {
         self.strata.push(Stratum {
             factor,
@@ -73,13 +74,13 @@ impl ViewDesign {
         });
     }
 
-    /// Takes draws of the whole in place of parts.
+    /// Sets replicates of the whole design in place of strata.
     pub(super) fn replicated(&mut self, replicates: Replicates) {
         self.replicates = Some(replicates);
     }
 
-    /// The value and its standard error, from the log-probabilities of each view's counted tokens, in the views' order. The
-    /// standard error is 0 where nothing was drawn, absent where a part was drawn only once.
+    /// Computes the value and its standard error from the log-probabilities of each view's counted tokens, in the order of
+    /// the views. The standard error is 0 if nothing was drawn at random, and `None` if a term has only one draw.
     #[must_use]
     pub fn estimate(&self, log_probs: &[Vec<f64>]) -> (f64, Option<f64>) {
         if let Some(replicates) = &self.replicates {
@@ -101,7 +102,7 @@ impl ViewDesign {
     }
 }
 
-/// The mean of independent draws, and the variance of that mean where there are at least two.
+/// Returns the mean of independent draws, and the variance of that mean if there are at least two.
 fn of_draws(draws: &[f64]) -> (f64, Option<f64>) {
     let (centre, count) = (mean(draws.iter().copied()), draws.len() as f64);
     let squares: f64 = draws.iter().map(|draw| (draw - centre).powi(2)).sum();
@@ -109,7 +110,7 @@ fn of_draws(draws: &[f64]) -> (f64, Option<f64>) {
     (centre, (draws.len() > 1).then_some(variance))
 }
 
-/// The mean of some numbers.
+/// Returns the mean of the numbers.
 fn mean(numbers: impl Iterator<Item = f64>) -> f64 {
     let (mut sum, mut count) = (0.0, 0.0);
     for number in numbers {

@@ -1,9 +1,9 @@
-//! Designs that draw nothing: every view of a short answer, and the chain rule from left to right.
+//! The designs without randomness: every view of a short answer, and the chain rule from left to right.
 
 use super::answer_mask::AnswerMask;
 use super::design::ViewDesign;
 
-/// Every masked view of an answer: the value is exact, at 2^l - 1 views.
+/// Returns every masked view of an answer of l tokens. The value is exact and takes 2^l - 1 views.
 pub(super) fn every_view(length: usize) -> ViewDesign {
     let mut design = ViewDesign::default();
     for count in 1..=length {
@@ -16,7 +16,7 @@ pub(super) fn every_view(length: usize) -> ViewDesign {
     design
 }
 
-/// The chain rule: view i has the positions from i on masked, and position i counts. The value is the sum.
+/// Returns the design of the chain rule: view i masks the positions from i on and counts position i. The value is the sum.
 pub(super) fn chain(length: usize) -> ViewDesign {
     let mut design = ViewDesign::default();
     for at in 0..length {
@@ -29,13 +29,13 @@ pub(super) fn chain(length: usize) -> ViewDesign {
     design
 }
 
-/// All sets of `count` of `length` positions, each ascending, in lexicographic order.
+/// Returns all sets of `count` out of `length` positions, each ascending, in lexicographic order.
 fn subsets(length: usize, count: usize) -> Vec<Vec<usize>> {
     let mut all = Vec::new();
     let mut set: Vec<usize> = (0..count).collect();
     loop {
         all.push(set.clone());
-        // The last position that can still move on; those behind it follow close.
+        // The next set moves the last position that still can move, and puts those after it directly behind it.
         let Some(moving) = (0..count).rev().find(|&at| set[at] < length - count + at) else {
             return all;
         };

@@ -1,16 +1,16 @@
-//! How likely an answer is after its prompt: a masked-diffusion model's log-likelihoods, from masked views of the answer.
+//! Log-likelihoods of answers given their prompts: a masked-diffusion model's, estimated from masked views of the answer.
 //!
-//! - `answer_mask.rs`, `design.rs`: a masked view of an answer; all of them, and how their log-probabilities become one number
-//!   with its standard error;
-//! - `published.rs`: LLaDA's draws; `reduced.rs`, `replicates.rs`, `surrogate.rs`: the same number with less variance;
-//! - `exact.rs`: all views, and the chain rule;
-//! - `scoring.rs`: many answers, batched; `view_pass.rs`: their rows through the network; `validation.rs`: what a query must be.
+//! - `answer_mask.rs`: a masked view of an answer; `design.rs`: all views, and how their log-probabilities become one number
+//!   with a standard error;
+//! - `published.rs`: LLaDA's estimator; `reduced.rs`, `replicates.rs`, `surrogate.rs`: the same number with less variance;
+//! - `exact.rs`: all views of a short answer, and the chain rule;
+//! - `scoring.rs`: many answers in batches; `view_pass.rs`: their forward passes; `validation.rs`: the checks of a query.
 //!
-//! Nothing is kept between two views of an answer: attention is bidirectional, so a prompt's keys and values depend on which
-//! tokens of the answer are masked, and a prompt computed once for all views would be another model's. (The sampler's caches
-//! accept that error; a likelihood that is compared with published ones must not.)
+//! No keys or values are reused between two views of an answer. Attention is bidirectional, so the prompt's keys and values
+//! depend on which answer tokens are masked, and reusing them would compute a different model. The sampler's caches accept
+//! that error; a likelihood that is compared with published ones must not.
 //!
-//! Not here: which answers are compared and what their likelihoods mean, which is `demask-rewards`'.
+//! Not here: which answers are compared and what their likelihoods mean (`demask-rewards`).
 
 mod answer_mask;
 pub mod design;
@@ -31,7 +31,7 @@ pub use answer_mask::AnswerMask;
 pub use design::ViewDesign;
 pub use scoring::{Company, log_likelihoods};
 
-/// The masked views of an answer of `length` tokens, at least one. The same seed gives the same ones.
+/// Plans the masked views of an answer of `length` tokens, at least one. The same seed gives the same views.
 #[must_use]
 pub fn design(estimator: LikelihoodEstimator, length: usize, seed: u64) -> ViewDesign {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -45,7 +45,7 @@ pub fn design(estimator: LikelihoodEstimator, length: usize, seed: u64) -> ViewD
     }
 }
 
-/// The masked views of a query's answer.
+/// Plans the masked views of a query's answer.
 fn design_of(query: &LikelihoodQuery) -> ViewDesign {
     design(query.estimator, query.answer.len(), query.seed)
 }

@@ -1,8 +1,8 @@
-//! LLaDA's draws (`_forward_process` and `get_loglikelihood` of its `eval_llada.py`; MMaDA's are the same).
+//! LLaDA's estimator (`_forward_process` and `get_loglikelihood` of its `eval_llada.py`; MMaDA's are the same).
 //!
-//! A batch of b views has one random start k, uniform in 1..=l; the masked counts lie l / b apart from there on, rounded in f32
-//! to the even neighbour where they lie half way, and begin again at 1 behind l. Of each view that many positions, uniform, are
-//! masked. The batch's value is the mean over its views of (l / x) times the sum of the masked tokens' log-probabilities; the
+//! A batch of b views has one random start k, uniform in 1..=l. From there on the masked counts of its views lie l / b apart,
+//! rounded in f32 with ties to even, and wrap around from l to 1. A view with count x masks x positions, chosen uniformly.
+//! The value of a batch is the mean over its views of (l / x) times the sum of the masked tokens' log-probabilities. The
 //! estimate is the mean over batches.
 
 use rand::Rng as _;
@@ -10,8 +10,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::design::ViewDesign;
 
-/// The views of `samples / batch` batches. With one batch alone the standard error is that of its views, which were not drawn
-/// independently: it is too large then.
+/// Plans the views of `samples / batch` batches.
+///
+/// With a single batch, the standard error is computed from its views as if they were independent. They are not, and the
+/// standard error is then too large.
 pub(super) fn design(length: usize, samples: usize, batch: usize, rng: &mut ChaCha8Rng) -> ViewDesign {
     let mut design = ViewDesign::default();
     let mut units: Vec<Vec<usize>> = (0..samples / batch)
@@ -28,7 +30,7 @@ pub(super) fn design(length: usize, samples: usize, batch: usize, rng: &mut ChaC
     design
 }
 
-/// The masked counts of a batch that starts at `start`, as `torch.round(torch.linspace(...))` has them.
+/// Returns the masked counts of a batch that starts at `start`, equal to `torch.round(torch.linspace(...))`.
 #[must_use]
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 pub fn counts(start: usize, length: usize, batch: usize) -> Vec<usize> {
@@ -36,7 +38,7 @@ pub fn counts(start: usize, length: usize, batch: usize) -> Vec<usize> {
     let (first, last) = (start as f32, end as f32);
     let step = (last - first) / (batch - 1).max(1) as f32;
     let spread = |at: usize| {
-        // torch counts from the nearer end.
+        // `torch.linspace` computes each half from its nearer end.
         if at < batch / 2 || batch == 1 {
             first + step * at as f32
         } else {
@@ -47,14 +49,14 @@ pub fn counts(start: usize, length: usize, batch: usize) -> Vec<usize> {
     (0..batch).map(count).collect()
 }
 
-/// So many of `length` positions, uniform.
+/// Draws `count` of `length` positions uniformly.
 fn positions(length: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let mut all = permutation(length, rng);
     all.truncate(count);
     all
 }
 
-/// The positions in a uniform order.
+/// Draws a uniform permutation of the positions.
 pub(super) fn permutation(length: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let mut all: Vec<usize> = (0..length).collect();
     for at in (1..length).rev() {

@@ -1,10 +1,13 @@
-//! LLaDA's number with less variance from as many views, in four ways that leave no bias:
+//! An estimator of the same number as LLaDA's (`published.rs`), with less variance for as many views. Its four methods
+//! introduce no bias:
 //!
-//! - an answer of few tokens has all of its views computed, and no error;
-//! - masked counts are strata, each with its share of the views; small counts, whose values scatter most, get more of them;
-//! - the masked positions of a replicate's views are neighbours on a circle of all positions in a random order, each beginning
-//!   where the one before ended: every position is masked about equally often, every set of positions is as likely;
-//! - a linear model of the answer (`surrogate.rs`), fitted on the other replicates, stands for what it can tell.
+//! - Short answers: if an answer has no more views than the budget, all are computed, and there is no sampling error.
+//! - Stratification: the masked counts are strata, each with its share of the views. Small counts, whose values scatter
+//!   most, get more views.
+//! - Balanced masks: the positions are put on a circle in a random order, and each view of a replicate masks the next arc of
+//!   it. Every position is then masked about equally often, and every set of positions is equally likely.
+//! - Control variate: a linear model of the answer (`surrogate.rs`), fitted on the other replicates, predicts each view, and
+//!   only its errors are estimated by sampling.
 //!
 //! The standard error is that of the mean of the replicates.
 
@@ -16,12 +19,12 @@ use super::exact::every_view;
 use super::published::{self, permutation};
 use super::replicates::{Replicate, Replicates};
 
-/// Replicates: as many draws of the whole design.
+/// The number of replicates: independent draws of the whole design.
 const REPLICATES: usize = 4;
-/// Views of a replicate at least.
+/// The least number of views of a replicate.
 const LEAST: usize = 2;
 
-/// At most so many views: all of them where there are no more.
+/// Plans at most `samples` views. They are all views of the answer, if it has no more.
 pub(super) fn design(length: usize, samples: usize, rng: &mut ChaCha8Rng) -> ViewDesign {
     if length < 20 && (1 << length) - 1 <= samples {
         return every_view(length);
@@ -42,7 +45,7 @@ pub(super) fn design(length: usize, samples: usize, rng: &mut ChaCha8Rng) -> Vie
     design
 }
 
-/// Some views that stand for all counts but that of everything masked.
+/// Draws the views of a replicate, for every masked count except that of the fully masked answer.
 fn replicate(length: usize, views: usize, design: &mut ViewDesign, rng: &mut ChaCha8Rng) -> Replicate {
     let strata = strata(length, views);
     let shares = shares(length, &strata, views);
@@ -59,13 +62,15 @@ fn replicate(length: usize, views: usize, design: &mut ViewDesign, rng: &mut Cha
     replicate
 }
 
-/// How much the values of views with so many masked tokens scatter, as if tokens differed by themselves alone: a mean of
-/// `count` out of `length` without replacement.
+/// Estimates the standard deviation of the value of a view with `count` masked tokens, up to a factor. It is that of the mean
+/// of `count` out of `length` numbers drawn without replacement, as if the log-probability of a token did not depend on the
+/// mask.
 fn scatter(count: f64, length: usize) -> f64 {
     (1.0 / count - 1.0 / length as f64 + 1e-3).max(0.0).sqrt()
 }
 
-/// The counts 1..length in at most so many ranges: each count by itself where there are enough, else ranges that scatter alike.
+/// Divides the counts 1..length into at most `most` ranges. Each count has its own range if there are enough; otherwise the
+/// ranges have about equal sums of [`scatter`].
 fn strata(length: usize, most: usize) -> Vec<(usize, usize)> {
     let most = most.min(length - 1);
     let all: f64 = (1..length).map(|count| scatter(count as f64, length)).sum();
@@ -74,7 +79,7 @@ fn strata(length: usize, most: usize) -> Vec<(usize, usize)> {
         sum += scatter(count as f64, length);
         let number = strata.len() + 1;
         let (left, behind) = (most - number, length - 1 - count);
-        // As many counts as strata are left: one each.
+        // When as many counts as strata are left, each count becomes a stratum.
         if left > 0 && (sum >= all * number as f64 / most as f64 || behind == left) {
             strata.push((first, count + 1));
             first = count + 1;
@@ -84,7 +89,7 @@ fn strata(length: usize, most: usize) -> Vec<(usize, usize)> {
     strata
 }
 
-/// How many views each stratum gets, at least one: what makes the variance of the sum least (Neyman's allocation).
+/// Divides the views among the strata, at least one each, to minimise the variance of the sum (Neyman's allocation).
 fn shares(length: usize, strata: &[(usize, usize)], views: usize) -> Vec<usize> {
     let weight = |&(first, end): &(usize, usize)| {
         let middle = (first + end - 1) as f64 / 2.0;
@@ -93,7 +98,7 @@ fn shares(length: usize, strata: &[(usize, usize)], views: usize) -> Vec<usize> 
     let weights: Vec<f64> = strata.iter().map(weight).collect();
     let mut shares = vec![1; strata.len()];
     for _ in strata.len()..views {
-        // What one more view takes off a stratum's variance.
+        // The decrease of a stratum's variance by one more view.
         let gain = |at: &usize| weights[*at] / (shares[*at] * (shares[*at] + 1)) as f64;
         let best = (0..strata.len()).max_by(|one, other| gain(one).total_cmp(&gain(other)));
         if let Some(best) = best {

@@ -1,22 +1,25 @@
-//! Independent draws of a whole design, each corrected by what a model fitted on the others can tell.
+//! Replicates: independent draws of a whole design. Each is corrected with a linear model that is fitted on the others.
 
 use super::answer_mask::AnswerMask;
 use super::surrogate::Surrogate;
 
-/// Independent draws of the whole design.
+/// The replicates of a design.
 #[derive(Clone, Debug)]
 pub(super) struct Replicates {
-    /// The view with everything masked.
+    /// The index of the view that masks the whole answer.
     pub alone: usize,
-    /// Each by itself has no bias.
+    /// The replicates. Each gives an unbiased estimate by itself.
     pub draws: Vec<Replicate>,
 }
 
-/// Views and what each weighs in the sum over counts.
+/// The views of a replicate, each with its weight in the sum over counts.
 pub(super) type Replicate = Vec<(f64, usize)>;
 
 impl Replicates {
-    /// The value of each replicate, from the log-probabilities of each view's tokens.
+    /// Computes the value of each replicate from the log-probabilities of each view's tokens.
+    ///
+    /// A value is the exact sum of the surrogate over all counts, plus the weighted differences between the network and the
+    /// surrogate on the replicate's views.
     pub fn values(&self, masks: &[AnswerMask], log_probs: &[Vec<f64>]) -> Vec<f64> {
         let alone = &log_probs[self.alone];
         let masked = |view: usize| masks[view].masked.as_slice();

@@ -1,8 +1,9 @@
-//! Many answers scored together: the views of all of them as rows of the network, alike in length, as many at one time as there
-//! is room for. Only the logits of positions that count are made. Nothing takes a gradient.
+//! The scoring of many answers: the views of all answers become rows, which are sorted by length and computed in waves that
+//! fit a limit on tokens. Logits are computed for counted positions only, without gradient.
 //!
-//! An answer's views are its own seed's, so its value is the same in any company, as far as matrix products give a row the same
-//! bits in any company (law L8). Sums are in f64. Legend: N counted positions, V vocabulary.
+//! The views of an answer depend only on its own seed. Its value is therefore the same whichever answers are scored with it,
+//! as far as matrix products give a row the same bits in any batch (law L8). Sums are in f64.
+//! Legend: N counted positions, V vocabulary.
 
 #![allow(non_snake_case)]
 
@@ -20,14 +21,14 @@ use crate::network::backbone::Backbone;
 use crate::training::loss::{Gathered, LossRow};
 use crate::training::threads;
 
-/// Logits that exist at one time.
+/// The most logits that exist at one time.
 const LOGITS: usize = 1 << 26;
 
-/// Who waits for the log-likelihoods, and how much is computed before that is asked again.
+/// The size of a wave, and the check between two waves of whether the client is still there.
 pub struct Company<'a> {
     /// Tokens of a wave of rows: at most one row more than that.
     pub tokens: usize,
-    /// Whether nobody waits any more; asked between two waves.
+    /// Returns whether the client has gone. Called between two waves.
     pub is_gone: &'a dyn Fn() -> bool,
 }
 
@@ -39,10 +40,11 @@ impl std::fmt::Debug for Company<'_> {
     }
 }
 
-/// The log-likelihoods of answers, in their order.
+/// Computes the log-likelihoods of answers, in the order of the queries.
 ///
 /// # Errors
-/// A query without sense, named; nobody waits any more; libtorch's.
+/// [`ModelError::Refused`] if a query is invalid (the message names it) or the client has gone, or any error libtorch
+/// reports.
 pub fn log_likelihoods(
     backbone: &Backbone,
     queries: &[LikelihoodQuery],
@@ -64,7 +66,7 @@ pub fn log_likelihoods(
     Ok(done)
 }
 
-/// A query on its way.
+/// A query with its views, and the log-probabilities that have been computed.
 struct OpenQuery<'a> {
     query: &'a LikelihoodQuery,
     design: ViewDesign,
@@ -85,7 +87,7 @@ impl<'a> OpenQuery<'a> {
         self.query.guidance != 0.0
     }
 
-    /// Rows of the network that its views take.
+    /// Returns the number of rows that its views take, unconditional halves included.
     fn forwards(&self) -> usize {
         self.design.masks().len() * if self.is_guided() { 2 } else { 1 }
     }
@@ -94,7 +96,7 @@ impl<'a> OpenQuery<'a> {
         self.forwards() * (self.query.prompt.len() + self.query.answer.len())
     }
 
-    /// A view with its unconditional half.
+    /// Builds the row of a view, with its unconditional half if the query has guidance.
     fn view_row(&self, view: usize, mask_token: u32) -> ViewRow {
         let (prompt, view) = (&self.query.prompt, &self.design.masks()[view]);
         ViewRow {
@@ -106,7 +108,7 @@ impl<'a> OpenQuery<'a> {
         }
     }
 
-    /// A view as a row, after a prompt.
+    /// Builds the row of a view after a prompt.
     fn row(&self, view: &AnswerMask, mask_token: u32, prompt: Vec<u32>) -> LossRow {
         let answer = &self.query.answer;
         let start = prompt.len();
@@ -133,7 +135,7 @@ impl<'a> OpenQuery<'a> {
     }
 }
 
-/// Queries with all their views computed, wave after wave.
+/// Computes all views of the queries in waves, and returns the log-likelihoods.
 fn scored(
     backbone: &Backbone,
     mut open: Vec<OpenQuery<'_>>,
@@ -144,7 +146,7 @@ fn scored(
         (0..query.design.masks().len()).map(move |view| (own, number, view))
     };
     let mut views: Vec<(usize, usize, usize)> = open.iter().enumerate().flat_map(rows).collect();
-    // Alike in length from wave to wave too, and guided ones by themselves.
+    // Sorted by length, so that the rows of a wave have similar lengths; guided rows form their own waves.
     views.sort_by_key(|&(length, number, _)| (open[number].is_guided(), length));
     // In waves of one size: a last wave of a few rows would be too small to be divided among threads.
     let tokens: usize = open.iter().map(OpenQuery::tokens).sum();
@@ -180,14 +182,15 @@ fn wave_length(views: &[(usize, usize, usize)], open: &[OpenQuery<'_>], tokens: 
     views.iter().take_while(belongs).count()
 }
 
-/// A view as a row of the network, with its unconditional half where it is guided.
+/// A view as a row of the network, with its unconditional half if it is guided.
 struct ViewRow {
     conditional: LossRow,
     unconditional: Option<LossRow>,
     guidance: f32,
 }
 
-/// The log-probabilities of each row's counted tokens; all rows are guided, or none. Each thread takes a part of them.
+/// Computes the log-probabilities of each row's counted tokens, with the rows divided among threads. All rows are guided, or
+/// none is.
 fn wave_log_probs(backbone: &Backbone, rows: &[ViewRow], most: usize) -> Result<Vec<Vec<f64>>> {
     let conditional: Vec<LossRow> = rows.iter().map(|row| row.conditional.clone()).collect();
     let halves = if rows.iter().any(|row| row.unconditional.is_some()) {
@@ -196,7 +199,7 @@ fn wave_log_probs(backbone: &Backbone, rows: &[ViewRow], most: usize) -> Result<
         1
     };
     let chunk = (LOGITS / backbone.config().rows().max(1)).max(1);
-    // A thread's pass works with packed weights that all threads share.
+    // Prepares the packed weights, which the passes of all threads share.
     backbone.ready_to_sample()?;
     let mut parts = threads::parts(backbone, &conditional);
     let found = threads::each(backbone, &mut parts, &mut |_| Ok(()), |backbone, part, _| {
@@ -217,7 +220,8 @@ fn wave_log_probs(backbone: &Backbone, rows: &[ViewRow], most: usize) -> Result<
     Ok(all)
 }
 
-/// The same for rows that go through the network together, with the logits of `chunk` positions at one time.
+/// Computes the log-probabilities for rows that share a pass through the network, with the logits of `chunk` positions at a
+/// time.
 fn group_log_probs(pass: &ViewPass<'_>, rows: &[&ViewRow], chunk: usize) -> Result<Vec<Vec<f64>>> {
     let unconditional = rows.iter().filter_map(|row| row.unconditional.clone());
     let together: Vec<LossRow> = rows
@@ -251,8 +255,8 @@ fn group_log_probs(pass: &ViewPass<'_>, rows: &[&ViewRow], chunk: usize) -> Resu
         .collect())
 }
 
-/// The log-probabilities of the labels `at..at + length` of the conditional half. With guidance `half` says where the
-/// unconditional half begins, and how far from it each position goes, [N].
+/// Computes the log-probabilities of the labels `at..at + length`. With guidance, `half` is the index where the unconditional
+/// half begins and the factor w + 1 of each position, [N].
 fn label_log_probs(
     pass: &ViewPass<'_>,
     gathered: &Gathered,

@@ -1,28 +1,28 @@
-//! A linear model of an answer's log-probabilities, whose mean over all masks is known: what is left to be sampled is how far
-//! the network is from it.
+//! The surrogate: a linear model of an answer's log-probabilities, which serves as a control variate. Its mean over all masks
+//! is known exactly, so only the difference between the network and the surrogate is estimated by sampling.
 //!
-//! Token i's log-probability under a mask is modelled as what it is with everything masked, plus an effect w(i, j) of each
-//! token j in sight. The effects are fitted by least squares with a penalty (ridge): all of a token's effects may be alike at no
-//! price, what each has beside that is shrunk. Where a model is fitted on other draws than it corrects, the correction has no
-//! bias whatever the fit (regression estimators of survey sampling; Särndal, Swensson and Wretman, 1992, chapter 6).
-//! Legend: l tokens of the answer.
+//! The model predicts the log-probability of token i under a mask as its value with the whole answer masked, plus an effect
+//! w(i, j) of each visible token j. The effects are fitted by ridge regression: an effect that is common to all visible tokens
+//! is fitted first, and the deviations of the single tokens from it are shrunk by the penalty. Because the model is fitted on
+//! other draws than it corrects, the correction has no bias, however bad the fit (regression estimators of survey sampling;
+//! Särndal, Swensson and Wretman, 1992, chapter 6). Legend: l tokens of the answer.
 
-/// Answers longer than this have no effects fitted: l matrices of l × l are solved.
+/// The longest answer whose effects are fitted. The fit solves l systems with an l × l matrix.
 const LONGEST: usize = 64;
-/// What the square of an effect costs against a squared error.
+/// The ridge penalty: the weight of a squared effect relative to a squared error.
 const PENALTY: f64 = 2.0;
 
 /// The linear model of one answer.
 #[derive(Clone, Debug)]
 pub(super) struct Surrogate<'a> {
-    /// Each token's log-probability with everything masked.
+    /// The log-probability of each token with the whole answer masked.
     alone: &'a [f64],
-    /// The effect on token i of token j in sight, at i · l + j.
+    /// The effect of a visible token j on token i, at index i · l + j.
     effects: Vec<f64>,
 }
 
 impl<'a> Surrogate<'a> {
-    /// Fits the effects on masked views and their tokens' log-probabilities.
+    /// Fits the effects to masked views and the log-probabilities of their masked tokens.
     pub fn fit<'v>(alone: &'a [f64], views: impl Iterator<Item = (&'v [usize], &'v [f64])>) -> Self {
         let length = alone.len();
         let mut effects = vec![0.0; length * length];
@@ -41,7 +41,7 @@ impl<'a> Surrogate<'a> {
         Self { alone, effects }
     }
 
-    /// The model's mean log-probability of a view's masked tokens.
+    /// Predicts the mean log-probability of a view's masked tokens.
     pub fn view(&self, masked: &[usize]) -> f64 {
         let seen = seen(self.alone.len(), masked);
         let token = |&at: &usize| {
@@ -51,10 +51,10 @@ impl<'a> Surrogate<'a> {
         masked.iter().map(token).sum::<f64>() / masked.len() as f64
     }
 
-    /// The mean of [`Self::view`] over all sets of `count` masked positions.
+    /// Returns the mean of [`Self::view`] over all sets of `count` masked positions.
     pub fn mean(&self, count: usize) -> f64 {
         let length = self.alone.len();
-        // How likely another token is in sight.
+        // The probability that a given other token is visible.
         let share = (length - count) as f64 / (length - 1).max(1) as f64;
         let all: f64 = self.alone.iter().sum::<f64>() + share * self.effects.iter().sum::<f64>();
         all / length as f64
@@ -66,7 +66,7 @@ impl<'a> Surrogate<'a> {
     }
 }
 
-/// The positions that are not masked.
+/// Returns the positions that are not masked.
 fn seen(length: usize, masked: &[usize]) -> Vec<usize> {
     let mut hidden = vec![false; length];
     masked.iter().for_each(|&at| hidden[at] = true);
@@ -76,9 +76,9 @@ fn seen(length: usize, masked: &[usize]) -> Vec<usize> {
 /// The normal equations of one token's effects.
 struct Normal {
     length: usize,
-    /// How often two tokens were in sight together, l × l.
+    /// For each pair of tokens, the number of views in which both were visible, l × l.
     together: Vec<f64>,
-    /// The sum of what was found while a token was in sight, l.
+    /// For each token, the sum of the residuals of the views in which it was visible, l.
     found: Vec<f64>,
 }
 
@@ -100,7 +100,7 @@ impl Normal {
         }
     }
 
-    /// The common effect of all others on token `at`, and what each has beside it.
+    /// Solves for the effects on token `at`: the common effect of all visible tokens plus the deviation of each.
     fn effects(mut self, at: usize) -> Vec<f64> {
         let length = self.length;
         let all: f64 = self.together.iter().sum();
@@ -119,7 +119,7 @@ impl Normal {
     }
 }
 
-/// The solution of a symmetric positive definite system, by Cholesky's decomposition.
+/// Solves a symmetric positive definite system by Cholesky decomposition.
 fn solved(mut matrix: Vec<f64>, mut right: Vec<f64>) -> Vec<f64> {
     let length = right.len();
     for column in 0..length {

@@ -1,22 +1,22 @@
-//! What a query for a log-likelihood must be before libtorch meets it (law L9). Each refusal names the query, what was expected
-//! and what was found.
+//! The checks of a query for a log-likelihood, before libtorch sees it (law L9). Each refusal names the query, what was
+//! expected and what was found.
 
 use demask_api::{BackboneConfig, LikelihoodEstimator, LikelihoodQuery};
 
 use crate::error::Result;
 use crate::training::validation::{in_range, refuse, unknown_token};
 
-/// Queries of one request, at most.
+/// The most queries of one request.
 const QUERIES: usize = 65_536;
-/// Masked views of one query, at most.
+/// The most masked views of one query.
 const VIEWS: usize = 65_536;
-/// Masked positions of all views of one query, at most: they are held together.
+/// The most masked positions in all views of one query, which are in memory at the same time.
 const POSITIONS: usize = 1 << 26;
 
-/// Every query of a request.
+/// Checks every query of a request.
 ///
 /// # Errors
-/// [`ModelError::Refused`](crate::ModelError::Refused) naming the query by its place, from 0.
+/// [`ModelError::Refused`](crate::ModelError::Refused) if a query is invalid, with its index from 0.
 pub(super) fn queries(config: &BackboneConfig, queries: &[LikelihoodQuery]) -> Result<()> {
     if queries.len() > QUERIES {
         let found = queries.len();

@@ -1,9 +1,10 @@
-//! Views through the network without a gradient, on a CPU: what samplers use (weights packed once, attention of our own kernels)
-//! over rows back to back, few enough at one time that what a block makes of them stays in the processor's cache.
+//! Forward passes over views without gradient. Where our own CPU kernels apply, they use the samplers' path: packed weights,
+//! and attention by our own kernels over rows that lie back to back.
 //!
-//! The last block's products behind attention are made for the counted positions alone; each block's keys and values lie where
-//! those of the block before lay, for nobody reads them again. Elsewhere (a GPU, other dtypes) rows go the way of training.
-//! Legend: T tokens, N counted positions, D width.
+//! A pass takes few enough tokens that the activations of a transformer block stay in the processor's cache. The last block
+//! computes its layers after attention for the counted positions only. All blocks share one block's memory for keys and
+//! values, because none are read again after their block. Elsewhere (on a GPU, in other dtypes) the rows take the training
+//! path. Legend: T tokens, N counted positions, D width.
 
 #![allow(non_snake_case)]
 
@@ -18,25 +19,26 @@ use crate::network::chunk::Chunk;
 use crate::network::kv_cache::KvCache;
 use crate::training::loss::{Gathered, LossRow, alike, gather_with};
 
-/// Bytes of activations that are computed on together: twice a core's second cache did best where it has two megabytes.
+/// The bytes of activations in a pass. Twice the size of a core's L2 cache was the fastest where that has 2 MB.
 const NEAR: usize = 4 << 20;
-/// Tokens that go through together at least, so that a weight is not read for a few, and at most.
+/// The least and the most tokens of a pass. The least keeps weights from being read for a few tokens only.
 const TOKENS: (usize, usize) = (192, 2048);
 
-/// How some rows go through the network.
+/// The plan for the forward passes of some rows.
 #[derive(Debug)]
 pub(super) struct ViewPass<'a> {
     backbone: &'a Backbone,
-    /// Keys and values of one block; none where rows go the way of training.
+    /// The keys and values of one transformer block; `None` if the rows take the training path.
     cache: Option<KvCache>,
     groups: Vec<Vec<usize>>,
 }
 
 impl<'a> ViewPass<'a> {
-    /// Plans rows, each of which takes `halves` rows of the network; of training's way no more than `most` tokens together.
+    /// Plans the passes of rows, each of which takes `halves` rows of the network. On the training path a pass has at most
+    /// `most` tokens.
     ///
     /// # Errors
-    /// libtorch's, out of memory among them.
+    /// Any error libtorch reports, including out of memory.
     pub fn new(backbone: &'a Backbone, rows: &[LossRow], halves: usize, most: usize) -> Result<Self> {
         let (config, place) = (backbone.config(), (backbone.device(), backbone.kind()));
         if !fused::applies_to(place.0, place.1) {
@@ -61,15 +63,16 @@ impl<'a> ViewPass<'a> {
         })
     }
 
-    /// The rows that go through together, as indices.
+    /// Returns the groups of rows that share a pass, as indices.
     pub fn groups(&self) -> &[Vec<usize>] {
         &self.groups
     }
 
-    /// Hidden states at the targets of some rows, which have no padding. What the packet holds already crosses to the device with them.
+    /// Computes the hidden states at the targets of some rows, which have no padding. The packet is sent to the device with
+    /// them, with whatever it already holds.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn gather(&self, rows: &[LossRow], mut packet: Packet) -> Result<(Gathered, Arrived)> {
         let Some(cache) = &self.cache else {
             return gather_with(self.backbone, rows, packet);
@@ -97,10 +100,10 @@ impl<'a> ViewPass<'a> {
         Ok((gathered, arrived))
     }
 
-    /// Logits of hidden states [N, D].
+    /// Computes the logits of hidden states, [N, D].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn head(&self, x_ND: &Tensor) -> Result<Tensor> {
         match self.cache {
             Some(_) => self.backbone.sampled_head(x_ND, None),
@@ -109,7 +112,7 @@ impl<'a> ViewPass<'a> {
     }
 }
 
-/// A row that is computed from its first place to its last.
+/// Returns the chunk that computes a whole row.
 fn whole_row((slot, row): (usize, &LossRow)) -> Chunk {
     Chunk {
         slot,
@@ -121,7 +124,7 @@ fn whole_row((slot, row): (usize, &LossRow)) -> Chunk {
     }
 }
 
-/// Rows by their length, as many together as have so many tokens, but always one.
+/// Groups the rows in the order of their lengths, with at most `most` tokens and at least one row in each group.
 fn tiles(rows: &[LossRow], most: usize) -> Vec<Vec<usize>> {
     let length = |at: usize| rows[at].ids.len();
     let mut order: Vec<usize> = (0..rows.len()).collect();
@@ -140,7 +143,7 @@ fn tiles(rows: &[LossRow], most: usize) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Tokens whose activations are near while a block computes on them.
+/// Returns the number of tokens whose activations in a block take [`NEAR`] bytes.
 fn near_tokens(config: &BackboneConfig) -> usize {
     let attention = (config.n_heads + 2 * config.kv_heads()) * config.head_dim();
     let floats = 4 * config.d_model + attention + 3 * config.hidden();

@@ -1,4 +1,4 @@
-//! Which positions attend to which: the three regimes of the published code (`mmada.md` 1.5).
+//! The attention mask: the three regimes of the published code (`mmada.md` 1.5).
 
 use tch::{Device, Kind, Tensor};
 
@@ -8,27 +8,27 @@ use crate::error::{ModelError, Result};
 /// The attention regime of one forward pass. Legend: B rows, L positions.
 #[derive(Debug)]
 pub enum AttentionMask {
-    /// Everything attends to everything: no dense mask, the fast kernels apply.
+    /// All positions attend to all. There is no dense mask, so the fast kernels apply.
     None,
-    /// Pairs of real tokens attend; all that touches padding is shut out. Holds 1 where real, [B, L].
+    /// Real tokens attend to real tokens only. The tensor is 1 at real tokens and 0 at padding, [B, L].
     Hard(Tensor),
-    /// A hard mask where all padding is at the front: how many positions of it each of the B rows of L positions has. The
-    /// kernels then never see padding; hidden states there are zero.
+    /// A hard mask for rows whose padding is all at the front. Kernels then skip the padding, and its hidden states are 0.
     LeftPads {
-        /// Padding of each row.
+        /// The number of padding positions of each of the B rows.
         pads: Vec<usize>,
-        /// L.
+        /// The number of positions of each row, L.
         length: usize,
     },
-    /// Pairs of real tokens get +1 on their score, padding is merely weaker: what the published trainer did.
+    /// Pairs of real tokens get +1 on their score, and padding still attends: the behaviour of the published trainer. The
+    /// tensor is as in [`Self::Hard`].
     LegacyPlusOne(Tensor),
 }
 
 impl AttentionMask {
-    /// A hard mask where rows begin with padding; [`Self::None`] when none does.
+    /// Creates a hard mask for rows with padding at the front, or [`Self::None`] if no row has padding.
     ///
     /// # Errors
-    /// A row that is nothing but padding.
+    /// [`ModelError::Refused`] if a row is nothing but padding.
     pub fn from_left_pads(pads: &[usize], length: usize) -> Result<Self> {
         if let Some(pad) = pads.iter().find(|&&pad| pad >= length) {
             return Err(ModelError::Refused(format!(
@@ -45,10 +45,10 @@ impl AttentionMask {
         })
     }
 
-    /// The bias added to the scores, [B, 1, L, L] in `kind`, if there is one.
+    /// Builds the bias that is added to the scores, [B, 1, L, L] in `kind`. [`Self::None`] has no bias.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn bias(&self, kind: Kind, device: Device) -> Result<Option<Tensor>> {
         let pairs = |real_bl: &Tensor| -> Result<Tensor> {
             let real_bl = real_bl.f_to_device(device)?.f_to_kind(Kind::Float)?;
@@ -77,11 +77,11 @@ impl AttentionMask {
     }
 }
 
-/// The score of a pair that does not attend. Finite, so that a padded row (all of its keys shut out) stays a number, also in
-/// kernels that compute in base 2, whose scores are 1.44 times as far from 0.
+/// The bias of a pair that does not attend. It is finite, so that the softmax of a padding row, which attends to nothing, is
+/// not NaN. It stays finite in kernels that compute in base 2, where scores are 1.44 times as large.
 pub(crate) const SHUT: f64 = -1e30;
 
-/// 0 where a pair attends, a very low score where it does not.
+/// Returns a bias of 0 for pairs that attend and [`SHUT`] for those that do not.
 fn shut_out(pairs: &Tensor, kind: Kind) -> Result<Tensor> {
     Ok(pairs.f_sub_scalar(1.0)?.f_mul_scalar(-SHUT)?.f_to_kind(kind)?)
 }

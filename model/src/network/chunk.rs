@@ -1,19 +1,19 @@
-//! Some places of one row that a pass of a sampler computes.
+//! A chunk: the places of one row that a sampler's forward pass computes.
 
-/// What a pass computes of one row.
+/// The part of one row that a pass computes. A place is an index into the row without its leading padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Where the row's keys and values are kept.
+    /// The cache slot of the row's keys and values.
     pub slot: usize,
-    /// Tokens of the computed places.
+    /// The tokens of the computed places.
     pub ids: Vec<u32>,
-    /// The computed places, ascending; place 0 is the row's first real token.
+    /// The computed places, ascending. Place 0 is the row's first real token.
     pub places: Vec<usize>,
-    /// Position of place 0: padding consumes positions.
+    /// The position of place 0 for the rotary embedding: the leading padding counts as positions.
     pub offset: usize,
-    /// How many places the row has, all of them keys.
+    /// The number of places of the row. Queries attend to all of them.
     pub keys: usize,
-    /// How many of them, from the first on, are padding that is merely weaker: pairs of two others have 1 added to their
-    /// score (`mmada.md` 1.5, what the published trainer did).
+    /// The number of leading places that are soft padding: they attend and are attended to, but only pairs without them get
+    /// +1 on their score (`mmada.md` 1.5, the behaviour of the published trainer).
     pub soft_pad: usize,
 }

@@ -1,4 +1,4 @@
-//! The configuration of a model's folder, and under which names its tensors are stored.
+//! The configuration of a model's folder, and the names under which its tensors are stored.
 
 use std::path::Path;
 
@@ -10,11 +10,12 @@ use crate::error::{ModelError, Result};
 use crate::network::slots::PREFIX;
 use crate::weights::stored::StoredTensors;
 
-/// The configuration of a folder. Where the picture codes begin is asked of the folder's tokenizer, if the file does not
-/// say and there is one.
+/// Reads the configuration of a folder. If the file does not say where the picture codes begin, the length of the folder's
+/// tokenizer does, if there is one.
 ///
 /// # Errors
-/// A missing or broken file, options that are not computed here, a configuration that makes no network.
+/// [`ModelError::Io`] if the file cannot be read. [`ModelError::Checkpoint`] if it is not a configuration, has an option that
+/// is not implemented, or its heads do not fit its width, or if the tokenizer is broken.
 pub fn read_config(dir: &Path) -> Result<BackboneConfig> {
     let path = dir.join(CONFIG);
     let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
@@ -29,7 +30,7 @@ pub fn read_config(dir: &Path) -> Result<BackboneConfig> {
     Ok(config)
 }
 
-/// Tokens of a `tokenizer.json`, the added ones too.
+/// Returns the number of tokens of a `tokenizer.json`, including added ones.
 fn tokenizer_length(path: &Path) -> Result<u32> {
     let wrong =
         |error: &dyn std::fmt::Display| ModelError::checkpoint(path, format!("not a tokenizer: {error}"));
@@ -40,7 +41,8 @@ fn tokenizer_length(path: &Path) -> Result<u32> {
     Ok(u32::try_from(tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX))
 }
 
-/// Tokens of a folder's text tokenizer: what its file says, or LLaDA's for LLaDA's vocabulary.
+/// Returns the number of tokens of a folder's text tokenizer: from its file, else from the configuration, else LLaDA's number
+/// if the vocabulary has LLaDA's size.
 pub(crate) fn text_tokens(dir: &Path, config: &BackboneConfig) -> Result<u32> {
     let path = dir.join(TOKENIZER);
     if path.is_file() {
@@ -56,7 +58,8 @@ pub(crate) fn text_tokens(dir: &Path, config: &BackboneConfig) -> Result<u32> {
     }
 }
 
-/// Under which name a parameter is stored: a tied head lies beside the embedding, or alone under its own name.
+/// Returns a function from a parameter's name to its stored name. They differ only for tied weights that are stored under the
+/// head's name alone.
 pub(crate) fn source(config: &BackboneConfig, stored: &StoredTensors) -> impl Fn(&str) -> String {
     let (table, head) = (format!("{PREFIX}.wte.weight"), format!("{PREFIX}.ff_out.weight"));
     let is_there = |name: &str| stored.shape(name).is_some();
@@ -67,7 +70,7 @@ pub(crate) fn source(config: &BackboneConfig, stored: &StoredTensors) -> impl Fn
     }
 }
 
-/// Stored tensors that are not needed.
+/// Returns the names of stored tensors that the network does not need: the head, if it is tied to the embedding.
 pub(crate) fn ignored(config: &BackboneConfig) -> Vec<&'static str> {
     if config.weight_tying {
         return vec!["model.transformer.ff_out.weight"];
@@ -75,7 +78,7 @@ pub(crate) fn ignored(config: &BackboneConfig) -> Vec<&'static str> {
     Vec::new()
 }
 
-/// Refuses what makes no network: a number beyond its limit (law L9), heads that do not fit.
+/// Checks that a configuration describes a network: its numbers are within their limits (law L9) and its heads fit.
 pub(crate) fn check(config: &BackboneConfig) -> Result<()> {
     let within = validation::backbone(config).map_err(|error| error.to_string());
     within
@@ -83,7 +86,7 @@ pub(crate) fn check(config: &BackboneConfig) -> Result<()> {
         .map_err(|message| ModelError::Refused(format!("config.json: {message}")))
 }
 
-/// Whether a network's heads divide its width, and its key and value heads its heads.
+/// Checks that the heads divide the width into even parts, and that the key and value heads divide the heads.
 fn heads(config: &BackboneConfig) -> std::result::Result<(), String> {
     let (width, heads, kv_heads) = (config.d_model, config.n_heads, config.kv_heads());
     if heads == 0 || !width.is_multiple_of(heads) || !(width / heads).is_multiple_of(2) {

@@ -1,5 +1,5 @@
-//! A whole pass of the backbone: every position of every row, keys and values kept nowhere. What training, scoring and verifying
-//! do; a sampler's passes are in `kv_cache.rs`.
+//! The full forward pass of the backbone: every position of every row, without a cache. Training, scoring and verification
+//! use it. A sampler's passes are in `kv_cache.rs`.
 //!
 //! Legend: B rows, L positions, T real tokens of packed rows, D width, H query heads, K key and value heads, E head width.
 
@@ -16,7 +16,7 @@ use crate::network::attention_mask::AttentionMask;
 use crate::network::backbone::Backbone;
 use crate::network::packing::{self, Packing, real_tokens};
 
-/// A pass over every position of every row: the tokens, and who attends to whom.
+/// A full forward pass: the tokens, and how they attend.
 #[derive(Debug)]
 pub(crate) struct FullPass {
     /// [B, L], or [1, T] of packed rows.
@@ -24,22 +24,22 @@ pub(crate) struct FullPass {
     attending: Attending,
 }
 
-/// How a block attends.
+/// The way in which the blocks attend.
 #[derive(Debug)]
 enum Attending {
     /// Rows of one length, with a bias on their scores.
     Rectangle(Turns, Option<Tensor>),
-    /// Packed rows, by the CPU's kernels.
+    /// Packed rows, with our CPU kernels.
     Kernel(Turns, PackedRows),
-    /// Packed rows, by libtorch's operators.
+    /// Packed rows, with libtorch's operators.
     Composed(Turns, RaggedRows),
 }
 
 impl FullPass {
-    /// Rows as they are: [B, L] token ids.
+    /// Creates a pass over unpacked rows, [B, L] token ids.
     ///
     /// # Errors
-    /// A sequence longer than the model's, with both numbers; libtorch's.
+    /// [`ModelError::Refused`] if the rows are longer than the model's longest sequence, or any error libtorch reports.
     pub fn of_rows(backbone: &Backbone, ids_BL: Tensor, mask: &AttentionMask) -> Result<Self> {
         let length = admitted(backbone, &ids_BL)?;
         let bias = mask.bias(backbone.kind(), backbone.device())?;
@@ -47,10 +47,10 @@ impl FullPass {
         Ok(Self { ids_BL, attending })
     }
 
-    /// Packed rows: token ids [T].
+    /// Creates a pass over packed rows, [T] token ids.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn of_packed(backbone: &Backbone, ids_T: &Tensor, packing: Packing) -> Result<Self> {
         let attending = match packing {
             Packing::Kernel(rows) => Attending::Kernel(backbone.rotary().at(rows.length)?, rows),
@@ -60,15 +60,15 @@ impl FullPass {
         Ok(Self { ids_BL, attending })
     }
 
-    /// The tokens, [B, L].
+    /// Returns the token ids, [B, L].
     pub fn ids(&self) -> &Tensor {
         &self.ids_BL
     }
 
-    /// What a block's attention gives for its stacked projection.
+    /// Computes the attention of a block from its stacked projection of queries, keys and values.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn attend(&self, backbone: &Backbone, block: usize, joined: Tensor) -> Result<Tensor> {
         let joined = match backbone.norms(block)? {
             Some(norms) => norms.apply(&joined)?,
@@ -82,7 +82,7 @@ impl FullPass {
     }
 }
 
-/// The length of rows that are no longer than the model's longest sequence.
+/// Returns the length of the rows, or an error if it exceeds the model's longest sequence.
 fn admitted(backbone: &Backbone, ids_BL: &Tensor) -> Result<i64> {
     let (_, length) = ids_BL.size2()?;
     let longest = backbone.config().max_sequence_length;
@@ -95,10 +95,10 @@ fn admitted(backbone: &Backbone, ids_BL: &Tensor) -> Result<i64> {
 }
 
 impl Backbone {
-    /// Hidden states after the last norm: [B, L] token ids to [B, L, D].
+    /// Computes the hidden states after the last norm: [B, L] token ids to [B, L, D].
     ///
     /// # Errors
-    /// A sequence longer than the model's, with both numbers; libtorch's.
+    /// [`ModelError::Refused`] if the rows are longer than the model's longest sequence, or any error libtorch reports.
     pub fn hidden(&self, ids_BL: &Tensor, mask: &AttentionMask) -> Result<Tensor> {
         admitted(self, ids_BL)?;
         if let AttentionMask::LeftPads { pads, length } = mask
@@ -109,7 +109,7 @@ impl Backbone {
         self.whole(&FullPass::of_rows(self, ids_BL.shallow_clone(), mask)?, None)
     }
 
-    /// Hidden states computed on the real tokens alone; the hidden states of padding are zero.
+    /// Computes the hidden states on the packed real tokens and unpacks them. The hidden states of padding are 0.
     fn unpacked(&self, ids_BL: &Tensor, pads: &[usize], length: usize) -> Result<Tensor> {
         let place = (self.device(), self.kind());
         let mut packet = Packet::new();
@@ -126,7 +126,7 @@ impl Backbone {
             .f_view([batch, length, width])?)
     }
 
-    /// How a batch of left-padded rows is brought to the device and packed there, where that is done.
+    /// Plans the packing of left-padded rows. Returns `None` if there is no padding or rows of this length are not packed.
     pub(crate) fn plan_packing(
         &self,
         pads: &[usize],
@@ -138,18 +138,18 @@ impl Backbone {
         packs.then(|| packing::PlannedPacking::new(pads, length, place, packet))
     }
 
-    /// Hidden states after the last norm, in the shape of the pass's tokens, or of the `wanted` of them alone, [1, N, D], by their
-    /// numbers [N]; keys and values are kept nowhere.
+    /// Computes the hidden states after the last norm, in the shape of the pass's tokens. With `wanted`, the indices of N
+    /// tokens, it computes theirs only, [1, N, D].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub(crate) fn whole(&self, pass: &FullPass, wanted: Option<&Tensor>) -> Result<Tensor> {
         self.blocks(pass.ids(), None, wanted, |block, joined| {
             pass.attend(self, block, joined)
         })
     }
 
-    /// Query heads, key and value heads, head width.
+    /// Returns the numbers of query heads and of key and value heads, and the head width.
     fn heads(&self) -> (i64, i64, i64) {
         let config = self.config();
         (
@@ -165,14 +165,14 @@ impl Backbone {
         fused::attend(&q_BHLE, &k_BKLE, &v_BKLE, bias, None)
     }
 
-    /// Packed rows, by the CPU's kernels.
+    /// Attends over packed rows with our CPU kernels.
     fn attend_packed(&self, joined: &Tensor, turns: &Turns, rows: &PackedRows) -> Result<Tensor> {
         let (heads, kv_heads, width) = self.heads();
         let [q_BHLE, k_BKLE, v_BKLE] = fused::split_turn(joined, turns, heads, kv_heads, width, Some(rows))?;
         fused::attend(&q_BHLE, &k_BKLE, &v_BKLE, None, Some(rows))
     }
 
-    /// Packed rows, by libtorch's operators.
+    /// Attends over packed rows with libtorch's operators.
     fn attend_ragged(&self, joined: &Tensor, turns: &Turns, rows: &RaggedRows) -> Result<Tensor> {
         let (heads, kv_heads, width) = self.heads();
         let joined_TP = joined.f_squeeze_dim(0)?;

@@ -1,7 +1,9 @@
-//! A text model that is given picture codes: what LLaDA becomes before MMaDA is trained from it (`mmada.md` 1.3).
+//! Growth: the extension of a text model by picture codes, as LLaDA is extended before MMaDA is trained from it (`mmada.md`
+//! 1.3).
 //!
-//! Picture tokens are the tokenizer's length plus the code, so that the first of them lie on rows of padding that the
-//! text model has; as many rows as there are codes are added behind. Legend: V rows, D width.
+//! The token of a picture code is the length of the text tokenizer plus the code. The first codes therefore use the padding
+//! rows that the text model's embedding already has. As many rows as there are codes are added after them.
+//! Legend: V rows, D width.
 
 #![allow(non_snake_case)]
 
@@ -12,13 +14,14 @@ use tch::{Kind, Tensor};
 use crate::error::{ModelError, Result};
 use crate::weights::init::normal;
 
-/// Deviation of a new row by that of the old ones: the variance is 1e-9 of theirs, as the transformers library has it.
+/// The standard deviation of new rows relative to that of the old ones. The variance is 1e-9 of theirs, as in Hugging Face's
+/// transformers.
 const SMALLNESS: f64 = 3.162_277_66e-5;
 
-/// The configuration with picture codes that begin at `offset`.
+/// Returns the configuration with picture codes that begin at token `offset`.
 ///
 /// # Errors
-/// No code; a model that has codes; an offset beyond its rows.
+/// [`ModelError::Refused`] if the model already has picture codes, the growth adds none, or the offset exceeds the rows.
 pub fn grown(config: &BackboneConfig, growth: &Growth, offset: u32) -> Result<BackboneConfig> {
     let refuse = |message: String| Err(ModelError::Refused(format!("grow: {message}")));
     if config.codebook_size > 0 {
@@ -44,10 +47,10 @@ pub fn grown(config: &BackboneConfig, growth: &Growth, offset: u32) -> Result<Ba
     })
 }
 
-/// Fills the rows from `old` on with the mean of those before, and noise.
+/// Fills the rows from `old` on with the mean of the rows before them, plus small noise.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn fill(table: &Tensor, old: i64, rng: &mut ChaCha8Rng) -> Result<()> {
     let new = table.size()[0] - old;
     let rows_VD = table.f_narrow(0, 0, old)?;

@@ -1,8 +1,8 @@
-//! Attention over kept keys and values, composed of libtorch's operators: CUDA's way.
+//! Attention over the cache, composed of libtorch's operators. CUDA and all dtypes without a CPU kernel use it.
 //!
-//! All rows of a pass attend in one call over the slots as they lie ([`crate::device::kernels::ragged`]); what a pass needs on the device is
-//! brought there once, before its first block. Legend: T computed places, S slots, C places of a slot, H query heads, K key and
-//! value heads, E head width.
+//! All rows of a pass attend in one call over the slots in place ([`crate::device::kernels::ragged`]). The tables of a pass
+//! are sent to the device once, before its first block.
+//! Legend: T computed places, S slots, C places of a slot, H query heads, K key and value heads, E head width.
 
 #![allow(non_snake_case)]
 
@@ -15,17 +15,17 @@ use crate::device::transfer::{Arrived, Packet, PacketPlace};
 use crate::error::Result;
 use crate::network::chunk::Chunk;
 
-/// How the chunks of a pass attend, the same at every block.
+/// The tables for the attention of a pass, which are the same at every block.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Where each of T is kept, in [S C].
+    /// The index in the cache of each computed place, among [S C].
     kept_T: Tensor,
-    /// What each is turned by, [T, 1, E].
+    /// The rotary tables of each computed place, [T, 1, E].
     turns: Turns,
     rows: RaggedRows,
 }
 
-/// A plan whose tables are in a packet that has not been sent.
+/// A plan whose tables are in a packet that has not been sent yet.
 #[derive(Debug)]
 pub(crate) struct PlannedAttention {
     kept: PacketPlace,
@@ -34,7 +34,7 @@ pub(crate) struct PlannedAttention {
 }
 
 impl PlannedAttention {
-    /// For chunks of rows in a cache of `capacity` places a slot.
+    /// Plans the attention of chunks, for a cache with `capacity` places in each slot.
     pub fn new(chunks: &[Chunk], capacity: usize, packet: &mut Packet) -> Self {
         let kept = chunks.iter().flat_map(|chunk| {
             let first = chunk.slot * capacity;
@@ -57,10 +57,10 @@ impl PlannedAttention {
         }
     }
 
-    /// The plan, once the packet has arrived.
+    /// Returns the plan, once the packet has arrived.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn arrive(self, arrived: &Arrived, rotary: &Rotary) -> Result<Plan> {
         let positions_T = arrived.get(self.positions);
         Ok(Plan {
@@ -72,11 +72,11 @@ impl PlannedAttention {
 }
 
 impl Plan {
-    /// Takes another's places, positions and rows over, in the same tensors, if what was recorded with these then does the
-    /// others ([`RaggedRows::refill`]): whether it does.
+    /// Copies the tables of another plan into the tensors of this one, if a CUDA graph that was recorded with this plan then
+    /// computes the other ([`RaggedRows::refill`]). Returns whether it did.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn refill(&mut self, other: &Self, in_tables: bool) -> Result<bool> {
         if self.kept_T.size() != other.kept_T.size() || !self.rows.refill(&other.rows, in_tables)? {
             return Ok(false);
@@ -86,11 +86,11 @@ impl Plan {
         Ok(true)
     }
 
-    /// Splits the stacked projection [T, (H + 2K) E], turns queries and keys, keeps keys and values [S, C, K, E], and attends:
-    /// [T, H E].
+    /// Splits the stacked projection, [T, (H + 2K) E], rotates queries and keys, writes keys and values to the cache,
+    /// [S, C, K, E] each, and attends: [T, H E].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn attend(&self, joined: &Tensor, (keys, values): (&Tensor, &Tensor), heads: i64) -> Result<Tensor> {
         let (slots, places, kv_heads, width) = keys.size4()?;
         let [q_THE, k_TKE, v_TKE] = fused::split_turn_composed(joined, &self.turns, heads, kv_heads, width)?;

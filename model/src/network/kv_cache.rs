@@ -1,9 +1,11 @@
-//! Keys and values that are kept between the passes of a sampler, and attention over them.
+//! The KV cache: keys and values that are kept between a sampler's forward passes, and the attention over them.
 //!
-//! A *slot* holds one row: its keys and values at every block. A pass computes some *places* of some rows (a [`Chunk`]
-//! each), writes their keys and values, and lets them attend to all that the slot holds. What is not computed anew is as
-//! old as the pass that wrote it: reading it is exact while no token of the row has changed since, or where the network has a
-//! single block (a key then depends on its own token alone); else it is an approximation.
+//! A *slot* holds the keys and values of one row at every transformer block. A pass computes some *places* of some rows (one
+//! [`Chunk`] per row), writes their keys and values to the slots, and lets them attend to everything in their slot.
+//!
+//! The other keys and values date from the pass that wrote them. They are exact as long as no token of the row has changed
+//! since, or if the network has a single block, where a key depends on its own token only. Otherwise they are an
+//! approximation.
 //!
 //! Legend: T computed places, R chunks, S slots, C places of a slot, H query heads, K key and value heads, E head width.
 
@@ -21,54 +23,54 @@ use crate::error::{ModelError, Result};
 use crate::network::chunk::Chunk;
 use crate::network::kv_attention::{self, Plan};
 
-/// Places of a slot come in multiples of this: what the CPU kernel works on at a time.
+/// The number of places of a slot is a multiple of this, the tile of the CPU kernel.
 const PLACES: usize = 32;
-/// The CPU kernel's values have rows of a multiple of this.
+/// The rows of values are padded to a multiple of this for the CPU kernel.
 const LANE: i64 = 16;
 
-/// The keys and values of a number of rows at every block.
+/// The keys and values of several rows at every block.
 #[derive(Debug)]
 pub struct KvCache {
-    /// For each block. The CPU kernel's: f32, keys [S, K, E, C] and values [S, K, C, E rounded up]. Else both
-    /// [S, C, K, E] in the compute dtype.
+    /// The keys and the values of each block. For the CPU kernel they are f32, keys [S, K, E, C] and values
+    /// [S, K, C, E rounded up]. Otherwise both are [S, C, K, E] in the compute dtype.
     blocks: Vec<(Tensor, Tensor)>,
-    /// None: operators attend.
+    /// The CPU kernel; `None` if libtorch's operators attend.
     kernel: Option<KernelSet>,
     slots: usize,
     capacity: usize,
 }
 
-/// So many rows or a few more: oneDNN compiles a matrix product anew for each number of rows that it has not met
-/// lately (`tests/benches/LOG.md`). There are sixteen such numbers from one power of two to the next.
+/// Rounds a number of rows up to one of sixteen values between two powers of two. oneDNN compiles a matrix product again for
+/// each number of rows that it has not seen recently (`tests/benches/LOG.md`), so fewer distinct numbers save time.
 #[must_use]
 pub fn rounded(rows: usize) -> usize {
     rows.next_multiple_of((rows.next_power_of_two() / 32).max(1))
 }
 
-/// The chunks of a pass, one behind the other, as tensors.
+/// The chunks of a pass as tensors, one after the other.
 #[derive(Debug)]
 pub struct Pass {
-    /// Token ids, [T]; on the CPU a few more that are nobody's, see [`rounded`].
+    /// The token ids, [T]. With the CPU kernel, unused ids follow up to a [`rounded`] length.
     pub ids_T: Tensor,
     way: Way,
 }
 
-/// Who attends.
+/// The tables for the attention of a pass.
 #[derive(Debug)]
 enum Way {
-    /// The CPU kernel: a [`PlaceRow`] of each of T, [T, 3], and a [`ChunkRow`] of each chunk, [R, 5].
+    /// For the CPU kernel: a [`PlaceRow`] for each of T, [T, 3], and a [`ChunkRow`] for each chunk, [R, 5].
     #[cfg_attr(not(fused), allow(dead_code))]
     Kernel { places_T3: Tensor, chunks_R5: Tensor },
-    /// libtorch's operators.
+    /// For libtorch's operators.
     Composed(Plan),
 }
 
 impl Pass {
-    /// Takes the tokens, places, positions and rows of another pass over, in the same tensors, if what was recorded with these
-    /// (a CUDA graph) then does the other ([`crate::device::kernels::ragged::RaggedRows::refill`]): whether it does.
+    /// Copies the tokens and tables of another pass into the tensors of this one, if a CUDA graph that was recorded with this
+    /// pass then computes the other ([`crate::device::kernels::ragged::RaggedRows::refill`]). Returns whether it did.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub(crate) fn refill(&mut self, other: &Self, in_tables: bool) -> Result<bool> {
         let (Way::Composed(mine), Way::Composed(theirs)) = (&mut self.way, &other.way) else {
             return Ok(false);
@@ -81,13 +83,14 @@ impl Pass {
     }
 }
 
-/// A pass whose tables are in a packet that has not been sent.
+/// A pass whose tables are in a packet that has not been sent yet.
 #[derive(Debug)]
 pub struct PlannedPass {
     ids: PacketPlace,
     way: PlannedWay,
 }
 
+/// The tables of a [`Way`] in a packet that has not been sent yet.
 #[derive(Debug)]
 enum PlannedWay {
     Kernel {
@@ -127,10 +130,10 @@ impl PlannedWay {
 }
 
 impl PlannedPass {
-    /// The pass, once the packet has arrived; queries and keys are turned by the `rotary` tables.
+    /// Returns the pass, once the packet has arrived. The `rotary` tables rotate its queries and keys.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn arrive(self, arrived: &Arrived, rotary: &Rotary) -> Result<Pass> {
         let way = match self.way {
             PlannedWay::Kernel { places, chunks } => Way::Kernel {
@@ -146,24 +149,24 @@ impl PlannedPass {
     }
 }
 
-/// RMS norms of all queries and of all keys of a place.
+/// The RMS norms of queries and keys. Each normalises all heads of a place together.
 #[derive(Clone, Copy, Debug)]
 pub struct Norms<'a> {
-    /// Gain of the queries, [H E].
+    /// The gain of the queries, [H E].
     pub q: &'a Tensor,
-    /// Gain of the keys, [K E].
+    /// The gain of the keys, [K E].
     pub k: &'a Tensor,
-    /// What is added to queries and keys after that, of the same shapes.
+    /// The biases that are added to queries and keys after the norm, of the same shapes.
     pub biases: Option<(&'a Tensor, &'a Tensor)>,
-    /// Added to the mean square.
+    /// The epsilon that is added to the mean square.
     pub eps: f64,
 }
 
 impl Norms<'_> {
-    /// The stacked projection [.., (H + 2K) E] with queries and keys normalised.
+    /// Normalises the queries and keys of the stacked projection, [.., (H + 2K) E].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn apply(&self, joined: &Tensor) -> Result<Tensor> {
         let [q, k] = [self.q, self.k].map(|gain| gain.numel() as i64);
         let parts = joined.f_split_with_sizes([q, k, k], -1)?;
@@ -177,10 +180,10 @@ impl Norms<'_> {
 }
 
 impl KvCache {
-    /// Room for `slots` rows of at most `longest` places.
+    /// Allocates a cache for `slots` rows of at most `longest` places.
     ///
     /// # Errors
-    /// libtorch's, out of memory among them.
+    /// Any error libtorch reports, including out of memory.
     pub fn new(
         config: &BackboneConfig,
         slots: usize,
@@ -214,29 +217,29 @@ impl KvCache {
         })
     }
 
-    /// The cache with other kernels, if it is kernels that attend.
+    /// Sets the instruction set of the CPU kernel, if the cache uses it.
     #[must_use]
     pub fn with_kernels(mut self, set: KernelSet) -> Self {
         self.kernel = self.kernel.map(|_| set);
         self
     }
 
-    /// Places that a slot has which has room for so many.
+    /// Returns the number of places of a slot for rows of at most `longest` places.
     #[must_use]
     pub fn places(longest: usize) -> usize {
         longest.next_multiple_of(PLACES)
     }
 
-    /// How many rows it has room for.
+    /// Returns the number of rows that fit.
     #[must_use]
     pub fn slots(&self) -> usize {
         self.slots
     }
 
-    /// Copies all that a smaller cache of the same network holds.
+    /// Copies the contents of a smaller cache of the same network.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn take_over(&self, old: &Self) -> Result<()> {
         let pairs = self.blocks.iter().zip(&old.blocks);
         for (to, from) in pairs.flat_map(|(to, from)| [(&to.0, &from.0), (&to.1, &from.1)]) {
@@ -249,7 +252,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Bytes that it takes.
+    /// Returns the size of the cache in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let tensors = self.blocks.iter().flat_map(|(keys, values)| [keys, values]);
@@ -258,13 +261,13 @@ impl KvCache {
             .sum()
     }
 
-    /// Places that a slot has room for.
+    /// Returns the number of places of a slot.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// How a pass over chunks of the rows that are kept here is brought to the device.
+    /// Plans a pass over chunks of the rows in this cache, and adds its tables to the packet.
     pub fn plan(&self, chunks: &[Chunk], packet: &mut Packet) -> PlannedPass {
         let ids = chunks.iter().flat_map(|chunk| &chunk.ids);
         let mut ids: Vec<i64> = ids.map(|&id| i64::from(id)).collect();
@@ -280,11 +283,11 @@ impl KvCache {
         }
     }
 
-    /// Splits the stacked projection [T, (H + 2K) E] into heads, normalises queries and keys where there are `norms`, turns
-    /// them by the `turns` that the pass was made with, keeps keys and values of block `block`, and attends: [T, H E].
+    /// Splits the stacked projection, [T, (H + 2K) E], into heads, normalises queries and keys if there are `norms`, rotates
+    /// them, writes the keys and values of block `block` to the cache, and attends: [T, H E].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn attend(
         &self,
         block: usize,
@@ -365,9 +368,8 @@ mod kernel {
     ) -> Result<Tensor> {
         let width = keys.size()[2];
         let mut y = null_mut();
-        // SAFETY: the handles are live tensors, or null for what is not there; slots and places lie within the cache, which
-        // was made for these rows; the tables
-        // are contiguous f32 and cover every position, which the backbone checked.
+        // SAFETY: the handles are live tensors, or null for an absent norm; slots and places lie within the cache, which was
+        // made for these rows; the rotary tables are contiguous f32 and cover every position, which the backbone checked.
         check(unsafe {
             demask_cached_attend(
                 handle(joined),

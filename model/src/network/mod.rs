@@ -1,11 +1,11 @@
-//! The language backbone: the bidirectional transformer of LLaDA and MMaDA, forward.
+//! The language backbone: the forward pass of LLaDA's and MMaDA's bidirectional transformer.
 //!
 //! - `backbone.rs`: the blocks and the head; `full_forward.rs`: a forward pass over every position of every row;
-//! - `kv_cache.rs`, `kv_attention.rs`, `chunk.rs`: forward passes over some positions, with keys and values kept;
-//! - `attention_mask.rs`, `packing.rs`: who attends to whom; the real tokens of padded rows, back to back;
-//! - `slots.rs`, `folder_config.rs`: published names and shapes; what a folder's `config.json` says;
-//! - `lora.rs`, `growth.rs`: adapters beside frozen weights; a text model that is given picture codes;
-//! - `room.rs`: how much of a batch goes through at one time.
+//! - `kv_cache.rs`, `kv_attention.rs`, `chunk.rs`: forward passes over some positions, with a cache of keys and values;
+//! - `attention_mask.rs`: the attention mask; `packing.rs`: the real tokens of padded rows, back to back;
+//! - `slots.rs`: published names and shapes of the parameters; `folder_config.rs`: the configuration of a model's folder;
+//! - `lora.rs`: adapters beside frozen weights; `growth.rs`: the extension of a text model by picture codes;
+//! - `room.rs`: the limits on how much of a batch is computed at a time.
 //!
 //! Not here: losses and optimisers (`training`), samplers (`sampler`), the other networks (`image_tokenizer`,
 //! `reward_networks`).

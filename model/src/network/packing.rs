@@ -1,5 +1,5 @@
-//! The real tokens of left-padded rows, back to back: what the network then computes on. Legend: B rows of L positions, T real
-//! tokens.
+//! Packing: the real tokens of left-padded rows, back to back, so that the network does not compute on padding.
+//! Legend: B rows of L positions, T real tokens.
 
 use tch::{Device, Kind};
 
@@ -9,26 +9,26 @@ use crate::device::kernels::rotary::{Rotary, Turns};
 use crate::device::transfer::{Arrived, Packet, PacketPlace};
 use crate::error::Result;
 
-/// Packed rows on their device, by who turns and attends.
+/// The tables of packed rows on their device, in one of two forms.
 #[derive(Debug)]
 pub enum Packing {
-    /// The CPU's kernels.
+    /// For our CPU kernels.
     Kernel(PackedRows),
-    /// libtorch's operators: what each token is turned by, [T, 1, E], and which tokens are a row.
+    /// For libtorch's operators: the rotary tables of each token, [T, 1, E], and the bounds of the rows.
     Composed(Turns, RaggedRows),
 }
 
-/// Whether rows of that length are packed there. The CPU's kernels take short rows; longer ones of their dtypes stay in
-/// their rectangle, under a mask.
+/// Returns whether rows of this length are packed. Our CPU kernels pack short rows only; longer rows in their dtypes stay
+/// rectangular, with a mask.
 #[must_use]
 pub fn packs(device: Device, kind: Kind, length: usize) -> bool {
     !fused::applies_to(device, kind) || fused::is_short(length)
 }
 
-/// A packing whose tables are in a packet that has not been sent.
+/// A packing whose tables are in a packet that has not been sent yet.
 #[derive(Debug)]
 pub enum PlannedPacking {
-    /// The index and the padding, of so many rows and positions.
+    /// The indices of the real tokens and the padding of each row.
     #[doc(hidden)]
     Kernel {
         index: PacketPlace,
@@ -36,13 +36,13 @@ pub enum PlannedPacking {
         batch: i64,
         length: i64,
     },
-    /// The positions and the rows.
+    /// The positions of the tokens and the bounds of the rows.
     #[doc(hidden)]
     Composed(PacketPlace, ragged::PlannedRagged),
 }
 
 impl PlannedPacking {
-    /// Plans rows with so much padding each, all of `length` positions.
+    /// Plans the packing of rows of `length` positions, with the padding of each in `pads`.
     pub fn new(pads: &[usize], length: usize, (device, kind): (Device, Kind), packet: &mut Packet) -> Self {
         if fused::applies_to(device, kind) {
             return Self::Kernel {
@@ -57,10 +57,10 @@ impl PlannedPacking {
         Self::Composed(positions, ragged::PlannedRagged::of_themselves(&lengths, packet))
     }
 
-    /// The packing, once the packet has arrived.
+    /// Returns the packing, once the packet has arrived.
     ///
     /// # Errors
-    /// libtorch's, beyond the longest sequence that the tables have.
+    /// Any error libtorch reports, for example for a position beyond the rotary tables.
     pub fn arrive(self, arrived: &Arrived, rotary: &Rotary) -> Result<Packing> {
         Ok(match self {
             Self::Kernel {
@@ -82,7 +82,7 @@ impl PlannedPacking {
     }
 }
 
-/// The row and the position of every real token.
+/// Returns the row and the position of every real token.
 pub(crate) fn real_tokens(pads: &[usize], length: usize) -> impl Iterator<Item = (usize, usize)> {
     let rows = pads.iter().enumerate();
     rows.flat_map(move |(row, &pad)| (pad..length).map(move |at| (row, at)))

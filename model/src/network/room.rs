@@ -1,11 +1,13 @@
-//! How much of a batch goes through the network at one time, worked out from the memory that a GPU has free.
+//! The memory limits of training: how many tokens a forward pass takes, and how many positions have logits at a time.
 //!
-//! Host memory is the operating system's to give, so on a CPU the limits are constants. What is worked out is arithmetic over the
-//! network's shape (`demask_api::activations`); where it was wrong all the same (another process took the memory), a step that runs
-//! out of memory is done again in halves ([`Room::halve`]), with the same sums up to rounding.
+//! On a GPU the limits are computed from the free memory and the shape of the network (`demask_api::activations`). On a CPU
+//! they are constants, because the operating system manages host memory. If the limits prove too high, for example because
+//! another process took the memory, a step that runs out of memory is repeated with half as many tokens
+//! ([`Room::halve`]), which gives the same sums up to rounding.
 //!
-//! Here it is also settled whether blocks are computed again in the backward pass (`training/recompute.rs`): where that is left open,
-//! on a GPU when otherwise not even one row of the longest would fit, on a CPU when the batch at hand would not.
+//! This file also decides whether the backward pass computes blocks again (`training/recompute.rs`). With
+//! `Recompute::Auto`, a GPU recomputes if not even one row of the longest length would fit otherwise, and a CPU recomputes
+//! if the batch at hand would not fit.
 
 use std::cell::Cell;
 
@@ -15,13 +17,13 @@ use tch::{Kind, TchError};
 
 use crate::error::{ModelError, Result};
 
-/// Tokens that one forward pass with gradients takes at most (but always a row).
+/// The most tokens of one forward pass with gradients, which always takes at least one row.
 pub const FORWARD_TOKENS: usize = activations::FORWARD_TOKENS as usize;
-/// Masked positions whose logits exist at one time, at most.
+/// The most masked positions whose logits exist at one time.
 pub const CHUNK: i64 = demask_api::plan::LOGITS_AT_ONCE as i64;
-/// Of the memory that is free what is left alone: fragments, and what libraries take for themselves.
+/// The share of the free memory that stays unused, for fragmentation and for the needs of libraries.
 pub(crate) const SPARE: f64 = 0.08;
-/// Free memory is known in so many steps of the whole, so that a run that is started again finds the same limits (law L8).
+/// Free memory is rounded down to this fraction of the total, so that a restarted run computes the same limits (law L8).
 const STEPS: u64 = 32;
 
 /// The limits of one network's training.
@@ -29,17 +31,17 @@ const STEPS: u64 = 32;
 pub struct Room {
     forward_tokens: Cell<usize>,
     chunk: Cell<i64>,
-    /// Whether they have been worked out, and for which choice.
+    /// The setting for which the limits were computed; `None` before that.
     known: Cell<Option<Recompute>>,
-    /// Whether blocks are computed again in the backward pass.
+    /// Whether the backward pass computes blocks again.
     recomputes: Cell<bool>,
-    /// Tokens of the largest batch that this was settled for, on a CPU.
+    /// On a CPU, the tokens of the largest batch for which `recomputes` was decided.
     settled: Cell<usize>,
-    /// Tokens of the largest forward pass since the last halving.
+    /// The tokens of the largest forward pass since the last halving.
     tried: Cell<usize>,
-    /// Tokens beyond which a forward pass is to fail; a test's.
+    /// For tests: the number of tokens beyond which a forward pass fails.
     pretended: Cell<Option<usize>>,
-    /// Whether a batch is cut into units, for ranks, rather than by threads.
+    /// Whether a batch is divided into units, for ranks, rather than among threads.
     units: Cell<bool>,
 }
 
@@ -58,23 +60,23 @@ impl Default for Room {
     }
 }
 
-/// What is trained, and in what.
+/// The properties of a training run that determine its memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Learner<'a> {
-    /// The network's shape.
+    /// The configuration of the network.
     pub config: &'a BackboneConfig,
-    /// What it computes in.
+    /// The compute dtype.
     pub kind: Kind,
-    /// What of it is trained.
+    /// The part of the network that is trained.
     pub trained: Trained,
-    /// Whether blocks are computed again in the backward pass.
+    /// The setting for computing blocks again in the backward pass.
     pub recompute: Recompute,
-    /// Whether our own kernels compute it.
+    /// Whether our own kernels compute the network.
     pub kernels: bool,
 }
 
 impl Learner<'_> {
-    /// Bytes of one token.
+    /// Returns the bytes of activations that one token takes.
     fn token_bytes(&self, recomputed: bool) -> u64 {
         let activations = Activations {
             config: self.config,
@@ -88,37 +90,37 @@ impl Learner<'_> {
 }
 
 impl Room {
-    /// Tokens that a forward pass with gradients takes at most (but always a row).
+    /// Returns the most tokens of a forward pass with gradients, which always takes at least one row.
     #[must_use]
     pub fn forward_tokens(&self) -> usize {
         self.forward_tokens.get()
     }
 
-    /// From here on a batch is cut into units, whose number follows from its rows alone.
+    /// Makes later steps divide a batch into units, whose number depends on its rows only.
     pub fn cut_in_units(&self) {
         self.units.set(true);
     }
 
-    /// Whether a batch is cut into units.
+    /// Returns whether a batch is divided into units.
     #[must_use]
     pub fn is_cut_in_units(&self) -> bool {
         self.units.get()
     }
 
-    /// Masked positions whose logits exist at one time.
+    /// Returns the most masked positions whose logits exist at one time.
     #[must_use]
     pub fn chunk(&self) -> i64 {
         self.chunk.get()
     }
 
-    /// Whether blocks are computed again in the backward pass.
+    /// Returns whether the backward pass computes blocks again.
     #[must_use]
     pub fn recomputes(&self) -> bool {
         self.recomputes.get()
     }
 
-    /// Works the limits out from `free` of `total` bytes, of which a step takes `aside` for other things than activations,
-    /// if that has not been done.
+    /// Computes the limits for a GPU with `free` of `total` bytes, of which a step takes `aside` bytes besides activations.
+    /// Does nothing if they were already computed for the same setting of recomputation.
     pub fn work_out(&self, (free, total): (u64, u64), aside: u64, learner: &Learner<'_>) {
         if self.known.replace(Some(learner.recompute)) == Some(learner.recompute) {
             return;
@@ -156,8 +158,8 @@ impl Room {
         );
     }
 
-    /// Settles on a CPU whether blocks are computed again, for a batch of so many tokens that is done at one time. Bits do not depend
-    /// on it, so that what is free may.
+    /// Decides on a CPU whether blocks are computed again, for a batch of which `tokens` tokens are computed at the same
+    /// time. The bits of the result do not depend on this, so the decision may depend on the memory that is free now.
     pub fn settle(&self, tokens: usize, learner: &Learner<'_>) {
         let same = self.known.replace(Some(learner.recompute)) == Some(learner.recompute);
         if same && tokens <= self.settled.get() {
@@ -178,10 +180,10 @@ impl Room {
         }
     }
 
-    /// Takes a forward pass of so many tokens in.
+    /// Records a forward pass of `tokens` tokens, for [`Self::halve`].
     ///
     /// # Errors
-    /// Only where a test pretends that there is no memory for it.
+    /// An out-of-memory error, only if a test requested it with `pretend`.
     pub fn admit(&self, tokens: usize) -> Result<()> {
         self.tried.set(self.tried.get().max(tokens));
         match self.pretended.get() {
@@ -192,8 +194,10 @@ impl Room {
         }
     }
 
-    /// Half of what was tried, after it ran out of memory. Where that was a single row of `longest` tokens or less, blocks are computed
-    /// again from now on; false when they were already, or must not be.
+    /// Lowers the limits after a step ran out of memory, and returns whether it could.
+    ///
+    /// The limit of tokens becomes half of the largest pass that was tried, but at least one row of `longest` tokens. If that
+    /// pass was already a single row, blocks are computed again from now on, if `Recompute::Auto` allows it.
     #[must_use]
     pub fn halve(&self, longest: usize) -> bool {
         let tried = self.tried.replace(0).min(self.forward_tokens());
@@ -204,14 +208,14 @@ impl Room {
         true
     }
 
-    /// Lets every forward pass of more tokens fail as if there were no memory for it: for tests.
+    /// Makes every forward pass of more than `most` tokens fail as if out of memory, for tests.
     #[doc(hidden)]
     pub fn pretend(&self, most: usize) {
         self.pretended.set(Some(most));
     }
 }
 
-/// Bytes of one number.
+/// Returns the bytes of one number of a dtype.
 pub(crate) fn bytes_of(kind: Kind) -> u64 {
     match kind {
         Kind::Double => 8,
@@ -241,8 +245,8 @@ mod tests {
         }
     }
 
-    /// Eight billion weights in bf16 beside their master, moments and gradients: of 141 GB little is left for activations, which are
-    /// computed again then, and a batch of some size goes through after all.
+    /// With eight billion weights in bf16, their master copy, moments and gradients, 141 GB leave little memory for
+    /// activations. Blocks are then computed again, which makes passes of more than one row possible.
     #[test]
     fn blocks_are_computed_again_where_a_row_would_not_fit() {
         let config = eight_billion();

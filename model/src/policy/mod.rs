@@ -1,15 +1,17 @@
-//! Learning from scored groups: UniGRPO and what shares its interface (`mmada.md` 5.2, `peers.md` B.11, B.22).
+//! Policy optimisation on scored groups: UniGRPO and the estimators that share its interface (`mmada.md` 5.2, `peers.md`
+//! B.11, B.22).
 //!
-//! - `step.rs`: a policy step, `inner_steps` optimiser steps on the same groups;
-//! - `views.rs`: the views of all samples, which the estimator plans (`api/src/training/estimators/`), as rows, with their log-probabilities under the old policy and the reference;
-//! - `objective.rs`: the clipped ratio, the penalty and their sums;
-//! - `validation.rs`: what a policy step must be asked.
+//! - `step.rs`: a policy step, which takes `inner_steps` optimiser steps on the same groups;
+//! - `views.rs`: the masked views of all samples as rows, with their log-probabilities under the old policy and the reference
+//!   (the estimators in `api/src/training/estimators/` plan the views);
+//! - `objective.rs`: the clipped ratio, the KL penalty and their sums;
+//! - `validation.rs`: the checks of a policy step's inputs.
 //!
-//! Where it differs from textbook GRPO (for autoregressive models): a completion's likelihood is estimated on masked views,
-//! the same views for the present, the old and the reference policy; the ratio is a token's, not a sequence's; the mean is over
-//! the masked tokens of a view.
+//! Three things differ from textbook GRPO, which is for autoregressive models. The likelihood of a completion is estimated on
+//! masked views, and the current, the old and the reference policy score the same views. The ratio is per token, not per
+//! sequence. The mean is over the masked tokens of a view.
 //!
-//! Not here: rewards, advantages and rollouts, which the actors bring.
+//! Not here: rewards, advantages and rollouts, which the actors supply.
 
 mod objective;
 pub mod step;

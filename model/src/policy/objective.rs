@@ -1,8 +1,8 @@
-//! The objective of an inner step: the clipped token ratio times the advantage, less a k3 penalty (`mmada.md` 5.2).
+//! The objective of an inner step: the clipped token ratio times the advantage, minus a k3 penalty (`mmada.md` 5.2).
 //!
-//! With r = exp(log p - log p_old) for a token of advantage A: `min(r A, clip(r, 1 - e, 1 + e) A) - kl k3`, where
-//! `k3 = exp(d) - d - 1` and d = log p_reference - log p. Where another policy than the old one drew the samples, r A is multiplied by
-//! min(p_old / p_drawn, cap). Legend: N counted tokens.
+//! A token with ratio r = exp(log p - log p_old) and advantage A contributes `min(r A, clip(r, 1 - e, 1 + e) A) - kl k3`,
+//! where `k3 = exp(d) - d - 1` and d = log p_reference - log p. If a policy other than the old one drew the samples, the
+//! first term is multiplied by min(p_old / p_drawn, cap). Legend: N counted tokens.
 
 #![allow(non_snake_case)]
 
@@ -17,14 +17,13 @@ use crate::training::interlude::Pause;
 use crate::training::loss::{descend, gather_to_descend};
 use crate::training::optimizer::AdamW;
 
-/// Bounds of a difference of log-probabilities before it is raised to a power: beyond them the ratio is clipped anyhow, and
-/// exp must stay finite.
+/// The bound of a difference of log-probabilities before exp, which must stay finite. The ratio is clipped far below it.
 const LOG_RATIO_BOUND: f64 = 10.0;
 
-/// What an inner step sums up: losses, penalties, ratios and clipped tokens.
+/// The number of sums of an inner step: losses, penalties, ratios and clipped tokens.
 pub(super) const SUMS: usize = 4;
 
-/// Those sums of all parts.
+/// The sums of an inner step over all parts of the batch.
 #[derive(Default)]
 pub(super) struct Tally {
     pub loss: f64,
@@ -35,7 +34,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Adds up what the parts' inner steps gave, read from the device together with the gradient's norm.
+    /// Adds up the sums of all parts. Returns them with the norm of the gradient, read from the device in one transfer.
     pub fn read(sums: Vec<Tensor>, tokens: f64, optimizer: &AdamW) -> Result<(Self, f64)> {
         let mut figures = sums;
         figures.push(optimizer.norm()?);
@@ -53,7 +52,7 @@ impl Tally {
         Ok((tally, figures[figures.len() - 1]))
     }
 
-    /// The mean over the counted tokens; `of_none` where there is none, which deviates in nothing.
+    /// Divides a sum by the number of counted tokens. Returns `of_none` if no token counts.
     pub fn mean(&self, sum: f64, of_none: f64) -> f64 {
         if self.tokens > 0.0 {
             sum / self.tokens
@@ -63,7 +62,7 @@ impl Tally {
     }
 }
 
-/// Takes the gradient of the objective on these rows and gives its sums, [4] f64, still on the device.
+/// Accumulates the gradient of the objective on these rows. Returns the sums, [4] f64, on the device.
 pub(super) fn descend_on(
     backbone: &Backbone,
     batches: &[ScoredRows],
@@ -72,7 +71,7 @@ pub(super) fn descend_on(
 ) -> Result<Tensor> {
     let mut sums = Tensor::f_zeros([SUMS as i64], (Kind::Double, backbone.device()))?;
     for batch in batches {
-        // Advantages travel in the upload that the rows need anyhow.
+        // The advantages share the upload of the rows.
         let mut packet = Packet::new();
         let advantages = packet.floats(batch.advantages.iter().copied());
         let (gathered, arrived) = gather_to_descend(backbone, &batch.rows, packet)?;
@@ -85,7 +84,7 @@ pub(super) fn descend_on(
             let surrogate = ratio
                 .f_mul(&advantage)?
                 .f_minimum(&clipped_ratio.f_mul(&advantage)?)?;
-            // The old policy's words are taken for the drawer's; a token counts by how much likelier it became between the two.
+            // The ratio is against the old policy; this weight corrects for the policy that drew the samples.
             let mut gain = match &batch.behaviour {
                 Some(drawn) => {
                     surrogate.f_mul(&behaviour_weights(&cut(&batch.old)?, &cut(drawn)?, objective)?)?
@@ -117,14 +116,14 @@ pub(super) fn descend_on(
     Ok(sums)
 }
 
-/// By how much likelier the old policy makes each token than the one that drew it, at most the cap, [N] f32 without gradient
-/// (the decoupled objective of AReaL, arXiv 2505.24298).
+/// Computes min(p_old / p_drawn, cap) for each token, [N] f32 without gradient: the importance weight of AReaL's decoupled
+/// objective (arXiv 2505.24298).
 fn behaviour_weights(old_N: &Tensor, drawn_N: &Tensor, objective: &ObjectiveConfig) -> Result<Tensor> {
     let ratio = bounded_exponent(&old_N.f_sub(drawn_N)?)?.f_exp()?;
     Ok(ratio.f_clamp_max(objective.behaviour_cap)?)
 }
 
-/// How far the policy that drew the samples is from the old one; none where it is the same.
+/// Measures how far the policy that drew the samples is from the old one. Returns `None` if they are the same policy.
 pub(super) fn behaviour_report(
     views: &[InnerViews],
     objective: &ObjectiveConfig,
@@ -141,6 +140,7 @@ pub(super) fn behaviour_report(
     Ok((tokens > 0.0).then_some(BehaviourReport { weight, gap }))
 }
 
+/// Clamps a difference of log-probabilities to the range in which exp is finite.
 fn bounded_exponent(difference_N: &Tensor) -> Result<Tensor> {
     Ok(difference_N.f_clamp(-LOG_RATIO_BOUND, LOG_RATIO_BOUND)?)
 }

@@ -1,8 +1,8 @@
 //! A policy step: several optimiser steps on the same scored groups.
 //!
-//! For each inner step: the clipped token ratio times the group advantage, averaged over a sample's masked tokens and over
-//! samples (or over all tokens alike), less a k3 penalty on leaving the reference. The views of all inner steps are planned
-//! and scored before the first of them, so that at the first every ratio is 1 (law L7).
+//! Each inner step maximises the clipped token ratio times the group advantage, minus a k3 penalty on the divergence from the
+//! reference. The mean is over a sample's masked tokens and then over samples, or over all tokens alike. The views of all
+//! inner steps are planned and scored before the first inner step, at which every ratio is therefore 1 (law L7).
 
 use std::time::Instant;
 
@@ -18,11 +18,11 @@ use crate::training::optimizer::{AdamW, Snapshot};
 use crate::training::step::retried;
 use crate::training::{ranks, threads};
 
-/// `inner_steps` optimiser steps on the groups. When one fails or is not finite, weights and optimiser are put back to
-/// before the first, and no gradient stays behind.
+/// Takes `inner_steps` optimiser steps on the groups. If one of them fails or is not finite, the weights and the optimiser
+/// are restored to their state before the first, and no gradient is left.
 ///
 /// # Errors
-/// Samples or settings that make no sense ([`ModelError::Refused`](crate::ModelError::Refused)); libtorch's.
+/// [`ModelError::Refused`](crate::ModelError::Refused) if a sample or a setting is invalid, or any error libtorch reports.
 pub fn train(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
@@ -42,26 +42,26 @@ pub fn train(
     train_with(backbone, optimizer, reference, asked, &mut Uninterrupted)
 }
 
-/// What a policy step is asked for.
+/// The inputs of a policy step.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyRequest<'a> {
     /// The scored groups.
     pub groups: &'a [PolicyGroup],
-    /// Which masked views stand for a completion.
+    /// The estimator, which plans the masked views of each completion.
     pub estimator: &'a EstimatorConfig,
-    /// What is climbed.
+    /// The objective that is maximised.
     pub objective: &'a ObjectiveConfig,
-    /// Learning rate and seed.
+    /// The settings of the optimiser, and the seed.
     pub settings: &'a StepSettings,
-    /// Log-probabilities under the policy that drew the samples ([`score_views`](super::score_views)); empty where that is the
-    /// present one.
+    /// The log-probabilities under the policy that drew the samples ([`score_views`](super::score_views)). Empty if the
+    /// current weights drew them.
     pub behaviour: &'a [Vec<f32>],
 }
 
-/// Trains as [`train`] does; between two of a step's micro-batches there may be an interlude.
+/// Trains as [`train`] does, and lets an interlude run between two micro-batches of a step.
 ///
 /// # Errors
-/// Those of [`train`]; the interlude's.
+/// The errors of [`train`] and of the interlude.
 pub fn train_with(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
@@ -95,7 +95,7 @@ pub fn train_with(
         .iter()
         .map(|sample| sample.sequence.ids.len() - sample.sequence.left_pad);
     let longest = lengths.max().unwrap_or(0);
-    // A reference that weighs nothing need not be asked.
+    // With a KL weight of 0 the reference is not needed.
     let reference = reference.filter(|_| objective.kl != 0.0);
     let tokens = backbone.policy_tokens() * threads::at_once(backbone);
     backbone.work_room_out(optimizer.aside(&settings.adam), tokens, settings.recompute);
@@ -106,7 +106,7 @@ pub fn train_with(
     Ok(report)
 }
 
-/// What a policy step was asked for.
+/// A policy step whose inputs have been checked.
 struct PolicyStep<'a> {
     drawn: DrawnSamples<'a>,
     estimator: &'a EstimatorConfig,
@@ -115,7 +115,7 @@ struct PolicyStep<'a> {
 }
 
 impl PolicyStep<'_> {
-    /// All inner steps; weights and optimiser are as they were where one fails or is not finite.
+    /// Runs all inner steps. Restores the weights and the optimiser if one of them fails or is not finite.
     fn run(
         &self,
         backbone: &mut Backbone,
@@ -131,7 +131,8 @@ impl PolicyStep<'_> {
                 prepare(policies, self.drawn, self.estimator, objective, step, interlude)
             })
             .collect::<Result<_>>()?;
-        // One step alone changes nothing before it is known to be finite; of several the later ones start from changed weights.
+        // A single inner step changes nothing until it is known to be finite. With several, an earlier one has already
+        // changed the weights when a later one fails, so a snapshot is needed.
         let before = (objective.inner_steps > 1)
             .then(|| optimizer.snapshot(backbone.trained()))
             .transpose()?;
@@ -149,7 +150,7 @@ impl PolicyStep<'_> {
         report
     }
 
-    /// One optimiser step on each inner step's views, up to the first that is not finite.
+    /// Takes one optimiser step on the views of each inner step, up to the first step that is not finite.
     fn inner_steps(
         &self,
         backbone: &mut Backbone,
@@ -168,7 +169,8 @@ impl PolicyStep<'_> {
             seconds: 0.0,
             finite: true,
         };
-        // Behind the first inner step the present weights are no longer those that the step began with.
+        // After the first inner step the current weights differ from those that the step began with. An interlude samples
+        // from the latter, so they are kept as a frozen copy, made when the first interlude needs it.
         let mut begun_with: Option<Backbone> = None;
         for (number, parts) in views.iter_mut().enumerate() {
             let mut pause = |present: &Backbone| {

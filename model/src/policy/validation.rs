@@ -1,14 +1,14 @@
-//! What a policy step must be asked before libtorch meets it.
+//! The checks of a policy step's inputs, before libtorch sees them.
 
 use demask_api::{BackboneConfig, EstimatorConfig, ObjectiveConfig, PolicyGroup, StepSettings, ViewScores};
 
 use crate::error::{ModelError, Result};
 use crate::training::validation::{in_range, refuse, sequence, settings};
 
-/// Checks what the views of a step's samples are asked by.
+/// Checks a request for the log-probabilities of views.
 ///
 /// # Errors
-/// [`ModelError::Refused`](crate::ModelError::Refused) naming the sequence or the field.
+/// [`ModelError::Refused`](crate::ModelError::Refused) with the sequence or the field that is invalid.
 pub fn views(backbone: &BackboneConfig, asked: &ViewScores) -> Result<()> {
     asked.estimator.check_settings().map_err(ModelError::Refused)?;
     for sample in asked.groups.iter().flat_map(|group| &group.samples) {
@@ -21,10 +21,10 @@ pub fn views(backbone: &BackboneConfig, asked: &ViewScores) -> Result<()> {
     Ok(())
 }
 
-/// Checks that there is a list for each inner step and sample, or none.
+/// Checks the log-probabilities under the policy that drew the samples: one list per inner step and sample, or none at all.
 ///
 /// # Errors
-/// [`ModelError::Refused`](crate::ModelError::Refused) with both numbers.
+/// [`ModelError::Refused`](crate::ModelError::Refused) if the number of lists is wrong or a value is not finite.
 pub fn behaviour(lists: &[Vec<f32>], samples: usize, inner_steps: usize) -> Result<()> {
     let wanted = samples * inner_steps;
     if !lists.is_empty() && lists.len() != wanted {
@@ -39,10 +39,10 @@ pub fn behaviour(lists: &[Vec<f32>], samples: usize, inner_steps: usize) -> Resu
     Ok(())
 }
 
-/// Checks groups, estimator, objective and settings.
+/// Checks the groups, the estimator, the objective and the settings.
 ///
 /// # Errors
-/// [`ModelError::Refused`](crate::ModelError::Refused) naming the sequence or the field.
+/// [`ModelError::Refused`](crate::ModelError::Refused) with the sequence or the field that is invalid.
 pub fn check(
     backbone: &BackboneConfig,
     groups: &[PolicyGroup],

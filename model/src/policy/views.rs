@@ -1,5 +1,5 @@
-//! The masked views of all samples at one inner step, as rows with the weight of each token, and their log-probabilities
-//! under the old policy and the reference.
+//! The masked views of all samples: rows with a weight for each counted token, and their log-probabilities under the old
+//! policy, the reference and the policy that drew the samples.
 
 use demask_api::estimators::{InnerStep, MaskedView};
 use demask_api::{EstimatorConfig, LossNormalization, ObjectiveConfig, PolicySample, ViewScores};
@@ -12,43 +12,43 @@ use crate::training::interlude::Interlude;
 use crate::training::loss::{LossRow, alike, gather, log_probs};
 use crate::training::threads;
 
-/// An inner step's views: for each part of the batch its rows, in groups that go through the backbone together.
+/// The views of an inner step: for each part of the batch, groups of rows that share a pass through the backbone.
 pub(super) type InnerViews = Vec<Vec<ScoredRows>>;
 
-/// What of an inner step does not change with the weights, for rows that go through the backbone together.
+/// Rows that share a pass through the backbone, with everything about them that stays the same during the inner steps.
 pub(super) struct ScoredRows {
     pub rows: Vec<LossRow>,
-    /// Advantage of each counted token's sample.
+    /// For each counted token, the advantage of its sample.
     pub advantages: Vec<f32>,
-    /// Log-probability under the old policy.
+    /// The log-probabilities of the counted tokens under the old policy.
     pub old: Tensor,
-    /// Log-probability under the reference, if the KL counts.
+    /// Their log-probabilities under the reference, if the KL has a weight.
     pub reference: Option<Tensor>,
-    /// Log-probability under the policy that drew the samples, where it is another than the old one.
+    /// Their log-probabilities under the policy that drew the samples, if it is not the old one.
     pub behaviour: Option<Tensor>,
 }
 
-/// What of the samples is known beside themselves: which steps are taken on them, and who drew them.
+/// The samples of a policy step, with their log-probabilities under the policy that drew them.
 #[derive(Clone, Copy)]
 pub(super) struct DrawnSamples<'a> {
     /// The samples.
     pub samples: &'a [&'a PolicySample],
-    /// Their views' log-probabilities under the policy that drew them, a list for each inner step and sample; empty where that is
-    /// the old one.
+    /// The log-probabilities of their views under the policy that drew them, one list per inner step and sample. Empty if
+    /// the old policy drew them.
     pub behaviour: &'a [Vec<f32>],
 }
 
-/// Who scores views before a policy step: the policy as it is then, and the reference if it counts.
+/// The policies that score the views before a policy step: the current one, and the reference if the KL has a weight.
 #[derive(Clone, Copy)]
 pub(super) struct Policies<'a> {
     pub backbone: &'a Backbone,
     pub reference: Option<&'a Backbone>,
 }
 
-/// The views of inner step `inner` from a step's seed, scored.
+/// Plans the views of inner step `inner` from the step's seed and scores them.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub(super) fn prepare(
     policies: Policies<'_>,
     drawn: DrawnSamples<'_>,
@@ -63,7 +63,7 @@ pub(super) fn prepare(
     let planned: Vec<(usize, Vec<MaskedView>)> = samples
         .iter()
         .enumerate()
-        // A sample without advantage teaches only to stay near the reference.
+        // A sample with advantage 0 contributes nothing but its KL penalty.
         .filter(|(_, sample)| sample.advantage != 0.0 || reference.is_some())
         .map(|(number, sample)| {
             let step = inner_step(seed, (inner, objective.inner_steps), number);
@@ -77,7 +77,7 @@ pub(super) fn prepare(
         .into_iter()
         .map(|part| grouped(&part, &rows, backbone.policy_tokens()))
         .collect();
-    // Both policies go over the same groups of rows: a row's bits may depend on its company.
+    // Both policies score the same groups of rows, because the bits of a row may depend on the other rows of its group.
     let mut scores = |policy: &Backbone| {
         let mut pause = |_: &Backbone| match interlude.is_wanted() {
             true => interlude.take(backbone),
@@ -110,7 +110,7 @@ pub(super) fn prepare(
     Ok(parts.into_iter().zip(old).map(with_scores).collect())
 }
 
-/// The seed and number by which the views of a step's sample are planned.
+/// Returns the inner step's number and the seed by which the views of a sample are planned.
 fn inner_step(seed: u64, (number, count): (usize, usize), sample: usize) -> InnerStep {
     InnerStep {
         number,
@@ -119,11 +119,12 @@ fn inner_step(seed: u64, (number, count): (usize, usize), sample: usize) -> Inne
     }
 }
 
-/// Log-probabilities of the counted tokens of all views, a list for each inner step and sample, in the order of the views: what
-/// the policy that drew the samples says of them before another one is trained on them.
+/// Computes the log-probabilities of the counted tokens of all views: one list per inner step and sample, in the order of
+/// the views. The policy that drew the samples is scored in this way before another policy is trained on them.
 ///
 /// # Errors
-/// A sample or an estimator without sense; libtorch's.
+/// [`ModelError::Refused`](crate::ModelError::Refused) if a sample or the estimator is invalid, or any error libtorch
+/// reports.
 pub fn score_views(backbone: &Backbone, asked: &ViewScores) -> Result<Vec<Vec<f32>>> {
     validation::views(backbone.config(), asked)?;
     let mask_token = backbone.config().mask_token_id;
@@ -155,7 +156,7 @@ pub fn score_views(backbone: &Backbone, asked: &ViewScores) -> Result<Vec<Vec<f3
     Ok(values)
 }
 
-/// Log-probabilities of each row's targets, rows of one length together.
+/// Computes the log-probabilities of each row's targets; rows of the same length share a pass.
 fn row_scores(backbone: &Backbone, rows: &[LossRow]) -> Result<Vec<Vec<f32>>> {
     let mut values = vec![Vec::new(); rows.len()];
     for group in alike(rows, backbone.policy_tokens()) {
@@ -171,15 +172,16 @@ fn row_scores(backbone: &Backbone, rows: &[LossRow]) -> Result<Vec<Vec<f32>>> {
     Ok(values)
 }
 
-/// A view as a row, with what its sample's tokens have in common.
+/// A view as a row, with the advantage of its sample.
 struct WeightedRow {
     row: LossRow,
     advantage: f32,
-    /// Of each target, under the policy that drew it; empty where that is the old one.
+    /// The log-probability of each target under the policy that drew it. Empty if that is the old policy.
     behaviour: Vec<f32>,
 }
 
-/// A row for each view, whose weights make the sum of all the mean that `normalization` names over all samples.
+/// Builds a row for each view. The weights of the targets turn the sum over all rows into the mean that `normalization`
+/// names.
 fn weighted_rows(
     planned: Vec<(usize, Vec<MaskedView>)>,
     samples: &[&PolicySample],
@@ -218,14 +220,15 @@ fn weighted_rows(
     rows
 }
 
-/// Rows that go through the backbone together, and of each of their targets the advantage and what its drawer said.
+/// Rows that share a pass through the backbone. For each of their targets: the advantage, and the log-probability under the
+/// policy that drew it.
 struct WeightedRows {
     rows: Vec<LossRow>,
     advantages: Vec<f32>,
     behaviour: Vec<f32>,
 }
 
-/// A part's rows in groups of at most so many tokens.
+/// Splits the rows of a part into groups of at most `most` tokens.
 fn grouped(part: &[usize], rows: &[WeightedRow], most: usize) -> Vec<WeightedRows> {
     let own: Vec<LossRow> = part.iter().map(|&at| rows[at].row.clone()).collect();
     let row = |at: usize| &rows[part[at]];
@@ -243,10 +246,10 @@ fn grouped(part: &[usize], rows: &[WeightedRow], most: usize) -> Vec<WeightedRow
         .collect()
 }
 
-/// Log-probabilities of all targets of rows that go through the backbone together, [N] f32, without gradient.
+/// Computes the log-probabilities of all targets of rows that share a pass through the backbone, [N] f32, without gradient.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn score(backbone: &Backbone, rows: &[LossRow]) -> Result<Tensor> {
     tch::no_grad(|| {
         let gathered = gather(backbone, rows)?;

@@ -1,4 +1,4 @@
-//! CLIP (arXiv 2103.00020) as Hugging Face's transformers has it: a picture and a text as vectors of one space.
+//! CLIP (arXiv 2103.00020), as in Hugging Face's transformers: it embeds pictures and texts in a common space.
 //!
 //! Legend: B rows, C channels, P side of a picture in pixels, L text positions, D width of a tower, E projection.
 
@@ -15,11 +15,11 @@ use super::frozen::{
 use crate::error::Result;
 use crate::network::attention_mask::SHUT;
 
-/// `config.json` of a CLIP model. Field names and defaults are the published ones; others are ignored.
+/// The `config.json` of a CLIP model, with the published field names and defaults. Other fields are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(from = "PublishedClip")]
 pub struct ClipConfig {
-    /// Width of the common space, E.
+    /// The width of the common space, E.
     pub projection_dim: usize,
     /// The text tower.
     pub text: ClipTextConfig,
@@ -27,7 +27,7 @@ pub struct ClipConfig {
     pub vision: ClipVisionConfig,
 }
 
-/// As it is written: older files carry each tower a second time, and that one then counts.
+/// The file's own layout. Older files contain each tower a second time, and then that one counts.
 #[derive(Deserialize)]
 struct PublishedClip {
     #[serde(default = "five_hundred_twelve")]
@@ -54,30 +54,30 @@ impl From<PublishedClip> for ClipConfig {
     }
 }
 
-/// The text tower's shape.
+/// The configuration of the text tower.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ClipTextConfig {
-    /// Rows of the vocabulary.
+    /// The size of the vocabulary.
     pub vocab_size: usize,
-    /// Width, D.
+    /// The width of the hidden states, D.
     pub hidden_size: usize,
-    /// Width of the feed-forward.
+    /// The width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// Blocks.
+    /// The number of blocks.
     pub num_hidden_layers: usize,
-    /// Heads.
+    /// The number of attention heads.
     pub num_attention_heads: usize,
-    /// Longest text in tokens.
+    /// The length of the longest text, in tokens.
     pub max_position_embeddings: usize,
-    /// Between the two layers of the feed-forward.
+    /// The activation of the feed-forward layer.
     pub hidden_act: Activation,
-    /// Epsilon of the layer norms.
+    /// The epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// Ends a text; the text's vector is taken where it first stands. 2 means what it meant before the published
-    /// configurations were corrected: where the highest id stands.
+    /// The end-of-text token, at whose first position the text's embedding is taken. The value 2 keeps its meaning from before
+    /// the published configurations were corrected: the position of the highest id.
     pub eos_token_id: i64,
-    /// Fills a batch up.
+    /// The token that pads a batch.
     pub pad_token_id: i64,
 }
 
@@ -98,27 +98,27 @@ impl Default for ClipTextConfig {
     }
 }
 
-/// The picture tower's shape.
+/// The configuration of the picture tower.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ClipVisionConfig {
-    /// Width, D.
+    /// The width of the hidden states, D.
     pub hidden_size: usize,
-    /// Width of the feed-forward.
+    /// The width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// Blocks.
+    /// The number of blocks.
     pub num_hidden_layers: usize,
-    /// Heads.
+    /// The number of attention heads.
     pub num_attention_heads: usize,
-    /// Channels of a picture, C.
+    /// The number of channels of a picture, C.
     pub num_channels: usize,
-    /// Side of a picture in pixels, P.
+    /// The side of a picture in pixels, P.
     pub image_size: usize,
-    /// Side of a patch in pixels.
+    /// The side of a patch in pixels.
     pub patch_size: usize,
-    /// Between the two layers of the feed-forward.
+    /// The activation of the feed-forward layer.
     pub hidden_act: Activation,
-    /// Epsilon of the layer norms.
+    /// The epsilon of the layer norms.
     pub layer_norm_eps: f64,
 }
 
@@ -138,15 +138,15 @@ impl Default for ClipVisionConfig {
     }
 }
 
-/// An activation, by its name in `config.json`.
+/// An activation function, by its name in `config.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// x · sigmoid(1.702 x), OpenAI's.
+    /// x · sigmoid(1.702 x), OpenAI's approximation.
     QuickGelu,
-    /// With the error function.
+    /// GELU with the error function.
     Gelu,
-    /// With the hyperbolic tangent.
+    /// GELU with the hyperbolic tangent.
     #[serde(alias = "gelu_pytorch_tanh", alias = "gelu_fast")]
     GeluNew,
     /// max(x, 0).
@@ -168,7 +168,7 @@ impl Activation {
     }
 }
 
-/// One tower's blocks: both have the same.
+/// The transformer blocks of a tower. Both towers have the same kind of block.
 #[derive(Clone, Copy)]
 struct Blocks<'a> {
     prefix: &'a str,
@@ -199,7 +199,7 @@ impl Blocks<'_> {
         }
     }
 
-    /// [B, L, D] to [B, L, D], norms before each half of a block.
+    /// Runs the blocks, [B, L, D] to [B, L, D]. They are pre-norm blocks.
     fn run(self, net: &Frozen, x: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let mut x = x;
         for layer in 0..self.layers {
@@ -297,7 +297,7 @@ impl ClipConfig {
 const TOKENS: &str = "text_model.embeddings.token_embedding.weight";
 const POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
 
-/// The network.
+/// A CLIP network.
 #[derive(Debug)]
 pub struct Clip {
     config: ClipConfig,
@@ -305,36 +305,39 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// Reads `config.json` and `model.safetensors` of a folder; published names, any floating dtype, computed in f32.
+    /// Loads `config.json` and `model.safetensors` of a folder. Tensors have the published names and any floating-point dtype;
+    /// the network computes in f32.
     ///
     /// # Errors
-    /// A broken file, a missing, extra or misshapen tensor, each named.
+    /// [`ModelError::Io`](crate::ModelError::Io) if a file cannot be read.
+    /// [`ModelError::Checkpoint`](crate::ModelError::Checkpoint) if a file is broken or a tensor is missing, extra or misshapen.
+    /// Any error libtorch reports.
     pub fn load(dir: &Path, device: Device) -> Result<Self> {
         let path = dir.join(demask_api::checkpoint::CONFIG);
         let config: ClipConfig = read_config(&path, "CLIP")?;
         config.check(&path)?;
-        // Older checkpoints carry the positions 0, 1, 2, … of each tower.
+        // Older checkpoints contain the constant positions 0, 1, 2, … of each tower.
         let ignored = |name: &str| name.ends_with(".position_ids");
         let net = Frozen::load(dir, config.shapes(), ignored, device)?;
         Ok(Self { config, net })
     }
 
-    /// The shape.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &ClipConfig {
         &self.config
     }
 
-    /// How many numbers it has.
+    /// Returns the number of parameters.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         self.net.count()
     }
 
-    /// Normalised pixels [B, C, P, P] to vectors of length one [B, E].
+    /// Embeds normalised pixels, [B, C, P, P], as vectors of length 1, [B, E].
     ///
     /// # Errors
-    /// Pixels of another shape; libtorch's.
+    /// [`ModelError::Refused`](crate::ModelError::Refused) if the pixels have another shape, or any error libtorch reports.
     pub fn image_embeds(&self, pixels: &Tensor) -> Result<Tensor> {
         let vision = &self.config.vision;
         check_pixels(pixels, vision.num_channels, vision.image_size)?;
@@ -364,10 +367,11 @@ impl Clip {
         unit(&self.net.linear(&pooled, "visual_projection")?)
     }
 
-    /// Token ids [B, L] and which of them are real [B, L] to vectors of length one [B, E].
+    /// Embeds texts as vectors of length 1, [B, E], from token ids, [B, L], and their attention mask `real`, [B, L].
     ///
     /// # Errors
-    /// A text that is too long, an id beyond the vocabulary; libtorch's.
+    /// [`ModelError::Refused`](crate::ModelError::Refused) if a text is too long or an id is outside the vocabulary, or any
+    /// error libtorch reports.
     pub fn text_embeds(&self, ids: &Tensor, real: &Tensor) -> Result<Tensor> {
         let text = &self.config.text;
         let x = self.net.embed(ids, TOKENS, POSITIONS)?;
@@ -385,7 +389,8 @@ impl Clip {
         unit(&self.net.linear(&Tensor::f_stack(&rows, 0)?, "text_projection")?)
     }
 
-    /// Where each text's vector is taken: the first end of text, or the first position when there is none.
+    /// Returns the position at which each text's embedding is taken: the first end-of-text token, or position 0 if there is
+    /// none.
     fn ends(&self, ids: &Tensor) -> Result<Vec<i64>> {
         let ids = ids.f_to_device(Device::Cpu)?.f_to_kind(Kind::Int64)?;
         let (_, length) = ids.size2()?;
@@ -401,10 +406,10 @@ impl Clip {
         Ok(ends.collect())
     }
 
-    /// Scaled dot products of pictures with texts, [pictures, texts].
+    /// Computes the scaled dot products of pictures and texts, [pictures, texts].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn logits_per_image(&self, image_embeds: &Tensor, text_embeds: &Tensor) -> Result<Tensor> {
         let scale = self.net.tensor("logit_scale")?.f_exp()?;
         Ok(image_embeds
@@ -413,7 +418,7 @@ impl Clip {
     }
 }
 
-/// Vectors divided by their length.
+/// Divides vectors by their lengths.
 fn unit(x: &Tensor) -> Result<Tensor> {
     let length = x
         .f_square()?
@@ -422,7 +427,7 @@ fn unit(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_div(&length)?)
 }
 
-/// A position attends to the real ones up to itself: the bias [B, 1, L, L] from which are real, [B, L].
+/// Builds the bias of causal attention over real tokens, [B, 1, L, L], from the attention mask `real`, [B, L].
 fn causal(real: &Tensor) -> Result<Tensor> {
     let (batch, length) = real.size2()?;
     let all = Tensor::f_ones([length, length], (Kind::Float, real.device()))?.f_tril(0)?;

@@ -1,4 +1,4 @@
-//! The weights of a network that is only ever asked: named tensors in f32, the layers that read them.
+//! The weights of a network that is not trained: named tensors in f32, and the layers that use them.
 //!
 //! Legend: B rows, L positions, D width, H heads.
 
@@ -14,13 +14,13 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{ModelError, Result};
 use crate::weights::safetensors;
 
-/// A tensor's published name and its shape.
+/// The published name and the shape of a tensor.
 pub(super) type Shape = (String, Vec<i64>);
 
-/// The most layers that a `config.json` may ask for.
+/// The most layers that a `config.json` may request.
 pub(super) const MOST_LAYERS: usize = 1024;
 
-/// Named weights.
+/// The named weights of a network, on one device.
 #[derive(Debug)]
 pub(super) struct Frozen {
     tensors: BTreeMap<String, Tensor>,
@@ -28,10 +28,11 @@ pub(super) struct Frozen {
 }
 
 impl Frozen {
-    /// Takes the wanted tensors out of `model.safetensors`; `ignored` says which others may be there.
+    /// Loads the wanted tensors from `model.safetensors`. `ignored` says which other tensors the file may contain.
     ///
     /// # Errors
-    /// [`ModelError::Checkpoint`] naming the tensor that is missing, extra or misshapen.
+    /// [`ModelError::Checkpoint`] if a tensor is missing, extra or misshapen, with its name; the errors of
+    /// [`safetensors::read`]; any error libtorch reports.
     pub(super) fn load(
         dir: &Path,
         wanted: Vec<Shape>,
@@ -59,39 +60,39 @@ impl Frozen {
         Ok(Self { tensors, device })
     }
 
-    /// The device that holds it.
+    /// Returns the device of the weights.
     pub(super) fn device(&self) -> Device {
         self.device
     }
 
-    /// How many numbers there are.
+    /// Returns the number of parameters.
     pub(super) fn count(&self) -> u64 {
         self.tensors.values().map(|tensor| tensor.numel() as u64).sum()
     }
 
-    /// A weight.
+    /// Returns a weight.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] for a name that was not asked for at loading (a fault of this crate).
+    /// [`ModelError::Refused`] if the name was not among the wanted ones at loading, which is a bug in this crate.
     pub(super) fn tensor(&self, name: &str) -> Result<&Tensor> {
         let found = self.tensors.get(name);
         found.ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))
     }
 
-    /// A linear layer; its bias only where there is one.
+    /// Applies a linear layer, with its bias if it has one.
     pub(super) fn linear(&self, x: &Tensor, name: &str) -> Result<Tensor> {
         let bias = self.tensors.get(&format!("{name}.bias"));
         Ok(x.f_linear(self.tensor(&format!("{name}.weight"))?, bias)?)
     }
 
-    /// A layer norm over the last side.
+    /// Applies a layer norm over the last dimension.
     pub(super) fn norm(&self, x: &Tensor, name: &str, eps: f64) -> Result<Tensor> {
         let weight = self.tensor(&format!("{name}.weight"))?;
         let bias = self.tensor(&format!("{name}.bias"))?;
         Ok(x.f_layer_norm(weight.size(), Some(weight), Some(bias), eps, true)?)
     }
 
-    /// Pixels [B, C, P, P] to patches in rows [B, (P / patch)^2, D].
+    /// Embeds the patches of pixels, [B, C, P, P], as [B, (P / patch)^2, D].
     pub(super) fn patches(&self, pixels: &Tensor, name: &str, patch: i64) -> Result<Tensor> {
         let weight = self.tensor(&format!("{name}.weight"))?;
         let bias = self.tensors.get(&format!("{name}.bias"));
@@ -99,10 +100,11 @@ impl Frozen {
         Ok(patches.f_flatten(2, 3)?.f_transpose(1, 2)?)
     }
 
-    /// Token ids [B, L] to their rows and those of their positions, summed [B, L, D].
+    /// Computes the sum of the token and position embeddings, [B, L, D], of token ids, [B, L].
     ///
     /// # Errors
-    /// [`ModelError::Refused`] for more positions than there are, or an id beyond the vocabulary.
+    /// [`ModelError::Refused`] if the text is empty or too long or an id is outside the vocabulary, or any error libtorch
+    /// reports.
     pub(super) fn embed(&self, ids: &Tensor, tokens: &str, positions: &str) -> Result<Tensor> {
         let (tokens, positions) = (self.tensor(tokens)?, self.tensor(positions)?);
         let (_, length) = ids.size2()?;
@@ -125,8 +127,8 @@ impl Frozen {
     }
 }
 
-/// Attention of H heads: queries [B, L, D], keys and values [B, K, D], a bias on the scores that broadcasts to
-/// [B, H, L, K]; mixed values [B, L, D].
+/// Computes attention with H heads, [B, L, D], from queries, [B, L, D], and keys and values, [B, K, D]. The bias on the
+/// scores broadcasts to [B, H, L, K].
 pub(super) fn attend(
     q: &Tensor,
     k: &Tensor,
@@ -141,22 +143,22 @@ pub(super) fn attend(
     Ok(mixed.f_transpose(1, 2)?.f_reshape([batch, length, width])?)
 }
 
-/// The shapes of a linear layer with a bias.
+/// Appends the shapes of a linear layer with a bias.
 pub(super) fn linear_shapes(shapes: &mut Vec<Shape>, name: &str, ins: usize, outs: usize) {
     shapes.push((format!("{name}.weight"), vec![outs as i64, ins as i64]));
     shapes.push((format!("{name}.bias"), vec![outs as i64]));
 }
 
-/// The shapes of a layer norm.
+/// Appends the shapes of a layer norm.
 pub(super) fn norm_shapes(shapes: &mut Vec<Shape>, name: &str, width: usize) {
     shapes.push((format!("{name}.weight"), vec![width as i64]));
     shapes.push((format!("{name}.bias"), vec![width as i64]));
 }
 
-/// Reads a JSON file as a configuration.
+/// Reads a configuration from a JSON file. `what` names the network in an error.
 ///
 /// # Errors
-/// A file that is missing or is not one, named.
+/// [`ModelError::Io`] if the file cannot be read, [`ModelError::Checkpoint`] if it is not such a configuration.
 pub(super) fn read_config<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T> {
     let text = bounded_file::read_text(path, limits::LONGEST_CONFIG)
         .map_err(|source| ModelError::io(path, source))?;
@@ -164,10 +166,10 @@ pub(super) fn read_config<T: DeserializeOwned>(path: &Path, what: &str) -> Resul
         .map_err(|error| ModelError::checkpoint(path, format!("not {what}'s configuration: {error}")))
 }
 
-/// What every transformer's shape must keep to.
+/// Checks the shape of a transformer.
 ///
 /// # Errors
-/// [`ModelError::Checkpoint`] with what was expected and found.
+/// [`ModelError::Checkpoint`] if the heads do not divide the width or there are too many layers.
 pub(super) fn check_shape(path: &Path, tower: &str, width: usize, heads: usize, layers: usize) -> Result<()> {
     if width == 0 || heads == 0 || !width.is_multiple_of(heads) {
         let message = format!("{tower}: width {width} is no multiple of {heads} heads");
@@ -180,10 +182,10 @@ pub(super) fn check_shape(path: &Path, tower: &str, width: usize, heads: usize, 
     Ok(())
 }
 
-/// What a picture's cutting into patches must keep to.
+/// Checks the sizes of a picture and of its patches.
 ///
 /// # Errors
-/// [`ModelError::Checkpoint`] with what was expected and found.
+/// [`ModelError::Checkpoint`] if a patch is empty or larger than the picture, or the picture is too large.
 pub(super) fn check_patches(path: &Path, side: usize, patch: usize) -> Result<()> {
     if patch == 0 || patch > side || side > MOST_PIXELS {
         let message = format!(
@@ -195,13 +197,13 @@ pub(super) fn check_patches(path: &Path, side: usize, patch: usize) -> Result<()
     Ok(())
 }
 
-/// The largest side of a picture that a `config.json` may ask for.
+/// The largest side of a picture, in pixels, that a `config.json` may request.
 const MOST_PIXELS: usize = 4096;
 
-/// Refuses pixels of another shape than [B, channels, side, side].
+/// Checks that pixels have the shape [B, channels, side, side].
 ///
 /// # Errors
-/// [`ModelError::Refused`] with both shapes.
+/// [`ModelError::Refused`] if they do not, with both shapes.
 pub(super) fn check_pixels(pixels: &Tensor, channels: usize, side: usize) -> Result<()> {
     let (channels, side) = (channels as i64, side as i64);
     match *pixels.size() {

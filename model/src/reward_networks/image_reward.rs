@@ -1,5 +1,7 @@
-//! ImageReward (arXiv 2304.05977): how well people would like a picture for a prompt. BLIP's vision transformer, a
-//! BERT that looks at the picture in every layer, a linear head on its first position.
+//! ImageReward (arXiv 2304.05977): a score of how much people would prefer a picture for a prompt.
+//!
+//! It has three parts: BLIP's vision transformer, a BERT with cross-attention to the picture in every layer, and a head of
+//! linear layers on the first position of the text.
 //!
 //! Legend: B rows, P side of a picture in pixels, N patches, W width of the vision transformer, L text positions,
 //! D width of the text encoder.
@@ -17,15 +19,16 @@ use super::frozen::{
 };
 use crate::error::Result;
 
-/// Epsilon of the vision transformer's norms, as published.
+/// The epsilon of the vision transformer's norms, as published.
 const VISION_EPS: f64 = 1e-6;
-/// Added to the score of a padded key, as published.
+/// The bias on the score of a padding key, as published.
 const SHUT: f64 = -10_000.0;
-/// The head's layers: the number in its name and its width. Between them is only dropout, which is off.
+/// The layers of the head: the number in the published name and the output width. Between them there is only dropout, which
+/// is off.
 const HEAD: [(usize, usize); 5] = [(0, 1024), (2, 128), (4, 64), (6, 16), (7, 1)];
 
-/// `config.json`: what the published code holds in code and in `med_config.json`. The defaults are the published
-/// model's.
+/// The `config.json` of an ImageReward model: the values that the published code has in code and in `med_config.json`. The
+/// defaults are those of the published model.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ImageRewardConfig {
@@ -33,9 +36,9 @@ pub struct ImageRewardConfig {
     pub vision: BlipVisionConfig,
     /// The text encoder.
     pub text: BlipTextConfig,
-    /// Subtracted from the head's number.
+    /// The mean of the head's output, which is subtracted from it.
     pub mean: f64,
-    /// Divides what is left.
+    /// The standard deviation of the head's output, which divides the difference.
     pub std: f64,
 }
 
@@ -50,19 +53,19 @@ impl Default for ImageRewardConfig {
     }
 }
 
-/// The vision transformer's shape; its feed-forward is four times as wide.
+/// The configuration of the vision transformer. Its feed-forward layer is four times as wide as its hidden states.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct BlipVisionConfig {
-    /// Side of a picture in pixels, P.
+    /// The side of a picture in pixels, P.
     pub image_size: usize,
-    /// Side of a patch in pixels.
+    /// The side of a patch in pixels.
     pub patch_size: usize,
-    /// Width, W.
+    /// The width of the hidden states, W.
     pub width: usize,
-    /// Blocks.
+    /// The number of blocks.
     pub depth: usize,
-    /// Heads.
+    /// The number of attention heads.
     pub heads: usize,
 }
 
@@ -78,27 +81,27 @@ impl Default for BlipVisionConfig {
     }
 }
 
-/// The text encoder's shape. What it reads of the picture is as wide as the vision transformer.
+/// The configuration of the text encoder. Its cross-attention reads features of the vision transformer's width.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct BlipTextConfig {
-    /// Rows of the vocabulary: BERT's and two more.
+    /// The size of the vocabulary: BERT's plus two tokens.
     pub vocab_size: usize,
-    /// Width, D.
+    /// The width of the hidden states, D.
     pub hidden_size: usize,
-    /// Layers.
+    /// The number of layers.
     #[serde(alias = "num_hidden_layers")]
     pub layers: usize,
-    /// Heads.
+    /// The number of attention heads.
     #[serde(alias = "num_attention_heads")]
     pub heads: usize,
-    /// Width of the feed-forward.
+    /// The width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// Longest text in tokens.
+    /// The length of the longest text, in tokens.
     pub max_position_embeddings: usize,
-    /// Epsilon of the layer norms.
+    /// The epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// Fills a batch up.
+    /// The token that pads a batch.
     pub pad_token_id: i64,
 }
 
@@ -118,11 +121,12 @@ impl Default for BlipTextConfig {
 }
 
 impl ImageRewardConfig {
-    /// Reads `config.json`, or, where there is none, the published `med_config.json`: the vision transformer is then
-    /// the published one.
+    /// Reads `config.json`. If there is none, it reads the published `med_config.json`, and the vision transformer is the
+    /// published one.
     ///
     /// # Errors
-    /// Neither is there, or it is not one.
+    /// [`ModelError::Io`](crate::ModelError::Io) if neither can be read, [`ModelError::Checkpoint`](crate::ModelError::Checkpoint)
+    /// if it is not a configuration.
     fn read(dir: &Path) -> Result<Self> {
         let (path, published) = (dir.join(demask_api::checkpoint::CONFIG), dir.join(MED_CONFIG));
         let config = if path.exists() || !published.exists() {
@@ -213,14 +217,14 @@ const TEXT: &str = "blip.text_encoder";
 const TOKENS: &str = "blip.text_encoder.embeddings.word_embeddings.weight";
 const POSITIONS: &str = "blip.text_encoder.embeddings.position_embeddings.weight";
 
-/// BLIP's projections for another loss and BERT's table of positions: published with the weights, not part of the
-/// reward.
+/// Returns whether a published tensor is not part of the reward: BLIP's projections for another loss, and BERT's table of
+/// positions.
 fn ignored(name: &str) -> bool {
     let unused = ["blip.vision_proj.", "blip.text_proj."];
     name.ends_with(".position_ids") || unused.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The network.
+/// An ImageReward network.
 #[derive(Debug)]
 pub struct ImageRewardNetwork {
     config: ImageRewardConfig,
@@ -228,33 +232,35 @@ pub struct ImageRewardNetwork {
 }
 
 impl ImageRewardNetwork {
-    /// Reads `config.json` (or the published `med_config.json`) and `model.safetensors` of a folder; published names,
-    /// any floating dtype, computed in f32.
+    /// Loads `config.json` (or the published `med_config.json`) and `model.safetensors` of a folder. Tensors have the published
+    /// names and any floating-point dtype; the network computes in f32.
     ///
     /// # Errors
-    /// A broken file, a missing, extra or misshapen tensor, each named.
+    /// [`ModelError::Io`](crate::ModelError::Io) if a file cannot be read.
+    /// [`ModelError::Checkpoint`](crate::ModelError::Checkpoint) if a file is broken or a tensor is missing, extra or misshapen.
+    /// Any error libtorch reports.
     pub fn load(dir: &Path, device: Device) -> Result<Self> {
         let config = ImageRewardConfig::read(dir)?;
         let net = Frozen::load(dir, config.shapes(), ignored, device)?;
         Ok(Self { config, net })
     }
 
-    /// The shape.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &ImageRewardConfig {
         &self.config
     }
 
-    /// How many numbers it has.
+    /// Returns the number of parameters.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         self.net.count()
     }
 
-    /// Normalised pixels [B, 3, P, P] to what the text encoder looks at, [B, N + 1, W].
+    /// Computes the picture features that the text encoder attends to, [B, N + 1, W], from normalised pixels, [B, 3, P, P].
     ///
     /// # Errors
-    /// Pixels of another shape; libtorch's.
+    /// [`ModelError::Refused`](crate::ModelError::Refused) if the pixels have another shape, or any error libtorch reports.
     pub fn image_features(&self, pixels: &Tensor) -> Result<Tensor> {
         let (vision, net) = (&self.config.vision, &self.net);
         check_pixels(pixels, 3, vision.image_size)?;
@@ -275,7 +281,7 @@ impl ImageRewardNetwork {
         net.norm(&x, &format!("{VISION}.norm"), VISION_EPS)
     }
 
-    /// One block of the vision transformer, norms before each half.
+    /// Runs one pre-norm block of the vision transformer.
     fn vision_block(&self, x: &Tensor, name: &str) -> Result<Tensor> {
         let net = &self.net;
         let h = net.norm(x, &format!("{name}.norm1"), VISION_EPS)?;
@@ -287,10 +293,12 @@ impl ImageRewardNetwork {
         Ok(x.f_add(&net.linear(&h, &format!("{name}.mlp.fc2"))?)?)
     }
 
-    /// Token ids [B, L], which of them are real [B, L], and the pictures' features to the text's, [B, L, D].
+    /// Computes the text features, [B, L, D], from token ids, [B, L], their attention mask `real`, [B, L], and the picture
+    /// features.
     ///
     /// # Errors
-    /// A text that is too long, an id beyond the vocabulary; libtorch's.
+    /// [`ModelError::Refused`](crate::ModelError::Refused) if a text is too long or an id is outside the vocabulary, or any
+    /// error libtorch reports.
     pub fn text_features(&self, ids: &Tensor, real: &Tensor, image_features: &Tensor) -> Result<Tensor> {
         let (text, net) = (&self.config.text, &self.net);
         let (batch, length) = real.size2()?;
@@ -318,7 +326,7 @@ impl ImageRewardNetwork {
         Ok(x)
     }
 
-    /// Attention from `x` to `seen`, the norm after it.
+    /// Runs attention from `x` to `seen`, with the residual connection and the norm after it.
     fn look(&self, x: &Tensor, seen: &Tensor, bias: Option<&Tensor>, name: &str) -> Result<Tensor> {
         let (text, net) = (&self.config.text, &self.net);
         let mixed = attend(
@@ -332,10 +340,11 @@ impl ImageRewardNetwork {
         net.norm(&h, &format!("{name}.output.LayerNorm"), text.layer_norm_eps)
     }
 
-    /// The text's features [B, L, D] to rewards [B, 1], about normal over what people were shown.
+    /// Computes the rewards, [B, 1], from text features, [B, L, D]. They are about standard normal on the pictures that people
+    /// rated.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn reward(&self, text_features: &Tensor) -> Result<Tensor> {
         let mut x = text_features.f_select(1, 0)?;
         for (number, _) in HEAD {

@@ -1,12 +1,13 @@
-//! Reward networks: models that say how good a picture is for a text. Computed here, asked for through `demask-api`;
-//! what their number means is decided in `demask-rewards`.
+//! Reward networks: pretrained models that score how well a picture fits a text. They are never trained here.
 //!
-//! - `clip.rs`: CLIP, how near a picture and a text are;
-//! - `image_reward.rs`: ImageReward, how well people would like the picture for the text;
-//! - `frozen.rs`: weights of a network that is only asked, and the layers that read them;
-//! - `recorded.rs`: both against recorded tensors;
-//! - `scoring.rs`: pictures and texts to scores; `texts.rs`: a network's tokenizer; `pixels.rs`: its preprocessing;
-//!   `resample.rs`: Pillow's resizing, to the bit.
+//! - `clip.rs`: CLIP, the similarity of a picture and a text;
+//! - `image_reward.rs`: ImageReward, how much people would prefer the picture for the text;
+//! - `frozen.rs`: the weights of a network that is not trained, and the layers that use them;
+//! - `recorded.rs`: the comparison of both networks with recorded tensors;
+//! - `scoring.rs`: the scores of pictures for texts; `texts.rs`: the tokenizer of a network; `pixels.rs`: its preprocessing of
+//!   pictures; `resample.rs`: Pillow's resizing, bit for bit.
+//!
+//! Not here: the requests and answers (`demask-api`), and what a score means (`demask-rewards`).
 
 mod clip;
 mod frozen;
@@ -22,10 +23,11 @@ pub use image_reward::{ImageRewardConfig, ImageRewardNetwork};
 pub use recorded::{verify_clip, verify_image_reward};
 pub use scoring::RewardNetworks;
 
-/// The file that describes ImageReward's text encoder, published beside its weights; stands in for `config.json`.
+/// The file with the configuration of ImageReward's text encoder, published beside its weights. It is read if there is no
+/// `config.json`.
 pub const MED_CONFIG: &str = "med_config.json";
 
-/// Which reward network a folder's `config.json` describes.
+/// The reward network that a folder's `config.json` describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RewardKind {
     /// [`Clip`].
@@ -35,7 +37,7 @@ pub enum RewardKind {
 }
 
 impl RewardKind {
-    /// The kind of a configuration; none when it is that of something else.
+    /// Returns the kind of a configuration, or `None` if it describes no reward network.
     #[must_use]
     pub fn of(config: &serde_json::Value) -> Option<Self> {
         let has = |key: &str| config.get(key).is_some_and(serde_json::Value::is_object);

@@ -1,4 +1,4 @@
-//! Pictures as a reward network reads them: resized, cut at the middle, normalised.
+//! The preprocessing of pictures for a reward network: resize, centre crop, normalise.
 //!
 //! Legend: B pictures, P side of the network's pictures in pixels.
 
@@ -14,21 +14,21 @@ use super::frozen::read_config;
 use super::resample::{Filter, resize};
 use crate::error::{ModelError, Result};
 
-/// The file that says how a CLIP's pictures are prepared.
+/// The file with the preprocessing settings of a CLIP model.
 const PREPROCESSOR: &str = "preprocessor_config.json";
-/// Mean and deviation of the pictures that CLIP was trained on, channel by channel; BLIP and ImageReward use the same.
+/// The mean and the standard deviation of each channel in CLIP's training data. BLIP and ImageReward use the same.
 const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 #[allow(clippy::excessive_precision)] // as published
 const STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
-/// The most pixels of a resized picture: a very long one is refused.
+/// The most pixels of a resized picture. A very long picture exceeds it and is refused.
 const MOST_PIXELS: usize = 1 << 26;
 
-/// How pictures are prepared.
+/// The preprocessing settings of a network.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pixels {
     resize: Resize,
     filter: Filter,
-    /// P.
+    /// The side of the network's pictures, P.
     side: usize,
     cut: Cut,
     scale: f64,
@@ -36,27 +36,27 @@ pub(super) struct Pixels {
     std: [f32; 3],
 }
 
-/// To which size.
+/// The size to which a picture is resized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resize {
-    /// The shorter side becomes this, the longer keeps the proportion.
+    /// The length of the shorter side. The longer side keeps the aspect ratio.
     Shorter(usize),
-    /// Width and height.
+    /// The width and the height.
     Exactly(usize, usize),
-    /// As it is.
+    /// The picture's own size.
     No,
 }
 
-/// Where the middle of an odd rest is.
+/// The rounding of the centre crop's offset, if the number of pixels to cut is odd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cut {
-    /// The smaller half before it (transformers).
+    /// Round down (transformers).
     Down,
-    /// Halves rounded to even (torchvision).
+    /// Round half to even (torchvision).
     Even,
 }
 
-/// `preprocessor_config.json`: the published names.
+/// The contents of `preprocessor_config.json`, with the published names.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct PublishedPreprocessor {
@@ -81,7 +81,7 @@ enum PublishedSize {
 }
 
 impl Pixels {
-    /// As published for ImageReward: torchvision's transforms.
+    /// Returns the published settings of ImageReward, which uses torchvision's transforms.
     pub(super) fn image_reward(side: usize) -> Self {
         Self {
             cut: Cut::Even,
@@ -89,7 +89,7 @@ impl Pixels {
         }
     }
 
-    /// As published for CLIP.
+    /// Returns the published settings of CLIP.
     fn clip(side: usize) -> Self {
         Self {
             resize: Resize::Shorter(side),
@@ -102,10 +102,11 @@ impl Pixels {
         }
     }
 
-    /// As a CLIP's folder says in `preprocessor_config.json`, as published for CLIP where it does not.
+    /// Reads the settings from `preprocessor_config.json` in a CLIP model's folder. Absent settings are the published ones.
     ///
     /// # Errors
-    /// A file that is none, a filter that is not known, pictures that come out in another size than the network reads.
+    /// [`ModelError::Checkpoint`] if the file is broken, names an unknown filter, or produces pictures of another size than the
+    /// network reads.
     pub(super) fn of_clip(dir: &Path, side: usize) -> Result<Self> {
         let path = dir.join(PREPROCESSOR);
         if !path.exists() {
@@ -172,10 +173,11 @@ impl Pixels {
         })
     }
 
-    /// Pictures of any sizes to the network's pixels, [B, 3, P, P], on the CPU.
+    /// Preprocesses pictures of any sizes to pixels, [B, 3, P, P], on the CPU.
     ///
     /// # Errors
-    /// A picture without pixels, with another number of bytes than its sides say, too long, or smaller than what is cut.
+    /// [`ModelError::Refused`] if a picture has no pixels, a number of bytes that does not match its sides, or too many pixels,
+    /// or if it is smaller than the crop; or any error libtorch reports.
     pub(super) fn tensor(&self, pictures: &[Picture]) -> Result<Tensor> {
         let mut values = Vec::with_capacity(pictures.len() * 3 * self.side * self.side);
         for picture in pictures {
@@ -189,12 +191,13 @@ impl Pixels {
         Ok(Tensor::f_from_slice(&values)?.f_view([pictures.len() as i64, 3, side, side])?)
     }
 
+    /// Normalises one byte of a channel.
     #[allow(clippy::cast_possible_truncation)]
     fn value(&self, byte: u8, channel: usize) -> f32 {
         ((f64::from(byte) * self.scale) as f32 - self.mean[channel]) / self.std[channel]
     }
 
-    /// The middle square of the resized picture.
+    /// Returns the centre crop of the resized picture.
     fn square(&self, picture: &Picture) -> Result<Picture> {
         let (width, height) = self.resized(picture)?;
         if width < self.side || height < self.side {
@@ -216,7 +219,7 @@ impl Pixels {
         })
     }
 
-    /// Width and height after resizing.
+    /// Returns the width and height after resizing.
     fn resized(&self, picture: &Picture) -> Result<(usize, usize)> {
         let (width, height) = (picture.width, picture.height);
         let bytes = width.checked_mul(height).and_then(|pixels| pixels.checked_mul(3));
@@ -244,7 +247,7 @@ impl Pixels {
         Ok((new_width, new_height))
     }
 
-    /// Pixels before the middle.
+    /// Returns the number of pixels that are cut off before the crop.
     fn rest(&self, side: usize) -> usize {
         let rest = side - self.side;
         match self.cut {

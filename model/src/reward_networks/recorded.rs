@@ -1,8 +1,8 @@
-//! Reward networks against recorded tensors (`demask verify`).
+//! The comparison of reward networks with recorded tensors (`demask verify`).
 //!
-//! A CLIP's file may hold `pixel_values`, `input_ids` and `attention_mask` (all ones where absent), and, computed from
-//! them, `image_embeds`, `text_embeds`, `logits_per_image`; an ImageReward's the same inputs and `image_features`,
-//! `text_features`, `reward`.
+//! A file may contain the inputs `pixel_values`, `input_ids` and `attention_mask` (all ones if absent), and the outputs that
+//! belong to them. The outputs of CLIP are `image_embeds`, `text_embeds` and `logits_per_image`. The outputs of ImageReward
+//! are `image_features`, `text_features` and `reward`.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,13 @@ use crate::weights::compare::compare;
 
 type Recorded = BTreeMap<String, Tensor>;
 
-/// What is computed from recorded inputs, by its recorded name.
+/// The outputs that were computed from recorded inputs, with their recorded names.
 type Found = Vec<(&'static str, Tensor)>;
 
-/// Compares a CLIP with what was recorded of it.
+/// Compares a CLIP network with recorded tensors.
 ///
 /// # Errors
-/// A file without inputs, inputs of another shape; libtorch's.
+/// [`ModelError::Refused`] if an output's inputs are missing or have another shape, or any error libtorch reports.
 pub fn verify_clip(clip: &Clip, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
     let found = tch::no_grad(|| -> Result<Found> {
         let mut found = Vec::new();
@@ -40,10 +40,10 @@ pub fn verify_clip(clip: &Clip, recorded: &Recorded) -> Result<Vec<TensorCheck>>
     checks(&found, recorded)
 }
 
-/// Compares an ImageReward with what was recorded of it.
+/// Compares an ImageReward network with recorded tensors.
 ///
 /// # Errors
-/// A file without pixels, inputs of another shape; libtorch's.
+/// [`ModelError::Refused`] if an output's inputs are missing or have another shape, or any error libtorch reports.
 pub fn verify_image_reward(network: &ImageRewardNetwork, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
     let found = tch::no_grad(|| -> Result<Found> {
         let Some(pixels) = recorded.get("pixel_values") else {
@@ -62,7 +62,7 @@ pub fn verify_image_reward(network: &ImageRewardNetwork, recorded: &Recorded) ->
     checks(&found, recorded)
 }
 
-/// The recorded token ids and which of them are real.
+/// Returns the recorded token ids and their attention mask, if there are any.
 fn text(recorded: &Recorded) -> Result<Option<(&Tensor, Tensor)>> {
     let Some(ids) = recorded.get("input_ids") else {
         return Ok(None);
@@ -81,10 +81,10 @@ fn text(recorded: &Recorded) -> Result<Option<(&Tensor, Tensor)>> {
     Ok(Some((ids, real)))
 }
 
-/// Every recorded tensor that has a counterpart.
+/// Compares every recorded output with the computed one.
 ///
 /// # Errors
-/// The inputs of a recorded output are missing; libtorch's.
+/// [`ModelError::Refused`] if an output's inputs are missing, or any error libtorch reports.
 fn checks(found: &Found, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
     const INPUTS: [&str; 3] = ["pixel_values", "input_ids", "attention_mask"];
     let outputs = recorded

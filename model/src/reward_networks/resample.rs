@@ -1,23 +1,26 @@
-//! Pillow's resizing of 8-bit pictures, to the bit: what published preprocessing does, and what reward networks were
-//! trained behind. Horizontal first, then vertical, each rounded to 8 bits, weights in fixed point
-//! (`src/libImaging/Resample.c` up to version 12; 13 goes the other way round where that is less work, which differs by
-//! a level here and there).
+//! Pillow's resizing of 8-bit pictures, bit for bit. The published preprocessing uses it, and the reward networks were
+//! trained with it.
+//!
+//! The horizontal pass comes first, then the vertical one. Each rounds to 8 bits and has fixed-point weights
+//! (`src/libImaging/Resample.c` up to version 12). Version 13 swaps the passes where that is less work, which changes some
+//! values by one level.
 
 use demask_api::Picture;
 
-/// Bits behind the point of a weight.
+/// The number of fractional bits of a weight.
 const BITS: u32 = 32 - 8 - 2;
 
-/// A filter, by the number that Pillow and `preprocessor_config.json` give it.
+/// A resampling filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Filter {
-    /// 2: straight lines.
+    /// Linear interpolation, number 2.
     Bilinear,
-    /// 3: cubics with a = -0.5.
+    /// Cubic interpolation with a = -0.5, number 3.
     Bicubic,
 }
 
 impl Filter {
+    /// Returns the filter with a number of Pillow's and of `preprocessor_config.json`, or `None` if it is not implemented.
     pub(super) fn numbered(number: u8) -> Option<Self> {
         match number {
             2 => Some(Self::Bilinear),
@@ -26,7 +29,7 @@ impl Filter {
         }
     }
 
-    /// How far it reaches.
+    /// Returns the radius of the filter, in pixels.
     fn support(self) -> f64 {
         match self {
             Self::Bilinear => 1.0,
@@ -34,6 +37,7 @@ impl Filter {
         }
     }
 
+    /// Evaluates the filter at a distance.
     fn at(self, x: f64) -> f64 {
         const A: f64 = -0.5;
         let x = x.abs();
@@ -46,20 +50,20 @@ impl Filter {
     }
 }
 
-/// What one pixel of a line is made of: the first pixel before, and the weights of it and those after it.
+/// The inputs of one output pixel of a line: the index of the first input pixel, and the weights of it and those after it.
 struct Taps {
     first: usize,
     weights: Vec<i64>,
 }
 
-/// The taps of a line of `to` pixels made from one of `from`.
+/// Computes the taps of a line of `to` pixels that is made from one of `from` pixels.
 fn taps(from: usize, to: usize, filter: Filter) -> Vec<Taps> {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
     let support = filter.support() * stretch;
     let one = |at: usize| {
         let centre = (at as f64 + 0.5) * scale;
-        // Truncated as C does it; a negative number becomes 0.
+        // The cast truncates as C's does, and a negative number becomes 0.
         let first = (centre - support + 0.5) as usize;
         let last = ((centre + support + 0.5) as usize).min(from);
         let raw: Vec<f64> = (first..last)
@@ -77,14 +81,14 @@ fn taps(from: usize, to: usize, filter: Filter) -> Vec<Taps> {
     (0..to).map(one).collect()
 }
 
-/// A weight in fixed point, rounded away from zero at the half.
+/// Converts a weight to fixed point. Halves are rounded away from zero.
 #[allow(clippy::cast_possible_truncation)]
 fn fixed(weight: f64) -> i64 {
     let scaled = weight * f64::from(1u32 << BITS);
     (if weight < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i64
 }
 
-/// A picture of another size.
+/// Resizes a picture.
 pub(super) fn resize(picture: &Picture, width: usize, height: usize, filter: Filter) -> Picture {
     let wide = if picture.width == width {
         picture.clone()
@@ -98,6 +102,7 @@ pub(super) fn resize(picture: &Picture, width: usize, height: usize, filter: Fil
     }
 }
 
+/// Resizes the rows of a picture.
 fn across(picture: &Picture, width: usize, filter: Filter) -> Picture {
     let taps = taps(picture.width, width, filter);
     let mut rgb = Vec::with_capacity(3 * width * picture.height);
@@ -116,6 +121,7 @@ fn across(picture: &Picture, width: usize, filter: Filter) -> Picture {
     }
 }
 
+/// Resizes the columns of a picture.
 fn down(picture: &Picture, height: usize, filter: Filter) -> Picture {
     let row = 3 * picture.width;
     let mut rgb = Vec::with_capacity(row * height);
@@ -132,6 +138,7 @@ fn down(picture: &Picture, height: usize, filter: Filter) -> Picture {
     }
 }
 
+/// Computes one output value from its input pixels.
 fn mixed(taps: &Taps, bytes: impl Iterator<Item = u8>) -> u8 {
     let half = 1i64 << (BITS - 1);
     let sum = taps
@@ -147,7 +154,7 @@ mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
 
-    /// The picture that the recording was made from.
+    /// Returns the input picture of the recording.
     fn given(width: usize, height: usize) -> Picture {
         let byte = |at: usize| ((at * at * 7 + at * 13 + 5) % 251) as u8;
         Picture {

@@ -1,4 +1,4 @@
-//! Pictures and texts to scores: the loaded reward networks with their tokenizers and preprocessing.
+//! The scores of pictures for texts: the loaded reward networks with their tokenizers and preprocessing.
 
 use std::path::{Path, PathBuf};
 
@@ -10,12 +10,12 @@ use super::texts::Texts;
 use super::{Clip, ImageRewardNetwork};
 use crate::error::{ModelError, Result};
 
-/// Pictures of one forward pass.
+/// The most pictures in a forward pass.
 const ROWS: usize = 16;
-/// The longest prompt that ImageReward reads, in tokens, as published.
+/// The length in tokens at which ImageReward truncates a prompt, as published.
 const IMAGE_REWARD_TOKENS: usize = 35;
 
-/// The reward networks that an engine has.
+/// The reward networks of an engine.
 #[derive(Debug)]
 pub struct RewardNetworks {
     folders: (Option<PathBuf>, Option<PathBuf>),
@@ -24,11 +24,11 @@ pub struct RewardNetworks {
 }
 
 impl RewardNetworks {
-    /// Reads the folders that are given: `config.json`, `model.safetensors`, `tokenizer.json`, and
-    /// `preprocessor_config.json` where CLIP's has one.
+    /// Loads the given folders: `config.json`, `model.safetensors`, `tokenizer.json`, and for CLIP
+    /// `preprocessor_config.json` if there is one.
     ///
     /// # Errors
-    /// A file that is missing or broken.
+    /// [`ModelError::Io`] or [`ModelError::Checkpoint`] if a file is missing or broken, or any error libtorch reports.
     pub fn load(clip: Option<PathBuf>, image_reward: Option<PathBuf>, device: Device) -> Result<Self> {
         Ok(Self {
             clip: clip.as_deref().map(|dir| load_clip(dir, device)).transpose()?,
@@ -40,13 +40,13 @@ impl RewardNetworks {
         })
     }
 
-    /// Whether they came from these folders.
+    /// Returns whether the networks were loaded from these folders.
     #[must_use]
     pub fn are_of(&self, clip: Option<&Path>, image_reward: Option<&Path>) -> bool {
         (self.folders.0.as_deref(), self.folders.1.as_deref()) == (clip, image_reward)
     }
 
-    /// How many numbers they have.
+    /// Returns the number of parameters of all networks.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         let clip = self.clip.as_ref().map_or(0, |(network, ..)| network.parameters());
@@ -54,10 +54,11 @@ impl RewardNetworks {
         clip + image_reward.map_or(0, |(network, ..)| network.parameters())
     }
 
-    /// What each network says of each picture for its text.
+    /// Computes the score of each picture for its text, by each network.
     ///
     /// # Errors
-    /// Not as many texts as pictures; a picture without pixels, or far too long; libtorch's.
+    /// [`ModelError::Refused`] if the numbers of pictures and texts differ, or a picture has no pixels or too many; or any
+    /// error libtorch reports.
     pub fn score(&self, pictures: &[Picture], texts: &[String]) -> Result<Vec<PictureScore>> {
         if pictures.len() != texts.len() {
             let (pictures, texts) = (pictures.len(), texts.len());
@@ -117,7 +118,7 @@ fn load_image_reward(dir: &Path, device: Device) -> Result<(ImageRewardNetwork, 
     Ok((network, texts, pixels))
 }
 
-/// The cosine of each picture's vector with its text's.
+/// Computes the cosine similarity of each picture and its text by CLIP.
 fn cosines(clip: &(Clip, Texts, Pixels), pictures: &[Picture], texts: &[String]) -> Result<Vec<f64>> {
     let (network, words, pixels) = clip;
     let (ids, real) = words.tensors(texts)?;
@@ -130,7 +131,7 @@ fn cosines(clip: &(Clip, Texts, Pixels), pictures: &[Picture], texts: &[String])
     })
 }
 
-/// ImageReward's number of each picture for its text.
+/// Computes the ImageReward of each picture for its text.
 fn rewards(
     network: &(ImageRewardNetwork, Texts, Pixels),
     pictures: &[Picture],

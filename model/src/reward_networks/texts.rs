@@ -1,6 +1,6 @@
-//! Texts as a reward network reads them: its own `tokenizer.json`, cut at its longest length, padded to one length.
+//! The tokenizer of a reward network: texts are encoded with its `tokenizer.json`, truncated, and padded to a common length.
 //!
-//! Legend: B texts, L tokens of the longest.
+//! Legend: B texts, L tokens of the longest text.
 
 #![allow(non_snake_case)]
 
@@ -12,7 +12,7 @@ use tokenizers::{Tokenizer, TruncationParams};
 
 use crate::error::{ModelError, Result};
 
-/// A network's tokenizer.
+/// The tokenizer of a network.
 #[derive(Clone, Debug)]
 pub(super) struct Texts {
     tokenizer: Tokenizer,
@@ -20,10 +20,10 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    /// Reads a folder's `tokenizer.json`; texts have at most `most` tokens, those at their ends included.
+    /// Loads a folder's `tokenizer.json`. Texts are truncated to `most` tokens, including special tokens.
     ///
     /// # Errors
-    /// A file that is missing or is none.
+    /// [`ModelError::Io`] if the file cannot be read, [`ModelError::Checkpoint`] if it is not a tokenizer.
     pub(super) fn load(dir: &Path, most: usize, pad: i64) -> Result<Self> {
         let path = dir.join(demask_api::checkpoint::TOKENIZER);
         let json = bounded_file::read_text(&path, limits::LONGEST_TOKENIZER)
@@ -43,10 +43,10 @@ impl Texts {
         Ok(Self { tokenizer, pad })
     }
 
-    /// Token ids and which of them are real, [B, L] each, i64, on the CPU.
+    /// Encodes texts. Returns the token ids and the attention mask, [B, L] each, i64, on the CPU.
     ///
     /// # Errors
-    /// The tokenizer's; a text that comes out empty.
+    /// [`ModelError::Refused`] if the tokenizer fails or a text has no token, or any error libtorch reports.
     pub(super) fn tensors(&self, texts: &[String]) -> Result<(Tensor, Tensor)> {
         let rows: Vec<Vec<i64>> = texts.iter().map(|text| self.ids(text)).collect::<Result<_>>()?;
         let length = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -1,23 +1,23 @@
-//! Which of a step's drawn tokens are committed: ranking and the rules of [`Commit`].
+//! The choice of the drawn tokens that a step commits: the ranking by [`Remasking`] and the rules of [`Commit`].
 
 use demask_api::{Commit, Remasking};
 
 use super::draw::Drawn;
 
-/// What was drawn at one position.
+/// A token that was drawn at one position.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Draw {
     /// The position, counted from the target's start.
     pub at: usize,
-    /// The token.
+    /// The token id.
     pub token: u32,
-    /// Its probability, without temperature.
+    /// The token's probability, without temperature.
     pub probability: f64,
-    /// The higher, the earlier it is committed.
+    /// The rank from [`rank`]: a draw with a higher one is committed earlier.
     pub rank: f64,
 }
 
-/// A draw's rank; `chance` is uniform.
+/// Computes the rank of a draw. `chance` is a uniform random number, which [`Remasking::Random`] ranks by.
 #[must_use]
 pub fn rank(remasking: Remasking, drawn: &Drawn, chance: f32) -> f64 {
     match remasking {
@@ -28,8 +28,8 @@ pub fn rank(remasking: Remasking, drawn: &Drawn, chance: f32) -> f64 {
     }
 }
 
-/// The draws to commit, best first; ties go to the earlier position. `scheduled` is the number that
-/// [`Commit::Schedule`] commits at this step.
+/// Selects the draws to commit, highest rank first. Of two draws with the same rank, the earlier position comes first.
+/// `scheduled` is the number of tokens that [`Commit::Schedule`] commits at this step.
 #[must_use]
 pub fn committed(rule: Commit, scheduled: usize, draws: &[Draw]) -> Vec<Draw> {
     let mut ranked = draws.to_vec();
@@ -56,13 +56,13 @@ pub fn committed(rule: Commit, scheduled: usize, draws: &[Draw]) -> Vec<Draw> {
     ranked
 }
 
-/// Keeps the first and all others that are as wanted.
+/// Keeps the first draw, and of the others those that satisfy `wanted`.
 fn keep(ranked: &mut Vec<Draw>, wanted: impl Fn(&Draw) -> bool) {
     let mut first = true;
     ranked.retain(|draw| std::mem::take(&mut first) || wanted(draw));
 }
 
-/// Of each run of neighbouring positions the first-ranked one.
+/// Returns the highest-ranked position of each run of neighbouring positions.
 fn first_of_runs(ranked: &[Draw]) -> Vec<usize> {
     let mut places: Vec<(usize, usize)> = ranked
         .iter()

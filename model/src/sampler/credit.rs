@@ -1,19 +1,19 @@
-//! Credit for tokens that were guessed at earlier steps (dInfer's credit decoding, `peers.md` B.3).
+//! Credit for tokens that earlier steps guessed (dInfer's credit decoding, `peers.md` B.3).
 
 use std::collections::BTreeMap;
 
 use demask_api::Credit;
 
-/// The credits of a target's positions.
+/// The credits of the positions of a target.
 #[derive(Debug)]
 pub struct Credits {
     settings: Credit,
-    /// For each position of the target the tokens that have credit.
+    /// For each target position, the tokens with credit and how much each has.
     held: BTreeMap<usize, BTreeMap<u32, f64>>,
 }
 
 impl Credits {
-    /// No credit anywhere.
+    /// Creates credits without any entry.
     #[must_use]
     pub fn new(settings: Credit) -> Self {
         Self {
@@ -22,7 +22,7 @@ impl Credits {
         }
     }
 
-    /// A step: the position's credits fade and its present guess earns.
+    /// Updates the credits of a position for one step: all of them decay, then `guess` earns `probability ^ power`.
     pub fn earn(&mut self, at: usize, guess: u32, probability: f64) {
         let held = self.held.entry(at).or_default();
         for credit in held.values_mut() {
@@ -31,14 +31,14 @@ impl Credits {
         *held.entry(guess).or_default() += probability.powf(self.settings.power);
     }
 
-    /// What the position's logits are raised by.
+    /// Returns the amount by which the logit of each token with credit is raised: `weight * ln(1 + credit)`.
     pub fn raises(&self, at: usize) -> impl Iterator<Item = (u32, f32)> + '_ {
         let held = self.held.get(&at).into_iter().flatten();
         #[allow(clippy::cast_possible_truncation)]
         held.map(|(&token, credit)| (token, (self.settings.weight * credit.ln_1p()) as f32))
     }
 
-    /// Forgets a position that was committed.
+    /// Removes the credits of a position, once its token is committed.
     pub fn forget(&mut self, at: usize) {
         self.held.remove(&at);
     }

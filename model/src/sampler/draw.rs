@@ -1,8 +1,8 @@
-//! Drawing a token from each row of logits, and how sure the model is of it.
+//! The draw of one token from each row of logits, with the model's confidence in it.
 //!
-//! On the CPU one kernel (`csrc/cached.cpp`), elsewhere composed of libtorch's operators, so that logits never leave the
-//! device: seven numbers a row do. The noise comes from the caller, one uniform number a row, so that a draw does not
-//! depend on what else is drawn. Legend: N rows, V columns.
+//! On a CPU one kernel does the draw (`csrc/cached.cpp`). On other devices it is composed of libtorch's operators, so that
+//! the logits never leave the device: only seven numbers a row are read back. The caller supplies the noise, one uniform
+//! number per row, so that a draw does not depend on the other rows. Legend: N rows, V columns.
 
 #![allow(non_snake_case)]
 
@@ -14,44 +14,48 @@ use crate::device::kernels::fused;
 use crate::device::transfer::{self, Arrived, Packet, PacketPlace};
 use crate::error::{ModelError, Result};
 
-/// How one row is drawn.
+/// The temperature and the random number that one row is drawn with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Noise {
-    /// 0 is the arg-max, else softmax(logits / temperature) is drawn from: what the arg-max of logits plus temperature
-    /// times Gumbel noise draws.
+    /// The sampling temperature. 0 takes the arg-max. Any other value draws from softmax(logits / temperature), which is
+    /// the distribution of the arg-max of logits plus temperature times Gumbel noise.
     pub temperature: f32,
-    /// Uniform in 0..1: the share of the whole at which the running sum stops.
+    /// A uniform number in 0..1, for inverse-transform sampling: the drawn column is the one where the cumulative sum of
+    /// the probabilities exceeds this share of their total.
     pub uniform: f32,
 }
 
-/// Which columns may be drawn. The others have their probability all the same: it is the model's, as training has it (L7).
+/// The columns that may be drawn. The softmax still includes the other columns, so that a token's probability is the same
+/// number as in training (L7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Writable {
-    /// Those before this one.
+    /// The end of the columns that may be drawn, exclusive.
     pub end: u32,
-    /// But not this one.
+    /// A column before `end` that may not be drawn.
     pub shut: Option<u32>,
 }
 
-/// What was drawn from one row. Probabilities near 1 are told apart down to 1e-16, as published code does with f64: among
-/// tokens of which the model is sure, f32 would rank by position.
+/// The result of the draw from one row.
+///
+/// Probabilities near 1 are f64 and differ down to 1e-16, as in the published code. In f32, tokens that the model is sure
+/// of would all have probability 1, and their ranking would be by position alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Drawn {
-    /// The column.
+    /// The drawn column.
     pub token: u32,
-    /// Its probability without temperature.
+    /// The probability of the drawn column, without temperature.
     pub probability: f64,
-    /// The best column's, whether it was drawn or not.
+    /// The probability of the likeliest column that may be drawn.
     pub best: f64,
-    /// The best column's but one.
+    /// The probability of the second likeliest column that may be drawn.
     pub next: f32,
-    /// Entropy of the row, nats.
+    /// The entropy of the row over all columns, in nats.
     pub entropy: f32,
 }
 
 impl Drawn {
-    /// From the measures of a row, whose columns [`measure`] names. Of a probability above a half what it leaves to others is
-    /// the more exact.
+    /// Reads the measures of a row, whose columns [`measure`] names. For a probability above 0.5, the sum of all other
+    /// probabilities (`REST`) is the more exact number, so the probability is computed from it.
     fn new(measures: &[f32]) -> Self {
         let exact = |share: f32, rest: f32| {
             if share > 0.5 {
@@ -70,20 +74,20 @@ impl Drawn {
     }
 }
 
-/// A column that was told as an f32.
+/// Converts a column index that the measures hold as f32.
 fn column(told: f32) -> u32 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let column = told as u32;
     column
 }
 
-/// Numbers that tell what was drawn from a row.
+/// The number of measures of a row.
 pub(super) const MEASURES: i64 = measure::COLUMNS as i64;
 
-/// Draws from each of the N rows.
+/// Draws one token from each of the N rows.
 ///
 /// # Errors
-/// [`ModelError::Refused`] for logits that are no numbers; libtorch's.
+/// [`ModelError::Refused`] if logits are not finite, or any error libtorch reports.
 pub fn draw(logits_NV: &Tensor, noise: &[Noise], writable: Writable) -> Result<Vec<Drawn>> {
     if noise.is_empty() {
         return Ok(Vec::new());
@@ -94,7 +98,7 @@ pub fn draw(logits_NV: &Tensor, noise: &[Noise], writable: Writable) -> Result<V
     fetched(&measures(logits_NV, &noise, writable)?)
 }
 
-/// Brings what was drawn from the device, from the measures of N rows, [N, 7].
+/// Reads the measures of N rows, [N, 7], from the device.
 ///
 /// # Errors
 /// The errors of [`draw`].
@@ -109,16 +113,17 @@ pub(super) fn fetched(measures_N7: &Tensor) -> Result<Vec<Drawn>> {
         .collect()
 }
 
-/// How rows are drawn, on their device.
+/// The noise of the rows, on their device.
 #[derive(Debug)]
 pub(super) struct RowNoise {
-    /// Whether any row has a temperature.
+    /// Whether any row has a temperature above 0.
     warm: bool,
-    /// Temperatures and uniforms, [N] each; absent where all rows are cold and no kernel asks for them.
+    /// Temperatures and uniform numbers, [N] each. Absent if no row has a temperature and the CPU's kernel, which always
+    /// takes both, is not used.
     values_N: Option<(Tensor, Tensor)>,
 }
 
-/// How rows are drawn, in a packet that has not been sent.
+/// The noise of the rows, in a packet that has not been sent yet.
 #[derive(Debug)]
 pub(super) struct PlannedNoise {
     warm: bool,
@@ -132,7 +137,7 @@ impl PlannedNoise {
         let uniforms = noise.iter().map(|noise| noise.uniform);
         Self {
             warm,
-            // The CPU's kernel takes them always.
+            // The CPU's kernel always takes both tensors.
             values: (warm || device == Device::Cpu)
                 .then(|| (packet.floats(temperatures), packet.floats(uniforms))),
         }
@@ -148,7 +153,7 @@ impl PlannedNoise {
     }
 }
 
-/// Refuses to go on with logits that are no numbers, or of which the highest is infinite: its row has no probabilities.
+/// Checks a row's probability: it is not finite if a logit is NaN or the highest logit is infinite.
 fn finite(probability: f32) -> Result<()> {
     if probability.is_finite() {
         return Ok(());
@@ -158,10 +163,10 @@ fn finite(probability: f32) -> Result<()> {
     ))
 }
 
-/// Draws from each of the N rows: what [`fetched`] reads, [N, 7], on the device of the logits.
+/// Draws from each of the N rows and returns the measures, [N, 7], on the device of the logits. [`fetched`] reads them.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub(super) fn measures(logits_NV: &Tensor, noise: &RowNoise, writable: Writable) -> Result<Tensor> {
     let values = noise
         .values_N
@@ -176,22 +181,22 @@ pub(super) fn measures(logits_NV: &Tensor, noise: &RowNoise, writable: Writable)
     Ok(composed(logits_NV, values.filter(|_| noise.warm), writable)?.1)
 }
 
-/// The likeliest of each row: tokens [N] and the measures of each [N, 7], on the device of the logits.
+/// Takes the likeliest token of each row. Returns the tokens, [N], and their measures, [N, 7], on the device of the logits.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub(super) fn likeliest(logits_NV: &Tensor, writable: Writable) -> Result<(Tensor, Tensor)> {
     composed(logits_NV, None, writable)
 }
 
-/// The draw composed of libtorch's operators; without temperatures and uniforms the likeliest.
+/// Draws with libtorch's operators. Without noise (temperatures and uniform numbers) it takes the likeliest column.
 fn composed(
     logits_NV: &Tensor,
     noise: Option<(&Tensor, &Tensor)>,
     writable: Writable,
 ) -> Result<(Tensor, Tensor)> {
     let wide_NV = logits_NV.f_to_kind(Kind::Float)?;
-    // The sum without the highest, so that what is little keeps its digits.
+    // The sum leaves the highest column out: next to its 1, small terms would lose their digits.
     let (top_N1, surest_N1) = wide_NV.f_max_dim(-1, true)?;
     let below_NV = wide_NV.f_sub(&top_N1)?;
     let sum = |x: &Tensor| x.f_sum_dim_intlist(&[-1i64][..], true, Kind::Float);
@@ -199,7 +204,7 @@ fn composed(
         .f_scatter_value(-1, &surest_N1, f64::NEG_INFINITY)?
         .f_exp()?)?;
     let log_p_NV = below_NV.f_sub(&others_N1.f_log1p()?)?;
-    // 0 log 0 is 0: columns whose probability is none are not numbers here.
+    // 0 log 0 counts as 0: a column of probability 0 gives NaN here.
     let entropy_N1 = sum(&log_p_NV
         .f_exp()?
         .f_mul(&log_p_NV)?
@@ -212,7 +217,7 @@ fn composed(
         let _ = open_NV.f_narrow(1, shut, 1)?.f_fill_(f64::NEG_INFINITY)?;
     }
     let (top_N2, _) = open_NV.f_topk(2.min(columns), -1, true, true)?;
-    // The first of equals, as the kernel has it: libtorch promises none.
+    // Of equal columns the first one is taken, as the kernel does; libtorch's top-k promises no order among equals.
     let number_V = Tensor::f_arange(columns, (Kind::Int, open_NV.device()))?;
     let lower_NV = open_NV.f_lt_tensor(&top_N2.f_narrow(1, 0, 1)?)?;
     let likeliest_N1 = number_V
@@ -226,14 +231,14 @@ fn composed(
         Some(noise) => stopped(&open_NV, &likeliest_N1, noise)?,
     };
     let probability_N1 = open_NV.f_gather(1, &token_N1, false)?.f_exp()?;
-    // A highest that is infinite makes it none: there is nothing to draw from.
+    // If the highest logit is infinite, inf - inf makes the probability NaN, which `finite` refuses.
     let probability_N1 = probability_N1.f_add(&top_N1.f_sub(&top_N1)?)?;
     let best_N1 = top_N2.f_narrow(1, 0, 1)?.f_exp()?;
     let next_N1 = match columns {
         1 => best_N1.f_zeros_like()?,
         _ => top_N2.f_narrow(1, 1, 1)?.f_exp()?,
     };
-    // Only the highest column's rest is known exactly; the others' are far from 0, where the difference serves.
+    // `rest` is exact for the highest column only. Any other column has a rest far from 0, where 1 - p is exact enough.
     let left_to_others = |column_N1: &Tensor, share_N1: &Tensor| -> Result<Tensor> {
         let surest_N1 = column_N1.f_eq_tensor(&surest_N1)?;
         Ok(rest_N1.f_where_self(&surest_N1, &share_N1.f_neg()?.f_add_scalar(1.0)?)?)
@@ -255,11 +260,12 @@ fn composed(
     Ok((token_N1.f_squeeze_dim(1)?, Tensor::f_cat(&measures, 1)?))
 }
 
-/// Columns whose probabilities are summed up before it is known in which of them the running sum stops.
+/// The number of columns in a piece of a row: the search for the drawn column first finds its piece, then its place there.
 const PIECE: i64 = 1024;
 
-/// The first column, [N, 1], at which the running sum of a row passes its uniform share of the whole; the likeliest where it is cold.
-/// Sums are f64, of which no more exist at one time than there are pieces of a row and columns of one.
+/// Finds the first column, [N, 1], where the cumulative sum of a row's probabilities exceeds the row's uniform share of the
+/// total. A row with temperature 0 gets its likeliest column. The sums are f64; searching in two levels keeps only one of
+/// them per piece and one per column of a single piece.
 fn stopped(
     open_NV: &Tensor,
     likeliest_N1: &Tensor,
@@ -382,7 +388,7 @@ mod tests {
         }
     }
 
-    /// Rows of several pieces, the highest column, the drawn one and the shut one in any of them.
+    /// Rows span several pieces; the highest, the drawn and the shut column may each lie in any piece.
     #[test]
     fn rows_of_several_pieces_are_drawn_as_in_f64() {
         let (rows, columns) = (12, 2 * 1024 + 300);
@@ -473,7 +479,7 @@ mod tests {
         }
     }
 
-    /// Tokens of which the model is sure are told apart as in f64.
+    /// Tokens that the model is sure of have different probabilities, as in f64.
     #[test]
     fn probabilities_next_to_one_keep_their_digits() {
         let ahead = [14.0f64, 17.0, 21.0, 25.0, 30.0];

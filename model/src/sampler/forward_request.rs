@@ -1,80 +1,80 @@
-//! What a row on its way wants of the next forward pass, or of a device that does several by itself.
+//! The request of a row for its next forward pass, or for several steps that the device runs without the host.
 
 use std::ops::Range;
 
 use super::draw::{Noise, Writable};
 
-/// Which positions of a row a forward pass computes, counted from the row's first position, padding and all.
+/// The positions of a row that a forward pass computes, counted from the row's first position, padding included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compute {
-    /// All of them.
+    /// All positions.
     All,
-    /// Some that stand together.
+    /// A contiguous range of positions.
     Range(Range<usize>),
-    /// Some, ascending.
+    /// A list of positions, ascending.
     Some(Vec<usize>),
 }
 
-/// A position of the target whose logits are wanted.
+/// A position of the target that is drawn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DrawPosition {
-    /// Counted from the target's start; a computed position.
+    /// The position, counted from the target's start. It is among the computed positions.
     pub at: usize,
-    /// The temperature and the uniform number that it is drawn with.
+    /// The temperature and the uniform number of the draw.
     pub noise: Noise,
 }
 
-/// What a row wants of the next forward pass.
+/// The request of a row for one forward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardRequest {
     /// The positions whose hidden states are computed.
     pub compute: Compute,
-    /// The positions that are drawn, ascending.
+    /// The positions at which a token is drawn, ascending.
     pub positions: Vec<DrawPosition>,
 }
 
-/// The columns of the vocabulary that a row's logits have.
+/// The columns of the vocabulary for which a row's logits are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Columns {
     /// The first column.
     pub start: u32,
-    /// The column behind the last.
+    /// The end of the columns, exclusive.
     pub end: u32,
-    /// Which of them may be written, counted from the first.
+    /// The columns that may be drawn, counted from `start`.
     pub writable: Writable,
 }
 
-/// The steps that are left of a block, where a device can do them without asking.
+/// The steps that are left of a block, for a device that runs them without the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RemainingSteps {
-    /// Places of the row that each computes, padding and all.
+    /// The positions of the row that each step computes, padding included in the count.
     pub computed: Range<usize>,
-    /// Places of the block.
+    /// The positions of the block, counted in the same way.
     pub window: Range<usize>,
-    /// The block's number.
+    /// The index of the block.
     pub block: usize,
-    /// Steps that the block has taken.
+    /// The number of steps that the block has taken.
     pub taken: usize,
-    /// How many of its positions are masked.
+    /// The number of masked positions in the block.
     pub masked: usize,
-    /// How many positions each step commits.
+    /// The rule for how many positions each step commits.
     pub commits: RemainingCommits,
 }
 
-/// How many are committed at each step.
+/// The rule for how many positions each of the remaining steps commits.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RemainingCommits {
-    /// As many as the schedule says, step by step.
+    /// The counts of the schedule, one per step.
     Counts(Vec<usize>),
-    /// The surest and all that are at least so probable.
+    /// The most probable position, and all positions with at least this probability.
     Threshold(f64),
 }
 
-/// Above every probability.
+/// A threshold that no probability reaches.
 const NEVER: f64 = 2.0;
 
 impl RemainingCommits {
-    /// How many are committed at a step, at least.
+    /// Returns the least number of positions that a step commits.
     pub fn count(&self, step: usize) -> i64 {
         match self {
             Self::Counts(counts) => counts.get(step).copied().unwrap_or(0) as i64,
@@ -82,7 +82,7 @@ impl RemainingCommits {
         }
     }
 
-    /// From which probability on all are committed.
+    /// Returns the probability from which on a position is always committed.
     pub fn threshold(&self) -> f64 {
         match self {
             Self::Counts(_) => NEVER,
@@ -92,8 +92,11 @@ impl RemainingCommits {
 }
 
 impl RemainingSteps {
-    /// How many steps to do before the host looks: all that the schedule has; else as many as would be left if the block took
-    /// as many as the last one (0: there was none), and two at least, unless fewer are masked.
+    /// Returns the number of steps to run before the host reads the results.
+    ///
+    /// A schedule runs all its steps. A threshold does not know how many it needs: it assumes that the block takes as many
+    /// steps as the last one (`last_block_steps`; with 0, if there was none, one step for every two masked positions). It
+    /// runs at least two steps, unless fewer positions are masked.
     pub fn steps(&self, last_block_steps: usize) -> usize {
         let steps = match &self.commits {
             RemainingCommits::Counts(counts) => counts.len(),
@@ -107,14 +110,14 @@ impl RemainingSteps {
     }
 }
 
-/// A probability as a byte.
+/// Converts a probability to a byte, 255 for 1.
 pub(super) fn byte(value: f32) -> u8 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let byte = (value.clamp(0.0, 1.0) * 255.0).round() as u8;
     byte
 }
 
-/// A probability as f32.
+/// Converts a probability to f32.
 pub(super) fn single(value: f64) -> f32 {
     #[allow(clippy::cast_possible_truncation)]
     let single = value as f32;

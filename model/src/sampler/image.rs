@@ -1,9 +1,12 @@
-//! The codes of a picture, all at once: MaskGIT draws every unknown code and keeps the surest (or a surprise first), with a
-//! cosine schedule and guidance (`mmada.md` 6.2); the ancestral sampler commits each by chance (`peers.md` B.11).
+//! The samplers of picture codes, which draw all masked positions in parallel.
 //!
-//! Logits are wanted at the masked positions and the code columns only. Probabilities are f32 whatever the compute dtype, the
-//! temperature falls as T (1 - progress) and the schedule counts from the codes that are unknown at the start, unless the
-//! request's quirks say otherwise. A picture of which some codes are given (in- and outpainting) keeps them.
+//! MaskGIT draws every masked code and commits the most confident ones, with a cosine schedule and guidance (`mmada.md`
+//! 6.2). It can also commit an unlikely code ahead of the schedule (`ImageSampler::surprise`). The ancestral sampler commits
+//! each code independently with the probability of the schedule (`peers.md` B.11).
+//!
+//! Logits are computed at the masked positions and for the columns of picture codes only. Unless the request's quirks
+//! choose the published behaviour, probabilities are f32 in any compute dtype, the temperature falls as T (1 - progress),
+//! and the schedule counts from the codes that are masked at the start. Codes that are given (in- and outpainting) stay.
 
 use demask_api::{ImageMethod, ImageSampler, Probabilities, Quirks, Sample, SampleFrame, SampleRequest};
 use rand::Rng as _;
@@ -16,32 +19,34 @@ use super::schedule::{mask_len, mask_ratio};
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 
-/// One picture on its way.
+/// The row of one picture.
 #[derive(Debug)]
 pub(super) struct ImageRow {
     row: RowState,
     sampler: ImageSampler,
-    /// Every code, the masked ones as last drawn.
+    /// The code of every position; a masked position has the code of its last draw.
     guess: Vec<u32>,
-    /// Codes that were masked at the start.
+    /// The number of codes that were masked at the start.
     unknown: usize,
-    /// Codes that the schedule counts from.
+    /// The number of codes that the schedule starts from.
     counted: usize,
-    /// Draw, rank and cut in bf16.
+    /// Whether drawing, ranking and the cut are done in bf16, as published.
     rounds: bool,
-    /// The temperature of the present step.
+    /// The temperature of the current step.
     temperature: f64,
-    /// Positions that are drawn at this step, with the uniform noise of each one's rank.
+    /// The positions that are drawn at this step, each with a uniform number for the noise of its rank.
     wanted: Vec<(usize, f64)>,
-    /// Positions that the last step committed.
+    /// The positions that the last step committed.
     fresh: Vec<usize>,
-    /// The probability of each position's likeliest code at its last draw.
+    /// For each position, the probability of its likeliest code at the last draw.
     certainty: Vec<f32>,
 }
 
 impl ImageRow {
+    /// Creates the row of a request.
+    ///
     /// # Errors
-    /// No step, or a model without picture codes.
+    /// [`ModelError::Refused`] if the sampler has no step or the model has no picture codes.
     pub fn new(backbone: &Backbone, request: SampleRequest, sampler: ImageSampler) -> Result<Self> {
         let config = backbone.config();
         if sampler.steps == 0 || config.codebook_size == 0 {
@@ -93,7 +98,7 @@ impl ImageRow {
             .collect()
     }
 
-    /// What this pass computes, and which masked positions it draws.
+    /// Returns the positions that this pass computes, and the masked positions that it draws.
     fn compute(&self) -> (Compute, Vec<usize>) {
         let masked = self.masked();
         let Some(cache) = &self.sampler.cache else {
@@ -126,8 +131,10 @@ impl ImageRow {
         self.fresh.push(at);
     }
 
-    /// MaskGIT: one surprise and what is sure; else, and where that is less than the schedule wants by now, what the schedule
-    /// says.
+    /// Commits codes by MaskGIT.
+    ///
+    /// If there is a surprise, it commits the surprise and every code above `accept`. The schedule commits if there is no
+    /// surprise, and also if more codes are still masked than it allows after this step.
     fn maskgit(&mut self) {
         let Some(surprise) = self.surprise() else {
             return self.keep_the_surest();
@@ -148,7 +155,8 @@ impl ImageRow {
         accept > 0.0 && f64::from(self.row.confidence[at]) >= accept
     }
 
-    /// The most probable of the codes just drawn that are not their position's likeliest, if it is probable enough.
+    /// Returns the position of the most probable code of this step that is not the likeliest of its position, if its
+    /// probability is at least `surprise`.
     fn surprise(&self) -> Option<usize> {
         let least = self.sampler.surprise;
         let against_the_odds = |&at: &usize| {
@@ -162,7 +170,7 @@ impl ImageRow {
         })
     }
 
-    /// Log-probabilities with noise, the lowest stay masked.
+    /// Commits by the schedule: positions are ranked by log-probability plus Gumbel noise, and the lowest stay masked.
     fn keep_the_surest(&mut self) {
         let step = self.scheduled_step();
         let progress = (step + 1) as f64 / self.sampler.steps as f64;
@@ -198,8 +206,11 @@ impl ImageRow {
         }
     }
 
-    /// Where the schedule stands: with codes accepted ahead of it, at the step that would have found as few masked, so that
-    /// the last codes are chosen as coolly as without.
+    /// Returns the step of the schedule that applies now.
+    ///
+    /// Without `accept` it is the row's step. Codes that were accepted early put the row ahead of the schedule: then it is
+    /// the first step at which the schedule leaves as few masked, so that the last codes are drawn at the temperature that
+    /// they would have without early acceptance.
     fn scheduled_step(&self) -> usize {
         if self.sampler.accept <= 0.0 {
             return self.row.step;
@@ -214,7 +225,8 @@ impl ImageRow {
         step.max(self.row.step)
     }
 
-    /// Ancestral: each masked code is committed with the probability that the schedule gives this step; the last commits all.
+    /// Commits by ancestral sampling: each masked code with the probability that the schedule gives this step. The last
+    /// step commits all.
     fn emerge(&mut self) {
         let at_progress = |step: usize| {
             let progress = step as f64 / self.sampler.steps as f64;
@@ -334,7 +346,7 @@ impl SamplingRule for ImageRow {
     }
 }
 
-/// To the nearest bf16.
+/// Rounds to the nearest bf16.
 fn rounded(value: f64) -> f64 {
     half::bf16::from_f64(value).to_f64()
 }

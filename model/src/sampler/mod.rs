@@ -1,15 +1,17 @@
-//! Samplers: filling masks in, text by blocks and pictures all at once.
+//! Samplers, which replace mask tokens: text block by block, the codes of a picture in parallel.
 //!
-//! Begin with `reference.rs`: both loops as the papers write them, one row at a time. All else is the same, fast:
+//! Start with `reference.rs`: it has both sampling loops as the papers write them, one row at a time. The other files are
+//! the fast implementation of the same loops:
 //!
-//! - `text.rs`, `image.rs`: the two kinds of rows; `row.rs`: a row on its way, of either kind;
-//! - `forward_request.rs`: what a row wants of a forward pass;
-//! - `draw.rs`, `commit.rs`, `schedule.rs`, `credit.rs`: the draw; which drawn tokens are committed, how many; what earlier
-//!   guesses count for;
-//! - `batching/`: rows of any lengths and settings in one running batch;
-//! - `validation.rs`: what a request for samples must be.
+//! - `text.rs`, `image.rs`: the two kinds of rows; `row.rs`: the state and the interface that both kinds share;
+//! - `forward_request.rs`: what a row asks of the next forward pass;
+//! - `draw.rs`: the draw of a token from each row of logits; `commit.rs`: which drawn tokens are committed;
+//!   `schedule.rs`: how many are; `credit.rs`: the credit of tokens that earlier steps guessed;
+//! - `batching/`: the running batch, whose rows may differ in length and settings;
+//! - `validation.rs`: the checks of a request for samples.
 //!
-//! Not here: the forward pass itself (`network`), and whose requests the rows are (`engine/sample_requests.rs`).
+//! Not here: the forward pass itself (`network`), and the mapping from rows to clients' requests
+//! (`engine/sample_requests.rs`).
 
 pub mod batching;
 pub mod commit;

@@ -1,9 +1,11 @@
-//! The two sampling loops as the papers write them: one row, a whole forward pass a step, no cache. Read this first.
+//! The two sampling loops as the papers write them: one row, a full forward pass per step, no cache. Read this file first.
 //!
-//! [`text`] is LLaDA's `generate` (arXiv 2502.09992, algorithms 4 and 5): semi-autoregressive blocks, low-confidence remasking.
-//! [`image`] is MaskGIT's decoding (arXiv 2202.04200) as MMaDA has it (`mmada.md` 6.2). The samplers that serve
-//! (`text.rs`, `image.rs`, `batching/`) do the same with caches, other rules and other rows beside; `tests/model/sampling/samplers.rs` holds them to
-//! these token for token, from the same noise. Nothing serves from here: every logit goes to the host.
+//! [`text`] is LLaDA's `generate` (arXiv 2502.09992, algorithms 4 and 5): semi-autoregressive blocks with low-confidence
+//! remasking. [`image`] is MaskGIT's decoding (arXiv 2202.04200) in MMaDA's form (`mmada.md` 6.2).
+//!
+//! No request is served from here, because every logit is copied to the host. The samplers that serve (`text.rs`,
+//! `image.rs`, `batching/`) compute the same with caches, further rules and other rows in the batch.
+//! `tests/model/sampling/samplers.rs` compares them with these loops token for token, from the same noise.
 
 use std::ops::Range;
 
@@ -18,15 +20,17 @@ use crate::network::attention_mask::AttentionMask;
 use crate::network::backbone::Backbone;
 use crate::training::mask_sampling::row_rng;
 
-/// Text: the whole row with its target filled. Of the settings it knows `steps` (divided evenly among blocks), `block`,
-/// `temperature` and `guidance`; the others are taken as their defaults.
+/// Samples a text and returns the whole row with its target filled.
+///
+/// It follows the settings `steps` (divided evenly among blocks), `block`, `temperature` and `guidance`. All other settings
+/// count as their defaults.
 ///
 /// # Errors
-/// Padding without a token behind it; libtorch's.
+/// An error if the row has padding but no token after it, or any error libtorch reports.
 pub fn text(backbone: &Backbone, request: &SampleRequest, sampler: &TextSampler) -> Result<Vec<u32>> {
     let config = backbone.config();
     let (mask_token, eos) = (config.mask_token_id, config.eos_token_id);
-    // Only text may be written, and no mask token.
+    // The sampler writes text tokens only, never the mask token.
     let is_word = |token: u32| token < config.image_offset() && token != mask_token;
     let mut rng = row_rng(request.seed, 0);
     let mut ids = request.ids.clone();
@@ -45,7 +49,7 @@ pub fn text(backbone: &Backbone, request: &SampleRequest, sampler: &TextSampler)
             let logits = guided_logits(backbone, request, &ids, sampler.guidance)?;
             let mut drawn: Vec<(usize, u32, f64)> = Vec::new();
             for at in mask_index {
-                // The confidence is the model's probability over the whole vocabulary, whatever the temperature.
+                // The confidence is the probability over the whole vocabulary, without temperature.
                 let all = 0..logits[at].len();
                 let p = softmax(&logits[at], all.clone(), 1.0);
                 let words = |p: Vec<f64>| -> Vec<f64> {
@@ -63,14 +67,14 @@ pub fn text(backbone: &Backbone, request: &SampleRequest, sampler: &TextSampler)
                 };
                 drawn.push((at, token as u32, p[token]));
             }
-            // Low-confidence remasking: the surest stay, all others are masked again.
+            // Low-confidence remasking: the most confident tokens stay, all others remain masked.
             drawn.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
             for &(at, token, _) in drawn.iter().take(transfer_tokens) {
                 ids[at] = token;
             }
         }
         if ids[window.clone()].iter().all(|&id| id == eos) {
-            // A block of nothing but end-of-text has nothing behind it.
+            // If a whole block is end-of-text, so is the rest of the target.
             for at in masked(&ids, &(window.end..target.end), mask_token) {
                 ids[at] = eos;
             }
@@ -80,11 +84,12 @@ pub fn text(backbone: &Backbone, request: &SampleRequest, sampler: &TextSampler)
     Ok(ids)
 }
 
-/// A picture's codes: the whole row with its target filled. Of the settings it knows `steps`, `temperature`, `guidance` and
-/// `schedule`; the others are taken as their defaults.
+/// Samples the codes of a picture and returns the whole row with its target filled.
+///
+/// It follows the settings `steps`, `temperature`, `guidance` and `schedule`. All other settings count as their defaults.
 ///
 /// # Errors
-/// Padding without a token behind it; libtorch's.
+/// An error if the row has padding but no token after it, or any error libtorch reports.
 pub fn image(backbone: &Backbone, request: &SampleRequest, sampler: &ImageSampler) -> Result<Vec<u32>> {
     let config = backbone.config();
     let mask_token = config.mask_token_id;
@@ -104,18 +109,18 @@ pub fn image(backbone: &Backbone, request: &SampleRequest, sampler: &ImageSample
         let temperature = sampler.temperature * (1.0 - progress);
         let mut drawn: Vec<(usize, u32, f64)> = Vec::new();
         for at in mask_index {
-            // Codes are drawn from their probabilities as they are; the temperature is that of the order alone.
+            // The codes are drawn at temperature 1. The temperature applies to the noise on the ranking only.
             let p = softmax(&logits[at], codes.clone(), 1.0);
             let code = categorical(&p, uniform(&mut rng));
             let gumbel = -(-rng.random::<f64>().max(1e-20).ln()).max(1e-20).ln();
             let confidence = p[code].max(1e-20).ln() + temperature * gumbel;
             drawn.push((at, (first_code + code) as u32, confidence));
         }
-        // As many as the schedule says are masked again, the least sure: one at least, and never all.
+        // The schedule says how many of the least confident codes stay masked: at least one, and never all.
         let mask_len = mask_len(sampler.schedule, unknown, step, sampler.steps);
         let stay_masked = mask_len.max(1).min(drawn.len() - 1);
         drawn.sort_by(|a, b| a.2.total_cmp(&b.2).then(b.0.cmp(&a.0)));
-        // After the last step nothing does: what it drew is the picture's.
+        // The last step commits every code that it drew.
         let last = step + 1 == sampler.steps;
         for &(at, code, _) in drawn.iter().skip(if last { 0 } else { stay_masked }) {
             ids[at] = code;
@@ -124,13 +129,13 @@ pub fn image(backbone: &Backbone, request: &SampleRequest, sampler: &ImageSample
     Ok(ids)
 }
 
-/// The masked positions of a part of the row.
+/// Returns the masked positions in a window of the row.
 fn masked(ids: &[u32], window: &Range<usize>, mask_token: u32) -> Vec<usize> {
     window.clone().filter(|&at| ids[at] == mask_token).collect()
 }
 
-/// Logits of every position: `u + (w + 1)(c - u)` with the conditional ones c and, if the guidance scale w is not 0, the
-/// unconditional ones u.
+/// Computes the logits of every position with classifier-free guidance: `u + (w + 1)(c - u)`, where c are the conditional
+/// logits, u the unconditional ones and w the guidance scale. With w = 0 they are c.
 fn guided_logits(
     backbone: &Backbone,
     request: &SampleRequest,
@@ -141,7 +146,7 @@ fn guided_logits(
     if guidance == 0.0 {
         return Ok(conditional);
     }
-    // The unconditional row: the given one, or one whose prompt is masked, with the present target.
+    // The unconditional row is the given one, or one whose prompt is masked; its target is the current one.
     let target = request.target.start..request.target.end;
     let no_prompt = || vec![backbone.config().mask_token_id; ids.len()];
     let mut other = request.unconditional.clone().unwrap_or_else(no_prompt);
@@ -157,7 +162,7 @@ fn guided_logits(
     Ok(conditional)
 }
 
-/// Logits of every position of a row, over the whole vocabulary.
+/// Computes the logits of every position of a row, over the whole vocabulary.
 fn logits(backbone: &Backbone, ids: &[u32], left_pad: usize) -> Result<Vec<Vec<f64>>> {
     let line: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
     let ids_bl = Tensor::f_from_slice(&line)?
@@ -172,7 +177,7 @@ fn logits(backbone: &Backbone, ids: &[u32], left_pad: usize) -> Result<Vec<Vec<f
         .collect())
 }
 
-/// Probabilities of some columns at a temperature.
+/// Computes the softmax over some columns at a temperature.
 fn softmax(logits: &[f64], columns: Range<usize>, temperature: f64) -> Vec<f64> {
     let highest = logits[columns.clone()]
         .iter()
@@ -186,15 +191,15 @@ fn softmax(logits: &[f64], columns: Range<usize>, temperature: f64) -> Vec<f64> 
     weights.iter().map(|weight| weight / sum).collect()
 }
 
-/// A uniform number, in f32 as the samplers hand it to a device.
+/// Draws a uniform number, rounded to f32 because the samplers pass it to a device in f32.
 fn uniform(rng: &mut impl rand::Rng) -> f64 {
     #[allow(clippy::cast_possible_truncation)]
     let single = rng.random::<f64>() as f32;
     f64::from(single)
 }
 
-/// The column at which the running sum passes the uniform share of the whole: what the arg-max of log-weights plus Gumbel noise
-/// draws, from one number.
+/// Draws a column by inverse-transform sampling: the first one where the cumulative sum exceeds the uniform share of the
+/// total. The distribution is that of the arg-max of log-weights plus Gumbel noise, from one random number.
 fn categorical(weights: &[f64], uniform: f64) -> usize {
     let stop = uniform * weights.iter().sum::<f64>();
     let mut sum = 0.0;
@@ -205,7 +210,7 @@ fn categorical(weights: &[f64], uniform: f64) -> usize {
     weights.iter().position(passes).unwrap_or(weights.len() - 1)
 }
 
-/// The first of the largest.
+/// Returns the index of the largest weight, the first one among equals.
 fn argmax(weights: &[f64]) -> usize {
     let larger = |best: usize, at: usize| if weights[at] > weights[best] { at } else { best };
     (0..weights.len()).fold(0, larger)

@@ -1,7 +1,7 @@
-//! A row of the running batch: one sequence on its way, whatever fills it.
+//! A row of the running batch: one sequence that is being sampled.
 //!
-//! What every row has is a [`RowState`]; how it goes on is a [`SamplingRule`]'s: text by blocks (`text.rs`) or a picture's codes
-//! (`image.rs`). The batch knows rows by these two alone.
+//! [`RowState`] is the state that every row has. [`SamplingRule`] is the interface of the two kinds of rows: text by blocks
+//! (`text.rs`) and the codes of a picture (`image.rs`). The batch uses nothing but these two.
 
 use demask_api::{Attention, Quirks, Sample, SampleFrame, SampleRequest};
 use rand_chacha::ChaCha8Rng;
@@ -11,34 +11,35 @@ use super::forward_request::{Columns, ForwardRequest, RemainingSteps};
 use crate::network::backbone::Backbone;
 use crate::training::mask_sampling::row_rng;
 
-/// A row on its way.
+/// A row of either kind.
 pub(super) type SamplingRow = Box<dyn SamplingRule + Send>;
 
-/// What every row on its way has.
+/// The state that every row has.
 #[derive(Debug)]
 pub(super) struct RowState {
     pub request: SampleRequest,
-    /// The columns of its logits.
+    /// The columns for which its logits are computed.
     pub columns: Columns,
-    /// The whole row as it stands.
+    /// The token ids of the whole row, with the tokens committed so far.
     pub ids: Vec<u32>,
     pub mask_token: u32,
-    /// Its own noise, so that it is drawn as it would be alone (law L8).
+    /// The row's own random numbers, so that it gets the same sample in any batch (law L8).
     pub rng: ChaCha8Rng,
-    /// Steps taken: in the active block for text, in all for a picture.
+    /// The number of steps taken: in the active block for a text, in total for a picture.
     pub step: usize,
     /// For each target position, the step that committed it.
     pub commit_step: Vec<u16>,
     /// For each target position, the probability of its token when it was drawn.
     pub confidence: Vec<f32>,
-    /// Forward passes that it took part in.
+    /// The number of forward passes that the row took part in.
     pub forwards: usize,
-    /// Whether it wants no forward pass any more.
+    /// Whether the row needs no further forward pass.
     pub done: bool,
 }
 
 impl RowState {
-    /// A row at its start; positions that are given have that confidence.
+    /// Creates a row before its first step. `given` is the initial confidence of every target position, which the given
+    /// tokens keep.
     pub fn new(backbone: &Backbone, request: SampleRequest, columns: Columns, given: f32) -> Self {
         let length = request.target.len();
         Self {
@@ -55,12 +56,12 @@ impl RowState {
         }
     }
 
-    /// The target as it stands.
+    /// Returns the token ids of the target.
     pub fn target(&self) -> &[u32] {
         &self.ids[self.request.target.start..self.request.target.end]
     }
 
-    /// The finished sample.
+    /// Converts the row into the finished sample.
     pub fn finish(self) -> Sample {
         Sample {
             id: self.request.id,
@@ -73,60 +74,60 @@ impl RowState {
     }
 }
 
-/// A row as the network sees it.
+/// A row as the network computes it.
 #[derive(Clone, Debug)]
 pub(super) struct RowTokens {
-    /// Token ids, padding in front.
+    /// The token ids, with padding in front.
     pub ids: Vec<u32>,
-    /// How much of it is shut out.
+    /// The number of leading positions that no query attends to.
     pub pad: usize,
-    /// How much of it is padding that is merely weaker.
+    /// The number of leading positions that are attended to with a lower weight (`Attention::Additive`).
     pub soft_pad: usize,
 }
 
-/// How a row goes on, step by step: a request for a forward pass, then what was drawn at the positions that it named.
+/// The steps of a row. Each step is a request for a forward pass, followed by the draws at the requested positions.
 pub(super) trait SamplingRule: std::fmt::Debug {
-    /// The state that every row has.
+    /// Returns the state that every row has.
     fn state(&self) -> &RowState;
 
-    /// What the row wants of the next forward pass; none when it is done.
+    /// Returns the request for the next forward pass, or `None` when the row is done.
     fn forward_request(&mut self) -> Option<ForwardRequest>;
 
-    /// Takes what was drawn at each position of the request.
+    /// Takes the draws, one for each position of the last request.
     fn take(&mut self, drawn: &[Drawn]);
 
-    /// The token ids of the unconditional half of guidance.
+    /// Returns the token ids of the unconditional half of guidance.
     fn unconditional(&self) -> Vec<u32>;
 
-    /// Guidance scale; 0 is off.
+    /// Returns the guidance scale; 0 is off.
     fn guidance(&self) -> f64;
 
-    /// Where the row does as the published code does.
+    /// Returns the switches for the behaviour of the published code.
     fn quirks(&self) -> &Quirks;
 
-    /// A frame of the last step.
+    /// Returns the frame of the last step.
     fn frame(&self) -> SampleFrame;
 
-    /// The finished sample.
+    /// Converts the row into the finished sample.
     fn finish(self: Box<Self>) -> Sample;
 
-    /// The present guess of every code, for pictures.
+    /// Returns the current guess of every code, for pictures only.
     fn guess(&self) -> Option<&[u32]> {
         None
     }
 
-    /// Where the row ends for the network: what lies behind is not there yet.
+    /// Returns the end of the positions that the network computes; it does not see the later ones yet.
     fn visible(&self) -> usize {
         self.state().ids.len()
     }
 
-    /// The steps that are left of its block, if a device can do them without asking.
+    /// Returns the steps that are left of the active block, if a device can run them without the host.
     fn remaining_steps(&self) -> Option<RemainingSteps> {
         None
     }
 
-    /// Takes in what was drawn at every position of the block in such steps, as far as that goes; gives how many steps the
-    /// block took if that is its end.
+    /// Applies steps that the device ran by itself, each given as the draws at every position of the block. Stops at the end
+    /// of the block and then returns the number of steps that the block took; `None` means that the block goes on.
     fn replay(
         &mut self,
         _remaining: &RemainingSteps,
@@ -135,29 +136,30 @@ pub(super) trait SamplingRule: std::fmt::Debug {
         None
     }
 
-    /// Whether its logits are raised before they are drawn from.
+    /// Returns whether credit raises the row's logits before the draw.
     fn has_credits(&self) -> bool {
         false
     }
 
-    /// What the logits of each position of the request are raised by, token by token, once it is known what would be drawn
-    /// without.
+    /// Returns, for each position of the request, the tokens whose logits are raised and by how much. `guesses` are the
+    /// likeliest tokens without the raise.
     fn raises(&mut self, _guesses: &[Drawn]) -> Vec<Vec<(u32, f32)>> {
         Vec::new()
     }
 
-    /// The row as it stands.
+    /// Returns the row with its current tokens.
     fn tokens(&self) -> RowTokens {
         let state = self.state();
         self.as_seen(state.ids.clone(), state.request.left_pad)
     }
 
-    /// Its unconditional half.
+    /// Returns the unconditional half of the row.
     fn unconditional_tokens(&self) -> RowTokens {
         self.as_seen(self.unconditional(), self.state().request.unconditional_left_pad)
     }
 
-    /// Token ids and their padding as the attention of the quirks takes them. Without a mask, padding is like any other token.
+    /// Cuts the ids at [`Self::visible`] and classifies the padding by the attention mode of the quirks. Without a mask,
+    /// padding counts as ordinary tokens.
     fn as_seen(&self, mut ids: Vec<u32>, padding: usize) -> RowTokens {
         ids.truncate(self.visible());
         let (pad, soft_pad) = match self.quirks().attention {

@@ -1,8 +1,8 @@
-//! How many tokens a step commits, and how many codes stay masked after it.
+//! The schedules: the number of text tokens that each step commits, and the number of codes that stay masked after it.
 
 use demask_api::MaskSchedule;
 
-/// How many positions are committed at each step: the remainder goes to the first steps (`mmada.md` 6.1).
+/// Divides the masked positions evenly among the steps; the remainder goes to the first steps (`mmada.md` 6.1).
 #[must_use]
 pub fn transfer_counts(masked: usize, steps: usize) -> Vec<usize> {
     (0..steps)
@@ -10,7 +10,7 @@ pub fn transfer_counts(masked: usize, steps: usize) -> Vec<usize> {
         .collect()
 }
 
-/// Share of the codes that are masked at a progress of 0 to 1.
+/// Computes the share of the codes that are masked at a progress from 0 to 1.
 #[must_use]
 pub fn mask_ratio(schedule: MaskSchedule, progress: f64) -> f64 {
     match schedule {
@@ -19,7 +19,7 @@ pub fn mask_ratio(schedule: MaskSchedule, progress: f64) -> f64 {
     }
 }
 
-/// How many of `unknown` codes stay masked after step `step` (from 0) of `steps` (`mmada.md` 6.2).
+/// Computes how many of `unknown` codes stay masked after step `step` (from 0) of `steps` (`mmada.md` 6.2).
 #[must_use]
 pub fn mask_len(schedule: MaskSchedule, unknown: usize, step: usize, steps: usize) -> usize {
     let progress = (step + 1) as f64 / steps.max(1) as f64;

@@ -1,8 +1,9 @@
-//! Text by semi-autoregressive blocks: draw every masked position of the active block, commit the best (`mmada.md` 6.1).
+//! The text sampler: semi-autoregressive blocks (`mmada.md` 6.1).
 //!
-//! What ranks first ([`demask_api::Remasking`]), how many are committed ([`demask_api::Commit`]), what is kept between passes
-//! ([`TextCache`]) and when a text is done ([`End`]) are settings of the request. Logits are wanted at the masked positions
-//! of the active block only. A confidence is a token's probability without temperature over the whole vocabulary.
+//! A step draws a token at every masked position of the active block and commits the best of them. The request sets how the
+//! draws are ranked ([`demask_api::Remasking`]), how many are committed ([`demask_api::Commit`]), which keys and values are
+//! kept between passes ([`TextCache`]) and when a text ends early ([`End`]). Logits are computed at the masked positions of
+//! the active block only. A confidence is the probability of a token over the whole vocabulary, without temperature.
 
 use std::ops::Range;
 
@@ -20,35 +21,38 @@ use super::schedule::transfer_counts;
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 
-/// One text on its way.
+/// The row of one text.
 #[derive(Debug)]
 pub(super) struct TextRow {
     row: RowState,
     sampler: TextSampler,
     eos: u32,
     credits: Option<Credits>,
+    /// The number of blocks.
     blocks: usize,
-    /// Steps that the schedule gives a block.
+    /// The number of steps that the schedule gives each block.
     steps: usize,
-    /// The active block.
+    /// The index of the active block.
     block: usize,
-    /// How many the schedule commits at each of its steps.
+    /// For each step of the active block, how many tokens the schedule commits.
     counts: Vec<usize>,
-    /// Blocks begun since the last whole pass; none before the first.
+    /// The number of blocks since the last pass over the whole row; `None` before the first such pass.
     since_whole: Option<usize>,
-    /// Where the row ended for the last pass.
+    /// The end of the visible positions at the last pass.
     seen: usize,
-    /// The last probability that was drawn at each position, for frames.
+    /// For each position, the probability of its last draw, for frames.
     guess: Vec<f32>,
-    /// The rank by chance of each position drawn at this step.
+    /// For each position of this step, a uniform number that [`demask_api::Remasking::Random`] ranks by; 0 otherwise.
     chances: Vec<f32>,
-    /// The number of the last step over all blocks.
+    /// The index of the last step, counted over all blocks.
     number: usize,
 }
 
 impl TextRow {
+    /// Creates the row of a request.
+    ///
     /// # Errors
-    /// Blocks or steps that do not fit the target.
+    /// [`ModelError::Refused`] if the target or a block is empty, or if the steps cannot be divided evenly among the blocks.
     pub fn new(backbone: &Backbone, request: SampleRequest, sampler: TextSampler) -> Result<Self> {
         let (blocks, steps) = plan(request.target.len(), &sampler)?;
         let row = RowState::new(backbone, request, columns(backbone, &sampler), 0.0);
@@ -72,13 +76,13 @@ impl TextRow {
         Ok(text)
     }
 
-    /// The active block; the last may be shorter than the others.
+    /// Returns the positions of the active block, counted from the target's start. The last block may be shorter.
     fn window(&self) -> Range<usize> {
         let end = (self.block + 1) * self.sampler.block;
         self.block * self.sampler.block..end.min(self.row.request.target.len())
     }
 
-    /// The masked positions of the active block, counted from the target's start.
+    /// Returns the masked positions of the active block, counted from the target's start.
     fn masked(&self) -> Vec<usize> {
         let target = self.row.target();
         self.window()
@@ -86,8 +90,10 @@ impl TextRow {
             .collect()
     }
 
-    /// The masked positions that are drawn: those of the active block. A sampler that may write the mask token leaves some
-    /// masked, and as published they are drawn again with the blocks behind, where no cache stands in the way.
+    /// Returns the masked positions that the next step draws: normally those of the active block.
+    ///
+    /// With `whole_vocabulary` the sampler may write the mask token itself, and then a finished block still has masks. As in
+    /// the published code, later blocks draw these positions again, unless a cache skips them.
     fn drawn(&self) -> Vec<usize> {
         if !self.sampler.quirks.whole_vocabulary || self.sampler.cache != TextCache::None {
             return self.masked();
@@ -98,12 +104,14 @@ impl TextRow {
             .collect()
     }
 
+    /// Begins the active block.
     fn begin(&mut self) {
         self.row.step = 0;
         self.counts = transfer_counts(self.masked().len(), self.steps);
     }
 
-    /// Goes on to the next block that has a mask, or ends. A mask token that was written does not hold a block up.
+    /// Moves on to the next block that has a mask, or ends the row. A block ends after its last step even if the sampler
+    /// wrote mask tokens there.
     fn settle(&mut self) {
         while !self.row.done && (self.row.step >= self.steps || self.drawn().is_empty()) {
             self.end_block();
@@ -116,7 +124,7 @@ impl TextRow {
         }
     }
 
-    /// What this pass computes.
+    /// Returns the positions that this pass computes.
     fn compute(&mut self) -> Compute {
         let (target, end) = (self.row.request.target, self.visible());
         let seen = std::mem::replace(&mut self.seen, end);
@@ -131,10 +139,10 @@ impl TextRow {
                     self.since_whole = Some(0);
                     return Compute::All;
                 }
-                // The tokens that ended the block before are not in the cache yet.
+                // The cache lacks the last tokens of the previous block, which its last step committed.
                 let start = from(window.start).saturating_sub(self.sampler.block.max(vicinity));
                 let range = start.max(self.first_real())..self.again().end;
-                // So are those that have come into sight.
+                // It also lacks the positions that the horizon has just made visible.
                 let fresh = seen.max(range.end)..end;
                 if fresh.is_empty() {
                     Compute::Range(range)
@@ -145,6 +153,7 @@ impl TextRow {
         }
     }
 
+    /// Returns the first position that is a token, not padding, in the row or in its unconditional half.
     fn first_real(&self) -> usize {
         match self.row.request.left_pad {
             pad if self.sampler.guidance == 0.0 => pad,
@@ -152,7 +161,7 @@ impl TextRow {
         }
     }
 
-    /// What every pass but a block's first computes, where something is kept.
+    /// Returns the positions that every pass of a block except its first computes, when there is a cache.
     fn again(&self) -> Range<usize> {
         let (start, window, end) = (self.row.request.target.start, self.window(), self.visible());
         match self.sampler.cache {
@@ -164,6 +173,7 @@ impl TextRow {
         }
     }
 
+    /// Commits a token at a position, counted from the target's start.
     fn write(&mut self, at: usize, token: u32, confidence: f32) {
         self.row.ids[self.row.request.target.start + at] = token;
         self.row.commit_step[at] = u16::try_from(self.number).unwrap_or(u16::MAX);
@@ -173,7 +183,7 @@ impl TextRow {
         }
     }
 
-    /// A block of nothing but end-of-text has nothing behind it.
+    /// Ends the text if the whole active block is end-of-text ([`End::Block`]).
     fn end_block(&mut self) {
         let window = self.window();
         let ends = self.sampler.end == End::Block && !self.sampler.quirks.whole_vocabulary;
@@ -183,7 +193,7 @@ impl TextRow {
         }
     }
 
-    /// A sure end-of-text with no mask before it has nothing behind it.
+    /// Ends the text at an end-of-text with no mask before it and at least the threshold's confidence ([`End::Token`]).
     fn end_at_token(&mut self) {
         let End::Token { threshold } = self.sampler.end else {
             return;
@@ -198,7 +208,7 @@ impl TextRow {
         }
     }
 
-    /// Fills what is masked from `start` on with end-of-text.
+    /// Fills every masked position from `start` on with end-of-text.
     fn fill(&mut self, start: usize) {
         for at in start..self.row.request.target.len() {
             if self.row.target()[at] == self.row.mask_token {
@@ -405,7 +415,7 @@ impl SamplingRule for TextRow {
     }
 }
 
-/// Blocks, and steps that the schedule gives each.
+/// Returns the number of blocks and of steps for each. Without a schedule, a block has at most as many steps as tokens.
 fn plan(length: usize, sampler: &TextSampler) -> Result<(usize, usize)> {
     if sampler.block == 0 || length == 0 {
         let message = format!(
@@ -428,7 +438,8 @@ fn plan(length: usize, sampler: &TextSampler) -> Result<(usize, usize)> {
     Ok((blocks, sampler.steps / blocks))
 }
 
-/// All; text alone may be written, and no mask token; or everything as published.
+/// Returns the columns of a text row: logits for the whole vocabulary, and as writable either text without the mask token,
+/// or everything (`whole_vocabulary`, as published).
 fn columns(backbone: &Backbone, sampler: &TextSampler) -> Columns {
     let config = backbone.config();
     let rows = u32::try_from(config.rows()).unwrap_or(u32::MAX);

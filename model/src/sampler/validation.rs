@@ -1,4 +1,4 @@
-//! What a request for samples must be before libtorch meets it. Each refusal says what was expected and what was found.
+//! The checks of a request for samples, before libtorch sees it. Each refusal says what was expected and what was found.
 
 use demask_api::{
     BackboneConfig, Commit, End, ImageSampler, SampleRequest, Sampler, Span, TextCache, TextSampler,
@@ -7,10 +7,10 @@ use demask_api::{
 use crate::error::Result;
 use crate::training::validation::{in_range, refuse, unknown_token};
 
-/// Sequences to complete.
+/// Checks sequences to complete, and their samplers.
 ///
 /// # Errors
-/// [`ModelError::Refused`](crate::ModelError::Refused) naming the request.
+/// [`ModelError::Refused`](crate::ModelError::Refused) if a request is invalid, with its id or the setting's name.
 pub fn samples(config: &BackboneConfig, requests: &[SampleRequest]) -> Result<()> {
     for request in requests {
         sample(config, request)?;
@@ -22,7 +22,7 @@ pub fn samples(config: &BackboneConfig, requests: &[SampleRequest]) -> Result<()
     Ok(())
 }
 
-/// Steps of a sampler at most: a sample notes the step of each token in two bytes.
+/// The largest number of steps: a sample stores the step of each token in two bytes.
 const STEPS: f64 = u16::MAX as f64;
 
 fn text_sampler(sampler: &TextSampler) -> Result<()> {

@@ -1,29 +1,29 @@
-//! What may be done between two micro-batches of a step: a person's question need not wait for the whole of it.
+//! Interludes: other work between two micro-batches of a step, so that a user's question need not wait for the whole step.
 
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 
-/// Something that is done between two micro-batches of a step, where weights stay as they were before it (law L3) and the step
-/// comes to the same bits (law L8).
+/// Work between two micro-batches of a step. It uses the weights from before the step (law L3) and does not change the bits
+/// of the step's result (law L8).
 pub trait Interlude {
-    /// Whether there is something to be done.
+    /// Returns whether there is work.
     fn is_wanted(&mut self) -> bool;
 
-    /// Does it with the weights that the step began with, which are not changed.
+    /// Does the work with the weights that the step began with, and does not change them.
     ///
     /// # Errors
-    /// What ends the step: a device that failed.
+    /// A device fault only, which ends the step. Any other error concerns the asking client alone, not the step (law L8).
     fn take(&mut self, begun_with: &Backbone) -> Result<()>;
 
-    /// It cannot be done, because of this: those who wait for it are told.
+    /// Answers the waiting clients with the error that prevents the work.
     ///
     /// # Errors
-    /// The same where it is a device that failed: that ends the step. Whatever else goes wrong for somebody who asks is none of the
-    /// step's business (law L8).
+    /// Returns the error again if it is a device fault, which ends the step. Any other error concerns the asking client
+    /// alone, not the step (law L8).
     fn give_up(&mut self, error: ModelError) -> Result<()>;
 }
 
-/// Nothing is done between two micro-batches.
+/// An interlude that never has work.
 #[derive(Debug)]
 pub struct Uninterrupted;
 
@@ -41,5 +41,5 @@ impl Interlude for Uninterrupted {
     }
 }
 
-/// What a part of a batch does after each of its micro-batches, with the network that it computes on.
+/// The callback that a part of a batch runs after each of its micro-batches, with the network that it computes on.
 pub type Pause<'a> = dyn FnMut(&Backbone) -> Result<()> + 'a;

@@ -1,7 +1,8 @@
-//! The unified masked-denoising loss, at masked positions only, in chunks (`mmada.md` 3.3).
+//! The unified masked-denoising loss (`mmada.md` 3.3), computed in chunks of the masked positions.
 //!
-//! The hidden states of masked positions are gathered first; the head then sees a chunk of them at a time (`network/room.rs`), and each
-//! chunk's gradient is taken before the next one's logits exist, so that logits never reach positions x vocabulary.
+//! The hidden states of all masked positions are gathered first. The head is then applied to one chunk of them at a time
+//! (`network/room.rs` sets its size), and the backward pass of a chunk runs before the logits of the next chunk exist. The
+//! logits of all positions therefore never exist together.
 //! Legend: B rows, L positions, N masked positions, D width, V vocabulary.
 
 #![allow(non_snake_case)]
@@ -17,32 +18,34 @@ use crate::network::backbone::Backbone;
 use crate::network::full_forward::FullPass;
 use crate::training::recompute::{self, KeptInputs};
 
-/// One row of a loss: clean labels at masked positions, each with its weight.
+/// One row of a loss: a noised sequence, with the label and the weight of each masked position.
 #[derive(Clone, Debug)]
 pub struct LossRow {
-    /// Noised ids.
+    /// The noised token ids.
     pub ids: Vec<u32>,
-    /// Leading padding.
+    /// The number of leading positions that are padding.
     pub left_pad: usize,
-    /// For each masked position: where, which token was there, its weight in the sum.
+    /// For each masked position: the position, the clean token and its weight in the sum.
     pub targets: Vec<(usize, u32, f32)>,
 }
 
-/// Rows as tensors.
+/// The targets of some rows as tensors.
 #[derive(Debug)]
 pub struct Gathered {
-    /// Hidden states at the targets, [N, D].
+    /// The hidden states at the targets, [N, D].
     pub x_ND: Tensor,
-    /// Labels, [N].
+    /// The labels, [N].
     pub labels_N: Tensor,
-    /// Weights, [N], f32.
+    /// The weights, [N], f32.
     pub weights_N: Tensor,
-    /// What blocks are computed again from in the backward pass, where that is done.
+    /// The inputs from which the backward pass computes the blocks again, if it recomputes.
     pub kept: Option<KeptInputs>,
 }
 
-/// Rows that go through the backbone together, as indices: alike in length, so that little is computed on padding, and no
-/// more than `most` tokens. A function of the rows' lengths and `most` alone (L7, L8).
+/// Groups rows for shared passes through the backbone, as indices.
+///
+/// The rows of a group have similar lengths, so that little is computed on padding, and at most `most` tokens together. The
+/// groups depend on nothing but the lengths of the rows and `most` (L7, L8).
 #[must_use]
 pub fn alike(rows: &[LossRow], most: usize) -> Vec<Vec<usize>> {
     let real = |at: usize| rows[at].ids.len() - rows[at].left_pad;
@@ -61,28 +64,29 @@ pub fn alike(rows: &[LossRow], most: usize) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Runs the backbone on rows, each cut or filled at its front to the longest one's real tokens, and gathers the hidden
-/// states at the targets.
+/// Runs the backbone on rows and gathers the hidden states at the targets. Where rows are not packed, the left padding of
+/// each is set so that all have the length of the longest row without padding.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn gather(backbone: &Backbone, rows: &[LossRow]) -> Result<Gathered> {
     Ok(gather_with(backbone, rows, Packet::new())?.0)
 }
 
-/// Gathers as [`gather`] does; what the packet holds already crosses to the device with the rows, in one copy before the forward pass.
+/// Gathers as [`gather`] does. The rows are added to the packet, which is sent to the device in one copy before the forward
+/// pass, with whatever it already holds.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn gather_with(backbone: &Backbone, rows: &[LossRow], packet: Packet) -> Result<(Gathered, Arrived)> {
     gather_keeping(backbone, rows, packet, false)
 }
 
-/// Gathers as [`gather_with`] does for rows whose gradient [`descend`] is to take: where the backbone's room says so, blocks are
-/// computed again in the backward pass.
+/// Gathers as [`gather_with`] does, for a later backward pass by [`descend`]. If the backbone's
+/// [`Room`](crate::network::room::Room) requires it, the backward pass computes the blocks again.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn gather_to_descend(
     backbone: &Backbone,
     rows: &[LossRow],
@@ -108,7 +112,7 @@ fn gather_keeping(
         Some(backbone.config().pad_token_id)
     };
     let ids = packet.longs(ids(rows, &pads, fill));
-    // Where each target stands among the tokens that are computed.
+    // The index of each target among the computed tokens.
     let mut end = 0;
     let flat = rows.iter().zip(&pads).flat_map(|(row, &pad)| {
         end += real(row) + if fill.is_some() { pad } else { 0 };
@@ -146,7 +150,7 @@ fn gather_keeping(
     Ok((gathered, arrived))
 }
 
-/// The real tokens of each row, behind its padding where that is filled in.
+/// Returns the real tokens of each row. With `fill`, `pads` padding tokens come before them.
 fn ids(rows: &[LossRow], pads: &[usize], fill: Option<u32>) -> impl Iterator<Item = i64> {
     rows.iter().zip(pads).flat_map(move |(row, &pad)| {
         let filled = fill.map(|fill| std::iter::repeat_n(fill, pad));
@@ -155,20 +159,20 @@ fn ids(rows: &[LossRow], pads: &[usize], fill: Option<u32>) -> impl Iterator<Ite
     })
 }
 
-/// Log-probability of each label, [N] f32, for a chunk of hidden states.
+/// Computes the log-probability of each label, [N] f32, for a chunk of hidden states.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn log_probs(backbone: &Backbone, x_ND: &Tensor, labels_N: &Tensor) -> Result<Tensor> {
     fused::label_log_prob(&backbone.head(x_ND, None)?, labels_N)
 }
 
-/// Adds the gradient of `sum(f(log p, chunk))` to the leaves, chunk by chunk, and returns the sum of what `f` gave.
+/// Adds the gradient of the sum of `f` over all chunks to the leaves, chunk by chunk, and returns that sum.
 ///
-/// `f` maps a chunk's log-probabilities (with gradient) and its range to a scalar loss.
+/// `f` maps the log-probabilities of a chunk (with gradient), its start and its length to a scalar loss.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn backward_chunks(
     backbone: &Backbone,
     gathered: &Gathered,
@@ -186,10 +190,10 @@ pub fn backward_chunks(
     Ok(transfer::read(&Tensor::f_cat(&losses, 0)?)?.into_iter().sum())
 }
 
-/// Takes the gradient as [`backward_chunks`] does and reads nothing from the device.
+/// Adds the gradient as [`backward_chunks`] does, without reading anything from the device.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn descend(
     backbone: &Backbone,
     gathered: &Gathered,
@@ -202,8 +206,9 @@ pub fn descend(
     let Some(kept) = &gathered.kept else {
         return descend_from_hidden(backbone, gathered, chunk, f);
     };
-    // Where the embedding is the head and one backward pass takes both gradients, they are added to one another before they are to
-    // what was accumulated: so that the sum is the same here, that is set aside.
+    // With tied weights, a single backward pass adds the gradients of the head and of the embedding to each other first, and
+    // their sum to the accumulated gradient. Here they come from two backward passes. To get the same bits, the accumulated
+    // gradient is taken out before the first pass and added after the second.
     let shared = backbone.parameters().leaf(&backbone.head_name())?;
     let shared = (backbone.config().weight_tying && count <= chunk).then(|| shared.grad());
     let aside = shared.filter(Tensor::defined).map(|mut sum| -> Result<_> {
@@ -220,7 +225,10 @@ pub fn descend(
     Ok(())
 }
 
-/// Takes the gradient down to the backbone's hidden states, or on to the leaves where nothing is computed again.
+/// Runs the backward pass down to the hidden states, and on to the leaves if nothing is recomputed.
+///
+/// With several chunks, the gradient of the hidden states is first collected over all chunks, so that the backward pass
+/// through the backbone runs once.
 fn descend_from_hidden(
     backbone: &Backbone,
     gathered: &Gathered,
@@ -245,10 +253,10 @@ fn descend_from_hidden(
     Ok(carried.f_backward()?)
 }
 
-/// The weight of one masked position: what makes the sum over targets the published loss of the task.
+/// Computes the weight of one masked position, with which the sum over targets is the published loss of the task.
 ///
-/// `masked`: masked positions of the task in the micro-batch (pictures are a plain mean over them); `p`: the row's mask
-/// probability; `answers`: what the answers of the task are divided by, from [`answer_divisor`].
+/// `masked` is the number of masked positions of the task in the micro-batch; the loss of pictures is the plain mean over
+/// them. `p` is the mask probability of the row. `answers` is the divisor from [`answer_divisor`].
 #[must_use]
 pub fn position_weight(task: Task, masked: usize, p: f64, answers: f64) -> f64 {
     match task {
@@ -257,8 +265,8 @@ pub fn position_weight(task: Task, masked: usize, p: f64, answers: f64) -> f64 {
     }
 }
 
-/// What a row's loss is divided by: the number of `rows` times its own `answer` length, or the length of `all` the
-/// task's answers together.
+/// Computes the divisor of a row's loss: the number of `rows` times the length of its own `answer`, or `all`, the total
+/// length of the task's answers.
 #[must_use]
 pub fn answer_divisor(normalization: LossNormalization, rows: usize, answer: usize, all: usize) -> f64 {
     match normalization {

@@ -1,13 +1,16 @@
-//! Which tokens of a sequence are masked: the forward process (`mmada.md` 3.1, 3.2).
+//! Mask sampling: the forward process, which chooses the masked tokens of a sequence (`mmada.md` 3.1, 3.2).
 //!
-//! Counter-based: the noise of a row is a pure function of (seed, row), so a step done again after a crash is the same
-//! step (law L8). The times of a batch's rows are stratified: one uniform start, rotated by row / rows, which has the
-//! published distribution for every single row and less variance over a batch. Of an answer of L tokens exactly
-//! l = 1..=L uniform are masked, and the loss weighs by L / l: LLaDA's equation 14, the same expectation as independent masks
-//! at p uniform in 0..1 with weight 1 / p, with less variance and never an empty row.
+//! The noise of a row is a pure function of (seed, row), so a step that is repeated after a crash is the same step (law L8).
 //!
-//! A share of the text answers can be noised block by block instead ([`BlockNoise`]): as semi-autoregressive sampling meets
-//! them, with clean blocks before the one that is being filled and masks behind it.
+//! The times of the rows of a batch are stratified: one uniform start, shifted by row / rows modulo 1. Every single row has
+//! the published distribution, and a batch has less variance.
+//!
+//! An answer of L tokens has exactly l masked tokens, with l uniform in 1..=L, and its loss has the weight L / l: LLaDA's
+//! equation 14. This has the same expectation as independent masks with probability p uniform in 0..1 and weight 1 / p, but
+//! less variance, and no row is without a mask.
+//!
+//! A share of the text answers can be noised block by block instead ([`BlockNoise`]). They then look as in semi-autoregressive
+//! sampling: clean blocks before the active one, and masks after it.
 
 use demask_api::{BlockNoise, Sequence, Task};
 use rand::{Rng as _, SeedableRng as _};
@@ -16,15 +19,15 @@ use rand_chacha::ChaCha8Rng;
 /// A noised sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Noised {
-    /// Token ids with the mask token where masked.
+    /// The token ids, with the mask token at masked positions.
     pub ids: Vec<u32>,
-    /// The masked positions that are learnt, ascending.
+    /// The masked positions that count in the loss, ascending.
     pub positions: Vec<usize>,
-    /// The probability of a position to be among them (its share, for pictures).
+    /// The probability that a position of the answer is among them; for pictures, the mask ratio.
     pub p: f64,
 }
 
-/// The generator of one row.
+/// Returns the random number generator of one row.
 #[must_use]
 pub fn row_rng(seed: u64, row: usize) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -32,14 +35,14 @@ pub fn row_rng(seed: u64, row: usize) -> ChaCha8Rng {
     rng
 }
 
-/// The stratified time of a row in [0, 1).
+/// Returns the stratified time of a row, in [0, 1).
 #[must_use]
 pub fn time(seed: u64, row: usize, rows: usize) -> f64 {
     let start: f64 = ChaCha8Rng::seed_from_u64(seed).random();
     (start + row as f64 / rows.max(1) as f64).fract()
 }
 
-/// Noises row `row` of `rows`.
+/// Noises a sequence that is row `row` of `rows`.
 #[must_use]
 pub fn noise(
     sequence: &Sequence,
@@ -79,7 +82,7 @@ pub fn noise(
     }
 }
 
-/// One block of the answer, uniformly chosen, masked in part; what is behind it is masked too but not learnt.
+/// Noises a uniformly chosen block of the answer. The blocks after it are fully masked and do not count in the loss.
 fn one_block(
     sequence: &Sequence,
     answer: &[usize],
@@ -100,13 +103,13 @@ fn one_block(
     }
 }
 
-/// The share of `length` positions that is masked at time `u`: 1 to all of them, each as likely.
+/// Returns the share of `length` positions that is masked at time `u`. The count is uniform in 1..=`length`.
 fn masked_share(u: f64, length: usize) -> f64 {
     let masked = (u * length as f64).floor() + 1.0;
     (masked / length.max(1) as f64).min(1.0)
 }
 
-/// The ids with the mask token at the positions.
+/// Returns the ids with the mask token at the positions.
 #[must_use]
 pub fn masked(ids: &[u32], positions: &[usize], mask_token: u32) -> Vec<u32> {
     let mut ids = ids.to_vec();
@@ -116,7 +119,7 @@ pub fn masked(ids: &[u32], positions: &[usize], mask_token: u32) -> Vec<u32> {
     ids
 }
 
-/// `max(1, round(n * ratio))` of the positions, uniformly, ascending.
+/// Chooses `max(1, round(n * ratio))` of the n positions uniformly. Returns them ascending.
 fn choose(answer: &[usize], ratio: f64, rng: &mut ChaCha8Rng) -> Vec<usize> {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let count = ((answer.len() as f64 * ratio).round() as usize).clamp(1.min(answer.len()), answer.len());

@@ -1,15 +1,15 @@
-//! Training: which tokens are masked, the loss on them, one optimiser step.
+//! Training: the choice of masked tokens, the loss at them, and one optimiser step.
 //!
 //! - `step.rs`: a step on micro-batches of sequences;
-//! - `mask_sampling.rs`: the forward process, which tokens of a sequence are masked; `loss.rs`: the loss at masked positions;
-//! - `recompute.rs`: the backward pass block by block, where activations are not kept;
-//! - `threads.rs`: a batch in parts, a thread each; `interlude.rs`: what may be done between two micro-batches;
-//! - `ranks.rs`: a step that several processes do together;
-//! - `optimizer/`: AdamW, and Muon for the blocks' matrices;
-//! - `validation.rs`: what a sequence and the settings of a step must be.
+//! - `mask_sampling.rs`: the forward process, which chooses the masked tokens; `loss.rs`: the loss at masked positions;
+//! - `recompute.rs`: the backward pass block by block, with activations computed again instead of kept;
+//! - `threads.rs`: a batch in parts, one thread each; `interlude.rs`: other work between two micro-batches;
+//! - `ranks.rs`: a step that several processes compute together;
+//! - `optimizer/`: AdamW, and Muon for the matrices of the transformer blocks;
+//! - `validation.rs`: the checks of a sequence and of the settings of a step.
 //!
-//! Not here: steps on scored groups (`policy`), the image tokenizer's step (`image_tokenizer/training.rs`), the learning
-//! rate's schedule and everything that decides what to train on (the actors).
+//! Not here: steps on scored groups (`policy`), the image tokenizer's step (`image_tokenizer/training.rs`), the schedule of
+//! the learning rate, and every decision about what to train on (the actors).
 
 pub mod interlude;
 pub mod loss;

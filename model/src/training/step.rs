@@ -1,4 +1,4 @@
-//! One optimiser step on micro-batches of sequences. Legend: N masked positions.
+//! A training step: one optimiser step on micro-batches of sequences. Legend: N masked positions.
 
 #![allow(non_snake_case)]
 
@@ -22,7 +22,7 @@ use crate::training::mask_sampling::{Noised, noise};
 use crate::training::optimizer::AdamW;
 use crate::training::{ranks, threads, validation};
 
-/// The order of `StepSettings::task_weights`.
+/// The tasks in the order of `StepSettings::task_weights`.
 const TASKS: [Task; 4] = [
     Task::TextToImage,
     Task::Text,
@@ -30,11 +30,14 @@ const TASKS: [Task; 4] = [
     Task::ThinkThenDraw,
 ];
 
-/// Trains one step. The noise is a function of `settings.seed` and the row's number over all micro-batches. A step that
-/// fails, or whose loss or gradient is not finite, leaves weights and optimiser as they were and no gradient behind.
+/// Trains one step.
+///
+/// The noise is a function of `settings.seed` and the index of a row over all micro-batches. If the step fails, or its loss or
+/// gradient is not finite, the weights and the optimiser stay as they were and no gradient is left.
 ///
 /// # Errors
-/// An empty batch, a sequence or a setting that [`validation`] refuses; libtorch's.
+/// [`ModelError::Refused`] if the batch is empty or [`validation`] refuses a sequence or a setting, or any error libtorch
+/// reports.
 pub fn train(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
@@ -44,10 +47,10 @@ pub fn train(
     train_with(backbone, optimizer, micro_batches, settings, &mut Uninterrupted)
 }
 
-/// Trains one step as [`train`] does; between two of its micro-batches there may be an interlude.
+/// Trains one step as [`train`] does, and lets an interlude run between two micro-batches.
 ///
 /// # Errors
-/// Those of [`train`]; the interlude's.
+/// The errors of [`train`] and of the interlude.
 pub fn train_with(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
@@ -85,11 +88,14 @@ pub fn train_with(
     })
 }
 
-/// Does a step, which leaves everything as it was where it fails: with the same bits each time where the device can (law L8); again
-/// in halves where it runs out of memory, down to a row of `longest` tokens.
+/// Runs a step deterministically (law L8) and repeats it where that can help. The step must leave everything unchanged if it
+/// fails.
+///
+/// A step that runs out of memory is repeated with half as many tokens at a time, down to one row of `longest` tokens. A step
+/// that needs an operator without a deterministic implementation is repeated without determinism, which then stays off.
 ///
 /// # Errors
-/// The step's.
+/// The errors of the step.
 pub(crate) fn retried<T>(
     backbone: &mut Backbone,
     longest: usize,
@@ -119,7 +125,7 @@ fn step(
     (micro_batches, settings): (&[Vec<Sequence>], &StepSettings),
     interlude: &mut dyn Interlude,
 ) -> Result<TrainReport> {
-    // Weights are changed behind the last micro-batch alone.
+    // The weights change after the last micro-batch only, so an interlude can use the backbone as it is.
     let mut pause = |backbone: &Backbone| match interlude.is_wanted() {
         true => interlude.take(backbone),
         false => Ok(()),
@@ -157,7 +163,7 @@ fn step(
     })
 }
 
-/// The losses of all micro-batches and the gradient's norm, read from the device together.
+/// Reads the losses of all micro-batches and the norm of the gradient from the device in one transfer.
 fn read(descended: &[Descended], optimizer: &AdamW) -> Result<(StepTally, f64)> {
     let mut figures: Vec<Tensor> = descended
         .iter()
@@ -182,13 +188,15 @@ fn read(descended: &[Descended], optimizer: &AdamW) -> Result<(StepTally, f64)> 
 
 /// A micro-batch whose gradient has been taken.
 struct Descended {
+    /// The share of each task, in the order of [`TASKS`].
     shares: Vec<TaskShare>,
-    /// Weight in the step's gradient.
+    /// Its weight in the gradient of the step.
     share: f64,
-    /// Of each part of its rows the sum of each task's losses, still on the device.
+    /// For each part of its rows, the sums of the losses of each task, on the device.
     losses: Vec<Tensor>,
 }
 
+/// The sums of a step over its micro-batches.
 #[derive(Default)]
 struct StepTally {
     loss: f64,
@@ -210,18 +218,19 @@ impl StepTally {
     }
 }
 
-/// Some rows of a step.
+/// A micro-batch of a step.
 struct MicroBatch<'a> {
     sequences: &'a [Sequence],
-    /// The number of the first one in the step, of so many `rows`.
+    /// The index of its first row in the step.
     first_row: usize,
+    /// The number of rows in the step.
     rows: usize,
-    /// Weight in the step's gradient.
+    /// Its weight in the gradient of the step.
     share: f64,
 }
 
 impl MicroBatch<'_> {
-    /// Adds the gradient to the optimiser's accumulator.
+    /// Adds the gradient of the micro-batch to the optimiser's accumulator.
     fn train(
         &self,
         backbone: &mut Backbone,
@@ -245,7 +254,8 @@ impl MicroBatch<'_> {
                 )
             })
             .collect();
-        // All tasks go through the backbone together; a target's weight is what makes the sum each task's own loss.
+        // The rows of all tasks share the passes through the backbone. The weights of the targets make the sum equal to the
+        // sum of the tasks' losses.
         let shares: Vec<TaskShare> = TASKS
             .into_iter()
             .zip(settings.task_weights)
@@ -274,7 +284,7 @@ impl MicroBatch<'_> {
     }
 }
 
-/// Takes the gradient of the rows' weighted losses and gives each task's part of their sum, [tasks] f64.
+/// Accumulates the gradient of the rows' weighted losses. Returns the sum for each task, [tasks] f64.
 fn task_losses(
     backbone: &Backbone,
     rows: &[LossRow],
@@ -297,7 +307,7 @@ fn task_losses(
     Ok(losses)
 }
 
-/// Takes the gradient of a group's weighted loss and gives each task's part of it, [tasks] f64.
+/// Accumulates the gradient of a group's weighted loss. Returns the sum for each task, [tasks] f64.
 fn group_losses(backbone: &Backbone, gathered: &Gathered, tasks_N: &Tensor) -> Result<Tensor> {
     let mut parts = Tensor::f_zeros([TASKS.len() as i64], (Kind::Double, backbone.device()))?;
     descend(backbone, gathered, |log_probs, at, length| {
@@ -311,14 +321,16 @@ fn group_losses(backbone: &Backbone, gathered: &Gathered, tasks_N: &Tensor) -> R
     Ok(parts)
 }
 
-/// What a micro-batch holds of a task.
+/// A task's rows in a micro-batch, counted.
 struct TaskShare {
     weight: f64,
     normalization: LossNormalization,
     rows: usize,
+    /// The number of masked positions.
     masked: usize,
-    /// Tokens of the answers.
+    /// The number of tokens in the answers.
     answers: usize,
+    /// The number of tokens without padding.
     tokens: u64,
 }
 
@@ -348,7 +360,7 @@ impl TaskShare {
         }
     }
 
-    /// What a row adds to the loss of a micro-batch that has this share of the step.
+    /// Builds the row of a sequence. `share` is the weight of the micro-batch in the gradient of the step.
     fn row(&self, sequence: &Sequence, noised: &Noised, share: f64) -> LossRow {
         let answers = answer_divisor(self.normalization, self.rows, sequence.answer_len(), self.answers);
         let at = position_weight(sequence.task, self.masked, noised.p, answers);

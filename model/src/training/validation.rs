@@ -1,20 +1,20 @@
-//! What a sequence and the settings of a step must be before libtorch meets them: token ids, spans, lengths, ranges. Each
-//! refusal says what was expected and what was found.
+//! The checks of a sequence and of the settings of a step, before libtorch sees them: token ids, spans, lengths and ranges.
+//! Each refusal says what was expected and what was found.
 
 use demask_api::{BackboneConfig, Sequence, Span, StepSettings};
 
 use crate::error::{ModelError, Result};
 
-/// An error with that message.
+/// Returns [`ModelError::Refused`] with a message.
 pub(crate) fn refuse(message: String) -> Result<()> {
     Err(ModelError::Refused(message))
 }
 
-/// One sequence for training or scoring.
+/// Checks one sequence for training or scoring.
 ///
 /// # Errors
-/// [`ModelError::Refused`] naming the sequence: no token, too many, one outside the vocabulary; nothing but padding; an
-/// answer outside the tokens, or that names a position twice.
+/// [`ModelError::Refused`] with the sequence's id if it has no token but padding, too many tokens or a token outside the
+/// vocabulary, or if an answer lies outside the tokens or two answers overlap.
 pub fn sequence(config: &BackboneConfig, sequence: &Sequence) -> Result<()> {
     let refuse = |message: String| refuse(format!("sequence {}: {message}", sequence.id));
     let (first, length) = (sequence.left_pad, sequence.ids.len());
@@ -51,17 +51,17 @@ pub fn sequence(config: &BackboneConfig, sequence: &Sequence) -> Result<()> {
     Ok(())
 }
 
-/// The first token that the vocabulary does not have, as a message.
+/// Finds the first token outside the vocabulary and returns a message about it.
 pub(crate) fn unknown_token(config: &BackboneConfig, ids: &[u32]) -> Option<String> {
     let rows = config.rows();
     let (at, id) = ids.iter().enumerate().find(|&(_, &id)| id as usize >= rows)?;
     Some(format!("token {id} at {at}, the vocabulary has {rows}"))
 }
 
-/// What holds for one optimiser step.
+/// Checks the settings of one optimiser step.
 ///
 /// # Errors
-/// [`ModelError::Refused`] naming the field, its range and the value.
+/// [`ModelError::Refused`] if a field is out of range, with its name, its range and the value.
 pub fn settings(settings: &StepSettings) -> Result<()> {
     let below_one = 1.0 - f64::EPSILON;
     let adam = &settings.adam;
@@ -85,10 +85,10 @@ pub fn settings(settings: &StepSettings) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a setting outside `low..=high`, and what is not a number.
+/// Checks that a setting is a finite number in `low..=high`.
 ///
 /// # Errors
-/// [`ModelError::Refused`] naming the setting, its range and the value.
+/// [`ModelError::Refused`] if it is not, with the setting's name, its range and the value.
 pub(crate) fn in_range(name: &str, value: f64, low: f64, high: f64) -> Result<()> {
     if (low..=high).contains(&value) {
         return Ok(());

@@ -1,17 +1,17 @@
-//! One found tensor against one recorded tensor.
+//! The comparison of a computed tensor with a recorded one.
 
 use demask_api::TensorCheck;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
-/// Largest difference allowed, relative to the largest recorded magnitude of the tensor.
+/// The largest difference allowed, relative to the largest magnitude in the recorded tensor.
 pub const TOLERANCE: f64 = 1e-4;
 
-/// Compares numbers; anything not finite, or of another shape, fails.
+/// Compares numbers. A tensor that is not finite, or has another shape, fails.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn compare(name: &str, found: &Tensor, expected: &Tensor) -> Result<TensorCheck> {
     let name = name.to_owned();
     if found.size() != expected.size() {
@@ -44,10 +44,10 @@ pub fn compare(name: &str, found: &Tensor, expected: &Tensor) -> Result<TensorCh
     })
 }
 
-/// Compares tokens, which must be equal.
+/// Compares token ids, which must be equal.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn compare_tokens(name: &str, found: &[i64], expected: &Tensor) -> Result<TensorCheck> {
     let expected: Vec<i64> = Vec::<i64>::try_from(expected.f_to_kind(Kind::Int64)?.f_reshape([-1])?)?;
     let different = if found.len() == expected.len() {

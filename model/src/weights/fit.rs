@@ -1,4 +1,4 @@
-//! Whether what is stored is what a network needs: every complaint, not the first alone.
+//! The check that the stored tensors are those that a network needs. It reports all differences, not only the first.
 
 use std::collections::BTreeSet;
 
@@ -8,15 +8,15 @@ use crate::error::{ModelError, Result};
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
 
-/// Complaints that an error spells out.
+/// The most differences that an error lists.
 const NAMED: usize = 10;
 
-/// Compares the slots, each stored under the name that `source` gives, with what is there. What is there and not needed
-/// is a complaint too, unless it is `ignored`.
+/// Compares the slots with the stored tensors. `source` maps the name of a slot to its stored name. A stored tensor that no
+/// slot needs is an error too, unless it is `ignored`.
 ///
 /// # Errors
-/// [`ModelError::Checkpoint`] naming each missing, extra and misshapen tensor with what was expected and what was found,
-/// ten of them at most.
+/// [`ModelError::Checkpoint`] if a tensor is missing, extra, misshapen or of an integer dtype. The message lists at most ten
+/// of them, with what was expected and what was found.
 pub fn check(
     slots: &[Slot],
     stored: &StoredTensors,

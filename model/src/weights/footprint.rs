@@ -1,4 +1,4 @@
-//! Whether a network's weights find room where they are to lie (law L9), before any of it is asked for.
+//! The check that the weights of a network fit into memory, before any of it is allocated (law L9).
 
 use demask_api::{BackboneConfig, ImageTokenizerConfig, Purpose, memory};
 use tch::{Device, Kind};
@@ -6,13 +6,13 @@ use tch::{Device, Kind};
 use crate::device::cuda;
 use crate::error::{ModelError, Result};
 
-/// Bytes of a number of the f32 master that is trained.
+/// The bytes of one number of the f32 master weights that are trained.
 const MASTER: u64 = 4;
 
-/// Whether a backbone's weights fit. What a step takes beside them is not counted.
+/// Checks that the weights of a backbone fit. The memory of a training step is not counted.
 ///
 /// # Errors
-/// [`ModelError::Refused`] with the bytes that it takes and those that are free.
+/// [`ModelError::Refused`] if they do not, with the bytes that are needed and those that are free.
 pub(crate) fn check(config: &BackboneConfig, device: Device, kind: Kind, purpose: Purpose) -> Result<()> {
     let width = kind.elt_size_in_bytes() as u64;
     let width = match purpose {
@@ -23,15 +23,16 @@ pub(crate) fn check(config: &BackboneConfig, device: Device, kind: Kind, purpose
     fits(memory::backbone_bytes(config, width), device)
 }
 
-/// Whether an image tokenizer's weights fit.
+/// Checks that the weights of an image tokenizer fit.
 ///
 /// # Errors
-/// As [`check`].
+/// [`ModelError::Refused`] if they do not, with the bytes that are needed and those that are free.
 pub(crate) fn check_image_tokenizer(config: &ImageTokenizerConfig, device: Device) -> Result<()> {
     fits(memory::image_tokenizer_bytes(config), device)
 }
 
-/// On a GPU its whole memory is what counts: what libtorch keeps of it is used again.
+/// Compares the needed bytes with the free host memory, or with the total memory of a GPU, because libtorch reuses what its
+/// caching allocator holds there.
 fn fits(needed: Option<u64>, device: Device) -> Result<()> {
     let free = match device {
         Device::Cuda(_) => cuda::memory(device).map(|memory| memory.total),

@@ -1,4 +1,5 @@
-//! Random values for fresh networks, from our own counter so that a seed means the same everywhere.
+//! The initial values of fresh networks. They come from our own counter-based generator, so that a seed gives the same values
+//! on every device.
 
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
@@ -6,18 +7,18 @@ use tch::Tensor;
 
 use crate::error::Result;
 
-/// Normal values of a deviation.
+/// Returns normal values with a standard deviation.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn normal(shape: &[i64], deviation: f64, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     filled(shape, || deviation * gaussian(rng))
 }
 
-/// Normal values of a deviation, drawn again beyond three deviations.
+/// Returns normal values with a standard deviation. Values beyond three deviations are drawn again.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn truncated_normal(shape: &[i64], deviation: f64, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     filled(shape, || {
         loop {
@@ -29,10 +30,10 @@ pub fn truncated_normal(shape: &[i64], deviation: f64, rng: &mut ChaCha8Rng) -> 
     })
 }
 
-/// Uniform values in ±bound.
+/// Returns uniform values in ±bound.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn uniform(shape: &[i64], bound: f64, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     filled(shape, || bound * (2.0 * rng.random::<f64>() - 1.0))
 }
@@ -45,7 +46,7 @@ fn filled(shape: &[i64], mut draw: impl FnMut() -> f64) -> Result<Tensor> {
 }
 
 fn gaussian(rng: &mut ChaCha8Rng) -> f64 {
-    // Box and Muller; 1 - u is in (0, 1].
+    // The Box–Muller transform; `u` is in (0, 1].
     let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
     (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }

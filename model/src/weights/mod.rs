@@ -1,10 +1,12 @@
-//! Parameters: their names and shapes, their values in memory and on the disk.
+//! Parameters: their names and shapes, and their values in memory and on disk.
 //!
-//! - `slot.rs`, `init.rs`: a parameter before it has values; the values of a fresh one;
-//! - `parameters.rs`: all parameters of a network, with one flat f32 master where they are trained;
-//! - `safetensors.rs`, `stored.rs`, `staging.rs`: tensors to a file and from one or several, and on their way to a GPU;
-//! - `footprint.rs`: whether weights find room; `fit.rs`: whether what is stored is what a network needs; `compare.rs`: one tensor against a recorded one;
-//! - `peft.rs`: the configuration of an adapter as PEFT writes it.
+//! - `slot.rs`: the name and shape of a parameter; `init.rs`: the initial values of a fresh one;
+//! - `parameters.rs`: all parameters of a network, with one flat f32 master copy if they are trained;
+//! - `safetensors.rs`: tensors written to a file; `stored.rs`: tensors read from one file or several; `staging.rs`: their
+//!   transfer to a GPU;
+//! - `footprint.rs`: the check that weights fit into memory; `fit.rs`: the check that stored tensors are those of a network;
+//!   `compare.rs`: the comparison of a tensor with a recorded one;
+//! - `peft.rs`: the configuration of an adapter in PEFT's format.
 //!
 //! Not here: which parameters a network has (`network/slots.rs`), and checkpoint folders (`engine/checkpoint.rs`).
 

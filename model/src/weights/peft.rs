@@ -1,4 +1,4 @@
-//! An adapter's `adapter_config.json`, as Hugging Face PEFT writes and reads it.
+//! The `adapter_config.json` of an adapter, in the format of Hugging Face PEFT.
 
 use std::path::Path;
 
@@ -8,16 +8,16 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{ModelError, Result};
 
-/// What a module's tensors are named behind.
+/// The prefix of every tensor's name.
 const PREFIX: &str = "base_model.model.";
 
-/// The published name of a module's A, [rank, in], or B, [out, rank].
+/// Returns the published name of a module's matrix A, [rank, in], or B, [out, rank].
 #[must_use]
 pub fn tensor_name(module: &str, which: char) -> String {
     format!("{PREFIX}{module}.lora_{which}.weight")
 }
 
-/// The module of a tensor's name.
+/// Returns the module of a tensor's name.
 #[must_use]
 pub fn module_of(tensor: &str) -> Option<&str> {
     let rest = tensor.strip_prefix(PREFIX)?;
@@ -25,7 +25,7 @@ pub fn module_of(tensor: &str) -> Option<&str> {
         .or_else(|| rest.strip_suffix(".lora_B.weight"))
 }
 
-/// Options that make another adapter than ours, and the values of each that do not.
+/// Finds an option with a value that we do not implement, and returns a message about it.
 fn refused(fields: &Map<String, Value>) -> Option<String> {
     let plain: [(&str, &[Value]); 9] = [
         ("peft_type", &[json!("LORA")]),
@@ -42,7 +42,7 @@ fn refused(fields: &Map<String, Value>) -> Option<String> {
         let found = fields.get(*field).filter(|value| !value.is_null())?;
         (!values.contains(found)).then(|| format!("{field} is {found}, expected {}", values[0]))
     };
-    // These change the weights of the base, which the file does not hold.
+    // These initialisations change the weights of the base model, which the adapter's file does not contain.
     let start = fields.get("init_lora_weights").and_then(Value::as_str);
     let changes = |name: &&str| {
         ["pissa", "olora", "corda"]
@@ -55,10 +55,11 @@ fn refused(fields: &Map<String, Value>) -> Option<String> {
     })
 }
 
-/// Reads a folder's configuration; which modules are adapted is what its tensors say.
+/// Reads the configuration of a folder. The adapted modules are left empty: they follow from the names of the tensors.
 ///
 /// # Errors
-/// A missing or broken file; an adapter of another kind, named.
+/// [`ModelError::Io`] if the file cannot be read. [`ModelError::Checkpoint`] if it is broken or describes a kind of adapter
+/// that we do not implement.
 pub fn read(dir: &Path) -> Result<LoraConfig> {
     let path = dir.join(ADAPTER_CONFIG);
     let named = |message: String| ModelError::checkpoint(&path, message);
@@ -83,10 +84,10 @@ pub fn read(dir: &Path) -> Result<LoraConfig> {
     })
 }
 
-/// The base that a folder's adapter names.
+/// Returns the base model that a folder's adapter names.
 ///
 /// # Errors
-/// A missing or broken file; no base in it.
+/// [`ModelError::Io`] if the file cannot be read. [`ModelError::Checkpoint`] if it is broken or names no base model.
 pub fn base(dir: &Path) -> Result<String> {
     let path = dir.join(ADAPTER_CONFIG);
     let fields = fields(&path)?;
@@ -102,10 +103,10 @@ fn fields(path: &Path) -> Result<Map<String, Value>> {
         .map_err(|error| ModelError::checkpoint(path, format!("not an adapter's configuration: {error}")))
 }
 
-/// The file's text. `targets` are names or the ends of names of modules.
+/// Writes the text of the file. `targets` are names of modules, or suffixes of names.
 #[must_use]
 pub fn text(config: &LoraConfig, targets: &[String], base: &str) -> String {
-    // The head has the name of a block's last layer and is not adapted.
+    // The head has the same name as the last layer of a block, but is not adapted, so it is excluded.
     let exclude = if targets.iter().any(|target| target == LINEAR_LAYERS[6]) {
         json!(["transformer.ff_out"])
     } else {

@@ -1,4 +1,4 @@
-//! Safetensors in and out, tensor by tensor; every complaint names the file and the tensor.
+//! Safetensors files, read and written tensor by tensor. Every error names the file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,13 +12,13 @@ use crate::device::heartbeat;
 use crate::error::{ModelError, Result};
 use crate::weights::stored::StoredTensors;
 
-/// Headers end where a number of eight bytes may begin.
+/// The alignment of the end of the header, so that numbers of eight bytes can follow.
 const ALIGNMENT: usize = 8;
 
-/// Reads every tensor of a file, as it is stored, onto the CPU.
+/// Reads every tensor of a file onto the CPU, in its stored dtype.
 ///
 /// # Errors
-/// A file that is missing, truncated or holds an unknown dtype.
+/// An error if the file is missing or truncated, or has an unknown dtype.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let stored = StoredTensors::in_file(path)?;
     stored
@@ -27,11 +27,12 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         .collect()
 }
 
-/// Writes tensors, the widest dtype first and then in the order of their names. Floating tensors are written in `kind`
-/// when one is given. No more than one tensor is copied at a time.
+/// Writes tensors, the widest dtype first and then in the order of their names. If `kind` is given, floating-point tensors
+/// are written in that dtype. Only one tensor is copied at a time.
 ///
 /// # Errors
-/// The file system's; a dtype that safetensors lack.
+/// [`ModelError::Io`] if the file cannot be written, [`ModelError::Refused`] for a dtype that cannot be written, or any error
+/// libtorch reports.
 pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: Option<Kind>) -> Result<()> {
     let mut rows: Vec<(&String, &Tensor, Dtype, Kind)> = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {

@@ -1,18 +1,19 @@
-//! A parameter before it has values.
+//! A slot: a parameter before it has values.
 
-/// A parameter's name and shape.
+/// The name and shape of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
-    /// Published name.
+    /// The published name.
     pub name: String,
-    /// Sides, outermost first.
+    /// The dimensions, outermost first.
     pub shape: Vec<i64>,
-    /// Stands under the slot before it in one matrix product: they share a leaf, stacked on the first side.
+    /// Whether the parameter shares a leaf with the slot before it, stacked on the first dimension, so that one matrix product
+    /// computes both.
     pub stacked: bool,
 }
 
 impl Slot {
-    /// A slot.
+    /// Creates a slot with its own leaf.
     #[must_use]
     pub fn new(name: impl Into<String>, shape: &[i64]) -> Self {
         Self {
@@ -22,7 +23,7 @@ impl Slot {
         }
     }
 
-    /// The slot, sharing the leaf of the slot before it.
+    /// Makes the slot share the leaf of the slot before it.
     #[must_use]
     pub fn stack(mut self) -> Self {
         self.stacked = true;

@@ -1,7 +1,8 @@
-//! Stored bytes on their way to a GPU: read by several threads into pinned memory, from which a device fetches them itself.
+//! Staging: the transfer of stored bytes to a GPU. Several threads read them into pinned memory, which the device copies by
+//! DMA.
 //!
-//! A copy straight from a mapped file goes through memory that the driver pins bit by bit, on one thread, after that thread has
-//! met every page: about a third of what the bus takes.
+//! A copy directly from a mapped file reaches about a third of the bandwidth of the bus: one thread faults in every page, and
+//! the driver then copies through its own small pinned buffers.
 
 use std::fs::File;
 use std::io;
@@ -12,9 +13,9 @@ use tch::{Device, Kind, Tensor};
 use crate::device::heartbeat;
 use crate::error::Result;
 
-/// Bytes that are on their way at one time.
+/// The size of the buffer in bytes.
 const BYTES: usize = 128 << 20;
-/// Threads that read them.
+/// The number of threads that read into it.
 const READERS: usize = 4;
 
 /// A buffer in host memory, pinned for a device.
@@ -24,10 +25,10 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
-    /// A buffer for a device.
+    /// Allocates a buffer for a device.
     ///
     /// # Errors
-    /// libtorch's: no memory that can be pinned.
+    /// Any error libtorch reports, for example if no memory can be pinned.
     pub fn new(device: Device) -> Result<Self> {
         Self::of(BYTES, device)
     }
@@ -43,10 +44,11 @@ impl Staging {
         })
     }
 
-    /// Copies numbers of a file, `bytes` from `offset` on, to where they go, converted to the dtype there.
+    /// Copies `bytes` bytes of a file, from `offset` on, into a tensor. They are numbers of dtype `kind`, and are converted to
+    /// the dtype of the tensor.
     ///
     /// # Errors
-    /// The file's, as they are; libtorch's.
+    /// Any error libtorch reports. An I/O error of the file is returned inside `Ok`.
     pub fn copy(
         &mut self,
         file: &File,
@@ -66,16 +68,16 @@ impl Staging {
             }
             let piece = self.buffer.f_narrow(0, 0, length as i64)?.f_view_dtype(kind)?;
             let mut place = flat.f_narrow(0, (at / width) as i64, (length / width) as i64)?;
-            // Converted there, and waited for: the buffer is used again.
+            // The dtype is converted on the device. The copy must end here, because the buffer is then overwritten.
             tch::no_grad(|| place.f_copy_(&piece.f_to_device(into.device())?))?;
             at += length;
         }
         Ok(Ok(()))
     }
 
-    /// Fills the buffer's first bytes.
+    /// Reads from the file into the first `length` bytes of the buffer.
     fn read(&mut self, file: &File, offset: u64, length: usize) -> io::Result<()> {
-        // SAFETY: the buffer is ours alone, of at least that many bytes, and no device reads it now.
+        // SAFETY: the buffer is not shared and has at least `length` bytes, and no device reads it now.
         let bytes = unsafe { std::slice::from_raw_parts_mut(self.buffer.data_ptr().cast::<u8>(), length) };
         let share = length.div_ceil(READERS).max(1);
         std::thread::scope(|scope| {

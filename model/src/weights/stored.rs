@@ -1,9 +1,8 @@
-//! The tensors of a checkpoint folder as they are stored: one safetensors file, or several with an index
+//! The stored tensors of a checkpoint folder: one safetensors file, or several with an index
 //! (`model.safetensors.index.json`, `mmada.md` 1.2).
 //!
-//! Opening reads the headers alone. A tensor's bytes are mapped when it is wanted, copied to where it goes in the dtype
-//! that is wanted there, and unmapped, so that reading takes no memory beyond the one tensor at hand. What goes to a GPU takes
-//! another way (`staging.rs`).
+//! Opening reads only the headers. To read a tensor, its bytes are mapped, copied to their destination and dtype, and
+//! unmapped, so that reading takes no memory beyond one tensor. Tensors for a GPU are read through `staging.rs` instead.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +22,7 @@ use crate::device::heartbeat;
 use crate::error::{ModelError, Result};
 use crate::weights::staging::Staging;
 
-/// Names under which a single file of weights is published.
+/// The names under which a single file of weights is published.
 const SINGLE: [&str; 3] = [
     WEIGHTS,
     "pytorch_model.safetensors",
@@ -31,21 +30,21 @@ const SINGLE: [&str; 3] = [
 ];
 /// PyTorch's pickles, which are not read here.
 const PICKLES: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
-/// Bytes that say how long the header is.
+/// The number of bytes at the start of a file that hold the length of the header.
 const LENGTH: u64 = 8;
 
-/// Tensors by name, on the disk.
+/// Tensors on disk, by name.
 #[derive(Debug)]
 pub struct StoredTensors {
-    /// The file or the index: what complaints name.
+    /// The file or the index, which errors name.
     path: PathBuf,
     files: Vec<(PathBuf, File)>,
     entries: BTreeMap<String, StoredTensor>,
-    /// What is on its way to a GPU; made when something is.
+    /// The buffer for transfers to a GPU, allocated at the first.
     staging: RefCell<Option<Staging>>,
 }
 
-/// Where a tensor lies and what it is.
+/// The location, dtype and shape of a stored tensor.
 #[derive(Debug)]
 struct StoredTensor {
     file: usize,
@@ -55,17 +54,18 @@ struct StoredTensor {
     shape: Vec<i64>,
 }
 
-/// `model.safetensors.index.json`.
+/// The contents of `model.safetensors.index.json`.
 #[derive(Deserialize)]
 struct SafetensorsIndex {
     weight_map: BTreeMap<String, String>,
 }
 
 impl StoredTensors {
-    /// The weights of a folder: a single file where there is one, else all that its index lists.
+    /// Opens the weights of a folder: a single file if there is one, otherwise the files that its index lists.
     ///
     /// # Errors
-    /// No weights; an index or a file that is broken, a file that the index lists and that is not there, each named.
+    /// [`ModelError::Checkpoint`] if there are no weights, the index or a file is broken, or a listed file is missing.
+    /// [`ModelError::Io`] if a file cannot be read.
     pub fn in_folder(dir: &Path) -> Result<Self> {
         if let Some(file) = SINGLE
             .iter()
@@ -86,10 +86,10 @@ impl StoredTensors {
         Err(ModelError::checkpoint(dir, message))
     }
 
-    /// The tensors of one file.
+    /// Opens the tensors of one file.
     ///
     /// # Errors
-    /// A file that is missing, truncated or holds an unknown dtype.
+    /// An error if the file is missing or truncated, or has an unknown dtype.
     pub fn in_file(path: &Path) -> Result<Self> {
         let mut stored = Self {
             path: path.to_owned(),
@@ -115,7 +115,7 @@ impl StoredTensors {
         let files: BTreeSet<&String> = index.weight_map.values().collect();
         for name in files {
             let file = shard(dir, path, name, &index)?;
-            // A tensor that the index places elsewhere is not taken from here.
+            // A tensor that the index lists in another file is skipped.
             stored.add(&file, |tensor| {
                 index.weight_map.get(tensor).is_none_or(|place| place == name)
             })?;
@@ -130,12 +130,13 @@ impl StoredTensors {
         }
     }
 
-    /// Takes the wanted tensors of a file into the list.
+    /// Adds the tensors of a file for which `wanted` is true.
     fn add(&mut self, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
         let broken =
             |error: String| ModelError::checkpoint(path, format!("not a whole safetensors file: {error}"));
         let file = bounded_file::open(path).map_err(|source| ModelError::io(path, source))?;
-        // SAFETY: read only here, for its header; a file that shrinks under a reader ends any reader.
+        // SAFETY: the map is only read here, for the header. If another process truncates the file meanwhile, the process
+        // ends with SIGBUS, as any reader of a map does.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| ModelError::io(path, source))?;
         let (header, metadata) =
             SafeTensors::read_metadata(&map).map_err(|error| broken(error.to_string()))?;
@@ -159,33 +160,33 @@ impl StoredTensors {
         Ok(())
     }
 
-    /// The file or the index: what complaints are about.
+    /// Returns the path of the file or of the index, for error messages.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// All names, in order.
+    /// Returns all names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
 
-    /// The shape of a tensor, if it is there.
+    /// Returns the shape of a tensor, or `None` if there is no such tensor.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[i64]> {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
-    /// The dtype of a tensor, if it is there.
+    /// Returns the dtype of a tensor, or `None` if there is no such tensor.
     #[must_use]
     pub fn kind(&self, name: &str) -> Option<Kind> {
         self.entries.get(name).map(|entry| entry.kind)
     }
 
-    /// A tensor in memory of its own, on the CPU, as it is stored.
+    /// Reads a tensor into new memory on the CPU, in its stored dtype.
     ///
     /// # Errors
-    /// No such tensor; a file that cannot be mapped; libtorch's.
+    /// An error if there is no such tensor or its file cannot be mapped, or any error libtorch reports.
     pub fn read(&self, name: &str) -> Result<Tensor> {
         self.mapped(name, |tensor| {
             let mut copy = tensor.f_empty_like()?;
@@ -194,7 +195,7 @@ impl StoredTensors {
         })
     }
 
-    /// Copies a tensor to where it goes, of the same shape, converted to the dtype there.
+    /// Copies a tensor into one of the same shape, converted to its dtype.
     ///
     /// # Errors
     /// The errors of [`Self::read`].
@@ -211,7 +212,7 @@ impl StoredTensors {
         entry.ok_or_else(|| ModelError::checkpoint(&self.path, format!("tensor {name} is not there")))
     }
 
-    /// Reads by way of pinned memory.
+    /// Copies a tensor to a GPU through pinned memory.
     fn staged(&self, name: &str, into: &Tensor) -> Result<()> {
         let entry = self.entry(name)?;
         let (path, file) = &self.files[entry.file];
@@ -224,14 +225,14 @@ impl StoredTensors {
         copied.map_err(|source| ModelError::io(path, source))
     }
 
-    /// Does `work` on a tensor that lies in the mapped file.
+    /// Calls `work` with a tensor over the mapped bytes of the file.
     fn mapped<T>(&self, name: &str, work: impl FnOnce(&Tensor) -> Result<T>) -> Result<T> {
         let entry = self.entry(name)?;
         if entry.bytes == 0 {
             return work(&Tensor::f_empty(&entry.shape[..], (entry.kind, Device::Cpu))?);
         }
         let (path, file) = &self.files[entry.file];
-        // SAFETY: the map outlives the tensor over it, which nothing writes to.
+        // SAFETY: the map outlives the tensor over it, and nothing writes to that tensor.
         let map = unsafe {
             MmapOptions::new()
                 .offset(entry.offset)
@@ -244,7 +245,7 @@ impl StoredTensors {
         if map.as_ptr().align_offset(width) != 0 {
             return work(&Tensor::f_from_data_size(&map, &entry.shape, entry.kind)?);
         }
-        // SAFETY: as many bytes as the header's shape and dtype need, which opening has checked.
+        // SAFETY: the map has as many bytes as the shape and dtype need, which reading the header has checked.
         let tensor = unsafe {
             let strides = strides(&entry.shape);
             Tensor::f_from_blob(map.as_ptr(), &entry.shape, &strides, entry.kind, Device::Cpu)?
@@ -253,7 +254,7 @@ impl StoredTensors {
     }
 }
 
-/// The file of an index's entry; only a plain name is one.
+/// Returns the path of a file that an index lists. The name must not leave the folder.
 fn shard(dir: &Path, index_path: &Path, name: &str, index: &SafetensorsIndex) -> Result<PathBuf> {
     if name.contains('/') || name.contains('\\') || name.starts_with('.') || name.is_empty() {
         let message = format!("lists the file {name:?}, expected a plain name");

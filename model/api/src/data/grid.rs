@@ -1,21 +1,21 @@
-//! How a picture's codes lie: so many rows of so many columns, row by row from the top.
+//! The grid of a picture's codes: rows and columns, row by row from the top.
 
 use serde::{Deserialize, Serialize};
 
 use crate::data::picture::PictureSize;
 
-/// A grid of picture codes, row-major. Where a message names none, it is square.
+/// A grid of picture codes, in row-major order. If a message has none, the grid is square.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grid {
-    /// Codes down.
+    /// The number of rows.
     pub rows: usize,
-    /// Codes across.
+    /// The number of columns.
     pub columns: usize,
 }
 
 impl Grid {
-    /// The square of so many codes; none where that many make no square.
+    /// Returns the square grid of this many codes, or `None` if they make no square.
     #[must_use]
     pub fn square(codes: usize) -> Option<Self> {
         let side = codes.isqrt();
@@ -25,8 +25,8 @@ impl Grid {
         })
     }
 
-    /// The grid of so many codes that a picture of this size has, a code standing for a square of whole pixels; none where
-    /// that many do not cover it.
+    /// Returns the grid of this many codes for a picture of this size, where each code covers a square of whole pixels.
+    /// Returns `None` if no such grid covers the picture.
     #[must_use]
     pub fn under(size: PictureSize, codes: usize) -> Option<Self> {
         let area = size.width.checked_mul(size.height)?;
@@ -39,7 +39,7 @@ impl Grid {
         (covers && grid.codes() == codes).then_some(grid)
     }
 
-    /// How many codes it has.
+    /// Returns the number of codes.
     #[must_use]
     pub const fn codes(self) -> usize {
         self.rows.saturating_mul(self.columns)

@@ -1,6 +1,10 @@
-//! What models read and write: `sequence.rs` token sequences, `picture.rs` small RGB pictures, `grid.rs` how a picture's codes lie.
+//! The data that models read and write.
 //!
-//! Not here: how examples become sequences, which is `demask-datasets`'.
+//! - `sequence.rs`: token sequences;
+//! - `picture.rs`: small RGB pictures;
+//! - `grid.rs`: the grid of a picture's codes.
+//!
+//! Not here: how examples become sequences (`demask-datasets`).
 
 pub mod grid;
 pub mod picture;

@@ -1,18 +1,18 @@
-//! Small RGB pictures, and how large they are.
+//! Small RGB pictures and their sizes.
 
 use serde::{Deserialize, Serialize};
 
-/// The sides of a picture in pixels.
+/// The size of a picture in pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PictureSize {
-    /// Pixels across.
+    /// The width in pixels.
     pub width: usize,
-    /// Pixels down.
+    /// The height in pixels.
     pub height: usize,
 }
 
 impl PictureSize {
-    /// A square.
+    /// Returns the size of a square picture.
     #[must_use]
     pub const fn square(side: usize) -> Self {
         Self {
@@ -22,7 +22,7 @@ impl PictureSize {
     }
 }
 
-/// As it is typed: `512`, or `768x512`.
+/// Formats the size as on the command line: `512` for a square, or `768x512`.
 impl std::fmt::Display for PictureSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.width, self.height) {
@@ -32,20 +32,20 @@ impl std::fmt::Display for PictureSize {
     }
 }
 
-/// An RGB picture, 8 bits a channel, rows from the top, `3 * width * height` bytes (hex on the wire).
+/// An RGB picture with 8 bits per channel: `3 * width * height` bytes, rows from the top. It is hex on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Picture {
-    /// Pixels across.
+    /// The width in pixels.
     pub width: usize,
-    /// Pixels down.
+    /// The height in pixels.
     pub height: usize,
-    /// Red, green, blue of each pixel, row by row.
+    /// The red, green and blue values of each pixel, row by row.
     #[serde(with = "hex_bytes")]
     pub rgb: Vec<u8>,
 }
 
 impl Picture {
-    /// A picture of one colour.
+    /// Creates a picture of one colour.
     #[must_use]
     pub fn filled(width: usize, height: usize, colour: [u8; 3]) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl Picture {
         }
     }
 
-    /// Its sides.
+    /// Returns the size.
     #[must_use]
     pub const fn size(&self) -> PictureSize {
         PictureSize {
@@ -64,7 +64,7 @@ impl Picture {
         }
     }
 
-    /// The colour at a pixel; black outside.
+    /// Returns the colour of a pixel, or black outside the picture.
     #[must_use]
     pub fn at(&self, x: usize, y: usize) -> [u8; 3] {
         let start = 3 * (y * self.width + x);
@@ -74,7 +74,7 @@ impl Picture {
         }
     }
 
-    /// Sets the colour of a pixel; does nothing outside.
+    /// Sets the colour of a pixel. Does nothing outside the picture.
     pub fn set(&mut self, x: usize, y: usize, colour: [u8; 3]) {
         let start = 3 * (y * self.width + x);
         if x < self.width

@@ -1,36 +1,37 @@
-//! The shapes of the networks, as their `config.json` has them.
+//! The configurations of the networks: the contents of their `config.json`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
-/// Rows of LLaDA's embedding.
+/// The number of rows of LLaDA's embedding.
 pub const LLADA_VOCABULARY: usize = 126_464;
-/// Tokens of LLaDA's tokenizer: the rows behind them are padding, where MMaDA's picture codes begin (`mmada.md` 0.2).
+/// The number of tokens of LLaDA's tokenizer. The embedding's rows after them are padding, and MMaDA's picture codes begin there
+/// (`mmada.md` 0.2).
 pub const LLADA_TOKENIZER: u32 = 126_349;
 
-/// The LLaDA / MMaDA language backbone's `config.json` (`mmada.md` 1.1). Field names and defaults are the published
-/// ones; fields that are not here are ignored. A file is read by [`published`](crate::network::published), which knows more.
+/// The `config.json` of the LLaDA / MMaDA language backbone (`mmada.md` 1.1), with the published field names and defaults.
+/// Other fields are ignored. [`published`](crate::network::published) reads a file, and also fills in or refuses fields.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackboneConfig {
     /// Width of the residual stream, D.
     #[schemars(range(min = 2, max = limits::WIDTH.most))]
     pub d_model: usize,
-    /// Query heads.
+    /// Number of query heads.
     #[schemars(range(min = 1, max = limits::HEADS.most))]
     pub n_heads: usize,
-    /// Key and value heads; absent means as many as query heads.
+    /// Number of key and value heads. Absent means as many as query heads.
     #[schemars(range(min = 1, max = limits::HEADS.most))]
     pub n_kv_heads: Option<usize>,
-    /// Blocks.
+    /// Number of transformer blocks.
     #[schemars(range(min = 1, max = limits::LAYERS.most))]
     pub n_layers: usize,
-    /// Width of the gated feed-forward; absent means `mlp_ratio * d_model`.
+    /// Width of the gated feed-forward layer. Absent means `mlp_ratio * d_model`.
     #[schemars(range(min = 1, max = limits::HIDDEN.most))]
     pub mlp_hidden_size: Option<usize>,
-    /// Used when `mlp_hidden_size` is absent.
+    /// Width of the feed-forward layer as a multiple of `d_model`, if `mlp_hidden_size` is absent.
     #[schemars(range(min = 1, max = limits::HIDDEN_RATIO.most))]
     pub mlp_ratio: usize,
     /// Epsilon of the RMS norms.
@@ -39,43 +40,43 @@ pub struct BackboneConfig {
     /// Base of the rotary embedding.
     #[schemars(range(min = 1.0, max = 1000000000000.0))]
     pub rope_theta: f64,
-    /// Longest sequence that the model is meant for.
+    /// Length of the longest sequence, in tokens.
     #[schemars(range(min = 8, max = limits::POSITIONS.most))]
     pub max_sequence_length: usize,
-    /// Biases on every linear layer.
+    /// Whether every linear layer has a bias.
     pub include_bias: bool,
-    /// Biases on the q, k and v projections; `include_bias` means them too.
+    /// Whether the q, k and v projections have biases; `include_bias` covers them too.
     pub include_qkv_bias: Option<bool>,
-    /// Bias in the norms.
+    /// Whether the norms have biases.
     pub bias_for_layer_norm: Option<bool>,
-    /// Norms on q and k (over the whole projection).
+    /// Whether q and k are normalised, each over the whole projection.
     pub attention_layer_norm: bool,
-    /// The head is the embedding.
+    /// Whether the head shares the weights of the embedding.
     pub weight_tying: bool,
-    /// Logits are divided by the square root of `d_model`.
+    /// Whether logits are divided by the square root of `d_model`.
     pub scale_logits: bool,
-    /// The embedding is multiplied by the square root of `d_model`.
+    /// Whether the embedding is multiplied by the square root of `d_model`.
     pub input_emb_norm: bool,
-    /// Rows of the vocabulary.
+    /// Size of the vocabulary.
     #[schemars(range(min = 1, max = limits::VOCABULARY.most))]
     pub vocab_size: usize,
-    /// Rows of the embedding and the head; absent means `vocab_size`.
+    /// Number of rows of the embedding and the head. Absent means `vocab_size`.
     #[schemars(range(min = 1, max = limits::VOCABULARY.most))]
     pub embedding_size: Option<usize>,
-    /// The mask token.
+    /// Id of the mask token.
     #[schemars(range(min = 0, max = limits::TOKEN.most))]
     pub mask_token_id: u32,
-    /// The end-of-text token.
+    /// Id of the end-of-text token.
     #[schemars(range(min = 0, max = limits::TOKEN.most))]
     pub eos_token_id: u32,
-    /// The padding token.
+    /// Id of the padding token.
     #[schemars(range(min = 0, max = limits::TOKEN.most))]
     pub pad_token_id: u32,
-    /// Picture codes in the vocabulary; 0 when the model knows no pictures.
+    /// Number of picture codes in the vocabulary; 0 for a text model.
     #[schemars(range(min = 0, max = limits::CODEBOOK.most))]
     pub codebook_size: usize,
-    /// The first picture code's token id: the length of the text tokenizer (`mmada.md` 0.2), not a round number.
-    /// Absent means `vocab_size - codebook_size`, and LLaDA's tokenizer's length where that is LLaDA's vocabulary.
+    /// Token id of the first picture code: the length of the text tokenizer (`mmada.md` 0.2), which is no round number. Absent
+    /// means `vocab_size - codebook_size`, or the length of LLaDA's tokenizer if the vocabulary is LLaDA's.
     #[schemars(range(min = 0, max = limits::TOKEN.most))]
     pub image_token_offset: Option<u32>,
 }
@@ -111,32 +112,32 @@ impl Default for BackboneConfig {
 }
 
 impl BackboneConfig {
-    /// Key and value heads.
+    /// Returns the number of key and value heads.
     #[must_use]
     pub fn kv_heads(&self) -> usize {
         self.n_kv_heads.unwrap_or(self.n_heads)
     }
 
-    /// Width of one head.
+    /// Returns the width of one head.
     #[must_use]
     pub fn head_dim(&self) -> usize {
         self.d_model / self.n_heads.max(1)
     }
 
-    /// Width of the gated feed-forward.
+    /// Returns the width of the gated feed-forward layer.
     #[must_use]
     pub fn hidden(&self) -> usize {
         self.mlp_hidden_size
             .unwrap_or_else(|| self.mlp_ratio.saturating_mul(self.d_model))
     }
 
-    /// Rows of the embedding, V.
+    /// Returns the number of rows of the embedding, V.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.embedding_size.unwrap_or(self.vocab_size)
     }
 
-    /// The first picture code's token id.
+    /// Returns the token id of the first picture code.
     #[must_use]
     pub fn image_offset(&self) -> u32 {
         self.image_token_offset
@@ -150,30 +151,30 @@ impl BackboneConfig {
     }
 }
 
-/// One half of the MAGVIT-v2 tokenizer (`mmada.md` 7.2, 7.3).
+/// The encoder or the decoder of the MAGVIT-v2 tokenizer (`mmada.md` 7.2, 7.3).
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct StackConfig {
-    /// Base channels.
+    /// Number of base channels.
     #[schemars(range(min = 1, max = limits::CHANNELS.most))]
     pub ch: usize,
-    /// Channel multiple a level; the number of levels.
+    /// Channels of each level as a multiple of `ch`; the length of the list is the number of levels.
     #[schemars(length(min = 1, max = limits::LEVELS.most), inner(range(min = 1, max = limits::CHANNEL_MULTIPLE.most)))]
     pub ch_mult: Vec<usize>,
-    /// Residual blocks a level.
+    /// Number of residual blocks of each level.
     #[schemars(length(min = 1, max = limits::LEVELS.most), inner(range(min = 0, max = limits::RESIDUAL_BLOCKS.most)))]
     pub num_res_blocks: Vec<usize>,
-    /// Picture channels in.
+    /// Number of channels of the input picture.
     #[serde(default = "three")]
     #[schemars(range(min = 3, max = 3))]
     pub in_ch: usize,
-    /// Picture channels out.
+    /// Number of channels of the output picture.
     #[serde(default = "three")]
     #[schemars(range(min = 3, max = 3))]
     pub out_ch: usize,
     /// Side of the training pictures in pixels.
     #[schemars(range(min = 1, max = limits::PIXELS.most))]
     pub resolution: usize,
-    /// Channels of the latent: the bits of a code.
+    /// Number of channels of the latent, which are the bits of a code.
     #[schemars(range(min = 1, max = limits::CODE_BITS.most))]
     pub z_channels: usize,
 }
@@ -182,7 +183,7 @@ fn three() -> usize {
     3
 }
 
-/// The published encoder, and its decoder.
+/// Returns the published configuration of a half with these multiples and numbers of blocks.
 fn published(ch_mult: [usize; 5], num_res_blocks: [usize; 5]) -> StackConfig {
     StackConfig {
         ch: 128,
@@ -195,7 +196,7 @@ fn published(ch_mult: [usize; 5], num_res_blocks: [usize; 5]) -> StackConfig {
     }
 }
 
-/// Bits of a published code.
+/// The number of bits of a published code.
 const PUBLISHED_BITS: usize = 13;
 
 fn published_encoder() -> StackConfig {
@@ -210,52 +211,52 @@ fn published_bits() -> usize {
     PUBLISHED_BITS
 }
 
-/// The image tokenizer's `config.json`: MAGVIT-v2 with look-up-free quantisation. The published class takes no arguments, so
-/// that its file says nothing of shapes: what is missing is the published shape (`mmada.md` 7.2, 7.3).
+/// The `config.json` of the image tokenizer, MAGVIT-v2 with look-up-free quantisation. The published class takes no arguments,
+/// so its file contains no sizes. Missing fields have the published values (`mmada.md` 7.2, 7.3).
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct ImageTokenizerConfig {
-    /// Picture to latent.
+    /// The encoder, from a picture to the latent.
     #[serde(default = "published_encoder")]
     pub encoder: StackConfig,
-    /// Latent to picture.
+    /// The decoder, from the latent to a picture.
     #[serde(default = "published_decoder")]
     pub decoder: StackConfig,
-    /// Bits of a code; the codebook has `2^codebook_bits` entries.
+    /// Number of bits of a code; the codebook has `2^codebook_bits` entries.
     #[serde(default = "published_bits")]
     #[schemars(range(min = 1, max = limits::CODE_BITS.most))]
     pub codebook_bits: usize,
-    /// Groups of the group norms (32 as published; the tabletop's narrow one uses fewer).
+    /// Number of groups of the group norms (32 as published; the narrow tokenizer of the tabletop has fewer).
     #[serde(default = "thirty_two")]
     #[schemars(range(min = 1, max = limits::NORM_GROUPS.most))]
     pub norm_groups: usize,
-    /// The weights of its losses.
+    /// Weights of its losses.
     #[serde(default)]
     pub losses: QuantizerLosses,
 }
 
-/// Weights of the losses beside reconstruction, when an image tokenizer is trained.
+/// The weights of the losses, besides reconstruction, with which an image tokenizer is trained.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuantizerLosses {
-    /// Squared distance of a latent from its signs.
+    /// Weight of the squared distance between a latent and its signs.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub commitment: f64,
-    /// Entropy of each bit: how unsure it is.
+    /// Weight of the entropy of each bit, which training lowers so that bits become certain.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub sample_entropy: f64,
-    /// Entropy of the mean bit, which grows: bits that are used evenly. Not for pictures that are mostly one thing, whose
-    /// code then depends on all around it.
+    /// Weight of the entropy of the mean bit, which training raises so that bits are used evenly. It does not suit pictures that
+    /// are mostly uniform: the code of a uniform patch would then depend on its surroundings.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub batch_entropy: f64,
-    /// Steps at the start that pass tanh of the latents instead of their signs: without them the codes collapse to a few
-    /// before the decoder has learnt to read any.
+    /// Number of first steps that pass the tanh of the latents to the decoder instead of their signs. Without them the codes
+    /// collapse to a few before the decoder has learnt to use them.
     pub soft_steps: u64,
-    /// Whether a code stands for its own patch alone. When it is above 0 the decoder is given codes of two pictures mixed
-    /// patch by patch and must draw the pictures so mixed, and this weighs how far the latents of the mixed picture are from
-    /// the latents mixed. For pictures whose patches have no seams between them.
+    /// Weight of the locality loss, by which a code depends on its own patch only; 0 is off. If it is above 0, the decoder gets
+    /// the codes of two pictures mixed patch by patch, and must draw the mixed picture. The loss is the distance between the
+    /// latents of the mixed picture and the mixed latents. It suits pictures whose patches join without seams.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub locality: f64,
-    /// Steps before that begins: codes that nothing is read from yet cannot be mixed.
+    /// Number of steps before the locality loss begins. Codes that the decoder does not use yet cannot be mixed.
     pub local_from: u64,
 }
 
@@ -277,7 +278,7 @@ fn thirty_two() -> usize {
 }
 
 impl ImageTokenizerConfig {
-    /// How many times smaller a side of the code grid is than a side of the picture.
+    /// Returns the downscaling factor: the side of a picture divided by the side of its code grid.
     #[must_use]
     pub fn downscale(&self) -> usize {
         let halvings = self.encoder.ch_mult.len().saturating_sub(1);

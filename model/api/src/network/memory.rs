@@ -1,29 +1,29 @@
-//! How much memory a network takes at the least, and how much this machine has (law L9): a configuration of a few bytes may
-//! describe more than there is. A product that is too large for a number is more than any machine has.
+//! The least memory that a network takes, and the free memory of this machine (law L9). A configuration of a few bytes may
+//! describe a network that is larger than any machine. A size that overflows 64 bits is `None` and counts as too large.
 
 use std::path::{Path, PathBuf};
 
 use crate::network::config::{BackboneConfig, ImageTokenizerConfig, StackConfig};
 
-/// Rotary tables that a backbone keeps: cosines, sines, and sines with a sign.
+/// The number of rotary tables of a backbone: cosines, sines, and sines with a sign.
 const TABLES: u64 = 3;
-/// Bytes of an f32.
+/// The bytes of an f32.
 const F32: u64 = 4;
 
-/// A network that takes more memory than there is.
+/// The error for a network that takes more memory than is free.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its weights take {needed} of memory at the least; {free} are free here", needed = needed.map_or_else(|| "more than 16 EiB".to_owned(), shown), free = shown(*.free))]
 pub struct TooLarge {
-    /// Bytes; none when a number of 64 bits does not hold them.
+    /// The needed bytes, or `None` if they overflow 64 bits.
     pub needed: Option<u64>,
-    /// Bytes that are free.
+    /// The free bytes.
     pub free: u64,
 }
 
-/// Whether so many bytes are free; where it is not known how many are, they are taken to be.
+/// Checks that the needed bytes are free. If the free memory is not known, they count as free.
 ///
 /// # Errors
-/// [`TooLarge`].
+/// [`TooLarge`] if they are not.
 pub fn fits(needed: Option<u64>, free: Option<u64>) -> Result<(), TooLarge> {
     let free = free.unwrap_or(u64::MAX);
     match needed {
@@ -32,7 +32,7 @@ pub fn fits(needed: Option<u64>, free: Option<u64>) -> Result<(), TooLarge> {
     }
 }
 
-/// Numbers of a block's matrices.
+/// Returns the number of parameters in the matrices of a block.
 #[must_use]
 pub fn block_numbers(config: &BackboneConfig) -> Option<u64> {
     let [model, hidden] = [config.d_model, config.hidden()].map(|count| count as u64);
@@ -43,7 +43,7 @@ pub fn block_numbers(config: &BackboneConfig) -> Option<u64> {
     attention.checked_add(keys)?.checked_add(forward)
 }
 
-/// Numbers of a backbone's matrices, embedding and head.
+/// Returns the number of parameters in the matrices, the embedding and the head of a backbone.
 #[must_use]
 pub fn backbone_numbers(config: &BackboneConfig) -> Option<u64> {
     let tables = if config.weight_tying { 1 } else { 2 };
@@ -55,7 +55,7 @@ pub fn backbone_numbers(config: &BackboneConfig) -> Option<u64> {
         .checked_add(embedding)
 }
 
-/// Bytes of a backbone's weights, so many bytes a number, and of its rotary tables.
+/// Returns the bytes of a backbone's weights, at `width` bytes per number, and of its rotary tables.
 #[must_use]
 pub fn backbone_bytes(config: &BackboneConfig, width: u64) -> Option<u64> {
     let angles = (config.max_sequence_length as u64).checked_mul(config.head_dim() as u64)?;
@@ -64,21 +64,22 @@ pub fn backbone_bytes(config: &BackboneConfig, width: u64) -> Option<u64> {
         .checked_add(angles.checked_mul(TABLES * F32)?)
 }
 
-/// Bytes of an image tokenizer's weights, which are always f32.
+/// Returns the bytes of an image tokenizer's weights, which are always f32.
 #[must_use]
 pub fn image_tokenizer_bytes(config: &ImageTokenizerConfig) -> Option<u64> {
     let numbers = stack_numbers(&config.encoder)?.checked_add(stack_numbers(&config.decoder)?)?;
     numbers.checked_mul(F32)
 }
 
-/// Numbers of the convolutions of a half, without biases, shortcuts and what halves or doubles the sides.
+/// Returns the number of parameters in the convolutions of an encoder or decoder, without biases, shortcuts, downsampling and
+/// upsampling.
 fn stack_numbers(config: &StackConfig) -> Option<u64> {
     let mut all = 0_u64;
     let mut widest = 0_u64;
     for (&multiple, &blocks) in config.ch_mult.iter().zip(&config.num_res_blocks) {
         let width = (config.ch as u64).checked_mul(multiple as u64)?;
         let convolution = width.checked_mul(width)?.checked_mul(9)?;
-        // A level's first block may come from one channel.
+        // The first convolution of a level may have few input channels, so it is not counted.
         let convolutions = (2 * blocks as u64).saturating_sub(1);
         all = all.checked_add(convolution.checked_mul(convolutions)?)?;
         widest = convolution;
@@ -86,8 +87,8 @@ fn stack_numbers(config: &StackConfig) -> Option<u64> {
     all.checked_add(widest.checked_mul(4)?)
 }
 
-/// Bytes that a process may still ask for: what the machine has free, swap included, or what is left of its control group's
-/// limit where that is less. None where the system does not say.
+/// Returns the bytes that this process can still allocate: the free memory of the machine including swap, or what its control
+/// group's limit leaves, if that is less. Returns `None` if the system does not report them.
 #[must_use]
 pub fn free() -> Option<u64> {
     let machine = machine_free(Path::new("/proc/meminfo"));
@@ -106,7 +107,7 @@ fn machine_free(file: &Path) -> Option<u64> {
     Some(kib("MemAvailable:")?.saturating_add(swap).saturating_mul(1024))
 }
 
-/// The folders of a process's control group and of those around it.
+/// Returns the folders of a process's control group and of its ancestors.
 fn groups(own: &Path, root: &Path) -> Vec<PathBuf> {
     let text = std::fs::read_to_string(own).unwrap_or_default();
     let named = text.lines().filter_map(|line| {
@@ -129,7 +130,7 @@ fn groups(own: &Path, root: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// What is left of a control group's limit; what it keeps of files can be given back.
+/// Returns what the limit of a control group leaves. Its page cache counts as free, because it can be reclaimed.
 fn group_free(group: &Path) -> Option<u64> {
     let number = |name: &str| {
         let text = std::fs::read_to_string(group.join(name)).ok()?;
@@ -147,7 +148,7 @@ fn group_free(group: &Path) -> Option<u64> {
     Some(limit.saturating_sub(used.saturating_sub(files)))
 }
 
-/// Bytes as a person reads them.
+/// Formats a number of bytes with a binary unit.
 fn shown(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let (mut number, mut unit) = (bytes as f64 / 1024.0, UNITS[0]);

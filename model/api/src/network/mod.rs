@@ -1,10 +1,10 @@
-//! What a network is: its shape, and how it is stored and loaded.
+//! The description of a network: its configuration, its memory, and how it is stored and loaded.
 //!
-//! - `config.rs`: the shapes of the networks; `published.rs`: a `config.json` as it is published;
-//! - `validation.rs`: whether its numbers are within their limits; `memory.rs`: how much it takes, how much there is;
-//!   `activations.rs`: how much of it a batch takes on its way through; `plan.rs`: what training takes in all;
-//!   `tokenizer_rules.rs`: what a tokenizer may do to a text;
-//! - `checkpoint.rs`: the layout of a checkpoint folder and its manifest; `loading.rs`: how one is loaded.
+//! - `config.rs`: the configurations of the networks; `published.rs`: reading of a published `config.json`;
+//! - `validation.rs`: the check of its numbers against their limits; `tokenizer_rules.rs`: the limits of a tokenizer's rules;
+//! - `memory.rs`: the memory of weights, and the free memory of the machine; `activations.rs`: the memory of a batch;
+//!   `plan.rs`: the memory of training in total;
+//! - `checkpoint.rs`: the layout of a checkpoint folder and its manifest; `loading.rs`: the options of loading one.
 //!
 //! Not here: weights, which never cross the socket.
 

@@ -1,41 +1,42 @@
-//! A `config.json` as LLaDA and MMaDA publish it, or as we write it: what is missing is filled in (`mmada.md` 1.1), and
-//! what we would compute wrongly is refused by name.
+//! Reading of a `config.json` that LLaDA or MMaDA published or that we wrote. Missing fields are filled in (`mmada.md` 1.1), and
+//! an option that we do not implement is refused by name.
 
 use serde_json::{Map, Value, json};
 
 use crate::network::config::{BackboneConfig, LLADA_VOCABULARY};
 use crate::network::validation::{self, OutOfRange};
 
-/// MMaDA's vocabulary: LLaDA's and the picture codes behind it.
+/// The size of MMaDA's vocabulary: LLaDA's plus the picture codes.
 const MMADA_VOCABULARY: u64 = LLADA_VOCABULARY as u64 + 8192;
-/// Width of the gated feed-forward of the published width.
+/// The width of the gated feed-forward layer of the published models, whose `d_model` is 4096.
 const HIDDEN_OF_4096: u64 = 12_288;
 
-/// Why a configuration is not taken.
+/// The reason why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not JSON, or a field of another type.
+    /// The text is not JSON, or a field has another type.
     #[error("not a backbone's configuration: {0}")]
     Broken(#[from] serde_json::Error),
-    /// A number beyond its limit.
+    /// A number is beyond its limit.
     #[error(transparent)]
     OutOfRange(#[from] OutOfRange),
-    /// An option whose network is another one than ours.
+    /// An option has a value that we do not implement.
     #[error("{field} is {found}, expected {expected}: this network is not one that is computed here")]
     Unsupported {
         /// The field.
         field: String,
         /// Its value.
         found: String,
-        /// What is computed.
+        /// The value that we implement.
         expected: String,
     },
-    /// Fields that contradict one another.
+    /// Fields contradict one another.
     #[error("{0}")]
     Contradiction(String),
 }
 
-/// Options that name a network, and the one value of each that is computed here. Absent or null means that value.
+/// Returns the options that select a kind of network, with the one value of each that we implement. Absent or null means that
+/// value.
 fn required() -> [(&'static str, Value); 8] {
     [
         ("alibi", json!(false)),
@@ -49,7 +50,7 @@ fn required() -> [(&'static str, Value); 8] {
     ]
 }
 
-/// Options of networks of this family that change numbers in ways that are not computed here.
+/// The options of networks of this family that change the results in ways that we do not implement.
 const ABSENT: [&str; 5] = [
     "clip_qkv",
     "rope_scaling",
@@ -60,13 +61,14 @@ const ABSENT: [&str; 5] = [
 
 /// Reads the text of a `config.json`.
 ///
-/// Missing fields are LLaDA-8B's. What follows from other fields is worked out: picture codes are MMaDA's where the file
-/// is MMaDA's and none where it is LLaDA's; `multi_query_attention` is one key and value head. `rope_full_precision`
-/// false differs in the rounding of bf16 alone, and here angles are always applied in f32; dropouts act in the published
-/// training alone and are not taken.
+/// Missing fields have LLaDA-8B's values. Some follow from other fields: picture codes are MMaDA's if the file is MMaDA's and
+/// none if it is LLaDA's, and `multi_query_attention` means one key and value head. Two kinds of fields are ignored.
+/// `rope_full_precision` changes only the rounding in bf16, and we always apply angles in f32. Dropouts take effect in the
+/// published training only.
 ///
 /// # Errors
-/// What is no configuration; an option that is not computed here, named with what was expected and found.
+/// [`ConfigError`] if the text is not a configuration, a number is beyond its limit, fields contradict one another, or an
+/// option is not implemented.
 pub fn read(text: &str) -> Result<BackboneConfig, ConfigError> {
     let mut fields: Map<String, Value> = serde_json::from_str(text)?;
     let hidden_is_absent = !fields.contains_key("mlp_hidden_size");
@@ -147,7 +149,7 @@ fn refuse(fields: &Map<String, Value>) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Key and value heads, where the file says.
+/// Returns the number of key and value heads, if the file has it.
 fn kv_heads(fields: &Map<String, Value>) -> Result<Option<u64>, ConfigError> {
     let named = fields.get("n_kv_heads").and_then(Value::as_u64);
     let query = fields.get("n_heads").and_then(Value::as_u64).unwrap_or(32);
@@ -160,7 +162,7 @@ fn kv_heads(fields: &Map<String, Value>) -> Result<Option<u64>, ConfigError> {
         Some(named) if named != meant => Err(ConfigError::Contradiction(format!(
             "multi_query_attention means {meant} key and value heads, but n_kv_heads is {named}"
         ))),
-        // Published: false alone leaves as many as query heads.
+        // As published, `false` without `n_kv_heads` means as many as query heads.
         _ => Ok(Some(meant)),
     }
 }

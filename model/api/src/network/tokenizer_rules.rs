@@ -1,5 +1,5 @@
-//! Limits for what somebody else's tokenizer may do to a text (law L9): its `tokenizer.json` is checked before a library that would
-//! do it, whatever its size.
+//! The limits on the rules of a foreign tokenizer (law L9). A `tokenizer.json` is checked before it is given to the tokenizer
+//! library, which would apply its rules whatever the size of the result.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use crate::limits;
 
-/// By how much a tokenizer's own rules may lengthen a text; SentencePiece's usual table alone makes 33 bytes of a character.
+/// The largest factor by which the rules may lengthen a text. SentencePiece's usual table alone turns a character into 33
+/// bytes.
 const MOST_GROWTH: usize = 256;
 
-/// What a `tokenizer.json` does to a text before and after its words are looked up.
+/// The rules of a `tokenizer.json` that transform a text before and after the vocabulary lookup.
 #[derive(Deserialize)]
 struct TextRules {
     #[serde(default)]
@@ -22,10 +23,10 @@ struct TextRules {
     decoder: Value,
 }
 
-/// Refuses a `tokenizer.json` whose rules could fill the memory.
+/// Checks that the rules of a `tokenizer.json` cannot fill the memory.
 ///
 /// # Errors
-/// Too long, no JSON, or rules that lengthen a text without measure, in words.
+/// A message if the text is too long or not JSON, or if its rules lengthen a text too much.
 pub fn check(json: &str) -> Result<(), String> {
     if json.len() as u64 > limits::LONGEST_TOKENIZER {
         return Err(format!(
@@ -51,7 +52,7 @@ pub fn check(json: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// By how much a rule, with those inside it, lengthens a text at most; a number too large to count is the largest.
+/// Returns the largest factor by which a rule, with its nested rules, lengthens a text. It saturates.
 fn growth(rule: &Value) -> usize {
     let inside = ["normalizers", "pretokenizers", "decoders"]
         .iter()
@@ -61,9 +62,9 @@ fn growth(rule: &Value) -> usize {
         .fold(1_usize, usize::saturating_mul);
     let own = match rule["type"].as_str() {
         Some("Replace") => replacement(rule),
-        // It stands before every piece between two special tokens, however short.
+        // The prefix is added to every piece between two special tokens, however short.
         Some("Prepend") => rule["prepend"].as_str().map_or(1, |words| 1 + words.len()),
-        // Half the bytes become characters of two.
+        // Half of the bytes become characters of two bytes.
         Some("ByteLevel") => 2,
         Some("Precompiled") => rule["precompiled_charsmap"].as_str().map_or(1, longest_entry),
         _ => 1,
@@ -71,11 +72,12 @@ fn growth(rule: &Value) -> usize {
     own.saturating_mul(inside)
 }
 
+/// Returns the largest factor by which a replacement lengthens a text.
 fn replacement(rule: &Value) -> usize {
     let Some(content) = rule["content"].as_str() else {
         return 1;
     };
-    // A regular expression may match a character, or nothing between two.
+    // A regular expression may match a single character, or the empty text between two.
     let (found, between) = match rule["pattern"]["String"].as_str() {
         Some(words) if !words.is_empty() => (words.len(), 0),
         _ => (1, 1),
@@ -84,8 +86,10 @@ fn replacement(rule: &Value) -> usize {
     instead.saturating_add(between * content.len())
 }
 
-/// Bytes of the longest text that SentencePiece's table puts in place of a character: after the trie, whose bytes the first four
-/// count, come the texts, each ended by a 0. A table that cannot be read is refused by the library that reads it next.
+/// Returns the bytes of the longest text with which SentencePiece's table replaces a character.
+///
+/// The table starts with the length of a trie in four bytes. After the trie come the texts, each ended by a 0. For a table that
+/// cannot be read it returns 1, because the tokenizer library refuses such a table.
 fn longest_entry(table: &str) -> usize {
     let Ok(bytes) = STANDARD.decode(table) else {
         return 1;

@@ -1,23 +1,23 @@
-//! Whether a configuration's numbers are within their limits (law L9), field by field, before anything is built of them.
+//! The check of a configuration's numbers against their limits (law L9), field by field, before anything is built from them.
 
 use serde_json::{Map, Value};
 
 use crate::limits::{self, CountRange};
 use crate::network::config::{BackboneConfig, ImageTokenizerConfig, StackConfig};
 
-/// A number of a configuration that is beyond its limit.
+/// The error for a number of a configuration that is beyond its limit.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{field} is {found}, allowed is {allowed}")]
 pub struct OutOfRange {
-    /// The field, dotted where it lies in another.
+    /// The field, with dots if it is nested.
     pub field: String,
     /// Its value.
     pub found: String,
-    /// What may stand there.
+    /// The allowed values.
     pub allowed: String,
 }
 
-/// The whole numbers of a backbone's `config.json`, and the range of each.
+/// The integer fields of a backbone's `config.json`, with the range of each.
 const BACKBONE_COUNTS: [(&str, CountRange); 16] = [
     ("d_model", limits::WIDTH),
     ("n_heads", limits::HEADS),
@@ -37,13 +37,13 @@ const BACKBONE_COUNTS: [(&str, CountRange); 16] = [
     ("image_token_offset", limits::TOKEN),
 ];
 
-/// Its other numbers.
+/// The floating-point fields of a backbone's `config.json`, with the least and the largest value of each.
 const BACKBONE_NUMBERS: [(&str, f64, f64); 2] = [("rms_norm_eps", 1e-30, 1.0), ("rope_theta", 1.0, 1e12)];
 
-/// A backbone's fields as a file has them; one that is missing or null is within its limits.
+/// Checks the fields of a backbone's file. A field that is missing or null passes.
 ///
 /// # Errors
-/// The first number that is none, or out of its range.
+/// [`OutOfRange`] for the first field that is not a number in its range.
 pub fn backbone_fields(fields: &Map<String, Value>) -> Result<(), OutOfRange> {
     let given = |field: &str| fields.get(field).filter(|value| !value.is_null());
     for (field, range) in BACKBONE_COUNTS {
@@ -69,10 +69,10 @@ pub fn backbone_fields(fields: &Map<String, Value>) -> Result<(), OutOfRange> {
     Ok(())
 }
 
-/// A backbone's configuration.
+/// Checks a backbone's configuration.
 ///
 /// # Errors
-/// The first number out of its range, those that follow from others too.
+/// [`OutOfRange`] for the first number that is out of its range, including numbers that follow from other fields.
 pub fn backbone(config: &BackboneConfig) -> Result<(), OutOfRange> {
     if let Ok(Value::Object(fields)) = serde_json::to_value(config) {
         backbone_fields(&fields)?;
@@ -82,10 +82,10 @@ pub fn backbone(config: &BackboneConfig) -> Result<(), OutOfRange> {
     within("embedding_size", config.rows(), limits::VOCABULARY)
 }
 
-/// An image tokenizer's configuration.
+/// Checks an image tokenizer's configuration.
 ///
 /// # Errors
-/// The first number out of its range.
+/// [`OutOfRange`] for the first number that is out of its range.
 pub fn image_tokenizer(config: &ImageTokenizerConfig) -> Result<(), OutOfRange> {
     stack("encoder", &config.encoder)?;
     stack("decoder", &config.decoder)?;
@@ -122,10 +122,10 @@ fn stack(name: &str, config: &StackConfig) -> Result<(), OutOfRange> {
     Ok(())
 }
 
-/// Whether a count is within its range.
+/// Checks that a count is within its range.
 ///
 /// # Errors
-/// The field, the count and the range.
+/// [`OutOfRange`] if it is not.
 pub fn within(field: &str, found: usize, range: CountRange) -> Result<(), OutOfRange> {
     if range.has(found as u64) {
         return Ok(());
@@ -147,7 +147,7 @@ impl CountRange {
     }
 }
 
-/// A value as a file has it, its beginning alone where it is long.
+/// Formats a value as in the file, truncated if it is long.
 fn shown(value: &Value) -> String {
     const MOST: usize = 60;
     let text = match value {

@@ -1,4 +1,4 @@
-//! What an engine answers.
+//! The answers of an engine.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,180 +10,180 @@ use crate::protocol::cuda::Cuda;
 use crate::protocol::number;
 use crate::sampling::Sample;
 
-/// A device that an engine can use.
+/// The device of an engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DeviceInfo {
-    /// `cpu` or `cuda:0`.
+    /// The name: `cpu`, or for example `cuda:0`.
     pub name: String,
-    /// Threads (CPU) or 0.
+    /// The number of threads on a CPU, 0 on a GPU.
     pub threads: usize,
-    /// The dtype of matrix products and why it was chosen.
+    /// The dtype of matrix products, and why it was chosen.
     pub compute: String,
-    /// The instruction set of the attention kernels; none on a GPU, and in a build without kernels.
+    /// The instruction set of the attention kernels. Absent on a GPU and in a build without kernels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernels: Option<String>,
-    /// Measured matrix-product rate in GFLOP/s at engine start, if measured.
+    /// The rate of matrix products in GFLOP/s, if it was measured when the engine started.
     pub matmul_gflops: Option<f64>,
-    /// What was found of CUDA.
+    /// The state of CUDA.
     #[serde(default)]
     pub cuda: Cuda,
 }
 
-/// Who an engine is.
+/// The identity of an engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EngineInfo {
-    /// Protocol.
+    /// The version of the protocol.
     pub protocol: u32,
-    /// Crate version.
+    /// The version of the crate.
     pub version: String,
-    /// Version of the libtorch that runs.
+    /// The version of the loaded libtorch.
     pub libtorch: String,
-    /// Process id.
+    /// The process id.
     pub pid: u32,
     /// The device that it computes on.
     pub device: DeviceInfo,
-    /// What its process may do beside computing, in words; empty where it does not say.
+    /// A description of the sandbox of its process. Empty if the engine does not report it.
     #[serde(default)]
     pub sandbox: String,
 }
 
-/// One optimiser step's result.
+/// The result of one optimiser step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainReport {
-    /// Optimiser steps so far: the weights version.
+    /// The number of optimiser steps so far, which is the version of the weights.
     pub step: u64,
-    /// Weighted sum.
+    /// The weighted sum of the task losses.
     #[serde(deserialize_with = "number::one")]
     pub loss: f64,
-    /// Mean loss a task, unweighted.
+    /// The mean loss of each task, without its weight.
     #[serde(deserialize_with = "number::named")]
     pub task_losses: Vec<(Task, f64)>,
-    /// Before clipping.
+    /// The norm of the gradient before clipping.
     #[serde(deserialize_with = "number::one")]
     pub grad_norm: f64,
-    /// Tokens in the batch, padding excluded.
+    /// The number of tokens in the batch, without padding.
     pub tokens: u64,
-    /// Masked tokens that the loss counted.
+    /// The number of masked tokens in the loss.
     pub masked: u64,
-    /// Wall seconds inside the engine.
+    /// The time inside the engine, in seconds.
     pub seconds: f64,
-    /// False when loss or gradient was not finite; the weights were then left as they were.
+    /// Whether the loss and the gradient were finite. If not, the weights are unchanged.
     pub finite: bool,
 }
 
-/// `inner_steps` policy steps' result.
+/// The result of a policy step with its inner steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyReport {
-    /// Optimiser steps so far.
+    /// The number of optimiser steps so far.
     pub step: u64,
-    /// Objective, an inner step.
+    /// The loss of each inner step.
     #[serde(deserialize_with = "number::list")]
     pub losses: Vec<f64>,
-    /// k3 KL to the reference, an inner step.
+    /// The k3 estimate of the KL to the reference, for each inner step.
     #[serde(deserialize_with = "number::list")]
     pub kl: Vec<f64>,
-    /// Mean ratio, an inner step (1 at the first, law L7).
+    /// The mean ratio of each inner step (1 at the first, law L7).
     #[serde(deserialize_with = "number::list")]
     pub ratio: Vec<f64>,
-    /// Share of clipped tokens, an inner step.
+    /// The share of clipped tokens in each inner step.
     #[serde(deserialize_with = "number::list")]
     pub clipped: Vec<f64>,
-    /// Gradient norm, an inner step.
+    /// The norm of the gradient of each inner step.
     #[serde(deserialize_with = "number::list")]
     pub grad_norm: Vec<f64>,
-    /// How far the policy that drew the samples is away; none where it is the one that is trained.
+    /// The distance of the policy that drew the samples. Absent if that is the trained policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behaviour: Option<BehaviourReport>,
-    /// Wall seconds.
+    /// The time inside the engine, in seconds.
     pub seconds: f64,
-    /// False when something was not finite; the weights were then put back.
+    /// Whether everything was finite. If not, the weights are as before the step.
     pub finite: bool,
 }
 
-/// How far the policy that drew the samples is from the one that is trained, over the counted tokens of all inner steps.
+/// The distance between the policy that drew the samples and the trained one, over the counted tokens of all inner steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BehaviourReport {
-    /// Mean weight of a token: how much likelier it became, capped.
+    /// The mean importance weight of a token, capped.
     #[serde(deserialize_with = "number::one")]
     pub weight: f64,
-    /// Largest absolute difference of log-probabilities.
+    /// The largest absolute difference of log-probabilities.
     #[serde(deserialize_with = "number::one")]
     pub gap: f64,
 }
 
-/// One step of the image tokenizer's training.
+/// The result of one training step of the image tokenizer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenizerReport {
-    /// Wall seconds inside the engine.
+    /// The time inside the engine, in seconds.
     #[serde(default)]
     pub seconds: f64,
-    /// Its optimiser steps so far.
+    /// The number of its optimiser steps so far.
     pub step: u64,
-    /// Total.
+    /// The total loss.
     #[serde(deserialize_with = "number::one")]
     pub loss: f64,
-    /// Reconstruction (mean squared error on [-1, 1]).
+    /// The reconstruction loss (mean squared error on [-1, 1]).
     #[serde(deserialize_with = "number::one")]
     pub reconstruction: f64,
-    /// Commitment.
+    /// The commitment loss.
     #[serde(deserialize_with = "number::one")]
     pub commitment: f64,
-    /// Entropy penalty: low per sample, high over the codebook.
+    /// The entropy of each bit minus the entropy of the mean bits.
     #[serde(deserialize_with = "number::one")]
     pub entropy: f64,
-    /// Share of the codebook used in this batch.
+    /// The share of the codebook that this batch uses.
     #[serde(deserialize_with = "number::one")]
     pub usage: f64,
-    /// False when something was not finite.
+    /// Whether everything was finite.
     pub finite: bool,
 }
 
-/// One denoising step of one watched sequence.
+/// A watched sequence after one denoising step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampleFrame {
-    /// The request.
+    /// The id of the request.
     pub id: u64,
-    /// Denoising step, from 0.
+    /// The denoising step, from 0.
     pub step: usize,
-    /// Of how many.
+    /// The number of denoising steps.
     pub steps: usize,
-    /// The whole target after this step: token ids, mask tokens where still masked.
+    /// The token ids of the target after this step, with mask tokens at masked positions.
     pub tokens: Vec<u32>,
-    /// For each target position, the confidence in 0..=255 (of what is committed, or of the present guess).
+    /// For each target position, the confidence of the committed token or of the current guess, in 0..=255.
     pub confidence: Vec<u8>,
-    /// Pictures: a decode of the present guess.
+    /// For pictures, the decoded current guess.
     pub picture: Option<Picture>,
 }
 
-/// What reward networks say of a picture for its text: their plain numbers, whose meaning `demask-rewards` decides.
+/// The scores of a picture for its text by the reward networks. `demask-rewards` decides what they mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PictureScore {
-    /// CLIP: the cosine of the picture's vector with the text's, -1 to 1.
+    /// CLIP's cosine similarity of the picture and the text, -1 to 1.
     pub cosine: Option<f64>,
-    /// ImageReward: its number, of mean 0 and deviation 1 over what people were shown.
+    /// ImageReward's score, with mean 0 and standard deviation 1 over the pictures that people rated.
     pub image_reward: Option<f64>,
 }
 
-/// How one recorded tensor compares.
+/// The result of the comparison with one recorded tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TensorCheck {
-    /// Its name in the reference file.
+    /// The name of the tensor in the reference file.
     pub name: String,
-    /// Largest absolute difference; for tokens the number of different ones.
+    /// The largest absolute difference; for tokens, the number of different ones.
     #[serde(deserialize_with = "number::one")]
     pub max_abs: f64,
-    /// Largest difference divided by the largest recorded magnitude; for tokens the share of different ones.
+    /// The largest difference divided by the largest recorded magnitude; for tokens, the share of different ones.
     #[serde(deserialize_with = "number::one")]
     pub max_rel: f64,
-    /// Within tolerance.
+    /// Whether the difference is within the tolerance.
     pub passed: bool,
 }
 
-/// Why an engine could not.
+/// The reason why an engine could not answer a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "error", rename_all = "snake_case")]
 pub enum EngineError {
-    /// The request makes no sense now (no model loaded, a sequence too long).
+    /// The request is invalid or not possible now (no model is loaded, a sequence is too long).
     #[error("{message}")]
     Refused {
         /// What was expected and what was found.
@@ -200,43 +200,43 @@ pub enum EngineError {
     /// The device is out of memory.
     #[error("out of memory: {message}")]
     OutOfMemory {
-        /// libtorch's words.
+        /// libtorch's message.
         message: String,
     },
-    /// The device failed: the engine ends after this answer, since nothing works on that device in its process any more.
+    /// The device failed. The engine ends after this answer, because its process cannot use the device any more.
     #[error("the device failed: {message}")]
     Device {
-        /// libtorch's words.
+        /// libtorch's message.
         message: String,
     },
-    /// No space left, or another file system error.
+    /// The disk is full, or there is another file system error.
     #[error("{path}: {message}")]
     Io {
         /// The path.
         path: String,
-        /// The system's words.
+        /// The message of the operating system.
         message: String,
-        /// The disk is full: wait and try again.
+        /// Whether the disk is full, so that a later attempt may succeed.
         full: bool,
     },
-    /// Anything else from libtorch.
+    /// Any other error from libtorch.
     #[error("engine: {message}")]
     Internal {
-        /// The words.
+        /// The message.
         message: String,
     },
 }
 
-/// What an engine answers to a request.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 #[allow(missing_docs)] // each variant is named after the request that it answers
 pub enum Answer {
     Hello(EngineInfo),
     Loaded {
-        /// Optimiser steps that were taken up with the checkpoint; 0 unless a run is resumed.
+        /// The optimiser steps of the resumed run; 0 if no run is resumed.
         step: u64,
-        /// Parameters of the backbone.
+        /// The number of parameters of the backbone.
         parameters: u64,
         backbone: Option<BackboneConfig>,
         /// Whether there is an image tokenizer.
@@ -247,35 +247,35 @@ pub enum Answer {
     Frame(SampleFrame),
     Samples {
         samples: Vec<Sample>,
-        /// Wall seconds inside the engine.
+        /// The time inside the engine, in seconds.
         seconds: f64,
-        /// Weights version that drew them.
+        /// The version of the weights that drew them.
         step: u64,
     },
     LogProbs {
-        /// For each sequence, one value a masked position, in the order asked.
+        /// For each sequence, one value per masked position, in the order of the request.
         #[serde(deserialize_with = "number::lists")]
         values: Vec<Vec<f32>>,
     },
     ViewsScored {
-        /// For each inner step and in it for each sample, the counted tokens of its views in their order.
+        /// One list per inner step and sample, with a value for each counted token of its views, in their order.
         #[serde(deserialize_with = "number::lists")]
         values: Vec<Vec<f32>>,
-        /// Wall seconds inside the engine.
+        /// The time inside the engine, in seconds.
         #[serde(default)]
         seconds: f64,
     },
     LogLikelihoods {
-        /// One a query, in the order asked.
+        /// One value per query, in the order of the request.
         values: Vec<LogLikelihood>,
-        /// Wall seconds inside the engine.
+        /// The time inside the engine, in seconds.
         #[serde(default)]
         seconds: f64,
     },
     TokenizerTrained(TokenizerReport),
     Codes {
         codes: Vec<Vec<u32>>,
-        /// Wall seconds inside the engine.
+        /// The time inside the engine, in seconds.
         #[serde(default)]
         seconds: f64,
     },
@@ -283,22 +283,22 @@ pub enum Answer {
         pictures: Vec<Picture>,
     },
     Saved {
-        /// The manifest's BLAKE3, in hex: the checkpoint's name in the store.
+        /// The BLAKE3 hash of the manifest, in hex, which is the checkpoint's name in the store.
         hash: String,
         bytes: u64,
         step: u64,
-        /// Wall seconds inside the engine.
+        /// The time inside the engine, in seconds.
         #[serde(default)]
         seconds: f64,
     },
     RewardLoaded {
-        /// Parameters of the reward networks together.
+        /// The number of parameters of all reward networks together.
         parameters: u64,
     },
     Scores {
-        /// One a picture, in the order asked.
+        /// One score per picture, in the order of the request.
         scores: Vec<PictureScore>,
-        /// Wall seconds inside the engine.
+        /// The time inside the engine, in seconds.
         #[serde(default)]
         seconds: f64,
     },
@@ -306,9 +306,9 @@ pub enum Answer {
         tensors: Vec<TensorCheck>,
     },
     Heartbeat {
-        /// Grows whenever the thread that computes gets on.
+        /// A counter that grows with the progress of the computing thread.
         beats: u64,
-        /// Whether it has a request to do.
+        /// Whether the computing thread has a request.
         busy: bool,
     },
     Done,

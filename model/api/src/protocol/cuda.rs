@@ -1,73 +1,72 @@
-//! What an engine found of CUDA when it started: whether it can compute there, and if not, which of several things is wrong
-//! and what to do.
+//! The state of CUDA when an engine starts: whether it can compute there, and if not, what is wrong and what to do about it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A device that CUDA's driver shows to the process.
+/// A device that the CUDA driver shows to the process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CudaDevice {
-    /// As the driver calls it, such as `NVIDIA H100 80GB HBM3`.
+    /// The driver's name of the device, such as `NVIDIA H100 80GB HBM3`.
     pub name: String,
-    /// Bytes of memory in all.
+    /// The memory of the device in bytes.
     pub memory: u64,
-    /// Compute capability, such as `9.0`.
+    /// The compute capability, such as `9.0`.
     pub capability: String,
 }
 
-/// What was found of CUDA on a machine.
+/// The state of CUDA on a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Cuda {
-    /// Not looked for: something else was asked for.
+    /// CUDA was not looked for.
     Off {
-        /// What.
+        /// The reason.
         because: String,
     },
-    /// The engine can compute there.
+    /// The engine can compute on CUDA.
     Ready {
-        /// `cuda:0` and so on, in this order.
+        /// The devices `cuda:0` and so on, in this order.
         devices: Vec<CudaDevice>,
-        /// CUDA's version that the driver serves, and the driver's own release where it tells.
+        /// The CUDA version that the driver supports, and the driver's release if it is known.
         driver: String,
-        /// CUDA's version that libtorch was built with.
+        /// The CUDA version that libtorch was built with.
         runtime: String,
     },
-    /// `libcuda.so.1`, which comes with NVIDIA's driver, cannot be opened.
+    /// `libcuda.so.1`, which comes with NVIDIA's driver, cannot be loaded.
     NoDriver {
-        /// The linker's words.
+        /// The message of the dynamic linker.
         message: String,
         /// Whether there are device files (`/dev/nvidia0`) all the same.
         nodes: bool,
     },
-    /// The driver is there and shows no device.
+    /// The driver is there but shows no device.
     NoDevice {
-        /// The driver's words.
+        /// The message of the driver.
         message: String,
-        /// `CUDA_VISIBLE_DEVICES`, if it is set.
+        /// The value of `CUDA_VISIBLE_DEVICES`, if it is set.
         visible: Option<String>,
     },
-    /// No CUDA half of libtorch, `libtorch_cuda.so`.
+    /// There is no CUDA library of libtorch, `libtorch_cuda.so`.
     NoLibrary {
-        /// Folders, and the linker's own places.
+        /// The folders that were searched, and the places of the dynamic linker.
         looked: Vec<String>,
     },
-    /// Two parts that do not belong together.
+    /// Two parts have versions that do not match.
     OtherVersion {
-        /// What is there.
+        /// The version that was found.
         found: String,
-        /// What it would have to be.
+        /// The version that is needed.
         needed: String,
     },
-    /// A library that is there and cannot be opened.
+    /// A library is there but cannot be loaded.
     NotOpened {
-        /// Which.
+        /// The library.
         library: String,
-        /// The linker's words.
+        /// The message of the dynamic linker.
         message: String,
     },
-    /// A fault of the engine's own: it asked libtorch for CUDA before libtorch could have it, and stays without.
+    /// The engine asked libtorch for CUDA before the CUDA libraries were loaded, and stays without CUDA. This is a bug.
     AskedTooEarly,
 }
 
@@ -80,13 +79,13 @@ impl Default for Cuda {
 }
 
 impl Cuda {
-    /// Whether the engine can compute there.
+    /// Returns whether the engine can compute on CUDA.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Ready { .. })
     }
 
-    /// The devices; none unless it is ready.
+    /// Returns the devices, or none if CUDA is not ready.
     #[must_use]
     pub fn devices(&self) -> &[CudaDevice] {
         match self {
@@ -95,7 +94,7 @@ impl Cuda {
         }
     }
 
-    /// What was found and, where something has to be done, what.
+    /// Formats the state, followed by the remedy if there is one.
     #[must_use]
     pub fn with_fix(&self) -> String {
         match self.fix() {
@@ -104,7 +103,7 @@ impl Cuda {
         }
     }
 
-    /// What to do; empty where nothing has to be done.
+    /// Returns the remedy for a fault, or an empty text if nothing has to be done.
     #[must_use]
     pub fn fix(&self) -> String {
         match self {

@@ -1,10 +1,10 @@
-//! What crosses the socket: requests, answers and the frames around them.
+//! The socket protocol: requests, answers and their frames.
 //!
-//! - `request.rs`, `answer.rs`: what can be asked, what comes back;
-//! - `wire.rs`: frames; `number.rs`: numbers that need not be finite;
-//! - `cuda.rs`: what an engine found of CUDA, with what mends it.
+//! - `request.rs`, `answer.rs`: the requests and the answers;
+//! - `wire.rs`: the frames; `number.rs`: numbers that need not be finite;
+//! - `cuda.rs`: the state of CUDA on a machine, with a remedy for each fault.
 //!
-//! Not here: what requests carry (`data`, `network`, `sampling`, `training`).
+//! Not here: the data in a request (`data`, `network`, `sampling`, `training`).
 
 pub mod answer;
 pub mod cuda;

@@ -1,17 +1,17 @@
-//! Numbers that need not be finite: JSON writes NaN and the infinities as `null`, which is read back as NaN here, so that
-//! the report of a loss that is not finite arrives.
+//! Numbers that need not be finite. JSON writes NaN and the infinities as `null`, which these functions read as NaN, so that the
+//! report of a loss that is not finite can be read.
 
 use serde::{Deserialize, Deserializer};
 
-/// A number.
+/// Reads a number.
 ///
 /// # Errors
-/// What is neither a number nor null.
+/// An error if the value is neither a number nor null.
 pub fn one<'de, D: Deserializer<'de>>(input: D) -> Result<f64, D::Error> {
     Ok(or_nan(Option::deserialize(input)?))
 }
 
-/// A list of numbers.
+/// Reads a list of numbers.
 ///
 /// # Errors
 /// The errors of [`one`].
@@ -20,7 +20,7 @@ pub fn list<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<f64>, D::Error> {
     Ok(list.into_iter().map(or_nan).collect())
 }
 
-/// Numbers with what they belong to.
+/// Reads a list of pairs of a name and a number.
 ///
 /// # Errors
 /// The errors of [`one`].
@@ -32,7 +32,7 @@ pub fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result
         .collect())
 }
 
-/// Lists of numbers in single precision.
+/// Reads a list of lists of f32 numbers.
 ///
 /// # Errors
 /// The errors of [`one`].

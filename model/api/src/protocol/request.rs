@@ -1,4 +1,4 @@
-//! What can be asked of an engine. One request at a time a connection; `Sample` with `watch` answers with frames first.
+//! The requests to an engine. A connection has one request at a time. A watched `Sample` is answered with frames first.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,153 +16,153 @@ use crate::training::estimators::EstimatorConfig;
 use crate::training::policy::{ObjectiveConfig, PolicyGroup, ViewScores};
 use crate::training::step_settings::StepSettings;
 
-/// Where weights come from.
+/// The source of a model's weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant)] // a few exist in a program's life
 pub enum ModelSource {
     /// Random weights from a seed.
     Fresh {
-        /// The backbone's shape.
+        /// The configuration of the backbone.
         backbone: BackboneConfig,
-        /// The image tokenizer's shape, if pictures are wanted.
+        /// The configuration of the image tokenizer, for a model with pictures.
         image_tokenizer: Option<ImageTokenizerConfig>,
-        /// A checkpoint whose trained image tokenizer is taken over instead.
+        /// A checkpoint whose trained image tokenizer is used instead.
         #[serde(default)]
         image_tokenizer_from: Option<PathBuf>,
         /// The seed of the weights.
         seed: u64,
     },
-    /// A checkpoint folder: ours, or a published backbone (`config.json`, safetensors in
-    /// one file or several).
+    /// A checkpoint folder: ours, or a published backbone (`config.json` and safetensors in one file or several).
     Checkpoint {
         /// The folder.
         dir: PathBuf,
-        /// Read optimiser and step too (resume) rather than weights alone.
+        /// Whether to resume: to read the optimiser's state and step too, not only the weights.
         resume: bool,
-        /// Take the moving average of the weights, which a run with `ema` keeps, in place of the weights: for sampling and
-        /// evaluation, not for resuming.
+        /// Whether to load the moving average of the weights, which a run with `ema` keeps, in place of the weights. This is
+        /// for sampling and evaluation, not for resuming.
         #[serde(default)]
         average: bool,
-        /// The folder of another image tokenizer: published models have theirs in a repository of its own. Absent: the
-        /// checkpoint's, if it has one.
+        /// The folder of another image tokenizer, because published models have it in a repository of its own. If absent, the
+        /// checkpoint's own is loaded, if there is one.
         #[serde(default)]
         image_tokenizer: Option<PathBuf>,
-        /// What for, and what is put on it.
+        /// The purpose of loading, and an adapter or picture codes to add.
         #[serde(default)]
         options: LoadOptions,
     },
 }
 
-/// What an engine can be asked.
+/// A request to an engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 #[allow(clippy::large_enum_variant)] // one at a time is on its way
 pub enum Request {
-    /// Who are you? Answered by `Answer::Hello`.
+    /// Asks for the engine's identity. Answered by `Answer::Hello`.
     Hello {
-        /// The caller's protocol.
+        /// The client's version of the protocol.
         protocol: u32,
     },
-    /// Load or make a model; what was loaded before is dropped. Answered by `Loaded`.
+    /// Loads or creates a model and drops the previous one. Answered by `Loaded`.
     Load {
-        /// Where the model comes from.
+        /// The source of the weights.
         model: ModelSource,
     },
-    /// One optimiser step on the sum of the micro-batches (gradient accumulation). Answered by `Trained`.
+    /// Takes one optimiser step on the sum of the micro-batches (gradient accumulation). Answered by `Trained`.
     Train {
-        /// Micro-batches: the rows of one go through the network together.
+        /// The micro-batches. The rows of one share passes through the network.
         micro_batches: Vec<Vec<Sequence>>,
-        /// Learning rate and noise.
+        /// The learning rate and the other settings of the step.
         settings: StepSettings,
     },
-    /// `inner_steps` optimiser steps on scored groups. Answered by `PolicyTrained`.
+    /// Takes `inner_steps` optimiser steps on scored groups. Answered by `PolicyTrained`.
     Policy {
-        /// The groups, advantages computed.
+        /// The groups, with advantages.
         groups: Vec<PolicyGroup>,
-        /// Which masked views stand for a completion's likelihood.
+        /// The estimator of a completion's likelihood, which plans masked views.
         estimator: EstimatorConfig,
-        /// The objective that the step climbs.
+        /// The objective that the step maximises.
         objective: ObjectiveConfig,
-        /// Learning rate and noise.
+        /// The learning rate and the other settings of the step.
         settings: StepSettings,
-        /// Log-probabilities under the policy that drew the samples, as `ViewsScored` gives them; empty where that is the present
-        /// one.
+        /// The log-probabilities under the policy that drew the samples, as in `ViewsScored`. Empty if the current weights drew
+        /// them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         behaviour: Vec<Vec<f32>>,
     },
-    /// The log-probabilities of a policy step's views. Answered by `ViewsScored`.
+    /// Computes the log-probabilities of a policy step's views. Answered by `ViewsScored`.
     ScoreViews(ViewScores),
-    /// The reference policy: the weights of a checkpoint, or the present ones. Answered by `Done`.
+    /// Sets the reference policy. Answered by `Done`.
     SetReference {
-        /// A checkpoint folder of the loaded model's shape; absent: the present weights.
+        /// A checkpoint folder with the loaded model's configuration. If absent, the current weights are the reference.
         #[serde(default)]
         checkpoint: Option<PathBuf>,
     },
-    /// Fill masks in. Answered by any number of `Frame`s, then `Samples`.
+    /// Samples sequences. Answered by any number of `Frame`s, then `Samples`.
     Sample {
-        /// The sequences, of any lengths and samplers. They run together, and with those of other requests that come meanwhile.
+        /// The sequences, of any lengths and samplers. They share a batch with those of other requests that arrive meanwhile.
         requests: Vec<SampleRequest>,
     },
-    /// What a person asks for while others are sampled: done between two passes of theirs, beside them and not with them, so that
-    /// theirs stay as they are (law L8). Answered as the request in it.
+    /// Runs a user's request while other sequences are sampled: between two of their passes and in a batch of its own, so that
+    /// the other samples do not change (law L8). Answered as the inner request.
     Aside {
-        /// `Sample` or `Encode`.
+        /// The request: `Sample` or `Encode`.
         request: Box<Request>,
     },
-    /// The log-probability of every answer token with the answer masked at the given positions. Answered by `LogProbs`.
+    /// Computes the log-probability of every answer token with the answer masked at the given positions. Answered by
+    /// `LogProbs`.
     LogProbs {
         /// The sequences.
         sequences: Vec<Sequence>,
-        /// For each sequence the masked positions.
+        /// For each sequence, the masked positions.
         masked: Vec<Vec<usize>>,
     },
-    /// The log-likelihoods of answers after their prompts, as many at one time as there is room for. Answered by
+    /// Computes the log-likelihoods of answers given their prompts, in batches that fit into memory. Answered by
     /// `LogLikelihoods`.
     LogLikelihoods {
         /// The answers, of any lengths and settings.
         queries: Vec<LikelihoodQuery>,
     },
-    /// One step of the image tokenizer's own training (reconstruction, commitment, entropy). Answered by `TokenizerTrained`.
+    /// Takes one training step of the image tokenizer (reconstruction, commitment, entropy). Answered by `TokenizerTrained`.
     TrainTokenizer {
         /// The pictures.
         pictures: Vec<Picture>,
-        /// Learning rate and noise.
+        /// The learning rate and the other settings of the step.
         settings: StepSettings,
     },
-    /// Pictures to codes, row-major. Answered by `Codes`.
+    /// Encodes pictures to codes, row by row. Answered by `Codes`.
     Encode {
-        /// The pictures, of any sizes that the image tokenizer can halve often enough.
+        /// The pictures. Their sides must be multiples of the image tokenizer's downscaling factor.
         pictures: Vec<Picture>,
     },
-    /// Codes to pictures. Answered by `Pictures`.
+    /// Decodes codes to pictures. Answered by `Pictures`.
     Decode {
-        /// Codes a picture (not token ids).
+        /// The codes of each picture (not token ids).
         codes: Vec<Vec<u32>>,
-        /// How the codes of each of them lie; absent: a square.
+        /// The grid of the codes of each picture. If absent, it is square.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         grid: Option<Grid>,
     },
-    /// Write a checkpoint folder, manifest last. Answered by `Saved`.
+    /// Writes a checkpoint folder, with the manifest last. Answered by `Saved`.
     Save {
-        /// The folder; must not exist. It appears whole or not at all.
+        /// The folder, which must not exist. It appears complete or not at all.
         dir: PathBuf,
-        /// Files to put beside the weights (tokenizer.json, the trainer's cursor), name to contents.
+        /// Files to write beside the weights (`tokenizer.json`, the trainer's cursor), by name.
         attach: BTreeMap<String, String>,
-        /// Write the optimiser's state too.
+        /// Whether to write the optimiser's state too.
         optimizer: bool,
     },
-    /// Compare with recorded tensors, a backbone in the engine's dtype. Answered by `Verified`.
+    /// Compares a network with recorded tensors, a backbone in the engine's dtype. Answered by `Verified`.
     Verify {
-        /// A folder: a backbone, an image tokenizer, CLIP or ImageReward.
+        /// The folder of a backbone, an image tokenizer, CLIP or ImageReward.
         checkpoint: PathBuf,
-        /// The recorded tensors.
+        /// The file of recorded tensors.
         reference: PathBuf,
     },
-    /// Load reward networks beside the model, in place of those that were loaded; without a folder there is none. What
-    /// came from the same folders is kept as it is. Answered by `RewardLoaded`.
+    /// Loads reward networks beside the model, in place of the previous ones. A network without a folder is dropped. If the
+    /// folders are the same as before, nothing is loaded again. Answered by `RewardLoaded`.
     LoadReward {
-        /// CLIP's folder: `config.json`, `model.safetensors`, `tokenizer.json`, perhaps `preprocessor_config.json`.
+        /// CLIP's folder: `config.json`, `model.safetensors`, `tokenizer.json` and optionally `preprocessor_config.json`.
         #[serde(default)]
         clip: Option<PathBuf>,
         /// ImageReward's folder: `config.json` or the published `med_config.json`, `model.safetensors`, and BERT's
@@ -170,15 +170,15 @@ pub enum Request {
         #[serde(default)]
         image_reward: Option<PathBuf>,
     },
-    /// What the loaded reward networks say of pictures, of any sizes, for their texts. Answered by `Scores`.
+    /// Scores pictures of any sizes for their texts with the loaded reward networks. Answered by `Scores`.
     Score {
         /// The pictures.
         pictures: Vec<Picture>,
-        /// Each picture's text.
+        /// The text of each picture.
         texts: Vec<String>,
     },
-    /// Is the thread that computes getting on? Answered by `Heartbeat`, at once and out of turn, also while others wait (law L10).
+    /// Asks for the progress of the computing thread. Answered by `Heartbeat` at once, also while other requests wait (law L10).
     Heartbeat,
-    /// Finish and exit 0. Answered by `Done`.
+    /// Ends the engine with exit code 0. Answered by `Done`.
     Exit,
 }

@@ -1,4 +1,4 @@
-//! Frames on the socket: four bytes of length (little-endian), then that much JSON.
+//! The frames on the socket: a length of four bytes (little-endian), followed by JSON of that length.
 
 use std::io::{self, Read, Write};
 
@@ -11,13 +11,13 @@ pub const LONGEST: usize = 256 << 20;
 /// Writes one value as a frame.
 ///
 /// # Errors
-/// The socket's, or `InvalidData` when the value is longer than [`LONGEST`].
+/// Any I/O error of the socket, or `InvalidData` if the value is longer than [`LONGEST`].
 pub fn write<T: Serialize>(out: &mut impl Write, value: &T) -> io::Result<()> {
     out.write_all(&encode(value)?)?;
     out.flush()
 }
 
-/// Reads one value; `None` at a clean end of the stream.
+/// Reads one value. Returns `None` if the stream ended between two frames.
 ///
 /// # Errors
 /// The errors of [`read_frame`] and [`decode`].
@@ -25,12 +25,12 @@ pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Option<T>>
     read_frame(input)?.map(|body| decode(&body)).transpose()
 }
 
-/// Reads one frame's body; `None` at a clean end of the stream. Memory grows with what comes, not with what the head
-/// promises.
+/// Reads the body of one frame. Returns `None` if the stream ended between two frames. It allocates memory for the bytes that
+/// arrive, not for the length that the frame announces.
 ///
 /// # Errors
-/// The socket's; `UnexpectedEof` for a stream that ends inside a frame; `InvalidData` for a frame that is too long: the
-/// stream cannot be read on then.
+/// Any I/O error of the socket, `UnexpectedEof` if the stream ends within a frame, or `InvalidData` if the frame is too long.
+/// The stream cannot be read further after an error.
 pub fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut head = Vec::with_capacity(4);
     input.by_ref().take(4).read_to_end(&mut head)?;
@@ -51,7 +51,7 @@ pub async fn write_async<T: Serialize>(out: &mut (impl AsyncWrite + Unpin), valu
     out.flush().await
 }
 
-/// Reads one value from a tokio stream; `None` at its clean end.
+/// Reads one value from a tokio stream. Returns `None` if the stream ended between two frames.
 ///
 /// # Errors
 /// The errors of [`read()`].
@@ -77,7 +77,7 @@ fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The length that a head gives; none when the stream had ended before it.
+/// Returns the length of a frame from its first four bytes, or `None` if the stream ended before them.
 fn checked_len(head: &[u8]) -> io::Result<Option<usize>> {
     if head.is_empty() {
         return Ok(None);
@@ -98,10 +98,10 @@ fn whole(body: Vec<u8>, length: usize) -> io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Reads a frame's body.
+/// Decodes the body of a frame.
 ///
 /// # Errors
-/// `InvalidData` for what is not the expected JSON, with the place and what was expected there.
+/// `InvalidData` if it is not the expected JSON, with the place and what was expected there.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
     serde_json::from_slice(body).map_err(|error| invalid(format!("a frame that is not understood: {error}")))
 }

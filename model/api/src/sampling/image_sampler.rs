@@ -1,11 +1,11 @@
-//! How a picture's codes are sampled: MaskGIT (`mmada.md` 6.2) or ancestral, and what is kept between forward passes.
+//! The settings of the picture sampler: MaskGIT (`mmada.md` 6.2) or ancestral sampling, and its cache between forward passes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::sampling::quirks::Quirks;
 
-/// How the share of masked tokens falls with time (`mmada.md` 3.1).
+/// The mask schedule: the share of masked tokens at a progress u from 0 to 1 (`mmada.md` 3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaskSchedule {
@@ -16,30 +16,30 @@ pub enum MaskSchedule {
     Linear,
 }
 
-/// How the codes of a picture are committed.
+/// The way in which the codes of a picture are committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImageMethod {
-    /// The most probable of the drawn codes, with noise on the order (MaskGIT, `mmada.md` 6.2).
+    /// The most probable of the drawn codes, with noise on their order (MaskGIT, `mmada.md` 6.2).
     #[default]
     #[serde(rename = "maskgit")]
     MaskGit,
-    /// Every masked code by itself with the probability that the schedule gives the step: ancestral sampling, whose steps
-    /// have exact likelihoods (the "emerge" sampler, `peers.md` B.11).
+    /// Every masked code independently, with the probability of the schedule: ancestral sampling, whose steps have exact
+    /// likelihoods (the "emerge" sampler, `peers.md` B.11).
     Emerge,
 }
 
-/// Which codes of a picture a step computes anew, in the manner of Lumina-DiMOO's ML-Cache (`peers.md` B.4): between whole
-/// passes those that were just committed and the least sure of the masked ones; every other masked position keeps its last
-/// guess, and all other keys and values are as old as the pass that wrote them. An approximation but for the whole passes.
+/// The cache of a picture between passes over all of it, similar to Lumina-DiMOO's ML-Cache (`peers.md` B.4). The steps in between
+/// compute only the codes that were just committed and the least certain masked ones. Every other masked position keeps its last
+/// guess, and the other keys and values date from the pass that wrote them. Only the full passes are exact.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeatureCache {
-    /// Share of the steps, from the first on, that are whole passes.
+    /// Share of the steps, from the first on, that are full passes.
     pub warmup: f64,
-    /// A whole pass every so many steps after them.
+    /// Number of steps between two full passes after the warm-up.
     pub interval: usize,
-    /// Share of the masked codes that the other steps compute anew (at least one).
+    /// Share of the masked codes that the other steps compute, at least one.
     pub ratio: f64,
 }
 
@@ -53,35 +53,35 @@ impl Default for FeatureCache {
     }
 }
 
-/// The parallel sampler for pictures: MaskGIT (`mmada.md` 6.2) or ancestral.
+/// The parallel sampler for pictures: MaskGIT (`mmada.md` 6.2) or ancestral sampling.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageSampler {
-    /// Denoising steps.
+    /// Number of denoising steps.
     #[schemars(range(min = 1, max = 65536))]
     pub steps: usize,
-    /// Temperature of the Gumbel noise on the confidence; times (1 - progress) at each step.
+    /// Temperature of the Gumbel noise on the confidence, multiplied by (1 - progress) at each step.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub temperature: f64,
-    /// Guidance scale g: `(1 + g) c - g u`; 0 is off.
+    /// Classifier-free guidance scale g: `(1 + g) c - g u`; 0 is off.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub guidance: f64,
-    /// Share of tokens that stay masked.
+    /// Schedule of the share of codes that stay masked.
     pub schedule: MaskSchedule,
-    /// How codes are committed.
+    /// Way in which codes are committed.
     pub method: ImageMethod,
-    /// MaskGIT also commits every code that is drawn with at least this probability, and is done when none is masked; 0 is
-    /// off, as published.
+    /// Probability from which on MaskGIT commits a drawn code ahead of the schedule; 0 is off, as published. Sampling ends when
+    /// no code is masked.
     pub accept: f64,
-    /// MaskGIT commits the most probable of the codes that were drawn against the odds (a likelier one stands at their
-    /// position) with at least this probability, one a step, before what the schedule says; 0 is off, as published. Where
-    /// every place is most likely empty, committing the likeliest says nothing new for many steps; an unlikely code that
-    /// has been drawn says where something stands, and the others are sure after it. Codes below it are drawn again.
+    /// Probability from which on MaskGIT commits a surprise ahead of the schedule; 0 is off, as published. A surprise is a drawn
+    /// code that is not the likeliest at its position, and each step commits the most probable one. Where every position is most
+    /// likely empty, committing the likeliest codes adds no information for many steps. An unlikely code that was drawn says
+    /// where something is, and makes the other codes certain. Codes below this probability are drawn again.
     pub surprise: f64,
-    /// What is computed anew; absent: everything at every step, which is exact.
+    /// Cache between full passes; absent means that every step computes everything, which is exact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<FeatureCache>,
-    /// Where it does as the published code does.
+    /// Switches for the behaviour of the published code.
     #[serde(skip_serializing_if = "Quirks::is_ours")]
     pub quirks: Quirks,
 }

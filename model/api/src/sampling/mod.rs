@@ -1,9 +1,10 @@
-//! How to fill masks in: settings of the samplers, a request for a sample, a finished sample.
+//! The settings of the samplers, requests for samples, and finished samples.
 //!
 //! - `text_sampler.rs`, `image_sampler.rs`: the settings of the two samplers;
-//! - `sample.rs`: a request and what comes of it; `quirks.rs`: where the published code's numbers differ from ours.
+//! - `sample.rs`: a request for a sample, and the finished sample;
+//! - `quirks.rs`: switches for the differences between the published code and ours.
 //!
-//! Not here: the loops themselves, which are `demask-model`'s.
+//! Not here: the sampling loops (`demask-model`).
 
 pub mod image_sampler;
 pub mod quirks;

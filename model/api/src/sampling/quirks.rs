@@ -1,107 +1,109 @@
-//! Where the published code's numbers differ from ours: each difference is a switch. The defaults are ours;
-//! [`Quirks::published`] sets them all (`demask … --as-published`), [`Quirks::set`] one (`--quirk KEY=VALUE`).
+//! Quirks: switches for the differences between the published code and ours.
 //!
-//! Who reads which: the text sampler `attention` and `whole_vocabulary`; the picture sampler `attention`,
-//! `compounding_temperature`, `unconditional_prefix`, `probabilities` and `count_whole_picture`; who writes prompts
-//! `template` and `eot_as_text`. The spacing of UniGRPO's mask ratios is a switch too, but of its estimator:
-//! [`crate::Spacing`].
+//! The defaults are our behaviour. [`Quirks::published`] sets all switches (`demask … --as-published`), and [`Quirks::set`] sets
+//! one (`--quirk KEY=VALUE`).
+//!
+//! The text sampler uses `attention` and `whole_vocabulary`. The picture sampler uses `attention`, `compounding_temperature`,
+//! `unconditional_prefix`, `probabilities` and `count_whole_picture`. The code that writes prompts uses `template` and
+//! `eot_as_text`. The spacing of UniGRPO's mask ratios is a switch of its estimator ([`crate::Spacing`]).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Who attends to whom where a sequence begins with padding (`mmada.md` 1.5). Without padding the three are one.
+/// The attention mode for a sequence that begins with padding (`mmada.md` 1.5). Without padding the three modes are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attention {
-    /// Pairs of real tokens attend, padding is shut out: ours, and the published picture sampler since June 2025.
+    /// Only real tokens attend to each other: our mode, and the published picture sampler's since June 2025.
     #[default]
     Hard,
-    /// Everything attends to everything, padding too: how the published weights were trained.
+    /// All positions attend to all, including padding: the mode in which the published weights were trained.
     None,
-    /// Pairs of real tokens get 1 added to their score, padding is merely weaker: the published trainer since June 2025.
+    /// Pairs of real tokens get +1 on their score, and padding still attends: the published trainer's mode since June 2025.
     Additive,
 }
 
-/// In which numbers the picture sampler draws codes, ranks them and cuts (`mmada.md` 6.2, dtype quirk).
+/// The dtype in which the picture sampler draws codes, ranks them and cuts (`mmada.md` 6.2, dtype quirk).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probabilities {
-    /// f32 at least, whatever the network computes in.
+    /// At least f32, whatever the compute dtype.
     #[default]
     F32,
-    /// The dtype of the logits: under bf16 weights many scores tie at the cut, and strictly lower ones alone are masked
-    /// again, so that fewer are than the schedule says.
+    /// The dtype of the logits. With bf16 weights many scores tie at the cut, and only strictly lower ones stay masked, so that
+    /// fewer codes stay masked than the schedule says.
     Logits,
 }
 
-/// The chat markup around a prompt (`mmada.md` 2.2).
+/// The chat template around a prompt (`mmada.md` 2.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Template {
-    /// The checkpoint's own template; where it brings none, that of its family: [`Self::Mmada`] for a model with picture
-    /// codes, [`Self::Llada`] for one without.
+    /// The checkpoint's own template. Without one it is that of the family: [`Self::Mmada`] for a model with picture codes,
+    /// [`Self::Llada`] for one without.
     #[default]
     Checkpoint,
-    /// One line feed after a header: MMaDA's scripts, which put it in place of whatever the tokenizer brings.
+    /// One line feed after a header, as in MMaDA's scripts, which replace the tokenizer's own template.
     Mmada,
-    /// Two line feeds after a header: LLaDA's.
+    /// Two line feeds after a header, as in LLaDA.
     Llada,
 }
 
-/// The switches.
+/// The switches for the differences between the published code and ours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quirks {
-    /// Who attends to whom. Ours: `hard`; published: `none`, in which the weights were trained and first sampled.
+    /// Attention mode. Ours is `hard`. The published one is `none`, with which the weights were trained and first sampled.
     pub attention: Attention,
-    /// The picture sampler's temperature is multiplied by (1 - progress) at every step over again, so that it falls much
-    /// faster. Ours: it is the first temperature times (1 - progress).
+    /// Multiply the picture sampler's temperature by (1 - progress) cumulatively at every step, so that it falls much faster.
+    /// Ours is the initial temperature times (1 - progress).
     pub compounding_temperature: bool,
-    /// How many leading positions of the unconditional half of guidance come from the unconditional sequence; what
-    /// follows is the conditional one's, as it then stands. Ours: 0, which means all before the picture. Published: 513,
-    /// the resolution and one, right for a text budget of 512 and for no other: with 256 it freezes the unconditional
-    /// picture at its first state.
+    /// Number of leading positions of the unconditional half of guidance that come from the unconditional sequence. The other
+    /// positions are the current ones of the conditional half. Ours is 0, which means all positions before the picture. The
+    /// published value is 513, the resolution plus one. It is right only for a text budget of 512: with 256, it freezes the
+    /// unconditional picture in its initial state.
     pub unconditional_prefix: usize,
-    /// In which numbers pictures are drawn. Ours: `f32`; published: `logits`.
+    /// Dtype in which pictures are drawn. Ours is `f32`; the published one is `logits`.
     pub probabilities: Probabilities,
-    /// The picture schedule counts from all codes, not from those that are unknown at the start: the same for a whole
-    /// picture; a part of one gets one code a step until the schedule has come down to it. Ours: from the unknown.
+    /// Let the picture schedule count from all codes instead of those that are masked at the start. Both are the same for a whole
+    /// picture. A partial picture gets one code per step until the schedule falls below its masked codes. Ours counts from the
+    /// masked codes.
     pub count_whole_picture: bool,
-    /// The text sampler may write every token, picture codes and the mask token too, and computes every block. Ours: text
-    /// alone, and a block of nothing but end-of-text is the last.
+    /// Let the text sampler write every token, including picture codes and the mask token, and compute every block. Ours writes
+    /// text only, and a block that is all end-of-text is the last.
     pub whole_vocabulary: bool,
-    /// The chat markup. Ours: `checkpoint`; published: `mmada`.
+    /// Chat template. Ours is `checkpoint`; the published one is `mmada`.
     pub template: Template,
-    /// In questions about pictures a turn ends with the words `<eot_id>`, which are ordinary tokens, in place of the token
-    /// `<|eot_id|>`: the published captions, reasoning traces and picture benchmarks have it so. Ours: the token.
+    /// End a turn in questions about pictures with the text `<eot_id>`, which becomes ordinary tokens, instead of the token
+    /// `<|eot_id|>`. The published captions, reasoning traces and picture benchmarks do this. Ours is the token.
     pub eot_as_text: bool,
 }
 
-/// Why a switch could not be set.
+/// The reason why a switch could not be set.
 #[derive(Debug, thiserror::Error)]
 pub enum QuirkError {
-    /// No such switch, or no value.
+    /// There is no such switch, or no value.
     #[error("quirk {found}: expected KEY=VALUE with a key of {}", keys.join(", "))]
     Unknown {
-        /// The word that was given.
+        /// The given text.
         found: String,
-        /// The switches.
+        /// The names of the switches.
         keys: Vec<String>,
     },
-    /// A value that the switch does not take.
+    /// The switch does not take this value.
     #[error("quirk {key}={value}: {message}")]
     Value {
-        /// The switch.
+        /// The name of the switch.
         key: String,
-        /// What was given.
+        /// The given value.
         value: String,
-        /// What the switch takes.
+        /// The values that the switch takes.
         message: String,
     },
 }
 
 impl Quirks {
-    /// Everything as the published code has it.
+    /// Returns the switches for the behaviour of the published code.
     #[must_use]
     pub const fn published() -> Self {
         Self {
@@ -116,7 +118,7 @@ impl Quirks {
         }
     }
 
-    /// Whether every switch is as ours.
+    /// Returns whether every switch has our default.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         *self == Self::default()
@@ -125,7 +127,7 @@ impl Quirks {
     /// Sets one switch from `KEY=VALUE`.
     ///
     /// # Errors
-    /// No such switch (those that there are are named), or a value that it does not take.
+    /// [`QuirkError`] if there is no such switch (the message lists the switches) or the switch does not take the value.
     pub fn set(&mut self, assignment: &str) -> Result<(), QuirkError> {
         let serde_json::Value::Object(mut fields) = serde_json::json!(self) else {
             return Ok(()); // a struct is an object

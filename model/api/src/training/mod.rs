@@ -1,7 +1,10 @@
-//! How to learn: `step_settings.rs` holds for one optimiser step, `policy.rs` for steps on scored groups, `estimators/` for what
-//! stands for a likelihood there.
+//! The settings of training.
 //!
-//! Not here: the schedule of the learning rate, which the actors work out for each step.
+//! - `step_settings.rs`: the settings of one optimiser step;
+//! - `policy.rs`: the samples and the objective of a policy step;
+//! - `estimators/`: the estimators of a completion's likelihood in a policy step.
+//!
+//! Not here: the schedule of the learning rate, which the actors compute for each step.
 
 pub mod estimators;
 pub mod policy;

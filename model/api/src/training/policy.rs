@@ -1,4 +1,5 @@
-//! How to learn from scored groups: UniGRPO and what shares its interface (`peers.md` B.11, B.22).
+//! The samples and the objective of a policy step on scored groups: UniGRPO and the estimators that share its interface
+//! (`peers.md` B.11, B.22).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,14 +8,14 @@ use crate::data::sequence::Sequence;
 use crate::training::estimators::EstimatorConfig;
 use crate::training::step_settings::LossNormalization;
 
-/// One completion of a prompt and how much better than its group it was.
+/// One completion of a prompt, with its advantage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicySample {
-    /// Prompt and completion.
+    /// The prompt and the completion.
     pub sequence: Sequence,
-    /// Group-relative advantage.
+    /// The group-relative advantage.
     pub advantage: f32,
-    /// For each answer position, the denoising step that committed it (trajectory estimators need it).
+    /// For each answer position, the denoising step that committed it. Estimators that follow the trajectory need it.
     pub commit_step: Vec<u16>,
 }
 
@@ -27,39 +28,39 @@ pub struct PolicyGroup {
     pub samples: Vec<PolicySample>,
 }
 
-/// Which views' log-probabilities are asked of the policy that drew the samples: those that a policy step of the same groups,
-/// estimator and seed will ask of the policy that it trains.
+/// A request for the log-probabilities of views under the policy that drew the samples. The views are those of a policy step
+/// with the same groups, estimator and seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ViewScores {
-    /// The groups; advantages do not matter.
+    /// The groups. Their advantages are not used.
     pub groups: Vec<PolicyGroup>,
-    /// What plans the views.
+    /// The estimator, which plans the views.
     pub estimator: EstimatorConfig,
-    /// Inner steps of the policy step.
+    /// The number of inner steps of the policy step.
     pub inner_steps: usize,
-    /// The policy step's seed.
+    /// The seed of the policy step.
     pub seed: u64,
 }
 
-/// The clipped objective with a penalty on leaving the reference (`mmada.md` 5.2).
+/// The clipped objective with a penalty on the divergence from the reference (`mmada.md` 5.2).
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectiveConfig {
     /// Clip range of the token ratio.
     #[schemars(range(min = 0.0, max = 10.0))]
     pub clip: f64,
-    /// Weight of the k3 KL estimate to the reference.
+    /// Weight of the k3 estimate of the KL to the reference.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub kl: f64,
-    /// Inner steps on one batch of groups, mu.
+    /// Number of inner steps on one batch of groups, mu.
     #[schemars(range(min = 1, max = 1000))]
     pub inner_steps: usize,
-    /// Where older weights drew the samples than those that are trained: the most that a token's loss is multiplied by for having
-    /// become likelier since (AReaL, arXiv 2505.24298). Each is multiplied by how much likelier it became, at most this.
+    /// Cap of a token's importance weight when older weights drew the samples (AReaL, arXiv 2505.24298). The weight is the
+    /// probability of the token under the weights at the start of the step, divided by that under the older weights.
     #[schemars(range(min = 1.0, max = 1000.0))]
     pub behaviour_cap: f64,
-    /// Whose mean the objective is: of a sample's counted tokens and then of samples (the paper's), or of all tokens alike
-    /// (DAPO, arXiv 2503.14476), by which long answers weigh more than short ones.
+    /// The mean in the objective: over the counted tokens of a sample and then over samples, as in the paper, or over all tokens
+    /// alike (DAPO, arXiv 2503.14476). With the latter, long answers weigh more than short ones.
     pub normalization: LossNormalization,
 }
 

@@ -1,9 +1,9 @@
-//! What holds for one optimiser step.
+//! The settings of one optimiser step.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// AdamW's constants.
+/// The constants of AdamW.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Adam {
@@ -13,30 +13,30 @@ pub struct Adam {
     /// Decay of the second moment.
     #[schemars(range(min = 0.0, max = 0.999_999_9))]
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Epsilon that is added to the root of the second moment.
     #[schemars(range(min = 1e-30, max = 1.0))]
     pub eps: f64,
-    /// Decoupled weight decay, on every parameter as published.
+    /// Decoupled weight decay, applied to every parameter as published.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub weight_decay: f64,
-    /// Muon for the blocks' matrices (arXiv 2502.16982): their update is the orthogonalised momentum, as large as
-    /// Adam's would be; everything else stays with Adam.
+    /// Use Muon for the matrices of the transformer blocks (arXiv 2502.16982). Their update is the orthogonalised momentum,
+    /// scaled to the size of Adam's update. All other parameters use Adam.
     #[serde(default)]
     pub muon: bool,
-    /// What moments are kept in: `f32`, or `bf16` for half the memory, each number then off by up to 0.8 %, rounded so that nothing
-    /// is lost on average.
+    /// Dtype of the moments: `f32`, or `bf16` for half the memory. In bf16 each number is off by up to 0.8 %, with unbiased
+    /// rounding.
     #[serde(default)]
     pub moments: MomentKind,
 }
 
-/// What an optimiser keeps its moments in.
+/// The dtype of an optimiser's moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MomentKind {
-    /// Four bytes a number.
+    /// Four bytes per number.
     #[default]
     F32,
-    /// Two bytes a number.
+    /// Two bytes per number.
     Bf16,
 }
 
@@ -53,25 +53,25 @@ impl Default for Adam {
     }
 }
 
-/// What a text answer's loss is divided by.
+/// The normalisation of a text answer's loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossNormalization {
-    /// Each answer by its own length, then the mean over the answers, as published (`mmada.md` 3.3). A token of a long
-    /// reasoning trace weighs less than one of a short answer.
+    /// The mean over the tokens of each answer, then over the answers, as published (`mmada.md` 3.3). A token of a long
+    /// reasoning trace then weighs less than one of a short answer.
     #[default]
     Sequence,
-    /// All answers of the task by their tokens together: every token weighs the same (as in DAPO, arXiv 2503.14476).
+    /// The mean over the tokens of all answers of the task, so that every token weighs the same (as in DAPO, arXiv 2503.14476).
     Token,
 }
 
-/// Text answers noised block by block: one block masked in part, those before it clean, those behind it masked and not
-/// learnt, as semi-autoregressive sampling sees them (blockwise SFT, arXiv 2508.19529). The loss stays a bound on the
-/// likelihood: that of the answer written block after block.
+/// The noising of text answers block by block (blockwise SFT, arXiv 2508.19529). One block is partly masked, the blocks before
+/// it are clean, and those after it are masked but do not count in the loss, as in semi-autoregressive sampling. The loss is
+/// still a bound on a likelihood: that of the answer written block by block.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlockNoise {
-    /// Share of the text answers; the others are masked anywhere, as published.
+    /// Share of the text answers that are noised block by block. The others are masked anywhere, as published.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub share: f64,
     /// Block length in tokens.
@@ -88,43 +88,44 @@ impl Default for BlockNoise {
     }
 }
 
-/// Whether the backward pass computes each block's activations again (arXiv 1604.06174), so that of all blocks the inputs alone
-/// are kept: about a third more time for a fraction of the memory. On a CPU the step comes to the same bits either way.
+/// Activation checkpointing: whether the backward pass computes the activations of each block again (arXiv 1604.06174). Only the
+/// inputs of the blocks are then kept, which takes about a third more time for a fraction of the memory. On a CPU a step has the
+/// same bits either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recompute {
-    /// Where the activations would not fit in the memory that is free.
+    /// Recompute if the activations would not fit into the free memory.
     #[default]
     Auto,
-    /// In every step.
+    /// Recompute in every step.
     Always,
-    /// In none.
+    /// Never recompute.
     Never,
 }
 
-/// What holds for one optimiser step; the trainer decides it anew each time, so that steering is exact.
+/// The settings of one optimiser step. The trainer sets them for each step, so that steering takes effect at an exact step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepSettings {
-    /// Learning rate of this step.
+    /// The learning rate of this step.
     pub learning_rate: f64,
-    /// Largest gradient norm; 0 turns clipping off.
+    /// The norm to which the gradient is clipped; 0 turns clipping off.
     pub clip_norm: f64,
-    /// The optimiser's constants.
+    /// The constants of the optimiser.
     pub adam: Adam,
-    /// Weight of each task's loss (text-to-image, text, understanding, think-then-draw).
+    /// The weight of each task's loss (text-to-image, text, understanding, think-then-draw).
     pub task_weights: [f64; 4],
-    /// What a text answer's loss is divided by.
+    /// The normalisation of a text answer's loss.
     #[serde(default)]
     pub loss_normalization: LossNormalization,
-    /// Text answers noised block by block.
+    /// The noising of text answers block by block.
     #[serde(default)]
     pub block_noise: BlockNoise,
-    /// The noise of this step: with the same seed, weights and batch the step is the same, bit for bit (law L8).
+    /// The seed of the noise. With the same seed, weights and batch, the step is the same bit for bit (law L8).
     pub seed: u64,
-    /// Decay of the moving average of the weights; 0 keeps none.
+    /// The decay of the moving average of the weights; 0 keeps none.
     #[serde(default)]
     pub ema: f64,
-    /// Whether activations are computed again in the backward pass.
+    /// Whether the backward pass computes activations again.
     #[serde(default)]
     pub recompute: Recompute,
 }

@@ -1,31 +1,33 @@
-//! The same bits for the same work on a GPU (law L8), where libtorch has a way: what it costs, and where it ends.
+//! Determinism on a GPU (law L8): the same work gives the same bits, as far as libtorch has deterministic operators.
 //!
-//! On the CPU nothing here is called: there the same seed gives the same bits anyway.
+//! A CPU needs none of this, because there the same seed always gives the same bits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::shim;
 use crate::error::Result;
 
-/// Says `0` or `1`; [`set_deterministic`] says otherwise.
+/// The environment variable with the initial setting, `0` or `1`. [`set_deterministic`] changes it later.
 pub const DETERMINISTIC: &str = "DEMASK_DETERMINISTIC";
-/// cuBLAS keeps eight workspaces of 4 MiB, and so adds in the same order whatever else runs.
+/// The setting by which cuBLAS has eight fixed workspaces of 4 MiB. It then adds in the same order whatever else runs.
 const WORKSPACE: (&str, &str) = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
 
 static ON: AtomicBool = AtomicBool::new(false);
 
-/// What the environment asks for: yes, unless it says `0`.
+/// Returns the setting of the environment variable: true, unless it is `0`.
 #[must_use]
 pub fn deterministic() -> bool {
     std::env::var(DETERMINISTIC).map_or(true, |value| value.trim() != "0")
 }
 
-/// Has libtorch's CUDA half, which must be open, take ways that give the same bits each time, or the fastest ones: convolutions
-/// and products from here on, all operators in what is done [`strictly`]. Sampling needs no more: what it writes by index has
-/// no index twice, and the ways that libtorch then takes would sort the indices first, at every block.
+/// Switches determinism on or off. libtorch's CUDA libraries must be loaded.
+///
+/// It takes effect for convolutions and matrix products at once, and for all other operators within [`strictly`]. Sampling
+/// needs no more than the former: it never writes to an index twice, and libtorch's deterministic index operators would sort
+/// the indices at every block.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn set_deterministic(on: bool) -> Result<()> {
     if on && std::env::var_os(WORKSPACE.0).is_none() {
         // SAFETY: at start-up, before libtorch has threads that read the environment; Rust's readers take the lock that this
@@ -37,11 +39,11 @@ pub fn set_deterministic(on: bool) -> Result<()> {
     Ok(())
 }
 
-/// Does work in which every operator takes a deterministic way, if determinism is on, and one that has none is refused (where
-/// it would only warn, the backward pass of attention stays as it is). Else it just does the work.
+/// Runs `work` with only deterministic operators, if determinism is on. An operator without a deterministic implementation
+/// fails; with a mere warning, the backward pass of attention would not be deterministic.
 ///
 /// # Errors
-/// Those of the work; libtorch's, "does not have a deterministic implementation" among them.
+/// The errors of `work`, or any error libtorch reports, including "does not have a deterministic implementation".
 pub fn strictly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     if !ON.load(Ordering::SeqCst) {
         return work();
@@ -51,10 +53,10 @@ pub fn strictly<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     work()
 }
 
-/// Does work inside of [`strictly`] as it would be done outside of it.
+/// Runs `work`, within [`strictly`], as outside of it.
 ///
 /// # Errors
-/// Those of the work; libtorch's.
+/// The errors of `work`, or any error libtorch reports.
 pub fn leniently<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     if !ON.load(Ordering::SeqCst) {
         return work();
@@ -64,7 +66,7 @@ pub fn leniently<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     work()
 }
 
-/// Back to what is on outside, also after a panic.
+/// Restores the outer setting when it is dropped, also after a panic.
 struct BackTo {
     strict: bool,
 }

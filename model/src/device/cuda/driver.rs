@@ -1,4 +1,4 @@
-//! NVIDIA's driver, asked before anything of CUDA's is opened: its library is small, its functions are plain C and have not
+//! The query of NVIDIA's driver before any CUDA library is loaded. The driver's library is small, and its C functions have not
 //! changed for many years.
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
@@ -8,25 +8,24 @@ use demask_api::{Cuda, CudaDevice};
 
 use super::library::Library;
 
-/// What the driver says.
+/// The driver's version and devices.
 #[derive(Debug)]
 pub(super) struct Driver {
-    /// The newest CUDA that it serves, 1000 × major + 10 × minor.
+    /// The newest CUDA version that it supports, 1000 × major + 10 × minor.
     pub cuda: i32,
     pub devices: Vec<CudaDevice>,
 }
 
-/// What went wrong when the libraries were combined wrongly: the driver's library is not its kernel module's, or not for this
-/// hardware.
+/// The error codes for a driver library that does not match the kernel module or the hardware.
 const OTHER_VERSION: [c_int; 2] = [803, 804];
-/// The places of a compute capability's two numbers among a device's attributes.
+/// The attributes of a device that are the two numbers of its compute capability.
 const MAJOR: c_int = 75;
 const MINOR: c_int = 76;
 
 /// Asks the driver for its version and devices.
 ///
 /// # Errors
-/// No driver, none that fits, or no device.
+/// The reason why CUDA cannot be used: there is no driver, it does not match its kernel module, or there is no device.
 pub(super) fn ask() -> Result<Driver, Cuda> {
     let library = Library::open("libcuda.so.1").map_err(|message| Cuda::NoDriver {
         message,
@@ -39,22 +38,23 @@ pub(super) fn ask() -> Result<Driver, Cuda> {
     calls.ask()
 }
 
-/// Whether the system has device files of NVIDIA's.
+/// Returns whether the system has NVIDIA device files.
 pub(super) fn has_nodes() -> bool {
     (0..16).any(|number| Path::new(&format!("/dev/nvidia{number}")).exists())
 }
 
-/// A version as CUDA counts it, in words.
+/// Formats a version number of CUDA as `major.minor`.
 pub(super) fn version(number: i32) -> String {
     format!("{}.{}", number / 1000, number % 1000 / 10)
 }
 
-/// What the driver is called itself, such as `580.95.05`; it tells where its kernel module runs.
+/// Returns the release of the driver, such as `580.95.05`, if its kernel module is loaded.
 pub(super) fn release() -> Option<String> {
     let text = std::fs::read_to_string("/sys/module/nvidia/version").ok()?;
     Some(text.trim().to_owned())
 }
 
+/// The functions of the driver's library.
 struct Calls {
     init: unsafe extern "C" fn(c_uint) -> c_int,
     words: unsafe extern "C" fn(c_int, *mut *const c_char) -> c_int,
@@ -68,7 +68,7 @@ struct Calls {
 
 impl Calls {
     fn of(library: Library) -> Option<Self> {
-        // SAFETY: the types are those of CUDA's driver interface, in which a device is a number.
+        // SAFETY: the types are those of CUDA's driver API, in which a device is a number.
         unsafe {
             Some(Self {
                 init: library.function(c"cuInit")?,
@@ -85,9 +85,9 @@ impl Calls {
 
     fn ask(&self) -> Result<Driver, Cuda> {
         let (mut cuda, mut count) = (0, 0);
-        // SAFETY: flags must be 0.
+        // SAFETY: the flags must be 0.
         self.done(unsafe { (self.init)(0) })?;
-        // SAFETY: room for a number each.
+        // SAFETY: the pointer is to a number that the driver may write.
         self.done(unsafe { (self.version)(&mut cuda) })?;
         // SAFETY: as above.
         self.done(unsafe { (self.count)(&mut count) })?;
@@ -102,19 +102,19 @@ impl Calls {
 
     fn describe(&self, number: c_int) -> Result<CudaDevice, Cuda> {
         let (mut device, mut memory, mut name) = (0, 0, [0 as c_char; 256]);
-        // SAFETY: room for what is written; a number below the count names a device.
+        // SAFETY: the pointer is to a number that the driver may write; `number` is below the count of devices.
         self.done(unsafe { (self.device)(&mut device, number) })?;
-        // SAFETY: the room's length is told, and the driver ends the name with NUL.
+        // SAFETY: the buffer has at least the given length, and the driver ends the name with NUL.
         self.done(unsafe { (self.name)(name.as_mut_ptr(), 255, device) })?;
-        // SAFETY: room for a number.
+        // SAFETY: the pointer is to a number that the driver may write.
         self.done(unsafe { (self.memory)(&mut memory, device) })?;
         let attribute = |which| {
             let mut value = 0;
-            // SAFETY: room for a number.
+            // SAFETY: the pointer is to a number that the driver may write.
             self.done(unsafe { (self.attribute)(&mut value, which, device) })?;
             Ok(value)
         };
-        // SAFETY: it ends with NUL at the latest in the last place, which was not given away.
+        // SAFETY: the buffer ends with NUL, because the driver was not given its last byte.
         let name = unsafe { CStr::from_ptr(name.as_ptr()) };
         Ok(CudaDevice {
             name: name.to_string_lossy().into_owned(),
@@ -128,7 +128,7 @@ impl Calls {
             return Ok(());
         }
         let mut words = std::ptr::null();
-        // SAFETY: room for an address; the text is the library's own and stays.
+        // SAFETY: the pointer is to an address that the driver may write; the text is static.
         let words = unsafe {
             (self.words)(code, &mut words);
             (!words.is_null()).then(|| CStr::from_ptr(words).to_string_lossy().into_owned())
@@ -146,7 +146,7 @@ impl Calls {
     }
 }
 
-/// The driver is there, and no device can be used.
+/// Returns the fault that there is a driver but no usable device.
 pub(super) fn no_device(message: String) -> Cuda {
     Cuda::NoDevice {
         message,

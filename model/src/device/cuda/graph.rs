@@ -1,24 +1,24 @@
-//! Kernels that are launched together: a CUDA graph, through libtorch's own (`csrc/cuda_graph.cpp`).
+//! CUDA graphs: kernels that are recorded once and launched together, with libtorch's own class (`csrc/cuda_graph.cpp`).
 //!
-//! A step of a small block is hundreds of short kernels, each launched by itself; recorded once, all of them are one launch.
-//! Never run so far: no GPU was at hand. So nobody gets it who does not ask (`DEMASK_CUDA_GRAPHS=1`), and where it cannot be
-//! recorded the kernels are launched one by one.
+//! A sampling step of a small block is hundreds of short kernels, each with its own launch. A recorded step is one launch.
+//! This code has not run on a GPU so far, because none was available. It is therefore off unless requested
+//! (`DEMASK_CUDA_GRAPHS=1`), and if recording fails the kernels are launched one by one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{ModelError, Result};
 
-/// One could not be recorded: libtorch's allocator may then believe for good that one is, so that no other is tried.
+/// Set when a recording has failed. libtorch's allocator may then stay in its recording state, so no other is tried.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// Recorded kernels; they read and write the tensors that they were recorded with.
+/// Recorded kernels. They read and write the tensors that they were recorded with.
 #[derive(Debug)]
 pub struct CudaGraph {
     #[cfg(fused)]
     graph: crate::device::kernels::ffi::Handle,
 }
 
-/// Whether somebody asked for them, and none has failed in this process.
+/// Returns whether CUDA graphs are requested by the environment and none has failed in this process.
 #[must_use]
 pub fn asked_for() -> bool {
     !FAILED.load(Ordering::SeqCst) && std::env::var_os("DEMASK_CUDA_GRAPHS").is_some_and(|value| value != "0")
@@ -26,26 +26,26 @@ pub fn asked_for() -> bool {
 
 #[cfg(not(fused))]
 impl CudaGraph {
-    /// Does work on the stream on which everything is recorded.
+    /// Runs `work` on the stream that is used for recording.
     ///
     /// # Errors
-    /// Always: this build has no C++ of its own.
+    /// Always [`ModelError::Refused`]: this build has no C++ code of its own.
     pub fn warm<T>(_device: usize, _work: impl FnOnce() -> Result<T>) -> Result<T> {
         Err(ModelError::Refused("this build has no CUDA graphs".into()))
     }
 
-    /// Records what `work` launches on a device, which is not done.
+    /// Records the kernels that `work` launches on a device, without running them.
     ///
     /// # Errors
-    /// Always: this build has no C++ of its own.
+    /// Always [`ModelError::Refused`]: this build has no C++ code of its own.
     pub fn record(_device: usize, _work: impl FnOnce() -> Result<()>) -> Result<Self> {
         Err(ModelError::Refused("this build has no CUDA graphs".into()))
     }
 
-    /// Launches all of it.
+    /// Launches all recorded kernels.
     ///
     /// # Errors
-    /// None.
+    /// Never.
     pub fn replay(&self) -> Result<()> {
         Ok(())
     }
@@ -67,14 +67,17 @@ mod shim {
 
 #[cfg(fused)]
 impl CudaGraph {
-    /// Does work on the stream on which everything on this device is recorded, and waits for it: the step before a recording,
-    /// so that libraries are ready there and have their workspaces outside the recording's memory.
+    /// Runs `work` on the stream that is used for recording on this device, and waits for it.
+    ///
+    /// It must run before a recording, so that the libraries are initialised on that stream and have their workspaces outside
+    /// the memory of the recording.
     ///
     /// # Errors
-    /// libtorch's, its CUDA half not open among them: the work is then not begun. Those of `work`.
+    /// [`ModelError::Refused`] if the stream cannot be set up, for example because libtorch's CUDA libraries are not loaded;
+    /// `work` does not run then. The errors of `work`.
     pub fn warm<T>(device: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut aside = std::ptr::null_mut();
-        // SAFETY: `aside` is written where it succeeds.
+        // SAFETY: `aside` is written if the call succeeds.
         check(unsafe { shim::demask_aside_begin(device as i64, &mut aside) })?;
         let back = Back(aside);
         let worked = work();
@@ -83,12 +86,13 @@ impl CudaGraph {
         waited.map(|()| worked)
     }
 
-    /// Records what `work` launches on a device, which is not done. It must neither wait for the device nor read from it,
-    /// and must have been done once before ([`Self::warm`]), so that libraries are ready. After a failure no other is tried
-    /// in this process.
+    /// Records the kernels that `work` launches on a device, without running them.
+    ///
+    /// `work` must neither wait for the device nor read from it, and it must have run once before ([`Self::warm`]). After a
+    /// failure no other recording is tried in this process.
     ///
     /// # Errors
-    /// libtorch's, its CUDA half not open among them; those of `work`; one that failed before.
+    /// [`ModelError::Refused`] if recording fails or an earlier one has failed, or the errors of `work`.
     pub fn record(device: usize, work: impl FnOnce() -> Result<()>) -> Result<Self> {
         if FAILED.load(Ordering::SeqCst) {
             let message = "CUDA graph: one could not be recorded before, and no other is tried";
@@ -103,23 +107,23 @@ impl CudaGraph {
 
     fn recorded(device: usize, work: impl FnOnce() -> Result<()>) -> Result<Self> {
         let mut graph = std::ptr::null_mut();
-        // SAFETY: `graph` is written where it succeeds, and is dropped with what holds it.
+        // SAFETY: `graph` is written if the call succeeds, and is freed when `recorded` is dropped.
         check(unsafe { shim::demask_graph_begin(device as i64, &mut graph) })?;
         let recorded = Self { graph };
         let worked = work();
-        // SAFETY: it has begun; also after a failure, so that the stream is given back.
+        // SAFETY: the recording has begun. It is ended even after a failure of `work`, to restore the stream.
         let ended = check(unsafe { shim::demask_graph_end(recorded.graph) });
         worked?;
         ended?;
         Ok(recorded)
     }
 
-    /// Launches all of it.
+    /// Launches all recorded kernels.
     ///
     /// # Errors
-    /// CUDA's.
+    /// Any error CUDA reports.
     pub fn replay(&self) -> Result<()> {
-        // SAFETY: it was recorded to its end.
+        // SAFETY: the recording is complete.
         crate::device::kernels::ffi::check(unsafe { shim::demask_graph_replay(self.graph) })
     }
 }
@@ -127,12 +131,12 @@ impl CudaGraph {
 #[cfg(fused)]
 impl Drop for CudaGraph {
     fn drop(&mut self) {
-        // SAFETY: nobody else has it.
+        // SAFETY: this is the only handle of the graph.
         unsafe { shim::demask_graph_drop(self.graph) }
     }
 }
 
-/// The way back from the side stream, also after a panic.
+/// Restores the previous stream when it is dropped, also after a panic.
 #[cfg(fused)]
 struct Back(crate::device::kernels::ffi::Handle);
 
@@ -141,7 +145,7 @@ impl Back {
     fn wait(self) -> Result<()> {
         let aside = self.0;
         std::mem::forget(self);
-        // SAFETY: it has begun, and ends once.
+        // SAFETY: the side stream is in use, and `forget` keeps `drop` from ending it again.
         check(unsafe { shim::demask_aside_end(aside) })
     }
 }

@@ -1,22 +1,23 @@
-//! Shared libraries that are opened at run time, and those that are in this process's memory.
+//! Shared libraries: those that are loaded at run time, and those that this process already has.
 
 use std::ffi::{CStr, CString, c_void};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// A library that stays open to the process's end.
+/// A library that stays loaded until the process ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Library(*mut c_void);
 
 impl Library {
-    /// Opens it by its name, which the linker looks for, or by its path; what it defines serves all that is opened later.
+    /// Loads a library by its name, which the dynamic linker searches for, or by its path. Libraries that are loaded later can
+    /// use its symbols.
     ///
     /// # Errors
-    /// The linker's words.
+    /// The message of the dynamic linker.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, String> {
         let name = CString::new(path.as_ref().as_os_str().as_bytes()).map_err(|error| error.to_string())?;
-        // SAFETY: a NUL-terminated name; the library's constructors register kernels and nothing else. The words of the
-        // failure are copied before anything else can fail.
+        // SAFETY: the name ends with NUL; the library's constructors only register kernels. The error message is copied before
+        // another call can overwrite it.
         unsafe {
             let opened = libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL);
             if !opened.is_null() {
@@ -30,25 +31,25 @@ impl Library {
         }
     }
 
-    /// All that this process has open.
+    /// Returns a handle to all libraries that this process has loaded.
     pub fn everything() -> Self {
         Self(libc::RTLD_DEFAULT)
     }
 
-    /// A function of that name.
+    /// Finds a function by its name.
     ///
     /// # Safety
-    /// It must be of the type `F`, a function pointer.
+    /// The function must have the type `F`, which must be a function pointer.
     pub unsafe fn function<F: Copy>(self, name: &CStr) -> Option<F> {
         const { assert!(size_of::<F>() == size_of::<*mut c_void>()) };
-        // SAFETY: a NUL-terminated name and an open library.
+        // SAFETY: the name ends with NUL and the library is loaded.
         let found = unsafe { libc::dlsym(self.0, name.as_ptr()) };
-        // SAFETY: an address that is not null, as the function pointer that the caller vouches for.
+        // SAFETY: the address is not null, and the caller guarantees its type.
         (!found.is_null()).then(|| unsafe { std::mem::transmute_copy(&found) })
     }
 }
 
-/// The libraries in this process's memory, each where the file really lies.
+/// Returns the paths of the libraries that this process has loaded, with links resolved.
 pub(super) fn loaded() -> Vec<PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let paths = maps.lines().filter_map(|line| Some(&line[line.find('/')?..]));
@@ -60,14 +61,14 @@ pub(super) fn loaded() -> Vec<PathBuf> {
     found
 }
 
-/// Whether a library's file is called like that, whatever version follows.
+/// Returns whether the file of a library has this name, possibly with a version after it.
 pub(super) fn is_called(path: &Path, name: &str) -> bool {
     let own = path.file_name().map(|name| name.to_string_lossy().into_owned());
     own.and_then(|own| own.strip_prefix(name).map(str::to_owned))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// The folder of the `libtorch_cpu.so` that is in this process's memory.
+/// Returns the folder of the `libtorch_cpu.so` that this process has loaded.
 #[must_use]
 pub fn library_folder() -> Option<PathBuf> {
     let path = loaded()

@@ -1,32 +1,32 @@
-//! What a device has left: what there is to work out limits from.
+//! The memory of a device, from which limits are computed.
 
 use tch::Device;
 
-/// A device's memory, in bytes.
+/// The memory of a device, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// What the driver would still give, to anybody.
+    /// The memory that the driver has free for any process.
     pub free: u64,
-    /// What the device has.
+    /// The memory of the device.
     pub total: u64,
-    /// What libtorch holds of it, in use or kept for what comes next.
+    /// The memory that libtorch's caching allocator holds, in use or not.
     pub held: u64,
-    /// What of that is in use.
+    /// The part of `held` that is in use.
     pub used: u64,
-    /// The most that was in use since the start, or since [`forget_peak`].
+    /// The largest `used` since the start, or since [`forget_peak`].
     pub peak: u64,
 }
 
 impl Memory {
-    /// What new tensors may take: what is free, and what libtorch keeps without using it (in pieces, so not always as a
-    /// whole).
+    /// Returns the memory for new tensors: what is free, and what libtorch holds but does not use. The latter is fragmented,
+    /// so a single tensor may not get all of it.
     #[must_use]
     pub fn available(&self) -> u64 {
         self.free + self.held.saturating_sub(self.used)
     }
 }
 
-/// A device's memory; none of the CPU's, and none where the device cannot say.
+/// Returns the memory of a GPU, or `None` for a CPU or if the GPU's memory is not known.
 #[must_use]
 pub fn memory(device: Device) -> Option<Memory> {
     let Device::Cuda(number) = device else {
@@ -44,7 +44,7 @@ pub fn memory(device: Device) -> Option<Memory> {
     }
 }
 
-/// Counts the most that is in use from here on; nothing to do on the CPU.
+/// Resets the peak of a GPU's memory. Does nothing on a CPU.
 pub fn forget_peak(device: Device) {
     if let Device::Cuda(number) = device
         && super::open_cuda()
@@ -54,7 +54,7 @@ pub fn forget_peak(device: Device) {
     }
 }
 
-/// Gives back to the driver what libtorch keeps of a device's memory without using it; nothing to do on the CPU.
+/// Returns the memory that libtorch holds but does not use to the driver. Does nothing on a CPU.
 pub fn release(device: Device) {
     if device.is_cuda()
         && super::open_cuda()

@@ -1,8 +1,12 @@
-//! libtorch's CUDA half: opened at start-up where there is one, settled, and asked what a device has left.
+//! libtorch's CUDA libraries: they are loaded at start-up if there are any, configured, and asked for a device's memory.
 //!
-//! The programs are linked against the CPU half alone, so that one build serves both. [`open`] must come before whatever asks
-//! libtorch for CUDA (`tch::Cuda`, `tch::manual_seed`, any backward pass): libtorch looks once in a process. Where it does not,
-//! that is told as [`Cuda::AskedTooEarly`].
+//! The programs are linked with libtorch's CPU libraries only, so that one build runs on machines with and without a GPU.
+//! libtorch looks for CUDA once in a process. [`open`] must therefore run before anything that asks libtorch for CUDA
+//! (`tch::Cuda`, `tch::manual_seed`, any backward pass). If it runs too late, it reports [`Cuda::AskedTooEarly`].
+//!
+//! - `opening.rs`: finding and loading the libraries; `library.rs`: dynamic loading; `driver.rs`: the query of the driver;
+//! - `shim.rs`: calls into the loaded libraries; `memory.rs`: the memory of a device;
+//! - `determinism.rs`: deterministic operators; `graph.rs`: CUDA graphs.
 
 mod determinism;
 mod driver;
@@ -21,12 +25,12 @@ pub use library::library_folder;
 pub use memory::{Memory, forget_peak, memory, release};
 pub use opening::open_library;
 
-/// Keeps the engine from looking for CUDA.
+/// The environment variable that keeps the engine from looking for CUDA.
 pub const NO_CUDA: &str = "DEMASK_NO_CUDA";
 
 static FOUND: OnceLock<Cuda> = OnceLock::new();
 
-/// Opens the CUDA half where it can be used, once in a process, and sets how it computes; what was found.
+/// Loads the CUDA libraries if they can be used, once in a process, and configures them. Returns what was found.
 pub fn open() -> &'static Cuda {
     FOUND.get_or_init(|| {
         if std::env::var_os(NO_CUDA).is_some() {
@@ -37,30 +41,30 @@ pub fn open() -> &'static Cuda {
     })
 }
 
-/// Whether CUDA can be used; opens it.
+/// Loads the CUDA libraries as [`open`] does, and returns whether CUDA can be used.
 pub fn open_cuda() -> bool {
     open().is_ready()
 }
 
-/// Whether something asked libtorch for its CUDA half before it was open: the process is then without CUDA for good.
+/// Returns whether something asked libtorch for CUDA before the libraries were loaded. The process then stays without CUDA.
 #[must_use]
 pub fn asked_too_early() -> bool {
     shim::asked()
 }
 
-/// Version of the libtorch that runs.
+/// Returns the version of the libtorch that is loaded.
 #[must_use]
 pub fn torch_version() -> String {
     shim::version()
 }
 
-/// Whether there are NVIDIA device files, whatever else is missing.
+/// Returns whether there are NVIDIA device files, whatever else is missing.
 #[must_use]
 pub fn has_device_files() -> bool {
     driver::has_nodes()
 }
 
-/// Looks at one thing after the other; the first that is wrong is what is told.
+/// Checks one requirement after the other, and returns the first fault.
 fn look() -> Result<Cuda, Cuda> {
     if asked_too_early() {
         return Err(Cuda::AskedTooEarly);

@@ -1,4 +1,5 @@
-//! libtorch's CUDA half: where it is looked for, how it is opened, and what it opens at run time by itself and would not find.
+//! The loading of libtorch's CUDA libraries: where they are searched for, and the libraries that they load by themselves at
+//! run time but would not find.
 
 use std::collections::BTreeSet;
 use std::ffi::c_int;
@@ -9,16 +10,17 @@ use demask_api::Cuda;
 use super::library::{Library, is_called, library_folder, loaded};
 use super::{driver, shim};
 
-/// libtorch's CUDA half.
+/// The main library of libtorch's CUDA code.
 const LIBRARY: &str = "libtorch_cuda.so";
-/// What these crates are written for, and the beginning of every version that will do.
+/// The prefix of the libtorch versions that these crates support.
 const NEEDED: &str = "2.11.";
 
-/// Opens the CUDA half: from beside the `libtorch_cpu.so` that runs, else from a folder of `LD_LIBRARY_PATH`, else from
-/// wherever the linker finds it; then what it would look for in vain later. Whether there is a device is not asked.
+/// Loads the CUDA libraries: from the folder of the loaded `libtorch_cpu.so`, else from a folder of `LD_LIBRARY_PATH`, else
+/// from where the dynamic linker finds them. Then it loads the libraries that they would not find later. It does not check
+/// whether there is a device.
 ///
 /// # Errors
-/// No library, one of another version, or one that cannot be opened.
+/// The reason why CUDA cannot be used: there is no library, it has another version, or it cannot be loaded.
 pub fn open_library() -> Result<(), Cuda> {
     fits("libtorch", &shim::version())?;
     let folders = folders();
@@ -33,14 +35,15 @@ pub fn open_library() -> Result<(), Cuda> {
     after(opened)
 }
 
-/// What follows: only some versions have linear algebra apart; cuDNN and fused kernels are compiled at run time.
+/// Loads the libraries that depend on the main one: linear algebra, which only some versions have in a library of its own, and
+/// the compiler, because cuDNN and fused kernels are compiled at run time.
 fn after(_: Library) -> Result<(), Cuda> {
     Library::open("libtorch_cuda_linalg.so").ok();
     open_compiler()
 }
 
-/// NVRTC and its built-ins, by full path. libtorch and cuDNN look for them by name, where the linker looks for what they need
-/// themselves, and that is not where a Python package has put them.
+/// Loads NVRTC and its built-ins by their full paths. libtorch and cuDNN load them by name, and the dynamic linker does not
+/// search the folders where Python packages put them.
 fn open_compiler() -> Result<(), Cuda> {
     for name in ["libnvrtc-builtins.so", "libnvrtc.so"] {
         let Some(path) = compiler_folders().iter().find_map(|folder| within(folder, name)) else {
@@ -54,7 +57,7 @@ fn open_compiler() -> Result<(), Cuda> {
     Ok(())
 }
 
-/// The folders of CUDA's libraries in memory, and beside each the one where packages of CUDA 12 have the compiler.
+/// Returns the folders of the loaded CUDA libraries, and for each the folder where packages of CUDA 12 put the compiler.
 fn compiler_folders() -> BTreeSet<PathBuf> {
     let of_cuda = |path: &PathBuf| {
         let names = ["libcudart.so", "libcublas.so", "libcufft.so"];
@@ -70,6 +73,7 @@ fn compiler_folders() -> BTreeSet<PathBuf> {
         .collect()
 }
 
+/// Returns the library of this name in a folder, with the highest version.
 fn within(folder: &Path, name: &str) -> Option<PathBuf> {
     let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
         .ok()?
@@ -81,6 +85,7 @@ fn within(folder: &Path, name: &str) -> Option<PathBuf> {
     found.pop()
 }
 
+/// Returns the folders in which the main library is searched for.
 fn folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = library_folder().into_iter().collect();
     if let Some(named) = std::env::var_os("LD_LIBRARY_PATH") {
@@ -89,7 +94,7 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// What a package says that this library is a part of.
+/// Returns the version of the Python package that a library belongs to.
 fn version_of(library: &Path) -> Option<String> {
     let text = std::fs::read_to_string(library.parent()?.parent()?.join("version.py")).ok()?;
     let line = text
@@ -98,6 +103,7 @@ fn version_of(library: &Path) -> Option<String> {
     Some(line.trim_end_matches('\'').to_owned())
 }
 
+/// Checks that a version is supported. An unknown (empty) version passes.
 fn fits(what: &str, version: &str) -> Result<(), Cuda> {
     if version.is_empty() || version.starts_with(NEEDED) {
         return Ok(());
@@ -108,20 +114,20 @@ fn fits(what: &str, version: &str) -> Result<(), Cuda> {
     })
 }
 
-/// The version of CUDA's runtime library in memory; none where there is none.
+/// Returns the version of the loaded CUDA runtime, or `None` if none is loaded.
 pub(super) fn runtime_version() -> Option<i32> {
-    // SAFETY: the runtime's function of that name writes a number.
+    // SAFETY: the runtime's function of this name takes a pointer to a number.
     let ask: unsafe extern "C" fn(*mut c_int) -> c_int =
         unsafe { Library::everything().function(c"cudaRuntimeGetVersion") }?;
     let mut version = 0;
-    // SAFETY: room for a number.
+    // SAFETY: the pointer is to a number that the function may write.
     (unsafe { ask(&mut version) } == 0).then_some(version)
 }
 
-/// A driver serves the CUDA of its own major version and all older ones.
+/// Checks that a driver supports a CUDA runtime: its major version must be at least the runtime's.
 ///
 /// # Errors
-/// The driver is too old.
+/// [`Cuda::OtherVersion`] if the driver is too old.
 pub(super) fn serves(driver: i32, runtime: i32) -> Result<(), Cuda> {
     if driver / 1000 >= runtime / 1000 {
         return Ok(());
@@ -143,7 +149,7 @@ pub(super) fn serves(driver: i32, runtime: i32) -> Result<(), Cuda> {
     })
 }
 
-/// What the linker says where it looked by itself: that there is none, or what one that it found lacks.
+/// Interprets the message of the dynamic linker's own search: there is no library, or one was found that cannot be loaded.
 fn unfound(folders: &[PathBuf], message: String) -> Cuda {
     if !message.starts_with(LIBRARY) {
         return not_opened(Path::new(LIBRARY), message);

@@ -1,4 +1,4 @@
-//! The C++ of `csrc/cuda.cpp`; a build without it knows nothing of a device.
+//! The functions of `csrc/cuda.cpp`. In a build without C++ code they report no device.
 
 #[cfg(fused)]
 pub(super) use built::{asked, deterministic, forget_peak, memory, release, settle, version};
@@ -24,29 +24,29 @@ mod built {
     }
 
     pub fn version() -> String {
-        // SAFETY: a text of libtorch's that stays.
+        // SAFETY: the text is static in libtorch.
         let version = unsafe { CStr::from_ptr(demask_torch_version()) };
         version.to_string_lossy().into_owned()
     }
 
     pub fn asked() -> bool {
-        // SAFETY: reads a flag.
+        // SAFETY: the function takes nothing and reads a flag.
         unsafe { demask_cuda_asked() != 0 }
     }
 
     pub fn settle() -> Result<()> {
-        // SAFETY: takes nothing.
+        // SAFETY: the function takes nothing.
         check(unsafe { demask_cuda_settle() })
     }
 
     pub fn deterministic(on: bool, strict: bool) -> Result<()> {
-        // SAFETY: two numbers.
+        // SAFETY: the function takes two numbers.
         check(unsafe { demask_cuda_deterministic(on.into(), strict.into()) })
     }
 
     pub fn memory(device: usize) -> Result<Memory> {
         let mut five = [0i64; 5];
-        // SAFETY: five numbers of room.
+        // SAFETY: the function writes five numbers, which the buffer holds.
         check(unsafe { demask_cuda_memory(device as i64, five.as_mut_ptr()) })?;
         let [free, total, held, used, peak] = five.map(|bytes| u64::try_from(bytes).unwrap_or(0));
         Ok(Memory {
@@ -59,12 +59,12 @@ mod built {
     }
 
     pub fn forget_peak(device: usize) -> Result<()> {
-        // SAFETY: a number.
+        // SAFETY: the function takes a number.
         check(unsafe { demask_cuda_forget_peak(device as i64) })
     }
 
     pub fn release() -> Result<()> {
-        // SAFETY: takes nothing.
+        // SAFETY: the function takes nothing.
         check(unsafe { demask_cuda_release() })
     }
 }

@@ -1,25 +1,25 @@
-//! Columns of the tables that Rust and C++ exchange, as `csrc/columns.h` names them for C++.
+//! The columns of the tables that Rust and C++ exchange. `csrc/columns.h` names the same columns for C++.
 
-/// What attention computes of one row.
+/// The part of a row that attention computes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChunkRow {
-    /// Where its keys and values are kept.
+    /// The cache slot of its keys and values.
     pub slot: usize,
-    /// First of its computed positions among all of the forward pass.
+    /// The index of its first computed position among all of the forward pass.
     pub first: usize,
-    /// How many are computed.
+    /// The number of computed positions.
     pub count: usize,
-    /// How many places the row has, all of them keys.
+    /// The number of places of the row. Queries attend to all of them.
     pub keys: usize,
-    /// How many of them, from the first on, are padding that is merely weaker.
+    /// The number of leading places that are soft padding ([`Chunk`](crate::network::chunk::Chunk)).
     pub soft_pad: usize,
 }
 
 impl ChunkRow {
-    /// How many columns it has.
+    /// The number of columns.
     pub const COLUMNS: i64 = 5;
 
-    /// In the order of the header.
+    /// Returns the columns in the order of the header.
     pub fn columns(self) -> [i64; Self::COLUMNS as usize] {
         let Self {
             slot,
@@ -35,19 +35,19 @@ impl ChunkRow {
 /// A computed position.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PlaceRow {
-    /// Where its key and value are kept.
+    /// The cache slot of its key and value.
     pub slot: usize,
-    /// At which place there.
+    /// The place in the slot.
     pub in_slot: usize,
-    /// Position of the rotary embedding.
+    /// The position for the rotary embedding.
     pub position: usize,
 }
 
 impl PlaceRow {
-    /// How many columns it has.
+    /// The number of columns.
     pub const COLUMNS: i64 = 3;
 
-    /// In the order of the header.
+    /// Returns the columns in the order of the header.
     pub fn columns(self) -> [i64; Self::COLUMNS as usize] {
         let Self {
             slot,
@@ -58,23 +58,23 @@ impl PlaceRow {
     }
 }
 
-/// What is drawn from a row of logits, f32.
+/// The columns of the measures: the result of a draw from a row of logits, f32.
 pub(crate) mod measure {
-    /// Probability of the drawn column, without temperature.
+    /// The probability of the drawn column, without temperature.
     pub const PROBABILITY: usize = 0;
-    /// Probability of the likeliest column that may be drawn.
+    /// The probability of the likeliest column that may be drawn.
     pub const BEST: usize = 1;
-    /// Probability of the next likeliest.
+    /// The probability of the second likeliest column that may be drawn.
     pub const NEXT: usize = 2;
-    /// Entropy of the row, nats.
+    /// The entropy of the row, in nats.
     pub const ENTROPY: usize = 3;
-    /// What the drawn column leaves to all others, exact where that is little.
+    /// The sum of the probabilities of all columns but the drawn one; it has full precision if it is small.
     pub const REST: usize = 4;
-    /// What the likeliest column leaves to all others.
+    /// The sum of the probabilities of all columns but the likeliest one.
     pub const BEST_REST: usize = 5;
-    /// The drawn column, which an f32 holds exactly up to 2^24.
+    /// The drawn column, which f32 holds exactly up to 2^24.
     pub const TOKEN: usize = 6;
-    /// How many there are.
+    /// The number of columns.
     pub const COLUMNS: usize = 7;
 }
 
@@ -82,7 +82,7 @@ pub(crate) mod measure {
 mod tests {
     use super::*;
 
-    /// The names of an enum of the header, in order, without their prefix.
+    /// Returns the names of an enum in the header, in order, without their prefix.
     fn names(prefix: &str) -> Vec<&'static str> {
         let header = include_str!("../../../csrc/columns.h").lines();
         let named =

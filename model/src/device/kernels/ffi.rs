@@ -1,4 +1,4 @@
-//! How Rust hands tensors to the C++ of `csrc`, and how an error of it comes back.
+//! The foreign function interface to the C++ code of `csrc`: how tensors are passed and errors are returned.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -10,29 +10,29 @@ unsafe extern "C" {
     fn demask_last_error() -> *const c_char;
 }
 
-/// A pointer to an `at::Tensor` (or another object of the C++ half).
+/// A pointer to an `at::Tensor`, or to another C++ object.
 pub(crate) type Handle = *mut c_void;
 
-/// The handle of a tensor that Rust keeps; it is valid as long as the borrow.
+/// Returns the handle of a tensor that Rust owns. It is valid as long as the tensor.
 pub(crate) fn handle(tensor: &Tensor) -> Handle {
     tensor.as_ptr().cast_mut().cast()
 }
 
-/// A function of `csrc` answers 0, or else leaves the text of its error behind.
+/// Converts the return code of a function of `csrc`, which is 0 on success.
 ///
 /// # Errors
-/// That text.
+/// [`ModelError::Torch`](crate::ModelError::Torch) with the message that the function left behind.
 pub(crate) fn check(code: c_int) -> Result<()> {
     if code == 0 {
         return Ok(());
     }
-    // SAFETY: the text lives until the next kernel of this thread.
+    // SAFETY: the text lives until the next call of a kernel on this thread.
     let words = unsafe { CStr::from_ptr(demask_last_error()) };
     Err(TchError::Torch(words.to_string_lossy().into_owned()).into())
 }
 
-/// Takes over a tensor that a kernel made.
+/// Takes ownership of a tensor that a kernel allocated.
 pub(crate) fn take(made: Handle) -> Tensor {
-    // SAFETY: a kernel that answered 0 gives a `new at::Tensor`, owned by nobody else.
+    // SAFETY: a kernel that returned 0 has allocated the tensor with `new`, and there is no other owner.
     unsafe { Tensor::from_ptr(made.cast()) }
 }

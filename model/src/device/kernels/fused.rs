@@ -1,5 +1,5 @@
-//! The fused CPU kernels of `csrc/fused.cpp`, with their gradients, as functions of tensors; elsewhere (CUDA, other
-//! dtypes, a build without them) the same thing composed of libtorch's operators.
+//! The fused CPU kernels of `csrc/fused.cpp` as functions of tensors, with gradients. Where they do not apply (CUDA, other
+//! dtypes, a build without C++ code), the functions are composed of libtorch's operators.
 //!
 //! Legend: B rows, L positions, D width, H query heads, K key and value heads, E head width, F feed-forward width,
 //! N chosen positions, V vocabulary.
@@ -11,41 +11,42 @@ use tch::{Device, Kind, Tensor};
 use crate::device::kernels::rotary::Turns;
 use crate::error::Result;
 
-/// Rows whose real tokens lie back to back, as the kernels take them. Legend: B rows of L positions, T real tokens.
+/// Packed rows, whose real tokens lie back to back, for the kernels. Legend: B rows of L positions, T real tokens.
 #[derive(Debug)]
 pub struct PackedRows {
-    /// Where in B x L each real token stands, [T], i64.
+    /// The index of each real token in B x L, [T], i64.
     pub index_T: Tensor,
-    /// Padding in front of each row, [B], i64.
+    /// The number of leading padding positions of each row, [B], i64.
     pub pads_B: Tensor,
-    /// B.
+    /// The number of rows, B.
     pub batch: i64,
-    /// L.
+    /// The number of positions of a row, L.
     pub length: i64,
 }
 
-/// Whether the attention kernel takes rows of that length.
+/// Returns whether the attention kernel takes rows of this length.
 #[must_use]
 pub fn is_short(length: usize) -> bool {
     length as i64 <= SHORT
 }
 
-/// Whether the kernels take tensors of that place and dtype.
+/// Returns whether the kernels take tensors of this device and dtype.
 #[must_use]
 pub fn applies_to(device: Device, kind: Kind) -> bool {
     cfg!(fused) && device == Device::Cpu && matches!(kind, Kind::Float | Kind::BFloat16)
 }
 
-/// Whether the kernels take this tensor.
+/// Returns whether the kernels take this tensor.
 #[must_use]
 pub fn applies(x: &Tensor) -> bool {
     applies_to(x.device(), x.kind())
 }
 
-/// `s = x + delta` (just `x` without one) and `weight * round(s / rms(s))`, over the last axis.
+/// Computes the residual sum `s = x + delta` (or `s = x` without `delta`) and its RMS norm, `weight * round(s / rms(s))`, over
+/// the last dimension. Returns both.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn sum_norm(x: Tensor, delta: Option<&Tensor>, weight: &Tensor, eps: f64) -> Result<(Tensor, Tensor)> {
     #[cfg(fused)]
     if applies(&x) && weight.kind() == x.kind() {
@@ -59,20 +60,22 @@ pub fn sum_norm(x: Tensor, delta: Option<&Tensor>, weight: &Tensor, eps: f64) ->
     Ok((s, y))
 }
 
-/// RMS norm of composed operators: computed in f32 (or what is wider), rounded, then multiplied by the gain. Two launches on a
-/// GPU; with the gain inside the first a quarter of the values would be rounded otherwise than the published code's.
+/// Computes the RMS norm with libtorch's operators: in f32 or wider, rounded, then multiplied by the gain.
+///
+/// It takes two launches on a GPU. With the gain inside the first operator, a quarter of the values would round differently
+/// from the published code.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     Ok(x.f_rms_norm(weight.size(), None::<&Tensor>, eps)?.f_mul(weight)?)
 }
 
-/// Splits the stacked projection [B, L, (H + 2K) E] into q [B, H, L, E] and k, v [B, K, L, E], q and k turned. A packed
-/// projection [1, T, ..] is unpacked, with zeros at the padding: for the kernels only.
+/// Splits the stacked projection, [B, L, (H + 2K) E], into q, [B, H, L, E], and k and v, [B, K, L, E], and rotates q and k.
+/// With `packed`, which only the kernels support, the projection is [1, T, ..] and is unpacked, with zeros at the padding.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn split_turn(
     joined: &Tensor,
     turns: &Turns,
@@ -94,12 +97,13 @@ pub fn split_turn(
     Ok([q?, k?, v?])
 }
 
-/// Splits and turns by libtorch's operators: [.., P, (H + 2K) E] into q [.., P, H, E] and k, v [.., P, K, E], by turns
-/// [P, 1, E]. Queries and keys, which stand side by side, are turned together: four launches on a GPU, three where no gradient
-/// is wanted.
+/// Splits and rotates with libtorch's operators: [.., P, (H + 2K) E] into q, [.., P, H, E], and k and v, [.., P, K, E], by
+/// rotary tables [P, 1, E].
+///
+/// Queries and keys are adjacent and rotated together. That takes four launches on a GPU, three without a gradient.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn split_turn_composed(
     joined: &Tensor,
     turns: &Turns,
@@ -120,10 +124,11 @@ pub fn split_turn_composed(
     ])
 }
 
+/// Rotates queries or keys, with a single rounding at the end.
 fn turned(x: &Tensor, turns: &Turns) -> Result<Tensor> {
     let halves = x.f_chunk(2, -1)?;
     let swapped = Tensor::f_cat(&[&halves[1], &halves[0]], -1)?;
-    // At least f32, as the tables are.
+    // The product is in f32 or wider, because the tables are f32.
     let straight = x.f_mul(&turns.cos)?;
     if x.kind() == straight.kind() || x.requires_grad() {
         let turned = straight.f_addcmul(&swapped, &turns.swap)?;
@@ -132,15 +137,17 @@ fn turned(x: &Tensor, turns: &Turns) -> Result<Tensor> {
     Ok(straight.f_addcmul_out(&swapped.f_empty_like()?, &swapped, &turns.swap)?)
 }
 
-/// Sequences up to here keep their L x L probabilities for the backward pass; longer ones recompute them.
+/// The longest sequence whose L x L probabilities are kept for the backward pass. Longer ones recompute them.
 const SHORT: i64 = demask_api::activations::KERNEL_LENGTH as i64;
 
-/// `softmax(q k^T / sqrt(E) + bias) v` of q [B, H, L, E] and k, v [B, K, L, E], heads merged: [B, L, H E]. The way it is
-/// computed depends on L and the bias alone, never on B, so that sampling and training give the same numbers (L7). With
-/// packed rows the result is packed again, [1, T, H E], and the padding is no key: for the kernels only.
+/// Computes `softmax(q k^T / sqrt(E) + bias) v` of q, [B, H, L, E], and k and v, [B, K, L, E], and merges the heads:
+/// [B, L, H E].
+///
+/// The implementation is chosen by L and the bias, never by B, so that sampling and training give the same numbers (L7).
+/// With `packed`, which only the kernels support, the result is packed again, [1, T, H E], and padding is not attended to.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn attend(
     q_BHLE: &Tensor,
     k_BHLE: &Tensor,
@@ -150,7 +157,7 @@ pub fn attend(
 ) -> Result<Tensor> {
     let (batch, heads, length, width) = q_BHLE.size4()?;
     let shared = heads / k_BHLE.size()[1];
-    // Flash attention takes fewer key heads as they are.
+    // Flash attention supports fewer key heads than query heads, so there the keys are not repeated.
     let as_they_are = shared == 1 || (q_BHLE.device().is_cuda() && bias.is_none());
     let of_all_heads = |x: &Tensor| -> Result<Tensor> {
         Ok(match as_they_are {
@@ -175,10 +182,10 @@ pub fn attend(
         .f_reshape([batch, length, heads * width])?)
 }
 
-/// `silu(gate) * up` of [.., 2F], the gate first.
+/// Computes `silu(gate) * up` of [.., 2F], where the gate is the first half.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn gate(x: &Tensor) -> Result<Tensor> {
     #[cfg(fused)]
     if applies(x) {
@@ -188,10 +195,10 @@ pub fn gate(x: &Tensor) -> Result<Tensor> {
     Ok(halves[0].f_silu()?.f_mul(&halves[1])?)
 }
 
-/// The log-probability of each label, [N] f32, under `logits_NV`.
+/// Computes the log-probability of each label, [N] f32, under `logits_NV`.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub fn label_log_prob(logits_NV: &Tensor, labels_N: &Tensor) -> Result<Tensor> {
     #[cfg(fused)]
     if applies(logits_NV) {
@@ -258,7 +265,7 @@ mod kernels {
         eps: f64,
     ) -> Result<(Tensor, Tensor)> {
         let (mut sum, mut y) = (null_mut(), null_mut());
-        // SAFETY: the handles are live tensors; the kernel checks shapes through libtorch and writes both results.
+        // SAFETY: the handles are live tensors; the kernel checks their shapes and writes both results.
         let code = unsafe {
             demask_sum_norm(
                 handle(&x),
@@ -285,7 +292,7 @@ mod kernels {
         let (batch, length) = packed.map_or((rows, positions), |packed| (packed.batch, packed.length));
         let mut parts = [null_mut(); 3];
         let [q, k, v] = &mut parts;
-        // SAFETY: as above; the tables are contiguous f32 of at least L rows.
+        // SAFETY: as above; the rotary tables are contiguous f32 with at least L rows.
         check(unsafe {
             demask_split_turn(
                 handle(joined),
@@ -316,7 +323,7 @@ mod kernels {
         let (pads, index) = packed.map_or((null_mut(), null_mut()), |packed| {
             (handle(&packed.pads_B), handle(&packed.index_T))
         });
-        // SAFETY: as above; the index stays within B x L, being made from the pads.
+        // SAFETY: as above; the index stays within B x L, because it is computed from the pads.
         check(unsafe { demask_attend(handle(q), handle(k), handle(v), pads, index, scale, &mut y) })?;
         Ok(take(y))
     }
@@ -330,7 +337,7 @@ mod kernels {
 
     pub(super) fn label_log_prob(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let mut y = null_mut();
-        // SAFETY: as above; labels are int64 below the width of the logits, which the caller checked.
+        // SAFETY: as above; the kernel checks the labels.
         check(unsafe { demask_label_log_prob(handle(logits), handle(labels), &mut y) })?;
         Ok(take(y))
     }
@@ -341,14 +348,14 @@ mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
 
-    /// Repeatable numbers in about -2..2.
+    /// Returns reproducible numbers in about -2..2.
     fn numbers(shape: &[i64], kind: Kind, salt: f64) -> Tensor {
         let count = shape.iter().product::<i64>();
         let wave = (Tensor::arange(count, (Kind::Double, Device::Cpu)) * (0.7 + salt)).sin() * 2.0;
         wave.reshape(shape).to_kind(kind).set_requires_grad(true)
     }
 
-    /// The result of `f` and the gradients of a weighted sum of it.
+    /// Returns the gradients of a weighted sum of `f`, and the result of `f`.
     fn with_gradients(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Tensor) -> Vec<Tensor> {
         let y = f(inputs);
         let weights = numbers(&y.size(), Kind::Float, 0.3).detach();
@@ -358,7 +365,7 @@ mod tests {
         all
     }
 
-    /// Both ways agree within f32's rounding of sums, or bf16's of single operators.
+    /// Checks that both ways agree within the rounding of sums in f32, or of single operators in bf16.
     fn agree(inputs: &[Tensor], ours: impl Fn(&[Tensor]) -> Tensor, composed: impl Fn(&[Tensor]) -> Tensor) {
         let tolerance = if inputs[0].kind() == Kind::Float {
             1e-5
@@ -422,7 +429,7 @@ mod tests {
         }
     }
 
-    /// Splitting and turning, in both ways, with gradients; and the norm as it was composed of eight operators, bit for bit.
+    /// Splits and rotates in both ways, with gradients, and compares the norm bit for bit with one composed of eight operators.
     #[test]
     fn turning_together_and_the_short_norm_are_what_they_were() {
         for kind in [Kind::Float, Kind::BFloat16] {
@@ -448,7 +455,7 @@ mod tests {
         }
     }
 
-    /// Where no gradient is wanted turning rounds once, as it does with one.
+    /// The rotation rounds once, with and without a gradient.
     #[test]
     fn turning_without_a_gradient_gives_the_same_bits() {
         let turns = crate::device::kernels::rotary::Rotary::new(8, 5, 10_000.0, Device::Cpu).unwrap();

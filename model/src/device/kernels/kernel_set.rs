@@ -1,29 +1,29 @@
-//! The instruction set of the CPU's attention kernels: the widest that the processor has, unless [`KERNELS`] names a narrower one.
+//! The instruction set of the CPU's attention kernels: the widest of the processor, unless [`KERNELS`] names a narrower one.
 //!
-//! Each has its own tile (`csrc/attention_tiles.cpp`), and its own rounding: samples are the same tokens unless two are almost
-//! equally likely.
+//! Each set has its own tile size (`csrc/attention_tiles.cpp`) and its own rounding. All give the same tokens, unless two
+//! tokens are almost equally likely.
 
 use std::sync::OnceLock;
 
-/// The environment variable that names one.
+/// The environment variable that names an instruction set.
 pub const KERNELS: &str = "DEMASK_KERNELS";
 
-/// An instruction set that the attention kernels are written for. Numbered as in `csrc/attention_tiles.h`.
+/// An instruction set of the attention kernels. The numbers are those of `csrc/attention_tiles.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i64)]
 pub enum KernelSet {
-    /// 32 registers of 16 numbers.
+    /// AVX-512: 32 registers of 16 numbers.
     Avx512,
     /// AVX2 with FMA: 16 registers of 8 numbers.
     Avx2,
-    /// What every processor has: registers of 4 numbers.
+    /// The baseline of every processor: registers of 4 numbers.
     Plain,
 }
 
 static CHOSEN: OnceLock<Option<KernelSet>> = OnceLock::new();
 
 impl KernelSet {
-    /// As [`KERNELS`] names it.
+    /// Returns the name of the set in [`KERNELS`].
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -33,7 +33,7 @@ impl KernelSet {
         }
     }
 
-    /// Those that this processor and this build have, the widest first.
+    /// Returns the sets that this processor and this build support, the widest first.
     #[must_use]
     pub fn here() -> Vec<Self> {
         let mut sets = vec![Self::Avx512, Self::Avx2, Self::Plain];
@@ -41,7 +41,7 @@ impl KernelSet {
         sets
     }
 
-    /// The one that serves in this process, chosen when it is first asked for; none in a build without kernels.
+    /// Returns the set that this process uses, or `None` in a build without kernels. The first call chooses it.
     #[must_use]
     pub fn chosen() -> Option<Self> {
         *CHOSEN.get_or_init(|| {
@@ -60,7 +60,7 @@ fn has(set: KernelSet) -> bool {
     unsafe extern "C" {
         fn demask_has_kernels(set: i64) -> bool;
     }
-    // SAFETY: takes a number, and asks the processor.
+    // SAFETY: the function takes a number and queries the processor.
     unsafe { demask_has_kernels(set as i64) }
 }
 
@@ -69,7 +69,7 @@ fn has(_: KernelSet) -> bool {
     false
 }
 
-/// What was asked for if it is here, else the best; and what is to be said of that.
+/// Chooses the requested set if it is supported, otherwise the widest. Returns it with a warning if the request failed.
 fn choose(asked: Option<&str>, here: &[KernelSet]) -> (Option<KernelSet>, Option<String>) {
     let best = here.first().copied();
     let asked = asked.map(str::trim).filter(|asked| !asked.is_empty());

@@ -1,17 +1,17 @@
-//! Operators that are ours: the C++ of `csrc` as functions of tensors, and the same composed of libtorch's operators where
-//! that C++ does not apply.
+//! Our own operators: the C++ kernels of `csrc` as functions of tensors, and the same operators composed of libtorch's where
+//! the kernels do not apply.
 //!
-//! - `fused.rs`: what lies between a block's matrix products, with gradients;
-//! - `rotary.rs`: the tables by which queries and keys are turned;
-//! - `ragged.rs`: attention of rows of any lengths in one call;
-//! - `packed_weights.rs`: weights in the order in which a CPU's matrix library computes;
+//! - `fused.rs`: the operators between the matrix products of a block, with gradients;
+//! - `rotary.rs`: the tables of the rotary position embedding;
+//! - `ragged.rs`: attention over rows of any lengths in one call;
+//! - `packed_weights.rs`: weights in the memory layout of the CPU's matrix library;
 //! - `kernel_set.rs`: the instruction set of the CPU's attention kernels;
-//! - `profiler.rs`: where the time of a piece of work goes;
-//! - `threads.rs`: threads of libtorch's libraries;
-//! - `ffi.rs`, `columns.rs`: handles, errors and the columns of tables across the language border.
+//! - `profiler.rs`: the time of each operator and kernel in a piece of work;
+//! - `threads.rs`: the thread counts of libtorch's libraries;
+//! - `ffi.rs`, `columns.rs`: handles, errors and table columns that Rust and C++ exchange.
 //!
-//! Not here: the attention over kept keys (`network/kv_cache.rs`) and the draw (`sampler/draw.rs`), which stand beside what
-//! they serve; CUDA's set-up (`device/cuda`).
+//! Not here: the attention over the KV cache (`network/kv_cache.rs`), the draw (`sampler/draw.rs`) and CUDA's set-up
+//! (`device/cuda`).
 
 pub(crate) mod columns;
 #[cfg(fused)]

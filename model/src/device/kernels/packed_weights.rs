@@ -1,9 +1,11 @@
-//! Weights kept a second time, in the order in which the matrix library computes, for the passes of a sampler on a CPU.
+//! Packed weights: a second copy of the weights in the memory layout of the matrix library, for a sampler's passes on a CPU.
 //!
-//! The library copies a weight into that order at every product. Of many rows that is little; of the eight to fifty of a cached
-//! step it is up to two thirds of the product. Packed weights are made when a pass first wants them, and anew when the weights
-//! have changed since. A product with them adds in another order than training's, so that a sampler's numbers are those of
-//! training up to rounding, as they are with its caches; and a row of it does not depend on how many rows there are.
+//! The library otherwise copies a weight into its layout at every product. For a product of many rows this costs little; for
+//! the eight to fifty rows of a cached step it takes up to two thirds of the time. The copy is made by the first pass that
+//! uses it, and again after the weights have changed.
+//!
+//! A product with packed weights adds in another order than one in training. A sampler's numbers therefore equal those of
+//! training up to rounding, as with its caches. The result for a row does not depend on the number of rows.
 
 #![allow(non_snake_case)]
 
@@ -13,12 +15,12 @@ use tch::Tensor;
 
 use crate::error::Result;
 
-/// Says `0`, `1`, or nothing: as large as [`MOST`] allows.
+/// The environment variable that switches packing off (`0`) or on (`1`). By default weights of up to [`MOST`] bytes are packed.
 pub const PACKED: &str = "DEMASK_PACKED_WEIGHTS";
-/// Bytes of weights that are packed where nobody asks for more.
+/// The most bytes of weights that are packed by default.
 const MOST: u64 = 1 << 30;
 
-/// A weight [O, I], packed.
+/// A packed weight, [O, I].
 #[derive(Debug)]
 pub struct PackedWeight {
     packed: Tensor,
@@ -27,20 +29,20 @@ pub struct PackedWeight {
 }
 
 impl PackedWeight {
-    /// Packs a weight [O, I] of f32 on the CPU; none where the library does not offer it.
+    /// Packs an f32 weight, [O, I], on the CPU. Returns `None` if the library does not support packing.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn new(weight_OI: &Tensor) -> Result<Option<Self>> {
         let (outs, ins) = weight_OI.size2()?;
         let packed = library::pack(&weight_OI.f_detach()?)?;
         Ok(packed.map(|packed| Self { packed, ins, outs }))
     }
 
-    /// `x wᵀ + bias` of rows x [T, I]: [T, O].
+    /// Computes `x wᵀ + bias`, [T, O], of rows x, [T, I].
     ///
     /// # Errors
-    /// Another width; libtorch's.
+    /// Any error libtorch reports, for example if the rows have another width.
     pub fn linear(&self, x_TI: &Tensor, bias_O: Option<&Tensor>) -> Result<Tensor> {
         let mut y_TO = library::product(x_TI, &self.packed, self.ins, self.outs)?;
         Ok(match bias_O {
@@ -58,7 +60,7 @@ impl PackedWeight {
     }
 }
 
-/// Packed weights of a network, by the name of the leaf and the rows of it: all, or a span of the head's.
+/// The packed weights of a network: whole leaves by their names, and spans of the head's rows.
 #[derive(Debug)]
 pub(crate) struct PackedWeights {
     version: i64,
@@ -67,11 +69,11 @@ pub(crate) struct PackedWeights {
 }
 
 impl PackedWeights {
-    /// All matrices among some leaves at a version of theirs, and spans of the rows of `head` [V, D] besides; none where the
-    /// library does not offer it.
+    /// Packs all matrices among some leaves, and spans of the rows of the head, [V, D]. `version` is the version of the
+    /// leaves. Returns `None` if the library does not support packing.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn new<'a>(
         version: i64,
         leaves: impl Iterator<Item = (&'a str, &'a Tensor)>,
@@ -98,25 +100,25 @@ impl PackedWeights {
         Ok(Some(packed))
     }
 
-    /// The version of the leaves that were packed.
+    /// Returns the version of the leaves that were packed.
     #[must_use]
     pub fn version(&self) -> i64 {
         self.version
     }
 
-    /// A leaf's.
+    /// Returns the packed weight of a leaf.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&PackedWeight> {
         self.whole.get(name)
     }
 
-    /// That of some rows of the head, from the first to before the last.
+    /// Returns the packed weight of a span of the head's rows, `(start, end)` with an exclusive end.
     #[must_use]
     pub fn span(&self, rows: (i64, i64)) -> Option<&PackedWeight> {
         self.spans.get(&rows)
     }
 
-    /// The packed weights, for another thread.
+    /// Returns packed weights that share the same memory, for another thread.
     #[must_use]
     pub fn shared(&self) -> Self {
         let whole = self.whole.iter();
@@ -131,7 +133,7 @@ impl PackedWeights {
     }
 }
 
-/// Whether weights of so many bytes are kept twice.
+/// Returns whether weights of this many bytes are packed.
 #[must_use]
 pub(crate) fn are_kept(bytes: u64) -> bool {
     let asked = match std::env::var(PACKED).as_deref().map(str::trim) {
@@ -159,7 +161,7 @@ mod library {
     }
 
     pub(super) fn packs() -> bool {
-        // SAFETY: takes nothing, and looks names up.
+        // SAFETY: the function takes nothing and looks up symbols.
         unsafe { demask_packs() }
     }
 
@@ -168,7 +170,7 @@ mod library {
             return Ok(None);
         }
         let mut packed = null_mut();
-        // SAFETY: the handle is a live tensor; its shape, dtype and device are checked.
+        // SAFETY: the handle is a live tensor, whose shape, dtype and device the function checks.
         check(unsafe { demask_pack(handle(weight), &mut packed) })?;
         Ok(Some(take(packed)))
     }

@@ -1,5 +1,5 @@
-//! Where the time of a piece of work goes: each operator on the CPU by its own time and, on a GPU, each kernel, as libtorch's
-//! own profiler sees them (`csrc/profiler.cpp`). It costs time itself: take shares and counts from it, not rates.
+//! A profiler: the time of each CPU operator, without those that it calls, and of each GPU kernel, from libtorch's own profiler
+//! (`csrc/profiler.cpp`). Profiling itself takes time, so use its shares and counts, not its rates.
 
 use std::collections::BTreeMap;
 
@@ -7,47 +7,47 @@ use tch::Device;
 
 use crate::error::{ModelError, Result};
 
-/// One kernel or operator, all calls together.
+/// All calls of one kernel or operator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProfilerItem {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// Whether it ran on the GPU.
     pub gpu: bool,
-    /// How often it ran.
+    /// The number of calls.
     pub calls: u64,
-    /// Microseconds of all calls; of an operator without those that it called.
+    /// The time of all calls in microseconds. For an operator, the time of the operators that it called is not included.
     pub micros: f64,
 }
 
-/// What a piece of work was made of, the most expensive first.
+/// The profile of a piece of work: the GPU's items first, each group with the most expensive first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProfilerTable {
-    /// Kernels, copies, operators and calls of the CUDA runtime.
+    /// The kernels, copies, operators and calls of the CUDA runtime.
     pub items: Vec<ProfilerItem>,
 }
 
 impl ProfilerTable {
-    /// Operators of libtorch that the CPU went through, those within others too.
+    /// Returns the number of calls of libtorch's operators on the CPU, including those within other operators.
     #[must_use]
     pub fn operators(&self) -> u64 {
         self.count(|item| !item.gpu && item.name.starts_with("aten::"))
     }
 
-    /// Kernels and copies that the GPU did.
+    /// Returns the number of kernels and copies on the GPU.
     #[must_use]
     pub fn kernels(&self) -> u64 {
         self.count(|item| item.gpu)
     }
 
-    /// Launches that the CPU made for them: a recorded graph's is one.
+    /// Returns the number of launches by the CPU. A CUDA graph is one launch.
     #[must_use]
     pub fn launches(&self) -> u64 {
         self.count(|item| !item.gpu && item.name.contains("Launch"))
     }
 
-    /// How often the CPU waited for the GPU's queue or for an event in it, as it does to read a number; not for the whole
-    /// device, as [`profile`] does at the end.
+    /// Returns how often the CPU waited for a stream or an event, as it does to read a number. The wait for the whole device
+    /// at the end of [`profile`] is not counted.
     #[must_use]
     pub fn waits(&self) -> u64 {
         const WAITS: [&str; 2] = ["cudaStreamSynchronize", "cudaEventSynchronize"];
@@ -60,22 +60,23 @@ impl ProfilerTable {
     }
 }
 
-/// Something that was going on for a while.
+/// One call of an operator or kernel.
 #[derive(Clone, Debug)]
 struct ProfilerSpan {
     name: String,
     gpu: bool,
-    /// Its thread or stream.
+    /// The thread or stream.
     line: u64,
-    /// Nanoseconds.
+    /// The start in nanoseconds.
     start: u64,
+    /// The duration in nanoseconds.
     took: u64,
 }
 
-/// Does `work` on this thread and says what it was made of. What other threads do is not seen, but all of the GPU's is.
+/// Runs `work` on this thread and returns its profile. Work of other threads is not recorded, but all work of the GPU is.
 ///
 /// # Errors
-/// Those of `work`; a profiler that runs already, or a build without C++ of its own.
+/// The errors of `work`; [`ModelError::Refused`] if the profiler is already running or this build has no C++ code.
 pub fn profile<T>(device: Device, work: impl FnOnce() -> Result<T>) -> Result<(T, ProfilerTable)> {
     let recording = Recording::begin(device)?;
     let worked = work();
@@ -86,9 +87,9 @@ pub fn profile<T>(device: Device, work: impl FnOnce() -> Result<T>) -> Result<(T
     Ok((worked?, summed(events)))
 }
 
-/// Each name's calls and own time.
+/// Sums the calls and the own time of each name.
 fn summed(mut events: Vec<ProfilerSpan>) -> ProfilerTable {
-    // On a line what began earlier, and of two that began together the longer one, holds the other.
+    // Sorted so that a caller comes before the operators that it calls: by start, and for equal starts the longer one first.
     events.sort_by_key(|event| (event.gpu, event.line, event.start, std::cmp::Reverse(event.took)));
     let mut own: Vec<u64> = events.iter().map(|event| event.took).collect();
     let mut open: Vec<usize> = Vec::new();
@@ -100,7 +101,7 @@ fn summed(mut events: Vec<ProfilerSpan>) -> ProfilerTable {
         while open.last().is_some_and(|last| !holds(last)) {
             open.pop();
         }
-        // Kernels of one stream do not hold each other.
+        // Kernels of a stream do not call each other.
         if let Some(&holder) = open.last().filter(|_| !event.gpu) {
             own[holder] = own[holder].saturating_sub(event.took);
         }
@@ -122,7 +123,7 @@ fn summed(mut events: Vec<ProfilerSpan>) -> ProfilerTable {
     ProfilerTable { items }
 }
 
-/// A profiler that runs; it ends with this.
+/// A running profiler, which stops when this is dropped.
 struct Recording {
     running: bool,
 }
@@ -139,7 +140,7 @@ impl Recording {
     }
 }
 
-/// Work that panicked leaves no profiler behind.
+/// Stops the profiler also if the work panicked.
 impl Drop for Recording {
     fn drop(&mut self) {
         if self.running {
@@ -183,13 +184,13 @@ mod shim {
     }
 
     pub(super) fn begin(cuda: bool) -> Result<()> {
-        // SAFETY: takes a number; what it throws becomes a code.
+        // SAFETY: the function takes a number and turns exceptions into a code.
         check(unsafe { demask_profile_begin(cuda.into()) }).map_err(|error| named(&error))
     }
 
     pub(super) fn end() -> Result<Vec<ProfilerSpan>> {
         let mut events: Vec<ProfilerSpan> = Vec::new();
-        // SAFETY: `keep` is given the list that it expects, and only during this call.
+        // SAFETY: `keep` gets the list that it expects, and only during this call.
         check(unsafe { demask_profile_end((&raw mut events).cast(), keep) })
             .map_err(|error| named(&error))?;
         Ok(events)
@@ -204,7 +205,7 @@ mod shim {
         start: u64,
         took: u64,
     ) {
-        // SAFETY: `end` gave the list, which nobody else has now; the name is a string that lives until this returns.
+        // SAFETY: `end` passed the list, to which there is no other reference now; the name lives until this returns.
         let (events, name) = unsafe { (&mut *to.cast::<Vec<ProfilerSpan>>(), CStr::from_ptr(name)) };
         events.push(ProfilerSpan {
             name: name.to_string_lossy().into_owned(),
@@ -235,7 +236,7 @@ mod tests {
         }
     }
 
-    /// An operator that calls another one, a launch in that, and the kernel; another operator after them.
+    /// The events are an operator that calls another one with a launch and its kernel, and another operator after them.
     #[test]
     fn an_operator_counts_for_its_own_time() {
         let profile = summed(vec![
@@ -261,7 +262,7 @@ mod tests {
         assert_eq!(counts, (3, 1, 1));
     }
 
-    /// One after the other in this process: there is one profiler.
+    /// The profiler is used several times in this process, which has only one.
     #[cfg(fused)]
     #[test]
     fn a_profiler_sees_each_operator_and_can_be_used_again() {

@@ -1,8 +1,8 @@
-//! Attention of rows of any lengths, back to back, in one call: libtorch's flash attention, which takes where each row's queries
-//! and keys begin and how many there are. Nothing is padded, copied or sorted.
+//! Attention over rows of any lengths in one call: libtorch's flash attention, which takes the start and the number of each
+//! row's queries and keys. Nothing is padded, copied or sorted.
 //!
-//! Flash attention computes in bf16 on a GPU. Elsewhere (f32 on a GPU, a CPU, rows with weak padding) the rows go one by one
-//! through libtorch's dense attention, with the same numbers up to rounding; the tests hold both ways to the dense mask.
+//! Flash attention computes in bf16 or f16 on a GPU. Otherwise (f32 on a GPU, a CPU, rows with soft padding) libtorch's dense
+//! attention computes the rows one by one, with the same numbers up to rounding. The tests compare both ways with a dense mask.
 //!
 //! Legend: R rows, T queries of all rows, S places that keys and values lie in, H query heads, K key and value heads, E head
 //! width.
@@ -16,38 +16,38 @@ use tch::{Device, Kind, Tensor};
 use crate::device::transfer::{Arrived, Packet, PacketPlace};
 use crate::error::Result;
 
-/// One row's queries, which follow those of the row before, and its keys.
+/// The queries and keys of one row. Its queries follow those of the previous row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RaggedRow {
-    /// How many queries of T.
+    /// The number of its queries among T.
     pub queries: usize,
-    /// The first of its keys in S.
+    /// The index of its first key in S.
     pub first_key: usize,
-    /// How many keys of S.
+    /// The number of its keys.
     pub keys: usize,
-    /// How many of the keys, from the first on, are soft padding, which is merely weaker (`mmada.md` 1.5): pairs of two others have 1
-    /// added to their score.
+    /// The number of leading keys that are soft padding: pairs without soft padding get +1 on their score (`mmada.md` 1.5).
     pub soft_pad_keys: usize,
-    /// How many of the queries, from the first on, are soft padding.
+    /// The number of leading queries that are soft padding.
     pub soft_pad_queries: usize,
 }
 
-/// Rows that attend together, the same at every block.
+/// The tables of rows that attend together, which are the same at every block.
 #[derive(Debug)]
 pub struct RaggedRows {
     rows: Vec<RaggedRow>,
-    /// The first query of each row and, last, T: [R + 1], i32.
+    /// The first query of each row, and T at the end: [R + 1], i32.
     first_query_R: Tensor,
-    /// The first key of each row and, last, where the last row's end: [R + 1], i32.
+    /// The first key of each row, and the end of the last row's keys: [R + 1], i32.
     first_key_R: Tensor,
-    /// How many keys each row has, [R], i32; absent where they end where the next row's begin.
+    /// The number of keys of each row, [R], i32. Absent if the keys of a row end where those of the next begin.
     keys_R: Option<Tensor>,
+    /// The most queries of a row.
     longest_queries: i64,
-    /// Of these rows or of any that may take their place.
+    /// The most keys of a row, of these rows or of those that may replace them ([`Self::refill`]).
     longest_keys: i64,
 }
 
-/// Rows whose tables are in a packet that has not been sent.
+/// Rows whose tables are in a packet that has not been sent yet.
 #[derive(Debug)]
 pub struct PlannedRagged {
     rows: Vec<RaggedRow>,
@@ -55,14 +55,13 @@ pub struct PlannedRagged {
     longest_keys: usize,
 }
 
-/// As flash attention has it.
+/// Converts to the integer type of flash attention.
 fn int(value: usize) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }
 
 impl PlannedRagged {
-    /// Plans rows whose keys may lie anywhere in S; no row that takes the place of one of these has more than
-    /// `longest_keys`.
+    /// Plans rows whose keys may lie anywhere in S. `longest_keys` bounds their keys, and those of rows that may replace them.
     pub fn anywhere(rows: Vec<RaggedRow>, longest_keys: usize, packet: &mut Packet) -> Self {
         let first_key = rows.iter().map(|row| int(row.first_key));
         let end = rows.last().map_or(0, |row| int(row.first_key + row.keys));
@@ -78,7 +77,7 @@ impl PlannedRagged {
         }
     }
 
-    /// Plans rows of such lengths whose keys are their own queries' places.
+    /// Plans packed rows of the given lengths, each of which attends to itself.
     pub fn of_themselves(lengths: &[usize], packet: &mut Packet) -> Self {
         let mut first = 0;
         let rows: Vec<RaggedRow> = lengths
@@ -103,7 +102,7 @@ impl PlannedRagged {
         }
     }
 
-    /// The rows, once the packet has arrived.
+    /// Returns the rows, once the packet has arrived.
     #[must_use]
     pub fn arrive(self, arrived: &Arrived) -> RaggedRows {
         let (first_query, first_key, keys) = self.places;
@@ -128,11 +127,11 @@ fn first_queries(rows: &[RaggedRow]) -> Vec<i32> {
 }
 
 impl RaggedRows {
-    /// `softmax(q kᵀ / sqrt(E)) v` of each row: q [T, H, E], k and v [S, K, E] to [T, H E]. With gradients where keys are the
-    /// queries' own places.
+    /// Computes `softmax(q kᵀ / sqrt(E)) v` of each row: q [T, H, E], k and v [S, K, E] to [T, H E]. It has gradients if the
+    /// rows attend to themselves ([`PlannedRagged::of_themselves`]).
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn attend(&self, q_THE: &Tensor, k_SKE: &Tensor, v_SKE: &Tensor) -> Result<Tensor> {
         let (queries, heads, width) = q_THE.size3()?;
         if self.flash_applies(q_THE) {
@@ -150,12 +149,14 @@ impl RaggedRows {
         self.one_by_one(q_THE, k_SKE, v_SKE)
     }
 
-    /// Takes another's rows over, in the same tensors, if what is recorded with these (a CUDA graph) then does the others:
-    /// whether it does. With flash attention ([`flash_takes`]) where rows lie and how long they are is `in_tables` alone; one by
-    /// one it is part of what is launched.
+    /// Copies the tables of other rows into the tensors of these, if a CUDA graph that was recorded with these rows then
+    /// computes the others. Returns whether it did.
+    ///
+    /// `in_tables` says that flash attention computes ([`flash_takes`]), which reads the places and lengths of rows from the
+    /// tables. Computed one by one, they are part of the recorded launches, and must be equal.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn refill(&mut self, other: &Self, in_tables: bool) -> Result<bool> {
         let alike = self.rows.len() == other.rows.len()
             && (self.longest_queries, self.longest_keys) == (other.longest_queries, other.longest_keys)
@@ -183,7 +184,7 @@ impl RaggedRows {
         flash_takes(q_THE.device(), q_THE.kind(), width) && self.is_plain()
     }
 
-    /// Rows one by one, through dense attention.
+    /// Computes the rows one by one with dense attention.
     fn one_by_one(&self, q_THE: &Tensor, k_SKE: &Tensor, v_SKE: &Tensor) -> Result<Tensor> {
         let (_, heads, width) = q_THE.size3()?;
         let shared = heads / k_SKE.size()[1];
@@ -223,8 +224,7 @@ impl RaggedRows {
         use crate::device::kernels::ffi::{check, handle, take};
         let scale = 1.0 / (q_THE.size()[2] as f64).sqrt();
         let mut y = std::ptr::null_mut();
-        // SAFETY: the handles are live tensors, or null for what is not there; rows lie within T and S, which their planner
-        // counted.
+        // SAFETY: the handles are live tensors, or null for absent ones; the rows lie within T and S, as planned.
         check(unsafe {
             shim::demask_flash_rows(
                 handle(q_THE),
@@ -250,10 +250,10 @@ impl RaggedRows {
     }
 }
 
-/// Set when flash attention could not be called once: it is not tried again.
+/// Set when a call of flash attention has failed. It is then not tried again.
 static NO_FLASH: AtomicBool = AtomicBool::new(false);
 
-/// Whether flash attention computes on tensors of that place, dtype and head width.
+/// Returns whether flash attention supports tensors of this device, dtype and head width.
 pub(crate) fn flash_takes(device: Device, kind: Kind, width: i64) -> bool {
     cfg!(fused)
         && device.is_cuda()
@@ -263,7 +263,8 @@ pub(crate) fn flash_takes(device: Device, kind: Kind, width: i64) -> bool {
         && !NO_FLASH.load(Ordering::Relaxed)
 }
 
-/// 1 for pairs of which neither is weak, [1, 1, Q, keys], made where the queries `like` it are.
+/// Builds the bias of a row with soft padding, [1, 1, Q, keys]: 1 for pairs without soft padding, 0 for others. It has the
+/// device and dtype of `like`.
 fn weaker(row: &RaggedRow, like: &Tensor) -> Result<Tensor> {
     let strong = |count: usize, weak: usize| -> Result<Tensor> {
         let number = Tensor::f_arange(count as i64, (Kind::Int64, like.device()))?;
@@ -306,7 +307,7 @@ mod tests {
     const HEADS: i64 = 4;
     const KEY_HEADS: i64 = 2;
     const WIDTH: i64 = 8;
-    /// Slots of so many places.
+    /// The number of places of a slot.
     const CAPACITY: usize = 12;
 
     fn numbers(count: i64, heads: i64, salt: f64) -> Tensor {
@@ -324,8 +325,9 @@ mod tests {
         Vec::<i64>::try_from(tensor.to_kind(Kind::Int64)).unwrap()
     }
 
-    /// What flash attention makes of the tables alone, by its published rule: row r's queries are `first_query[r]..[r + 1]`, its
-    /// keys begin at `first_key[r]` and are `keys[r]`, or end where the next row's begin.
+    /// Computes what flash attention does from the tables alone, by its published rule: the queries of row r are
+    /// `first_query[r]..first_query[r + 1]`. Its keys begin at `first_key[r]`; there are `keys[r]` of them, or without `keys`
+    /// they end where those of the next row begin.
     fn by_tables(rows: &RaggedRows, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
         let (queries, keys) = (table(&rows.first_query_R), table(&rows.first_key_R));
         let used = rows.keys_R.as_ref().map(table);
@@ -354,7 +356,7 @@ mod tests {
     }
 
     proptest! {
-        /// Rows in slots that lie anywhere, with a few queries each.
+        /// The rows lie in any slots and have a few queries each.
         #[test]
         fn rows_in_slots_attend_as_their_tables_say(
             chunks in proptest::collection::vec((1usize..5, 1usize..=CAPACITY), 1..7),
@@ -379,7 +381,7 @@ mod tests {
             prop_assert!(far(&found, &by_tables(&rows, &q, &k, &v)) < 1e-12);
         }
 
-        /// Rows back to back whose keys are their own, with gradients.
+        /// The rows are packed and attend to themselves, with gradients.
         #[test]
         fn packed_rows_attend_as_their_tables_say(lengths in proptest::collection::vec(1usize..9, 1..6)) {
             let count = lengths.iter().sum::<usize>() as i64;
@@ -400,8 +402,7 @@ mod tests {
         }
     }
 
-    /// What was recorded computes with the tables alone only in flash attention: elsewhere rows of other lengths are other
-    /// launches.
+    /// Only flash attention reads all lengths from the tables. Otherwise, rows of other lengths need other launches.
     #[test]
     fn other_lengths_are_not_taken_over_where_they_are_launched_one_by_one() {
         let of = |keys: usize| {

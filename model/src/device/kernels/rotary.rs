@@ -1,6 +1,6 @@
-//! Rotary position embedding, half-split as in LLaMA (`mmada.md` 1.4). Padding consumes positions.
+//! The tables of the rotary position embedding, half-split as in LLaMA (`mmada.md` 1.4). Padding counts as positions.
 //!
-//! The turning itself is in `fused.rs`. Legend: L positions, E head width.
+//! The rotation itself is in `fused.rs`. Legend: L positions, E head width.
 
 #![allow(non_snake_case)]
 
@@ -8,21 +8,21 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
-/// Cosines and sines for every position, f32.
+/// The rotary tables of every position, f32.
 #[derive(Debug)]
 pub struct Rotary {
     all: Turns,
 }
 
-/// What queries and keys are turned by at some positions, f32, each [L, E]. The turned x is
-/// `x cos + (-right, left) sin = x cos + (right, left) swap`, left and right being the halves of x.
+/// The rotary tables of some positions, f32, each [L, E]. They rotate x to
+/// `x cos + (-right, left) sin = x cos + (right, left) swap`, where left and right are the halves of x.
 #[derive(Debug)]
 pub struct Turns {
-    /// Cosines.
+    /// The cosines.
     pub cos: Tensor,
-    /// Sines.
+    /// The sines.
     pub sin: Tensor,
-    /// Sines, those of the left half negative.
+    /// The sines, with those of the left half negated.
     pub swap: Tensor,
 }
 
@@ -35,26 +35,26 @@ impl Turns {
         })
     }
 
-    /// Those at chosen positions, [T].
+    /// Selects the tables of the given positions, [T].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn of(&self, positions_T: &Tensor) -> Result<Self> {
         self.map(|table| Ok(table.f_index_select(0, positions_T)?))
     }
 
-    /// The turns for all heads of a position, each [L, 1, E].
+    /// Adds a dimension for the heads: each table becomes [L, 1, E].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn for_heads(&self) -> Result<Self> {
         self.map(|table| Ok(table.f_unsqueeze(1)?))
     }
 
-    /// Takes another's numbers over, in the same tensors.
+    /// Copies the values of other tables into the tensors of these.
     ///
     /// # Errors
-    /// Other shapes; libtorch's.
+    /// Any error libtorch reports, for example if the shapes differ.
     pub fn refill(&mut self, other: &Self) -> Result<()> {
         self.cos.f_copy_(&other.cos)?;
         self.sin.f_copy_(&other.sin)?;
@@ -63,10 +63,10 @@ impl Turns {
 }
 
 impl Rotary {
-    /// The table for a head width, a longest sequence and a base.
+    /// Computes the tables for a head width, a longest sequence and a base.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn new(width: usize, longest: usize, theta: f64, device: Device) -> Result<Self> {
         let half = (width / 2) as i64;
         let steps = Tensor::f_arange_start_step(0, 2 * half, 2, (Kind::Float, Device::Cpu))?;
@@ -83,16 +83,16 @@ impl Rotary {
         })
     }
 
-    /// Those of every position.
+    /// Returns the tables of every position.
     #[must_use]
     pub fn all(&self) -> &Turns {
         &self.all
     }
 
-    /// Those of the first positions.
+    /// Returns the tables of the first `length` positions.
     ///
     /// # Errors
-    /// libtorch's, beyond the longest sequence.
+    /// Any error libtorch reports, for example if `length` exceeds the longest sequence.
     pub fn at(&self, length: i64) -> Result<Turns> {
         self.all.map(|table| Ok(table.f_narrow(0, 0, length)?))
     }

@@ -1,16 +1,17 @@
-//! The number of threads that libtorch's libraries use on a thread of ours.
+//! The number of threads that libtorch's libraries use in calls from one of our threads.
 
 #[cfg(fused)]
 unsafe extern "C" {
     fn demask_meet_threads();
 }
 
-/// Makes the number of threads that is set on this thread from now on stay. Each of the libraries takes over whatever any
-/// thread set last when it is first used on a thread; this call is that first use.
+/// Initialises libtorch's libraries on the current thread, so that a number of threads that is set afterwards stays.
+///
+/// When a library is first used on a thread, it adopts the number that any thread set last. This call is that first use.
 pub(crate) fn meet_threads() {
     tch::get_num_threads();
     #[cfg(fused)]
-    // SAFETY: takes nothing, and initialises what is this thread's own.
+    // SAFETY: the function takes nothing and initialises thread-local state.
     unsafe {
         demask_meet_threads();
     }

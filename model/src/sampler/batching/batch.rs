@@ -1,9 +1,11 @@
-//! The running batch: rows of any lengths and settings go through the network together, each with what it needs computed.
+//! The running batch: rows of any lengths and settings share each forward pass of the network.
 //!
-//! Continuous batching: a row joins whenever there is room and leaves when it is done, text at the end of a block, a picture
-//! after its last step. Rows are not padded to each other's length and none sees another, so a row's sample is the one that it
-//! would be alone; its noise comes from its own seed (law L8). Room goes to those who have the least of it: a single prompt
-//! does not wait for the thousand rows of a benchmark that came before it.
+//! This is continuous batching: a row joins as soon as the limits allow and leaves when it is done, a text after its last
+//! block and a picture after its last step. Rows are not padded to a common length and do not attend to each other, and a
+//! row's noise comes from its own seed. A row therefore gets the same sample as it would alone (law L8).
+//!
+//! Admission is fair between clients: the client with the fewest running rows is next, so a single prompt does not wait for
+//! the thousand rows of a benchmark that were queued before it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -22,11 +24,11 @@ use crate::sampler::row::SamplingRow;
 use crate::sampler::text::TextRow;
 use demask_api::{Sample, SampleFrame, SampleRequest, Sampler};
 
-/// Where a watched row's frames go, with its ticket; for pictures with the present guess of every code, so that it can be
-/// decoded.
+/// The callback for the frames of watched rows. It gets the row's ticket, the frame and, for a picture, the current guess of
+/// every code, so that the picture can be decoded.
 pub type OnFrame<'a> = &'a mut dyn FnMut(usize, SampleFrame, Option<&[u32]>) -> Result<()>;
 
-/// A cache: how many rows, and of how many places each.
+/// The size of a cache: the number of slots, one for each row or unconditional half, and the places in each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct CacheExtent {
     slots: usize,
@@ -40,39 +42,40 @@ struct Running {
     client: usize,
     sampling: SamplingRow,
     slot: usize,
-    /// Where its unconditional half is kept.
+    /// The cache slot of its unconditional half, with guidance.
     unconditional_slot: Option<usize>,
 }
 
-/// Rows on their way, and those that wait for room.
+/// The rows that run and those that wait for admission.
 #[derive(Debug)]
 pub struct Batch<'a> {
     backbone: &'a Backbone,
     limits: Limits,
     cache: Option<KvCache>,
     stepping: Stepping,
-    /// The last block that the device did by itself, whose tables and recording the next may use.
+    /// The last block that the device ran by itself; the next block of the same shape reuses its tables and CUDA graph.
     device_block: Option<DeviceBlock>,
-    /// How many steps the last such block took that ended by itself.
+    /// The number of steps of the last block that ran to its end on the device; 0 before the first.
     last_block_steps: usize,
+    /// The free slots of the cache.
     free: Vec<usize>,
     running: Vec<Running>,
-    /// By client.
+    /// The waiting rows of each client.
     waiting: BTreeMap<usize, Submission>,
     submitted: usize,
     clients: usize,
 }
 
-/// Rows that were submitted together and wait.
+/// The waiting rows of one submission. Each submission counts as a client.
 #[derive(Debug, Default)]
 struct Submission {
     rows: VecDeque<(usize, SamplingRow)>,
-    /// How many of them have been let in.
+    /// The number of its rows that were admitted so far.
     admitted: usize,
 }
 
 impl<'a> Batch<'a> {
-    /// An empty batch.
+    /// Creates an empty batch.
     #[must_use]
     pub fn new(backbone: &'a Backbone, limits: Limits) -> Self {
         Self {
@@ -90,14 +93,14 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Another way of doing the steps of a block than the device gains by.
+    /// Sets how the steps of a block run, in place of the default for the device.
     #[must_use]
     pub fn stepping(mut self, stepping: Stepping) -> Self {
         self.stepping = stepping;
         self
     }
 
-    /// Goes on with the cache of a run that is over.
+    /// Reuses the cache of an earlier run.
     #[must_use]
     pub(super) fn keeping(mut self, kept: Option<KeptCache>) -> Self {
         if let Some(kept) = kept {
@@ -108,7 +111,7 @@ impl<'a> Batch<'a> {
         self
     }
 
-    /// Gives the cache away, if no row is in it.
+    /// Takes the cache out of the batch, if the batch is empty.
     pub(super) fn take_kept(&mut self) -> Option<KeptCache> {
         if !self.is_empty() {
             return None;
@@ -121,10 +124,10 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// Queues rows; gives their tickets, the next ones, which are counted from 0.
+    /// Queues rows and returns their tickets, which count up from 0.
     ///
     /// # Errors
-    /// Settings that do not fit a target; nothing is queued then.
+    /// An error if the settings of a request do not fit its target. Nothing is queued then.
     pub fn submit(&mut self, requests: Vec<SampleRequest>) -> Result<Range<usize>> {
         let rows = numbered(self.backbone, requests, self.submitted)?;
         let tickets = self.submitted..self.submitted + rows.len();
@@ -133,7 +136,7 @@ impl<'a> Batch<'a> {
         Ok(tickets)
     }
 
-    /// Queues rows that are made already, with tickets of the caller's.
+    /// Queues rows that the caller has built and given tickets.
     pub(super) fn queue(&mut self, rows: VecDeque<(usize, SamplingRow)>) {
         if !rows.is_empty() {
             self.waiting
@@ -142,7 +145,7 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Takes rows out that nobody waits for any more.
+    /// Removes rows whose samples are no longer wanted, whether they wait or run.
     pub fn withdraw(&mut self, tickets: &Range<usize>) {
         for client in self.waiting.values_mut() {
             client.rows.retain(|(ticket, _)| !tickets.contains(ticket));
@@ -155,22 +158,23 @@ impl<'a> Batch<'a> {
         self.vacate(&gone);
     }
 
-    /// The tickets of the rows that are on their way, in no order.
+    /// Returns the tickets of the running rows, in no particular order.
     pub fn running(&self) -> impl Iterator<Item = usize> {
         self.running.iter().map(|row| row.ticket)
     }
 
-    /// Whether nothing runs and nothing waits.
+    /// Returns whether no row runs or waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.running.is_empty() && self.waiting.is_empty()
     }
 
-    /// Takes in what there is room for, does one pass (or what is left of the rows' blocks, where a device does that by
-    /// itself), and gives the rows that are done, with their tickets.
+    /// Admits waiting rows, runs one forward pass and returns the rows that are done, with their tickets.
+    ///
+    /// Where the device can run steps by itself, it runs the remaining steps of the rows' blocks in place of the one pass.
     ///
     /// # Errors
-    /// Logits that are no numbers, libtorch's. The batch is of no use then.
+    /// [`ModelError::Refused`] if logits are not finite, or any error libtorch reports. The batch is unusable after an error.
     pub fn step(&mut self, on_frame: OnFrame<'_>) -> Result<Vec<(usize, Sample)>> {
         self.admit()?;
         let mut done = self.leave();
@@ -191,6 +195,7 @@ impl<'a> Batch<'a> {
         Ok(done)
     }
 
+    /// Returns the number of tokens in all running rows, unconditional halves included.
     fn tokens(&self) -> usize {
         let of = |running: &Running| {
             running.sampling.state().request.ids.len()
@@ -199,6 +204,7 @@ impl<'a> Batch<'a> {
         self.running.iter().map(of).sum()
     }
 
+    /// Admits waiting rows as long as the limits allow.
     fn admit(&mut self) -> Result<()> {
         while let Some(client) = self.next_client() {
             let Some((_, row)) = self.waiting.get(&client).and_then(|client| client.rows.front()) else {
@@ -236,7 +242,7 @@ impl<'a> Batch<'a> {
         row
     }
 
-    /// The client with the fewest rows on their way; of those the one that has been let in least.
+    /// Returns the waiting client with the fewest running rows. Ties go to the one with fewer admitted rows, then to the older.
     fn next_client(&self) -> Option<usize> {
         let running = |client: usize| self.running.iter().filter(|row| row.client == client).count();
         let waiting = self.waiting.iter();
@@ -245,7 +251,10 @@ impl<'a> Batch<'a> {
             .map(|(&number, _)| number)
     }
 
-    /// The cache that a row of so many halves of that length may have its places in; none while it has to wait.
+    /// Returns the size that the cache needs before a row can be admitted, or `None` if the row has to wait.
+    ///
+    /// The row has `halves` sequences (2 with guidance) of `length` tokens. A cache that must grow is made large enough for
+    /// all waiting rows at once where the limits allow, so that it is not reallocated for each of them.
     fn room_for(&self, halves: usize, length: usize) -> Option<CacheExtent> {
         let idle = self.running.is_empty();
         let rows: usize = self
@@ -264,7 +273,7 @@ impl<'a> Batch<'a> {
         if self.free.len() >= halves && places >= length {
             return Some(CacheExtent { slots, places });
         }
-        // What nobody uses need not be kept: the next one is made for those that come.
+        // An idle cache that is too small is replaced rather than grown: it holds no row.
         let (slots, places, free) = if idle {
             (0, 0, 0)
         } else {
@@ -293,14 +302,14 @@ impl<'a> Batch<'a> {
         Some(if ample.slots >= least.slots { ample } else { least })
     }
 
-    /// Sees to it that the cache is so large.
+    /// Replaces the cache if it does not have this size. Running rows keep their keys and values.
     fn make(&mut self, room: CacheExtent) -> Result<()> {
         let same = |cache: &KvCache| (cache.slots(), cache.capacity()) == (room.slots, room.places);
         if self.cache.as_ref().is_some_and(same) {
             return Ok(());
         }
         if self.running.is_empty() {
-            // Let go before the next is made: there may be no room for both.
+            // The old cache is freed first: there may be no memory for both.
             (self.cache, self.free) = (None, Vec::new());
         }
         let (device, kind) = (self.backbone.device(), self.backbone.kind());
@@ -310,13 +319,13 @@ impl<'a> Batch<'a> {
             cache.take_over(old)?;
         }
         self.free.extend((kept..room.slots).rev());
-        // What it recorded is of the old one.
+        // The recorded graph points into the old cache.
         self.device_block = None;
         self.cache = Some(cache);
         Ok(())
     }
 
-    /// Takes the rows that are done out.
+    /// Removes the rows that are done and returns their samples.
     fn leave(&mut self) -> Vec<(usize, Sample)> {
         let running = std::mem::take(&mut self.running);
         let (done, running): (Vec<Running>, Vec<Running>) = running
@@ -329,6 +338,7 @@ impl<'a> Batch<'a> {
             .collect()
     }
 
+    /// Frees the slots of rows that have left.
     fn vacate(&mut self, rows: &[Running]) {
         let slots = rows
             .iter()
@@ -336,7 +346,10 @@ impl<'a> Batch<'a> {
         self.free.extend(slots.flatten());
     }
 
-    /// Steps of all rows' blocks without asking, where that can be done: whether it was.
+    /// Runs the remaining steps of all rows' active blocks on the device, without the host in between.
+    ///
+    /// Returns false, and does nothing, if that is not possible: every row must allow it ([`RemainingSteps`]), and all must
+    /// have the same number of computed places, the same block length and the same columns.
     fn block(&mut self) -> Result<bool> {
         let resident = self.stepping != Stepping::HostDriven;
         let Some(cache) = self.cache.as_ref().filter(|_| resident) else {
@@ -385,7 +398,7 @@ impl<'a> Batch<'a> {
         Ok(true)
     }
 
-    /// One forward pass of all rows.
+    /// Runs one forward pass for all rows.
     fn forward(&mut self) -> Result<()> {
         let Some(cache) = &self.cache else { return Ok(()) };
         let rows = self.running.iter_mut();
@@ -396,10 +409,10 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// The rows of requests, with tickets from `first` on.
+/// Creates the rows of requests, with tickets from `first` on.
 ///
 /// # Errors
-/// Settings that do not fit a target.
+/// An error if the settings of a request do not fit its target.
 pub(super) fn numbered(
     backbone: &Backbone,
     requests: Vec<SampleRequest>,
@@ -415,10 +428,10 @@ pub(super) fn numbered(
     (first..).zip(requests).map(started).collect()
 }
 
-/// Fills every request's masks in, in the order asked.
+/// Samples every request and returns the samples in the order of the requests.
 ///
 /// # Errors
-/// The errors of [`Batch::step`]; an attention that no cache can do together with one.
+/// The errors of [`Batch::submit`] and [`Batch::step`].
 pub fn sample(backbone: &Backbone, requests: &[SampleRequest], on_frame: OnFrame<'_>) -> Result<Vec<Sample>> {
     let mut batch = Batch::new(backbone, Limits::default());
     batch.submit(requests.to_vec())?;
@@ -442,7 +455,7 @@ mod tests {
 
     use super::*;
 
-    /// A long row among short ones does not make room for all of them as if they were long.
+    /// The cache stays within the token limit when a long row runs among short ones.
     #[test]
     fn the_cache_is_bounded_by_tokens_too() {
         let config = BackboneConfig {

@@ -1,10 +1,13 @@
-//! Steps of a block that a device does by itself: it works out what is committed and goes on, and tells all of it afterwards.
+//! The device loop: several steps of a block that a GPU runs by itself, without the host choosing what is committed.
 //!
-//! A step that asks the host what to commit waits for it; on a GPU that is time in which nothing is computed. Here what is
-//! drawn at each step stays on the device until the last; the host then takes it in as if it had asked each time
-//! (`text.rs`), so that there is one account of what a sampler does. Where they are asked for, all kernels of a step are one
-//! launch (`device/cuda/graph.rs`), and serve every block of the same shape. Legend: R rows, T places of them that a step computes, W
-//! positions of a row's block, N = R W, S steps at most.
+//! If the host chooses the tokens to commit, the GPU is idle while it waits for the choice. Here the device chooses them,
+//! and the draws of all steps stay on the device until the last step. The host then replays the draws through the same code
+//! as for single steps (`text.rs`), so that the rules of a sampler are written once.
+//!
+//! On request (`DEMASK_CUDA_GRAPHS`), a CUDA graph launches all kernels of a step at once (`device/cuda/graph.rs`). The
+//! graph is reused for every block of the same shape.
+//!
+//! Legend: R rows, T computed places of all rows in a step, W positions of a row's block, N = R W, S the most steps.
 
 #![allow(non_snake_case)]
 
@@ -21,19 +24,19 @@ use crate::network::kv_cache::{KvCache, Pass};
 use crate::sampler::draw::{Drawn, MEASURES, Writable, fetched, likeliest};
 use crate::sampler::forward_request::RemainingSteps;
 
-/// How the steps of a block are done that ask for nothing but what is committed.
+/// The way in which the remaining steps of a block run, where a row allows all three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stepping {
-    /// Each reads what was drawn from the device: a CPU has it at hand.
+    /// The host reads the draws of each step and commits. This is the default on a CPU, where reading costs nothing.
     HostDriven,
-    /// The device goes on by itself.
+    /// The device commits by itself and the host reads the draws of all steps at the end.
     DeviceLoop,
-    /// And launches a step's kernels together, where it can.
+    /// As `DeviceLoop`, with the kernels of a step launched as one CUDA graph where that can be recorded.
     Graph,
 }
 
 impl Stepping {
-    /// What a network's device gains by.
+    /// Returns the default for a network's device.
     pub(super) fn of(backbone: &Backbone) -> Self {
         match backbone.device() {
             Device::Cuda(_) if graph::asked_for() => Self::Graph,
@@ -43,7 +46,7 @@ impl Stepping {
     }
 }
 
-/// What the device knows of a block.
+/// The state of a block on the device.
 #[derive(Debug)]
 pub(super) struct DeviceBlock {
     rows: i64,
@@ -52,34 +55,37 @@ pub(super) struct DeviceBlock {
     mask_token: i64,
     writable: Writable,
     graph: GraphRecording,
-    /// Holds the tokens of the computed places, which the steps fill in.
+    /// The tables of the forward pass, with the token ids of the computed places, which the steps update.
     pass: Pass,
-    /// Which of T are the active blocks' positions, [N].
+    /// The indices of the active blocks' positions among T, [N].
     window_N: Tensor,
-    /// How many each row commits at each step, [S, R].
+    /// The least number of tokens that each row commits at each step, [S, R].
     counts_SR: Tensor,
-    /// From which probability on it commits all, [R, 1].
+    /// The probability from which on a row commits every token, [R, 1].
     threshold_R1: Tensor,
-    /// The step, [1].
+    /// The index of the step, [1].
     step_1: Tensor,
+    /// The measures of all draws, [S, N, 7].
     measures_SN7: Tensor,
 }
 
-/// A step as one launch.
+/// The CUDA graph of a step.
 #[derive(Debug)]
 enum GraphRecording {
-    /// Nobody asked for it, or it cannot be.
+    /// There is none: it was not requested, or recording failed.
     Off,
-    /// Not yet: a step is done once by itself before.
+    /// It will be recorded, after one step without it.
     Wanted,
+    /// It is recorded.
     Made(CudaGraph),
 }
 
 impl DeviceBlock {
-    /// For rows, each with its chunk and what is left of its block, all of as many places and blocks of one length.
+    /// Builds the state for rows, each with its chunk and the remaining steps of its block. All chunks must have the same
+    /// number of places and all blocks the same length.
     ///
     /// # Errors
-    /// A row longer than the model's longest sequence or than the cache; libtorch's.
+    /// An error if a row is longer than the model's longest sequence or than the cache, or any error libtorch reports.
     pub fn new(
         backbone: &Backbone,
         cache: &KvCache,
@@ -90,7 +96,7 @@ impl DeviceBlock {
         let device = backbone.device();
         let (mut window, mut first) = (Vec::new(), 0);
         for (chunk, remaining) in rows {
-            // The computed places are the last ones before what is behind them: padding in front is not among them.
+            // Counted from the end of the chunk, because leading padding is not among its places.
             let behind = remaining.computed.end - remaining.window.start;
             let start = first + chunk.places.len() - behind;
             window.extend((start..start + remaining.window.len()).map(|place| place as i64));
@@ -128,11 +134,11 @@ impl DeviceBlock {
         })
     }
 
-    /// The device block for the next block of that network: this one with the other's contents where that has the same shape, else
-    /// the other.
+    /// Returns the state for the next block: this one, refilled with the contents of `next`, if both have the same shape,
+    /// and `next` otherwise. Refilling keeps the recorded graph valid.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn or_like(mut self, next: Self, backbone: &Backbone) -> Result<Self> {
         let shape = |device_block: &Self| {
             (
@@ -162,7 +168,7 @@ impl DeviceBlock {
         Ok(self)
     }
 
-    /// One step; nothing is read back.
+    /// Runs one step. Nothing is read back.
     fn step(&mut self, backbone: &Backbone, cache: &KvCache) -> Result<()> {
         let hidden_ND = backbone.run(cache, &self.pass, Some(&self.window_N))?;
         let (tokens_N, measures_N7) = likeliest(&backbone.sampled_head(&hidden_ND, None)?, self.writable)?;
@@ -179,8 +185,8 @@ impl DeviceBlock {
         Ok(())
     }
 
-    /// Of the masked positions of each row the surest, as many as the step says, and all that are sure enough: what
-    /// `commit.rs` does.
+    /// Selects the masked positions that a step commits: in each row the most probable ones, as many as the step's count,
+    /// and all at or above the threshold. This is the rule of `commit.rs`.
     fn committed(&self, masked_N: &Tensor, measures_N7: &Tensor) -> Result<Tensor> {
         let column = |number: usize| measures_N7.f_select(1, number as i64);
         let (share_N, rest_N) = (
@@ -209,10 +215,10 @@ impl DeviceBlock {
         Ok(committed_RW.f_view([-1])?.f_logical_and(masked_N)?)
     }
 
-    /// Does so many steps; gives for each what was drawn at every position of the blocks, row by row.
+    /// Runs `steps` steps and returns, for each, the draws at every position of the blocks, row by row.
     ///
     /// # Errors
-    /// Logits that are no numbers; libtorch's.
+    /// [`ModelError::Refused`](crate::ModelError::Refused) if logits are not finite, or any error libtorch reports.
     pub fn run(&mut self, backbone: &Backbone, cache: &KvCache, steps: usize) -> Result<Vec<Vec<Drawn>>> {
         tch::no_grad(|| {
             for step in 0..steps {
@@ -229,7 +235,8 @@ impl DeviceBlock {
         })
     }
 
-    /// A step, and the next one recorded, which is not done; where that fails steps go on one launch after the other.
+    /// Runs one step and then records the graph of the next, without running it. If recording fails, later steps launch
+    /// their kernels one by one.
     fn step_and_record(&mut self, backbone: &Backbone, cache: &KvCache) -> Result<()> {
         let Device::Cuda(device) = backbone.device() else {
             return self.step(backbone, cache);

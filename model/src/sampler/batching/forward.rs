@@ -1,4 +1,5 @@
-//! One forward pass of the network over some rows of the running batch: what each needs is computed, drawn, and taken by it.
+//! One forward pass over the rows of the running batch: it computes the requested positions, draws tokens and hands the draws
+//! to the rows.
 //!
 //! Legend: T computed places, N drawn positions, G of them with guidance, V columns, D width.
 
@@ -17,13 +18,14 @@ use crate::sampler::draw::{Noise, PlannedNoise, RowNoise, draw, fetched, measure
 use crate::sampler::forward_request::{Columns, Compute, ForwardRequest};
 use crate::sampler::row::{RowTokens, SamplingRule};
 
-/// The likeliest token.
+/// The noise that takes the likeliest token.
 const COLD: Noise = Noise {
     temperature: 0.0,
     uniform: 0.0,
 };
 
-/// Logits that exist at one time: with what is worked out beside each of them (40 bytes on a GPU) 5 GB.
+/// The most logits that exist at one time. With the intermediate results of the draw, 40 bytes a logit on a GPU, they take
+/// 5 GB.
 const LOGITS: usize = 1 << 27;
 
 /// A row that takes part in a forward pass.
@@ -31,13 +33,13 @@ const LOGITS: usize = 1 << 27;
 pub(super) struct RowInput<'r> {
     sampling: &'r mut dyn SamplingRule,
     slot: usize,
-    /// Where its unconditional half is kept.
+    /// The cache slot of its unconditional half, with guidance.
     unconditional_slot: Option<usize>,
     request: ForwardRequest,
 }
 
 impl<'r> RowInput<'r> {
-    /// Its part of the next pass; none of a row that is done.
+    /// Asks a row for its next request. Returns `None` for a row that is done.
     pub fn of(
         sampling: &'r mut dyn SamplingRule,
         slot: usize,
@@ -53,19 +55,21 @@ impl<'r> RowInput<'r> {
     }
 }
 
-/// Where the drawn positions of an input stand among the hidden states.
+/// The indices of an input's drawn positions among the hidden states of the pass.
 struct Places {
-    /// Those of the row itself.
+    /// The indices in the row itself.
     row: Vec<i64>,
-    /// Those of the unconditional half; empty without guidance.
+    /// The indices in the unconditional half; empty without guidance.
     unconditional: Vec<i64>,
 }
 
-/// Does the pass: all that the device needs for it goes there in one piece before it begins, and what was drawn comes back in
-/// one (law L9 of logits: no more of them at one time than [`LOGITS`]).
+/// Runs the pass and gives each row its draws.
+///
+/// All inputs go to the device in one transfer before the pass, and all draws come back in one. No more than [`LOGITS`]
+/// logits exist at one time (law L9).
 ///
 /// # Errors
-/// Logits that are no numbers, libtorch's.
+/// [`ModelError::Refused`] if logits are not finite, or any error libtorch reports.
 pub(super) fn forward(backbone: &Backbone, cache: &KvCache, inputs: &mut [RowInput<'_>]) -> Result<()> {
     let (chunks, places) = chunks(inputs)?;
     let device = backbone.device();
@@ -77,7 +81,7 @@ pub(super) fn forward(backbone: &Backbone, cache: &KvCache, inputs: &mut [RowInp
         .map(|(columns, members)| PlannedGroup::new(columns, members, device, (&mut wanted, &mut packet)))
         .collect();
     if wanted.is_empty() {
-        // A pass that only fills the cache; one row that nobody reads, so that no product has none.
+        // This pass only fills the cache. One unused position keeps the matrix products from having no rows.
         wanted.push(0);
     }
     let wanted = packet.longs(wanted);
@@ -102,10 +106,11 @@ pub(super) fn forward(backbone: &Backbone, cache: &KvCache, inputs: &mut [RowInp
     Ok(())
 }
 
-/// An input, and where its drawn positions stand.
+/// An input, with the indices of its drawn positions.
 type Member<'t, 'r> = (&'t mut RowInput<'r>, Places);
 
-/// The inputs that write the same columns, which are drawn together, as far as their logits have room together.
+/// Groups the inputs that use the same columns, so that one call draws a whole group. A group whose logits would exceed
+/// [`LOGITS`] is split.
 fn groups<'t, 'r>(
     inputs: &'t mut [RowInput<'r>],
     places: Vec<Places>,
@@ -136,27 +141,27 @@ fn groups<'t, 'r>(
     groups
 }
 
-/// Turns whose logits are made and drawn from together.
+/// Inputs whose logits are computed and drawn from together.
 struct DrawGroup<'t, 'r> {
     columns: Columns,
     members: Vec<Member<'t, 'r>>,
-    /// Where the hidden states of their drawn positions lie among the wanted, those of unconditional halves behind: N + G or a few
-    /// more.
+    /// The group's part of the pass's hidden states: first the drawn positions, then those of the unconditional halves. Its
+    /// length is N + G, on a CPU rounded up.
     span: Span,
     guidance: Option<Guidance>,
     noise: RowNoise,
 }
 
-/// Which of N are guided, [G], and how far from the unconditional logits they go, [G, 1].
+/// The indices of the guided positions among N, [G], and the factor w + 1 of each, [G, 1].
 struct Guidance {
     at_G: Tensor,
     scales_G1: Tensor,
 }
 
-/// First and count of a group's hidden states among those of a pass.
+/// The first index and the number of a group's hidden states among those of a pass.
 type Span = (i64, i64);
 
-/// A group whose tables are in a packet that has not been sent.
+/// A group whose tables are in a packet that has not been sent yet.
 struct PlannedGroup<'t, 'r> {
     columns: Columns,
     members: Vec<Member<'t, 'r>>,
@@ -166,7 +171,7 @@ struct PlannedGroup<'t, 'r> {
 }
 
 impl<'t, 'r> PlannedGroup<'t, 'r> {
-    /// Its drawn positions' places among a pass's are added to those that are `wanted`.
+    /// Plans a group: appends the indices of its drawn positions to `wanted` and its tables to `packet`.
     fn new(
         columns: Columns,
         members: Vec<Member<'t, 'r>>,
@@ -211,14 +216,14 @@ impl<'t, 'r> PlannedGroup<'t, 'r> {
 }
 
 impl DrawGroup<'_, '_> {
-    /// What is drawn at all positions, [N, 7].
+    /// Computes the logits and draws at all positions; returns the measures, [N, 7].
     fn measures(&mut self, backbone: &Backbone, hidden_ND: &Tensor) -> Result<Tensor> {
         let logits_NV = self.logits(backbone, hidden_ND)?;
         let raises = raises(&mut self.members, &logits_NV, self.columns)?;
         measures(&raised(logits_NV, &raises)?, &self.noise, self.columns.writable)
     }
 
-    /// Logits of all drawn positions, guidance applied: [N, V].
+    /// Computes the logits of all drawn positions with guidance applied, [N, V].
     fn logits(&self, backbone: &Backbone, hidden_ND: &Tensor) -> Result<Tensor> {
         let count = self
             .members
@@ -242,7 +247,7 @@ impl DrawGroup<'_, '_> {
     }
 }
 
-/// What is computed of each row and its unconditional half, and where its drawn positions stand in that.
+/// Builds the chunks of each row and its unconditional half, and finds its drawn positions among their places.
 fn chunks(inputs: &[RowInput<'_>]) -> Result<(Vec<Chunk>, Vec<Places>)> {
     let (mut chunks, mut at_T) = (Vec::new(), 0);
     let mut add = |row: &RowTokens, slot: usize, input: &RowInput<'_>| -> Result<Vec<i64>> {
@@ -277,7 +282,7 @@ fn chunks(inputs: &[RowInput<'_>]) -> Result<(Vec<Chunk>, Vec<Places>)> {
     Ok((chunks, all))
 }
 
-/// A row's part of a pass: the chosen positions, without padding that is shut out.
+/// Builds the chunk of a row: the requested positions, without the padding that no query attends to.
 pub(super) fn chunk(row: &RowTokens, slot: usize, compute: &Compute) -> Chunk {
     let keys = row.ids.len() - row.pad;
     let places: Vec<usize> = match compute {
@@ -298,7 +303,7 @@ pub(super) fn chunk(row: &RowTokens, slot: usize, compute: &Compute) -> Chunk {
     }
 }
 
-/// Which of the drawn positions are guided, and how far from the unconditional logits each goes.
+/// Returns the indices of the guided positions among the drawn ones, and the factor w + 1 of each.
 fn scales(members: &[Member<'_, '_>]) -> (Vec<i64>, Vec<f32>) {
     let (mut guided, mut scales): (Vec<i64>, Vec<f32>) = (Vec::new(), Vec::new());
     let mut at = 0;
@@ -314,7 +319,8 @@ fn scales(members: &[Member<'_, '_>]) -> (Vec<i64>, Vec<f32>) {
     (guided, scales)
 }
 
-/// For each raise of a group's drawn positions: row, column, by how much. Whoever has credits earns with what is likeliest now.
+/// Returns the raises of a group's logits by credit, each as row, column and amount. A row with credit first earns from the
+/// likeliest tokens of this step.
 fn raises(
     group: &mut [Member<'_, '_>],
     logits_NV: &Tensor,
@@ -338,6 +344,7 @@ fn raises(
     Ok(raises)
 }
 
+/// Adds the raises to the logits.
 fn raised(logits_NV: Tensor, raises: &[(i64, i64, f32)]) -> Result<Tensor> {
     if raises.is_empty() {
         return Ok(logits_NV);

@@ -1,4 +1,4 @@
-//! How much is sampled at one time.
+//! The limits on how much is sampled at one time.
 
 use demask_api::BackboneConfig;
 use demask_api::activations::place_bytes;
@@ -6,12 +6,12 @@ use tch::Kind;
 
 use crate::network::room::{SPARE, bytes_of};
 
-/// How much runs at one time.
+/// The limits of a running batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Rows; one with guidance counts twice.
+    /// The number of rows; a row with guidance counts twice.
     pub rows: usize,
-    /// Tokens of all rows together, and places of the cache (but always one row): what is kept and what one pass computes.
+    /// The number of tokens in all rows together, and of places in the cache. One row is always admitted, even beyond this.
     pub tokens: usize,
 }
 
@@ -24,8 +24,10 @@ impl Default for Limits {
     }
 }
 
-/// How much is sampled at one time with so many bytes free: places of the cache, whose old and new stand side by side while it
-/// grows, and what a pass over all of them takes at one block.
+/// Lowers the token limit to what fits into `free` bytes of device memory.
+///
+/// A token costs two places in the cache, since the old and the new cache both exist while it grows, and the activations
+/// of one transformer block in a pass over all places. Up to 8 GiB, but at most a quarter of `free`, is left for the draw.
 #[must_use]
 pub fn sampling_limits(limits: Limits, free: u64, config: &BackboneConfig, kind: Kind) -> Limits {
     let block = (8 * config.d_model + 4 * config.hidden()) as u64 * bytes_of(kind);

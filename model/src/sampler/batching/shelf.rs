@@ -1,34 +1,35 @@
-//! What outlives a run of requests: the cache, and what was recorded on it, so that the next run makes neither anew.
+//! The storage for a cache between two runs of requests, so that the next run need not allocate it, or record its CUDA
+//! graph, again.
 
 use std::cell::RefCell;
 
 use super::device_loop::DeviceBlock;
 use crate::network::kv_cache::KvCache;
 
-/// Where a network's cache lies between two runs of requests.
+/// The place of a network's cache between two runs of requests.
 #[derive(Debug, Default)]
 pub struct Shelf {
     kept: RefCell<Option<KeptCache>>,
 }
 
-/// A cache, and what was recorded on it.
+/// A cache, with the device block and the CUDA graph that use its memory.
 #[derive(Debug)]
 pub(super) struct KeptCache {
     pub cache: KvCache,
     pub device_block: Option<DeviceBlock>,
-    /// How many steps the last block took that ended by itself.
+    /// The number of steps of the last block that ran to its end on the device.
     pub last_block_steps: usize,
 }
 
 impl Shelf {
-    /// Bytes that lie here.
+    /// Returns the size of the kept cache in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.kept.borrow().as_ref().map_or(0, |kept| kept.cache.bytes())
     }
 
-    /// Lets go of what takes more than so many bytes: others need the memory. What was recorded is of one network alone, so
-    /// whoever loads another clears the shelf, with 0.
+    /// Drops the kept cache if it is larger than `bytes`, to free its memory. A recorded graph belongs to one network, so a
+    /// caller that loads another network clears the shelf with 0.
     pub fn clear_beyond(&self, bytes: u64) {
         if self.bytes() > bytes {
             self.kept.replace(None);

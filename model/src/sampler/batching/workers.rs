@@ -1,9 +1,11 @@
-//! The running batch on several threads: each has a batch of its own, and no pass waits for another's.
+//! The running batch on several threads. Each thread has its own batch, and their forward passes do not wait for each other.
 //!
-//! The operations of a small model are too short to be worth dividing among threads (as in `training/threads.rs`), so rows are dealt to
-//! threads whose operations use one each. A row that comes alone is done by the caller's thread, with as many as libtorch
-//! has. Who gets a row is decided when it comes and by nothing but what is open then, so one request on an idle engine has the
-//! same company each time (law L8).
+//! The operators of a small model are too short to gain from several threads (see `training/threads.rs`). Rows are therefore
+//! distributed over worker threads, each of which computes with a single thread. A row that arrives alone is sampled on the
+//! caller's thread, with all of libtorch's threads.
+//!
+//! A row gets its worker when it is submitted, and the choice depends only on the rows that are open then. One request on an
+//! idle engine is therefore batched in the same way each time (law L8).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -21,26 +23,26 @@ use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 use crate::sampler::row::SamplingRow;
 
-/// The parameters of a network up to which it is small: beyond, its operations are worth dividing.
+/// The largest number of parameters of a small network. The operators of a larger one gain from several threads.
 const SMALL: u64 = 64_000_000;
 
-/// Rows on their way in one batch or several, and those that wait for room.
+/// The rows that run, in one batch or several, and those that wait for admission.
 #[derive(Debug)]
 pub struct WorkerPool<'a> {
     backbone: &'a Backbone,
     limits: Limits,
     threads: usize,
-    /// The batch of the thread that calls.
+    /// The batch of the caller's thread.
     own: Batch<'a>,
-    /// The other threads, once there is work for them.
+    /// The worker threads, started when there is work for them.
     workers: Option<Workers>,
     submitted: usize,
-    /// Where the caller's thread's cache came from and goes back to, unless something failed on it.
+    /// The shelf that the cache of the caller's thread came from and returns to, unless a pass failed.
     shelf: Option<&'a Shelf>,
 }
 
 impl<'a> WorkerPool<'a> {
-    /// Nothing runs yet; as many threads as libtorch has here.
+    /// Creates an empty pool: as many threads as libtorch uses for a small network on a CPU, one otherwise.
     #[must_use]
     pub fn new(backbone: &'a Backbone, limits: Limits) -> Self {
         meet_threads();
@@ -49,7 +51,7 @@ impl<'a> WorkerPool<'a> {
         Self::on(backbone, limits, usize::try_from(threads).unwrap_or(1))
     }
 
-    /// Nothing runs yet; on so many threads.
+    /// Creates an empty pool with this number of threads.
     #[must_use]
     pub fn on(backbone: &'a Backbone, limits: Limits, threads: usize) -> Self {
         Self {
@@ -63,7 +65,7 @@ impl<'a> WorkerPool<'a> {
         }
     }
 
-    /// Takes the cache that lies on a shelf, and puts it back in the end.
+    /// Takes the cache from a shelf, and returns it when the pool is dropped.
     #[must_use]
     pub fn keeping(mut self, shelf: &'a Shelf) -> Self {
         self.own = Batch::new(self.backbone, self.limits).keeping(shelf.take());
@@ -71,15 +73,16 @@ impl<'a> WorkerPool<'a> {
         self
     }
 
-    /// Queues rows; gives their tickets, the next ones, which are counted from 0.
+    /// Queues rows and returns their tickets, which count up from 0.
     ///
     /// # Errors
-    /// Settings that do not fit a target, and nothing is queued then; no threads to be had.
+    /// An error if the settings of a request do not fit its target, and nothing is queued then; or if no thread can be
+    /// started.
     pub fn submit(&mut self, requests: Vec<SampleRequest>) -> Result<Range<usize>> {
         let rows = numbered(self.backbone, requests, self.submitted)?;
         let tickets = self.submitted..self.submitted + rows.len();
-        // The last reports of idle workers are about rows that were withdrawn. A worker may have ended with such a report; then
-        // all are started anew.
+        // Idle workers may still have reports about withdrawn rows. If one of them is an error, its worker has ended, and
+        // all workers are started again.
         if self
             .workers
             .as_ref()
@@ -100,7 +103,7 @@ impl<'a> WorkerPool<'a> {
         Ok(tickets)
     }
 
-    /// Takes rows out that nobody waits for any more.
+    /// Removes rows whose samples are no longer wanted, whether they wait or run.
     pub fn withdraw(&mut self, tickets: &Range<usize>) {
         self.own.withdraw(tickets);
         for worker in self.workers.iter_mut().flat_map(|workers| &mut workers.all) {
@@ -110,7 +113,8 @@ impl<'a> WorkerPool<'a> {
         }
     }
 
-    /// The tickets of the rows that were on their way when last heard of, in no order.
+    /// Returns the tickets of the running rows, in no particular order. For worker threads these are the rows of their last
+    /// report.
     pub fn running(&self) -> impl Iterator<Item = usize> {
         let workers = self.workers.iter().flat_map(|workers| &workers.all);
         self.own
@@ -118,17 +122,17 @@ impl<'a> WorkerPool<'a> {
             .chain(workers.flat_map(|worker| worker.running.iter().copied()))
     }
 
-    /// Whether nothing runs and nothing waits.
+    /// Returns whether no row runs or waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.own.is_empty() && self.workers.as_ref().is_none_or(Workers::is_idle)
     }
 
-    /// Does a pass or waits until another thread has done one (as long as [`Batch::step`] is at it); gives the rows that are
-    /// done, with their tickets.
+    /// Runs one step on the caller's thread, or waits until a worker has finished one if the caller's thread has no rows.
+    /// Returns the rows that are done, with their tickets.
     ///
     /// # Errors
-    /// The errors of [`Batch::step`]: nothing here is of any use then.
+    /// The errors of [`Batch::step`]. The pool is unusable after an error.
     pub fn step(&mut self, on_frame: OnFrame<'_>) -> Result<Vec<(usize, Sample)>> {
         let mut done = Vec::new();
         let waits = self.own.is_empty();
@@ -150,41 +154,46 @@ impl Drop for WorkerPool<'_> {
     }
 }
 
-/// Threads that sample.
+/// The worker threads.
 #[derive(Debug)]
 struct Workers {
     all: Vec<Worker>,
-    /// Gone before the hands are waited for: who has reports waits until they are heard (law L2).
+    /// The reports of all workers. The channel is bounded (law L2), so it is dropped before the threads are joined: a worker
+    /// may block on sending to it.
     reports: Option<Receiver<WorkerReport>>,
 }
 
+/// A worker thread, as the caller's thread sees it.
 #[derive(Debug)]
 struct Worker {
     instructions: Option<Sender<Instruction>>,
     thread: Option<JoinHandle<()>>,
-    /// How long each row is that it has and is not done with.
+    /// The unfinished rows of the worker: ticket and length in tokens.
     open: BTreeMap<usize, usize>,
     running: Vec<usize>,
 }
 
+/// An instruction to a worker.
 #[derive(Debug)]
 enum Instruction {
     Rows(VecDeque<(usize, SamplingRow)>),
     Withdraw(Range<usize>),
 }
 
-/// What a worker says after a pass.
+/// The report of a worker after a step.
 struct WorkerReport {
     worker: usize,
     passed: Result<Passed>,
 }
 
+/// The result of a worker's step.
 struct Passed {
     done: Vec<(usize, Sample)>,
     frames: Vec<PictureFrame>,
     running: Vec<usize>,
 }
 
+/// A frame of a watched row, and for a picture the current guess of its codes.
 struct PictureFrame {
     ticket: usize,
     frame: SampleFrame,
@@ -210,7 +219,7 @@ impl Workers {
         })
     }
 
-    /// Hears what was left to say, of rows that are gone; whether one of the hands has ended.
+    /// Reads the reports that are left, which concern withdrawn rows. Returns whether a worker has ended with an error.
     fn is_over(&self) -> bool {
         let left = std::iter::from_fn(|| self.reports.as_ref()?.try_recv().ok());
         left.filter(|reports| reports.passed.is_err()).count() > 0
@@ -220,7 +229,7 @@ impl Workers {
         self.all.iter().all(|worker| worker.open.is_empty())
     }
 
-    /// Each row to whoever has the least to do.
+    /// Gives each row to the worker with the fewest open tokens.
     fn deal(&mut self, rows: VecDeque<(usize, SamplingRow)>) {
         let mut dealt: Vec<VecDeque<(usize, SamplingRow)>> =
             self.all.iter().map(|_| VecDeque::new()).collect();
@@ -238,7 +247,8 @@ impl Workers {
         }
     }
 
-    /// Takes in what was said, at least once where it `waits`, and no more than once from each on average.
+    /// Applies the reports that have arrived, at most as many as there are workers. If `waits` is true, it blocks until there
+    /// is at least one.
     fn receive(&mut self, waits: bool, on_frame: OnFrame<'_>, done: &mut Vec<(usize, Sample)>) -> Result<()> {
         let Some(reports) = &self.reports else {
             return Ok(());
@@ -318,7 +328,7 @@ impl Worker {
         })
     }
 
-    /// One that has ended has said why.
+    /// Sends an instruction. A failed send is ignored: a worker that has ended has reported the reason.
     fn instruct(&self, instruction: Instruction) {
         if let Some(instructions) = &self.instructions {
             instructions.send(instruction).ok();
@@ -326,7 +336,7 @@ impl Worker {
     }
 }
 
-/// Does what is ordered until nobody instructions or listens any more.
+/// Runs a worker's batch until the channel of instructions or the channel of reports is closed, or a step fails.
 fn work(
     backbone: &Backbone,
     limits: Limits,
@@ -355,6 +365,7 @@ fn work(
     }
 }
 
+/// Runs one step of a worker's batch.
 fn pass(batch: &mut Batch<'_>) -> Result<Passed> {
     let mut frames = Vec::new();
     let done = batch.step(&mut |ticket, frame, guess| {

@@ -1,4 +1,4 @@
-//! An estimator as a profile and a request name it: `{ kind = "trace_rl", merge = 1, views = 3 }`.
+//! The configuration of an estimator in a profile and in a request: `{ kind = "trace_rl", merge = 1, views = 3 }`.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -20,7 +20,7 @@ const KIND: &str = "kind";
 #[derive(Clone, Debug)]
 pub struct EstimatorConfig(Arc<dyn AnyEstimator>);
 
-/// An estimator whose type is not known.
+/// An estimator of any type, for dynamic dispatch.
 trait AnyEstimator: Debug + Send + Sync {
     fn name(&self) -> &'static str;
     fn settings(&self) -> serde_json::Result<Value>;
@@ -52,38 +52,38 @@ impl<E: Estimator> AnyEstimator for E {
 }
 
 impl EstimatorConfig {
-    /// The estimator's name.
+    /// Returns the name of the estimator.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.0.name()
     }
 
-    /// The views of a completion ([`Estimator::views`]).
+    /// Plans the views of a completion ([`Estimator::views`]).
     #[must_use]
     pub fn views(&self, sample: &PolicySample, mask_token: u32, step: InnerStep) -> Vec<MaskedView> {
         self.0.views(sample, mask_token, step)
     }
 
-    /// Whether its settings make sense.
+    /// Checks the settings of the estimator.
     ///
     /// # Errors
-    /// The setting and its range, in words.
+    /// A message with the setting and its range.
     pub fn check_settings(&self) -> Result<(), String> {
         self.0.check_settings()
     }
 
-    /// Whether a sample has all that the views are made of.
+    /// Checks that a sample has everything that its views need.
     ///
     /// # Errors
-    /// The sequence and what is missing, in words.
+    /// A message with the sequence and what it lacks.
     pub fn check_sample(&self, sample: &PolicySample) -> Result<(), String> {
         self.0.check_sample(sample)
     }
 
-    /// The estimator of these settings, with its name among them, in a list of them.
+    /// Reads an estimator from settings, which include its name. `known` is the list of estimators.
     ///
     /// # Errors
-    /// No name, one that is not in the list, or settings that it does not have: which there are, in words.
+    /// A message if the name is missing or not in the list, or the estimator has no such settings, with those that there are.
     pub fn read(mut settings: Map<String, Value>, known: &[EstimatorEntry]) -> Result<Self, String> {
         let names = || {
             let names: Vec<String> = known.iter().map(|entry| format!("`{}`", entry.name)).collect();
@@ -143,7 +143,7 @@ impl JsonSchema for EstimatorConfig {
         "EstimatorConfig".into()
     }
 
-    /// The settings of each, told apart by the name.
+    /// Returns the schema of the settings of each estimator, distinguished by the name.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let each: Vec<Value> = ESTIMATORS
             .iter()
@@ -167,7 +167,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// The new file: a view of the clean sequence.
+    /// A new estimator in a file of its own, whose view is the clean sequence.
     #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Clean {
@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    /// The new line.
+    /// The list with the line of the new estimator.
     const WITH_IT: &[EstimatorEntry] = &[EstimatorEntry::of::<UniGrpo>(), EstimatorEntry::of::<Clean>()];
 
     fn read(json: &str) -> Result<EstimatorConfig, String> {

@@ -1,5 +1,5 @@
-//! Coupled-GRPO (`peers.md` B.13) as dLLM-RL has it: two complementary masks, so that every answer token counts once and with
-//! part of the others in sight.
+//! Coupled-GRPO (`peers.md` B.13) in dLLM-RL's form: two complementary masks, so that every answer token counts once and is
+//! predicted with part of the others visible.
 
 use rand::Rng as _;
 use schemars::JsonSchema;
@@ -9,13 +9,13 @@ use super::view::{MaskedView, answer_positions, choose_at_least_one};
 use super::{Estimator, InnerStep};
 use crate::training::policy::PolicySample;
 
-/// The least ratio of the first mask; the second has the rest.
+/// The least ratio of the first mask. The second mask has the remaining positions.
 const LEAST_RATIO: f64 = 0.2;
-/// How far above the least the ratio may lie, uniformly: 0.2 to 0.8, so that neither view is next to nothing.
+/// The width of the range of the ratio, which is uniform in 0.2..0.8, so that neither view is nearly empty.
 const RATIO_WIDTH: f64 = 0.6;
 
-/// A pair of complementary masks, each answer token seen masked once, as dLLM-RL has it: DiffuCoder's (`peers.md` B.13) without
-/// its third view, which masks all, and without the weights of the pair.
+/// Two complementary masks, so that each answer token is masked once (dLLM-RL's form). DiffuCoder (`peers.md` B.13) also has a
+/// third view, which masks everything, and weights for the pair.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Coupled {}

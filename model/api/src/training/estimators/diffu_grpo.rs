@@ -1,5 +1,5 @@
-//! d1's diffu-GRPO (`peers.md` B.12): the whole answer masked, as the first step of a sampler sees it; masks in the prompt
-//! make the inner steps' views differ.
+//! d1's diffu-GRPO (`peers.md` B.12): the whole answer is masked, as at the first step of a sampler. Random masks in the prompt
+//! make the views of the inner steps differ.
 
 use rand::Rng as _;
 use schemars::JsonSchema;
@@ -9,7 +9,7 @@ use super::view::{MaskedView, answer_positions};
 use super::{Estimator, InnerStep};
 use crate::training::policy::PolicySample;
 
-/// d1's: the whole answer masked, prompt tokens masked with a small probability (`peers.md` B.12).
+/// The whole answer masked, and prompt tokens masked with a small probability (d1, `peers.md` B.12).
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiffuGrpo {

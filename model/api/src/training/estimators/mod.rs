@@ -1,18 +1,18 @@
-//! Estimators: which masked views of a completion stand for its likelihood, which a masked-diffusion model has none of in
-//! closed form. One file an estimator, its settings and its views, found by name in [`ESTIMATORS`].
+//! Estimators of a completion's likelihood from masked views of it. A masked-diffusion model has no likelihood in closed form.
+//! Each estimator has a file with its settings and its views, and a name in [`ESTIMATORS`].
 //!
 //! | name | views of an inner step | source |
 //! | --- | --- | --- |
 //! | `uni_grpo` | one: prompt clean, answer masked at the ratio of the inner step | MMaDA, `mmada.md` 5.2; `peers.md` B.11 |
 //! | `diffu_grpo` | one: the whole answer masked, the prompt with a small probability | d1, `peers.md` B.12 |
-//! | `coupled` | two: complementary masks, each answer token masked in one of them | DiffuCoder as dLLM-RL has it, `peers.md` B.13 |
-//! | `trace_rl` | some moments of the sampler's trajectory, as it saw them | TraceRL, `peers.md` B.14 |
+//! | `coupled` | two: complementary masks, each answer token masked in one | DiffuCoder in dLLM-RL's form, `peers.md` B.13 |
+//! | `trace_rl` | some moments of the sampler's trajectory, as the sampler saw them | TraceRL, `peers.md` B.14 |
 //!
-//! A new estimator is a file here with an [`Estimator`], whose fields are its table of the profile, and its line in the list.
-//! They are here and not in the engine, so that a profile is checked without one. `config.rs`: an estimator as a profile and a
-//! request name it.
+//! To add an estimator, write a file here with an [`Estimator`], whose fields are its settings in a profile, and add it to the
+//! list at the end of this file. The estimators are in this crate, not in the engine, so that a profile can be checked without
+//! an engine. `config.rs` is the configuration of an estimator in a profile or a request; `view.rs` is a masked view.
 //!
-//! Not here: what the views' log-probabilities are used for (`policy/objective.rs` of the engine).
+//! Not here: the use of the views' log-probabilities (`policy/objective.rs` of the engine).
 
 mod config;
 mod view;
@@ -31,31 +31,31 @@ pub use view::MaskedView;
 
 use crate::training::policy::PolicySample;
 
-/// Which masked views stand for a completion's likelihood at an inner step. What it has as fields, with a line of
-/// documentation and a range each, are its settings in a profile.
+/// An estimator of a completion's likelihood, which plans the masked views of an inner step. Its fields, each with a line of
+/// documentation and a range, are its settings in a profile.
 ///
-/// The views are the same for the present, the old and the reference policy (law L7).
+/// The views are the same for the current, the old and the reference policy (law L7).
 pub trait Estimator:
     Clone + Debug + PartialEq + Send + Sync + JsonSchema + Serialize + DeserializeOwned + 'static
 {
-    /// Its name in profiles and requests.
+    /// The name of the estimator in profiles and requests.
     const NAME: &'static str;
 
-    /// The views of a completion; the same inner step of the same seed gives the same ones.
+    /// Plans the views of a completion. The same inner step with the same seed gives the same views.
     fn views(&self, sample: &PolicySample, mask_token: u32, step: InnerStep) -> Vec<MaskedView>;
 
-    /// Whether its settings make sense.
+    /// Checks the settings of the estimator.
     ///
     /// # Errors
-    /// The setting and its range, in words.
+    /// A message with the setting and its range.
     fn check_settings(&self) -> Result<(), String> {
         Ok(())
     }
 
-    /// Whether a sample has all that the views are made of.
+    /// Checks that a sample has everything that its views need.
     ///
     /// # Errors
-    /// The sequence and what is missing, in words.
+    /// A message with the sequence and what it lacks.
     fn check_sample(&self, _sample: &PolicySample) -> Result<(), String> {
         Ok(())
     }
@@ -64,21 +64,21 @@ pub trait Estimator:
 /// The inner step at which views are planned, and the seed of a sample's views.
 #[derive(Clone, Copy, Debug)]
 pub struct InnerStep {
-    /// Its number, from 0.
+    /// The index of the inner step, from 0.
     pub number: usize,
-    /// How many there are on a batch of groups, mu.
+    /// The number of inner steps on a batch of groups, mu.
     pub count: usize,
-    /// One for each sample, shared by its inner steps.
+    /// The seed of the sample, which its inner steps share.
     pub seed: u64,
 }
 
 impl InnerStep {
-    /// The generator of what a sample's inner steps have in common.
+    /// Returns the random number generator that the inner steps of a sample share.
     fn common_rng(self) -> ChaCha8Rng {
         ChaCha8Rng::seed_from_u64(self.seed)
     }
 
-    /// The generator of this inner step alone.
+    /// Returns the random number generator of this inner step.
     fn own_rng(self) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(self.number as u64 + 1);
@@ -93,12 +93,12 @@ pub struct EstimatorEntry {
     pub name: &'static str,
     /// Reads an estimator's own settings.
     read: fn(Map<String, Value>) -> serde_json::Result<EstimatorConfig>,
-    /// What the settings are.
+    /// Returns the schema of the settings.
     schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
 impl EstimatorEntry {
-    /// The entry of an estimator.
+    /// Creates the entry of an estimator.
     #[must_use]
     pub const fn of<E: Estimator>() -> Self {
         Self {

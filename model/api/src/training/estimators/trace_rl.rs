@@ -1,5 +1,5 @@
-//! TraceRL (`peers.md` B.14): what the sampler saw when it committed a token. The views follow the trajectory of the rollout, so
-//! training scores a token among the tokens that were there when it was drawn.
+//! TraceRL (`peers.md` B.14): the views follow the trajectory of the rollout. Training scores a token with the same tokens
+//! visible as when the sampler committed it.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,14 @@ use super::view::{MaskedView, answer_positions, masked};
 use super::{Estimator, InnerStep};
 use crate::training::policy::PolicySample;
 
-/// TraceRL's: what the sampler saw when it committed a token, some steps of its trajectory together (`peers.md` B.14).
+/// The sampler's view when it committed a token, with some steps of its trajectory merged (TraceRL, `peers.md` B.14).
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TraceRl {
-    /// Steps of the sampler that count as one.
+    /// Number of sampler steps that are merged into one.
     #[schemars(range(min = 1, max = 65535))]
     pub merge: u16,
-    /// Views an inner step, spread over the trajectory; 0 takes all of them.
+    /// Number of views per inner step, spread over the trajectory; 0 takes all.
     pub views: usize,
 }
 
@@ -28,7 +28,7 @@ impl Estimator for TraceRl {
     fn views(&self, sample: &PolicySample, mask_token: u32, step: InnerStep) -> Vec<MaskedView> {
         let answer = answer_positions(&sample.sequence);
         let moments = self.moments(&sample.commit_step);
-        // The start is common to a sample's inner steps, which so take different moments.
+        // The inner steps of a sample share the start and therefore take different moments.
         let start = step.common_rng().random();
         spread_evenly(moments.len(), self.views, step, start)
             .into_iter()
@@ -49,17 +49,19 @@ impl Estimator for TraceRl {
 }
 
 impl TraceRl {
+    /// Returns the moment of a commit step: the index of its group of merged steps.
     fn moment_of(&self, commit_step: u16) -> u16 {
         commit_step / self.merge.max(1)
     }
 
-    /// The trajectory's moments, ascending: the commit steps, so many together.
+    /// Returns the moments of the trajectory, ascending.
     fn moments(&self, commit_step: &[u16]) -> Vec<u16> {
         let all: BTreeSet<u16> = commit_step.iter().map(|&step| self.moment_of(step)).collect();
         all.into_iter().collect()
     }
 
-    /// What the sampler saw at a moment: tokens committed before it, masks else; the tokens of the moment count.
+    /// Builds the sampler's view at a moment. Tokens that were committed earlier are visible, all others are masked, and those of
+    /// the moment count.
     fn view_at(&self, sample: &PolicySample, answer: &[usize], mask_token: u32, now: u16) -> MaskedView {
         let positions_where = |wanted: fn(&u16, &u16) -> bool| -> Vec<usize> {
             let positions = answer.iter().zip(&sample.commit_step);
@@ -77,8 +79,8 @@ impl TraceRl {
     }
 }
 
-/// `wanted` of `count` places, evenly apart from a random start, other ones at each inner step; all when `wanted` is 0 or
-/// more than there are.
+/// Chooses `wanted` of `count` indices, evenly spaced from a random start and different at each inner step. Returns all if
+/// `wanted` is 0 or at least `count`.
 fn spread_evenly(count: usize, wanted: usize, step: InnerStep, start: f64) -> Vec<usize> {
     if wanted == 0 || wanted >= count {
         return (0..count).collect();
@@ -91,7 +93,7 @@ fn spread_evenly(count: usize, wanted: usize, step: InnerStep, start: f64) -> Ve
         let place = (place * count as f64) as usize;
         place.min(count - 1)
     };
-    // A set: two strata may meet in one place.
+    // A set, because two strata may fall on the same index.
     let chosen: BTreeSet<usize> = (0..wanted).map(place_of).collect();
     chosen.into_iter().collect()
 }

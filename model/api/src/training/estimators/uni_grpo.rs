@@ -1,5 +1,5 @@
-//! UniGRPO's structured noising (`mmada.md` 5.2): prompt clean, answer masked at a ratio that moves from one inner step to the
-//! next, so that the inner steps together see the answer at all ratios.
+//! UniGRPO's structured noising (`mmada.md` 5.2): the prompt is clean and the answer is masked at a ratio that changes from one
+//! inner step to the next, so that the inner steps together cover all ratios.
 
 use rand::Rng as _;
 use schemars::JsonSchema;
@@ -9,25 +9,25 @@ use super::view::{MaskedView, answer_positions, choose_at_least_one};
 use super::{Estimator, InnerStep};
 use crate::training::policy::PolicySample;
 
-/// Diffusion steps of the paper's schedule, T.
+/// The number of diffusion steps of the paper's schedule, T.
 pub const DIFFUSION_STEPS: f64 = 1000.0;
 
-/// Where the mask ratios of the inner steps lie after the first, which is drawn uniformly (`peers.md` B.11).
+/// The spacing of the inner steps' mask ratios after the first, which is uniform (`peers.md` B.11).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Spacing {
-    /// Algorithm 1: evenly from the start up to T.
+    /// Evenly from the first ratio up to T (algorithm 1).
     ToEnd,
-    /// The example of section 5.2: T / mu apart, modulo T; every start is a rotated stratified sample.
+    /// T / mu apart, modulo T (the example of section 5.2). For every start this is a shifted stratified sample.
     #[default]
     Cyclic,
 }
 
-/// UniGRPO's structured noising: prompt clean, answer masked at a ratio an inner step.
+/// UniGRPO's structured noising: a clean prompt, and the answer masked at one ratio per inner step.
 #[derive(Clone, Debug, Default, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UniGrpo {
-    /// How the ratios are spaced.
+    /// Spacing of the ratios.
     pub spacing: Spacing,
 }
 
@@ -35,7 +35,7 @@ impl Estimator for UniGrpo {
     const NAME: &'static str = "uni_grpo";
 
     fn views(&self, sample: &PolicySample, mask_token: u32, step: InnerStep) -> Vec<MaskedView> {
-        // The start is common to a sample's inner steps: their times follow from it.
+        // The inner steps of a sample share the start, and their times follow from it.
         let first = (step.common_rng().random::<f64>() * DIFFUSION_STEPS).floor();
         let ratio = step_time(self.spacing, first, step.number, step.count) / DIFFUSION_STEPS;
         let answer = answer_positions(&sample.sequence);
@@ -44,7 +44,7 @@ impl Estimator for UniGrpo {
     }
 }
 
-/// t_n of inner step n (from 0), from the start t_1 in 0..T (`peers.md` B.11).
+/// Returns the time t_n of inner step n (from 0), from the start t_1 in 0..T (`peers.md` B.11).
 #[must_use]
 pub fn step_time(spacing: Spacing, first: f64, inner: usize, inner_steps: usize) -> f64 {
     let last = inner_steps.saturating_sub(1).max(1) as f64;

@@ -1,21 +1,21 @@
-//! A masked view of a completion, and how positions are chosen for one.
+//! Masked views of a completion, and the choice of their masked positions.
 
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
 use crate::data::sequence::Sequence;
 
-/// One masked input that stands for a completion's likelihood.
+/// A masked input for the estimate of a completion's likelihood.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaskedView {
-    /// Token ids with masks.
+    /// The token ids, with the mask token at masked positions.
     pub ids: Vec<u32>,
-    /// The answer positions whose log-probability counts, with their weights.
+    /// The answer positions whose log-probability counts, each with its weight.
     pub counted: Vec<(usize, f64)>,
 }
 
 impl MaskedView {
-    /// A sequence masked at positions that all count alike.
+    /// Masks a sequence at positions, which all count with weight 1.
     pub(super) fn at(sequence: &Sequence, mask_token: u32, positions: &[usize]) -> Self {
         Self {
             ids: masked(&sequence.ids, positions, mask_token),
@@ -24,7 +24,7 @@ impl MaskedView {
     }
 }
 
-/// Token ids with the mask token at the positions.
+/// Returns the token ids with the mask token at the positions.
 pub(super) fn masked(ids: &[u32], positions: &[usize], mask_token: u32) -> Vec<u32> {
     let mut ids = ids.to_vec();
     for &at in positions {
@@ -35,13 +35,14 @@ pub(super) fn masked(ids: &[u32], positions: &[usize], mask_token: u32) -> Vec<u
     ids
 }
 
-/// The positions of a sequence's answer, span after span.
+/// Returns the positions of a sequence's answer, span by span.
 pub(super) fn answer_positions(sequence: &Sequence) -> Vec<usize> {
     let spans = sequence.answer.iter();
     spans.flat_map(|span| span.start..span.end).collect()
 }
 
-/// Each position with probability `ratio`; one at random when none was drawn, so that every view teaches something.
+/// Chooses each position with probability `ratio`. If none is chosen, it chooses a random one, so that no view is without a
+/// mask.
 pub(super) fn choose_at_least_one(answer: &[usize], ratio: f64, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let chosen: Vec<usize> = answer
         .iter()
