@@ -1,6 +1,6 @@
 //! The commands, one a file, in rooms: `experiment/` runs and their store, `sampling/` one model asked, `checkpoints/` models
 //! fetched, made and compared, `evaluation/` benchmarks, `presentation/` runs as charts and pages; `score.rs` recorded predictions
-//! graded, `plan.rs` what a run takes of memory.
+//! graded, `plan/` what a run takes of memory, `slurm.rs` a run as a cluster's job.
 //!
 //! Not here: what can be typed (`args`), the model that a one-off command works with (`model`).
 
@@ -12,6 +12,7 @@ mod plan;
 mod presentation;
 mod sampling;
 mod score;
+mod slurm;
 mod templates;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         DemaskCommand::Run(options) => run::run(&home, options),
         DemaskCommand::Profile(options) => profile::profile(options),
         DemaskCommand::Plan(options) => plan::plan(&home, &options),
+        DemaskCommand::Slurm(options) => slurm::slurm(&home, &options),
         DemaskCommand::Daemon(options) => daemon::daemon(&home, options),
         DemaskCommand::Attach(options) => daemon::attach(&home, options.images),
         DemaskCommand::Ps(output) => control::ps(&home, output.json),

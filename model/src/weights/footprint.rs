@@ -1,6 +1,6 @@
 //! Whether a network's weights find room where they are to lie (law L9), before any of it is asked for.
 
-use demask_api::{BackboneConfig, ImageTokenizerConfig, Purpose, memory};
+use demask_api::{BackboneConfig, FrozenBase, ImageTokenizerConfig, Purpose, memory};
 use tch::{Device, Kind};
 
 use crate::device::cuda;
@@ -21,6 +21,22 @@ pub(crate) fn check(config: &BackboneConfig, device: Device, kind: Kind, purpose
         Purpose::Train => MASTER + width,
     };
     fits(memory::backbone_bytes(config, width), device)
+}
+
+/// Whether a backbone that is frozen beside an adapter fits.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_frozen(
+    config: &BackboneConfig,
+    device: Device,
+    kind: Kind,
+    form: FrozenBase,
+) -> Result<()> {
+    fits(
+        form.backbone_bytes(config, kind.elt_size_in_bytes() as u64),
+        device,
+    )
 }
 
 /// Whether an image tokenizer's weights fit.

@@ -4,7 +4,8 @@
 //! - `parameters.rs`: all parameters of a network, with one flat f32 master where they are trained;
 //! - `safetensors.rs`, `stored.rs`, `staging.rs`: tensors to a file and from one or several, and on their way to a GPU;
 //! - `footprint.rs`: whether weights find room; `fit.rs`: whether what is stored is what a network needs; `compare.rs`: one tensor against a recorded one;
-//! - `peft.rs`: the configuration of an adapter as PEFT writes it.
+//! - `peft.rs`: the configuration of an adapter as PEFT writes it;
+//! - `quantized/`: frozen weights in fewer bits.
 //!
 //! Not here: which parameters a network has (`network/slots.rs`), and checkpoint folders (`engine/checkpoint.rs`).
 
@@ -14,6 +15,7 @@ pub(crate) mod footprint;
 pub mod init;
 pub mod parameters;
 pub mod peft;
+pub mod quantized;
 pub mod safetensors;
 pub mod slot;
 mod staging;

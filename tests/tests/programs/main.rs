@@ -17,6 +17,7 @@ mod commands {
     mod profiles;
     mod pull;
     mod score;
+    mod slurm;
     mod typed;
 }
 /// A researcher's second day, each from a clean home: one's own data, rewards, benchmarks, several runs.

@@ -5,6 +5,7 @@
 //! - `rotary.rs`: the tables by which queries and keys are turned;
 //! - `ragged.rs`: attention of rows of any lengths in one call;
 //! - `packed_weights.rs`: weights in the order in which a CPU's matrix library computes;
+//! - `frozen_linear.rs`: products with weights that are dequantised for them alone;
 //! - `kernel_set.rs`: the instruction set of the CPU's attention kernels;
 //! - `profiler.rs`: where the time of a piece of work goes;
 //! - `threads.rs`: threads of libtorch's libraries;
@@ -16,6 +17,7 @@
 pub(crate) mod columns;
 #[cfg(fused)]
 pub(crate) mod ffi;
+pub mod frozen_linear;
 pub mod fused;
 pub mod kernel_set;
 pub mod packed_weights;
