@@ -92,7 +92,7 @@ pub enum DemaskCommand {
     Profile(ProfileCommand),
     /// What a run of a profile will take of memory, by part, whether it fits, and what would take less
     #[command(
-        after_help = "Examples:\n  demask plan tabletop\n  demask plan my.toml --device-memory 80GB\n  demask plan my.toml --device-memory 141GB --set optimizer.moments=bf16 --json\n  demask plan my.toml --device-memory 80GB --ranks 8 --shard weights\nArithmetic over shapes: nothing is loaded. With --device-memory it is of a GPU (bf16 unless the profile says f32), else of this\nmachine's processor. With --ranks it is of one rank; a processor's memory is theirs\nin equal parts. Exits 1 when it does not fit."
+        after_help = "Examples:\n  demask plan tabletop\n  demask plan my.toml --device-memory 80GB\n  demask plan my.toml --device-memory 141GB --set optimizer.moments=bf16 --json\n  demask plan my.toml --device-memory 80GB --ranks 8 --shard weights\nArithmetic over shapes: nothing is loaded. With --device-memory it is of a GPU (bf16 unless the profile says f32), else of this\nmachine's processor. With --ranks it is of one rank; a processor's memory is theirs\nin equal parts. Ranks train on processors so far: of GPUs it is what they would take. Exits 1 when it does not fit."
     )]
     Plan(PlanArgs),
     /// A run as a job of a Slurm cluster, on one node: the batch script, printed or handed to sbatch

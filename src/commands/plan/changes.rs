@@ -5,6 +5,7 @@ use demask_api::sharding::{Ranks, Shard};
 use demask_api::{BaseDtype, LoraConfig, MomentKind};
 use serde::Serialize;
 
+use super::stage::unit_rows;
 use super::{fits, there};
 
 /// Ranks that are proposed.
@@ -122,37 +123,38 @@ fn own<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
 
 /// More ranks, and weights divided too.
 fn worlds<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
-    let refused = plan.muon || plan.moments == MomentKind::Bf16;
-    let more = WORLDS
-        .into_iter()
-        .filter(|&count| count > plan.ranks.count && !refused);
+    if plan.muon || plan.moments == MomentKind::Bf16 {
+        // What ranks refuse.
+        return Vec::new();
+    }
+    let on = |ranks: Ranks| {
+        let rows = unit_rows(plan.rows, plan.threads);
+        TrainingPlan {
+            ranks,
+            rows,
+            masked: plan.masked.min(rows * plan.length),
+            ..plan.clone()
+        }
+    };
+    let more = WORLDS.into_iter().filter(|&count| count > plan.ranks.count);
     let mut plans: Vec<_> = more
         .map(|count| {
-            let ranks = Ranks { count, ..plan.ranks };
-            (
-                format!("--ranks {count}: as many ranks, of which each owns a part of the state"),
-                TrainingPlan {
-                    ranks,
-                    ..plan.clone()
-                },
-            )
+            let words = format!("--ranks {count}: as many ranks, of which each owns a part of the state");
+            (words, on(Ranks { count, ..plan.ranks }))
         })
         .collect();
-    if plan.lora.is_none() && plan.ranks.shard == Shard::State && !refused {
-        for count in WORLDS.into_iter().filter(|&count| count >= plan.ranks.count) {
+    if plan.lora.is_none() && plan.ranks.shard == Shard::State {
+        let as_many = WORLDS.into_iter().filter(|&count| count >= plan.ranks.count);
+        plans.extend(as_many.map(|count| {
             let ranks = Ranks {
                 count,
                 shard: Shard::Weights,
             };
-            let words = format!("--ranks {count} --shard weights: weights divided too");
-            plans.push((
-                words,
-                TrainingPlan {
-                    ranks,
-                    ..plan.clone()
-                },
-            ));
-        }
+            (
+                format!("--ranks {count} --shard weights: weights divided too"),
+                on(ranks),
+            )
+        }));
     }
     plans
 }

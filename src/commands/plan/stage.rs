@@ -66,7 +66,7 @@ pub(super) fn plan<'a>(
     // Ranks take units of a batch, a thread each.
     let rows = match ranks.count {
         1 => rows,
-        _ => rows.min(rows.div_ceil((rows / UNIT).max(1)) * threads),
+        _ => unit_rows(rows, threads),
     };
     let rows = rows.min((most / length.max(1)).max(1) * threads);
     let samples = profile.stages.iter().any(|stage| {
@@ -100,6 +100,11 @@ pub(super) fn plan<'a>(
         },
         image_tokenizer: profile.image_tokenizer.as_ref(),
     })
+}
+
+/// Rows that a rank does at one time: a unit a thread.
+pub(super) fn unit_rows(rows: u64, threads: u64) -> u64 {
+    rows.min(rows.div_ceil((rows / UNIT).max(1)) * threads)
 }
 
 /// Tokens of the longest sequence that the profile's budgets allow.

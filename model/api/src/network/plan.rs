@@ -8,7 +8,7 @@ use crate::network::config::{BackboneConfig, ImageTokenizerConfig};
 use crate::network::frozen_base::FrozenBase;
 use crate::network::loading::LoraConfig;
 use crate::network::memory::{backbone_bytes, backbone_numbers, block_numbers, image_tokenizer_bytes};
-use crate::network::sharding::{Groups, Ranks};
+use crate::network::sharding::{GatheredGroups, Ranks};
 use crate::training::step_settings::MomentKind;
 
 /// Masked positions whose logits exist at one time, at most, of one part of a batch.
@@ -198,7 +198,7 @@ impl TrainingPlan<'_> {
         let (trained, number, half) = (self.trained(), self.number, self.number < F32);
         let (form, base) = self.base();
         if self.lora.is_none() && self.ranks.divides_weights() {
-            let groups = Groups::of(self.config);
+            let groups = GatheredGroups::of(self.config);
             return [
                 ("weights", number.saturating_mul(groups.gathered())),
                 ("dequantised weight", 0),

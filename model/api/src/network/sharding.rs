@@ -63,7 +63,7 @@ impl Ranks {
 
 /// Numbers of a backbone's groups, each of which is gathered whole.
 #[derive(Clone, Copy, Debug)]
-pub struct Groups {
+pub struct GatheredGroups {
     /// A block's.
     pub block: u64,
     /// The embedding's.
@@ -72,7 +72,7 @@ pub struct Groups {
     pub head: u64,
 }
 
-impl Groups {
+impl GatheredGroups {
     /// Those of a shape.
     #[must_use]
     pub fn of(config: &BackboneConfig) -> Self {
