@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::args::SlurmArgs;
 use crate::commands::experiment::request::{assigned, usage};
-use crate::exit::UsageError;
+use crate::exit::{STOPPED, UsageError};
 use crate::terminal::print;
 
 /// Seconds before the limit at which the daemon is told.
@@ -108,19 +108,24 @@ set -u
 export DEMASK_HOME="${{DEMASK_HOME:-$PWD/demask-$SLURM_JOB_ID}}"
 demask={program}
 
-# {NOTICE} seconds before the limit: the step is finished and saved, and the job waits for its next turn.
-requeue() {{
+# {NOTICE} seconds before the limit: the step is finished and saved, and the job waits for its next turn, unless the run is done.
+limit() {{
+  trap '' TERM
   "$demask" daemon stop
-  scontrol requeue "$SLURM_JOB_ID"
+  wait "$follower"
+  code=$?
+  if [ "$code" -eq {STOPPED} ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+  exit "$code"
 }}
-trap requeue TERM
 
 if [ "${{SLURM_RESTART_COUNT:-0}}" -gt 0 ] && "$demask" runs show latest > /dev/null 2>&1; then
   "$demask" resume latest --follow &
 else
   "$demask" {run} &
 fi
-wait "$!"
+follower=$!
+trap limit TERM
+wait "$follower"
 code=$?
 "$demask" daemon stop
 exit "$code"

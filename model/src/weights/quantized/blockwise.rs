@@ -91,7 +91,6 @@ impl Blockwise {
     }
 
     /// The codes, u8 [N].
-    #[must_use]
     pub fn codes(&self) -> &Tensor {
         &self.codes_N
     }

@@ -58,7 +58,6 @@ impl Int8Tensor {
     }
 
     /// The codes, i8 [O, I].
-    #[must_use]
     pub fn codes(&self) -> &Tensor {
         &self.codes_OI
     }

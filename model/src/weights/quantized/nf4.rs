@@ -151,7 +151,6 @@ impl Nf4Tensor {
     }
 
     /// The codes, two a byte, u8 [K * 32].
-    #[must_use]
     pub fn codes(&self) -> &Tensor {
         &self.codes
     }

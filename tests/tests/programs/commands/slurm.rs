@@ -173,7 +173,7 @@ fn l1_l8_a_job_that_meets_its_time_limit_goes_on_behind_it_as_if_there_had_been_
     let pid = i32::try_from(first.id()).unwrap();
     // SAFETY: sends a signal, touches no memory.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
-    first.wait().unwrap();
+    assert_eq!(first.wait().unwrap().code(), Some(3), "{}", log(&other));
     assert_eq!(
         std::fs::read_to_string(other.path().join("scontrol.log")).unwrap(),
         "requeue 7\n",
