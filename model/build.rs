@@ -37,6 +37,7 @@ fn compile_kernels(libtorch: &Path) {
             "csrc/cuda.cpp",
             "csrc/cuda_graph.cpp",
             "csrc/flash.cpp",
+            "csrc/frozen_linear.cpp",
             "csrc/packed.cpp",
             "csrc/profiler.cpp",
             "csrc/world.cpp",

@@ -376,10 +376,19 @@ fn an_adapter_has_defaults_and_what_makes_none_is_refused_with_its_line() {
     assert!(parsed("").unwrap().lora.is_none());
     let lora = parsed("[lora]\nrank = 4\n").unwrap().lora.unwrap();
     assert_eq!((lora.rank, lora.alpha, lora.target_modules.len()), (4, 16.0, 7));
+    assert!(!lora.frozen_base().is_quantized());
+    let qlora = parsed("[lora]\nbase = \"nf4\"\ndouble_quantization = true\n").unwrap();
+    assert!(qlora.lora.unwrap().frozen_base().double_quantization);
     for (section, line, word) in [
         ("[lora]\nrank = 0\n", 3, "rank is 0"),
         ("[lora]\nalpha = 8.0\ndropout = 1.0\n", 4, "dropout is 1"),
         ("[lora]\nranks = 4\n", 3, "ranks"),
+        ("[lora]\nbase = \"fp4\"\n", 3, "nf4"),
+        (
+            "[lora]\nbase = \"int8\"\ndouble_quantization = true\n",
+            4,
+            "constants of nf4",
+        ),
     ] {
         let error = parsed(section).unwrap_err();
         assert!(

@@ -13,9 +13,9 @@ use common::device::{CPU, Tested, tested};
 use common::rows::{draw, one, row, sharp};
 use common::{EOS, MASK, config, numbers, ragged, settings};
 use demask_api::{
-    Attention, BackboneConfig, Commit, Credit, End, EstimatorConfig, FeatureCache, ImageMethod, ImageSampler,
-    LoraConfig, ObjectiveConfig, Picture, Purpose, Remasking, Sample, SampleRequest, Sampler, Spacing,
-    StepSettings, TextCache, TextSampler, UniGrpo,
+    Adam, Attention, BackboneConfig, BaseDtype, Commit, Credit, End, EstimatorConfig, FeatureCache,
+    FrozenBase, ImageMethod, ImageSampler, LoraConfig, MomentKind, ObjectiveConfig, Picture, Purpose,
+    Remasking, Sample, SampleRequest, Sampler, Spacing, StepSettings, TextCache, TextSampler, UniGrpo,
 };
 use demask_model::device::cuda::graph::CudaGraph;
 use demask_model::image_tokenizer::ImageTokenizer;
@@ -139,23 +139,29 @@ fn gentle(seed: u64) -> StepSettings {
     }
 }
 
-fn trained(config: &BackboneConfig, (device, kind): (Device, Kind), lora: bool) -> Learnt {
-    let mut backbone = Backbone::fresh(config, 5, device, kind).unwrap();
-    if lora {
-        let adapter = Lora::fresh(
-            &LoraConfig::default(),
-            config,
-            Path::new("base"),
-            (device, kind),
-            Purpose::Train,
-        );
+/// The weights of a seed, as they are or quantised: read from a folder then, as they are beside an adapter.
+fn base(config: &BackboneConfig, (device, kind): (Device, Kind), form: FrozenBase) -> Backbone {
+    if !form.is_quantized() {
+        return Backbone::fresh(config, 5, device, kind).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let whole = Backbone::fresh(config, 5, Device::Cpu, Kind::Float).unwrap();
+    common::shards::write(folder.path(), config, &whole.parameters().named().unwrap(), 1);
+    Backbone::load_frozen(folder.path(), device, kind, form).unwrap()
+}
+
+fn trained(config: &BackboneConfig, (device, kind): (Device, Kind), lora: Option<&LoraConfig>) -> Learnt {
+    let form = lora.map_or_else(FrozenBase::default, LoraConfig::frozen_base);
+    let mut backbone = base(config, (device, kind), form);
+    if let Some(lora) = lora {
+        let adapter = Lora::fresh(lora, config, Path::new("base"), (device, kind), Purpose::Train);
         backbone = backbone.adapted(adapter.unwrap());
     }
     let mut optimizer = AdamW::new(backbone.trained()).unwrap();
     let mut losses = Vec::new();
     let mut norm = 0.0;
     // B is zero at an adapter's first step, and A's gradient with it.
-    for step in 0..1 + u64::from(lora) {
+    for step in 0..1 + u64::from(lora.is_some()) {
         let report = training::train(
             &mut backbone,
             &mut optimizer,
@@ -241,14 +247,67 @@ fn same_lesson(tested: &Tested, lesson: &dyn Fn((Device, Kind)) -> Learnt) {
 fn a_training_step_has_the_cpus_loss_and_gradient() {
     let Some(tested) = tested() else { return };
     for config in [config(), wide()] {
-        same_lesson(&tested, &|place| trained(&config, place, false));
+        same_lesson(&tested, &|place| trained(&config, place, None));
     }
 }
 
 #[test]
 fn an_adapter_learns_what_it_learns_on_the_cpu() {
     let Some(tested) = tested() else { return };
-    same_lesson(&tested, &|place| trained(&wide(), place, true));
+    let lora = LoraConfig::default();
+    same_lesson(&tested, &|place| trained(&wide(), place, Some(&lora)));
+}
+
+#[test]
+fn so_does_one_over_a_quantised_base() {
+    let Some(tested) = tested() else { return };
+    for (base, double_quantization) in [
+        (BaseDtype::Int8, false),
+        (BaseDtype::Nf4, false),
+        (BaseDtype::Nf4, true),
+    ] {
+        let lora = LoraConfig {
+            base,
+            double_quantization,
+            ..LoraConfig::default()
+        };
+        same_lesson(&tested, &|place| trained(&wide(), place, Some(&lora)));
+    }
+}
+
+/// Pieces that cross to the device and back are those that stay there.
+#[test]
+fn l8_moments_in_host_memory_come_to_the_same_bits() {
+    let Some(tested) = tested() else { return };
+    for (moments, muon) in [
+        (MomentKind::F32, false),
+        (MomentKind::Bf16, false),
+        (MomentKind::F32, true),
+    ] {
+        let learnt = |offload| {
+            let mut backbone = Backbone::fresh(&wide(), 5, tested.device, Kind::BFloat16).unwrap();
+            let mut optimizer = AdamW::new(backbone.trained()).unwrap();
+            for seed in 0..4 {
+                let adam = Adam {
+                    moments,
+                    muon,
+                    offload,
+                    ..Adam::default()
+                };
+                let settings = StepSettings {
+                    adam,
+                    ema: 0.9,
+                    ..settings(seed)
+                };
+                training::train(&mut backbone, &mut optimizer, &[ragged()], &settings).unwrap();
+            }
+            let state = optimizer.state("o").unwrap();
+            let home = state["o.first"].device();
+            assert_eq!(home, if offload { Device::Cpu } else { tested.device });
+            common::state(backbone.parameters(), &optimizer)
+        };
+        assert!(learnt(true) == learnt(false), "{moments:?}, muon {muon}");
+    }
 }
 
 #[test]
@@ -263,7 +322,7 @@ fn l8_the_same_seed_gives_the_same_bits() {
     let Some(tested) = tested() else { return };
     let strict = std::env::var("DEMASK_DETERMINISTIC").map_or(true, |value| value.trim() != "0");
     for place in [tested.exact(), tested.half()] {
-        let [a, b] = [(); 2].map(|()| trained(&wide(), place, false));
+        let [a, b] = [(); 2].map(|()| trained(&wide(), place, None));
         for (name, a) in &a.gradient {
             let b = &b.gradient[name];
             let away = worst(a, b);

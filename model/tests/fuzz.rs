@@ -125,17 +125,20 @@ fn adapters() {
     let room = room();
     let adapter = br#"{"peft_type": "LORA", "r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "bias": "none", "target_modules": ["q_proj"],
         "base_model_name_or_path": "../base", "use_rslora": true, "rank_pattern": {}}"#;
+    let base = br#"{"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": true}"#;
     Door {
         name: "adapter",
         inputs: 10_000,
-        seeds: vec![adapter.to_vec()],
+        seeds: vec![adapter.to_vec(), base.to_vec()],
         words: &WORDS,
         spare: 0,
     }
     .tried(|bytes| {
         std::fs::write(room.path().join("adapter_config.json"), bytes).unwrap();
+        std::fs::write(room.path().join("quantization_config.json"), bytes).unwrap();
         peft::read(room.path()).ok();
         peft::base(room.path()).ok();
+        peft::frozen_base(room.path()).ok();
     });
 }
 

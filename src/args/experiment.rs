@@ -54,6 +54,41 @@ pub struct RunArgs {
     pub output: Json,
 }
 
+/// `demask slurm`.
+#[derive(Debug, Args)]
+pub struct SlurmArgs {
+    /// A shipped profile's name or a TOML file
+    #[arg(value_name = "NAME|FILE.toml")]
+    pub name: String,
+    /// Machines; more than one is refused
+    #[arg(long, default_value_t = 1, value_name = "M", value_parser = clap::value_parser!(u16).range(1..))]
+    pub nodes: u16,
+    /// So many processes train together (`engine.ranks`)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub ranks: Option<u8>,
+    /// GPUs that the job asks for: 1, or none
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub gpus: u16,
+    /// Cores that the job asks for [default: `engine.threads`, or 1, for each rank]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub cpus: Option<u16>,
+    /// Any other option of sbatch; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub sbatch: Vec<String>,
+    /// Start from random weights instead of the shipped checkpoint
+    #[arg(long)]
+    pub from_scratch: bool,
+    /// Change one value of the profile; may be given again
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the script instead of submitting it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Output
+    #[command(flatten)]
+    pub output: Json,
+}
+
 /// `demask daemon`.
 #[derive(Debug, Subcommand)]
 pub enum DaemonCommand {

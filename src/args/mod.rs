@@ -20,10 +20,12 @@ use clap::{Parser, Subcommand};
 pub use checkpoints::{Convert, Floating, Grow, Merge, Pull, Stored, VerifyArgs};
 pub use doctor::DoctorArgs;
 pub use evaluation::{EvalAction, EvalArgs, EvalCompare, EvalMerge, EvalShow, Judging, Likelihood};
-pub use experiment::{AskModel, Attach, DaemonCommand, Images, LogFormat, Query, QueryFormat, RunArgs, Set};
+pub use experiment::{
+    AskModel, Attach, DaemonCommand, Images, LogFormat, Query, QueryFormat, RunArgs, Set, SlurmArgs,
+};
 pub use output::Json;
 pub use presentation::{Across, Plot, RunReport};
-pub use profile::{CheckArgs, PlanArgs, ProfileCommand};
+pub use profile::{CheckArgs, PlanArgs, ProfileCommand, Sharding};
 pub use runs::{LabelFlags, Queue, Resume, Runs, RunsCompare, RunsEdit, Study, StudyAction};
 pub use sampling::{CacheKind, Describe, Fill, Generate, Imagine, ModelArgs};
 pub use score::ScoreArgs;
@@ -90,9 +92,14 @@ pub enum DemaskCommand {
     Profile(ProfileCommand),
     /// What a run of a profile will take of memory, by part, whether it fits, and what would take less
     #[command(
-        after_help = "Examples:\n  demask plan tabletop\n  demask plan my.toml --device-memory 80GB\n  demask plan my.toml --device-memory 141GB --set optimizer.moments=bf16 --json\nArithmetic over shapes: nothing is loaded. With --device-memory it is of a GPU (bf16 unless the profile says f32), else of this\nmachine's processor. One device: the state is not divided over several. Exits 1 when it does not fit."
+        after_help = "Examples:\n  demask plan tabletop\n  demask plan my.toml --device-memory 80GB\n  demask plan my.toml --device-memory 141GB --set optimizer.moments=bf16 --json\n  demask plan my.toml --device-memory 80GB --ranks 8 --shard weights\nArithmetic over shapes: nothing is loaded. With --device-memory it is of a GPU (bf16 unless the profile says f32), else of this\nmachine's processor. With --ranks it is of one rank; a processor's memory is theirs\nin equal parts. Ranks train on processors so far: of GPUs it is what they would take. Exits 1 when it does not fit."
     )]
     Plan(PlanArgs),
+    /// A run as a job of a Slurm cluster, on one node: the batch script, printed or handed to sbatch
+    #[command(
+        after_help = "Examples:\n  demask slurm my.toml --ranks 8 --sbatch time=12:00:00 --sbatch partition=cpu --dry-run\n  demask slurm my.toml --gpus 1 --sbatch time=24:00:00\nFive minutes before the time limit the step is finished and saved and the job is requeued; the run goes on where it was.\nMore than one node is refused."
+    )]
+    Slurm(SlurmArgs),
     /// Start, stop or look at the background process that owns runs
     #[command(
         subcommand,

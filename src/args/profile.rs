@@ -82,6 +82,12 @@ pub struct PlanArgs {
     /// Memory of the GPU that is meant, such as 80GB or 24GiB [default: what is free here, on the processor]
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub device_memory: Option<u64>,
+    /// So many processes that train together: what each of them takes [default: `engine.ranks`, or 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub ranks: Option<u16>,
+    /// What is divided over the ranks
+    #[arg(long, value_enum)]
+    pub shard: Option<Sharding>,
     /// As if the run started from random weights
     #[arg(long)]
     pub from_scratch: bool,
@@ -91,4 +97,13 @@ pub struct PlanArgs {
     /// Output
     #[command(flatten)]
     pub output: Json,
+}
+
+/// What is divided over ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Sharding {
+    /// Moments, moving average and accumulated gradient; weights are on every rank
+    State,
+    /// Weights too, gathered block by block
+    Weights,
 }

@@ -16,6 +16,7 @@ mod plan;
 mod presentation;
 mod sampling;
 mod score;
+mod slurm;
 mod templates;
 
 use std::process::ExitCode;
@@ -44,6 +45,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         DemaskCommand::Run(options) => run::run(&home, options),
         DemaskCommand::Profile(options) => profile::profile(options),
         DemaskCommand::Plan(options) => plan::plan(&home, &options),
+        DemaskCommand::Slurm(options) => slurm::slurm(&home, &options),
         DemaskCommand::Daemon(options) => daemon::daemon(&home, options),
         DemaskCommand::Attach(options) => daemon::attach(&home, options.images),
         DemaskCommand::Ps(output) => control::ps(&home, output.json),

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use demask_actors::home::Home;
-use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, carries_adapter};
+use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, QUANTIZATION, carries_adapter};
+use demask_api::{BaseDtype, FrozenBase};
 use serde_json::Value;
 
 use crate::exit::UsageError;
@@ -64,6 +65,18 @@ pub fn blame(checkpoint: &Path, adapter: &Path) -> String {
     let made_for = base(adapter).map_or_else(String::new, |base| format!(" (made for {base})"));
     let (checkpoint, adapter) = (checkpoint.display(), adapter.display());
     format!("the adapter {adapter}{made_for} cannot be put on the checkpoint {checkpoint}")
+}
+
+/// What the base of an adapter was kept in while it was trained, where that was quantised.
+#[must_use]
+pub fn frozen_base(adapter: &Path) -> Option<&'static str> {
+    let text = std::fs::read_to_string(adapter.join(QUANTIZATION)).ok()?;
+    match FrozenBase::read(&text).ok()?.dtype {
+        BaseDtype::Auto => None,
+        BaseDtype::Bf16 => Some("bf16"),
+        BaseDtype::Int8 => Some("int8"),
+        BaseDtype::Nf4 => Some("nf4"),
+    }
 }
 
 /// Returns the base model that an adapter names, where it names one.

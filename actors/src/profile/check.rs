@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use demask_api::BaseDtype;
 use demask_datasets::formats::{COLUMNS, Reader};
 use demask_rewards::benchmarks::Suites;
 use demask_rewards::rewards::{self, REWARDS};
@@ -54,6 +55,15 @@ impl Profile {
 
     /// What the network that a run starts from becomes, one thing at most.
     fn check_start(&self) -> Result<(), Wrong> {
+        if let Some(lora) = &self.lora
+            && lora.double_quantization
+            && lora.base != BaseDtype::Nf4
+        {
+            return wrong(
+                "lora.double_quantization",
+                "is of the constants of nf4: add `base = \"nf4\"`, or leave it out",
+            );
+        }
         match (&self.lora, &self.adapter, &self.grow) {
             (Some(_), Some(_), _) => wrong(
                 "adapter",

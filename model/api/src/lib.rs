@@ -16,7 +16,8 @@ pub mod work_file;
 
 pub use data::{grid, picture, sequence};
 pub use network::{
-    activations, checkpoint, config, loading, memory, plan, published, tokenizer_rules, validation,
+    activations, checkpoint, config, frozen_base, loading, memory, plan, published, sharding,
+    tokenizer_rules, validation,
 };
 pub use protocol::{answer, cuda, number, request, wire};
 pub use sampling::quirks;
@@ -31,6 +32,7 @@ pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackCon
 pub use cuda::{Cuda, CudaDevice};
 pub use estimators::uni_grpo::Spacing;
 pub use estimators::{Coupled, DiffuGrpo, EstimatorConfig, TraceRl, UniGrpo};
+pub use frozen_base::{BaseDtype, FrozenBase};
 pub use grid::Grid;
 pub use likelihood::{LikelihoodEstimator, LikelihoodQuery, LogLikelihood};
 pub use loading::{Growth, LINEAR_LAYERS, LoadOptions, LoraConfig, Purpose};
@@ -46,4 +48,4 @@ pub use sequence::{Sequence, Span, Task};
 pub use step_settings::{Adam, BlockNoise, LossNormalization, MomentKind, Recompute, StepSettings};
 
 /// The version of the engine protocol. A `Hello` with another version is refused, with both numbers.
-pub const PROTOCOL: u32 = 10;
+pub const PROTOCOL: u32 = 11;

@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use demask_api::checkpoint::{
-    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, WEIGHTS, carries_adapter,
+    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, QUANTIZATION, WEIGHTS,
+    carries_adapter,
 };
-use demask_api::{LoadOptions, Manifest, ManifestFile, Purpose, bounded_file, limits};
+use demask_api::{
+    FrozenBase, LoadOptions, LoraConfig, Manifest, ManifestFile, Purpose, bounded_file, limits,
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::device::heartbeat;
@@ -205,8 +208,7 @@ impl LoadedModel {
         write_json(&work.join(CONFIG), self.backbone.config())?;
         let mut names = vec![CONFIG.to_owned()];
         if let Some(lora) = self.backbone.lora() {
-            lora.write(work)?;
-            names.extend([ADAPTER_CONFIG, ADAPTER].map(str::to_owned));
+            names.extend(lora.write(work)?.into_iter().map(str::to_owned));
         } else {
             safetensors::write(&work.join(WEIGHTS), &self.backbone.parameters().named()?, None)?;
             names.push(WEIGHTS.to_owned());
@@ -268,7 +270,10 @@ pub fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Ki
     if let Some(adapter) = adapter.filter(|_| !inside) {
         check_manifest(adapter)?;
     }
-    let mut backbone = Backbone::load_grown(&base, device, kind, purpose, options.grow.as_ref())?;
+    let mut backbone = match frozen_base(adapter, options)? {
+        Some(form) => Backbone::load_frozen(&base, device, kind, form)?,
+        None => Backbone::load_grown(&base, device, kind, purpose, options.grow.as_ref())?,
+    };
     let place = (device, kind);
     if let Some(adapter) = adapter {
         let lora = Lora::load(adapter, backbone.config(), &base, place, options.purpose)?;
@@ -281,6 +286,16 @@ pub fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Ki
         backbone.merge()?;
     }
     Ok(backbone)
+}
+
+/// What the base beside an adapter is kept in: what a fresh one asks for, what one that is there was trained over. An adapter is merged with
+/// its base in full precision, as PEFT's users do.
+fn frozen_base(adapter: Option<&Path>, options: &LoadOptions) -> Result<Option<FrozenBase>> {
+    match (adapter, &options.lora) {
+        _ if options.merge => Ok(None),
+        (Some(adapter), _) => peft::frozen_base(adapter).map(Some),
+        (None, lora) => Ok(lora.as_ref().map(LoraConfig::frozen_base)),
+    }
 }
 
 /// The folder of the base that an adapter's folder names.
@@ -372,6 +387,7 @@ fn check_names(attach: &BTreeMap<String, String>) -> Result<()> {
         WEIGHTS,
         ADAPTER_CONFIG,
         ADAPTER,
+        QUANTIZATION,
         OPTIMIZER,
         IMAGE_TOKENIZER,
     ];

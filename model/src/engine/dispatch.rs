@@ -371,7 +371,7 @@ impl Engine {
         };
         let answer = Answer::Loaded {
             step: model.optimizer.step_count(),
-            parameters: model.backbone.parameters().count(),
+            parameters: model.backbone.count(),
             backbone: Some(model.backbone.config().clone()),
             image_tokenizer: model.tokenizer.is_some(),
         };

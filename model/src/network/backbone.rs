@@ -10,13 +10,14 @@ use std::path::Path;
 
 use demask_api::activations::{Trained, policy_tokens};
 use demask_api::checkpoint::CONFIG;
-use demask_api::{BackboneConfig, Growth, Purpose, Recompute};
+use demask_api::{BackboneConfig, FrozenBase, Growth, Purpose, Recompute};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::device::cuda;
 use crate::device::heartbeat;
+use crate::device::kernels::frozen_linear;
 use crate::device::kernels::fused;
 use crate::device::kernels::packed_weights::{self, PackedWeights};
 use crate::device::kernels::rotary::Rotary;
@@ -28,10 +29,11 @@ use crate::network::growth;
 use crate::network::kv_cache::{KvCache, Norms, Pass, PlannedPass};
 use crate::network::lora::{Lora, Noise};
 use crate::network::room::{Learner, Room};
-use crate::network::slots::{BlockNames, PREFIX, initial, slots};
+use crate::network::slots::{BlockNames, PREFIX, initial, is_block_layer, slots};
 use crate::weights::fit;
 use crate::weights::footprint;
 use crate::weights::parameters::Parameters;
+use crate::weights::quantized::leaves::QuantizedLeaves;
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
 
@@ -40,6 +42,8 @@ use crate::weights::stored::StoredTensors;
 pub struct Backbone {
     config: BackboneConfig,
     parameters: Parameters,
+    /// Weights of the blocks that are kept in fewer bits beside an adapter, and are none of the parameters.
+    quantized: QuantizedLeaves,
     lora: Option<Lora>,
     rotary: Rotary,
     names: Vec<BlockNames>,
@@ -135,6 +139,30 @@ impl Backbone {
         Self::assemble(config, parameters, device, kind)
     }
 
+    /// Loads a folder to stand frozen beside an adapter, its blocks' linear layers in the form that is asked for.
+    ///
+    /// # Errors
+    /// The errors of [`Self::load`].
+    pub fn load_frozen(dir: &Path, device: Device, kind: Kind, form: FrozenBase) -> Result<Self> {
+        if !form.is_quantized() {
+            return Self::load_for(dir, device, kind, Purpose::Sample);
+        }
+        let config = read_config(dir)?;
+        check(&config)?;
+        footprint::check_frozen(&config, device, kind, form)
+            .map_err(|error| ModelError::checkpoint(&dir.join(CONFIG), error.to_string()))?;
+        let stored = StoredTensors::in_folder(dir)?;
+        let source = source(&config, &stored);
+        fit::check(&slots(&config), &stored, &source, &ignored(&config))?;
+        let fill = |slot: &Slot, into: &mut Tensor| stored.copy_to(&source(&slot.name), into);
+        let (layers, others): (Vec<Slot>, Vec<Slot>) = slots(&config).into_iter().partition(is_block_layer);
+        let quantized = QuantizedLeaves::build(&layers, form, (device, kind), fill)?;
+        let parameters = Parameters::build(others, device, kind, Purpose::Sample, fill)?;
+        let mut backbone = Self::assemble(config.clone(), parameters, device, kind)?;
+        backbone.quantized = quantized;
+        Ok(backbone)
+    }
+
     fn assemble(config: BackboneConfig, parameters: Parameters, device: Device, kind: Kind) -> Result<Self> {
         let rotary = Rotary::new(
             config.head_dim(),
@@ -146,6 +174,7 @@ impl Backbone {
         Ok(Self {
             config,
             parameters,
+            quantized: QuantizedLeaves::default(),
             lora: None,
             rotary,
             names,
@@ -163,6 +192,7 @@ impl Backbone {
     pub fn frozen_copy(&self) -> Result<Self> {
         let parameters = self.parameters.frozen_copy()?;
         let mut copy = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
+        copy.quantized = self.quantized.clone();
         copy.lora = self.lora.as_ref().map(Lora::frozen_copy).transpose()?;
         Ok(copy)
     }
@@ -199,6 +229,7 @@ impl Backbone {
     fn with_adapter(&self, adapter: fn(&Lora) -> Result<Lora>) -> Result<Self> {
         let parameters = self.parameters.twin()?;
         let mut twin = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
+        twin.quantized = self.quantized.clone();
         twin.lora = self.lora.as_ref().map(adapter).transpose()?;
         twin.room = self.room.clone();
         twin.packed = RefCell::new(self.packed.borrow().as_ref().map(PackedWeights::shared));
@@ -221,12 +252,29 @@ impl Backbone {
     /// Adds the adapter's product to the weights and drops the adapter.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Weights that are kept in fewer bits; libtorch's.
     pub fn merge(&mut self) -> Result<()> {
+        if !self.quantized.is_empty() {
+            let message =
+                "merge: the base is quantised; an adapter is merged with its base in full precision";
+            return Err(ModelError::Refused(message.into()));
+        }
         match self.lora.take() {
             Some(lora) => lora.merge_into(&self.parameters),
             None => Ok(()),
         }
+    }
+
+    /// How many numbers the network has, the adapter's left out.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.parameters.count() + self.quantized.count()
+    }
+
+    /// The weights of its blocks that are kept in fewer bits.
+    #[must_use]
+    pub fn quantized(&self) -> &QuantizedLeaves {
+        &self.quantized
     }
 
     /// What an optimiser works on: the adapter's parameters where there is one, else the network's own.
@@ -257,7 +305,7 @@ impl Backbone {
         if self.device.is_cuda() {
             return room;
         }
-        let most = policy_tokens(self.parameters.count());
+        let most = policy_tokens(self.count());
         room.min(usize::try_from(most).unwrap_or(room))
     }
 
@@ -278,6 +326,8 @@ impl Backbone {
         };
         match cuda::memory(self.device) {
             Some(memory) => {
+                let width = self.kind.elt_size_in_bytes() as u64;
+                let aside = aside + self.quantized.form().dequantized_bytes(&self.config, width);
                 self.room.work_out((memory.free, memory.total), aside, &learner);
             }
             None => self.room.settle(tokens, &learner),
@@ -541,18 +591,25 @@ impl Backbone {
     fn linear(&self, x: &Tensor, name: &str, packed: Option<&PackedWeights>) -> Result<Tensor> {
         let weight_name = format!("{name}.weight");
         let bias = self.parameters.leaf(&format!("{name}.bias")).ok();
-        let Some(lora) = self.lora.as_ref().filter(|lora| lora.adapts(name)) else {
+        let quantized = self.quantized.get(&weight_name);
+        let lora = self.lora.as_ref().filter(|lora| lora.adapts(name));
+        if lora.is_none() && quantized.is_none() {
             return match packed.and_then(|packed| packed.get(&weight_name)) {
                 Some(weight) => weight.linear(x, bias),
                 None => Ok(x.f_linear(self.parameters.leaf(&weight_name)?, bias)?),
             };
-        };
-        let weight = self.parameters.leaf(&weight_name)?;
+        }
         // In two dimensions, so that what the adapter adds is added in place to no view.
         let mut shape = x.size();
         let ins = shape.pop().unwrap_or_default();
         let x_TI = x.f_reshape([-1, ins])?;
-        let y_TO = lora.add(name, &x_TI, x_TI.f_linear(weight, bias)?)?;
+        let mut y_TO = match quantized {
+            Some(weight) => frozen_linear::linear(&x_TI, weight, bias)?,
+            None => x_TI.f_linear(self.parameters.leaf(&weight_name)?, bias)?,
+        };
+        if let Some(lora) = lora {
+            y_TO = lora.add(name, &x_TI, y_TO)?;
+        }
         shape.push(y_TO.size()[1]);
         Ok(y_TO.f_view(&shape[..])?)
     }
@@ -567,7 +624,9 @@ impl Backbone {
         name: &str,
         packed: Option<&PackedWeights>,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let plain = self.lora.is_none() && self.parameters.leaf(&format!("{name}.bias")).is_err();
+        let plain = self.lora.is_none()
+            && self.quantized.is_empty()
+            && self.parameters.leaf(&format!("{name}.bias")).is_err();
         if x.dim() != 2 || x.requires_grad() || fused::applies(&x) || !plain {
             let delta = self.linear(h, name, packed)?;
             return Ok((x, Some(delta)));

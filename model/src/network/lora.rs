@@ -8,13 +8,14 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG};
+use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, QUANTIZATION};
 use demask_api::{BackboneConfig, LINEAR_LAYERS, LoraConfig, Purpose};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{ModelError, Result};
+use crate::network::slots::is_block_layer;
 use crate::weights::init::uniform;
 use crate::weights::parameters::Parameters;
 use crate::weights::peft::{self, module_of, tensor_name};
@@ -293,15 +294,23 @@ impl Lora {
         })
     }
 
-    /// Writes `adapter_config.json` and `adapter_model.safetensors`.
+    /// Writes `adapter_config.json` and `adapter_model.safetensors`, and beside them what a quantised base was kept in; gives the files'
+    /// names.
     ///
     /// # Errors
     /// The file system's.
-    pub fn write(&self, dir: &Path) -> Result<()> {
+    pub fn write(&self, dir: &Path) -> Result<Vec<&'static str>> {
         let path = dir.join(ADAPTER_CONFIG);
         let text = peft::text(&self.config, &self.targets, &self.base);
         std::fs::write(&path, text).map_err(|source| ModelError::io(&path, source))?;
-        safetensors::write(&dir.join(ADAPTER), &self.parameters.named()?, None)
+        safetensors::write(&dir.join(ADAPTER), &self.parameters.named()?, None)?;
+        let mut names = vec![ADAPTER_CONFIG, ADAPTER];
+        if let Some(text) = self.config.frozen_base().text() {
+            let path = dir.join(QUANTIZATION);
+            std::fs::write(&path, text).map_err(|source| ModelError::io(&path, source))?;
+            names.push(QUANTIZATION);
+        }
+        Ok(names)
     }
 
     /// An adapter of the same values, whose gradients are taken apart from these, without dropout. This one stays as it is.
@@ -420,7 +429,7 @@ fn layers(config: &BackboneConfig) -> Vec<Layer> {
         let Some(module) = slot.name.strip_suffix(".weight") else {
             continue;
         };
-        if slot.shape.len() != 2 || !module.contains(".blocks.") {
+        if !is_block_layer(&slot) {
             continue;
         }
         let product = match layers.last().filter(|_| slot.stacked) {

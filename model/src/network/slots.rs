@@ -111,6 +111,11 @@ pub fn slots(config: &BackboneConfig) -> Vec<Slot> {
     slots
 }
 
+/// Whether it is the weight of a linear layer of a block: what an adapter may stand beside.
+pub(crate) fn is_block_layer(slot: &Slot) -> bool {
+    slot.shape.len() == 2 && slot.name.contains(".blocks.") && slot.name.ends_with(".weight")
+}
+
 /// The values of a fresh parameter (LLaDA's `mitchell` initialisation).
 pub(crate) fn initial(config: &BackboneConfig, slot: &Slot, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let name = slot.name.as_str();

@@ -1,6 +1,6 @@
 //! The check that the weights of a network fit into memory, before any of it is allocated (law L9).
 
-use demask_api::{BackboneConfig, ImageTokenizerConfig, Purpose, memory};
+use demask_api::{BackboneConfig, FrozenBase, ImageTokenizerConfig, Purpose, memory};
 use tch::{Device, Kind};
 
 use crate::device::cuda;
@@ -21,6 +21,22 @@ pub(crate) fn check(config: &BackboneConfig, device: Device, kind: Kind, purpose
         Purpose::Train => MASTER + width,
     };
     fits(memory::backbone_bytes(config, width), device)
+}
+
+/// Whether a backbone that is frozen beside an adapter fits.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_frozen(
+    config: &BackboneConfig,
+    device: Device,
+    kind: Kind,
+    form: FrozenBase,
+) -> Result<()> {
+    fits(
+        form.backbone_bytes(config, kind.elt_size_in_bytes() as u64),
+        device,
+    )
 }
 
 /// Checks that the weights of an image tokenizer fit.

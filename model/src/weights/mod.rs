@@ -16,6 +16,7 @@ pub(crate) mod footprint;
 pub mod init;
 pub mod parameters;
 pub mod peft;
+pub mod quantized;
 pub mod safetensors;
 pub mod slot;
 mod staging;

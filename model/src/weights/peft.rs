@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use demask_api::checkpoint::ADAPTER_CONFIG;
-use demask_api::{LINEAR_LAYERS, LoraConfig, bounded_file, limits, validation};
+use demask_api::checkpoint::{ADAPTER_CONFIG, QUANTIZATION};
+use demask_api::{FrozenBase, LINEAR_LAYERS, LoraConfig, bounded_file, limits, validation};
 use serde_json::{Map, Value, json};
 
 use crate::error::{ModelError, Result};
@@ -73,6 +73,7 @@ pub fn read(dir: &Path) -> Result<LoraConfig> {
     let rank = rank.ok_or_else(|| named("r, the rank, is missing or no positive number".into()))?;
     let rank = usize::try_from(rank).unwrap_or(usize::MAX);
     validation::within("r", rank, limits::RANK).map_err(|error| named(error.to_string()))?;
+    let base = frozen_base(dir)?;
     let alpha = number("lora_alpha").ok_or_else(|| named("lora_alpha is missing or no number".into()))?;
     Ok(LoraConfig {
         rank,
@@ -81,7 +82,23 @@ pub fn read(dir: &Path) -> Result<LoraConfig> {
         dropout: number("lora_dropout").unwrap_or(0.0),
         target_modules: Vec::new(),
         seed: 0,
+        base: base.dtype,
+        double_quantization: base.double_quantization,
     })
+}
+
+/// What the base of a folder's adapter was kept in while it was trained; in full where the folder does not say.
+///
+/// # Errors
+/// A broken file; a format that is not computed here.
+pub fn frozen_base(dir: &Path) -> Result<FrozenBase> {
+    let path = dir.join(QUANTIZATION);
+    if !path.is_file() {
+        return Ok(FrozenBase::default());
+    }
+    let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
+        .map_err(|source| ModelError::io(&path, source))?;
+    FrozenBase::read(&text).map_err(|message| ModelError::checkpoint(&path, message))
 }
 
 /// Returns the base model that a folder's adapter names.

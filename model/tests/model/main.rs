@@ -25,6 +25,7 @@ mod network {
     mod lora;
     mod packed_weights;
     mod properties_backbone;
+    mod quantized_base;
 }
 mod sampling {
     mod batch;

@@ -52,10 +52,54 @@ impl Engines {
             }
             command.spawn().unwrap()
         };
-        let mut ranks: Vec<Child> = (0..size).map(rank).collect();
+        let ranks: Vec<Child> = (0..size).map(rank).collect();
         drop(listener);
+        Self::greeted(ranks, &socket)
+    }
+
+    /// The same by torchrun, which is the one child then; none where it is not installed.
+    fn by_torchrun(size: usize, place: &Path) -> Option<Self> {
+        let there = Command::new("torchrun")
+            .arg("--help")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if !there.is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let socket = place.join("socket");
+        let mut command = Command::new("torchrun");
+        command
+            .args([
+                "--standalone",
+                "--no-python",
+                "--nproc-per-node",
+                &size.to_string(),
+                PROGRAM,
+            ])
+            .args([
+                "--device",
+                "cpu",
+                "--dtype",
+                "f32",
+                "--threads",
+                "1",
+                "--world",
+                "env",
+            ])
+            .arg("--writes")
+            .arg(place)
+            .arg("--socket")
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(place.join("torchrun.log")).unwrap());
+        Some(Self::greeted(vec![command.spawn().unwrap()], &socket))
+    }
+
+    /// Waits until the first child's socket, or that of its child, is there and answers.
+    fn greeted(mut ranks: Vec<Child>, socket: &Path) -> Self {
         let asked = loop {
-            if let Ok(stream) = UnixStream::connect(&socket) {
+            if let Ok(stream) = UnixStream::connect(socket) {
                 break stream;
             }
             assert!(ranks[0].try_wait().unwrap().is_none(), "rank 0 ended at once");
@@ -183,6 +227,27 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
     }
     hashes.dedup();
     assert_eq!(hashes.len(), 1, "{hashes:?}");
+}
+
+/// What torchrun starts is the world that the daemon starts: it keeps the store itself, and gives every rank the same arguments.
+#[test]
+fn l11_torchrun_starts_a_world_that_ends_in_the_same_bytes() {
+    let place = tempfile::tempdir().unwrap();
+    let [by_torchrun, own] = ["torchrun", "own"].map(|name| place.path().join(name));
+    std::fs::create_dir(&by_torchrun).unwrap();
+    std::fs::create_dir(&own).unwrap();
+    let Some(engines) = Engines::by_torchrun(2, &by_torchrun) else {
+        println!("skipped: torchrun is not installed (it comes with PyTorch)");
+        return;
+    };
+    let mut hashes = Vec::new();
+    for (mut engines, folder) in [(engines, by_torchrun), (Engines::start(2, &own), own)] {
+        engines.load(fresh());
+        assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+        hashes.push(engines.save(&folder.join("saved")));
+        engines.exit();
+    }
+    assert_eq!(hashes[0], hashes[1]);
 }
 
 #[test]

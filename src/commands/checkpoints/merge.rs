@@ -38,6 +38,13 @@ pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
         Some(adapter) => adapter::blame(&checkpoint, adapter),
         None => format!("the adapter of {} cannot be merged", checkpoint.display()),
     };
+    let carried = adapter.as_deref().unwrap_or(&checkpoint);
+    if let Some(form) = adapter::frozen_base(carried) {
+        print::note(&format!(
+            "the adapter was trained over a base in {form}; it is merged with the base in full precision, as PEFT's users do, whose answers \
+             may differ a little"
+        ));
+    }
     let written = Derived {
         inference: checkpoint_settings::inference(&checkpoint)?,
         image_tokenizer: None,

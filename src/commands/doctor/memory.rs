@@ -46,7 +46,11 @@ pub(super) fn memory(
             );
         }
     };
-    let needed = memory::backbone_bytes(&config, kept(profile) * WIDTH);
+    let needed = match &profile.lora {
+        // The base is kept as it is asked for, and not trained.
+        Some(lora) => lora.frozen_base().backbone_bytes(&config, WIDTH),
+        None => memory::backbone_bytes(&config, kept(profile) * WIDTH),
+    };
     if let Some(device) = device.filter(|_| profile.engine.device != "cpu") {
         return weigh(needed, device.memory);
     }

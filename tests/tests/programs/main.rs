@@ -19,6 +19,7 @@ mod commands {
     mod profiles;
     mod pull;
     mod score;
+    mod slurm;
     mod typed;
 }
 /// A user's workflows, each from a clean home: own data, rewards and benchmarks, several runs.

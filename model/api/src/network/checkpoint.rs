@@ -5,6 +5,7 @@
 //! model.safetensors      its weights, published parameter names
 //! adapter_*              in place of the weights, where an adapter is trained: adapter_config.json (which names the
 //!                        base), adapter_model.safetensors, both as PEFT has them
+//! quantization_config.json  beside an adapter: what its base was kept in, where that was quantised
 //! tokenizer.json         the text tokenizer
 //! image_tokenizer/       config.json, model.safetensors
 //! optimizer.safetensors  AdamW's moments (and the moving average), when saved for resuming
@@ -28,6 +29,8 @@ pub const INDEX: &str = "model.safetensors.index.json";
 pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// An adapter's weights, as PEFT has them.
 pub const ADAPTER: &str = "adapter_model.safetensors";
+/// What the base of an adapter was kept in while it was trained, where that was quantised.
+pub const QUANTIZATION: &str = "quantization_config.json";
 /// The text tokenizer.
 pub const TOKENIZER: &str = "tokenizer.json";
 /// The folder of the image tokenizer.

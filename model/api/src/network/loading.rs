@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::network::frozen_base::{BaseDtype, FrozenBase};
+
 /// What loaded weights are for, which says what is kept beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,6 +43,11 @@ pub struct LoraConfig {
     pub target_modules: Vec<String>,
     /// The seed of A.
     pub seed: u64,
+    /// What the frozen weights of the blocks' linear layers are kept in, dequantised for each product: `auto` (as the engine
+    /// computes), `bf16`, `int8`, `nf4` (QLoRA). Checkpoints tell it, and whatever loads them computes with the same.
+    pub base: BaseDtype,
+    /// Whether the constants of `nf4` are quantised too (QLoRA's double quantisation): 4.13 bits a weight in place of 4.5.
+    pub double_quantization: bool,
 }
 
 impl Default for LoraConfig {
@@ -52,11 +59,22 @@ impl Default for LoraConfig {
             dropout: 0.0,
             target_modules: LINEAR_LAYERS.map(str::to_owned).to_vec(),
             seed: 0,
+            base: BaseDtype::Auto,
+            double_quantization: false,
         }
     }
 }
 
 impl LoraConfig {
+    /// How the base beside it is kept.
+    #[must_use]
+    pub fn frozen_base(&self) -> FrozenBase {
+        FrozenBase {
+            dtype: self.base,
+            double_quantization: self.double_quantization,
+        }
+    }
+
     /// What the product of B and A is multiplied by.
     #[must_use]
     pub fn scale(&self) -> f64 {

@@ -11,9 +11,11 @@
 pub mod activations;
 pub mod checkpoint;
 pub mod config;
+pub mod frozen_base;
 pub mod loading;
 pub mod memory;
 pub mod plan;
 pub mod published;
+pub mod sharding;
 pub mod tokenizer_rules;
 pub mod validation;

@@ -5,8 +5,10 @@ use serde::Serialize;
 
 use crate::network::activations::{Activations, Trained, logit_bytes, place_bytes};
 use crate::network::config::{BackboneConfig, ImageTokenizerConfig};
+use crate::network::frozen_base::FrozenBase;
 use crate::network::loading::LoraConfig;
 use crate::network::memory::{backbone_bytes, backbone_numbers, block_numbers, image_tokenizer_bytes};
+use crate::network::sharding::{GatheredGroups, Ranks};
 use crate::training::step_settings::MomentKind;
 
 /// Masked positions whose logits exist at one time, at most, of one part of a batch.
@@ -46,6 +48,10 @@ pub struct TrainingPlan<'a> {
     pub muon: bool,
     /// What moments are kept in.
     pub moments: MomentKind,
+    /// Whether moments and average stay in host memory, where weights are on a GPU.
+    pub offload: bool,
+    /// How many ranks there are: the plan is of one of them, the first.
+    pub ranks: Ranks,
     /// Whether a moving average is kept.
     pub average: bool,
     /// Whether blocks are computed again in the backward pass.
@@ -120,10 +126,15 @@ impl TrainingPlan<'_> {
             config: self.config,
             number: self.number,
             trained,
-            recomputed: self.recomputed,
+            recomputed: self.recomputed || self.ranks.divides_weights(),
             kernels: self.kernels,
         };
         self.rows * (self.length * activations.token_bytes() + activations.probability_bytes(self.length))
+    }
+
+    /// Numbers that this rank owns the state of.
+    fn owned(&self) -> u64 {
+        self.ranks.part(self.trained())
     }
 
     /// What an update makes on its way; our own kernel makes nothing.
@@ -131,41 +142,120 @@ impl TrainingPlan<'_> {
         if self.kernels && !self.muon && self.moments == MomentKind::F32 {
             return 0;
         }
-        update_bytes(self.trained(), self.muon)
+        update_bytes(self.owned(), self.muon)
     }
 
-    /// Every part, those that take nothing left out.
+    /// Whether moments and average are elsewhere than the weights.
+    fn is_offloaded(&self) -> bool {
+        self.offload && !self.kernels
+    }
+
+    fn average_bytes(&self) -> u64 {
+        if self.average { F32 * self.owned() } else { 0 }
+    }
+
+    /// Moments and average, twice where a step keeps what it may have to put back.
+    fn state_bytes(&self) -> [(&'static str, u64); 3] {
+        let (moments, average) = (self.ranks.part(self.moment_bytes()), self.average_bytes());
+        let kept = if self.put_back { moments + average } else { 0 };
+        [("moments", moments), ("average", average), ("put back", kept)]
+    }
+
+    /// What is kept in host memory beside a GPU.
     #[must_use]
-    pub fn parts(&self) -> Vec<MemoryPart> {
-        let (trained, number) = (self.trained(), self.number);
-        let half = number < F32;
-        let base = backbone_bytes(self.config, number).unwrap_or(u64::MAX);
+    pub fn host_parts(&self) -> Vec<MemoryPart> {
+        if !self.is_offloaded() {
+            return Vec::new();
+        }
+        let parts = self.state_bytes().into_iter();
+        let parts = parts.map(|(part, bytes)| MemoryPart { part, bytes });
+        parts.filter(|part| part.bytes > 0).collect()
+    }
+
+    /// What a sampler's passes keep in another order: weights that are quantised are not among them.
+    fn packed_bytes(&self, form: FrozenBase) -> u64 {
+        let all = backbone_bytes(self.config, self.number).unwrap_or(u64::MAX);
+        if !form.is_quantized() {
+            return all;
+        }
+        let blocks = block_numbers(self.config).unwrap_or(0) * self.config.n_layers as u64;
+        all.saturating_sub(self.number * blocks)
+    }
+
+    /// The base as it is kept: bytes in the dtype that is computed in, or fewer bits.
+    fn base(&self) -> (FrozenBase, u64) {
+        let form = self
+            .lora
+            .map_or_else(FrozenBase::default, LoraConfig::frozen_base);
+        (
+            form,
+            form.backbone_bytes(self.config, self.number).unwrap_or(u64::MAX),
+        )
+    }
+
+    /// Weights as they are computed with, master, gradients and what crosses between ranks.
+    fn weight_parts(&self) -> [(&'static str, u64); 5] {
+        let (trained, number, half) = (self.trained(), self.number, self.number < F32);
+        let (form, base) = self.base();
+        if self.lora.is_none() && self.ranks.divides_weights() {
+            let groups = GatheredGroups::of(self.config);
+            return [
+                ("weights", number.saturating_mul(groups.gathered())),
+                ("dequantised weight", 0),
+                ("master", F32 * self.owned()),
+                ("gradients", F32 * self.owned()),
+                (
+                    "gradients on their way",
+                    number.saturating_mul(groups.in_flight()),
+                ),
+            ];
+        }
         let weights = match self.lora {
             // The f32 weights are their own master.
             None if !half => base.saturating_sub(F32 * trained),
             None => base,
             Some(_) => base + if half { number * trained } else { 0 },
         };
+        [
+            ("weights", weights),
+            ("dequantised weight", form.dequantized_bytes(self.config, number)),
+            ("master", F32 * trained),
+            ("gradients", F32 * self.owned() + number * trained * self.threads),
+            ("gradients on their way", self.ranks.exchanged_bytes(trained)),
+        ]
+    }
+
+    /// Every part, those that take nothing left out: of the memory that the weights are in.
+    #[must_use]
+    pub fn parts(&self) -> Vec<MemoryPart> {
+        let (trained, number) = (self.trained(), self.number);
+        let (form, base) = self.base();
         let logits = self.masked.min(LOGITS_AT_ONCE * self.threads) * logit_bytes(self.config, number);
         // The update begins when activations and logits are gone.
         let forward = self.activation_bytes();
         let update = self.update_bytes().saturating_sub(forward + logits);
-        let average = if self.average { F32 * trained } else { 0 };
-        let put_back = if self.put_back {
-            F32 * trained + self.moment_bytes() + average
+        let [moments, average, kept] = self.state_bytes().map(|(_, bytes)| match self.is_offloaded() {
+            true => 0,
+            false => bytes,
+        });
+        let master = if self.ranks.divides_weights() {
+            self.owned()
         } else {
-            0
+            trained
         };
-        // An adapter's policies share the frozen weights.
-        let reference = if self.lora.is_some() {
-            number * trained
-        } else {
-            base
+        let put_back = if self.put_back { F32 * master + kept } else { 0 };
+        let reference = match self.lora {
+            // An adapter's policies share the frozen weights.
+            Some(_) => number * trained,
+            None if self.ranks.divides_weights() => self.ranks.part(base),
+            None => base,
         };
-        let packed = if self.kernels && !half && self.sampled > 0 {
-            base
-        } else {
-            0
+        let packed = match self.sampled {
+            0 => 0,
+            // Who samples has all weights.
+            _ if self.ranks.divides_weights() => base,
+            _ if self.kernels && number == F32 => self.packed_bytes(form),
+            _ => 0,
         };
         // Master and accumulator of its gradient.
         let tokenizer = self
@@ -174,11 +264,14 @@ impl TrainingPlan<'_> {
         let cache = self.sampled * place_bytes(self.config, number);
         // Each has weights, packed ones and a cache of its own, on the same machine.
         let sampler = base + packed + 2 * cache + tokenizer;
+        let [weights, dequantised, master, gradients, on_their_way] = self.weight_parts();
         let all = [
-            ("weights", weights),
-            ("master", F32 * trained),
-            ("moments", self.moment_bytes()),
-            ("gradients", F32 * trained + number * trained * self.threads),
+            weights,
+            dequantised,
+            master,
+            ("moments", moments),
+            gradients,
+            on_their_way,
             ("average", average),
             ("activations", forward),
             ("logits", logits),

@@ -16,6 +16,7 @@
 pub(crate) mod columns;
 #[cfg(fused)]
 pub(crate) mod ffi;
+pub mod frozen_linear;
 pub mod fused;
 pub mod kernel_set;
 pub mod packed_weights;

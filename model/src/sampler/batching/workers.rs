@@ -46,7 +46,7 @@ impl<'a> WorkerPool<'a> {
     #[must_use]
     pub fn new(backbone: &'a Backbone, limits: Limits) -> Self {
         meet_threads();
-        let small = !backbone.device().is_cuda() && backbone.parameters().count() <= SMALL;
+        let small = !backbone.device().is_cuda() && backbone.count() <= SMALL;
         let threads = if small { tch::get_num_threads() } else { 1 };
         Self::on(backbone, limits, usize::try_from(threads).unwrap_or(1))
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use demask_api::{Adam, MomentKind, StepSettings, plan};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::device::kernels::fused;
 use crate::device::transfer;
@@ -109,9 +109,12 @@ impl AdamW {
             MomentKind::F32 => 4,
             MomentKind::Bf16 => 2,
         };
-        let moments = match self.moments {
-            Some(_) => 0,
-            None => width * (own + self.layout.seconds(adam.muon)),
+        let home = self.home(adam);
+        let are_there = |moments: &Moments| moments.first.device() == home;
+        let moments = if home != self.grad.device() || self.moments.as_ref().is_some_and(are_there) {
+            0
+        } else {
+            width * (own + self.layout.seconds(adam.muon))
         };
         let update = plan::update_bytes(u64::try_from(own).unwrap_or(0), adam.muon);
         4 * self.numbers() + u64::try_from(moments).unwrap_or(u64::MAX) + update
@@ -219,7 +222,7 @@ impl AdamW {
         }
         self.ready(adam)?;
         let master = parameters.master();
-        let begins = self.average.reserve(ema, master)?;
+        let begins = self.average.reserve(ema, master, self.home(adam))?;
         let Some(moments) = &self.moments else {
             return Err(ModelError::Refused("an optimiser without moments".into()));
         };
@@ -243,6 +246,15 @@ impl AdamW {
         })
     }
 
+    /// Where moments and average are kept: with the weights, or in host memory.
+    fn home(&self, adam: &Adam) -> Device {
+        if adam.offload {
+            Device::Cpu
+        } else {
+            self.grad.device()
+        }
+    }
+
     /// Whether our own kernel takes the step.
     fn is_fused(&self, adam: &Adam) -> bool {
         !adam.muon
@@ -254,8 +266,12 @@ impl AdamW {
     /// has none left leaves the state whole.
     fn ready(&mut self, adam: &Adam) -> Result<()> {
         let made = match &self.moments {
-            None => Some(Moments::zeros(&self.grad, &self.layout, adam.moments, adam.muon)?),
-            Some(moments) => moments.wanted(&self.layout, adam.moments, adam.muon)?,
+            None => Some(Moments::zeros(
+                &self.layout,
+                (adam.moments, adam.muon),
+                self.home(adam),
+            )?),
+            Some(moments) => moments.wanted(&self.layout, (adam.moments, adam.muon), self.home(adam))?,
         };
         if let Some(made) = made {
             self.moments = Some(made);
@@ -316,7 +332,10 @@ impl AdamW {
     /// libtorch's.
     pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         if let Some(share) = &self.share {
-            return share.whole_state(self.own_state(prefix)?);
+            let device = self.grad.device();
+            let own = self.own_state(prefix)?.into_iter();
+            let there = own.map(|(name, tensor)| Ok((name, tensor.f_to_device(device)?)));
+            return share.whole_state(there.collect::<Result<_>>()?);
         }
         self.own_state(prefix)
     }
@@ -350,7 +369,6 @@ impl AdamW {
                 .get(&name)
                 .ok_or_else(|| ModelError::Refused(format!("the optimiser's state lacks {name}")))
         };
-        let device = self.grad.device();
         let like = |tensor: &Tensor, lengths: &[i64], kind: Kind| -> Result<Tensor> {
             let found = tensor.numel() as i64;
             if !lengths.contains(&found) {
@@ -362,7 +380,8 @@ impl AdamW {
                 Some(share) => &share.cut(tensor)?,
                 None => tensor,
             };
-            Ok(tensor.f_to_device(device)?.f_to_kind(kind)?.copy())
+            // Where it was read; the next step brings it to where it is wanted.
+            Ok(tensor.f_to_kind(kind)?.copy())
         };
         // Of a rank that shares, the state of all of them; Muon, which has fewer second moments, is not for those.
         let (all, fewer) = match &self.share {

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use demask_api::MomentKind;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::training::optimizer::muon;
@@ -82,12 +82,12 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    /// Zeros on the device of `like`.
+    /// Zeros.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn zeros(like: &Tensor, layout: &MomentLayout, kind: MomentKind, muon: bool) -> Result<Self> {
-        let place = (stored(kind), like.device());
+    pub fn zeros(layout: &MomentLayout, (kind, muon): (MomentKind, bool), device: Device) -> Result<Self> {
+        let place = (stored(kind), device);
         Ok(Self {
             first: Tensor::f_zeros([layout.numbers], place)?,
             second: Tensor::f_zeros([layout.seconds(muon)], place)?,
@@ -99,10 +99,16 @@ impl Moments {
     ///
     /// # Errors
     /// libtorch's.
-    pub fn wanted(&self, layout: &MomentLayout, kind: MomentKind, muon: bool) -> Result<Option<Self>> {
+    pub fn wanted(
+        &self,
+        layout: &MomentLayout,
+        (kind, muon): (MomentKind, bool),
+        device: Device,
+    ) -> Result<Option<Self>> {
         let (kind, count) = (stored(kind), layout.seconds(muon));
         if self.first.kind() == kind && self.second.numel() as i64 == count {
-            return Ok(None);
+            let elsewhere = self.first.device() != device;
+            return elsewhere.then(|| self.moved(device)).transpose();
         }
         let have = self.second.numel() as i64;
         let second = if have == count {
@@ -120,10 +126,18 @@ impl Moments {
             }
             all.f_to_kind(kind)?
         };
-        Ok(Some(Self {
+        let made = Self {
             first: self.first.f_to_kind(kind)?,
             second,
-        }))
+        };
+        made.moved(device).map(Some)
+    }
+
+    fn moved(&self, device: Device) -> Result<Self> {
+        Ok(Self {
+            first: self.first.f_to_device(device)?,
+            second: self.second.f_to_device(device)?,
+        })
     }
 
     /// A copy.
@@ -151,6 +165,20 @@ pub(super) fn stored(kind: MomentKind) -> Kind {
     }
 }
 
+/// Stored moments in f32 where the update is done: themselves where they are that already, else fetched. What is offloaded is fetched on a
+/// CPU too, so that the same is done there as on a GPU.
+///
+/// # Errors
+/// libtorch's.
+pub(super) fn fetched(kept: &Tensor, offloaded: bool, device: Device) -> Result<Tensor> {
+    if !offloaded {
+        return Ok(kept.f_to_kind(Kind::Float)?);
+    }
+    let mut own = Tensor::f_empty(&kept.size()[..], (kept.kind(), device))?;
+    own.f_copy_(kept)?;
+    Ok(own.f_to_kind(Kind::Float)?)
+}
+
 /// Puts f32 values back where moments are stored, in the shape that they have there: with dither where that is bf16. `at` is
 /// the place of the first among all.
 ///
@@ -158,7 +186,10 @@ pub(super) fn stored(kind: MomentKind) -> Kind {
 /// libtorch's.
 pub(super) fn store(values: &Tensor, into: &mut Tensor, (at, step): (i64, u64)) -> Result<()> {
     if into.kind() == Kind::Float {
-        // They are the stored ones themselves.
+        // They are the stored ones themselves, or were fetched from host memory.
+        if values.data_ptr() != into.data_ptr() {
+            into.f_copy_(values)?;
+        }
         return Ok(());
     }
     let (count, device) = (values.numel() as i64, values.device());

@@ -3,7 +3,7 @@
 
 use demask_api::Adam;
 use demask_api::plan::UPDATED_AT_ONCE;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::error::Result;
 use crate::training::optimizer::moments::{self, FlatRange, MomentLayout, Moments};
@@ -92,10 +92,8 @@ impl Update<'_> {
         let mut grad = grad.f_narrow(0, piece.flat, piece.count)?;
         let mut kept_first = moments.first.f_narrow(0, piece.flat, piece.count)?;
         let mut kept_second = moments.second.f_narrow(0, piece.second, piece.count)?;
-        let (mut first, mut second) = (
-            kept_first.f_to_kind(Kind::Float)?,
-            kept_second.f_to_kind(Kind::Float)?,
-        );
+        let fetched = |kept: &Tensor| moments::fetched(kept, adam.offload, master.device());
+        let (mut first, mut second) = (fetched(&kept_first)?, fetched(&kept_second)?);
         if self.clipped < 1.0 {
             let _ = grad.f_mul_scalar_(self.clipped)?;
         }
@@ -124,11 +122,12 @@ impl Update<'_> {
         batch: &[muon::Matrix<'_>],
     ) -> Result<()> {
         let beta1 = self.adam.beta1;
+        let fetched = |kept: &Tensor| moments::fetched(kept, self.adam.offload, grad.device());
         let of = |flat: &Tensor, matrix: &muon::Matrix<'_>| flat.f_narrow(0, matrix.flat, matrix.slot.len());
         let momentum = |matrix: &muon::Matrix<'_>| -> Result<Tensor> {
             // Nesterov's: the momentum after this gradient, moved on towards it once more.
             let slope = of(grad, matrix)?.f_mul_scalar(self.clipped)?;
-            let first = of(&moments.first, matrix)?.f_to_kind(Kind::Float)?;
+            let first = fetched(&of(&moments.first, matrix)?)?;
             Ok(first.f_lerp(&slope, 1.0 - beta1.powi(2))?)
         };
         let momenta = batch.iter().map(momentum).collect::<Result<Vec<_>>>()?;
@@ -136,7 +135,7 @@ impl Update<'_> {
         for (matrix, direction) in batch.iter().zip(directions) {
             let mut grad = of(grad, matrix)?;
             let mut kept = of(&moments.first, matrix)?;
-            let mut first = kept.f_to_kind(Kind::Float)?;
+            let mut first = fetched(&kept)?;
             if self.clipped < 1.0 {
                 let _ = grad.f_mul_scalar_(self.clipped)?;
             }

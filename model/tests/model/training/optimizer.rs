@@ -38,6 +38,7 @@ fn three_steps_of_adamw_are_those_worked_out_by_hand() {
         weight_decay: 0.1,
         muon: false,
         moments: demask_api::MomentKind::F32,
+        offload: false,
     };
     // Gradient, learning rate; then its norm, the weights, the first and the second moment.
     let steps = [
@@ -335,6 +336,53 @@ fn moments_in_bf16_learn_as_moments_in_f32_do() {
         (half - full).abs() < 0.1 * (begun - full),
         "{half}, in f32 {full}, from {begun}"
     );
+}
+
+/// Every way that moments are kept and updated, each with a moving average.
+const WAYS: [(MomentKind, bool); 4] = [
+    (MomentKind::F32, false),
+    (MomentKind::Bf16, false),
+    (MomentKind::F32, true),
+    (MomentKind::Bf16, true),
+];
+
+/// Piece by piece from host memory and back, where libtorch's operators update; by our own kernel, where they are already. Turned on
+/// and off in the middle of a run, and resumed, nothing changes either.
+#[test]
+fn l8_offloaded_moments_come_to_the_same_bits_as_those_that_stay() {
+    for (moments, muon) in WAYS {
+        let learnt = |offloaded: fn(u64) -> bool, resumed: bool| {
+            let (mut backbone, mut optimizer) = learner(2);
+            for seed in 0..6 {
+                if resumed && seed == 3 {
+                    let kept = optimizer.state("o").unwrap();
+                    optimizer = AdamW::new(backbone.parameters()).unwrap();
+                    optimizer.restore("o", &kept).unwrap();
+                }
+                let adam = Adam {
+                    moments,
+                    muon,
+                    offload: offloaded(seed),
+                    ..Adam::default()
+                };
+                let settings = demask_api::StepSettings {
+                    adam,
+                    ema: 0.9,
+                    ..settings(seed)
+                };
+                let report = training::train(&mut backbone, &mut optimizer, &[ragged()], &settings);
+                assert!(report.unwrap().finite);
+            }
+            state(backbone.parameters(), &optimizer)
+        };
+        let expected = learnt(|_| false, false);
+        for (offloaded, resumed) in [(|_| true) as fn(u64) -> bool, |seed| seed % 2 == 1]
+            .into_iter()
+            .zip([true, false])
+        {
+            assert!(learnt(offloaded, resumed) == expected, "{moments:?}, muon {muon}");
+        }
+    }
 }
 
 /// A run that is resumed from its file goes on to the same bits; one whose moments were f32 takes them over.

@@ -82,6 +82,132 @@ fn eight_billion_weights_do_not_fit_and_the_plan_says_what_would() {
     );
 }
 
+/// QLoRA's promise: what does not fit on a GPU of 24 GB in bf16 is trained there in four bits.
+#[test]
+fn a_frozen_base_in_fewer_bits_is_counted() {
+    let place = Place::default();
+    let profile = eight_billion(&place);
+    let bytes = |base: &str| {
+        let base = format!("lora.base={base}");
+        let double = ["--set", "lora.double_quantization=true"];
+        let arguments = [
+            profile.as_str(),
+            "--from-scratch",
+            "--device-memory",
+            "24GB",
+            "--set",
+            &base,
+        ];
+        let more: &[&str] = if base.ends_with("nf4") { &double } else { &[] };
+        let (code, found) = planned(&place, &[&arguments[..], more].concat());
+        (code, part(&found, "weights"), part(&found, "dequantised weight"))
+    };
+    let (full, eight, four) = (bytes("auto"), bytes("int8"), bytes("nf4"));
+    assert_eq!((full.0, full.2, four.0), (1, 0, 0), "{full:?} {four:?}");
+    // Embedding and head of 134,656 rows stay in bf16: 2.2 of 16.2 GB.
+    assert!(
+        full.1 > 16_000_000_000 && eight.1 < 9_500_000_000,
+        "{full:?} {eight:?}"
+    );
+    assert!((5_500_000_000..6_100_000_000).contains(&four.1), "{four:?}");
+    assert!(four.2 > 2 * 2 * 12_288 * 4096, "{four:?}");
+}
+
+#[test]
+fn offloaded_moments_are_in_host_memory() {
+    let place = Place::default();
+    let profile = eight_billion(&place);
+    let plan = |more: &[&str]| {
+        planned(
+            &place,
+            &[&[profile.as_str(), "--from-scratch", "--set", "ema=0.9"], more].concat(),
+        )
+        .1
+    };
+    let gpu = ["--device-memory", "141GB"];
+    let (kept, moved) = (
+        plan(&gpu),
+        plan(&[&gpu[..], &["--set", "optimizer.offload=true"]].concat()),
+    );
+    let trained = kept["trained"].as_u64().unwrap();
+    assert_eq!(part(&kept, "moments") + part(&kept, "average"), 12 * trained);
+    assert_eq!(part(&moved, "moments") + part(&moved, "average"), 0);
+    let host: u64 = moved["host_parts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|part| part["bytes"].as_u64().unwrap())
+        .sum();
+    assert_eq!(host, 12 * trained);
+    // On a processor there is nowhere else.
+    let cpu = plan(&["--set", "optimizer.offload=true"]);
+    assert_eq!(
+        (part(&cpu, "moments"), cpu["host_parts"].as_array().unwrap().len()),
+        (8 * trained, 0)
+    );
+}
+
+/// `scale.md`'s table: a master, an accumulator and two moments are 16 bytes a number; on eight ranks of 80 GB eight billion fit.
+#[test]
+fn ranks_own_parts_of_the_state_and_of_the_weights() {
+    let place = Place::default();
+    let profile = eight_billion(&place);
+    let plan = |more: &[&str]| {
+        planned(
+            &place,
+            &[
+                &[profile.as_str(), "--from-scratch", "--device-memory", "80GB"],
+                more,
+            ]
+            .concat(),
+        )
+    };
+    let (code, one) = plan(&["--ranks", "1"]);
+    assert_eq!((code, &one["ranks"]), (1, &Value::from(1)));
+    let trained = one["trained"].as_u64().unwrap();
+    let changes = one["changes"].as_array().unwrap();
+    let fitting = changes.iter().find(|change| {
+        change["change"]
+            .as_str()
+            .unwrap()
+            .starts_with("--ranks 4 --shard weights")
+    });
+    assert_eq!(fitting.unwrap()["fits"], true, "{one}");
+
+    let (_, state) = plan(&["--ranks", "8"]);
+    assert_eq!(part(&state, "master"), 4 * trained, "weights are on every rank");
+    assert_eq!(part(&state, "moments"), trained);
+    let (code, weights) = plan(&["--ranks", "8", "--shard", "weights"]);
+    assert_eq!((code, &weights["shard"]), (0, &Value::from("weights")));
+    let owned: u64 = ["master", "gradients", "moments"]
+        .iter()
+        .map(|name| part(&weights, name))
+        .sum();
+    assert_eq!(owned, 2 * trained, "16 bytes a number, in eight parts");
+    let bytes = weights["bytes"].as_u64().unwrap();
+    assert!((25_000_000_000..40_000_000_000).contains(&bytes), "{weights}");
+    // The more ranks the less.
+    let of = |ranks| {
+        plan(&["--ranks", ranks, "--shard", "weights"]).1["bytes"]
+            .as_u64()
+            .unwrap()
+    };
+    assert!(of("2") > of("4") && of("4") > of("8"));
+
+    let refused = place.run(&[
+        "plan",
+        &profile,
+        "--from-scratch",
+        "--ranks",
+        "2",
+        "--shard",
+        "weights",
+        "--set",
+        "lora.rank=2",
+    ]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
 #[test]
 fn the_tabletop_fits_here_and_nothing_is_asked_of_an_engine() {
     let place = Place::default();

@@ -116,6 +116,34 @@ async fn it_answers_by_flag_in_its_checkpoint_and_merged() {
     assert!(grown.contains("merge it first"), "{grown}");
 }
 
+/// QLoRA through the programs: the checkpoint tells what its base was kept in, what samples computes with the same, and merging takes the base
+/// in full and says so.
+#[tokio::test]
+async fn l7_over_a_base_in_four_bits_it_answers_as_it_was_trained_and_is_merged_in_full() {
+    let mut place = Place::default();
+    let profile = sevens(
+        &place,
+        "lora = { rank = 2, base = \"nf4\", double_quantization = true }",
+        20,
+    );
+    let trained = finish(&mut place, &profile, true).await;
+    let text = std::fs::read_to_string(trained.join("quantization_config.json")).unwrap();
+    assert!(text.contains("\"nf4\""), "{text}");
+    assert!(!trained.join("model.safetensors").exists());
+    let trained = trained.to_str().unwrap();
+    assert_eq!(answer(&place, &["--checkpoint", trained]), "7");
+    assert_eq!(answer(&place, &["--adapter", trained]), "7");
+    let output = place.path().join("merged");
+    let told = place.run(&["merge", trained, output.to_str().unwrap()]);
+    let words = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(
+        told.status.success() && words.contains("nf4") && words.contains("full precision"),
+        "{words}"
+    );
+    assert_eq!(answer(&place, &["--checkpoint", output.to_str().unwrap()]), "7");
+    assert!(!output.join("quantization_config.json").exists());
+}
+
 /// Training continues from an adapter whose base is unknown by its name. The saved adapter names the folder of its
 /// base, and a killed run does not start with the old adapter again.
 #[tokio::test]

@@ -1,0 +1,128 @@
+//! The weights of a network's blocks in fewer bits, by name, each dequantised for the product that it is in. Layers that are one product
+//! are quantised each by itself, as they are published, and dequantised one under the other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use demask_api::FrozenBase;
+use tch::{Device, Kind, Tensor};
+
+use super::QuantizedTensor;
+use crate::device::heartbeat;
+use crate::device::kernels::frozen_linear::FrozenWeight;
+use crate::error::Result;
+use crate::weights::slot::Slot;
+
+/// Weights by the name of the first layer of the product. Copies share what is kept.
+#[derive(Clone, Debug, Default)]
+pub struct QuantizedLeaves {
+    form: FrozenBase,
+    leaves: BTreeMap<String, Arc<dyn FrozenWeight>>,
+    count: u64,
+    bytes: u64,
+}
+
+/// The weight of a product.
+#[derive(Debug)]
+struct QuantizedLeaf {
+    /// With the rows of each.
+    parts: Vec<(i64, QuantizedTensor)>,
+    columns: i64,
+    place: (Kind, Device),
+}
+
+// SAFETY: the tensors are only read, and libtorch lets several threads read one; their counts are atomic.
+unsafe impl Sync for QuantizedLeaf {}
+
+impl FrozenWeight for QuantizedLeaf {
+    fn made(&self) -> Result<Tensor> {
+        tch::no_grad(|| {
+            let rows: i64 = self.parts.iter().map(|(rows, _)| rows).sum();
+            let made = Tensor::f_empty([rows, self.columns], self.place)?;
+            let mut first = 0;
+            for (rows, part) in &self.parts {
+                part.write(&mut made.f_narrow(0, first, *rows)?)?;
+                first += rows;
+            }
+            Ok(made)
+        })
+    }
+}
+
+impl QuantizedLeaves {
+    /// Quantises matrices slot by slot; `fill` writes the values of each, of which one at a time is there whole.
+    ///
+    /// # Errors
+    /// Those of `fill`; libtorch's.
+    pub fn build(
+        slots: &[Slot],
+        form: FrozenBase,
+        (device, kind): (Device, Kind),
+        mut fill: impl FnMut(&Slot, &mut Tensor) -> Result<()>,
+    ) -> Result<Self> {
+        let mut products: Vec<(String, QuantizedLeaf)> = Vec::new();
+        let (mut count, mut bytes) = (0, 0);
+        for slot in slots {
+            heartbeat::beat();
+            let part = tch::no_grad(|| {
+                let mut whole = Tensor::f_empty(&slot.shape[..], (Kind::Float, device))?;
+                fill(slot, &mut whole)?;
+                QuantizedTensor::of(&whole, form)
+            })?;
+            count += u64::try_from(slot.len()).unwrap_or(0);
+            bytes += part.bytes();
+            let part = (slot.shape[0], part);
+            match products.last_mut().filter(|_| slot.stacked) {
+                Some((_, leaf)) => leaf.parts.push(part),
+                None => products.push((
+                    slot.name.clone(),
+                    QuantizedLeaf {
+                        parts: vec![part],
+                        columns: slot.shape[1],
+                        place: (kind, device),
+                    },
+                )),
+            }
+        }
+        let shared = |(name, leaf)| {
+            let leaf: Arc<dyn FrozenWeight> = Arc::new(leaf);
+            (name, leaf)
+        };
+        Ok(Self {
+            form,
+            leaves: products.into_iter().map(shared).collect(),
+            count,
+            bytes,
+        })
+    }
+
+    /// The weight of the product whose first layer's weight has that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn FrozenWeight>> {
+        self.leaves.get(name)
+    }
+
+    /// Whether nothing is kept so.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
+    /// What they are kept in.
+    #[must_use]
+    pub fn form(&self) -> FrozenBase {
+        self.form
+    }
+
+    /// How many numbers there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Bytes that they take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}

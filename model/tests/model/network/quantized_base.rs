@@ -1,0 +1,388 @@
+//! Adapters over a base in fewer bits: the formats are the published ones, blocks recorded from bitsandbytes say; what is trained over
+//! them is what would be trained over the dequantised weights in full, bit for bit; it learns, is resumed, sampled and merged.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::common::{group, numbers, ragged, settings, shards};
+use demask_api::{
+    BaseDtype, EstimatorConfig, FrozenBase, LoadOptions, LoraConfig, ObjectiveConfig, Recompute, StepSettings,
+};
+use demask_model::engine::checkpoint::LoadedModel;
+use demask_model::network::attention_mask::AttentionMask;
+use demask_model::weights::quantized::QuantizedTensor;
+use demask_model::weights::quantized::blockwise::Blockwise;
+use demask_model::weights::quantized::nf4::Nf4Tensor;
+use demask_model::weights::safetensors;
+use demask_model::{Backbone, policy, training};
+use tch::{Device, Kind, Tensor};
+
+const FORMS: [(BaseDtype, bool); 4] = [
+    (BaseDtype::Bf16, false),
+    (BaseDtype::Int8, false),
+    (BaseDtype::Nf4, false),
+    (BaseDtype::Nf4, true),
+];
+
+/// What bitsandbytes 0.50.2 made of a weight of 298 blocks and a part of one, on a CPU (PyTorch 2.11); codes are kept in f16.
+fn recorded() -> BTreeMap<String, Tensor> {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/quantized.safetensors"
+    );
+    safetensors::read(Path::new(path)).unwrap()
+}
+
+fn dequantized(weight: &Tensor, dtype: BaseDtype, double_quantization: bool) -> Tensor {
+    let form = FrozenBase {
+        dtype,
+        double_quantization,
+    };
+    let mut found = weight.empty_like();
+    QuantizedTensor::of(weight, form)
+        .unwrap()
+        .write(&mut found)
+        .unwrap();
+    found
+}
+
+#[test]
+fn nf4_is_what_bitsandbytes_recorded() {
+    let recorded = recorded();
+    let weight = recorded["weight"].to_kind(Kind::Float);
+    for double in [false, true] {
+        let found = Nf4Tensor::of(&weight, double).unwrap();
+        // The last block is not full, and is filled up here.
+        let bytes = recorded["codes"].numel() as i64;
+        let codes = found.codes().narrow(0, 0, bytes).to_kind(Kind::Half);
+        assert!(codes.equal(&recorded["codes"]));
+        let name = if double { "double" } else { "plain" };
+        assert!(
+            found
+                .absmax()
+                .unwrap()
+                .equal(&recorded[&format!("{name}.absmax")]),
+            "{name}"
+        );
+        let expected = &recorded[&format!("{name}.dequantized")];
+        let rows = expected.size()[0];
+        let all = dequantized(&weight, BaseDtype::Nf4, double);
+        assert!(all.narrow(0, 0, rows).equal(expected), "{name}");
+        let last = weight.size()[0] - 1;
+        assert!(
+            all.narrow(0, last, 1).equal(&recorded[&format!("{name}.last")]),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn the_constants_eight_bits_are_what_bitsandbytes_recorded() {
+    let recorded = recorded();
+    let constants = &recorded["plain.absmax"] - recorded["plain.absmax"].mean(Kind::Float);
+    let found = Blockwise::of(&constants).unwrap();
+    assert!(found.codes().to_kind(Kind::Half).equal(&recorded["double.codes"]));
+}
+
+#[test]
+fn int8_is_what_bitsandbytes_recorded() {
+    let recorded = recorded();
+    let weight = recorded["weight"].to_kind(Kind::Float);
+    let QuantizedTensor::Int8(found) = QuantizedTensor::of(&weight, form(BaseDtype::Int8)).unwrap() else {
+        panic!("another format");
+    };
+    let rows = found.codes().narrow(0, 0, 4).to_kind(Kind::Half);
+    assert!(rows.equal(&recorded["int8.codes"]));
+}
+
+fn form(dtype: BaseDtype) -> FrozenBase {
+    FrozenBase {
+        dtype,
+        double_quantization: false,
+    }
+}
+
+/// Half a step of the format, whatever the weight: of NF4 the widest gap between two values is 0.304 of a block's magnitude.
+#[test]
+fn what_is_dequantised_is_near_and_what_is_there_already_stays() {
+    for (seed, shape) in [(1, [3, 5]), (2, [64, 64]), (3, [70, 190]), (4, [1, 1])] {
+        tch::manual_seed(seed);
+        let weight = Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        let most = weight.abs().max().double_value(&[]);
+        for (dtype, double) in FORMS {
+            let once = dequantized(&weight, dtype, double);
+            let off = (&once - &weight).abs().max().double_value(&[]);
+            let allowed = match dtype {
+                BaseDtype::Bf16 => 1.0 / 256.0,
+                BaseDtype::Int8 => 0.51 / 127.0,
+                _ => 0.152 + 0.05,
+            };
+            assert!(off <= allowed * most, "{dtype:?} {shape:?}: {off} of {most}");
+            if !double {
+                assert!(
+                    dequantized(&once, dtype, false).allclose(&once, 1e-6, 1e-9, false),
+                    "{dtype:?}"
+                );
+            }
+        }
+    }
+    // A block of zeros, and a row.
+    let zeros = Tensor::zeros([2, 64], (Kind::Float, Device::Cpu));
+    for (dtype, double) in FORMS {
+        assert!(dequantized(&zeros, dtype, double).equal(&zeros), "{dtype:?}");
+    }
+}
+
+fn lora(dtype: BaseDtype, double_quantization: bool) -> LoraConfig {
+    LoraConfig {
+        rank: 3,
+        alpha: 6.0,
+        seed: 4,
+        base: dtype,
+        double_quantization,
+        ..LoraConfig::default()
+    }
+}
+
+/// A saved base in a folder of its own.
+fn base() -> (tempfile::TempDir, PathBuf) {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("base");
+    let (backbone, optimizer) = crate::common::learner(3);
+    let model = LoadedModel {
+        backbone,
+        optimizer,
+        tokenizer: None,
+    };
+    model.save(&dir, &BTreeMap::new(), false).unwrap();
+    (place, dir)
+}
+
+/// The same base with the weights of its blocks dequantised.
+fn full_of(dir: &Path, to: &Path, (dtype, double): (BaseDtype, bool)) {
+    let mut tensors = safetensors::read(&dir.join("model.safetensors")).unwrap();
+    for (name, tensor) in &mut tensors {
+        if name.contains(".blocks.") && tensor.dim() == 2 {
+            *tensor = dequantized(tensor, dtype, double);
+        }
+    }
+    shards::write(to, &crate::common::config(), &tensors, 1);
+}
+
+fn open(dir: &Path, resume: bool, options: &LoadOptions) -> Result<LoadedModel, String> {
+    LoadedModel::load_with(dir, resume, options, Device::Cpu, Kind::Float).map_err(|error| error.to_string())
+}
+
+fn adapted(dir: &Path, config: LoraConfig) -> LoadedModel {
+    let options = LoadOptions {
+        lora: Some(config),
+        ..LoadOptions::default()
+    };
+    open(dir, false, &options).unwrap()
+}
+
+fn train(model: &mut LoadedModel, steps: std::ops::Range<u64>, recompute: Recompute) -> Vec<f64> {
+    let one = |seed| {
+        let settings = StepSettings {
+            recompute,
+            ..settings(seed)
+        };
+        let report =
+            training::train(&mut model.backbone, &mut model.optimizer, &[ragged()], &settings).unwrap();
+        assert!(report.finite);
+        report.loss
+    };
+    steps.map(one).collect()
+}
+
+fn align(model: &mut LoadedModel) -> demask_api::PolicyReport {
+    let reference = model.backbone.frozen_copy().unwrap();
+    policy::train(
+        &mut model.backbone,
+        &mut model.optimizer,
+        Some(&reference),
+        &[group(&[1.0, -1.0, 0.5, -0.5, 0.0])],
+        &EstimatorConfig::default(),
+        &ObjectiveConfig::default(),
+        &settings(5),
+    )
+    .unwrap()
+}
+
+fn logits(backbone: &Backbone) -> Vec<f64> {
+    let ids = Tensor::arange(9, (Kind::Int64, Device::Cpu)).view([1, 9]);
+    tch::no_grad(|| {
+        let hidden = backbone.hidden(&ids, &AttentionMask::None).unwrap();
+        numbers(&backbone.head(&hidden, None).unwrap())
+    })
+}
+
+fn values(model: &LoadedModel) -> Vec<(String, Vec<f64>)> {
+    let named = model.backbone.trained().named().unwrap();
+    named
+        .into_iter()
+        .map(|(name, tensor)| (name, numbers(&tensor)))
+        .collect()
+}
+
+/// So values and gradients are those of the dequantised network, which the tests of adapters hold to finite differences.
+#[test]
+fn l7_what_is_trained_over_it_is_what_would_be_over_the_dequantised_weights() {
+    let (place, dir) = base();
+    for (number, form) in FORMS.into_iter().enumerate() {
+        let full = place.path().join(format!("full-{number}"));
+        std::fs::create_dir(&full).unwrap();
+        full_of(&dir, &full, form);
+        let mut models = [
+            adapted(&dir, lora(form.0, form.1)),
+            adapted(&full, lora(BaseDtype::Auto, false)),
+        ];
+        assert_ne!(
+            logits(&models[0].backbone),
+            logits(&Backbone::load(&dir, Device::Cpu, Kind::Float).unwrap())
+        );
+        for model in &mut models {
+            train(model, 0..3, Recompute::Never);
+            train(model, 3..5, Recompute::Always);
+            let report = align(model);
+            assert!(
+                (report.ratio[0] - 1.0).abs() < 1e-6 && report.kl[0].abs() < 1e-6,
+                "{report:?}"
+            );
+        }
+        let [over, full] = models;
+        assert_eq!(values(&over), values(&full), "{form:?}");
+        assert_eq!(logits(&over.backbone), logits(&full.backbone), "{form:?}");
+    }
+}
+
+#[test]
+fn it_learns() {
+    let (_place, dir) = base();
+    for (dtype, double) in FORMS {
+        let losses = train(&mut adapted(&dir, lora(dtype, double)), 0..60, Recompute::Auto);
+        let mean = |losses: &[f64]| losses.iter().sum::<f64>() / losses.len() as f64;
+        let (first, last) = (mean(&losses[..10]), mean(&losses[50..]));
+        assert!(last < first * 0.8, "{dtype:?}: from {first} to {last}");
+    }
+}
+
+#[test]
+fn l8_what_is_saved_goes_on_bit_for_bit_over_the_same_base() {
+    let (place, dir) = base();
+    for (number, (dtype, double)) in FORMS.into_iter().enumerate() {
+        let mut model = adapted(&dir, lora(dtype, double));
+        train(&mut model, 0..2, Recompute::Auto);
+        let saved = place.path().join(format!("step-2-{number}"));
+        model.save(&saved, &BTreeMap::new(), true).unwrap();
+        assert!(!saved.join("model.safetensors").exists(), "the adapter alone");
+        let mut back = open(&saved, true, &LoadOptions::default()).unwrap();
+        let kept = back.backbone.quantized().form();
+        assert_eq!(
+            kept,
+            FrozenBase {
+                dtype,
+                double_quantization: double
+            }
+        );
+        train(&mut model, 2..4, Recompute::Auto);
+        train(&mut back, 2..4, Recompute::Auto);
+        assert_eq!(values(&back), values(&model), "{dtype:?}");
+        // Sampled as it was trained, from its folder and as an adapter of its base.
+        let after = place.path().join(format!("step-4-{number}"));
+        model.save(&after, &BTreeMap::new(), false).unwrap();
+        let sampling = open(&after, false, &LoadOptions::sampling()).unwrap();
+        assert_eq!(logits(&sampling.backbone), logits(&model.backbone), "{dtype:?}");
+        let put_on = LoadOptions {
+            adapter: Some(after),
+            ..LoadOptions::sampling()
+        };
+        let sampling = open(&dir, false, &put_on).unwrap();
+        assert_eq!(logits(&sampling.backbone), logits(&model.backbone), "{dtype:?}");
+    }
+}
+
+#[test]
+fn it_is_merged_with_the_base_in_full() {
+    let (place, dir) = base();
+    let mut model = adapted(&dir, lora(BaseDtype::Nf4, true));
+    train(&mut model, 0..3, Recompute::Auto);
+    let saved = place.path().join("adapter");
+    model.save(&saved, &BTreeMap::new(), false).unwrap();
+    let merged = open(
+        &saved,
+        false,
+        &LoadOptions {
+            merge: true,
+            ..LoadOptions::sampling()
+        },
+    )
+    .unwrap();
+    let text = std::fs::read_to_string(saved.join("quantization_config.json")).unwrap();
+    assert!(
+        text.contains("\"nf4\"") && text.contains("bnb_4bit_use_double_quant"),
+        "{text}"
+    );
+    std::fs::remove_file(saved.join("quantization_config.json")).unwrap();
+    std::fs::remove_file(saved.join("manifest.json")).unwrap();
+    let full = open(&saved, false, &LoadOptions::sampling()).unwrap();
+    let off = |one: &[f64], other: &[f64]| {
+        let gaps = one.iter().zip(other).map(|(a, b)| (a - b).abs());
+        gaps.fold(0.0, f64::max)
+    };
+    let [merged, full] = [merged, full].map(|model| logits(&model.backbone));
+    assert!(off(&merged, &full) < 1e-5, "{}", off(&merged, &full));
+    assert!(
+        off(&merged, &logits(&model.backbone)) > 1e-3,
+        "over the quantised base it is another model"
+    );
+}
+
+#[test]
+fn it_takes_the_bytes_that_are_planned() {
+    let (_place, dir) = base();
+    let config = crate::common::config();
+    for (dtype, double_quantization) in FORMS {
+        let form = FrozenBase {
+            dtype,
+            double_quantization,
+        };
+        let backbone = Backbone::load_frozen(&dir, Device::Cpu, Kind::Float, form).unwrap();
+        let rest = form.backbone_bytes(&config, 4).unwrap() - backbone.quantized().bytes();
+        let full = FrozenBase::default().backbone_bytes(&config, 4).unwrap();
+        let blocks = 2 * 4 * (2 * 16 * 16 + 2 * 8 * 16 + 3 * 24 * 16);
+        assert_eq!(rest, full - blocks, "{dtype:?}");
+        assert_eq!(
+            backbone.count(),
+            Backbone::load(&dir, Device::Cpu, Kind::Float).unwrap().count()
+        );
+    }
+}
+
+#[test]
+fn a_format_that_is_not_computed_here_is_named() {
+    let (place, dir) = base();
+    let saved = place.path().join("adapter");
+    let model = adapted(&dir, lora(BaseDtype::Int8, false));
+    model.save(&saved, &BTreeMap::new(), false).unwrap();
+    std::fs::remove_file(saved.join("manifest.json")).unwrap();
+    let strange = r#"{"load_in_4bit": true, "bnb_4bit_quant_type": "fp4"}"#;
+    std::fs::write(saved.join("quantization_config.json"), strange).unwrap();
+    for (folder, options) in [
+        (&saved, LoadOptions::sampling()),
+        (
+            &dir,
+            LoadOptions {
+                adapter: Some(saved.clone()),
+                ..LoadOptions::sampling()
+            },
+        ),
+    ] {
+        let message = open(folder, false, &options).map(|_| ()).unwrap_err();
+        assert!(
+            message.contains("quantization_config.json") && message.contains("nf4"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! What of a profile could be changed so that it takes less, and how much it would take then.
+
+use demask_api::plan::TrainingPlan;
+use demask_api::sharding::{Ranks, Shard};
+use demask_api::{BaseDtype, LoraConfig, MomentKind};
+use serde::Serialize;
+
+use super::stage::unit_rows;
+use super::{fits, there};
+
+/// Ranks that are proposed.
+const WORLDS: [u64; 3] = [2, 4, 8];
+
+/// A change of the profile that takes less.
+#[derive(Serialize)]
+pub(super) struct MemoryChange {
+    pub change: String,
+    /// Bytes that a rank takes then.
+    pub bytes: u64,
+    pub fits: Option<bool>,
+}
+
+/// Every change that makes a rank take less than the plan says.
+pub(super) fn of(plan: &TrainingPlan<'_>, device_memory: Option<u64>) -> Vec<MemoryChange> {
+    let fresh = LoraConfig::default();
+    let lora = plan.lora.unwrap_or(&fresh);
+    let quantized = LoraConfig {
+        base: BaseDtype::Nf4,
+        double_quantization: true,
+        ..lora.clone()
+    };
+    let mut plans = own(plan);
+    if plan.ranks.shard == Shard::State {
+        let adapters = [
+            ("lora = {}: an adapter is trained, the weights stay", lora),
+            (
+                "lora = { base = \"nf4\", double_quantization = true }: the frozen weights in 4.13 bits (QLoRA)",
+                &quantized,
+            ),
+        ];
+        let with = |(words, lora): (&str, _)| {
+            (
+                words.to_owned(),
+                TrainingPlan {
+                    lora: Some(lora),
+                    ..plan.clone()
+                },
+            )
+        };
+        plans.extend(adapters.map(with));
+    }
+    plans.extend(worlds(plan));
+    let before = plan.bytes();
+    plans
+        .into_iter()
+        .map(|(change, plan)| MemoryChange {
+            change,
+            bytes: plan.bytes(),
+            fits: fits(plan.bytes(), there(device_memory, plan.ranks)),
+        })
+        .filter(|change| change.bytes < before)
+        .collect()
+}
+
+/// Changes of what is computed and kept, on as many ranks as there are.
+fn own<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
+    let row = TrainingPlan {
+        rows: 1,
+        threads: 1,
+        masked: plan.length.min(plan.masked),
+        ..plan.clone()
+    };
+    let all = TrainingPlan {
+        recomputed: true,
+        moments: MomentKind::Bf16,
+        muon: true,
+        ..row.clone()
+    };
+    let mut plans = vec![
+        (
+            "recompute = \"always\": activations are computed again, a third more time",
+            TrainingPlan {
+                recomputed: true,
+                ..plan.clone()
+            },
+        ),
+        (
+            "optimizer.moments = \"bf16\": moments in two bytes",
+            TrainingPlan {
+                moments: MomentKind::Bf16,
+                ..plan.clone()
+            },
+        ),
+        (
+            "optimizer.muon = true: no second moment of matrices",
+            TrainingPlan {
+                muon: true,
+                ..plan.clone()
+            },
+        ),
+        (
+            "optimizer.offload = true: moments and average in host memory, which cross to the GPU in every step",
+            TrainingPlan {
+                offload: true,
+                ..plan.clone()
+            },
+        ),
+        (
+            "a batch of one row at a time (a GPU's engine makes micro-batches as small by itself)",
+            row,
+        ),
+        ("all of these but offload", all),
+    ];
+    // What ranks refuse.
+    if plan.ranks.count > 1 {
+        plans.retain(|(_, plan)| !plan.muon && plan.moments == MomentKind::F32);
+    }
+    plans
+        .into_iter()
+        .map(|(change, plan)| (change.to_owned(), plan))
+        .collect()
+}
+
+/// More ranks, and weights divided too.
+fn worlds<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
+    if plan.muon || plan.moments == MomentKind::Bf16 {
+        // What ranks refuse.
+        return Vec::new();
+    }
+    let on = |ranks: Ranks| {
+        let rows = unit_rows(plan.rows, plan.threads);
+        TrainingPlan {
+            ranks,
+            rows,
+            masked: plan.masked.min(rows * plan.length),
+            ..plan.clone()
+        }
+    };
+    let more = WORLDS.into_iter().filter(|&count| count > plan.ranks.count);
+    let mut plans: Vec<_> = more
+        .map(|count| {
+            let words = format!("--ranks {count}: as many ranks, of which each owns a part of the state");
+            (words, on(Ranks { count, ..plan.ranks }))
+        })
+        .collect();
+    if plan.lora.is_none() && plan.ranks.shard == Shard::State {
+        let as_many = WORLDS.into_iter().filter(|&count| count >= plan.ranks.count);
+        plans.extend(as_many.map(|count| {
+            let ranks = Ranks {
+                count,
+                shard: Shard::Weights,
+            };
+            (
+                format!("--ranks {count} --shard weights: weights divided too"),
+                on(ranks),
+            )
+        }));
+    }
+    plans
+}

@@ -1,0 +1,183 @@
+//! `demask plan`: what a run of a profile will take of memory, part by part, whether that is there, and what would make it less. Nothing is
+//! loaded and no engine is asked: it is arithmetic over shapes, which the engine sizes its micro-batches by (`demask_api::plan`).
+//!
+//! `stage.rs` is what a stage takes, `changes.rs` what would take less.
+
+mod changes;
+mod stage;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use demask_actors::home::Home;
+use demask_actors::profile::Profile;
+use demask_api::plan::MemoryPart;
+use demask_api::sharding::{Ranks, Shard};
+use demask_api::{BackboneConfig, LoraConfig, Recompute, memory};
+use serde::Serialize;
+
+use super::doctor::shape;
+use super::experiment::request::{assigned, usage};
+use crate::args::{PlanArgs, Sharding};
+use crate::exit::FAILED;
+use crate::terminal::print;
+use changes::MemoryChange;
+
+/// Of the memory that is there, what the engine leaves alone: fragments, and what libraries take for themselves.
+const SPARE: f64 = 0.08;
+
+#[derive(Serialize)]
+struct MemoryReport {
+    profile: String,
+    /// `cpu` or `gpu`.
+    device: &'static str,
+    dtype: &'static str,
+    /// How many ranks there are, and what is divided over them.
+    ranks: u64,
+    shard: Shard,
+    /// Bytes that are there for one rank; none where that is not known.
+    memory: Option<u64>,
+    /// Bytes that a rank takes.
+    bytes: u64,
+    fits: Option<bool>,
+    recomputed: bool,
+    trained: u64,
+    stage: String,
+    rows: u64,
+    length: u64,
+    parts: Vec<MemoryPart>,
+    /// What a rank keeps in host memory beside a GPU.
+    host_parts: Vec<MemoryPart>,
+    changes: Vec<MemoryChange>,
+}
+
+/// Works it out, prints it; exits 1 where it does not fit.
+///
+/// # Errors
+/// A profile that is wrong or trains nothing; a checkpoint that is not there; ranks that are not to be had.
+pub fn plan(home: &Home, options: &PlanArgs) -> anyhow::Result<ExitCode> {
+    let (text, origin) = Profile::find(&options.name).map_err(usage)?;
+    let text = assigned(&text, &origin, &options.set)?;
+    let profile = Profile::parse(&text, &origin).map_err(usage)?;
+    let config = shape(home, &profile, options.from_scratch).map_err(|why| anyhow::anyhow!(why))?;
+    let ranks = ranks(&profile, options).map_err(usage)?;
+    let Some(report) = report(&profile, &config, options.device_memory, ranks) else {
+        return Err(usage(format!("{origin}: no stage of it trains the model")).into());
+    };
+    if options.output.json {
+        print::json(&report)?;
+    } else {
+        tell(&report)?;
+    }
+    Ok(match report.fits {
+        Some(false) => ExitCode::from(FAILED),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+/// The ranks that are asked for, or the profile's.
+fn ranks(profile: &Profile, options: &PlanArgs) -> Result<Ranks, String> {
+    let count = options
+        .ranks
+        .map_or(profile.engine.ranks.unwrap_or(1) as u64, u64::from);
+    let shard = match options.shard {
+        Some(Sharding::Weights) => Shard::Weights,
+        _ => Shard::State,
+    };
+    if shard == Shard::Weights && (profile.lora.is_some() || profile.adapter.is_some()) {
+        return Err("--shard weights: the frozen weights beside an adapter are not divided; use --shard state, or base = \"nf4\"".into());
+    }
+    Ok(Ranks { count, shard })
+}
+
+/// Memory that is there for a rank: of a GPU all of it, of a processor's its part.
+fn there(device_memory: Option<u64>, ranks: Ranks) -> Option<u64> {
+    device_memory.or_else(|| Some(memory::free()? / ranks.count.max(1)))
+}
+
+/// Whether so many bytes find room in what is there.
+fn fits(bytes: u64, memory: Option<u64>) -> Option<bool> {
+    memory.map(|memory| bytes as f64 <= memory as f64 * (1.0 - SPARE))
+}
+
+/// What the stage that takes the most takes; none where no stage trains the model.
+fn report(
+    profile: &Profile,
+    config: &BackboneConfig,
+    device_memory: Option<u64>,
+    ranks: Ranks,
+) -> Option<MemoryReport> {
+    let (gpu, memory) = (device_memory.is_some(), there(device_memory, ranks));
+    let adapter = profile.adapter.as_deref().map(stage::adapter);
+    let lora: Option<&LoraConfig> = profile.lora.as_ref().or(adapter.as_ref());
+    let planned = profile.stages.iter().filter_map(|stage| {
+        let mut plan = stage::plan(profile, config, stage, (gpu, ranks))?;
+        plan.lora = lora;
+        if profile.recompute == Recompute::Auto && fits(plan.bytes(), memory) == Some(false) {
+            plan.recomputed = true;
+        }
+        Some((stage, plan))
+    });
+    let (stage, plan) = planned.max_by_key(|(_, plan)| plan.bytes())?;
+    let bytes = plan.bytes();
+    Some(MemoryReport {
+        profile: profile.name.clone(),
+        device: if gpu { "gpu" } else { "cpu" },
+        dtype: if plan.number == 4 { "f32" } else { "bf16" },
+        ranks: ranks.count,
+        shard: ranks.shard,
+        memory,
+        bytes,
+        fits: fits(bytes, memory),
+        recomputed: plan.recomputed || ranks.divides_weights(),
+        trained: plan.trained(),
+        stage: stage.name.clone(),
+        rows: plan.rows,
+        length: plan.length,
+        parts: plan.parts(),
+        host_parts: plan.host_parts(),
+        changes: changes::of(&plan, device_memory),
+    })
+}
+
+fn shown(bytes: u64) -> String {
+    if bytes < 1_000_000_000 {
+        return format!("{:.1} MB", bytes as f64 / 1e6);
+    }
+    format!("{:.1} GB", bytes as f64 / 1e9)
+}
+
+fn tell(report: &MemoryReport) -> anyhow::Result<()> {
+    let row = |part: &MemoryPart, place: &str| vec![format!("{}{place}", part.part), shown(part.bytes)];
+    let rows = report.parts.iter().map(|part| row(part, ""));
+    let host = report.host_parts.iter().map(|part| row(part, " (host memory)"));
+    print::table(&["part", "memory"], &rows.chain(host).collect::<Vec<_>>())?;
+    let (needed, there) = (shown(report.bytes), report.memory.map(shown));
+    let verdict = match (report.fits, there) {
+        (Some(true), Some(there)) => format!("of {there}: it fits"),
+        (_, Some(there)) => format!("of {there}: it does not fit"),
+        _ => "; how much is free is not known".to_owned(),
+    };
+    let a_rank = match (report.ranks, report.shard) {
+        (1, _) => String::new(),
+        (ranks, Shard::State) => format!(" a rank, of {ranks} with the state divided,"),
+        (ranks, Shard::Weights) => format!(" a rank, of {ranks} with weights and state divided,"),
+    };
+    let recomputed = if report.recomputed {
+        ", activations computed again"
+    } else {
+        ""
+    };
+    let mut text = format!(
+        "{needed}{a_rank} {verdict} ({}, {}, {} numbers trained; stage {}: {} rows of {} tokens at one time{recomputed})\n",
+        report.device, report.dtype, report.trained, report.stage, report.rows, report.length
+    );
+    if report.fits != Some(true) {
+        for change in &report.changes {
+            let fits = if change.fits == Some(true) { ", fits" } else { "" };
+            text += &format!("{}{fits} with {}\n", shown(change.bytes), change.change);
+        }
+    }
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! What a stage of a profile takes: its plan, from the stage's batch and the profile's lengths.
+
+use std::path::Path;
+
+use demask_actors::profile::{Profile, Stage, StageKind};
+use demask_api::activations::{FORWARD_TOKENS, policy_tokens};
+use demask_api::checkpoint::QUANTIZATION;
+use demask_api::plan::TrainingPlan;
+use demask_api::sharding::Ranks;
+use demask_api::{BackboneConfig, FrozenBase, LoraConfig, Recompute, memory};
+
+/// Rows that are sampled at one time, at most.
+const SAMPLED_ROWS: u64 = 64;
+/// Tokens of a sequence beside prompt, answer and codes: what marks them.
+const AROUND: usize = 8;
+/// Rows of a unit of a batch that ranks share, at least.
+const UNIT: u64 = 4;
+
+/// The adapter of a folder, as far as memory goes: of another rank than a fresh one, perhaps; its base is kept as it was trained over.
+pub(super) fn adapter(folder: &Path) -> LoraConfig {
+    let told = std::fs::read_to_string(folder.join(QUANTIZATION)).ok();
+    let form = told
+        .and_then(|text| FrozenBase::read(&text).ok())
+        .unwrap_or_default();
+    LoraConfig {
+        base: form.dtype,
+        double_quantization: form.double_quantization,
+        ..LoraConfig::default()
+    }
+}
+
+/// The plan of a stage that trains the model.
+pub(super) fn plan<'a>(
+    profile: &'a Profile,
+    config: &'a BackboneConfig,
+    stage: &Stage,
+    (gpu, ranks): (bool, Ranks),
+) -> Option<TrainingPlan<'a>> {
+    let aligns = stage.kind == StageKind::Align;
+    if !aligns && !matches!(stage.kind, StageKind::Pretrain | StageKind::Finetune) {
+        return None;
+    }
+    let half = match profile.engine.dtype.as_str() {
+        "bf16" => true,
+        "f32" => false,
+        _ => gpu,
+    };
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
+    let all = || {
+        profile
+            .engine
+            .threads
+            .map_or_else(cores, |threads| threads as u64)
+    };
+    let threads = match gpu {
+        true => 1,
+        false if profile.engine.threads.is_none() => (all() / ranks.count).max(1),
+        false => all(),
+    };
+    let length = longest(profile).min(config.max_sequence_length) as u64;
+    let rows = (stage.batch * if aligns { stage.group } else { 1 }) as u64;
+    let most = match (aligns, gpu) {
+        (true, false) => policy_tokens(memory::backbone_numbers(config)?).min(FORWARD_TOKENS),
+        _ => FORWARD_TOKENS,
+    };
+    // Ranks take units of a batch, a thread each.
+    let rows = match ranks.count {
+        1 => rows,
+        _ => unit_rows(rows, threads),
+    };
+    let rows = rows.min((most / length.max(1)).max(1) * threads);
+    let samples = profile.stages.iter().any(|stage| {
+        matches!(
+            stage.kind,
+            StageKind::Align | StageKind::Evaluate | StageKind::Reason
+        )
+    });
+    Some(TrainingPlan {
+        config,
+        number: if half { 2 } else { 4 },
+        lora: None,
+        muon: profile.optimizer.muon,
+        moments: profile.optimizer.moments,
+        offload: profile.optimizer.offload,
+        ranks,
+        average: profile.ema > 0.0,
+        recomputed: profile.recompute == Recompute::Always,
+        kernels: !gpu,
+        threads: threads.min(rows),
+        rows,
+        length,
+        masked: rows * length,
+        reference: aligns && stage.objective.kl != 0.0,
+        put_back: aligns && stage.objective.inner_steps > 1,
+        sampled: if samples { SAMPLED_ROWS * length } else { 0 },
+        samplers: if aligns {
+            profile.rollouts.samplers as u64
+        } else {
+            0
+        },
+        image_tokenizer: profile.image_tokenizer.as_ref(),
+    })
+}
+
+/// Rows that a rank does at one time: a unit a thread.
+pub(super) fn unit_rows(rows: u64, threads: u64) -> u64 {
+    rows.min(rows.div_ceil((rows / UNIT).max(1)) * threads)
+}
+
+/// Tokens of the longest sequence that the profile's budgets allow.
+fn longest(profile: &Profile) -> usize {
+    let budgets = &profile.budgets;
+    [
+        budgets.text_to_image,
+        budgets.text,
+        budgets.understand,
+        budgets.think_then_draw,
+    ]
+    .map(|budget| budget.prompt + budget.answer.max(budget.direct_answer) + budget.codes + AROUND)
+    .into_iter()
+    .max()
+    .unwrap_or(0)
+}

@@ -1,0 +1,198 @@
+//! `demask slurm`: a run as a job of a Slurm cluster, on one node: the batch script, printed or handed to `sbatch`.
+//!
+//! The job has a daemon and a home of its own, which a requeued job finds again by its number. Before the time limit Slurm sends the script a
+//! signal: the daemon finishes its step and writes a checkpoint, the job goes back into the queue, and the run goes on.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, bail};
+use demask_actors::home::Home;
+use demask_actors::profile::Profile;
+use serde_json::json;
+
+use crate::args::SlurmArgs;
+use crate::commands::experiment::request::{assigned, usage};
+use crate::exit::{STOPPED, UsageError};
+use crate::terminal::print;
+
+/// Seconds before the limit at which the daemon is told.
+const NOTICE: u32 = 300;
+
+/// Prints the script, or submits it.
+///
+/// # Errors
+/// A wrong profile or flag, more than one node; `sbatch` that is not there or refuses.
+pub fn slurm(_: &Home, options: &SlurmArgs) -> anyhow::Result<ExitCode> {
+    let (text, origin) = Profile::find(&options.name).map_err(usage)?;
+    let text = assigned(&text, &origin, &options.set)?;
+    let profile = Profile::parse(&text, &origin).map_err(usage)?;
+    refuse(options)?;
+    let program = std::env::current_exe().context("the path of this program")?;
+    let script = script(options, &profile, &program)?;
+    if !options.dry_run {
+        return submit(&script);
+    }
+    if options.output.json {
+        print::json(&json!({ "script": script, "ranks": ranks(options, &profile), "nodes": options.nodes }))?;
+    } else {
+        std::io::stdout().lock().write_all(script.as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is not there yet is refused, rather than printed.
+fn refuse(options: &SlurmArgs) -> anyhow::Result<()> {
+    if options.nodes > 1 {
+        bail!(UsageError(format!(
+            "--nodes {}: a run is of one node. Engines find one another over several (`demask-engine --world env` reads what srun and torchrun \
+             set), but the daemon starts and commands those of its own machine alone; use --nodes 1",
+            options.nodes
+        )));
+    }
+    if options.gpus > 1 {
+        bail!(UsageError(format!(
+            "--gpus {}: an engine computes on one GPU, and ranks train together on processors; use --gpus 1 or none",
+            options.gpus
+        )));
+    }
+    for given in &options.sbatch {
+        let is_option = |key: &str| {
+            key.chars()
+                .all(|letter| letter.is_ascii_lowercase() || letter == '-')
+        };
+        let wrong = |why: &str| {
+            UsageError(format!(
+                "--sbatch {given}: {why}, expected KEY=VALUE as in time=12:00:00"
+            ))
+        };
+        match given.split_once('=') {
+            Some((key, value)) if !key.is_empty() && is_option(key) && !value.contains(char::is_control) => {}
+            Some(_) => bail!(wrong("no option of sbatch")),
+            None => bail!(wrong("no value")),
+        }
+    }
+    Ok(())
+}
+
+/// Ranks that are asked for, or the profile's.
+fn ranks(options: &SlurmArgs, profile: &Profile) -> Option<usize> {
+    options.ranks.map(usize::from).or(profile.engine.ranks)
+}
+
+fn script(options: &SlurmArgs, profile: &Profile, program: &Path) -> anyhow::Result<String> {
+    let mut script = head(options, profile);
+    let named = if Path::new(&options.name).is_file() {
+        std::path::absolute(&options.name)?.display().to_string()
+    } else {
+        options.name.clone()
+    };
+    let mut run = format!("run {} --headless", quoted(&named));
+    if let Some(ranks) = options.ranks {
+        let _ = write!(run, " --ranks {ranks}");
+    }
+    if options.from_scratch {
+        run += " --from-scratch";
+    }
+    for set in &options.set {
+        let _ = write!(run, " --set {}", quoted(set));
+    }
+    let program = quoted(&program.display().to_string());
+    let _ = write!(
+        script,
+        r#"
+set -u
+# A home of the job's own, which it finds again when it was requeued.
+export DEMASK_HOME="${{DEMASK_HOME:-$PWD/demask-$SLURM_JOB_ID}}"
+demask={program}
+
+# {NOTICE} seconds before the limit: the step is finished and saved, and the job waits for its next turn, unless the run is done.
+limit() {{
+  trap '' TERM
+  "$demask" daemon stop
+  wait "$follower"
+  code=$?
+  if [ "$code" -eq {STOPPED} ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+  exit "$code"
+}}
+
+if [ "${{SLURM_RESTART_COUNT:-0}}" -gt 0 ] && "$demask" runs show latest > /dev/null 2>&1; then
+  "$demask" resume latest --follow &
+else
+  "$demask" {run} &
+fi
+follower=$!
+trap limit TERM
+wait "$follower"
+code=$?
+"$demask" daemon stop
+exit "$code"
+"#
+    );
+    Ok(script)
+}
+
+/// The lines that Slurm reads.
+fn head(options: &SlurmArgs, profile: &Profile) -> String {
+    let plain = |letter: char| {
+        if letter.is_ascii_alphanumeric() || "-_.".contains(letter) {
+            letter
+        } else {
+            '-'
+        }
+    };
+    let name: String = profile.name.chars().map(plain).collect();
+    let each = profile.engine.threads.unwrap_or(1);
+    let cpus = options
+        .cpus
+        .map_or(each * ranks(options, profile).unwrap_or(1), usize::from);
+    let mut lines = vec![
+        format!("job-name=demask-{name}"),
+        format!("nodes={}", options.nodes),
+        "ntasks=1".to_owned(),
+        format!("cpus-per-task={cpus}"),
+    ];
+    if options.gpus > 0 {
+        lines.push(format!("gpus-per-node={}", options.gpus));
+    }
+    lines.extend([
+        "requeue".to_owned(),
+        format!("signal=B:TERM@{NOTICE}"),
+        "open-mode=append".to_owned(),
+        format!("output=demask-{name}-%j.log"),
+    ]);
+    lines.extend(options.sbatch.iter().cloned());
+    let mut head = "#!/bin/bash\n".to_owned();
+    for line in lines {
+        let _ = writeln!(head, "#SBATCH --{line}");
+    }
+    head
+}
+
+/// A word that a shell takes as it is.
+fn quoted(word: &str) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=,:@%+".contains(letter);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Hands the script to `sbatch`, whose words are printed.
+fn submit(script: &str) -> anyhow::Result<ExitCode> {
+    let started = Command::new("sbatch").stdin(Stdio::piped()).spawn();
+    let mut sbatch =
+        started.context("sbatch, which takes jobs, cannot be started here; --dry-run prints the script")?;
+    if let Some(mut stdin) = sbatch.stdin.take() {
+        stdin
+            .write_all(script.as_bytes())
+            .context("the script to sbatch")?;
+    }
+    let status = sbatch.wait().context("sbatch")?;
+    if !status.success() {
+        bail!("sbatch refused the job ({status}); --dry-run prints the script");
+    }
+    Ok(ExitCode::SUCCESS)
+}

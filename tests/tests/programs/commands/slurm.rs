@@ -1,0 +1,185 @@
+//! `demask slurm`: the script is one that a shell takes, does the run and goes on after a requeue; what is not there is refused.
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use demask_tests::profile::smoke;
+use demask_tests::weights::{last_checkpoint, tensor_hashes};
+use demask_tests::{Place, said};
+use serde_json::Value;
+
+fn script(place: &Place, arguments: &[&str]) -> String {
+    let out = place.run(&[&["slurm"], arguments, &["--dry-run"]].concat());
+    assert!(out.status.success(), "{}", said(&out));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn the_script_asks_for_what_the_run_takes() {
+    let place = Place::default();
+    let text = script(
+        &place,
+        &[
+            "tabletop",
+            "--ranks",
+            "4",
+            "--gpus",
+            "1",
+            "--sbatch",
+            "time=12:00:00",
+            "--set",
+            "engine.threads=3",
+            "--set",
+            "name=it's mine",
+        ],
+    );
+    for line in [
+        "#!/bin/bash",
+        "#SBATCH --job-name=demask-it-s-mine",
+        "#SBATCH --nodes=1",
+        "#SBATCH --cpus-per-task=12",
+        "#SBATCH --gpus-per-node=1",
+        "#SBATCH --requeue",
+        "#SBATCH --signal=B:TERM@300",
+        "#SBATCH --time=12:00:00",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is missing: {text}"
+        );
+    }
+    assert!(
+        text.contains(r"run tabletop --headless --ranks 4 --set engine.threads=3 --set 'name=it'\''s mine'"),
+        "{text}"
+    );
+    let told = place.run(&["slurm", "tabletop", "--dry-run", "--json"]);
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert!(
+        told["script"]
+            .as_str()
+            .unwrap()
+            .starts_with("#!/bin/bash\n#SBATCH")
+    );
+}
+
+#[test]
+fn what_is_not_there_is_refused() {
+    let place = Place::default();
+    for (arguments, words) in [
+        (&["--nodes", "2"][..], "a run is of one node"),
+        (&["--gpus", "2"], "one GPU"),
+        (&["--sbatch", "time"], "expected KEY=VALUE"),
+        (&["--sbatch", "ti me=1"], "no option of sbatch"),
+        (&["--sbatch", "time=1\nrm -r /"], "no option of sbatch"),
+        (&["--set", "seed=-1"], "seed"),
+    ] {
+        let out = place.run(&[&["slurm", "tabletop", "--dry-run"], arguments].concat());
+        assert_eq!(out.status.code(), Some(2), "{arguments:?}: {}", said(&out));
+        assert!(said(&out).contains(words), "{words} is missing: {}", said(&out));
+    }
+}
+
+/// A cluster's part: the job's number, how often it was requeued, and an `scontrol` that writes down what it was asked.
+fn job(folder: &Path, restarts: u32) -> Child {
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    Command::new("bash")
+        .arg(folder.join("job.sh"))
+        .current_dir(folder)
+        .env_remove("DEMASK_HOME")
+        .envs([
+            ("PATH", path.as_str()),
+            ("SLURM_JOB_ID", "7"),
+            ("SLURM_RESTART_COUNT", &restarts.to_string()),
+        ])
+        .stdin(Stdio::null())
+        .stdout(
+            std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(folder.join("job.log"))
+                .unwrap(),
+        )
+        .stderr(
+            std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(folder.join("job.log"))
+                .unwrap(),
+        )
+        .spawn()
+        .unwrap()
+}
+
+fn prepared(place: &Place) {
+    let profile = place.path().join("smoke.toml");
+    std::fs::write(&profile, smoke(&["stage.0.steps=6", "checkpoint.every_steps=2"])).unwrap();
+    let text = script(
+        place,
+        &[profile.to_str().unwrap(), "--ranks", "2", "--from-scratch"],
+    );
+    std::fs::write(place.path().join("job.sh"), text).unwrap();
+    let scontrol = place.path().join("scontrol");
+    std::fs::write(&scontrol, "#!/bin/sh\necho \"$@\" >> scontrol.log\n").unwrap();
+    std::fs::set_permissions(&scontrol, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The job's home, and what its last checkpoint is made of.
+fn ended(place: &Place) -> Vec<String> {
+    let home = place.path().join("demask-7");
+    let runs = home.join("checkpoints");
+    let run = std::fs::read_dir(runs)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .file_name();
+    tensor_hashes(&last_checkpoint(&home, run.to_str().unwrap()))
+}
+
+fn log(place: &Place) -> String {
+    std::fs::read_to_string(place.path().join("job.log")).unwrap_or_default()
+}
+
+#[test]
+fn l1_l8_a_job_that_meets_its_time_limit_goes_on_behind_it_as_if_there_had_been_none() {
+    let (place, other) = (Place::default(), Place::default());
+    prepared(&place);
+    assert!(job(place.path(), 0).wait().unwrap().success(), "{}", log(&place));
+    prepared(&other);
+    let mut first = job(other.path(), 0);
+    // The limit comes once something is saved.
+    let home = other.path().join("demask-7/checkpoints");
+    let is_saved = || {
+        std::fs::read_dir(&home)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|run| {
+                let kept = std::fs::read_dir(run.path()).into_iter().flatten().flatten();
+                kept.into_iter()
+                    .any(|folder| folder.path().join("manifest.json").is_file())
+            })
+    };
+    while !is_saved() {
+        assert!(
+            first.try_wait().unwrap().is_none(),
+            "it ended before: {}",
+            log(&other)
+        );
+        std::thread::yield_now();
+    }
+    let pid = i32::try_from(first.id()).unwrap();
+    // SAFETY: sends a signal, touches no memory.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    assert_eq!(first.wait().unwrap().code(), Some(3), "{}", log(&other));
+    assert_eq!(
+        std::fs::read_to_string(other.path().join("scontrol.log")).unwrap(),
+        "requeue 7\n",
+        "{}",
+        log(&other)
+    );
+    assert!(job(other.path(), 1).wait().unwrap().success(), "{}", log(&other));
+    assert_eq!(ended(&other), ended(&place));
+}
