@@ -39,6 +39,7 @@ fn compile_kernels(libtorch: &Path) {
             "csrc/flash.cpp",
             "csrc/packed.cpp",
             "csrc/profiler.cpp",
+            "csrc/storage.cpp",
             "csrc/world.cpp",
         ])
         .include(&include)

@@ -23,8 +23,8 @@ pub use sampling::quirks;
 pub use training::{estimators, policy, step_settings};
 
 pub use answer::{
-    Answer, BehaviourReport, DeviceInfo, EngineError, EngineInfo, PictureScore, PolicyReport, SampleFrame,
-    TensorCheck, TokenizerReport, TrainReport,
+    Answer, BehaviourReport, DeviceInfo, DistReport, EngineError, EngineInfo, PictureScore, PolicyReport,
+    SampleFrame, TensorCheck, TokenizerReport, TrainReport,
 };
 pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};

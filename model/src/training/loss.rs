@@ -94,9 +94,53 @@ pub fn gather_to_descend(
 fn gather_keeping(
     backbone: &Backbone,
     rows: &[LossRow],
-    mut packet: Packet,
+    packet: Packet,
     recomputes: bool,
 ) -> Result<(Gathered, Arrived)> {
+    let (pass, places) = plan(backbone, rows, packet)?;
+    let (hidden, kept) = if recomputes {
+        let (hidden, kept) = recompute::forward(backbone, pass)?;
+        (hidden, Some(kept))
+    } else {
+        (backbone.whole(&pass)?, None)
+    };
+    places.gather(&hidden, kept)
+}
+
+/// Where a pass's targets stand, and what they are.
+#[derive(Debug)]
+pub(crate) struct TargetPlaces {
+    index_N: Tensor,
+    labels_N: Tensor,
+    weights_N: Tensor,
+    arrived: Arrived,
+}
+
+impl TargetPlaces {
+    /// What a pass's hidden states are at the targets.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn gather(self, hidden: &Tensor, kept: Option<KeptInputs>) -> Result<(Gathered, Arrived)> {
+        let gathered = Gathered {
+            x_ND: hidden.f_flatten(0, 1)?.f_index_select(0, &self.index_N)?,
+            labels_N: self.labels_N,
+            weights_N: self.weights_N,
+            kept,
+        };
+        Ok((gathered, self.arrived))
+    }
+}
+
+/// A pass over rows, each cut or filled at its front to the longest one's real tokens, with what the packet holds besides on the device.
+///
+/// # Errors
+/// libtorch's.
+pub(crate) fn plan(
+    backbone: &Backbone,
+    rows: &[LossRow],
+    mut packet: Packet,
+) -> Result<(FullPass, TargetPlaces)> {
     let real = |row: &LossRow| row.ids.len() - row.left_pad;
     let length = rows.iter().map(real).max().unwrap_or(0);
     let pads: Vec<usize> = rows.iter().map(|row| length - real(row)).collect();
@@ -130,19 +174,13 @@ fn gather_keeping(
             FullPass::of_rows(backbone, ids_BL, &mask)?
         }
     };
-    let (hidden, kept) = if recomputes {
-        let (hidden, kept) = recompute::forward(backbone, pass)?;
-        (hidden, Some(kept))
-    } else {
-        (backbone.whole(&pass)?, None)
-    };
-    let gathered = Gathered {
-        x_ND: hidden.f_flatten(0, 1)?.f_index_select(0, &arrived.get(index))?,
+    let places = TargetPlaces {
+        index_N: arrived.get(index),
         labels_N: arrived.get(labels),
         weights_N: arrived.get(weights),
-        kept,
+        arrived,
     };
-    Ok((gathered, arrived))
+    Ok((pass, places))
 }
 
 /// The real tokens of each row, behind its padding where that is filled in.
