@@ -14,7 +14,7 @@ use demask_model::engine::sandbox::Sandbox;
 use demask_model::engine::server::{self, Served};
 use demask_model::engine::shutdown::{self, ShutdownSignal};
 use demask_model::sampler::Limits;
-use demask_model::training::ranks::{RankOptions, Reduction, ShardKind};
+use demask_model::training::ranks::{RankOptions, Reduction};
 use demask_model::world::{Membership, World, member};
 
 const HELP: &str = "demask-engine: computes for Demask; started by the daemon or the command, seldom by hand
@@ -189,8 +189,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
             }
             "--shard" => {
                 ranks.shard = match value()?.as_str() {
-                    "state" => ShardKind::State,
-                    "weights" => ShardKind::Weights,
+                    "state" => demask_api::Shard::State,
+                    "weights" => demask_api::Shard::Weights,
                     other => bail!("--shard {other}: expected state or weights"),
                 };
             }

@@ -68,6 +68,7 @@ impl Daemon {
             dtype: profile.engine.dtype.clone(),
             threads: profile.engine.threads,
             ranks: profile.engine.ranks,
+            shard: profile.engine.shard,
             log: Some(self.home.engine_log()),
             // What a run saves, and nothing else.
             writes: Some(vec![self.home.checkpoints("")]),

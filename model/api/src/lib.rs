@@ -43,7 +43,7 @@ pub use sampling::{
     SampleRequest, Sampler, TextCache, TextSampler,
 };
 pub use sequence::{Sequence, Span, Task};
-pub use step_settings::{Adam, BlockNoise, LossNormalization, MomentKind, Recompute, StepSettings};
+pub use step_settings::{Adam, BlockNoise, LossNormalization, MomentKind, Recompute, Shard, StepSettings};
 
 /// The version of the engine protocol; a `Hello` with another one is refused with both numbers.
 pub const PROTOCOL: u32 = 10;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use demask_api::{
     Answer, EngineInfo, LikelihoodQuery, LoadOptions, ModelSource, PROTOCOL, Request, SampleFrame, Sequence,
-    checkpoint,
+    Shard, checkpoint,
 };
 
 use crate::device::heartbeat;
@@ -26,7 +26,7 @@ use crate::sampler::{Limits, Shelf};
 use crate::training::loss::LossRow;
 use crate::training::mask_sampling::masked;
 use crate::training::optimizer::AdamW;
-use crate::training::ranks::{RankOptions, ShardKind};
+use crate::training::ranks::RankOptions;
 use crate::weights::sharded_leaves::ShardedLeaves;
 use crate::weights::shards::RankOf;
 use crate::world::World;
@@ -193,7 +193,7 @@ impl Engine {
     fn part(&self) -> Option<RankOf> {
         let (world, options) = self.world.as_ref()?;
         let (rank, size) = (world.rank(), world.size());
-        (options.shard == ShardKind::Weights).then_some(RankOf { rank, size })
+        (options.shard == Shard::Weights).then_some(RankOf { rank, size })
     }
 
     fn answer(

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use demask_api::{DistReport, MomentKind, StepSettings};
+use demask_api::{DistReport, MomentKind, Shard, StepSettings};
 use tch::{Device, Kind, Tensor};
 
 use crate::device::heartbeat;
@@ -43,23 +43,13 @@ pub enum Reduction {
     Fast,
 }
 
-/// What a rank keeps alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ShardKind {
-    /// The optimiser's state: all weights are on every rank.
-    #[default]
-    State,
-    /// The weights too.
-    Weights,
-}
-
 /// How ranks train together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RankOptions {
     /// How their gradients become one.
     pub reduction: Reduction,
     /// What each keeps alone.
-    pub shard: ShardKind,
+    pub shard: Shard,
 }
 
 /// A rank's part of the numbers that are trained.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use demask_api::{EstimatorConfig, ObjectiveConfig, Sequence, Spacing, StepSettings, UniGrpo};
+use demask_api::{EstimatorConfig, ObjectiveConfig, Sequence, Shard, Spacing, StepSettings, UniGrpo};
 use demask_model::training::optimizer::AdamW;
 use demask_model::training::ranks::{RankOptions, Reduction, ShardKind, Share};
 use demask_model::weights::shards::RankOf;
@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(600);
 pub fn play(scene: &str) -> bool {
     let state = RankOptions::default();
     let weights = RankOptions {
-        shard: ShardKind::Weights,
+        shard: Shard::Weights,
         ..state
     };
     let fast = RankOptions {
@@ -64,7 +64,7 @@ impl Learner {
             mlp_hidden_size: Some(256),
             ..common::config()
         };
-        let part = (options.shard == ShardKind::Weights).then_some(RankOf {
+        let part = (options.shard == Shard::Weights).then_some(RankOf {
             rank: world.rank(),
             size: world.size(),
         });
