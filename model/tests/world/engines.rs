@@ -21,12 +21,9 @@ struct Engines {
 }
 
 impl Engines {
-    fn start(size: usize, place: &Path) -> Self {
-        Self::start_with(size, place, "state")
-    }
 
     /// Ranks that keep only their part of this.
-    fn start_with(size: usize, place: &Path, shard: &str) -> Self {
+    fn start(size: usize, place: &Path, shard: &str) -> Self {
         let socket = place.join("socket");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let rank = |rank: usize| {
@@ -165,7 +162,7 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
     ] {
         let folder = place.path().join(format!("of-{size}-{shard}"));
         std::fs::create_dir(&folder).unwrap();
-        let mut engines = Engines::start_with(size, &folder, shard);
+        let mut engines = Engines::start(size, &folder, shard);
         engines.load(fresh());
         for seed in 0..2 {
             assert!(matches!(engines.train(seed), Some(Answer::Trained(_))));
@@ -185,7 +182,7 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
 
         let other = folder.join("resumed");
         std::fs::create_dir(&other).unwrap();
-        let mut engines = Engines::start_with(then, &other, other_shard);
+        let mut engines = Engines::start(then, &other, other_shard);
         assert_eq!(engines.load(saved(&folder.join("first"))), 2);
         assert!(matches!(engines.train(2), Some(Answer::Trained(_))));
         assert_eq!(
@@ -209,7 +206,7 @@ fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
     for (size, shard) in [(1, "state"), (2, "weights"), (3, "weights")] {
         let folder = place.path().join(format!("of-{size}-{shard}"));
         std::fs::create_dir(&folder).unwrap();
-        let mut engines = Engines::start_with(size, &folder, shard);
+        let mut engines = Engines::start(size, &folder, shard);
         engines.load(fresh());
         let scored = |engines: &mut Engines| {
             let answer = engines.ask(&Request::LogProbs {
@@ -266,7 +263,7 @@ fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another()
         (3, 0, "weights"),
     ] {
         let place = tempfile::tempdir().unwrap();
-        let mut engines = Engines::start_with(size, place.path(), shard);
+        let mut engines = Engines::start(size, place.path(), shard);
         engines.load(fresh());
         assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
         engines.ranks[killed].kill().unwrap();

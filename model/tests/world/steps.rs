@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use demask_api::{EstimatorConfig, ObjectiveConfig, Sequence, Shard, Spacing, StepSettings, UniGrpo};
 use demask_model::training::optimizer::AdamW;
-use demask_model::training::ranks::{RankOptions, Reduction, ShardKind, Share};
+use demask_model::training::ranks::{RankOptions, Reduction, Share};
 use demask_model::weights::shards::RankOf;
 use demask_model::world::World;
 use demask_model::{Backbone, policy, training};
