@@ -21,7 +21,6 @@ struct Engines {
 }
 
 impl Engines {
-
     /// Ranks that keep only their part of this.
     fn start(size: usize, place: &Path, shard: &str) -> Self {
         let socket = place.join("socket");
