@@ -40,6 +40,7 @@ fn compile_kernels(libtorch: &Path) {
             "csrc/frozen_linear.cpp",
             "csrc/packed.cpp",
             "csrc/profiler.cpp",
+            "csrc/storage.cpp",
             "csrc/world.cpp",
         ])
         .include(&include)

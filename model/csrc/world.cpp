@@ -10,8 +10,10 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <new>
 #include <string>
 #include <vector>
@@ -96,6 +98,8 @@ void finish(const intrusive_ptr<Work>& work) { TORCH_CHECK(work->wait(), "a coll
 // Who keeps what was made of a tensor learns that it has changed.
 void changed(const Tensor& tensor) { tensor.unsafeGetTensorImpl()->bump_version(); }
 
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
 // A chunk's sum of squares in eight columns, whose order nothing changes.
 double squares(const float* from, int64_t n) {
   double sums[8] = {};
@@ -114,6 +118,23 @@ struct DemaskStore {
 };
 struct DemaskGroup {
   intrusive_ptr<Backend> group;
+};
+
+// Calls that are on their way, with the tensors that they write to; when they began and when the last of them ended.
+struct DemaskCalls {
+  std::vector<intrusive_ptr<Work>> works;
+  std::vector<Tensor> written;
+  double began = now();
+  std::shared_ptr<std::atomic<double>> ended = std::make_shared<std::atomic<double>>(0.0);
+
+  void add(const intrusive_ptr<Work>& work, const Tensor& into) {
+    works.push_back(work);
+    written.push_back(into);
+    // Gloo alone tells when a call has ended on its own threads; NCCL's end is a place in a stream.
+    if (into.is_cuda()) return;
+    const auto at = ended;
+    work->getFuture()->addCallback([at](c10::ivalue::Future&) { at->store(now()); });
+  }
 };
 
 extern "C" {
@@ -219,6 +240,47 @@ int demask_group_all_gather(DemaskGroup* group, Tensor** pieces, int64_t count) 
     for (const auto& work : works) finish(work);
     for (int64_t rank = 0; rank < count; rank++) changed(*pieces[rank]);
   });
+}
+
+// Piece number i begins to come from rank `roots[i]`; none is empty. Nothing is waited for.
+int demask_group_begin_gather(DemaskGroup* group, Tensor** pieces, const int64_t* roots, int64_t count,
+                              DemaskCalls** to) {
+  return told([&] {
+    auto calls = std::make_unique<DemaskCalls>();
+    for (int64_t i = 0; i < count; i++) {
+      std::vector<Tensor> tensors{*pieces[i]};
+      c10d::BroadcastOptions options;
+      options.rootRank = roots[i];
+      calls->add(group->group->broadcast(tensors, options), *pieces[i]);
+    }
+    *to = calls.release();
+  });
+}
+
+// Begins to send the first `from_lengths[0]` numbers of `from` to rank 0 and so on, and to receive `to_lengths[r]` from each rank r.
+int demask_group_begin_exchange(DemaskGroup* group, Tensor* to, Tensor* from, const int64_t* to_lengths,
+                                const int64_t* from_lengths, int64_t size, DemaskCalls** out) {
+  return told([&] {
+    auto calls = std::make_unique<DemaskCalls>();
+    std::vector<int64_t> received(to_lengths, to_lengths + size), sent(from_lengths, from_lengths + size);
+    calls->add(group->group->alltoall_base(*to, *from, received, sent, c10d::AllToAllOptions()), *to);
+    *out = calls.release();
+  });
+}
+
+// Waits for calls that are on their way. `times`: when they began and ended, in seconds of a steady clock.
+int demask_calls_wait(DemaskCalls* calls, double* times) {
+  return told([&] {
+    for (const auto& work : calls->works) finish(work);
+    for (const auto& tensor : calls->written) changed(tensor);
+    times[0] = calls->began;
+    times[1] = calls->ended->load();
+    if (times[1] == 0) times[1] = now();
+  });
+}
+
+void demask_calls_drop(DemaskCalls* calls) {
+  told([&] { delete calls; });
 }
 
 int demask_group_barrier(DemaskGroup* group) {

@@ -14,13 +14,14 @@ use demask_model::engine::sandbox::Sandbox;
 use demask_model::engine::server::{self, Served};
 use demask_model::engine::shutdown::{self, ShutdownSignal};
 use demask_model::sampler::Limits;
-use demask_model::training::ranks::Reduction;
+use demask_model::training::ranks::{RankOptions, Reduction};
 use demask_model::world::{Membership, World, member};
 
 const HELP: &str = "demask-engine: computes for Demask; started by the daemon or the command, seldom by hand
 
 Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
                      [--deterministic on|off] [--die-with PID] [--writes FOLDER]... [--world env] [--reduction exact|fast]
+                     [--shard state|weights]
 
 --rows: how many sequences are sampled at one time, 64 unless named; one with guidance counts twice.
 --deterministic: on a GPU, the same bits for the same work where libtorch has a way (on, unless DEMASK_DETERMINISTIC=0), or
@@ -30,6 +31,7 @@ Landlock and seccomp it also reaches no network and starts no program. DEMASK_SA
 --world env: a rank of a world, whose place the variables of torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) tell; only rank 0
 has the socket, and orders the others. It leaves with 75 when it lost a peer. Without it such variables mean nothing.
 --reduction: exact adds gradients in the order of the units, so that the number of ranks changes no bit; fast does not.
+--shard: what a rank keeps alone: state, the optimiser's, or weights too, which are gathered block by block; the bits are the same.
 It does one request after the other, samples of several clients together, until it is asked to exit; SIGTERM ends it after the
 requests that have come, a second one at once.
 
@@ -61,7 +63,7 @@ struct EngineArguments {
     writes: Option<Vec<PathBuf>>,
     /// It is a rank, in a place that the environment tells.
     world: bool,
-    reduction: Reduction,
+    ranks: RankOptions,
 }
 
 impl EngineArguments {
@@ -121,7 +123,7 @@ fn run() -> anyhow::Result<()> {
         let rank = member.rank;
         let world = World::join(member, engine.device()).unwrap_or_else(|error| lost(&error));
         tracing::info!("rank {rank} of {}", world.size());
-        engine = engine.in_world(Rc::new(world), options.reduction);
+        engine = engine.in_world(Rc::new(world), options.ranks);
         if rank > 0 {
             return match engine.follow() {
                 Err(error @ ModelError::World(_)) => lost(&error),
@@ -142,7 +144,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
     let (mut socket, mut device, mut dtype) = (None, "auto".to_owned(), "auto".to_owned());
     let (mut threads, mut rows, mut deterministic, mut die_with) = (None, None, None, None);
     let mut writes: Option<Vec<PathBuf>> = None;
-    let (mut world, mut reduction) = (false, Reduction::default());
+    let (mut world, mut ranks) = (false, RankOptions::default());
     while let Some(flag) = arguments.next() {
         let mut value = || {
             arguments
@@ -179,10 +181,17 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
                 other => bail!("--world {other}: expected env"),
             },
             "--reduction" => {
-                reduction = match value()?.as_str() {
+                ranks.reduction = match value()?.as_str() {
                     "exact" => Reduction::Exact,
                     "fast" => Reduction::Fast,
                     other => bail!("--reduction {other}: expected exact or fast"),
+                };
+            }
+            "--shard" => {
+                ranks.shard = match value()?.as_str() {
+                    "state" => demask_api::Shard::State,
+                    "weights" => demask_api::Shard::Weights,
+                    other => bail!("--shard {other}: expected state or weights"),
                 };
             }
             "--die-with" => die_with = Some(number(&flag, &value()?)?),
@@ -209,7 +218,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
         die_with,
         writes,
         world,
-        reduction,
+        ranks,
     }))
 }
 

@@ -72,6 +72,7 @@ impl Daemon {
             dtype: profile.engine.dtype.clone(),
             threads: profile.engine.threads,
             ranks: profile.engine.ranks,
+            shard: profile.engine.shard,
             log: Some(self.home.engine_log()),
             // The engine may write checkpoints and nothing else.
             writes: Some(vec![self.home.checkpoints("")]),

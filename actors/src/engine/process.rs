@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use demask_api::{Answer, EngineError, EngineInfo, PROTOCOL, Request, SampleFrame, wire};
+use demask_api::{Answer, EngineError, EngineInfo, PROTOCOL, Request, SampleFrame, Shard, wire};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex as AsyncMutex;
@@ -49,6 +49,8 @@ pub struct EngineOptions {
     pub writes: Option<Vec<PathBuf>>,
     /// Number of processes that train together; absent: one process without ranks.
     pub ranks: Option<usize>,
+    /// What each of them keeps alone.
+    pub shard: Shard,
 }
 
 impl EngineOptions {
@@ -72,6 +74,7 @@ impl Default for EngineOptions {
             urgency: Urgency::default(),
             writes: None,
             ranks: None,
+            shard: Shard::default(),
         }
     }
 }
@@ -350,6 +353,9 @@ fn command(program: &Path, options: &EngineOptions) -> Command {
         for folder in folders {
             command.arg("--writes").arg(folder);
         }
+    }
+    if options.ranks.is_some() && options.shard == Shard::Weights {
+        command.args(["--shard", "weights"]);
     }
     if let Some(rows) = options.rows {
         command.args(["--rows", &rows.to_string()]);

@@ -1,6 +1,7 @@
 //! What values a profile may have together. The range of a value by itself stands at its field, where the schema reads it;
 //! what concerns the networks is in `shapes.rs`.
 
+use demask_api::Shard;
 use std::collections::BTreeSet;
 
 use demask_api::BaseDtype;
@@ -45,6 +46,12 @@ impl Profile {
             return wrong(
                 "rollouts.staleness",
                 "is more than 0 without a sampling engine that could draw meanwhile; add `samplers = 1`",
+            );
+        }
+        if self.engine.shard == Shard::Weights && self.engine.ranks.is_none() {
+            return wrong(
+                "engine.shard",
+                "is weights, and there is one process to keep them; add `ranks = 2`",
             );
         }
         if self.task_weights.iter().all(|&weight| weight == 0.0) {

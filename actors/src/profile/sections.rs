@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use demask_api::{EstimatorConfig, ImageSampler, ObjectiveConfig, TextSampler};
+use demask_api::{EstimatorConfig, ImageSampler, ObjectiveConfig, Shard, TextSampler};
 pub use demask_datasets::source_kind::SourceKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,14 @@ pub struct EngineKnobs {
     #[schemars(range(min = 1, max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<usize>,
+    /// What each of these processes keeps alone. With `weights` samples, scores and evaluations have the weights gathered on the first
+    /// of them until its next step, and a question aside waits for the end of a step: let sampling engines (`rollouts.samplers`) draw.
+    #[serde(skip_serializing_if = "is_state")]
+    pub shard: Shard,
+}
+
+fn is_state(shard: &Shard) -> bool {
+    *shard == Shard::State
 }
 
 impl Default for EngineKnobs {
@@ -35,6 +43,7 @@ impl Default for EngineKnobs {
             dtype: "auto".into(),
             threads: None,
             ranks: None,
+            shard: Shard::default(),
         }
     }
 }

@@ -419,6 +419,7 @@ impl ScriptedEngine {
                 masked: 5,
                 seconds: 0.0,
                 finite: true,
+                dist: None,
             }),
         }
     }

@@ -24,8 +24,8 @@ pub use sampling::quirks;
 pub use training::{estimators, policy, step_settings};
 
 pub use answer::{
-    Answer, BehaviourReport, DeviceInfo, EngineError, EngineInfo, PictureScore, PolicyReport, SampleFrame,
-    TensorCheck, TokenizerReport, TrainReport,
+    Answer, BehaviourReport, DeviceInfo, DistReport, EngineError, EngineInfo, PictureScore, PolicyReport,
+    SampleFrame, TensorCheck, TokenizerReport, TrainReport,
 };
 pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
@@ -45,7 +45,7 @@ pub use sampling::{
     SampleRequest, Sampler, TextCache, TextSampler,
 };
 pub use sequence::{Sequence, Span, Task};
-pub use step_settings::{Adam, BlockNoise, LossNormalization, MomentKind, Recompute, StepSettings};
+pub use step_settings::{Adam, BlockNoise, LossNormalization, MomentKind, Recompute, Shard, StepSettings};
 
 /// The version of the engine protocol. A `Hello` with another version is refused, with both numbers.
-pub const PROTOCOL: u32 = 11;
+pub const PROTOCOL: u32 = 12;

@@ -10,4 +10,5 @@
 pub mod cuda;
 pub mod heartbeat;
 pub mod kernels;
+pub(crate) mod storage;
 pub mod transfer;

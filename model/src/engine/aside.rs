@@ -87,6 +87,8 @@ impl Bystanders for Nobody {
 
 /// Answers bystanders between two micro-batches of a step.
 pub(super) struct AnsweredBetween<'a> {
+    /// False where they wait for the end of the step.
+    pub(super) answers: bool,
     pub(super) bystanders: &'a mut dyn Bystanders,
     pub(super) tokenizer: Option<&'a ImageTokenizer>,
     /// The optimiser's step that the weights are of.
@@ -99,7 +101,7 @@ pub(super) struct AnsweredBetween<'a> {
 
 impl Interlude for AnsweredBetween<'_> {
     fn is_wanted(&mut self) -> bool {
-        self.bystanders.are_waiting()
+        self.answers && self.bystanders.are_waiting()
     }
 
     /// On a twin: the network's own dropout, and the gradients that it has, stay as they are.

@@ -27,6 +27,7 @@ use crate::training::optimizer::AdamW;
 use crate::training::ranks::{Reduction, Share};
 use crate::weights::peft;
 use crate::weights::safetensors;
+use crate::weights::shards::{RankOf, ShardMap};
 use crate::weights::stored::StoredTensors;
 use crate::world::World;
 
@@ -74,6 +75,20 @@ impl LoadedModel {
         device: Device,
         kind: Kind,
     ) -> Result<Self> {
+        Self::load_on(dir, resume, options, (device, kind), None)
+    }
+
+    /// The same; of what is trained this rank keeps its `part`, where it is told so and it is no adapter.
+    ///
+    /// # Errors
+    /// The errors of [`Self::load_with`].
+    pub fn load_on(
+        dir: &Path,
+        resume: bool,
+        options: &LoadOptions,
+        (device, kind): (Device, Kind),
+        part: Option<RankOf>,
+    ) -> Result<Self> {
         let purpose = options.purpose;
         if resume && purpose == Purpose::Sample {
             return Err(ModelError::Refused(
@@ -81,7 +96,7 @@ impl LoadedModel {
             ));
         }
         let listed = check_manifest(dir)?;
-        let backbone = load_backbone(dir, options, device, kind)?;
+        let backbone = load_backbone(dir, options, (device, kind), part)?;
         if resume && !listed.iter().any(|name| name == OPTIMIZER) {
             let message = format!("its manifest does not list {OPTIMIZER}: a run cannot be resumed from it");
             return Err(ModelError::checkpoint(dir, message));
@@ -97,7 +112,10 @@ impl LoadedModel {
         };
         if resume {
             let path = dir.join(OPTIMIZER);
-            let state = safetensors::read(&path)?;
+            let state = match backbone.trained().sharded() {
+                Some(sharded) => read_part(&path, sharded.map())?,
+                None => safetensors::read(&path)?,
+            };
             let named = |error: ModelError| ModelError::checkpoint(&path, error.to_string());
             optimizer.restore("backbone", &state).map_err(named)?;
             if let Some((_, trainer)) = &mut tokenizer {
@@ -147,6 +165,10 @@ impl LoadedModel {
     /// A peer that is gone; libtorch's.
     pub fn share(&mut self, world: &Rc<World>, reduction: Reduction) -> Result<()> {
         let share = Share::of(world, &self.backbone, reduction)?;
+        if share.is_of_weights() {
+            self.optimizer.join(share);
+            return Ok(());
+        }
         let whole = self.optimizer.state("backbone")?;
         let is_fresh = self.optimizer.step_count() == 0 && !whole.contains_key(AVERAGE);
         let whole = (!is_fresh).then_some(whole);
@@ -168,6 +190,7 @@ impl LoadedModel {
             // Before anything can fail here: where ranks share it, all of them are at this now.
             state = self.optimizer.state("backbone")?;
         }
+        let weights = self.whole_weights()?;
         if dir.exists() {
             return Err(ModelError::checkpoint(
                 dir,
@@ -185,7 +208,7 @@ impl LoadedModel {
         sweep(parent, &name);
         let mut moved = false;
         let written = self
-            .fill(&work, attach, optimizer.then_some(state))
+            .fill(&work, attach, (weights, optimizer.then_some(state)))
             .and_then(|saved| {
                 std::fs::rename(&work, dir).map_err(|source| ModelError::io(dir, source))?;
                 moved = true;
@@ -198,11 +221,23 @@ impl LoadedModel {
         written
     }
 
+    /// The f32 values of weights of which each rank keeps a part, flat, on rank 0; none where they are here anyhow. All ranks ask
+    /// together.
+    ///
+    /// # Errors
+    /// A peer that is gone; libtorch's.
+    pub fn whole_weights(&self) -> Result<Option<Tensor>> {
+        match self.optimizer.share().filter(|share| share.is_of_weights()) {
+            Some(share) => share.whole_weights(self.backbone.parameters()),
+            None => Ok(None),
+        }
+    }
+
     fn fill(
         &self,
         work: &Path,
         attach: &BTreeMap<String, String>,
-        mut state: Option<BTreeMap<String, Tensor>>,
+        (weights, mut state): (Option<Tensor>, Option<BTreeMap<String, Tensor>>),
     ) -> Result<Saved> {
         std::fs::create_dir_all(work).map_err(|source| ModelError::io(work, source))?;
         write_json(&work.join(CONFIG), self.backbone.config())?;
@@ -210,7 +245,12 @@ impl LoadedModel {
         if let Some(lora) = self.backbone.lora() {
             names.extend(lora.write(work)?.into_iter().map(str::to_owned));
         } else {
-            safetensors::write(&work.join(WEIGHTS), &self.backbone.parameters().named()?, None)?;
+            let parameters = self.backbone.parameters();
+            let named = match &weights {
+                Some(weights) => parameters.named_like(weights)?,
+                None => parameters.named()?,
+            };
+            safetensors::write(&work.join(WEIGHTS), &named, None)?;
             names.push(WEIGHTS.to_owned());
         }
         if let Some((tokenizer, trainer)) = &self.tokenizer {
@@ -242,7 +282,12 @@ impl LoadedModel {
 ///
 /// # Errors
 /// The errors of [`Backbone::load`]; options that contradict one another; an adapter that does not fit.
-pub fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Kind) -> Result<Backbone> {
+pub fn load_backbone(
+    dir: &Path,
+    options: &LoadOptions,
+    place: (Device, Kind),
+    part: Option<RankOf>,
+) -> Result<Backbone> {
     let refuse = |message: &str| Err(ModelError::Refused(message.to_owned()));
     let inside = carries_adapter(dir);
     let adapter = match &options.adapter {
@@ -270,11 +315,11 @@ pub fn load_backbone(dir: &Path, options: &LoadOptions, device: Device, kind: Ki
     if let Some(adapter) = adapter.filter(|_| !inside) {
         check_manifest(adapter)?;
     }
+    let part = part.filter(|_| !adapted);
     let mut backbone = match frozen_base(adapter, options)? {
-        Some(form) => Backbone::load_frozen(&base, device, kind, form)?,
-        None => Backbone::load_grown(&base, device, kind, purpose, options.grow.as_ref())?,
+        Some(form) => Backbone::load_frozen(&base, place.0, place.1, form)?,
+        None => Backbone::load_grown(&base, place, purpose, options.grow.as_ref(), part)?,
     };
-    let place = (device, kind);
     if let Some(adapter) = adapter {
         let lora = Lora::load(adapter, backbone.config(), &base, place, options.purpose)?;
         backbone = backbone.adapted(lora);
@@ -296,6 +341,22 @@ fn frozen_base(adapter: Option<&Path>, options: &LoadOptions) -> Result<Option<F
         (Some(adapter), _) => peft::frozen_base(adapter).map(Some),
         (None, lora) => Ok(lora.as_ref().map(LoraConfig::frozen_base)),
     }
+}
+
+/// What a rank owns of the state of what is trained, and all that is not the backbone's.
+fn read_part(path: &Path, map: &ShardMap) -> Result<BTreeMap<String, Tensor>> {
+    let stored = StoredTensors::in_file(path)?;
+    let read = |name: &str| -> Result<(String, Tensor)> {
+        let numbers: i64 = stored.shape(name).unwrap_or_default().iter().product();
+        let is_whole = name.starts_with("backbone.") && numbers == map.total();
+        let own = map.own_segments().map(|segment| (segment.start, segment.length));
+        let tensor = match is_whole {
+            true => stored.read_ranges(name, own)?,
+            false => stored.read(name)?,
+        };
+        Ok((name.to_owned(), tensor))
+    };
+    stored.names().map(read).collect()
 }
 
 /// The folder of the base that an adapter's folder names.

@@ -6,15 +6,16 @@ use std::time::Instant;
 
 use demask_api::{
     Answer, EngineInfo, LikelihoodQuery, LoadOptions, ModelSource, PROTOCOL, Request, SampleFrame, Sequence,
-    checkpoint,
+    Shard, checkpoint,
 };
 
 use crate::device::heartbeat;
 use crate::engine::aside::{AnsweredBetween, AsideDesk, Bystanders, Nobody, alone, limits_on, no_tokenizer};
 use crate::engine::checkpoint::{LoadedModel, check_manifest, load_backbone};
 use crate::engine::device_choice::Place;
+use crate::engine::ranks::{self, Order};
 use crate::engine::sample_requests::RunningRequests;
-use crate::engine::{ranks, validation, verify};
+use crate::engine::{validation, verify};
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use crate::likelihood::{Company, log_likelihoods};
@@ -25,7 +26,9 @@ use crate::sampler::{Limits, Shelf};
 use crate::training::loss::LossRow;
 use crate::training::mask_sampling::masked;
 use crate::training::optimizer::AdamW;
-use crate::training::ranks::Reduction;
+use crate::training::ranks::RankOptions;
+use crate::weights::sharded_leaves::ShardedLeaves;
+use crate::weights::shards::RankOf;
 use crate::world::World;
 use crate::{policy, training};
 
@@ -41,8 +44,8 @@ pub struct Engine {
     shelf: Shelf,
     reference: Option<Backbone>,
     rewards: Option<RewardNetworks>,
-    /// The ranks that train with this one, and how their gradients become one.
-    world: Option<(Rc<World>, Reduction)>,
+    /// The ranks that train with this one, and how.
+    world: Option<(Rc<World>, RankOptions)>,
 }
 
 /// Tokens of rows that are scored before it is asked whether anybody waits for them, at most.
@@ -70,9 +73,9 @@ impl Engine {
     /// The engine as a rank of a world. On rank 0 a request that the others must do too becomes their order; they do nothing
     /// but [`Self::follow`] it.
     #[must_use]
-    pub fn in_world(self, world: Rc<World>, reduction: Reduction) -> Self {
+    pub fn in_world(self, world: Rc<World>, options: RankOptions) -> Self {
         Self {
-            world: Some((world, reduction)),
+            world: Some((world, options)),
             ..self
         }
     }
@@ -92,10 +95,14 @@ impl Engine {
             return Ok(());
         };
         loop {
-            let request = ranks::decode(&world.await_order()?)?;
-            if request == Request::Exit {
-                return Ok(());
-            }
+            let request = match ranks::decode(&world.await_order()?)? {
+                Order::Do(request) if *request == Request::Exit => return Ok(()),
+                Order::Do(request) => *request,
+                Order::BringTogether => {
+                    self.bring_together(false)?;
+                    continue;
+                }
+            };
             // What a rank could not, none could, and rank 0 says so to whoever asked.
             match self.answer(request, &mut |_| (), &mut Nobody) {
                 Err(lost @ ModelError::World(_)) => return Err(lost),
@@ -140,12 +147,53 @@ impl Engine {
         let Some((world, _)) = self.world.clone() else {
             return self.answer(request, on_frame, bystanders);
         };
+        if ranks::needs_weights(&request) {
+            self.weights_at_hand()?;
+        }
         // One fate: the others see this rank leave, and whoever started them starts all again.
         let done = ranks::ordered(&world, &request).and_then(|()| self.answer(request, on_frame, bystanders));
         if let Err(lost @ ModelError::World(_)) = &done {
             crate::world::member::leave(crate::world::member::PEER_LOST, lost);
         }
         done
+    }
+
+    /// Has all weights here for what is asked next of the model; where each rank keeps a part of them they stay until the next step.
+    ///
+    /// # Errors
+    /// libtorch's. A peer that is gone ends this process too.
+    pub fn weights_at_hand(&mut self) -> Result<()> {
+        let Some((world, _)) = self.world.clone() else {
+            return Ok(());
+        };
+        let sharded = self
+            .model
+            .as_ref()
+            .and_then(|model| model.backbone.parameters().sharded());
+        if sharded.is_none_or(ShardedLeaves::are_all_here) {
+            return Ok(());
+        }
+        let done = ranks::bring_together(&world).and_then(|()| self.bring_together(true));
+        if let Err(lost @ ModelError::World(_)) = &done {
+            crate::world::member::leave(crate::world::member::PEER_LOST, lost);
+        }
+        done
+    }
+
+    /// This rank's part of bringing all weights together, which stay here or do not.
+    fn bring_together(&self, stay: bool) -> Result<()> {
+        let model = self.model.as_ref().ok_or_else(not_loaded)?;
+        let share = model.optimizer.share();
+        share.map_or(Ok(()), |share| {
+            share.bring_together(model.backbone.parameters(), stay)
+        })
+    }
+
+    /// What of a model this rank keeps, where each keeps a part of the weights.
+    fn part(&self) -> Option<RankOf> {
+        let (world, options) = self.world.as_ref()?;
+        let (rank, size) = (world.rank(), world.size());
+        (options.shard == Shard::Weights).then_some(RankOf { rank, size })
     }
 
     fn answer(
@@ -271,12 +319,23 @@ impl Engine {
     /// Freezes the reference policy: a checkpoint's weights, or the present ones.
     fn set_reference(&mut self, checkpoint: Option<&Path>) -> Result<Answer> {
         let (device, kind) = (self.place.device, self.place.kind);
-        let present = &self.model()?.backbone;
+        let LoadedModel {
+            backbone: present,
+            optimizer,
+            ..
+        } = self.model()?;
         let reference = match checkpoint {
-            None => present.frozen_copy()?,
+            None => {
+                // On every rank, which each score with it.
+                let share = optimizer.share();
+                share.map_or(Ok(()), |share| share.bring_together(present.parameters(), true))?;
+                let frozen = present.frozen_copy()?;
+                share.map_or(Ok(()), |share| share.let_go(present.parameters()))?;
+                frozen
+            }
             Some(dir) => {
                 check_manifest(dir)?;
-                let loaded = load_backbone(dir, &LoadOptions::sampling(), device, kind)?;
+                let loaded = load_backbone(dir, &LoadOptions::sampling(), (device, kind), None)?;
                 if loaded.config() != present.config() {
                     return Err(ModelError::checkpoint(
                         dir,
@@ -345,11 +404,12 @@ impl Engine {
 
     /// What rank 0 needs of this one's state to save it all.
     fn give_state(&mut self, optimizer: bool) -> Result<Answer> {
+        let model = self.model()?;
         if optimizer {
-            let model = self.model()?;
             model.backbone.trained().trainable()?;
             model.optimizer.state("backbone")?;
         }
+        model.whole_weights()?;
         Ok(Answer::Done)
     }
 
@@ -358,13 +418,13 @@ impl Engine {
         self.shelf.clear_beyond(0);
         let model = match self.world.clone() {
             None => self.read(source)?,
-            Some((world, reduction)) => world.patiently(|| {
+            Some((world, options)) => world.patiently(|| {
                 let read = self
                     .read(source)
                     .and_then(|model| ranks::admit(&model).map(|()| model));
                 let mut model = world.agree(read)?;
                 if model.backbone.trained().trainable().is_ok() {
-                    model.share(&world, reduction)?;
+                    model.share(&world, options.reduction)?;
                 }
                 Ok(model)
             })?,
@@ -391,7 +451,7 @@ impl Engine {
                 image_tokenizer_from,
                 seed,
             } => {
-                let backbone = Backbone::fresh(&backbone, seed, device, kind)?;
+                let backbone = Backbone::fresh_on(&backbone, seed, (device, kind), self.part())?;
                 let optimizer = AdamW::new(backbone.parameters())?;
                 let tokenizer = match (image_tokenizer_from, image_tokenizer) {
                     (Some(dir), _) => Some(ImageTokenizer::load(
@@ -417,7 +477,7 @@ impl Engine {
                 image_tokenizer,
                 options,
             } => {
-                let mut model = LoadedModel::load_with(&dir, resume, &options, device, kind)?;
+                let mut model = LoadedModel::load_on(&dir, resume, &options, (device, kind), self.part())?;
                 if average {
                     model.take_average(&dir, resume)?;
                 }
@@ -476,6 +536,8 @@ impl Engine {
             tokenizer,
         } = loaded(&mut self.model)?;
         let between = AnsweredBetween {
+            // Weights that come block by block are nowhere whole meanwhile.
+            answers: backbone.parameters().sharded().is_none(),
             bystanders,
             tokenizer: tokenizer.as_ref().map(|(tokenizer, _)| tokenizer),
             step: optimizer.step_count(),
@@ -500,6 +562,7 @@ impl Engine {
         is_gone: &dyn Fn() -> bool,
     ) -> Result<Answer> {
         let began = Instant::now();
+        self.weights_at_hand()?;
         self.shelf.clear_beyond(SMALL_CACHE);
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
         let tokens = self.limits_for(model, self.shelf.bytes()).tokens.min(WAVE);

@@ -312,7 +312,8 @@ fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fa
                 return Served::Asked;
             }
             Request::Aside { request } => {
-                let answered = answer_aside(engine.desk(), *request, &client);
+                let ready = engine.weights_at_hand();
+                let answered = answer_aside(ready.and_then(|()| engine.desk()), *request, &client);
                 answered.map_err(|message| EngineError::Device { message })
             }
             request => {
@@ -351,6 +352,7 @@ fn sample(
     let mut clients = BTreeMap::from([(0, client)]);
     let sampled = whole(engine, |engine| {
         struck?;
+        engine.weights_at_hand()?;
         sample_together(engine, requests, inbox, &mut clients)
     });
     if let Err(error) = &sampled {

@@ -5,8 +5,9 @@
 
 #![allow(non_snake_case)]
 
-use std::cell::{Ref, RefCell};
+use std::cell::{OnceCell, Ref, RefCell};
 use std::path::Path;
+use std::sync::Arc;
 
 use demask_api::activations::{Trained, policy_tokens};
 use demask_api::checkpoint::CONFIG;
@@ -29,11 +30,12 @@ use crate::network::growth;
 use crate::network::kv_cache::{KvCache, Norms, Pass, PlannedPass};
 use crate::network::lora::{Lora, Noise};
 use crate::network::room::{Learner, Room};
-use crate::network::slots::{BlockNames, PREFIX, initial, is_block_layer, slots};
+use crate::network::slots::{BlockNames, PREFIX, groups, initial, is_block_layer, slots};
 use crate::weights::fit;
 use crate::weights::footprint;
 use crate::weights::parameters::Parameters;
 use crate::weights::quantized::leaves::QuantizedLeaves;
+use crate::weights::shards::{Gather, RankOf, ShardMap};
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
 
@@ -50,6 +52,8 @@ pub struct Backbone {
     room: Room,
     /// For a sampler's passes; made when one wants it.
     packed: RefCell<Option<PackedWeights>>,
+    /// Who brings its weights together, where each rank keeps a part of them.
+    gather: OnceCell<Arc<dyn Gather>>,
     device: Device,
     kind: Kind,
 }
@@ -60,11 +64,30 @@ impl Backbone {
     /// # Errors
     /// A configuration that makes no network.
     pub fn fresh(config: &BackboneConfig, seed: u64, device: Device, kind: Kind) -> Result<Self> {
+        Self::fresh_on(config, seed, (device, kind), None)
+    }
+
+    /// The same weights, of which this rank keeps its part where it is told so.
+    ///
+    /// # Errors
+    /// Those of [`Self::fresh`]; a head that is the embedding, which then has two places.
+    pub fn fresh_on(
+        config: &BackboneConfig,
+        seed: u64,
+        (device, kind): (Device, Kind),
+        part: Option<RankOf>,
+    ) -> Result<Self> {
         check(config)?;
-        footprint::check(config, device, kind, Purpose::Train)?;
+        let map = part.map(|own| cut(config, own, device)).transpose()?;
+        if map.is_none() {
+            footprint::check(config, device, kind, Purpose::Train)?;
+        }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let fill = |slot: &Slot, into: &mut Tensor| Ok(into.f_copy_(&initial(config, slot, &mut rng)?)?);
-        let parameters = Parameters::build(slots(config), device, kind, Purpose::Train, fill)?;
+        let parameters = match map {
+            None => Parameters::build(slots(config), device, kind, Purpose::Train, fill)?,
+            Some(map) => Parameters::build_part(slots(config), device, kind, map, fill)?,
+        };
         Self::assemble(config.clone(), parameters, device, kind)
     }
 
@@ -101,19 +124,19 @@ impl Backbone {
     /// # Errors
     /// The errors of [`Self::load`].
     pub fn load_for(dir: &Path, device: Device, kind: Kind, purpose: Purpose) -> Result<Self> {
-        Self::load_grown(dir, device, kind, purpose, None)
+        Self::load_grown(dir, (device, kind), purpose, None, None)
     }
 
-    /// Loads a folder and adds picture codes where that is asked for.
+    /// Loads a folder and adds picture codes where that is asked for; for training, this rank keeps its `part` where it is told so.
     ///
     /// # Errors
-    /// The errors of [`Self::load`]; those of [`growth::grown`].
+    /// The errors of [`Self::load`]; those of [`growth::grown`]; a head that is the embedding, of a part.
     pub fn load_grown(
         dir: &Path,
-        device: Device,
-        kind: Kind,
+        (device, kind): (Device, Kind),
         purpose: Purpose,
         growth: Option<&Growth>,
+        part: Option<RankOf>,
     ) -> Result<Self> {
         let stored_config = read_config(dir)?;
         let config = match growth {
@@ -121,13 +144,17 @@ impl Backbone {
             None => stored_config.clone(),
         };
         check(&config)?;
-        footprint::check(&config, device, kind, purpose)
-            .map_err(|error| ModelError::checkpoint(&dir.join(CONFIG), error.to_string()))?;
+        let map = part.filter(|_| purpose == Purpose::Train);
+        let map = map.map(|own| cut(&config, own, device)).transpose()?;
+        if map.is_none() {
+            footprint::check(&config, device, kind, purpose)
+                .map_err(|error| ModelError::checkpoint(&dir.join(CONFIG), error.to_string()))?;
+        }
         let stored = StoredTensors::in_folder(dir)?;
         let source = source(&stored_config, &stored);
         fit::check(&slots(&stored_config), &stored, &source, &ignored(&stored_config))?;
         let mut rng = ChaCha8Rng::seed_from_u64(growth.map_or(0, |growth| growth.seed));
-        let parameters = Parameters::build(slots(&config), device, kind, purpose, |slot, into| {
+        let fill = |slot: &Slot, into: &mut Tensor| {
             let name = source(&slot.name);
             let old = stored.shape(&name).map_or(0, |shape| shape[0]);
             if old == slot.shape[0] {
@@ -135,7 +162,11 @@ impl Backbone {
             }
             stored.copy_to(&name, &mut into.f_narrow(0, 0, old)?)?;
             growth::fill(into, old, &mut rng)
-        })?;
+        };
+        let parameters = match map {
+            None => Parameters::build(slots(&config), device, kind, purpose, fill)?,
+            Some(map) => Parameters::build_part(slots(&config), device, kind, map, fill)?,
+        };
         Self::assemble(config, parameters, device, kind)
     }
 
@@ -180,6 +211,7 @@ impl Backbone {
             names,
             room: Room::default(),
             packed: RefCell::default(),
+            gather: OnceCell::new(),
             device,
             kind,
         })
@@ -232,6 +264,7 @@ impl Backbone {
         twin.quantized = self.quantized.clone();
         twin.lora = self.lora.as_ref().map(adapter).transpose()?;
         twin.room = self.room.clone();
+        twin.gather = self.gather.clone();
         twin.packed = RefCell::new(self.packed.borrow().as_ref().map(PackedWeights::shared));
         Ok(twin)
     }
@@ -291,6 +324,21 @@ impl Backbone {
         }
     }
 
+    /// Has its weights, of which each rank keeps a part, brought together by somebody. The first to be named stays.
+    pub fn gathered_by(&self, gather: Arc<dyn Gather>) {
+        self.gather.set(gather).ok();
+    }
+
+    /// Who brings its weights together before they are computed with; none where they are here.
+    pub(crate) fn gather(&self) -> Option<&dyn Gather> {
+        self.gather.get().map(AsRef::as_ref)
+    }
+
+    /// Lets go of what is kept of the weights for a sampler's passes.
+    pub(crate) fn forget_packed(&self) {
+        self.packed.replace(None);
+    }
+
     /// How much of a batch goes through it at one time.
     #[must_use]
     pub fn room(&self) -> &Room {
@@ -321,7 +369,12 @@ impl Backbone {
             config: &self.config,
             kind: self.kind,
             trained,
-            recompute,
+            // Of weights that are gathered block by block nothing else can be done.
+            recompute: if self.parameters.sharded().is_some() {
+                Recompute::Always
+            } else {
+                recompute
+            },
             kernels: fused::applies_to(self.device, self.kind),
         };
         match cuda::memory(self.device) {
@@ -670,4 +723,16 @@ fn tokens(x: &Tensor, wanted_N: &Tensor) -> Result<Tensor> {
         return Ok(x.f_index_select(0, wanted_N)?);
     }
     Ok(x.f_flatten(0, -2)?.f_index_select(0, wanted_N)?.f_unsqueeze(0)?)
+}
+
+/// Who owns what of a network's weights where each rank keeps a part of every group.
+fn cut(config: &BackboneConfig, own: RankOf, device: Device) -> Result<ShardMap> {
+    if config.weight_tying {
+        return Err(ModelError::Refused(
+            "weights sharded over ranks: the head is the embedding (weight_tying), which is computed with in two places; use shard = \"state\""
+                .into(),
+        ));
+    }
+    footprint::check_part(config, device, own.size)?;
+    Ok(ShardMap::of_groups(&groups(&slots(config)), own))
 }

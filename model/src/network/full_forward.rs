@@ -22,6 +22,8 @@ pub(crate) struct FullPass {
     /// [B, L], or [1, T] of packed rows.
     ids_BL: Tensor,
     attending: Attending,
+    /// The numbers of the tokens whose hidden states are read, [N]; none where all are.
+    wanted_N: Option<Tensor>,
 }
 
 /// The way in which the blocks attend.
@@ -44,7 +46,11 @@ impl FullPass {
         let length = admitted(backbone, &ids_BL)?;
         let bias = mask.bias(backbone.kind(), backbone.device())?;
         let attending = Attending::Rectangle(backbone.rotary().at(length)?, bias);
-        Ok(Self { ids_BL, attending })
+        Ok(Self {
+            ids_BL,
+            attending,
+            wanted_N: None,
+        })
     }
 
     /// Creates a pass over packed rows, [T] token ids.
@@ -57,7 +63,25 @@ impl FullPass {
             Packing::Composed(turns, rows) => Attending::Composed(turns, rows),
         };
         let ids_BL = ids_T.f_unsqueeze(0)?;
-        Ok(Self { ids_BL, attending })
+        Ok(Self {
+            ids_BL,
+            attending,
+            wanted_N: None,
+        })
+    }
+
+    /// Restricts the hidden states to those of some tokens, by their numbers [N]: behind the last attention nothing is computed for
+    /// the others.
+    pub fn reading(self, wanted_N: Tensor) -> Self {
+        Self {
+            wanted_N: Some(wanted_N),
+            ..self
+        }
+    }
+
+    /// The numbers of the tokens whose hidden states are read, [N], unless all are.
+    pub fn wanted(&self) -> Option<&Tensor> {
+        self.wanted_N.as_ref()
     }
 
     /// Returns the token ids, [B, L].
@@ -106,7 +130,7 @@ impl Backbone {
         {
             return self.unpacked(ids_BL, pads, *length);
         }
-        self.whole(&FullPass::of_rows(self, ids_BL.shallow_clone(), mask)?, None)
+        self.whole(&FullPass::of_rows(self, ids_BL.shallow_clone(), mask)?)
     }
 
     /// Computes the hidden states on the packed real tokens and unpacks them. The hidden states of padding are 0.
@@ -118,7 +142,7 @@ impl Backbone {
         let arrived = packet.send(place.0)?;
         let (packing, index_T) = (planned.arrive(&arrived, self.rotary())?, arrived.get(index));
         let ids_T = ids_BL.f_flatten(0, 1)?.f_index_select(0, &index_T)?;
-        let x_BTD = self.whole(&FullPass::of_packed(self, &ids_T, packing)?, None)?;
+        let x_BTD = self.whole(&FullPass::of_packed(self, &ids_T, packing)?)?;
         let x_TD = x_BTD.f_squeeze_dim(0)?;
         let (batch, length, width) = (pads.len() as i64, length as i64, x_TD.size()[1]);
         Ok(Tensor::f_zeros([batch * length, width], (place.1, place.0))?
@@ -138,13 +162,13 @@ impl Backbone {
         packs.then(|| packing::PlannedPacking::new(pads, length, place, packet))
     }
 
-    /// Computes the hidden states after the last norm, in the shape of the pass's tokens. With `wanted`, the indices of N
-    /// tokens, it computes theirs only, [1, N, D].
+    /// Computes the hidden states after the last norm without keeping keys and values: in the shape of the pass's tokens, or
+    /// [1, N, D] where the pass reads N of them.
     ///
     /// # Errors
     /// Any error libtorch reports.
-    pub(crate) fn whole(&self, pass: &FullPass, wanted: Option<&Tensor>) -> Result<Tensor> {
-        self.blocks(pass.ids(), None, wanted, |block, joined| {
+    pub(crate) fn whole(&self, pass: &FullPass) -> Result<Tensor> {
+        self.blocks(pass.ids(), None, pass.wanted(), |block, joined| {
             pass.attend(self, block, joined)
         })
     }

@@ -116,6 +116,27 @@ pub(crate) fn is_block_layer(slot: &Slot) -> bool {
     slot.shape.len() == 2 && slot.name.contains(".blocks.") && slot.name.ends_with(".weight")
 }
 
+/// How many numbers there are in each group of parameters that are computed with together: the embedding, each block, then the last norm
+/// and the head.
+#[must_use]
+pub(crate) fn groups(slots: &[Slot]) -> Vec<i64> {
+    let block = |name: &str| -> Option<String> {
+        let rest = name.strip_prefix(PREFIX)?.strip_prefix(".blocks.")?;
+        rest.split('.').next().map(str::to_owned)
+    };
+    let mut lengths: Vec<i64> = Vec::new();
+    let mut last = None;
+    for slot in slots {
+        let own = Some(block(&slot.name));
+        match lengths.last_mut().filter(|_| own == last) {
+            Some(length) => *length += slot.len(),
+            None => lengths.push(slot.len()),
+        }
+        last = own;
+    }
+    lengths
+}
+
 /// The values of a fresh parameter (LLaDA's `mitchell` initialisation).
 pub(crate) fn initial(config: &BackboneConfig, slot: &Slot, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let name = slot.name.as_str();

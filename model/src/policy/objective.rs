@@ -10,12 +10,13 @@ use demask_api::{BehaviourReport, ObjectiveConfig};
 use tch::{Kind, Tensor};
 
 use super::views::{InnerViews, ScoredRows};
-use crate::device::transfer::{self, Packet};
+use crate::device::transfer::{self, Arrived, Packet};
 use crate::error::Result;
 use crate::network::backbone::Backbone;
 use crate::training::interlude::Pause;
-use crate::training::loss::{descend, gather_to_descend};
+use crate::training::loss::{Gathered, descend};
 use crate::training::optimizer::AdamW;
+use crate::training::sweep;
 
 /// The bound of a difference of log-probabilities before exp, which must stay finite. The ratio is clipped far below it.
 const LOG_RATIO_BOUND: f64 = 10.0;
@@ -70,11 +71,13 @@ pub(super) fn descend_on(
     pause: &mut Pause<'_>,
 ) -> Result<Tensor> {
     let mut sums = Tensor::f_zeros([SUMS as i64], (Kind::Double, backbone.device()))?;
-    for batch in batches {
-        // The advantages share the upload of the rows.
+    // The advantages share the upload of the rows.
+    let packed = |batch: &ScoredRows| {
         let mut packet = Packet::new();
         let advantages = packet.floats(batch.advantages.iter().copied());
-        let (gathered, arrived) = gather_to_descend(backbone, &batch.rows, packet)?;
+        (batch.rows.clone(), packet, advantages)
+    };
+    let head = |batch: &ScoredRows, (gathered, arrived): (Gathered, Arrived), advantages| {
         let advantages_N = arrived.get(advantages);
         descend(backbone, &gathered, |log_probs, at, length| {
             let cut = |tensor: &Tensor| tensor.f_narrow(0, at, length);
@@ -109,10 +112,9 @@ pub(super) fn descend_on(
             let own = Tensor::f_stack(&[&loss.f_detach()?, &kl, &total(&ratio)?, &clipped], 0)?;
             sums = sums.f_add(&own.f_to_kind(Kind::Double)?)?;
             Ok(loss)
-        })?;
-        drop((gathered, arrived));
-        pause(backbone)?;
-    }
+        })
+    };
+    sweep::descend_each(backbone, batches, packed, head, pause)?;
     Ok(sums)
 }
 

@@ -9,8 +9,8 @@ use super::validation;
 use crate::error::Result;
 use crate::network::backbone::Backbone;
 use crate::training::interlude::Interlude;
-use crate::training::loss::{LossRow, alike, gather, log_probs};
-use crate::training::threads;
+use crate::training::loss::{Gathered, LossRow, alike, gather, log_probs};
+use crate::training::{sweep, threads};
 
 /// The views of an inner step: for each part of the batch, groups of rows that share a pass through the backbone.
 pub(super) type InnerViews = Vec<Vec<ScoredRows>>;
@@ -84,12 +84,8 @@ pub(super) fn prepare(
             false => Ok(()),
         };
         threads::each(policy, &mut parts, &mut pause, |policy, part, pause| {
-            let scored = part.iter().map(|group| {
-                let scored = score(policy, &group.rows)?;
-                pause(policy)?;
-                Ok(scored)
-            });
-            scored.collect()
+            let groups: Vec<&[LossRow]> = part.iter().map(|group| group.rows.as_slice()).collect();
+            sweep::gather_each(policy, &groups, |gathered| scored(policy, gathered), pause)
         })
     };
     let old: Vec<Vec<Tensor>> = scores(backbone)?;
@@ -251,8 +247,11 @@ fn grouped(part: &[usize], rows: &[WeightedRow], most: usize) -> Vec<WeightedRow
 /// # Errors
 /// Any error libtorch reports.
 pub fn score(backbone: &Backbone, rows: &[LossRow]) -> Result<Tensor> {
+    tch::no_grad(|| scored(backbone, &gather(backbone, rows)?))
+}
+
+fn scored(backbone: &Backbone, gathered: &Gathered) -> Result<Tensor> {
     tch::no_grad(|| {
-        let gathered = gather(backbone, rows)?;
         let count = gathered.x_ND.size()[0];
         let mut parts = Vec::new();
         let mut at = 0;

@@ -98,9 +98,48 @@ pub fn gather_to_descend(
 fn gather_keeping(
     backbone: &Backbone,
     rows: &[LossRow],
-    mut packet: Packet,
+    packet: Packet,
     recomputes: bool,
 ) -> Result<(Gathered, Arrived)> {
+    let (pass, targets) = plan(backbone, rows, packet)?;
+    let (hidden, kept) = if recomputes {
+        let (hidden, kept) = recompute::forward(backbone, pass)?;
+        (hidden, Some(kept))
+    } else {
+        (backbone.whole(&pass)?, None)
+    };
+    targets.gather(&hidden, kept)
+}
+
+/// The targets of a pass.
+#[derive(Debug)]
+pub(crate) struct Targets {
+    labels_N: Tensor,
+    weights_N: Tensor,
+    arrived: Arrived,
+}
+
+impl Targets {
+    /// Puts the hidden states of a pass, which reads the targets alone, beside what the targets are.
+    ///
+    /// # Errors
+    /// Any error libtorch reports.
+    pub fn gather(self, hidden_1ND: &Tensor, kept: Option<KeptInputs>) -> Result<(Gathered, Arrived)> {
+        let gathered = Gathered {
+            x_ND: hidden_1ND.f_squeeze_dim(0)?,
+            labels_N: self.labels_N,
+            weights_N: self.weights_N,
+            kept,
+        };
+        Ok((gathered, self.arrived))
+    }
+}
+
+/// A pass over rows, each cut or filled at its front to the longest one's real tokens, with what the packet holds besides on the device.
+///
+/// # Errors
+/// libtorch's.
+pub(crate) fn plan(backbone: &Backbone, rows: &[LossRow], mut packet: Packet) -> Result<(FullPass, Targets)> {
     let real = |row: &LossRow| row.ids.len() - row.left_pad;
     let length = rows.iter().map(real).max().unwrap_or(0);
     let pads: Vec<usize> = rows.iter().map(|row| length - real(row)).collect();
@@ -121,9 +160,9 @@ fn gather_keeping(
             .map(move |&(at, ..)| (end + at - row.ids.len()) as i64)
     });
     let index = packet.longs(flat);
-    let targets = || rows.iter().flat_map(|row| &row.targets);
-    let labels = packet.longs(targets().map(|&(_, label, _)| i64::from(label)));
-    let weights = packet.floats(targets().map(|&(.., weight)| weight));
+    let each = || rows.iter().flat_map(|row| &row.targets);
+    let labels = packet.longs(each().map(|&(_, label, _)| i64::from(label)));
+    let weights = packet.floats(each().map(|&(.., weight)| weight));
     let arrived = packet.send(backbone.device())?;
     let ids = arrived.get(ids);
     let pass = match packing {
@@ -134,20 +173,13 @@ fn gather_keeping(
             FullPass::of_rows(backbone, ids_BL, &mask)?
         }
     };
-    let index_N = arrived.get(index);
-    let (x_1ND, kept) = if recomputes {
-        let (x_1ND, kept) = recompute::forward(backbone, pass, index_N)?;
-        (x_1ND, Some(kept))
-    } else {
-        (backbone.whole(&pass, Some(&index_N))?, None)
-    };
-    let gathered = Gathered {
-        x_ND: x_1ND.f_squeeze_dim(0)?,
+    let pass = pass.reading(arrived.get(index));
+    let targets = Targets {
         labels_N: arrived.get(labels),
         weights_N: arrived.get(weights),
-        kept,
+        arrived,
     };
-    Ok((gathered, arrived))
+    Ok((pass, targets))
 }
 
 /// Returns the real tokens of each row. With `fill`, `pads` padding tokens come before them.

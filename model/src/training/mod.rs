@@ -18,7 +18,9 @@ pub mod optimizer;
 pub mod ranks;
 pub mod recompute;
 pub mod step;
+pub(crate) mod sweep;
 pub mod threads;
 pub mod validation;
+mod weight_traffic;
 
 pub use step::{train, train_with};

@@ -1,16 +1,20 @@
 //! A step that several processes do together (`world`), with the same bits for any number of them (law L11).
 //!
 //! A batch is cut into units, whose number follows from its rows alone; rank r of N does units r, r + N, …, each with one thread of
-//! the CPU's libraries. Every rank has all weights, and owns a range of them, cut at multiples of [`CHUNK`]: its moments, moving
-//! average and accumulator are there alone (as in ZeRO 2, arXiv 1910.02054). After each round of units every rank sends every owner
-//! its piece of the gradient, and the owner adds the pieces in the order of the ranks, which is the order of the units. So sums are
-//! those of one rank that does all units one after the other. The gradient's norm is a sum over chunks in their order; the update
-//! is elementwise; then the owners' ranges go to all.
+//! the CPU's libraries. Every rank owns some of the weights, cut at multiples of [`CHUNK`]: their moments, moving average and
+//! accumulator are there alone. After each round of units every rank sends every owner its piece of the gradient, and the owner
+//! adds the pieces in the order of the ranks, which is the order of the units. So sums are those of one rank that does all units one
+//! after the other. The gradient's norm is a sum over chunks in their order; the update is elementwise.
+//!
+//! What else a rank keeps follows from how its network was loaded. With all weights (ZeRO 2, arXiv 1910.02054) it owns one range, and
+//! what the owners updated goes to all at the end of a step. With its part of every group of weights alone (ZeRO 3, FSDP) a group
+//! is brought together where it is computed with (`sweep.rs`, `weight_traffic.rs`); then a rank does one unit at a time.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use demask_api::{MomentKind, StepSettings};
+use demask_api::{DistReport, MomentKind, Shard, StepSettings};
 use tch::{Device, Kind, Tensor};
 
 use crate::device::heartbeat;
@@ -19,13 +23,13 @@ use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 use crate::training::interlude::Pause;
 use crate::training::optimizer::{AdamW, Stepped};
-use crate::training::threads;
+use crate::training::weight_traffic::WeightTraffic;
+use crate::training::{sweep, threads};
 use crate::weights::parameters::Parameters;
+use crate::weights::shards::{CHUNK, Gather as _, RankOf, ShardMap, chunks};
 use crate::world::group::{Reduce, chunk_squares};
 use crate::world::{ProcessGroup, World};
 
-/// Ranges begin at multiples of so many numbers, and the norm is a sum over as many at a time.
-pub const CHUNK: i64 = 65_536;
 /// Numbers of a range that cross at one time: the working set is twice as many for each rank.
 const BUCKET: i64 = 16 * CHUNK;
 
@@ -39,14 +43,23 @@ pub enum Reduction {
     Fast,
 }
 
+/// How ranks train together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RankOptions {
+    /// How their gradients become one.
+    pub reduction: Reduction,
+    /// What each keeps alone.
+    pub shard: Shard,
+}
+
 /// A rank's part of the numbers that are trained.
 #[derive(Clone, Debug)]
 pub struct Share {
     world: Rc<World>,
-    /// All numbers.
-    total: i64,
-    /// Numbers that a rank owns; the last ones own fewer or none.
-    per: i64,
+    /// Who owns which of all numbers.
+    map: ShardMap,
+    /// Where each rank keeps its part of the weights alone.
+    traffic: Option<Arc<WeightTraffic>>,
     device: Device,
     reduction: Reduction,
     /// Units that a rank does at one time: as many on all.
@@ -63,14 +76,26 @@ impl Share {
         let at_once = Tensor::f_from_slice(&[threads as i64])?;
         world.group(Device::Cpu).all_reduce(&at_once, Reduce::Least)?;
         let parameters = backbone.trained();
-        let total = i64::try_from(parameters.count()).unwrap_or(i64::MAX);
-        let (chunks, size) = (pieces(total, CHUNK), world.size() as i64);
+        let device = parameters.master().device();
         backbone.room().cut_in_units();
+        let total = i64::try_from(parameters.count()).unwrap_or(i64::MAX);
+        let own = RankOf {
+            rank: world.rank(),
+            size: world.size(),
+        };
+        let (map, traffic) = match parameters.sharded() {
+            None => (ShardMap::in_ranges(total, own), None),
+            Some(sharded) => {
+                let traffic = Arc::new(WeightTraffic::open(world, device)?);
+                backbone.gathered_by(Arc::clone(&traffic) as _);
+                (sharded.map().clone(), Some(traffic))
+            }
+        };
         Ok(Self {
             world: Rc::clone(world),
-            total,
-            per: pieces(chunks, size) * CHUNK,
-            device: parameters.master().device(),
+            map,
+            traffic,
+            device,
             reduction,
             at_once: usize::try_from(at_once.f_int64_value(&[0])?).unwrap_or(1),
         })
@@ -79,17 +104,19 @@ impl Share {
     /// All numbers that are trained.
     #[must_use]
     pub fn numbers(&self) -> u64 {
-        self.total.unsigned_abs()
+        self.map.total().unsigned_abs()
     }
 
-    /// Where a rank's numbers begin, and how many there are.
-    fn range(&self, rank: usize) -> (i64, i64) {
-        let start = (rank as i64 * self.per).min(self.total);
-        (start, self.per.min(self.total - start))
-    }
-
-    fn own_range(&self) -> (i64, i64) {
-        self.range(self.world.rank())
+    /// How many of them this rank has the leaves' gradients of at one time.
+    #[must_use]
+    pub fn leaf_numbers(&self) -> u64 {
+        let groups = self.map.groups().iter().map(|(start, end)| end - start);
+        // Those that are made, that are sent and that are received.
+        let largest = 3 * groups.max().unwrap_or(0).unsigned_abs();
+        match self.traffic {
+            Some(_) => largest.min(self.numbers()),
+            None => self.numbers(),
+        }
     }
 
     fn group(&self) -> &ProcessGroup {
@@ -101,17 +128,77 @@ impl Share {
     /// # Errors
     /// libtorch's.
     pub fn own(&self, parameters: &Parameters) -> Result<Parameters> {
-        let (start, length) = self.own_range();
+        let (start, length) = match self.traffic {
+            Some(_) => (0, parameters.master().numel() as i64),
+            None => self.own_range(),
+        };
         parameters.range(start, length)
     }
 
-    /// This rank's part of a flat tensor of all numbers.
+    /// Where the one range of numbers begins that this rank owns of all, and how long it is.
+    fn own_range(&self) -> (i64, i64) {
+        let own = self.map.own_segments().next();
+        own.map_or((0, 0), |segment| (segment.start, segment.length))
+    }
+
+    /// This rank's part of a flat tensor of all numbers; of one that is this part already, itself.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn cut(&self, whole: &Tensor) -> Result<Tensor> {
-        let (start, length) = self.own_range();
-        Ok(whole.f_reshape([-1])?.f_narrow(0, start, length)?)
+    pub fn cut(&self, flat: &Tensor) -> Result<Tensor> {
+        if flat.numel() as i64 == self.map.total() {
+            return self.map.cut(flat);
+        }
+        Ok(flat.shallow_clone())
+    }
+
+    /// Who owns which numbers.
+    #[must_use]
+    pub fn map(&self) -> &ShardMap {
+        &self.map
+    }
+
+    /// Brings weights of which each rank keeps a part together: they are whole then, on the ranks where they `stay`, until the next step
+    /// begins. All ranks do so together.
+    ///
+    /// # Errors
+    /// A peer that is gone.
+    pub fn bring_together(&self, parameters: &Parameters, stay: bool) -> Result<()> {
+        match &self.traffic {
+            Some(traffic) => traffic.unshard_all(parameters, stay).map_err(fatal),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets go of weights that were brought together.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn let_go(&self, parameters: &Parameters) -> Result<()> {
+        match &self.traffic {
+            Some(traffic) => traffic.begin(parameters),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether each rank keeps a part of the weights alone.
+    #[must_use]
+    pub fn is_of_weights(&self) -> bool {
+        self.traffic.is_some()
+    }
+
+    /// What weights and gradients have crossed since this was asked last; none where ranks have all weights.
+    #[must_use]
+    pub fn take_report(&self) -> Option<DistReport> {
+        self.traffic.as_ref().map(|traffic| traffic.take_report())
+    }
+
+    /// The f32 values of all weights of which each rank keeps a part, flat, on rank 0. All ranks ask together.
+    ///
+    /// # Errors
+    /// A peer that is gone; libtorch's.
+    pub fn whole_weights(&self, parameters: &Parameters) -> Result<Option<Tensor>> {
+        self.collected(parameters.master()).map_err(fatal)
     }
 
     /// Updates the rank's own parameters, then takes the others' from their owners.
@@ -124,13 +211,13 @@ impl Share {
         update: impl FnOnce(&Parameters) -> Result<Stepped>,
     ) -> Result<Stepped> {
         let stepped = update(&self.own(parameters)?).map_err(fatal)?;
-        if stepped.finite {
-            let ranks = 0..self.world.size();
-            let piece = |rank| {
-                let (start, length) = self.range(rank);
-                Ok(parameters.master().f_narrow(0, start, length)?)
-            };
-            let pieces: Vec<Tensor> = ranks.map(piece).collect::<Result<_>>().map_err(fatal)?;
+        if stepped.finite && self.traffic.is_none() {
+            let none = parameters.master().f_narrow(0, 0, 0)?;
+            let mut pieces: Vec<Tensor> = (0..self.world.size()).map(|_| none.shallow_clone()).collect();
+            for segment in self.map.segments() {
+                let piece = parameters.master().f_narrow(0, segment.start, segment.length);
+                pieces[segment.rank] = piece.map_err(|error| fatal(error.into()))?;
+            }
             self.group().all_gather(&pieces)?;
             parameters.refresh().map_err(fatal)?;
         }
@@ -143,12 +230,14 @@ impl Share {
     /// [`ModelError::World`].
     pub fn norm(&self, own: &Tensor) -> Result<Tensor> {
         let norm = || -> Result<Tensor> {
-            let chunks = pieces(self.total, CHUNK);
-            let sums = Tensor::f_zeros([chunks], (Kind::Double, Device::Cpu))?;
+            let count = chunks(self.map.total(), CHUNK);
+            let sums = Tensor::f_zeros([count], (Kind::Double, Device::Cpu))?;
             let squares = chunk_squares(own, CHUNK)?;
-            let first = pieces(self.own_range().0, CHUNK);
-            let mut place = sums.f_narrow(0, first.min(chunks), squares.numel() as i64)?;
-            place.f_copy_(&squares)?;
+            for segment in self.map.own_segments() {
+                let (first, count) = (segment.start / CHUNK, chunks(segment.length, CHUNK));
+                let own = squares.f_narrow(0, segment.at / CHUNK, count)?;
+                sums.f_narrow(0, first, count)?.f_copy_(&own)?;
+            }
             // One summand of each sum is not zero: no order can change it.
             self.world.group(Device::Cpu).all_reduce(&sums, Reduce::Sum)?;
             let sum: f64 = transfer::read(&sums)?.into_iter().sum();
@@ -177,23 +266,21 @@ impl Share {
     fn collected(&self, own: &Tensor) -> Result<Option<Tensor>> {
         let like = (own.kind(), self.device);
         let all = match self.world.rank() {
-            0 => Some(Tensor::f_empty([self.total], like)?),
+            0 => Some(Tensor::f_empty([self.map.total()], like)?),
             _ => None,
         };
-        for rank in 0..self.world.size() {
-            let (start, length) = self.range(rank);
-            if length == 0 {
-                continue;
-            }
+        for segment in self.map.segments() {
+            let is_own = segment.rank == self.world.rank();
+            let own = || own.f_narrow(0, segment.at, segment.length);
             let mut piece = match &all {
-                Some(all) => all.f_narrow(0, start, length)?,
-                None if rank == self.world.rank() => own.shallow_clone(),
-                None => Tensor::f_empty([length], like)?,
+                Some(all) => all.f_narrow(0, segment.start, segment.length)?,
+                None if is_own => own()?,
+                None => Tensor::f_empty([segment.length], like)?,
             };
-            if all.is_some() && rank == 0 {
-                piece.f_copy_(own)?;
+            if all.is_some() && is_own {
+                piece.f_copy_(&own()?)?;
             }
-            self.group().broadcast(&piece, rank)?;
+            self.group().broadcast(&piece, segment.rank)?;
         }
         Ok(all)
     }
@@ -204,10 +291,11 @@ impl Share {
         if size == 1 {
             return own.map_or(Ok(()), |own| own.gather_grads(&mut into.shallow_clone()));
         }
+        let per = self.map.segments().first().map_or(0, |segment| segment.length);
         let mut at = 0;
-        while at < self.per {
+        while at < per {
             heartbeat::beat();
-            let length = BUCKET.min(self.per - at);
+            let length = BUCKET.min(per - at);
             let sent = self.by_owner(own.as_deref(), at, length)?;
             let length = (self.own_range().1 - at).clamp(0, length);
             let mut accumulated = into.f_narrow(0, at.min(into.numel() as i64), length)?;
@@ -236,15 +324,14 @@ impl Share {
 
     /// For each owner the gradient of so many of its numbers, [ranks, length] f32; zeros where there are none.
     fn by_owner(&self, own: Option<&Parameters>, at: i64, length: i64) -> Result<Tensor> {
-        let size = self.world.size();
-        let pieces = Tensor::f_zeros([size as i64, length], (Kind::Float, self.device))?;
-        for rank in 0..size {
-            let (start, owned) = self.range(rank);
-            let count = (owned - at).clamp(0, length);
+        let size = self.world.size() as i64;
+        let pieces = Tensor::f_zeros([size, length], (Kind::Float, self.device))?;
+        for segment in self.map.segments() {
+            let count = (segment.length - at).clamp(0, length);
             if let Some(own) = own.filter(|_| count > 0) {
                 own.add_grads_from(
-                    start + at,
-                    &pieces.f_select(0, rank as i64)?.f_narrow(0, 0, count)?,
+                    segment.start + at,
+                    &pieces.f_select(0, segment.rank as i64)?.f_narrow(0, 0, count)?,
                 )?;
             }
         }
@@ -286,22 +373,32 @@ where
     for rounds in rounds.chunks(share.at_once) {
         let end = own.len().min(rounds[rounds.len() - 1] + 1);
         let now = &mut own[rounds[0].min(end)..end];
-        let done = threads::on_twins(backbone, now, pause, work)
-            .and_then(|(made, twins)| Ok((made.into_iter().collect::<Result<Vec<_>>>()?, twins)));
-        let (made, mut twins) = share.world.agree(done)?;
-        for (number, &round) in rounds.iter().enumerate() {
-            let present = size.min(count - round * size);
-            let trained = match number {
-                _ if number >= made.len() => None,
-                0 => Some(backbone.trained_mut()),
-                _ => Some(twins[number - 1].trained_mut()),
-            };
-            let into = optimizer.accumulator();
-            tch::no_grad(|| share.exchange(into, trained, present)).map_err(fatal)?;
-            if let Some(made) = made.get(number) {
-                let unit = (round * size + rank) as i64;
-                figures.f_select(0, unit)?.f_copy_(made)?;
+        let made = match &share.traffic {
+            Some(traffic) => {
+                let present = size.min(count - rounds[0] * size);
+                traffic.begin_round(optimizer.accumulator(), present);
+                let done = swept(traffic, backbone, now, pause, work)?;
+                share.world.agree(done)?
             }
+            None => {
+                let done = threads::on_twins(backbone, now, pause, work)
+                    .and_then(|(made, twins)| Ok((made.into_iter().collect::<Result<Vec<_>>>()?, twins)));
+                let (made, mut twins) = share.world.agree(done)?;
+                for (number, &round) in rounds.iter().enumerate() {
+                    let trained = match number {
+                        _ if number >= made.len() => None,
+                        0 => Some(backbone.trained_mut()),
+                        _ => Some(twins[number - 1].trained_mut()),
+                    };
+                    let (into, present) = (optimizer.accumulator(), size.min(count - round * size));
+                    tch::no_grad(|| share.exchange(into, trained, present)).map_err(fatal)?;
+                }
+                made
+            }
+        };
+        for (made, &round) in made.iter().zip(rounds) {
+            let unit = (round * size + rank) as i64;
+            figures.f_select(0, unit)?.f_copy_(made)?;
         }
     }
     share.world.group(Device::Cpu).all_reduce(&figures, Reduce::Sum)?;
@@ -309,6 +406,41 @@ where
     (0..count as i64)
         .map(|unit| Ok(figures.f_select(0, unit)?))
         .collect()
+}
+
+/// Does a unit's work, or none, on weights that are brought together for it: every rank goes there and back once, also one that has no
+/// unit or whose unit failed before it began.
+///
+/// # Errors
+/// A peer that is gone; what else went wrong is inside.
+fn swept<P, F>(
+    traffic: &WeightTraffic,
+    backbone: &Backbone,
+    unit: &mut [P],
+    pause: &mut Pause<'_>,
+    work: F,
+) -> Result<Result<Vec<Tensor>>>
+where
+    P: Send,
+    F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<Tensor> + Sync,
+{
+    let done = threads::on_twins(backbone, unit, pause, work)
+        .and_then(|(made, _)| made.into_iter().collect::<Result<Vec<_>>>());
+    if let Err(lost @ ModelError::World(_)) = done {
+        return Err(lost);
+    }
+    if !traffic.has_swept() {
+        sweep::descend_each(
+            backbone,
+            &[(); 0],
+            |()| Default::default(),
+            |(), _, ()| Ok(()),
+            pause,
+        )
+        .map_err(fatal)?;
+    }
+    traffic.end_round(backbone.parameters()).map_err(fatal)?;
+    Ok(done)
 }
 
 /// Whether ranks can take a step with these settings.
@@ -334,13 +466,8 @@ pub fn admit(optimizer: &AdamW, settings: &StepSettings) -> Result<()> {
     Ok(())
 }
 
-/// Pieces of a size that so many are cut into, the last one perhaps smaller.
-fn pieces(count: i64, size: i64) -> i64 {
-    (count + size - 1) / size
-}
-
 /// An error behind which this rank is no longer as its peers are.
-fn fatal(error: ModelError) -> ModelError {
+pub(super) fn fatal(error: ModelError) -> ModelError {
     match error {
         world @ ModelError::World(_) => world,
         other => ModelError::World(format!("a fault of this rank's own: {other}")),

@@ -2,7 +2,8 @@
 //! input alone, and a backward pass that goes block by block from the last, each computed once more, with gradient.
 //!
 //! The bits are those of a pass that keeps everything, on a CPU: the same kernels see the same numbers, and what an adapter drops is
-//! drawn again from where its stream stood. Legend: B rows, L positions, N wanted of them, D width.
+//! drawn again from where its stream stood. Here a pass goes block by block as it is told; [`forward`] and [`KeptInputs::backward`] take
+//! one pass through all of them, `sweep.rs` several, for which weights come and go. Legend: B rows, L positions, D width.
 
 #![allow(non_snake_case)]
 
@@ -17,58 +18,125 @@ use crate::network::backbone::Backbone;
 use crate::network::full_forward::FullPass;
 use crate::network::lora::Noise;
 
-/// What a forward pass kept.
+/// A forward pass without gradient on its way through the blocks.
 #[derive(Debug)]
-pub struct KeptInputs {
+pub(crate) struct ForwardPass {
     pass: FullPass,
-    /// The tokens that go on behind the last attention.
-    wanted_N: Tensor,
-    /// Of each block; taken as the backward pass goes.
-    inputs: RefCell<Vec<BlockInput>>,
-    /// The stream behind the last block, a leaf: its gradient is where the backward pass begins.
-    behind_1ND: Tensor,
+    /// Whether what blocks are computed again from is kept.
+    keeps: bool,
+    inputs: Vec<BlockInput>,
+    /// The stream so far, and what is to be added to it; none before the embedding.
+    stream: Option<(Tensor, Option<Tensor>)>,
 }
 
 /// What a block is computed again from.
 #[derive(Debug)]
 struct BlockInput {
-    /// The stream; the first block's is looked up in the embedding again.
-    x_BLD: Option<Tensor>,
+    /// The stream.
+    x_BLD: Tensor,
     /// Where the adapter's dropout stood.
     noise: Option<Noise>,
 }
 
-/// Hidden states after the last norm of the `wanted` tokens, [1, N, D], with gradient down to the last block alone; the rest is
+/// What a forward pass kept.
+#[derive(Debug)]
+pub struct KeptInputs {
+    pass: FullPass,
+    /// Of each block; taken as the backward pass goes.
+    inputs: RefCell<Vec<BlockInput>>,
+    /// The stream behind the last block, a leaf: its gradient is where the backward pass begins.
+    behind_BLD: Tensor,
+    /// The gradient of the stream behind the block that is next.
+    slope_BLD: RefCell<Option<Tensor>>,
+}
+
+/// Hidden states after the last norm of the tokens that the pass reads, with gradient down to the last block alone; the rest is
 /// [`KeptInputs::backward`]'s.
 ///
 /// # Errors
 /// libtorch's.
-pub(crate) fn forward(backbone: &Backbone, pass: FullPass, wanted_N: Tensor) -> Result<(Tensor, KeptInputs)> {
-    let blocks = backbone.config().n_layers;
-    let mut inputs = Vec::with_capacity(blocks);
-    let behind_1ND = tch::no_grad(|| {
-        let (mut x_BLD, mut delta_BLD) = (backbone.embedded(pass.ids())?, None);
-        for number in 0..blocks {
-            heartbeat::beat();
+pub(crate) fn forward(backbone: &Backbone, pass: FullPass) -> Result<(Tensor, KeptInputs)> {
+    let mut forward = ForwardPass::new(pass, true);
+    forward.embed(backbone)?;
+    for number in 0..backbone.config().n_layers {
+        forward.through(backbone, number)?;
+    }
+    forward.kept(backbone)
+}
+
+impl ForwardPass {
+    /// A pass that is about to begin; `keeps`: its gradient is wanted.
+    pub fn new(pass: FullPass, keeps: bool) -> Self {
+        Self {
+            pass,
+            keeps,
+            inputs: Vec::new(),
+            stream: None,
+        }
+    }
+
+    /// Looks the tokens up.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn embed(&mut self, backbone: &Backbone) -> Result<()> {
+        let x_BLD = tch::no_grad(|| backbone.embedded(self.pass.ids()))?;
+        self.stream = Some((x_BLD, None));
+        Ok(())
+    }
+
+    /// Goes through a block, the next one.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn through(&mut self, backbone: &Backbone, number: usize) -> Result<()> {
+        heartbeat::beat();
+        let Some((x_BLD, delta_BLD)) = self.stream.take() else {
+            return Ok(());
+        };
+        self.stream = Some(tch::no_grad(|| -> Result<_> {
             let noise = backbone.noise();
             let entered = backbone.enter(number, x_BLD, delta_BLD.as_ref())?;
-            inputs.push(BlockInput {
-                x_BLD: (number > 0).then(|| entered.0.shallow_clone()),
-                noise,
-            });
-            (x_BLD, delta_BLD) = block(backbone, (&pass, &wanted_N), number, entered)?;
-        }
-        sum(x_BLD, delta_BLD)
-    })?;
-    let behind_1ND = behind_1ND.f_detach()?.f_set_requires_grad(true)?;
-    let hidden_1ND = backbone.leave(behind_1ND.shallow_clone(), None)?;
-    let kept = KeptInputs {
-        pass,
-        wanted_N,
-        inputs: RefCell::new(inputs),
-        behind_1ND,
-    };
-    Ok((hidden_1ND, kept))
+            drop(delta_BLD);
+            if self.keeps {
+                let x_BLD = entered.0.shallow_clone();
+                self.inputs.push(BlockInput { x_BLD, noise });
+            }
+            block(backbone, &self.pass, number, entered)
+        })?);
+        Ok(())
+    }
+
+    /// Hidden states after the last norm, with gradient down to the last block alone, and what the rest is computed again from.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn kept(self, backbone: &Backbone) -> Result<(Tensor, KeptInputs)> {
+        let behind_BLD = tch::no_grad(|| match self.stream {
+            Some((x_BLD, delta_BLD)) => sum(x_BLD, delta_BLD),
+            None => backbone.embedded(self.pass.ids()),
+        })?;
+        let behind_BLD = behind_BLD.f_detach()?.f_set_requires_grad(true)?;
+        let hidden_BLD = backbone.leave(behind_BLD.shallow_clone(), None)?;
+        let kept = KeptInputs {
+            pass: self.pass,
+            inputs: RefCell::new(self.inputs),
+            behind_BLD,
+            slope_BLD: RefCell::new(None),
+        };
+        Ok((hidden_BLD, kept))
+    }
+
+    /// Hidden states after the last norm, without gradient.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn hidden(self, backbone: &Backbone) -> Result<Tensor> {
+        tch::no_grad(|| match self.stream {
+            Some((x_BLD, delta_BLD)) => backbone.leave(x_BLD, delta_BLD.as_ref()),
+            None => backbone.leave(backbone.embedded(self.pass.ids())?, None),
+        })
+    }
 }
 
 impl KeptInputs {
@@ -79,57 +147,81 @@ impl KeptInputs {
     /// libtorch's.
     pub fn backward(&self, backbone: &Backbone) -> Result<()> {
         let noise = backbone.noise();
-        let mut slope_BLD = self.behind_1ND.f_grad()?;
-        let mut inputs = self.inputs.take();
-        while let Some(input) = inputs.pop() {
-            heartbeat::beat();
-            let before = self.back(backbone, inputs.len(), input, &slope_BLD)?;
-            let Some(before) = before else { break };
-            slope_BLD = before;
+        self.begin_back()?;
+        for number in (0..backbone.config().n_layers).rev() {
+            self.back_through(backbone, number)?;
         }
+        self.back_to_embedding(backbone)?;
         backbone.set_noise(noise);
         Ok(())
     }
 
-    /// Computes a block again, takes its gradient for what comes from behind it, and gives what goes on to the block before, where there
-    /// is one.
-    fn back(
-        &self,
-        backbone: &Backbone,
-        number: usize,
-        input: BlockInput,
-        slope_BLD: &Tensor,
-    ) -> Result<Option<Tensor>> {
-        backbone.set_noise(input.noise);
-        let (x_BLD, nothing) = match input.x_BLD {
-            None => (backbone.embedded(self.pass.ids())?, None),
-            Some(x_BLD) => {
-                // In a pass that keeps everything the kernel that sums stream and layer also adds up the stream's two slopes, before
-                // it rounds them; so it does here, where there is nothing to add.
-                let nothing = fused::applies(&x_BLD).then(|| x_BLD.f_zeros_like()).transpose()?;
-                (x_BLD.f_set_requires_grad(true)?, nothing)
-            }
-        };
-        let leaf = (number > 0).then(|| x_BLD.shallow_clone());
-        let entered = backbone.enter(number, x_BLD, nothing.as_ref())?;
-        drop(nothing);
-        let (x_BLD, delta_BLD) = block(backbone, (&self.pass, &self.wanted_N), number, entered)?;
-        let carried = sum(x_BLD, delta_BLD)?.f_mul(slope_BLD)?.f_sum(Kind::Float)?;
-        // Neither an adapter nor a block below it may be there to learn anything.
-        if carried.requires_grad() {
-            carried.f_backward()?;
-        }
-        Ok(leaf.map(|leaf| leaf.f_grad()).transpose()?)
+    /// Takes the gradient of the stream behind the last block over, where anything was asked of the hidden states.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub(crate) fn begin_back(&self) -> Result<()> {
+        let slope_BLD = self.behind_BLD.f_grad()?;
+        self.slope_BLD.replace(slope_BLD.defined().then_some(slope_BLD));
+        Ok(())
     }
+
+    /// Computes a block again and takes its gradient for what comes from behind it: the next one on the way back.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub(crate) fn back_through(&self, backbone: &Backbone, number: usize) -> Result<()> {
+        heartbeat::beat();
+        let (input, slope) = (self.inputs.borrow_mut().pop(), self.slope_BLD.take());
+        let (Some(input), Some(slope_BLD)) = (input, slope) else {
+            return Ok(());
+        };
+        backbone.set_noise(input.noise);
+        // In a pass that keeps everything the kernel that sums stream and layer also adds up the stream's two slopes, before
+        // it rounds them; so it does here, where there is nothing to add.
+        let learns = number > 0 || backbone.lora().is_none();
+        let x_BLD = input.x_BLD.f_set_requires_grad(learns)?;
+        let nothing = (number > 0 && fused::applies(&x_BLD))
+            .then(|| x_BLD.f_zeros_like())
+            .transpose()?;
+        let entered = backbone.enter(number, x_BLD.shallow_clone(), nothing.as_ref())?;
+        drop(nothing);
+        let (behind_BLD, delta_BLD) = block(backbone, &self.pass, number, entered)?;
+        carry(&sum(behind_BLD, delta_BLD)?, &slope_BLD)?;
+        let before = x_BLD.f_grad()?;
+        self.slope_BLD.replace(before.defined().then_some(before));
+        Ok(())
+    }
+
+    /// Takes the embedding's gradient.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub(crate) fn back_to_embedding(&self, backbone: &Backbone) -> Result<()> {
+        match self.slope_BLD.take() {
+            Some(slope_BLD) => carry(&backbone.embedded(self.pass.ids())?, &slope_BLD),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Takes the gradient of what was computed, for what comes from behind it. Neither an adapter nor what is below it may be there to learn
+/// anything.
+fn carry(computed: &Tensor, slope: &Tensor) -> Result<()> {
+    let carried = computed.f_mul(slope)?.f_sum(Kind::Float)?;
+    if carried.requires_grad() {
+        carried.f_backward()?;
+    }
+    Ok(())
 }
 
 fn block(
     backbone: &Backbone,
-    (pass, wanted_N): (&FullPass, &Tensor),
+    pass: &FullPass,
     number: usize,
     entered: (Tensor, Tensor),
 ) -> Result<(Tensor, Option<Tensor>)> {
-    let wanted_N = (number + 1 == backbone.config().n_layers).then_some(wanted_N);
+    let wanted_N = pass.wanted().filter(|_| number + 1 == backbone.config().n_layers);
     backbone.block(number, entered, (None, wanted_N), &|number, joined| {
         pass.attend(backbone, number, joined)
     })

@@ -10,17 +10,16 @@ use tch::{Kind, Tensor};
 use demask_api::{LossNormalization, Sequence, StepSettings, Task, TrainReport};
 
 use crate::device::cuda;
-use crate::device::transfer::{self, Packet};
+use crate::device::transfer::{self, Arrived, Packet};
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 use crate::network::room::FORWARD_TOKENS;
 use crate::training::interlude::{Interlude, Pause, Uninterrupted};
-use crate::training::loss::{
-    Gathered, LossRow, alike, answer_divisor, descend, gather_to_descend, position_weight,
-};
+use crate::training::loss::{Gathered, LossRow, alike, answer_divisor, descend, position_weight};
 use crate::training::mask_sampling::{Noised, noise};
 use crate::training::optimizer::AdamW;
-use crate::training::{ranks, threads, validation};
+use crate::training::ranks::Share;
+use crate::training::{ranks, sweep, threads, validation};
 
 /// The tasks in the order of `StepSettings::task_weights`.
 const TASKS: [Task; 4] = [
@@ -160,6 +159,7 @@ fn step(
         masked: tally.masked,
         seconds: started.elapsed().as_secs_f64(),
         finite: stepped.finite,
+        dist: optimizer.share().and_then(Share::take_report),
     })
 }
 
@@ -292,18 +292,21 @@ fn task_losses(
     pause: &mut Pause<'_>,
 ) -> Result<Tensor> {
     let mut losses = Tensor::f_zeros([TASKS.len() as i64], (Kind::Double, backbone.device()))?;
-    for group in alike(rows, backbone.room().forward_tokens()) {
+    let groups = alike(rows, backbone.room().forward_tokens());
+    let packed = |group: &Vec<usize>| {
         let mut packet = Packet::new();
         let of_target = group
             .iter()
             .flat_map(|&at| std::iter::repeat_n(tasks[at] as i64, rows[at].targets.len()));
         let of_target = packet.longs(of_target);
         let rows: Vec<LossRow> = group.iter().map(|&at| rows[at].clone()).collect();
-        let (gathered, arrived) = gather_to_descend(backbone, &rows, packet)?;
+        (rows, packet, of_target)
+    };
+    let head = |_: &Vec<usize>, (gathered, arrived): (Gathered, Arrived), of_target| {
         losses = losses.f_add(&group_losses(backbone, &gathered, &arrived.get(of_target))?)?;
-        drop((gathered, arrived));
-        pause(backbone)?;
-    }
+        Ok(())
+    };
+    sweep::descend_each(backbone, &groups, packed, head, pause)?;
     Ok(losses)
 }
 

@@ -21,7 +21,8 @@ const LEAST_ROWS: usize = 4;
 /// Parts of a batch that are done at one time here.
 #[must_use]
 pub fn at_once(backbone: &Backbone) -> usize {
-    if backbone.device().is_cuda() {
+    // Weights that come block by block come once for all that are computed with them.
+    if backbone.device().is_cuda() || backbone.parameters().sharded().is_some() {
         return 1;
     }
     meet_threads();

@@ -23,6 +23,15 @@ pub(crate) fn check(config: &BackboneConfig, device: Device, kind: Kind, purpose
     fits(memory::backbone_bytes(config, width), device)
 }
 
+/// Whether a part of a backbone's weights fits that one of `ranks` keeps, for training.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_part(config: &BackboneConfig, device: Device, ranks: usize) -> Result<()> {
+    let whole = memory::backbone_bytes(config, MASTER);
+    fits(whole.map(|bytes| bytes / ranks.max(1) as u64), device)
+}
+
 /// Whether a backbone that is frozen beside an adapter fits.
 ///
 /// # Errors

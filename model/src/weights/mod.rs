@@ -18,6 +18,8 @@ pub mod parameters;
 pub mod peft;
 pub mod quantized;
 pub mod safetensors;
+pub mod sharded_leaves;
+pub mod shards;
 pub mod slot;
 mod staging;
 pub mod stored;

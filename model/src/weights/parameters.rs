@@ -2,7 +2,8 @@
 //!
 //! For training there is one flat f32 master: the optimiser works on it in a handful of wide operations, each leaf is a
 //! view into one flat copy of it, and a refresh after a step is a single conversion. For sampling there are the leaves
-//! and nothing else.
+//! and nothing else. Of weights that ranks share out (`shards.rs`) the master is what this rank owns, and leaves can be read while
+//! their group is gathered.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{ModelError, Result};
 use crate::weights::fit;
+use crate::weights::sharded_leaves::ShardedLeaves;
+use crate::weights::shards::ShardMap;
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
 
@@ -27,6 +30,8 @@ pub struct Parameters {
     /// The values in the compute dtype (the master itself when that is f32); empty when they are for sampling.
     compute: Tensor,
     leaves: Vec<Tensor>,
+    /// Where each rank keeps a part: the master is this one's then.
+    sharded: Option<ShardedLeaves>,
 }
 
 /// Where the values of a slot lie.
@@ -66,8 +71,47 @@ impl Parameters {
         purpose: Purpose,
         mut fill: impl FnMut(&Slot, &mut Tensor) -> Result<()>,
     ) -> Result<Self> {
+        let mut parameters = Self::empty(slots, device, purpose)?;
+        tch::no_grad(|| match purpose {
+            Purpose::Train => parameters.fill_master(device, compute, &mut fill),
+            Purpose::Sample => parameters.fill_leaves(device, compute, &mut fill),
+        })?;
+        parameters.ask_for_gradients()?;
+        Ok(parameters)
+    }
+
+    /// Trainable parameters of which this rank keeps its part; `fill` writes each slot's values, in order, where they are cut from.
+    ///
+    /// # Errors
+    /// Those of `fill`; libtorch's.
+    pub fn build_part(
+        slots: Vec<Slot>,
+        device: Device,
+        compute: Kind,
+        map: ShardMap,
+        mut fill: impl FnMut(&Slot, &mut Tensor) -> Result<()>,
+    ) -> Result<Self> {
+        let mut parameters = Self::empty(slots, device, Purpose::Train)?;
+        let like = (Kind::Float, device);
+        parameters.master = Tensor::f_empty([map.owned(map.own().rank)], like)?;
+        parameters.compute = parameters.master.shallow_clone();
+        tch::no_grad(|| -> Result<()> {
+            for (slot, place) in parameters.slots.iter().zip(&parameters.places) {
+                let mut whole = Tensor::f_empty(&slot.shape[..], like)?;
+                fill(slot, &mut whole)?;
+                map.take(&whole, place.flat, &parameters.master)?;
+            }
+            Ok(())
+        })?;
+        let (sharded, leaves) = ShardedLeaves::new(map, &parameters.leaf_shapes(), (compute, device))?;
+        (parameters.sharded, parameters.leaves) = (Some(sharded), leaves);
+        Ok(parameters)
+    }
+
+    /// Parameters without values.
+    fn empty(slots: Vec<Slot>, device: Device, purpose: Purpose) -> Result<Self> {
         let none = || Tensor::f_empty([0], (Kind::Float, device));
-        let mut parameters = Self {
+        Ok(Self {
             places: places(&slots),
             index: slots
                 .iter()
@@ -80,13 +124,8 @@ impl Parameters {
             master: none()?,
             compute: none()?,
             leaves: Vec::new(),
-        };
-        tch::no_grad(|| match purpose {
-            Purpose::Train => parameters.fill_master(device, compute, &mut fill),
-            Purpose::Sample => parameters.fill_leaves(device, compute, &mut fill),
-        })?;
-        parameters.ask_for_gradients()?;
-        Ok(parameters)
+            sharded: None,
+        })
     }
 
     fn fill_master(
@@ -234,6 +273,14 @@ impl Parameters {
             .index
             .get(name)
             .ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))?;
+        if self
+            .sharded
+            .as_ref()
+            .is_some_and(|sharded| !sharded.is_readable(*number))
+        {
+            let message = format!("the weights of {name} are on several ranks (a fault of this crate)");
+            return Err(ModelError::Refused(message));
+        }
         Ok(&self.leaves[*number])
     }
 
@@ -260,7 +307,14 @@ impl Parameters {
         (leaf.kind(), leaf.device())
     }
 
-    /// All values, flat, f32; empty when they are for sampling. Whoever changes it calls [`Self::refresh`].
+    /// The leaves by group, where each rank keeps a part of them.
+    #[must_use]
+    pub fn sharded(&self) -> Option<&ShardedLeaves> {
+        self.sharded.as_ref()
+    }
+
+    /// All values, flat, f32; empty when they are for sampling; of sharded ones what this rank owns. Whoever changes it calls
+    /// [`Self::refresh`].
     pub fn master(&self) -> &Tensor {
         &self.master
     }
@@ -335,11 +389,15 @@ impl Parameters {
             master: self.master.f_narrow(0, start, length)?,
             compute: self.compute.f_narrow(0, start, length)?,
             leaves: Vec::new(),
+            sharded: None,
         })
     }
 
     /// Drops the leaves' gradients.
     pub fn clear_grads(&mut self) {
+        if let Some(sharded) = &self.sharded {
+            return sharded.drop_gradients();
+        }
         for leaf in &mut self.leaves {
             leaf.zero_grad();
         }
@@ -350,6 +408,7 @@ impl Parameters {
     /// # Errors
     /// libtorch's.
     pub fn named(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.whole()?;
         if self.purpose == Purpose::Train {
             return self.named_like(&self.master);
         }
@@ -383,9 +442,20 @@ impl Parameters {
     /// # Errors
     /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
     pub fn value(&self, name: &str) -> Result<Tensor> {
+        self.whole()?;
         match self.purpose {
             Purpose::Train => Ok(self.view(&self.master, name)?.f_detach()?),
             Purpose::Sample => self.in_leaf(self.number(name)?),
+        }
+    }
+
+    /// That all values are here.
+    fn whole(&self) -> Result<()> {
+        match self.sharded {
+            None => Ok(()),
+            Some(_) => Err(ModelError::Refused(
+                "each rank has a part of these weights (a fault of this crate)".into(),
+            )),
         }
     }
 
@@ -394,15 +464,22 @@ impl Parameters {
         number.ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))
     }
 
-    /// Overwrites all values with those of a flat tensor.
+    /// Overwrites all values with those of a flat tensor; of sharded ones also with what this rank owns.
     ///
     /// # Errors
     /// Another length; libtorch's.
     pub fn set(&self, flat: &Tensor) -> Result<()> {
+        if self.sharded.is_some() && flat.numel() == self.master.numel() {
+            let mut master = self.master.shallow_clone();
+            return Ok(tch::no_grad(|| master.f_copy_(flat))?);
+        }
         let (found, expected) = (flat.numel() as u64, self.count());
         if found != expected {
             let message = format!("{found} numbers for {expected} parameters");
             return Err(ModelError::Refused(message));
+        }
+        if let Some(sharded) = &self.sharded {
+            return tch::no_grad(|| sharded.map().take(flat, 0, &self.master));
         }
         if self.purpose == Purpose::Train {
             let mut master = self.master.shallow_clone();
@@ -430,6 +507,7 @@ impl Parameters {
             master: self.master.shallow_clone(),
             compute: self.compute.shallow_clone(),
             leaves,
+            sharded: self.sharded.as_ref().map(ShardedLeaves::shared),
         };
         twin.ask_for_gradients()?;
         Ok(twin)
@@ -457,6 +535,7 @@ impl Parameters {
             master: none()?,
             compute: none()?,
             leaves: self.leaves.iter().map(copied).collect::<Result<_>>()?,
+            sharded: None,
         })
     }
 }

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::ErrorKind;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use demask_api::checkpoint::{INDEX, WEIGHTS};
@@ -193,6 +194,37 @@ impl StoredTensors {
             copy.f_copy_(tensor)?;
             Ok(copy)
         })
+    }
+
+    /// Some ranges of a tensor's numbers, each where it begins and how long it is, back to back; nothing else of it is read.
+    ///
+    /// # Errors
+    /// No such tensor; a range that is not in it; a file that cannot be read; libtorch's.
+    pub fn read_ranges(&self, name: &str, ranges: impl Iterator<Item = (i64, i64)>) -> Result<Tensor> {
+        let entry = self.entry(name)?;
+        let width = entry.kind.elt_size_in_bytes();
+        let (path, file) = &self.files[entry.file];
+        let mut bytes = Vec::new();
+        for (start, length) in ranges {
+            heartbeat::beat();
+            let place = |number: i64| usize::try_from(number).ok()?.checked_mul(width);
+            let inside = place(start)
+                .zip(place(length))
+                .filter(|(start, length)| start + length <= entry.bytes);
+            let Some((start, length)) = inside else {
+                let message = format!(
+                    "{name}: {} bytes, of which {length} numbers from {start} on are wanted",
+                    entry.bytes
+                );
+                return Err(ModelError::checkpoint(&self.path, message));
+            };
+            let at = bytes.len();
+            bytes.resize(at + length, 0);
+            file.read_exact_at(&mut bytes[at..], entry.offset + start as u64)
+                .map_err(|source| ModelError::io(path, source))?;
+        }
+        let count = (bytes.len() / width) as i64;
+        Ok(Tensor::f_from_data_size(&bytes, &[count], entry.kind)?)
     }
 
     /// Copies a tensor into one of the same shape, converted to its dtype.

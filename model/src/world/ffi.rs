@@ -63,6 +63,24 @@ pub(super) mod names {
         pub fn demask_group_all_reduce(group: Object, tensor: Handle, how: i64) -> c_int;
         pub fn demask_group_all_to_all(group: Object, to: Handle, from: Handle) -> c_int;
         pub fn demask_group_all_gather(group: Object, pieces: *mut Handle, count: i64) -> c_int;
+        pub fn demask_group_begin_gather(
+            group: Object,
+            pieces: *mut Handle,
+            roots: *const i64,
+            count: i64,
+            to: *mut Object,
+        ) -> c_int;
+        pub fn demask_group_begin_exchange(
+            group: Object,
+            to: Handle,
+            from: Handle,
+            to_lengths: *const i64,
+            from_lengths: *const i64,
+            size: i64,
+            out: *mut Object,
+        ) -> c_int;
+        pub fn demask_calls_wait(calls: Object, times: *mut f64) -> c_int;
+        pub fn demask_calls_drop(calls: Object);
         pub fn demask_group_barrier(group: Object) -> c_int;
         pub fn demask_chunk_squares(flat: Handle, chunk: i64, sums: Handle) -> c_int;
     }

@@ -135,16 +135,66 @@ impl ProcessGroup {
             return Err(ModelError::Refused(message));
         }
         pieces.iter().try_for_each(contiguous)?;
-        #[cfg(fused)]
         let mut handles: Vec<_> = pieces.iter().map(handle).collect();
-        #[cfg(not(fused))]
-        let mut handles: Vec<Object> = Vec::new();
         call!(demask_group_all_gather(
             self.object,
             handles.as_mut_ptr(),
             pieces.len() as i64
         ))?;
         Ok(())
+    }
+
+    /// Each piece, none of them empty, begins to come from the rank beside it.
+    ///
+    /// # Errors
+    /// A group that is dead.
+    pub fn begin_gather(&self, pieces: &[(usize, Tensor)]) -> Result<Calls> {
+        pieces.iter().try_for_each(|(_, piece)| contiguous(piece))?;
+        let roots: Vec<i64> = pieces.iter().map(|(root, _)| *root as i64).collect();
+        let mut handles: Vec<_> = pieces.iter().map(|(_, piece)| handle(piece)).collect();
+        let mut calls = Calls(std::ptr::null_mut());
+        let count = pieces.len() as i64;
+        call!(demask_group_begin_gather(
+            self.object,
+            handles.as_mut_ptr(),
+            roots.as_ptr(),
+            count,
+            &mut calls.0
+        ))?;
+        Ok(calls)
+    }
+
+    /// Of `from` the first so many numbers begin to go to rank 0, the next to rank 1 and so on; from each rank as many as `received`
+    /// says begin to come, one rank's behind the other's in `to`.
+    ///
+    /// # Errors
+    /// A group that is dead; lengths that are not those of the ranks or of the tensors.
+    pub fn begin_exchange(
+        &self,
+        (to, received): (&Tensor, &[i64]),
+        (from, sent): (&Tensor, &[i64]),
+    ) -> Result<Calls> {
+        contiguous(to)?;
+        contiguous(from)?;
+        let fits = |tensor: &Tensor, lengths: &[i64]| {
+            lengths.len() == self.size && lengths.iter().sum::<i64>() == tensor.numel() as i64
+        };
+        if !fits(to, received) || !fits(from, sent) {
+            let message = format!("lengths {sent:?} and {received:?} for {} ranks", self.size);
+            return Err(ModelError::Refused(message));
+        }
+        let mut calls = Calls(std::ptr::null_mut());
+        let size = self.size as i64;
+        call!(demask_group_begin_exchange(
+            self.object,
+            handle(to),
+            handle(from),
+            received.as_ptr(),
+            sent.as_ptr(),
+            size,
+            &mut calls.0
+        ))?;
+        Ok(calls)
     }
 
     /// Waits until all ranks have come here.
@@ -154,6 +204,35 @@ impl ProcessGroup {
     pub fn barrier(&self) -> Result<()> {
         call!(demask_group_barrier(self.object))?;
         Ok(())
+    }
+}
+
+/// Calls that are on their way, on threads or streams of c10d's own.
+#[derive(Debug)]
+pub struct Calls(Object);
+
+// SAFETY: the handle is owned by this alone, and every call borrows it.
+unsafe impl Send for Calls {}
+
+impl Calls {
+    /// Waits until this rank's part of all of them is done; when they began and ended, in seconds of a steady clock.
+    ///
+    /// # Errors
+    /// A peer that is gone, or the limit.
+    pub fn wait(self) -> Result<(f64, f64)> {
+        let mut times = [0.0; 2];
+        call!(demask_calls_wait(self.0, times.as_mut_ptr()))?;
+        Ok((times[0], times[1]))
+    }
+}
+
+impl Drop for Calls {
+    fn drop(&mut self) {
+        #[cfg(fused)]
+        if !self.0.is_null() {
+            // SAFETY: the handle is this one's own and is not used again.
+            unsafe { super::ffi::names::demask_calls_drop(self.0) };
+        }
     }
 }
 

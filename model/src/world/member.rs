@@ -41,6 +41,10 @@ pub struct World {
     store: Store,
     /// Orders so far.
     orders: Cell<u64>,
+    /// Groups opened beside these so far.
+    more: Cell<u64>,
+    /// How long a call of a step may take.
+    step: Duration,
 }
 
 impl World {
@@ -87,6 +91,8 @@ impl World {
             gpu,
             store,
             orders: Cell::new(0),
+            more: Cell::new(0),
+            step,
         })
     }
 
@@ -115,6 +121,21 @@ impl World {
             .as_ref()
             .filter(|_| device.is_cuda())
             .unwrap_or(&self.host)
+    }
+
+    /// One more group of all ranks, whose calls do not stand in a row with those of the others. All ranks ask together.
+    ///
+    /// # Errors
+    /// A peer that does not come.
+    pub fn another_group(&self, device: Device) -> Result<ProcessGroup> {
+        let number = self.more.replace(self.more.get() + 1);
+        let store = self.store.below(&format!("group/{number}"), self.step)?;
+        let fabric = if device.is_cuda() {
+            Fabric::Nccl
+        } else {
+            Fabric::Gloo
+        };
+        ProcessGroup::open(&store, (self.rank(), self.size()), fabric, self.step)
     }
 
     /// Tells the other ranks, who wait in [`Self::await_order`], what is done next. Rank 0's.

@@ -48,9 +48,17 @@ impl Store {
             }
         }
         let whole = Self { object: whole };
-        let (prefix, mut object) = (text(&member.prefix())?, std::ptr::null_mut());
+        whole.below(&member.prefix(), limit)
+    }
+
+    /// The same store, every key below a prefix.
+    ///
+    /// # Errors
+    /// A prefix with a NUL inside.
+    pub fn below(&self, prefix: &str, limit: Duration) -> Result<Self> {
+        let (prefix, mut object) = (text(prefix)?, std::ptr::null_mut());
         call!(demask_store_below(
-            whole.object,
+            self.object,
             prefix.as_ptr(),
             millis(limit),
             &mut object

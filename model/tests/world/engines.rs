@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use demask_api::{Answer, ModelSource, PROTOCOL, Request, wire};
+use demask_api::{Answer, ModelSource, ObjectiveConfig, PROTOCOL, Request, Spacing, UniGrpo, wire};
 use demask_model::world::member::PEER_LOST;
 
 use crate::common;
@@ -21,7 +21,8 @@ struct Engines {
 }
 
 impl Engines {
-    fn start(size: usize, place: &Path) -> Self {
+    /// Ranks that keep only their part of this.
+    fn start(size: usize, place: &Path, shard: &str) -> Self {
         let socket = place.join("socket");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let rank = |rank: usize| {
@@ -36,6 +37,8 @@ impl Engines {
                     "1",
                     "--world",
                     "env",
+                    "--shard",
+                    shard,
                     "--writes",
                 ])
                 .arg(place)
@@ -191,10 +194,18 @@ fn saved(dir: &Path) -> ModelSource {
 fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with_any_other() {
     let place = tempfile::tempdir().unwrap();
     let mut hashes = Vec::new();
-    for (size, then) in [(1, 4), (2, 1), (4, 2)] {
-        let folder = place.path().join(format!("of-{size}"));
+    let (state, weights) = ("state", "weights");
+    for ((size, shard), (then, other_shard)) in [
+        ((1, state), (4, state)),
+        ((2, state), (1, state)),
+        ((4, state), (2, weights)),
+        ((2, weights), (3, weights)),
+        ((3, weights), (2, state)),
+        ((1, weights), (1, state)),
+    ] {
+        let folder = place.path().join(format!("of-{size}-{shard}"));
         std::fs::create_dir(&folder).unwrap();
-        let mut engines = Engines::start(size, &folder);
+        let mut engines = Engines::start(size, &folder, shard);
         engines.load(fresh());
         for seed in 0..2 {
             assert!(matches!(engines.train(seed), Some(Answer::Trained(_))));
@@ -214,13 +225,13 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
 
         let other = folder.join("resumed");
         std::fs::create_dir(&other).unwrap();
-        let mut engines = Engines::start(then, &other);
+        let mut engines = Engines::start(then, &other, other_shard);
         assert_eq!(engines.load(saved(&folder.join("first"))), 2);
         assert!(matches!(engines.train(2), Some(Answer::Trained(_))));
         assert_eq!(
             engines.save(&other.join("second")),
             straight,
-            "{size} ranks, then {then}"
+            "{size} ranks that shard {shard}, then {then} that shard {other_shard}"
         );
         engines.exit();
         hashes.push((first, straight));
@@ -250,11 +261,73 @@ fn l11_torchrun_starts_a_world_that_ends_in_the_same_bytes() {
     assert_eq!(hashes[0], hashes[1]);
 }
 
+/// What is asked of the weights between two steps, where each rank keeps a part of them: they are whole for it, a reference is on every
+/// rank, and the steps behind it are those of ranks that have all weights.
+#[test]
+fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
+    let place = tempfile::tempdir().unwrap();
+    let mut said = Vec::new();
+    for (size, shard) in [(1, "state"), (2, "weights"), (3, "weights")] {
+        let folder = place.path().join(format!("of-{size}-{shard}"));
+        std::fs::create_dir(&folder).unwrap();
+        let mut engines = Engines::start(size, &folder, shard);
+        engines.load(fresh());
+        let scored = |engines: &mut Engines| {
+            let answer = engines.ask(&Request::LogProbs {
+                sequences: vec![common::sequence(1, 14, 0)],
+                masked: vec![vec![5, 7, 9]],
+            });
+            match answer {
+                Some(Answer::LogProbs { values }) => values,
+                other => panic!("{other:?}"),
+            }
+        };
+        let mut scores = vec![scored(&mut engines)];
+        assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+        // Twice, of which the second finds them there.
+        scores.extend([scored(&mut engines), scored(&mut engines)]);
+        assert_ne!(scores[0], scores[1]);
+        assert_eq!(scores[1], scores[2]);
+        let reference = engines.ask(&Request::SetReference { checkpoint: None });
+        assert!(matches!(reference, Some(Answer::Done)), "{reference:?}");
+        let groups = vec![common::group(&[1.0, -0.5, 0.0, 0.5, -1.0])];
+        let policy = engines.ask(&Request::Policy {
+            groups,
+            estimator: UniGrpo {
+                spacing: Spacing::Cyclic,
+            }
+            .into(),
+            objective: ObjectiveConfig {
+                inner_steps: 2,
+                kl: 0.1,
+                ..ObjectiveConfig::default()
+            },
+            settings: common::settings(4),
+            behaviour: Vec::new(),
+        });
+        let Some(Answer::PolicyTrained(report)) = policy else {
+            panic!("{policy:?}");
+        };
+        assert!(report.finite);
+        scores.push(scored(&mut engines));
+        said.push((scores, report.losses, engines.save(&folder.join("saved"))));
+        engines.exit();
+    }
+    assert!(said.iter().all(|one| *one == said[0]), "{said:?}");
+}
+
 #[test]
 fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another() {
-    for (size, killed) in [(2, 1), (4, 2), (3, 0)] {
+    for (size, killed, shard) in [
+        (2, 1, "state"),
+        (4, 2, "state"),
+        (3, 0, "state"),
+        (2, 1, "weights"),
+        (4, 2, "weights"),
+        (3, 0, "weights"),
+    ] {
         let place = tempfile::tempdir().unwrap();
-        let mut engines = Engines::start(size, place.path());
+        let mut engines = Engines::start(size, place.path(), shard);
         engines.load(fresh());
         assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
         engines.ranks[killed].kill().unwrap();

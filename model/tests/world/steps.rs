@@ -3,9 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use demask_api::{EstimatorConfig, ObjectiveConfig, Sequence, Spacing, StepSettings, UniGrpo};
+use demask_api::{EstimatorConfig, ObjectiveConfig, Sequence, Shard, Spacing, StepSettings, UniGrpo};
 use demask_model::training::optimizer::AdamW;
-use demask_model::training::ranks::{Reduction, Share};
+use demask_model::training::ranks::{RankOptions, Reduction, Share};
+use demask_model::weights::shards::RankOf;
 use demask_model::world::World;
 use demask_model::{Backbone, policy, training};
 use tch::{Device, Kind, Tensor};
@@ -18,17 +19,29 @@ const LONG: Duration = Duration::from_secs(600);
 
 /// What a rank does in a scene, or false where that is none of these.
 pub fn play(scene: &str) -> bool {
-    let (threads, reduction) = match scene {
-        "steps" => (1, Reduction::Exact),
-        "steps with two threads" => (2, Reduction::Exact),
-        "fast steps" => (1, Reduction::Fast),
-        "faults" => {
-            faults(&mut Learner::join(1, Reduction::Exact));
+    let state = RankOptions::default();
+    let weights = RankOptions {
+        shard: Shard::Weights,
+        ..state
+    };
+    let fast = RankOptions {
+        reduction: Reduction::Fast,
+        ..state
+    };
+    let (threads, options) = match scene {
+        "steps" => (1, state),
+        "steps with two threads" => (2, state),
+        "fast steps" => (1, fast),
+        "sharded steps" => (1, weights),
+        "sharded steps with two threads" => (2, weights),
+        "faults" | "sharded faults" => {
+            let options = if scene == "faults" { state } else { weights };
+            faults(&mut Learner::join(1, options));
             return true;
         }
         _ => return false,
     };
-    let mut learner = Learner::join(threads, reduction);
+    let mut learner = Learner::join(threads, options);
     let steps = learner.steps();
     let place = std::env::var(PLACE).unwrap();
     std::fs::write(format!("{place}/rank-{}", learner.world.rank()), steps).unwrap();
@@ -43,7 +56,7 @@ struct Learner {
 }
 
 impl Learner {
-    fn join(threads: i32, reduction: Reduction) -> Self {
+    fn join(threads: i32, options: RankOptions) -> Self {
         tch::set_num_threads(threads);
         let world = Rc::new(World::join_within(membership(), Device::Cpu, LONG, LONG).unwrap());
         let config = demask_api::BackboneConfig {
@@ -51,9 +64,19 @@ impl Learner {
             mlp_hidden_size: Some(256),
             ..common::config()
         };
-        let backbone = Backbone::fresh(&config, 3, Device::Cpu, Kind::Float).unwrap();
-        let share = Share::of(&world, &backbone, reduction).unwrap();
-        let optimizer = AdamW::shared(share, backbone.trained()).unwrap();
+        let part = (options.shard == Shard::Weights).then_some(RankOf {
+            rank: world.rank(),
+            size: world.size(),
+        });
+        let backbone = Backbone::fresh_on(&config, 3, (Device::Cpu, Kind::Float), part).unwrap();
+        let share = Share::of(&world, &backbone, options.reduction).unwrap();
+        let optimizer = if part.is_some() {
+            let mut own = AdamW::new(backbone.parameters()).unwrap();
+            own.join(share);
+            own
+        } else {
+            AdamW::shared(share, backbone.trained()).unwrap()
+        };
         Self {
             world,
             backbone,
@@ -79,8 +102,15 @@ impl Learner {
         )
     }
 
+    /// Of all weights; where each rank keeps a part, rank 0 alone knows.
     fn weights(&self) -> String {
-        digest(self.backbone.parameters().master())
+        let parameters = self.backbone.parameters();
+        if parameters.sharded().is_none() {
+            return digest(parameters.master());
+        }
+        let share = self.optimizer.share().unwrap();
+        let whole = share.whole_weights(parameters).unwrap();
+        whole.map_or_else(String::new, |whole| digest(&whole))
     }
 
     /// The losses and norms of five steps of training and two of policy optimisation, then weights and state.
@@ -182,6 +212,16 @@ fn l11_any_number_of_ranks_takes_the_same_steps_bit_for_bit() {
     assert_eq!(said("steps with two threads", 2)[0], alone, "threads and ranks");
 }
 
+/// Where each rank keeps a part of the weights alone, too: of few groups of a chunk or two, of which some ranks own nothing.
+#[test]
+fn l11_weights_sharded_over_any_number_of_ranks_take_the_same_steps_bit_for_bit() {
+    let alone = said("steps", 1).remove(0);
+    for size in [1, 2, 3, 4] {
+        assert_eq!(said("sharded steps", size)[0], alone, "{size} ranks");
+    }
+    assert_eq!(said("sharded steps with two threads", 2)[0], alone, "threads");
+}
+
 #[test]
 fn l11_is_not_kept_where_a_faster_sum_is_asked_for() {
     let (exact, fast) = (said("steps", 4).remove(0), said("fast steps", 4).remove(0));
@@ -190,6 +230,7 @@ fn l11_is_not_kept_where_a_faster_sum_is_asked_for() {
 
 /// What goes wrong on one rank leaves all as they were, and the world lives.
 fn faults(learner: &mut Learner) {
+    let sharded = learner.backbone.parameters().sharded().is_some();
     learner.train(&[rows(22)], 1).unwrap();
     let before = learner.weights();
     if learner.world.rank() == 1 {
@@ -202,6 +243,11 @@ fn faults(learner: &mut Learner) {
     );
     assert_eq!(learner.weights(), before);
     learner.backbone.room().pretend(usize::MAX);
+
+    if sharded {
+        assert!(learner.train(&[rows(22)], 3).unwrap().finite);
+        return;
+    }
 
     // A token that one row has, and so one rank meets, is not a number.
     let mut poisoned = rows(22);
@@ -238,4 +284,6 @@ fn faults(learner: &mut Learner) {
 fn a_fault_of_one_rank_leaves_all_as_they_were() {
     let place = tempfile::tempdir().unwrap();
     start("faults", (3, 3), place.path(), Meeting::File).succeed();
+    let place = tempfile::tempdir().unwrap();
+    start("sharded faults", (3, 3), place.path(), Meeting::File).succeed();
 }

@@ -1,7 +1,8 @@
 //! What of a profile could be changed so that it takes less, and how much it would take then.
 
+use demask_api::Shard;
 use demask_api::plan::TrainingPlan;
-use demask_api::sharding::{Ranks, Shard};
+use demask_api::sharding::Ranks;
 use demask_api::{BaseDtype, LoraConfig, MomentKind};
 use serde::Serialize;
 

@@ -11,8 +11,9 @@ use std::process::ExitCode;
 
 use demask_actors::home::Home;
 use demask_actors::profile::Profile;
+use demask_api::Shard;
 use demask_api::plan::MemoryPart;
-use demask_api::sharding::{Ranks, Shard};
+use demask_api::sharding::Ranks;
 use demask_api::{BackboneConfig, LoraConfig, Recompute, memory};
 use serde::Serialize;
 
@@ -80,11 +81,15 @@ fn ranks(profile: &Profile, options: &PlanArgs) -> Result<Ranks, String> {
     let count = options
         .ranks
         .map_or(profile.engine.ranks.unwrap_or(1) as u64, u64::from);
+    let adapted = profile.lora.is_some() || profile.adapter.is_some();
     let shard = match options.shard {
         Some(Sharding::Weights) => Shard::Weights,
-        _ => Shard::State,
+        Some(Sharding::State) => Shard::State,
+        // The weights beside an adapter are on every rank, whatever the profile says of those that are trained.
+        None if adapted => Shard::State,
+        None => profile.engine.shard,
     };
-    if shard == Shard::Weights && (profile.lora.is_some() || profile.adapter.is_some()) {
+    if shard == Shard::Weights && adapted {
         return Err("--shard weights: the frozen weights beside an adapter are not divided; use --shard state, or base = \"nf4\"".into());
     }
     Ok(Ranks { count, shard })

@@ -148,6 +148,11 @@ impl StageRun {
             ("train/learning_rate".to_owned(), learning_rate),
             ("rate/tokens_per_s".to_owned(), tokens_per_s),
         ];
+        if let Some(dist) = &report.dist {
+            values.push(("dist/wait_seconds".to_owned(), dist.wait_seconds));
+            values.push(("dist/seconds".to_owned(), dist.seconds));
+            values.push(("dist/bytes".to_owned(), dist.bytes as f64));
+        }
         let losses = report.task_losses.iter();
         values.extend(losses.map(|(task, loss)| (format!("train/loss_{}", task_word(*task)), *loss)));
         self.metric(self.cursor.step, values);

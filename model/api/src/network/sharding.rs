@@ -1,23 +1,11 @@
 //! Several ranks: what each of them has alone, and what it makes on its way because the rest is elsewhere.
 
-use serde::{Deserialize, Serialize};
-
 use crate::network::config::BackboneConfig;
 use crate::network::memory::block_numbers;
+use crate::training::step_settings::Shard;
 
 /// Numbers of a range of the gradient that cross at one time (`training/ranks.rs` in the engine).
 pub const BUCKET: u64 = 16 * 65_536;
-
-/// What is divided over the ranks of a world.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Shard {
-    /// Moments, moving average and the gradient's accumulator: weights are on every rank (ZeRO 2, arXiv 1910.02054).
-    #[default]
-    State,
-    /// Weights too: blocks are gathered one after the other, as they are computed (ZeRO 3, FSDP).
-    Weights,
-}
 
 /// How a model lies on several ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -69,6 +69,20 @@ pub struct TrainReport {
     pub seconds: f64,
     /// Whether the loss and the gradient were finite. If not, the weights are unchanged.
     pub finite: bool,
+    /// What the step's ranks exchanged, as rank 0 saw it; where weights are sharded over them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dist: Option<DistReport>,
+}
+
+/// What went between a rank and its peers in a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DistReport {
+    /// How long it waited for them and computed nothing.
+    pub wait_seconds: f64,
+    /// How long something was on its way, hidden or not; on a GPU not known and what was waited.
+    pub seconds: f64,
+    /// Bytes that came.
+    pub bytes: u64,
 }
 
 /// The result of a policy step with its inner steps.

@@ -108,6 +108,18 @@ pub enum Recompute {
     Never,
 }
 
+/// What each of several processes that train together keeps alone. A run ends in the same bits either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shard {
+    /// Its part of moments, moving average and gradients (ZeRO 2, `SHARD_GRAD_OP`); all weights are with each.
+    #[default]
+    State,
+    /// Its part of the weights too (ZeRO 3, `FULL_SHARD`): a block's are gathered where it is computed with, and blocks are computed
+    /// again in the backward pass. Takes an n-th of the memory for n processes, and more traffic.
+    Weights,
+}
+
 /// The settings of one optimiser step. The trainer sets them for each step, so that steering takes effect at an exact step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepSettings {

@@ -61,9 +61,12 @@ impl AdamW {
     /// # Errors
     /// libtorch's.
     pub fn new(parameters: &Parameters) -> Result<Self> {
+        let own = parameters
+            .sharded()
+            .map(|_| parameters.range(0, parameters.master().numel() as i64));
         Ok(Self {
             step: 0,
-            layout: MomentLayout::new(parameters),
+            layout: MomentLayout::new(own.transpose()?.as_ref().unwrap_or(parameters)),
             moments: None,
             grad: parameters.master().f_zeros_like()?,
             average: MovingAverage::default(),
@@ -81,6 +84,11 @@ impl AdamW {
             share: Some(share),
             ..own
         })
+    }
+
+    /// Has this state of a rank's part of the weights be one of several from here on.
+    pub fn join(&mut self, share: Share) {
+        self.share = Some(share);
     }
 
     /// The rank's part, where several train together.
@@ -117,7 +125,8 @@ impl AdamW {
             width * (own + self.layout.seconds(adam.muon))
         };
         let update = plan::update_bytes(u64::try_from(own).unwrap_or(0), adam.muon);
-        4 * self.numbers() + u64::try_from(moments).unwrap_or(u64::MAX) + update
+        let leaves = self.share.as_ref().map_or(self.numbers(), Share::leaf_numbers);
+        4 * leaves + u64::try_from(moments).unwrap_or(u64::MAX) + update
     }
 
     /// How many numbers are trained; of a rank that shares, by all ranks together.
@@ -357,7 +366,7 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Takes a state that [`Self::state`] gave: moments in f32 or bf16, second ones of all numbers or of those alone that Muon leaves to
+    /// Takes a state that [`Self::state`] gave, or where weights are sharded what this rank owns of it: moments in f32 or bf16, second ones of all numbers or of those alone that Muon leaves to
     /// Adam. The next step turns them into what it wants.
     ///
     /// # Errors
@@ -369,9 +378,11 @@ impl AdamW {
                 .get(&name)
                 .ok_or_else(|| ModelError::Refused(format!("the optimiser's state lacks {name}")))
         };
+        let own = self.layout.numbers;
         let like = |tensor: &Tensor, lengths: &[i64], kind: Kind| -> Result<Tensor> {
             let found = tensor.numel() as i64;
-            if !lengths.contains(&found) {
+            let is_cut = found == own && self.share.as_ref().is_some_and(Share::is_of_weights);
+            if !lengths.contains(&found) && !is_cut {
                 let expected = lengths[0];
                 let message = format!("the optimiser's state has {found} numbers, expected {expected}");
                 return Err(ModelError::Refused(message));

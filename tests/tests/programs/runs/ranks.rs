@@ -10,14 +10,15 @@ use demask_tests::weights::{last_checkpoint, tensor_hashes};
 use demask_tests::{Place, start, wait_for};
 
 /// A network of several chunks of numbers, in batches of several units.
-fn profile(ranks: usize) -> String {
-    let ranks = format!("engine.ranks={ranks}");
+fn profile(ranks: usize, shard: &str) -> String {
+    let (ranks, shard) = (format!("engine.ranks={ranks}"), format!("engine.shard={shard}"));
     smoke(&[
         "model.d_model=128",
         "model.mlp_hidden_size=256",
         "stage.1.batch=21",
         "stage.3.batch=12",
         &ranks,
+        &shard,
     ])
 }
 
@@ -37,13 +38,13 @@ fn kill(daemon: i32, rank: usize) -> bool {
     unsafe { libc::kill(pid, libc::SIGKILL) == 0 }
 }
 
-/// Returns the final hashes of a run over `ranks` ranks, optionally with the kill of one rank after the first
-/// checkpoint, and how its engines died.
-async fn run(ranks: usize, killed: Option<usize>) -> (Vec<String>, String) {
+/// The hashes that a run over so many ranks, each of which keeps its part of that alone, ends with, over the death of one of them behind the first checkpoint where that is
+/// wanted; and what its engines died of.
+async fn run(ranks: usize, shard: &str, killed: Option<usize>) -> (Vec<String>, String) {
     let mut place = Place::default();
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
-    let run = start(&mut client, &profile(ranks)).await;
+    let run = start(&mut client, &profile(ranks, shard)).await;
     if let Some(rank) = killed {
         wait_for(&mut client, |record| matches!(record, Record::Checkpoint(_)))
             .await
@@ -70,13 +71,13 @@ async fn run(ranks: usize, killed: Option<usize>) -> (Vec<String>, String) {
 
 #[tokio::test]
 async fn l1_l11_any_number_of_ranks_ends_in_the_same_weights_and_so_does_one_that_lost_a_rank() {
-    let (alone, _) = run(1, None).await;
-    for ranks in [2, 3] {
-        assert_eq!(run(ranks, None).await.0, alone, "{ranks} ranks");
+    let (alone, _) = run(1, "state", None).await;
+    for (ranks, shard) in [(2, "state"), (3, "state"), (2, "weights"), (3, "weights")] {
+        assert_eq!(run(ranks, shard, None).await.0, alone, "{ranks} ranks, {shard}");
     }
-    for killed in [1, 0] {
-        let (hashes, deaths) = run(2, Some(killed)).await;
-        assert_eq!(hashes, alone, "rank {killed} killed");
+    for (killed, shard) in [(1, "state"), (0, "state"), (1, "weights")] {
+        let (hashes, deaths) = run(2, shard, Some(killed)).await;
+        assert_eq!(hashes, alone, "rank {killed} killed, {shard}");
         assert!(deaths.lines().count() > 1, "nobody died: {deaths}");
     }
 }
