@@ -2,6 +2,7 @@
 //!
 //! - `transfer.rs`: uploads and reads between host and device, counted;
 //! - `heartbeat.rs`: signs of life of the thread that computes;
+//! - `storage.rs`: memory of tensors that comes and goes while they stay;
 //! - `kernels/`: the operators that are ours, on the CPU and composed elsewhere;
 //! - `cuda/`: how libtorch's CUDA half is found, opened and settled.
 //!

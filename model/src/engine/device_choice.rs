@@ -32,9 +32,14 @@ pub fn give_freed_memory_back() {
     // SAFETY: numbers of the allocator's; it takes them or not.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
 }
+
+/// Bytes of a block of memory that has its own pages where it goes back to the system.
+#[cfg(target_env = "gnu")]
+const LARGE_BLOCK: i32 = 8 << 20;
 
 /// A device and a dtype for matrix products.
 #[derive(Clone, Debug)]

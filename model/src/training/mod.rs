@@ -4,7 +4,7 @@
 //! - `mask_sampling.rs`: the forward process, which tokens of a sequence are masked; `loss.rs`: the loss at masked positions;
 //! - `recompute.rs`: the backward pass block by block, where activations are not kept;
 //! - `threads.rs`: a batch in parts, a thread each; `interlude.rs`: what may be done between two micro-batches;
-//! - `ranks.rs`: a step that several processes do together;
+//! - `ranks.rs`: a step that several processes do together; `sweep.rs`, `weight_traffic.rs`: over weights of which each keeps a part;
 //! - `optimizer/`: AdamW, and Muon for the blocks' matrices;
 //! - `validation.rs`: what a sequence and the settings of a step must be.
 //!
