@@ -1,19 +1,63 @@
 // The memory of tensors that stay where they are referred to while what they hold comes and goes: weights that ranks share out.
 
+#include <deque>
+#include <mutex>
+
 #include "rows.h"
+
+namespace {
+
+// What was given back last, for who wants as much again: blocks of a network are alike, and memory that is new to a process costs a
+// page fault every four kilobytes. On a GPU libtorch's own allocator does so.
+class Spares {
+  static constexpr size_t MOST = 2;
+  std::mutex one_at_a_time;
+  std::deque<std::pair<size_t, at::DataPtr>> spares;
+
+ public:
+  void keep(size_t bytes, at::DataPtr memory) {
+    if (bytes == 0 || !memory.device().is_cpu()) return;
+    const std::lock_guard<std::mutex> lock(one_at_a_time);
+    spares.emplace_back(bytes, std::move(memory));
+    if (spares.size() > MOST) spares.pop_front();
+  }
+
+  std::optional<at::DataPtr> take(size_t bytes, const at::Device& device) {
+    const std::lock_guard<std::mutex> lock(one_at_a_time);
+    for (auto spare = spares.begin(); device.is_cpu() && spare != spares.end(); spare++) {
+      if (spare->first != bytes) continue;
+      at::DataPtr memory = std::move(spare->second);
+      spares.erase(spare);
+      return memory;
+    }
+    return std::nullopt;
+  }
+};
+
+// Never freed: threads may outlive main.
+Spares& spares() {
+  static auto* all = new Spares;
+  return *all;
+}
+
+}  // namespace
 
 extern "C" {
 // Gives a tensor's memory back, or has room for so many bytes again, whose values are whatever they are. All views of it see it.
-int demask_storage_resize(Tensor* tensor, int64_t bytes) {
+int demask_storage_resize(Tensor* tensor, int64_t wanted) {
   return guarded([&] {
     auto* storage = tensor->storage().unsafeGetStorageImpl();
+    const auto bytes = static_cast<size_t>(wanted);
+    const auto device = tensor->device();
+    if (storage->nbytes() == bytes) return;
     if (bytes == 0) {
-      storage->set_data_ptr_noswap(at::DataPtr(nullptr, tensor->device()));
+      spares().keep(storage->nbytes(), storage->set_data_ptr(at::DataPtr(nullptr, device)));
     } else {
       TORCH_CHECK(storage->allocator(), "a storage without an allocator");
-      storage->set_data_ptr_noswap(storage->allocator()->allocate(static_cast<size_t>(bytes)));
+      auto spare = spares().take(bytes, device);
+      storage->set_data_ptr_noswap(spare ? std::move(*spare) : storage->allocator()->allocate(bytes));
     }
-    storage->set_nbytes(static_cast<size_t>(bytes));
+    storage->set_nbytes(bytes);
   });
 }
 

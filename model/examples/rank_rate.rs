@@ -1,6 +1,6 @@
 //! Seconds a step, waiting and memory of ranks that train one network, on this machine.
 //!
-//! `rank_rate [--ranks N] [--shard state|weights] [--steps N] [--rows N] [--dtype f32|bf16] [SHAPE]`: one process a rank, a thread each,
+//! `rank_rate [--ranks N] [--shard state|weights] [--steps N] [--rows N] [--dtype f32|bf16] [--keep-memory yes|no] [SHAPE]`: one process a rank, a thread each,
 //! over the loopback; a line of JSON from each. A process that finds RANK and WORLD_SIZE set is that rank and starts no other, so that
 //! ranks can also be started in network namespaces or on several machines. `DEMASK_PREFETCH=0` begins nothing before it is waited for:
 //! what the waiting is less without it was hidden.
@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use anyhow::ensure;
 use demask_api::{Adam, Recompute, Shard, StepSettings};
-use demask_model::engine::device_choice::Place;
+use demask_model::engine::device_choice::{self, Place};
 use demask_model::training::optimizer::AdamW;
 use demask_model::training::ranks::{Reduction, Share};
 use demask_model::weights::shards::RankOf;
@@ -34,6 +34,8 @@ struct Course {
     ranks: usize,
     shard: Shard,
     dtype: String,
+    /// Whether memory that is let go of stays with the process; as the engine does it unless said.
+    keeps: Option<bool>,
 }
 
 impl Course {
@@ -45,6 +47,7 @@ impl Course {
             ranks: 2,
             shard: Shard::Weights,
             dtype: "f32".into(),
+            keeps: None,
         };
         for (flag, value) in flags()? {
             match flag.as_str() {
@@ -53,9 +56,10 @@ impl Course {
                 "--ranks" => course.ranks = number(&flag, &value)?,
                 "--shard" => course.shard = serde_json::from_value(json!(value))?,
                 "--dtype" => course.dtype = value,
+                "--keep-memory" => course.keeps = Some(value == "yes"),
                 _ => ensure!(
                     course.shape.take(&flag, &value)?,
-                    "unknown flag {flag}: expected [--ranks N] [--shard state|weights] [--steps N] [--rows N] [--dtype f32|bf16] {USAGE}"
+                    "unknown flag {flag}: expected [--ranks N] [--shard state|weights] [--steps N] [--rows N] [--dtype f32|bf16] [--keep-memory yes|no] {USAGE}"
                 ),
             }
         }
@@ -64,8 +68,11 @@ impl Course {
 }
 
 fn main() -> anyhow::Result<()> {
-    demask_model::engine::device_choice::keep_freed_memory();
     let course = Course::parse()?;
+    match course.keeps.unwrap_or(course.shard == Shard::State) {
+        true => device_choice::keep_freed_memory(),
+        false => device_choice::give_freed_memory_back(),
+    }
     if std::env::var_os("RANK").is_some() {
         return as_a_rank(&course);
     }
@@ -142,6 +149,7 @@ fn as_a_rank(course: &Course) -> anyhow::Result<()> {
         "crossing_seconds": a_step(crossing),
         "mb_a_step": bytes / course.steps as u64 / 1_000_000,
         "mib_before": before,
+        "mib_of_files": megabytes("RssFile:"),
         "mib_at_most": megabytes("VmHWM:"),
     });
     println!("{line}");

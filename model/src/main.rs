@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use anyhow::{Context as _, bail};
+use demask_api::Shard;
 use demask_model::ModelError;
 use demask_model::device::cuda;
 use demask_model::engine::Engine;
-use demask_model::engine::device_choice::{Place, keep_freed_memory};
+use demask_model::engine::device_choice::{Place, give_freed_memory_back, keep_freed_memory};
 use demask_model::engine::fault::{FAULT, Fault};
 use demask_model::engine::sandbox::Sandbox;
 use demask_model::engine::server::{self, Served};
@@ -102,7 +103,10 @@ fn run() -> anyhow::Result<()> {
         shutdown::die_with_parent(parent).context("--die-with")?;
     }
     let shutdown = ShutdownSignal::on_signals(options.die_with.is_some()).context("signals")?;
-    keep_freed_memory();
+    match options.ranks.shard {
+        Shard::State => keep_freed_memory(),
+        Shard::Weights => give_freed_memory_back(),
+    }
     let member = match options.world {
         true => Some(Membership::from_variables(&|name| std::env::var(name).ok())?),
         false => None,
@@ -189,8 +193,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
             }
             "--shard" => {
                 ranks.shard = match value()?.as_str() {
-                    "state" => demask_api::Shard::State,
-                    "weights" => demask_api::Shard::Weights,
+                    "state" => Shard::State,
+                    "weights" => Shard::Weights,
                     other => bail!("--shard {other}: expected state or weights"),
                 };
             }

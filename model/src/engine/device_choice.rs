@@ -24,6 +24,23 @@ pub fn keep_freed_memory() {
     }
 }
 
+/// Has large blocks of memory that are let go of given back to the system at once: for weights that come and go block by block, where
+/// memory is what there is too little of, and a heap that keeps everything has holes of other sizes than those that are wanted next. To
+/// be called before there are threads.
+pub fn give_freed_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: numbers of the allocator's; it takes them or not.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+}
+
+/// Bytes of a block of memory that has its own pages where it goes back to the system.
+#[cfg(target_env = "gnu")]
+const LARGE_BLOCK: i32 = 8 << 20;
+
 /// A device and a dtype for matrix products.
 #[derive(Clone, Debug)]
 pub struct Place {

@@ -33,6 +33,8 @@ struct Traffic {
     coming: Option<(usize, Option<Calls>)>,
     /// Gradients that are on their way.
     going: Option<Going>,
+    /// What the last gradients lay in, sent and received, for the next ones.
+    spare: Option<(Tensor, Tensor)>,
     round: Round,
     tally: DistReport,
     /// When the last call that was waited for ended.
@@ -54,10 +56,10 @@ struct Round {
 struct Going {
     group: usize,
     calls: Option<Calls>,
-    /// A row for each rank, [ranks, own].
+    /// What each rank sends, one's behind the other's.
     received: Tensor,
     /// What is sent stays until it has gone.
-    _sent: Tensor,
+    sent: Tensor,
 }
 
 impl WeightTraffic {
@@ -71,6 +73,7 @@ impl WeightTraffic {
             prefetches: std::env::var(PREFETCH).as_deref() != Ok("0"),
             coming: None,
             going: None,
+            spare: None,
             round: Round::default(),
             tally: DistReport::default(),
             last_end: 0.0,
@@ -102,6 +105,7 @@ impl WeightTraffic {
     pub fn end_round(&self, parameters: &Parameters) -> Result<()> {
         let mut traffic = self.locked();
         traffic.settle(sharded(parameters)?)?;
+        traffic.spare = None;
         traffic.round = Round::default();
         Ok(())
     }
@@ -205,46 +209,44 @@ impl Traffic {
     }
 
     fn send(&mut self, leaves: &ShardedLeaves, group: usize) -> Result<()> {
-        let OutgoingGradients { flat, lengths } = leaves.take_gradients(group)?;
+        let (sent, received) = self.spare.take().unzip();
+        let OutgoingGradients { flat, lengths } = leaves.take_gradients(group, sent)?;
         let (rank, size) = (self.group.rank(), self.group.size());
         let own = lengths[rank];
-        if size == 1 {
-            let received = flat.f_view([1, own])?;
-            self.going = Some(Going {
-                group,
-                calls: None,
-                received,
-                _sent: flat,
-            });
-            return Ok(());
-        }
-        let received = Tensor::f_empty([size as i64 * own], (flat.kind(), flat.device()))?;
-        self.tally.bytes += bytes([&received].into_iter()) / size as u64 * (size as u64 - 1);
-        let calls = self
-            .group
-            .begin_exchange((&received, &vec![own; size]), (&flat, &lengths))?;
-        let received = received.f_view([size as i64, own])?;
-        let calls = Some(calls);
+        let (received, calls) = if size == 1 {
+            (flat.shallow_clone(), None)
+        } else {
+            let count = size as i64 * own;
+            let received = match received.filter(|spare| spare.numel() as i64 == count) {
+                Some(spare) => spare,
+                None => Tensor::f_empty([count], (flat.kind(), flat.device()))?,
+            };
+            let others = size as u64 - 1;
+            self.tally.bytes += bytes([&received].into_iter()) / size as u64 * others;
+            let own = vec![own; size];
+            let calls = self.group.begin_exchange((&received, &own), (&flat, &lengths))?;
+            (received, Some(calls))
+        };
         self.going = Some(Going {
             group,
             calls,
             received,
-            _sent: flat,
+            sent: flat,
         });
         Ok(())
     }
 
     /// Waits for gradients that are on their way and adds them, in the order of the ranks.
     fn settle(&mut self, leaves: &ShardedLeaves) -> Result<()> {
-        let Some(Going {
+        let Some(going) = self.going.take() else {
+            return Ok(());
+        };
+        let Going {
             group,
             calls,
             received,
-            _sent,
-        }) = self.going.take()
-        else {
-            return Ok(());
-        };
+            sent,
+        } = going;
         if let Some(calls) = calls {
             self.wait(calls)?;
         }
@@ -254,17 +256,20 @@ impl Traffic {
         let map = leaves.map();
         let own = map.within(map.groups()[group]).into_iter();
         let own: Vec<_> = own.filter(|segment| segment.rank == map.own().rank).collect();
-        tch::no_grad(|| {
+        let count: i64 = own.iter().map(|segment| segment.length).sum();
+        tch::no_grad(|| -> Result<()> {
             for rank in 0..self.round.present as i64 {
-                let (row, mut at) = (received.f_select(0, rank)?, 0);
+                let mut at = rank * count;
                 for segment in &own {
-                    let part = row.f_narrow(0, at, segment.length)?;
+                    let part = received.f_narrow(0, at, segment.length)?;
                     let _ = into.f_narrow(0, segment.at, segment.length)?.f_add_(&part)?;
                     at += segment.length;
                 }
             }
             Ok(())
-        })
+        })?;
+        self.spare = Some((sent, received));
+        Ok(())
     }
 
     fn wait(&mut self, calls: Calls) -> Result<()> {

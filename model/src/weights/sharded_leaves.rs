@@ -140,11 +140,12 @@ impl ShardedLeaves {
         storage::clear(&self.groups[group].buffer)
     }
 
-    /// The gradients of a group, owner by owner, zeros where there are none; the leaves have none any more.
+    /// The gradients of a group, owner by owner, zeros where there are none; the leaves have none any more. `spare`: a tensor that is
+    /// needed no more, for them where it is as long.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn take_gradients(&self, group: usize) -> Result<OutgoingGradients> {
+    pub fn take_gradients(&self, group: usize, spare: Option<Tensor>) -> Result<OutgoingGradients> {
         let own = &self.groups[group];
         let segments = self.map.within(self.map.groups()[group]);
         let mut lengths = vec![0; self.map.own().size];
@@ -152,7 +153,12 @@ impl ShardedLeaves {
             lengths[segment.rank] += segment.length;
         }
         let place = (own.buffer.kind(), own.buffer.device());
-        let flat = Tensor::f_zeros([lengths.iter().sum::<i64>()], place)?;
+        let count: i64 = lengths.iter().sum();
+        let mut flat = match spare.filter(|spare| spare.numel() as i64 == count) {
+            Some(spare) => spare,
+            None => Tensor::f_empty([count], place)?,
+        };
+        let _ = flat.f_zero_()?;
         let mut ends: Vec<i64> = lengths
             .iter()
             .scan(0, |end, length| Some(std::mem::replace(end, *end + length)))
