@@ -252,7 +252,7 @@ fn l11_torchrun_starts_a_world_that_ends_in_the_same_bytes() {
         return;
     };
     let mut hashes = Vec::new();
-    for (mut engines, folder) in [(engines, by_torchrun), (Engines::start(2, &own), own)] {
+    for (mut engines, folder) in [(engines, by_torchrun), (Engines::start(2, &own, "state"), own)] {
         engines.load(fresh());
         assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
         hashes.push(engines.save(&folder.join("saved")));
