@@ -399,6 +399,18 @@ fn an_adapter_has_defaults_and_what_makes_none_is_refused_with_its_line() {
 }
 
 #[test]
+fn weights_are_sharded_over_ranks_where_there_are_some() {
+    let sharded = parsed("[engine]\nranks = 2\nshard = \"weights\"\n").unwrap();
+    assert_eq!(sharded.engine.shard, demask_api::Shard::Weights);
+    let error = parsed("[engine]\nshard = \"weights\"\n").unwrap_err();
+    assert!(
+        error.contains("engine.shard") || error.contains("ranks = 2"),
+        "{error}"
+    );
+    assert!(parsed("[engine]\nranks = 2\nshard = \"all\"\n").is_err());
+}
+
+#[test]
 fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
     for (more, line, words) in [
         (

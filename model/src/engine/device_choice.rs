@@ -39,7 +39,7 @@ pub fn give_freed_memory_back() {
 
 /// Bytes of a block of memory that has its own pages where it goes back to the system.
 #[cfg(target_env = "gnu")]
-const LARGE_BLOCK: i32 = 8 << 20;
+const LARGE_BLOCK: i32 = 1 << 20;
 
 /// A device and a dtype for matrix products.
 #[derive(Clone, Debug)]

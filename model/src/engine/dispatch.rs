@@ -425,6 +425,11 @@ impl Engine {
                 let mut model = world.agree(read)?;
                 if model.backbone.trained().trainable().is_ok() {
                     model.share(&world, options.reduction)?;
+                    if options.shard == Shard::Weights && model.backbone.parameters().sharded().is_none() {
+                        tracing::info!(
+                            "an adapter is trained: ranks keep its state alone, and the weights below it are with each"
+                        );
+                    }
                 }
                 Ok(model)
             })?,

@@ -15,7 +15,7 @@ use crate::training::ranks::fatal;
 use crate::weights::parameters::Parameters;
 use crate::weights::sharded_leaves::{OutgoingGradients, ShardedLeaves};
 use crate::weights::shards::Gather;
-use crate::world::{Calls, ProcessGroup, World};
+use crate::world::{PendingCalls, ProcessGroup, World};
 
 /// Says `0` where nothing is to be begun before it is waited for: to measure what is hidden.
 const PREFETCH: &str = "DEMASK_PREFETCH";
@@ -30,7 +30,7 @@ struct Traffic {
     /// Whether something is begun before it is waited for.
     prefetches: bool,
     /// A group of weights that is on its way.
-    coming: Option<(usize, Option<Calls>)>,
+    coming: Option<(usize, Option<PendingCalls>)>,
     /// Gradients that are on their way.
     going: Option<Going>,
     /// What the last gradients lay in, sent and received, for the next ones.
@@ -55,7 +55,7 @@ struct Round {
 #[derive(Debug)]
 struct Going {
     group: usize,
-    calls: Option<Calls>,
+    calls: Option<PendingCalls>,
     /// What each rank sends, one's behind the other's.
     received: Tensor,
     /// What is sent stays until it has gone.
@@ -272,7 +272,7 @@ impl Traffic {
         Ok(())
     }
 
-    fn wait(&mut self, calls: Calls) -> Result<()> {
+    fn wait(&mut self, calls: PendingCalls) -> Result<()> {
         let waiting = Instant::now();
         let (began, ended) = calls.wait()?;
         self.tally.wait_seconds += waiting.elapsed().as_secs_f64();

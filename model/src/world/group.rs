@@ -148,11 +148,11 @@ impl ProcessGroup {
     ///
     /// # Errors
     /// A group that is dead.
-    pub fn begin_gather(&self, pieces: &[(usize, Tensor)]) -> Result<Calls> {
+    pub fn begin_gather(&self, pieces: &[(usize, Tensor)]) -> Result<PendingCalls> {
         pieces.iter().try_for_each(|(_, piece)| contiguous(piece))?;
         let roots: Vec<i64> = pieces.iter().map(|(root, _)| *root as i64).collect();
         let mut handles: Vec<_> = pieces.iter().map(|(_, piece)| handle(piece)).collect();
-        let mut calls = Calls(std::ptr::null_mut());
+        let mut calls = PendingCalls(std::ptr::null_mut());
         let count = pieces.len() as i64;
         call!(demask_group_begin_gather(
             self.object,
@@ -173,7 +173,7 @@ impl ProcessGroup {
         &self,
         (to, received): (&Tensor, &[i64]),
         (from, sent): (&Tensor, &[i64]),
-    ) -> Result<Calls> {
+    ) -> Result<PendingCalls> {
         contiguous(to)?;
         contiguous(from)?;
         let fits = |tensor: &Tensor, lengths: &[i64]| {
@@ -183,7 +183,7 @@ impl ProcessGroup {
             let message = format!("lengths {sent:?} and {received:?} for {} ranks", self.size);
             return Err(ModelError::Refused(message));
         }
-        let mut calls = Calls(std::ptr::null_mut());
+        let mut calls = PendingCalls(std::ptr::null_mut());
         let size = self.size as i64;
         call!(demask_group_begin_exchange(
             self.object,
@@ -209,12 +209,12 @@ impl ProcessGroup {
 
 /// Calls that are on their way, on threads or streams of c10d's own.
 #[derive(Debug)]
-pub struct Calls(Object);
+pub struct PendingCalls(Object);
 
 // SAFETY: the handle is owned by this alone, and every call borrows it.
-unsafe impl Send for Calls {}
+unsafe impl Send for PendingCalls {}
 
-impl Calls {
+impl PendingCalls {
     /// Waits until this rank's part of all of them is done; when they began and ended, in seconds of a steady clock.
     ///
     /// # Errors
@@ -226,7 +226,7 @@ impl Calls {
     }
 }
 
-impl Drop for Calls {
+impl Drop for PendingCalls {
     fn drop(&mut self) {
         #[cfg(fused)]
         if !self.0.is_null() {

@@ -21,6 +21,6 @@ pub mod member;
 pub mod store;
 
 pub use environment::{Membership, Rendezvous};
-pub use group::{Calls, Fabric, ProcessGroup, Reduce};
+pub use group::{Fabric, PendingCalls, ProcessGroup, Reduce};
 pub use member::World;
 pub use store::Store;

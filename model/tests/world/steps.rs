@@ -34,14 +34,21 @@ pub fn play(scene: &str) -> bool {
         "fast steps" => (1, fast),
         "sharded steps" => (1, weights),
         "sharded steps with two threads" => (2, weights),
+        "steps in bf16" => (1, state),
+        "sharded steps in bf16" => (1, weights),
         "faults" | "sharded faults" => {
             let options = if scene == "faults" { state } else { weights };
-            faults(&mut Learner::join(1, options));
+            faults(&mut Learner::join(1, options, Kind::Float));
             return true;
         }
         _ => return false,
     };
-    let mut learner = Learner::join(threads, options);
+    let kind = if scene.ends_with("bf16") {
+        Kind::BFloat16
+    } else {
+        Kind::Float
+    };
+    let mut learner = Learner::join(threads, options, kind);
     let steps = learner.steps();
     let place = std::env::var(PLACE).unwrap();
     std::fs::write(format!("{place}/rank-{}", learner.world.rank()), steps).unwrap();
@@ -56,7 +63,7 @@ struct Learner {
 }
 
 impl Learner {
-    fn join(threads: i32, options: RankOptions) -> Self {
+    fn join(threads: i32, options: RankOptions, kind: Kind) -> Self {
         tch::set_num_threads(threads);
         let world = Rc::new(World::join_within(membership(), Device::Cpu, LONG, LONG).unwrap());
         let config = demask_api::BackboneConfig {
@@ -68,7 +75,7 @@ impl Learner {
             rank: world.rank(),
             size: world.size(),
         });
-        let backbone = Backbone::fresh_on(&config, 3, (Device::Cpu, Kind::Float), part).unwrap();
+        let backbone = Backbone::fresh_on(&config, 3, (Device::Cpu, kind), part).unwrap();
         let share = Share::of(&world, &backbone, options.reduction).unwrap();
         let optimizer = if part.is_some() {
             let mut own = AdamW::new(backbone.parameters()).unwrap();
@@ -220,6 +227,9 @@ fn l11_weights_sharded_over_any_number_of_ranks_take_the_same_steps_bit_for_bit(
         assert_eq!(said("sharded steps", size)[0], alone, "{size} ranks");
     }
     assert_eq!(said("sharded steps with two threads", 2)[0], alone, "threads");
+    // Gathered and sent in bf16, summed up in f32.
+    let alone = said("steps in bf16", 1).remove(0);
+    assert_eq!(said("sharded steps in bf16", 3)[0], alone, "bf16");
 }
 
 #[test]
