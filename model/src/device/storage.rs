@@ -1,4 +1,4 @@
-//! The memory of tensors that stay while what they hold comes and goes, as weights do that ranks share out (`weights/shards.rs`).
+//! The memory of tensors that stay while what they hold comes and goes, as weights do that ranks share out (`weights/shards/`).
 
 use tch::Tensor;
 

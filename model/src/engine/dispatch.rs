@@ -27,8 +27,8 @@ use crate::training::loss::LossRow;
 use crate::training::mask_sampling::masked;
 use crate::training::optimizer::AdamW;
 use crate::training::ranks::RankOptions;
-use crate::weights::sharded_leaves::ShardedLeaves;
 use crate::weights::shards::RankOf;
+use crate::weights::shards::leaves::ShardedLeaves;
 use crate::world::World;
 use crate::{policy, training};
 

@@ -1,7 +1,7 @@
 //! Groups of rows through a network, forward and back.
 //!
 //! Where a rank has all weights each group goes through the whole network before the next. Where each rank keeps a part of them
-//! (`weights/shards.rs`) all groups of a unit go together, block by block: a block's weights are brought together once on the way there
+//! (`weights/shards/`) all groups of a unit go together, block by block: a block's weights are brought together once on the way there
 //! and once on the way back, while the groups before it are computed, and its gradients leave for their owners when all groups have
 //! added theirs, in the order of the groups, which is that of one rank with all weights (law L11).
 //!

@@ -13,8 +13,8 @@ use tch::{Device, Tensor};
 use crate::error::{ModelError, Result};
 use crate::training::ranks::fatal;
 use crate::weights::parameters::Parameters;
-use crate::weights::sharded_leaves::{OutgoingGradients, ShardedLeaves};
 use crate::weights::shards::Gather;
+use crate::weights::shards::leaves::{OutgoingGradients, ShardedLeaves};
 use crate::world::{PendingCalls, ProcessGroup, World};
 
 /// Says `0` where nothing is to be begun before it is waited for: to measure what is hidden.

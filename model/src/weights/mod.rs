@@ -6,7 +6,8 @@
 //!   transfer to a GPU;
 //! - `footprint.rs`: the check that weights fit into memory; `fit.rs`: the check that stored tensors are those of a network;
 //!   `compare.rs`: the comparison of a tensor with a recorded one;
-//! - `peft.rs`: the configuration of an adapter in PEFT's format.
+//! - `peft.rs`: the configuration of an adapter in PEFT's format;
+//! - `shards/`: the part of each group of weights that a rank keeps; `quantized/`: frozen weights in fewer bits.
 //!
 //! Not here: which parameters a network has (`network/slots.rs`), and checkpoint folders (`engine/checkpoint.rs`).
 
@@ -18,7 +19,6 @@ pub mod parameters;
 pub mod peft;
 pub mod quantized;
 pub mod safetensors;
-pub mod sharded_leaves;
 pub mod shards;
 pub mod slot;
 mod staging;

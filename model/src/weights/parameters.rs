@@ -12,8 +12,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{ModelError, Result};
 use crate::weights::fit;
-use crate::weights::sharded_leaves::ShardedLeaves;
 use crate::weights::shards::ShardMap;
+use crate::weights::shards::leaves::ShardedLeaves;
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
 

@@ -7,7 +7,7 @@
 //! The index of the texts that were admitted takes 0.6 to 0.9 kB a text. It lies in memory up to a limit and in unnamed
 //! temporary files beyond it, so that a source of a million rows needs no more memory than one of a hundred thousand (law L9).
 
-mod records;
+mod admitted;
 mod signature;
 mod spill;
 mod table;
@@ -15,7 +15,7 @@ mod table;
 use std::io;
 use std::path::Path;
 
-use crate::curation::dedup::records::{Record, Records};
+use crate::curation::dedup::admitted::{AdmittedText, AdmittedTexts};
 use crate::curation::dedup::signature::{BANDS, Signature};
 use crate::curation::dedup::table::Table;
 
@@ -42,7 +42,7 @@ pub struct Dedup {
     /// Maps the key of a whole text, and the key of each band, to the last text that had it.
     last: Table,
     /// What is known of each admitted text; a text's record leads to the earlier texts with the same bands.
-    records: Records,
+    records: AdmittedTexts,
 }
 
 impl Dedup {
@@ -59,7 +59,7 @@ impl Dedup {
         Self {
             threshold,
             last: Table::new(folder, memory),
-            records: Records::new(folder, memory, threshold <= 1.0),
+            records: AdmittedTexts::new(folder, memory, threshold <= 1.0),
         }
     }
 
@@ -102,7 +102,7 @@ impl Dedup {
                 *before = self.last.put(signature.band_key(band), number)?;
             }
         }
-        self.records.push(&Record {
+        self.records.push(&AdmittedText {
             hash,
             before,
             signature: signature.unwrap_or_default(),

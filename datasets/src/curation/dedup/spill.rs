@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 pub(super) struct Spill {
     folder: PathBuf,
     memory: usize,
-    place: Place,
+    medium: Medium,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Medium {
     Memory(Vec<u8>),
     /// A file without a name, which the system removes when the process ends, however it ends.
     Disk(File),
@@ -26,45 +26,45 @@ impl Spill {
         Self {
             folder: folder.to_owned(),
             memory,
-            place: Place::Memory(Vec::new()),
+            medium: Medium::Memory(Vec::new()),
         }
     }
 
     /// Grows to a length, filled with zeros, and moves to disk where the limit is passed.
     pub fn grow(&mut self, length: usize) -> io::Result<()> {
-        match &mut self.place {
-            Place::Memory(bytes) if length <= self.memory => bytes.resize(length, 0),
-            Place::Memory(bytes) => {
+        match &mut self.medium {
+            Medium::Memory(bytes) if length <= self.memory => bytes.resize(length, 0),
+            Medium::Memory(bytes) => {
                 std::fs::create_dir_all(&self.folder)?;
                 let file = tempfile::tempfile_in(&self.folder)?;
                 file.write_all_at(bytes, 0)?;
                 file.set_len(length as u64)?;
-                self.place = Place::Disk(file);
+                self.medium = Medium::Disk(file);
             }
-            Place::Disk(file) => file.set_len(length as u64)?,
+            Medium::Disk(file) => file.set_len(length as u64)?,
         }
         Ok(())
     }
 
     /// Reads bytes that lie within the length.
     pub fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
-        match &self.place {
-            Place::Memory(bytes) => {
+        match &self.medium {
+            Medium::Memory(bytes) => {
                 into.copy_from_slice(&bytes[at..at + into.len()]);
                 Ok(())
             }
-            Place::Disk(file) => file.read_exact_at(into, at as u64),
+            Medium::Disk(file) => file.read_exact_at(into, at as u64),
         }
     }
 
     /// Writes bytes that lie within the length.
     pub fn write(&mut self, at: usize, from: &[u8]) -> io::Result<()> {
-        match &mut self.place {
-            Place::Memory(bytes) => {
+        match &mut self.medium {
+            Medium::Memory(bytes) => {
                 bytes[at..at + from.len()].copy_from_slice(from);
                 Ok(())
             }
-            Place::Disk(file) => file.write_all_at(from, at as u64),
+            Medium::Disk(file) => file.write_all_at(from, at as u64),
         }
     }
 }

@@ -5,6 +5,8 @@
 //! ([`ShardMap::of_groups`]): then each brings its part when a group is gathered. A chunk over the border of two groups belongs to
 //! the one that it begins in.
 
+pub mod leaves;
+
 use std::fmt::Debug;
 
 use tch::Tensor;

@@ -14,7 +14,7 @@ const STEP: usize = 1 << 20;
 
 /// An admitted text.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Record {
+pub(super) struct AdmittedText {
     pub hash: TextHash,
     /// For each band the text before this one with the same band key.
     pub before: [Option<u32>; BANDS],
@@ -23,7 +23,7 @@ pub(super) struct Record {
 
 /// The records in the order of their numbers.
 #[derive(Debug)]
-pub(super) struct Records {
+pub(super) struct AdmittedTexts {
     bytes: Spill,
     length: usize,
     /// Bytes of a record.
@@ -31,7 +31,7 @@ pub(super) struct Records {
     count: u32,
 }
 
-impl Records {
+impl AdmittedTexts {
     /// No records. Without signatures a record holds the text's hash alone.
     pub fn new(folder: &Path, memory: usize, signatures: bool) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Records {
     }
 
     /// Appends a record.
-    pub fn push(&mut self, record: &Record) -> io::Result<()> {
+    pub fn push(&mut self, record: &AdmittedText) -> io::Result<()> {
         let count = self.count.checked_add(1).filter(|&count| count < u32::MAX);
         let count =
             count.ok_or_else(|| io::Error::other("more than 4,294,967,294 different rows in one source"))?;
@@ -63,7 +63,7 @@ impl Records {
     }
 
     /// Reads the record of a number below [`Self::len`].
-    pub fn read(&self, number: u32) -> io::Result<Record> {
+    pub fn read(&self, number: u32) -> io::Result<AdmittedText> {
         let mut bytes = [0; LONG];
         self.bytes
             .read(number as usize * self.size, &mut bytes[..self.size])?;
@@ -72,7 +72,7 @@ impl Records {
 }
 
 /// A number of a text is stored one higher, so that zero says that there is none.
-fn encoded(record: &Record) -> [u8; LONG] {
+fn encoded(record: &AdmittedText) -> [u8; LONG] {
     let mut bytes = [0; LONG];
     bytes[..SHORT].copy_from_slice(&record.hash);
     let before = record
@@ -86,11 +86,11 @@ fn encoded(record: &Record) -> [u8; LONG] {
     bytes
 }
 
-fn decoded(bytes: &[u8; LONG]) -> Record {
+fn decoded(bytes: &[u8; LONG]) -> AdmittedText {
     let mut words = bytes[SHORT..]
         .chunks_exact(4)
         .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]));
-    let mut record = Record {
+    let mut record = AdmittedText {
         hash: TextHash::default(),
         before: [None; BANDS],
         signature: Signature::default(),
