@@ -39,6 +39,14 @@ pub enum ModelError {
 }
 
 impl ModelError {
+    /// Turns an error of this rank alone, after which it is no longer like its peers, into one that ends the world.
+    pub(crate) fn fatal(self) -> Self {
+        match self {
+            world @ Self::World(_) => world,
+            other => Self::World(format!("a fault of this rank's own: {other}")),
+        }
+    }
+
     /// Creates a checkpoint error for a path.
     pub fn checkpoint(path: &Path, message: impl Into<String>) -> Self {
         Self::Checkpoint {

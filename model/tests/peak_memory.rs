@@ -145,17 +145,22 @@ const TRAINING: [(Recompute, MomentKind); 3] = [
     (Recompute::Always, MomentKind::Bf16),
 ];
 
+/// The memory that is resident before a model is made, with the peak set back to it; none where the system does not let it be set.
+/// What the first product takes is not the model's.
+fn settled() -> Option<u64> {
+    let ones = || Tensor::ones([8, 8], (Kind::Float, Device::Cpu));
+    let _ = ones().matmul(&ones());
+    std::fs::write("/proc/self/clear_refs", "5").ok()?;
+    Some(status("VmRSS:"))
+}
+
 /// Makes a model, trains two steps and prints how far memory rose above what it was, at its highest.
 fn train(case: &str) {
     let (recompute, moments) = TRAINING[case.parse::<usize>().unwrap()];
     tch::set_num_threads(1);
-    // What the first product takes is not the model's.
-    let ones = || Tensor::ones([8, 8], (Kind::Float, Device::Cpu));
-    let _ = ones().matmul(&ones());
-    if std::fs::write("/proc/self/clear_refs", "5").is_err() {
+    let Some(before) = settled() else {
         return println!("risen none");
-    }
-    let before = status("VmRSS:");
+    };
     let mut backbone = Backbone::fresh(&deep(), 1, Device::Cpu, Kind::Float).unwrap();
     let mut optimizer = AdamW::new(backbone.parameters()).unwrap();
     let rows: Vec<Sequence> = (0..ROWS.0).map(|seed| sequence(seed, ROWS.1, 0)).collect();
@@ -243,12 +248,9 @@ fn over(case: usize) -> LoraConfig {
 fn adapt(case: &str) {
     let (number, dir) = case.split_once(' ').unwrap();
     tch::set_num_threads(1);
-    let ones = || Tensor::ones([8, 8], (Kind::Float, Device::Cpu));
-    let _ = ones().matmul(&ones());
-    if std::fs::write("/proc/self/clear_refs", "5").is_err() {
+    let Some(before) = settled() else {
         return println!("risen none");
-    }
-    let before = status("VmRSS:");
+    };
     let options = LoadOptions {
         lora: Some(over(number.parse().unwrap())),
         ..LoadOptions::default()

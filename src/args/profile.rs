@@ -56,9 +56,9 @@ pub enum ProfileCommand {
     },
 }
 
-/// `demask profile check`.
+/// A profile that is looked at and not run.
 #[derive(Debug, Args)]
-pub struct CheckArgs {
+pub struct AssumedProfile {
     /// A shipped profile's name or a TOML file
     #[arg(value_name = "NAME|FILE.toml")]
     pub name: String,
@@ -68,6 +68,14 @@ pub struct CheckArgs {
     /// Change one value of the profile; may be given again
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// `demask profile check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The profile
+    #[command(flatten)]
+    pub profile: AssumedProfile,
     /// Output
     #[command(flatten)]
     pub output: Json,
@@ -76,9 +84,9 @@ pub struct CheckArgs {
 /// `demask plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// A shipped profile's name or a TOML file
-    #[arg(value_name = "NAME|FILE.toml")]
-    pub name: String,
+    /// The profile
+    #[command(flatten)]
+    pub profile: AssumedProfile,
     /// Memory of the GPU that is meant, such as 80GB or 24GiB [default: what is free here, on the processor]
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub device_memory: Option<u64>,
@@ -88,12 +96,6 @@ pub struct PlanArgs {
     /// What is divided over the ranks
     #[arg(long, value_enum)]
     pub shard: Option<Sharding>,
-    /// As if the run started from random weights
-    #[arg(long)]
-    pub from_scratch: bool,
-    /// Change one value of the profile; may be given again
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
     /// Output
     #[command(flatten)]
     pub output: Json,

@@ -14,7 +14,7 @@ use demask_actors::profile::Profile;
 use serde_json::json;
 
 use crate::args::SlurmArgs;
-use crate::commands::experiment::request::{assigned, usage};
+use crate::commands::experiment::request::{named, usage};
 use crate::exit::{STOPPED, UsageError};
 use crate::terminal::print;
 
@@ -26,8 +26,7 @@ const NOTICE: u32 = 300;
 /// # Errors
 /// A wrong profile or flag, more than one node; `sbatch` that is not there or refuses.
 pub fn slurm(_: &Home, options: &SlurmArgs) -> anyhow::Result<ExitCode> {
-    let (text, origin) = Profile::find(&options.name).map_err(usage)?;
-    let text = assigned(&text, &origin, &options.set)?;
+    let (text, origin) = named(&options.name, &options.set)?;
     let profile = Profile::parse(&text, &origin).map_err(usage)?;
     refuse(options)?;
     let program = std::env::current_exe().context("the path of this program")?;

@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +20,7 @@ use serde_json::{Map, Value};
 
 use super::columns::encoded::Encoded;
 use super::columns::fields::Fields;
+use super::columns::survived::survived;
 use super::packed::Spool;
 use super::{InOrder, RandomAccess, Reader, Rows, columns, shards};
 use crate::formats::row::{BadRow, KeptColumns, Origin, ReadError, Row, RowPlace, placed};
@@ -301,19 +301,6 @@ fn value(field: Field) -> Value {
         Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
         other => Value::String(other.to_string()),
     }
-}
-
-/// Runs `work` of the `parquet` crate and turns its panics into errors: the crate panics on some malformed files, and
-/// such a file must not stop the process (law L9).
-pub(super) fn survived<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|cause| {
-        let words = cause
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or(cause.downcast_ref::<&str>().copied())
-            .unwrap_or("without a word");
-        format!("the reader of Parquet gave it up: {words}")
-    })
 }
 
 /// Reads the class names that the `datasets` library stores in the footer, by column.

@@ -37,9 +37,9 @@ pub use grid::Grid;
 pub use likelihood::{LikelihoodEstimator, LikelihoodQuery, LogLikelihood};
 pub use loading::{Growth, LINEAR_LAYERS, LoadOptions, LoraConfig, Purpose};
 pub use picture::{Picture, PictureSize};
-pub use policy::{ObjectiveConfig, PolicyGroup, PolicySample, ViewScores};
+pub use policy::{ObjectiveConfig, PolicyGroup, PolicySample};
 pub use quirks::{Attention, Probabilities, QuirkError, Quirks, Template};
-pub use request::{ModelSource, Request};
+pub use request::{ModelSource, Request, ViewScores};
 pub use sampling::{
     Commit, Credit, End, FeatureCache, ImageMethod, ImageSampler, MaskSchedule, Remasking, Sample,
     SampleRequest, Sampler, TextCache, TextSampler,

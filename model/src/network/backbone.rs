@@ -35,7 +35,8 @@ use crate::weights::fit;
 use crate::weights::footprint;
 use crate::weights::parameters::Parameters;
 use crate::weights::quantized::leaves::QuantizedLeaves;
-use crate::weights::shards::{Gather, RankOf, ShardMap};
+use crate::weights::shards::gather::Gather;
+use crate::weights::shards::{RankOf, ShardMap};
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
 

@@ -16,7 +16,7 @@ use crate::network::backbone::Backbone;
 use crate::training::interlude::{Interlude, Pause, Uninterrupted};
 use crate::training::optimizer::{AdamW, Snapshot};
 use crate::training::step::retried;
-use crate::training::{ranks, threads};
+use crate::training::{gradients, ranks, threads};
 
 /// Takes `inner_steps` optimiser steps on the groups. If one of them fails or is not finite, the weights and the optimiser
 /// are restored to their state before the first, and no gradient is left.
@@ -193,7 +193,7 @@ impl PolicyStep<'_> {
             let work = |backbone: &Backbone, batches: &mut Vec<ScoredRows>, pause: &mut Pause<'_>| {
                 descend_on(backbone, batches, self.objective, pause)
             };
-            let sums = threads::gradients(backbone, optimizer, parts, &mut pause, (SUMS, work))?;
+            let sums = gradients::accumulate(backbone, optimizer, parts, &mut pause, (SUMS, work))?;
             let (tally, grad_norm) = Tally::read(sums, tokens as f64, optimizer)?;
             let figures = (tally.loss, grad_norm);
             let (settings, trained) = (self.settings, backbone.trained_mut());

@@ -19,7 +19,7 @@ use crate::training::loss::{Gathered, LossRow, alike, answer_divisor, descend, p
 use crate::training::mask_sampling::{Noised, noise};
 use crate::training::optimizer::AdamW;
 use crate::training::ranks::Share;
-use crate::training::{ranks, sweep, threads, validation};
+use crate::training::{gradients, ranks, sweep, threads, validation};
 
 /// The tasks in the order of `StepSettings::task_weights`.
 const TASKS: [Task; 4] = [
@@ -275,7 +275,7 @@ impl MicroBatch<'_> {
             let tasks: Vec<usize> = part.iter().map(|&at| tasks[at]).collect();
             task_losses(backbone, &rows, &tasks, pause)
         };
-        let losses = threads::gradients(backbone, optimizer, &mut parts, pause, (TASKS.len(), work))?;
+        let losses = gradients::accumulate(backbone, optimizer, &mut parts, pause, (TASKS.len(), work))?;
         Ok(Descended {
             shares,
             share: self.share,

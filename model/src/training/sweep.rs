@@ -15,7 +15,7 @@ use crate::network::backbone::Backbone;
 use crate::training::interlude::Pause;
 use crate::training::loss::{self, Gathered, LossRow, Targets, gather_to_descend};
 use crate::training::recompute::{ForwardPass, KeptInputs};
-use crate::weights::shards::Gather;
+use crate::weights::shards::gather::Gather;
 
 /// Takes the gradient of what `head` makes of each group's hidden states. `packed` gives a group's rows, what crosses to the device
 /// with them, and what `head` finds it by; `head` takes the gradient down to the hidden states ([`loss::descend`]). Once for each unit.

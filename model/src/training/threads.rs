@@ -4,16 +4,11 @@
 //! them. Here a thread takes part of the rows through the whole network, and gradients meet once a step. They are added in
 //! the order of the parts, so a batch gives the same sums each time (L8).
 
-use tch::Tensor;
-
-use crate::device::heartbeat;
 use crate::device::kernels::threads::meet_threads;
 use crate::error::Result;
 use crate::network::backbone::Backbone;
 use crate::training::interlude::Pause;
 use crate::training::loss::LossRow;
-use crate::training::optimizer::AdamW;
-use crate::training::ranks;
 
 /// Rows that a part has at least.
 const LEAST_ROWS: usize = 4;
@@ -63,36 +58,6 @@ where
     let mut made = Vec::with_capacity(parts.len());
     for parts in parts.chunks_mut(at_once(backbone)) {
         made.extend(on_twins(backbone, parts, pause, &work)?.0);
-    }
-    made.into_iter().collect()
-}
-
-/// Does `work`, which takes gradients and gives `figures` numbers, on each part at the same time; all gradients are in the optimiser's
-/// accumulator then. The first part is done by the thread that calls, and is given `pause`. Of an optimiser that ranks share each
-/// does its parts, and all get the figures of all.
-///
-/// # Errors
-/// The first part's that failed; what the others left is in the accumulator, for [`AdamW::discard`].
-pub fn gradients<P, F>(
-    backbone: &mut Backbone,
-    optimizer: &mut AdamW,
-    parts: &mut [P],
-    pause: &mut Pause<'_>,
-    (figures, work): (usize, F),
-) -> Result<Vec<Tensor>>
-where
-    P: Send,
-    F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<Tensor> + Sync,
-{
-    if let Some(share) = optimizer.share().cloned() {
-        let units = ranks::Units { parts, figures };
-        return ranks::gradients(&share, (backbone, optimizer), units, pause, work);
-    }
-    let (made, twins) = on_twins(backbone, parts, pause, work)?;
-    heartbeat::beat();
-    optimizer.accumulate(backbone.trained_mut())?;
-    for mut twin in twins {
-        optimizer.accumulate(twin.trained_mut())?;
     }
     made.into_iter().collect()
 }

@@ -11,7 +11,7 @@
 //!
 //! Neither c10d's store nor Gloo nor NCCL asks who speaks: the network between the ranks is to be trusted.
 //!
-//! Not here: how a step is divided among ranks (`training/ranks.rs`), and who starts them.
+//! Not here: how a step is divided among ranks (`training/ranks/`), and who starts them.
 
 pub mod environment;
 mod ffi;

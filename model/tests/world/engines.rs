@@ -20,6 +20,18 @@ struct Engines {
     asked: UnixStream,
 }
 
+/// How every rank is started.
+const RANK: [&str; 8] = [
+    "--device",
+    "cpu",
+    "--dtype",
+    "f32",
+    "--threads",
+    "1",
+    "--world",
+    "env",
+];
+
 impl Engines {
     /// Ranks that keep only their part of this.
     fn start(size: usize, place: &Path, shard: &str) -> Self {
@@ -28,19 +40,8 @@ impl Engines {
         let rank = |rank: usize| {
             let mut command = Command::new(PROGRAM);
             command
-                .args([
-                    "--device",
-                    "cpu",
-                    "--dtype",
-                    "f32",
-                    "--threads",
-                    "1",
-                    "--world",
-                    "env",
-                    "--shard",
-                    shard,
-                    "--writes",
-                ])
+                .args(RANK)
+                .args(["--shard", shard, "--writes"])
                 .arg(place)
                 .env("RANK", rank.to_string())
                 .env("WORLD_SIZE", size.to_string())
@@ -80,16 +81,7 @@ impl Engines {
                 &size.to_string(),
                 PROGRAM,
             ])
-            .args([
-                "--device",
-                "cpu",
-                "--dtype",
-                "f32",
-                "--threads",
-                "1",
-                "--world",
-                "env",
-            ])
+            .args(RANK)
             .arg("--writes")
             .arg(place)
             .arg("--socket")

@@ -12,7 +12,7 @@ use demask_actors::profile::Profile;
 use demask_actors::profile::schema::{self, Key};
 use demask_actors::profile::shipped;
 
-use super::request::{assigned, usage};
+use super::request::{named, usage};
 use crate::args;
 use crate::terminal::print;
 
@@ -152,9 +152,9 @@ fn cells(key: &Key) -> Vec<String> {
 }
 
 fn check(options: &args::CheckArgs) -> anyhow::Result<ExitCode> {
-    let (text, origin) = Profile::find(&options.name).map_err(usage)?;
-    let text = assigned(&text, &origin, &options.set)?;
-    let text = Profile::anchored(&text, &origin, options.from_scratch).map_err(usage)?;
+    let asked = &options.profile;
+    let (text, origin) = named(&asked.name, &asked.set)?;
+    let text = Profile::anchored(&text, &origin, asked.from_scratch).map_err(usage)?;
     let profile = Profile::parse(&text, &origin).map_err(usage)?;
     let found = dry_run::dry_run(&profile);
     if options.output.json {

@@ -116,6 +116,16 @@ fn started_from_run(home: &Home, text: &str, origin: &str) -> anyhow::Result<Opt
     }
 }
 
+/// Reads a shipped profile or a file, with every `--set` applied: its text, and where it comes from.
+///
+/// # Errors
+/// An error if there is no such profile, or a flag or the profile is wrong.
+pub fn named(name: &str, set: &[String]) -> anyhow::Result<(String, String)> {
+    let (text, origin) = Profile::find(name).map_err(usage)?;
+    let text = assigned(&text, &origin, set)?;
+    Ok((text, origin))
+}
+
 /// Applies every `--set` to the profile's text and checks the result. If a flag makes a valid profile invalid, the
 /// error names the flag instead of a line of the profile.
 ///

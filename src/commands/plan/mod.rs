@@ -18,7 +18,7 @@ use demask_api::{BackboneConfig, LoraConfig, Recompute, memory};
 use serde::Serialize;
 
 use super::doctor::shape;
-use super::experiment::request::{assigned, usage};
+use super::experiment::request::{named, usage};
 use crate::args::{PlanArgs, Sharding};
 use crate::exit::FAILED;
 use crate::terminal::print;
@@ -57,10 +57,10 @@ struct MemoryReport {
 /// # Errors
 /// A profile that is wrong or trains nothing; a checkpoint that is not there; ranks that are not to be had.
 pub fn plan(home: &Home, options: &PlanArgs) -> anyhow::Result<ExitCode> {
-    let (text, origin) = Profile::find(&options.name).map_err(usage)?;
-    let text = assigned(&text, &origin, &options.set)?;
+    let asked = &options.profile;
+    let (text, origin) = named(&asked.name, &asked.set)?;
     let profile = Profile::parse(&text, &origin).map_err(usage)?;
-    let config = shape(home, &profile, options.from_scratch).map_err(|why| anyhow::anyhow!(why))?;
+    let config = shape(home, &profile, asked.from_scratch).map_err(|why| anyhow::anyhow!(why))?;
     let ranks = ranks(&profile, options).map_err(usage)?;
     let Some(report) = report(&profile, &config, options.device_memory, ranks) else {
         return Err(usage(format!("{origin}: no stage of it trains the model")).into());

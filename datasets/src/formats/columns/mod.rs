@@ -18,6 +18,7 @@ pub mod encoded;
 pub mod fields;
 mod forms;
 pub mod stored_picture;
+pub(in crate::formats) mod survived;
 
 use std::path::Path;
 

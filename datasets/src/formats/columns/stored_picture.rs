@@ -13,7 +13,7 @@ use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
-use crate::formats::parquet::survived;
+use crate::formats::columns::survived::survived;
 
 /// The position of a picture in a Parquet file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

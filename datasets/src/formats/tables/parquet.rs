@@ -16,7 +16,8 @@ use parquet::schema::types::Type;
 use crate::formats::columns::encoded::Encoded;
 use crate::formats::columns::fields::Fields;
 use crate::formats::columns::stored_picture::StoredPicture;
-use crate::formats::parquet::{fields, survived};
+use crate::formats::columns::survived::survived;
+use crate::formats::parquet::fields;
 use crate::formats::row::ReadError;
 
 /// The field of a picture struct that holds the file's bytes.

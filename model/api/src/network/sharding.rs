@@ -4,7 +4,7 @@ use crate::network::config::BackboneConfig;
 use crate::network::memory::block_numbers;
 use crate::training::step_settings::Shard;
 
-/// Numbers of a range of the gradient that cross at one time (`training/ranks.rs` in the engine).
+/// Numbers of a range of the gradient that cross at one time (`training/ranks/share.rs` in the engine).
 pub const BUCKET: u64 = 16 * 65_536;
 
 /// How a model lies on several ranks.

@@ -13,7 +13,7 @@ use crate::network::config::{BackboneConfig, ImageTokenizerConfig};
 use crate::network::loading::LoadOptions;
 use crate::sampling::SampleRequest;
 use crate::training::estimators::EstimatorConfig;
-use crate::training::policy::{ObjectiveConfig, PolicyGroup, ViewScores};
+use crate::training::policy::{ObjectiveConfig, PolicyGroup};
 use crate::training::step_settings::StepSettings;
 
 /// The source of a model's weights.
@@ -181,4 +181,18 @@ pub enum Request {
     Heartbeat,
     /// Ends the engine with exit code 0. Answered by `Done`.
     Exit,
+}
+
+/// A request for the log-probabilities of views under the policy that drew the samples. The views are those of a policy step
+/// with the same groups, estimator and seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewScores {
+    /// The groups. Their advantages are not used.
+    pub groups: Vec<PolicyGroup>,
+    /// The estimator, which plans the views.
+    pub estimator: EstimatorConfig,
+    /// The number of inner steps of the policy step.
+    pub inner_steps: usize,
+    /// The seed of the policy step.
+    pub seed: u64,
 }

@@ -5,7 +5,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::data::sequence::Sequence;
-use crate::training::estimators::EstimatorConfig;
 use crate::training::step_settings::LossNormalization;
 
 /// One completion of a prompt, with its advantage.
@@ -26,20 +25,6 @@ pub struct PolicyGroup {
     pub id: String,
     /// The samples.
     pub samples: Vec<PolicySample>,
-}
-
-/// A request for the log-probabilities of views under the policy that drew the samples. The views are those of a policy step
-/// with the same groups, estimator and seed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ViewScores {
-    /// The groups. Their advantages are not used.
-    pub groups: Vec<PolicyGroup>,
-    /// The estimator, which plans the views.
-    pub estimator: EstimatorConfig,
-    /// The number of inner steps of the policy step.
-    pub inner_steps: usize,
-    /// The seed of the policy step.
-    pub seed: u64,
 }
 
 /// The clipped objective with a penalty on the divergence from the reference (`mmada.md` 5.2).

@@ -35,7 +35,7 @@ fn on(modules: &[&str]) -> LoraConfig {
 }
 
 /// A saved base in a folder of its own.
-fn base() -> (tempfile::TempDir, PathBuf) {
+pub(super) fn base() -> (tempfile::TempDir, PathBuf) {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("base");
     let (backbone, optimizer) = crate::common::learner(3);

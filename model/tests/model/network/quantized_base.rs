@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::common::{group, numbers, ragged, settings, shards};
+use crate::network::lora::base;
 use demask_api::{
     BaseDtype, EstimatorConfig, FrozenBase, LoadOptions, LoraConfig, ObjectiveConfig, Recompute, StepSettings,
 };
@@ -143,20 +144,6 @@ fn lora(dtype: BaseDtype, double_quantization: bool) -> LoraConfig {
         double_quantization,
         ..LoraConfig::default()
     }
-}
-
-/// A saved base in a folder of its own.
-fn base() -> (tempfile::TempDir, PathBuf) {
-    let place = tempfile::tempdir().unwrap();
-    let dir = place.path().join("base");
-    let (backbone, optimizer) = crate::common::learner(3);
-    let model = LoadedModel {
-        backbone,
-        optimizer,
-        tokenizer: None,
-    };
-    model.save(&dir, &BTreeMap::new(), false).unwrap();
-    (place, dir)
 }
 
 /// The same base with the weights of its blocks dequantised.

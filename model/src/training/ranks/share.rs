@@ -1,69 +1,41 @@
-//! A step that several processes do together (`world`), with the same bits for any number of them (law L11).
-//!
-//! A batch is cut into units, whose number follows from its rows alone; rank r of N does units r, r + N, …, each with one thread of
-//! the CPU's libraries. Every rank owns some of the weights, cut at multiples of [`CHUNK`]: their moments, moving average and
-//! accumulator are there alone. After each round of units every rank sends every owner its piece of the gradient, and the owner
-//! adds the pieces in the order of the ranks, which is the order of the units. So sums are those of one rank that does all units one
-//! after the other. The gradient's norm is a sum over chunks in their order; the update is elementwise.
-//!
-//! What else a rank keeps follows from how its network was loaded. With all weights (ZeRO 2, arXiv 1910.02054) it owns one range, and
-//! what the owners updated goes to all at the end of a step. With its part of every group of weights alone (ZeRO 3, FSDP) a group
-//! is brought together where it is computed with (`sweep.rs`, `weight_traffic.rs`); then a rank does one unit at a time.
+//! A rank's part of what is trained: who owns which numbers, and how gradients, weights and state cross between owners.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use demask_api::{DistReport, MomentKind, Shard, StepSettings};
+use demask_api::DistReport;
 use tch::{Device, Kind, Tensor};
 
 use crate::device::heartbeat;
 use crate::device::transfer;
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
-use crate::training::interlude::Pause;
-use crate::training::optimizer::{AdamW, Stepped};
-use crate::training::weight_traffic::WeightTraffic;
-use crate::training::{sweep, threads};
+use crate::training::optimizer::Stepped;
+use crate::training::ranks::Reduction;
+use crate::training::ranks::weight_traffic::WeightTraffic;
+use crate::training::threads;
 use crate::weights::parameters::Parameters;
-use crate::weights::shards::{CHUNK, Gather as _, RankOf, ShardMap, chunks};
+use crate::weights::shards::gather::Gather as _;
+use crate::weights::shards::{CHUNK, RankOf, ShardMap, chunks};
 use crate::world::group::{Reduce, chunk_squares};
 use crate::world::{ProcessGroup, World};
 
 /// Numbers of a range that cross at one time: the working set is twice as many for each rank.
 const BUCKET: i64 = 16 * CHUNK;
 
-/// How gradients of several ranks become one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reduction {
-    /// In the order of the units: the same bits for any number of ranks.
-    #[default]
-    Exact,
-    /// In c10d's order: other bits for another number of ranks.
-    Fast,
-}
-
-/// How ranks train together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RankOptions {
-    /// How their gradients become one.
-    pub reduction: Reduction,
-    /// What each keeps alone.
-    pub shard: Shard,
-}
-
 /// A rank's part of the numbers that are trained.
 #[derive(Clone, Debug)]
 pub struct Share {
-    world: Rc<World>,
+    pub(super) world: Rc<World>,
     /// Who owns which of all numbers.
     map: ShardMap,
     /// Where each rank keeps its part of the weights alone.
-    traffic: Option<Arc<WeightTraffic>>,
+    pub(super) traffic: Option<Arc<WeightTraffic>>,
     device: Device,
     reduction: Reduction,
     /// Units that a rank does at one time: as many on all.
-    at_once: usize,
+    pub(super) at_once: usize,
 }
 
 impl Share {
@@ -165,7 +137,7 @@ impl Share {
     /// A peer that is gone.
     pub fn bring_together(&self, parameters: &Parameters, stay: bool) -> Result<()> {
         match &self.traffic {
-            Some(traffic) => traffic.unshard_all(parameters, stay).map_err(fatal),
+            Some(traffic) => traffic.unshard_all(parameters, stay).map_err(ModelError::fatal),
             None => Ok(()),
         }
     }
@@ -198,7 +170,7 @@ impl Share {
     /// # Errors
     /// A peer that is gone; libtorch's.
     pub fn whole_weights(&self, parameters: &Parameters) -> Result<Option<Tensor>> {
-        self.collected(parameters.master()).map_err(fatal)
+        self.collected(parameters.master()).map_err(ModelError::fatal)
     }
 
     /// Updates the rank's own parameters, then takes the others' from their owners.
@@ -210,16 +182,16 @@ impl Share {
         parameters: &Parameters,
         update: impl FnOnce(&Parameters) -> Result<Stepped>,
     ) -> Result<Stepped> {
-        let stepped = update(&self.own(parameters)?).map_err(fatal)?;
+        let stepped = update(&self.own(parameters)?).map_err(ModelError::fatal)?;
         if stepped.finite && self.traffic.is_none() {
             let none = parameters.master().f_narrow(0, 0, 0)?;
             let mut pieces: Vec<Tensor> = (0..self.world.size()).map(|_| none.shallow_clone()).collect();
             for segment in self.map.segments() {
                 let piece = parameters.master().f_narrow(0, segment.start, segment.length);
-                pieces[segment.rank] = piece.map_err(|error| fatal(error.into()))?;
+                pieces[segment.rank] = piece.map_err(|error| ModelError::from(error).fatal())?;
             }
             self.group().all_gather(&pieces)?;
-            parameters.refresh().map_err(fatal)?;
+            parameters.refresh().map_err(ModelError::fatal)?;
         }
         Ok(stepped)
     }
@@ -243,7 +215,7 @@ impl Share {
             let sum: f64 = transfer::read(&sums)?.into_iter().sum();
             Ok(Tensor::f_from_slice(&[sum.sqrt()])?.f_to_device(self.device)?)
         };
-        norm().map_err(fatal)
+        norm().map_err(ModelError::fatal)
     }
 
     /// The flat tensors of a state, whole, on rank 0; the others keep nothing of them.
@@ -255,7 +227,7 @@ impl Share {
         for (name, tensor) in own {
             if name.ends_with(".step") {
                 whole.insert(name, tensor);
-            } else if let Some(all) = self.collected(&tensor).map_err(fatal)? {
+            } else if let Some(all) = self.collected(&tensor).map_err(ModelError::fatal)? {
                 whole.insert(name, all);
             }
         }
@@ -286,7 +258,7 @@ impl Share {
     }
 
     /// Adds the gradients of a round of units, one of each of the first `present` ranks, to what their owners have accumulated.
-    fn exchange(&self, into: &Tensor, own: Option<&mut Parameters>, present: usize) -> Result<()> {
+    pub(super) fn exchange(&self, into: &Tensor, own: Option<&mut Parameters>, present: usize) -> Result<()> {
         let size = self.world.size();
         if size == 1 {
             return own.map_or(Ok(()), |own| own.gather_grads(&mut into.shallow_clone()));
@@ -336,140 +308,5 @@ impl Share {
             }
         }
         Ok(pieces)
-    }
-}
-
-/// The parts of a batch that ranks do, and how many figures each gives.
-#[derive(Debug)]
-pub struct Units<'a, P> {
-    /// In their order, on every rank.
-    pub parts: &'a mut [P],
-    /// Numbers that a part's work gives.
-    pub figures: usize,
-}
-
-/// Does `work`, which takes gradients, on this rank's units while the others do theirs; all gradients are in the accumulators of
-/// their owners then. What each unit's work gave, on every rank.
-///
-/// # Errors
-/// [`ModelError::Refused`] on all ranks where one of them failed; [`ModelError::World`].
-pub fn gradients<P, F>(
-    share: &Share,
-    (backbone, optimizer): (&mut Backbone, &mut AdamW),
-    units: Units<'_, P>,
-    pause: &mut Pause<'_>,
-    work: F,
-) -> Result<Vec<Tensor>>
-where
-    P: Send,
-    F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<Tensor> + Sync,
-{
-    let (rank, size) = (share.world.rank(), share.world.size());
-    let count = units.parts.len();
-    let figures = Tensor::f_zeros([count as i64, units.figures as i64], (Kind::Double, Device::Cpu))?;
-    let mut own: Vec<&mut P> = units.parts.iter_mut().skip(rank).step_by(size).collect();
-    let work = |backbone: &Backbone, part: &mut &mut P, pause: &mut Pause<'_>| work(backbone, part, pause);
-    let rounds: Vec<usize> = (0..count.div_ceil(size)).collect();
-    for rounds in rounds.chunks(share.at_once) {
-        let end = own.len().min(rounds[rounds.len() - 1] + 1);
-        let now = &mut own[rounds[0].min(end)..end];
-        let made = match &share.traffic {
-            Some(traffic) => {
-                let present = size.min(count - rounds[0] * size);
-                traffic.begin_round(optimizer.accumulator(), present);
-                let done = swept(traffic, backbone, now, pause, work)?;
-                share.world.agree(done)?
-            }
-            None => {
-                let done = threads::on_twins(backbone, now, pause, work)
-                    .and_then(|(made, twins)| Ok((made.into_iter().collect::<Result<Vec<_>>>()?, twins)));
-                let (made, mut twins) = share.world.agree(done)?;
-                for (number, &round) in rounds.iter().enumerate() {
-                    let trained = match number {
-                        _ if number >= made.len() => None,
-                        0 => Some(backbone.trained_mut()),
-                        _ => Some(twins[number - 1].trained_mut()),
-                    };
-                    let (into, present) = (optimizer.accumulator(), size.min(count - round * size));
-                    tch::no_grad(|| share.exchange(into, trained, present)).map_err(fatal)?;
-                }
-                made
-            }
-        };
-        for (made, &round) in made.iter().zip(rounds) {
-            let unit = (round * size + rank) as i64;
-            figures.f_select(0, unit)?.f_copy_(made)?;
-        }
-    }
-    share.world.group(Device::Cpu).all_reduce(&figures, Reduce::Sum)?;
-    let figures = figures.f_to_device(backbone.device())?;
-    (0..count as i64)
-        .map(|unit| Ok(figures.f_select(0, unit)?))
-        .collect()
-}
-
-/// Does a unit's work, or none, on weights that are brought together for it: every rank goes there and back once, also one that has no
-/// unit or whose unit failed before it began.
-///
-/// # Errors
-/// A peer that is gone; what else went wrong is inside.
-fn swept<P, F>(
-    traffic: &WeightTraffic,
-    backbone: &Backbone,
-    unit: &mut [P],
-    pause: &mut Pause<'_>,
-    work: F,
-) -> Result<Result<Vec<Tensor>>>
-where
-    P: Send,
-    F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<Tensor> + Sync,
-{
-    let done = threads::on_twins(backbone, unit, pause, work)
-        .and_then(|(made, _)| made.into_iter().collect::<Result<Vec<_>>>());
-    if let Err(lost @ ModelError::World(_)) = done {
-        return Err(lost);
-    }
-    if !traffic.has_swept() {
-        sweep::descend_each(
-            backbone,
-            &[(); 0],
-            |()| Default::default(),
-            |(), _, ()| Ok(()),
-            pause,
-        )
-        .map_err(fatal)?;
-    }
-    traffic.end_round(backbone.parameters()).map_err(fatal)?;
-    Ok(done)
-}
-
-/// Whether ranks can take a step with these settings.
-///
-/// # Errors
-/// [`ModelError::Refused`]: Muon, whose update needs whole matrices; moments in bf16, whose rounding follows a number's place in what its
-/// owner has.
-pub fn admit(optimizer: &AdamW, settings: &StepSettings) -> Result<()> {
-    if optimizer.share().is_none() {
-        return Ok(());
-    }
-    if settings.adam.moments == MomentKind::Bf16 {
-        return Err(ModelError::Refused(
-            "moments in bf16 over ranks: how they are rounded would depend on the number of ranks; use moments = \"f32\"".into(),
-        ));
-    }
-    if settings.adam.muon {
-        return Err(ModelError::Refused(
-            "muon over ranks: its update needs whole matrices, which no rank has the state of; use Adam"
-                .into(),
-        ));
-    }
-    Ok(())
-}
-
-/// An error behind which this rank is no longer as its peers are.
-pub(super) fn fatal(error: ModelError) -> ModelError {
-    match error {
-        world @ ModelError::World(_) => world,
-        other => ModelError::World(format!("a fault of this rank's own: {other}")),
     }
 }

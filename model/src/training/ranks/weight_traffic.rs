@@ -11,9 +11,8 @@ use demask_api::DistReport;
 use tch::{Device, Tensor};
 
 use crate::error::{ModelError, Result};
-use crate::training::ranks::fatal;
 use crate::weights::parameters::Parameters;
-use crate::weights::shards::Gather;
+use crate::weights::shards::gather::Gather;
 use crate::weights::shards::leaves::{OutgoingGradients, ShardedLeaves};
 use crate::world::{PendingCalls, ProcessGroup, World};
 
@@ -146,15 +145,19 @@ impl Gather for WeightTraffic {
     }
 
     fn unshard(&self, parameters: &Parameters, group: usize, next: Option<usize>) -> Result<()> {
-        self.locked().unshard(parameters, group, next).map_err(fatal)
+        self.locked()
+            .unshard(parameters, group, next)
+            .map_err(ModelError::fatal)
     }
 
     fn reshard(&self, parameters: &Parameters, group: usize) -> Result<()> {
-        sharded(parameters)?.let_go(group).map_err(fatal)
+        sharded(parameters)?.let_go(group).map_err(ModelError::fatal)
     }
 
     fn reduce(&self, parameters: &Parameters, group: usize) -> Result<()> {
-        self.locked().reduce(sharded(parameters)?, group).map_err(fatal)
+        self.locked()
+            .reduce(sharded(parameters)?, group)
+            .map_err(ModelError::fatal)
     }
 }
 

@@ -1,0 +1,142 @@
+//! The units of a batch on several ranks, round by round.
+
+use demask_api::{MomentKind, StepSettings};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{ModelError, Result};
+use crate::network::backbone::Backbone;
+use crate::training::interlude::Pause;
+use crate::training::optimizer::AdamW;
+use crate::training::ranks::share::Share;
+use crate::training::ranks::weight_traffic::WeightTraffic;
+use crate::training::{sweep, threads};
+use crate::world::group::Reduce;
+
+/// The parts of a batch that ranks do, and how many figures each gives.
+#[derive(Debug)]
+pub struct Units<'a, P> {
+    /// In their order, on every rank.
+    pub parts: &'a mut [P],
+    /// Numbers that a part's work gives.
+    pub figures: usize,
+}
+
+/// Does `work`, which takes gradients, on this rank's units while the others do theirs; all gradients are in the accumulators of
+/// their owners then. What each unit's work gave, on every rank.
+///
+/// # Errors
+/// [`ModelError::Refused`] on all ranks where one of them failed; [`ModelError::World`].
+pub fn gradients<P, F>(
+    share: &Share,
+    (backbone, optimizer): (&mut Backbone, &mut AdamW),
+    units: Units<'_, P>,
+    pause: &mut Pause<'_>,
+    work: F,
+) -> Result<Vec<Tensor>>
+where
+    P: Send,
+    F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<Tensor> + Sync,
+{
+    let (rank, size) = (share.world.rank(), share.world.size());
+    let count = units.parts.len();
+    let figures = Tensor::f_zeros([count as i64, units.figures as i64], (Kind::Double, Device::Cpu))?;
+    let mut own: Vec<&mut P> = units.parts.iter_mut().skip(rank).step_by(size).collect();
+    let work = |backbone: &Backbone, part: &mut &mut P, pause: &mut Pause<'_>| work(backbone, part, pause);
+    let rounds: Vec<usize> = (0..count.div_ceil(size)).collect();
+    for rounds in rounds.chunks(share.at_once) {
+        let end = own.len().min(rounds[rounds.len() - 1] + 1);
+        let now = &mut own[rounds[0].min(end)..end];
+        let made = match &share.traffic {
+            Some(traffic) => {
+                let present = size.min(count - rounds[0] * size);
+                traffic.begin_round(optimizer.accumulator(), present);
+                let done = swept(traffic, backbone, now, pause, work)?;
+                share.world.agree(done)?
+            }
+            None => {
+                let done = threads::on_twins(backbone, now, pause, work)
+                    .and_then(|(made, twins)| Ok((made.into_iter().collect::<Result<Vec<_>>>()?, twins)));
+                let (made, mut twins) = share.world.agree(done)?;
+                for (number, &round) in rounds.iter().enumerate() {
+                    let trained = match number {
+                        _ if number >= made.len() => None,
+                        0 => Some(backbone.trained_mut()),
+                        _ => Some(twins[number - 1].trained_mut()),
+                    };
+                    let (into, present) = (optimizer.accumulator(), size.min(count - round * size));
+                    tch::no_grad(|| share.exchange(into, trained, present)).map_err(ModelError::fatal)?;
+                }
+                made
+            }
+        };
+        for (made, &round) in made.iter().zip(rounds) {
+            let unit = (round * size + rank) as i64;
+            figures.f_select(0, unit)?.f_copy_(made)?;
+        }
+    }
+    share.world.group(Device::Cpu).all_reduce(&figures, Reduce::Sum)?;
+    let figures = figures.f_to_device(backbone.device())?;
+    (0..count as i64)
+        .map(|unit| Ok(figures.f_select(0, unit)?))
+        .collect()
+}
+
+/// Does a unit's work, or none, on weights that are brought together for it: every rank goes there and back once, also one that has no
+/// unit or whose unit failed before it began.
+///
+/// # Errors
+/// A peer that is gone; what else went wrong is inside.
+fn swept<P, F>(
+    traffic: &WeightTraffic,
+    backbone: &Backbone,
+    unit: &mut [P],
+    pause: &mut Pause<'_>,
+    work: F,
+) -> Result<Result<Vec<Tensor>>>
+where
+    P: Send,
+    F: Fn(&Backbone, &mut P, &mut Pause<'_>) -> Result<Tensor> + Sync,
+{
+    let done = threads::on_twins(backbone, unit, pause, work)
+        .and_then(|(made, _)| made.into_iter().collect::<Result<Vec<_>>>());
+    if let Err(lost @ ModelError::World(_)) = done {
+        return Err(lost);
+    }
+    if !traffic.has_swept() {
+        sweep::descend_each(
+            backbone,
+            &[(); 0],
+            |()| Default::default(),
+            |(), _, ()| Ok(()),
+            pause,
+        )
+        .map_err(ModelError::fatal)?;
+    }
+    traffic
+        .end_round(backbone.parameters())
+        .map_err(ModelError::fatal)?;
+    Ok(done)
+}
+
+/// Whether ranks can take a step with these settings.
+///
+/// # Errors
+/// [`ModelError::Refused`]: Muon, whose update needs whole matrices; moments in bf16, whose rounding follows a number's place in what its
+/// owner has.
+pub fn admit(optimizer: &AdamW, settings: &StepSettings) -> Result<()> {
+    if optimizer.share().is_none() {
+        return Ok(());
+    }
+    if settings.adam.moments == MomentKind::Bf16 {
+        return Err(ModelError::Refused(
+            "moments in bf16 over ranks: how they are rounded would depend on the number of ranks; use moments = \"f32\"".into(),
+        ));
+    }
+    if settings.adam.muon {
+        return Err(ModelError::Refused(
+            "muon over ranks: its update needs whole matrices, which no rank has the state of; use Adam"
+                .into(),
+        ));
+    }
+    Ok(())
+}
