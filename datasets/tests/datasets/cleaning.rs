@@ -40,6 +40,23 @@ fn equal_and_nearly_equal_texts_are_found() {
     );
 }
 
+/// Some two thousand records make a megabyte, which is kept in memory here: what was admitted before stays known on disk.
+#[test]
+fn what_was_admitted_in_memory_is_known_when_the_index_goes_to_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dedup = Dedup::with_memory(0.7, folder.path(), 1 << 20);
+    assert_eq!(dedup.admit(LONG).unwrap(), Novelty::New);
+    for number in 0..4000 {
+        let text = format!("{number} {} {} {}", number * 7, number * 31, number * 101);
+        assert_eq!(dedup.admit(&text).unwrap(), Novelty::New, "{text}");
+    }
+    assert_eq!(dedup.admit(LONG).unwrap(), Novelty::Exact(0));
+    assert_eq!(
+        dedup.admit(&LONG.replace("mother", "father")).unwrap(),
+        Novelty::Near(0)
+    );
+}
+
 fn problem(prompt: &str) -> Example {
     Example {
         prompt: prompt.into(),

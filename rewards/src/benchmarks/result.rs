@@ -160,9 +160,14 @@ pub(super) fn mean_of_samples(
     }
 }
 
-/// The share of items that a sample has right; none where there are no items.
+/// The share of items that a sample has right; none where there are no items, or where answers may be partly right.
 fn solved(samples: &[Vec<Judged>]) -> Option<f64> {
     let first = samples.first()?;
+    // Of credits between right and wrong nothing is passed.
+    let is_share = |one: &Judged| one.verdict.credit == 0.0 || one.verdict.credit == 1.0;
+    if !samples.iter().flatten().all(is_share) {
+        return None;
+    }
     let counted = (0..first.len()).filter(|&at| !first[at].item.example.held_out);
     let solved: Vec<f64> = counted
         .map(|at| {

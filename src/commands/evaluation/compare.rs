@@ -18,8 +18,8 @@ use crate::terminal::print;
 struct Pairs<'a> {
     first: Vec<f64>,
     second: Vec<f64>,
-    /// Items that only one evaluation has right.
-    split: Vec<(&'a EvalItem, &'a EvalItem)>,
+    /// Items that only one evaluation has right, and whether that is the first.
+    split: Vec<(&'a EvalItem, &'a EvalItem, bool)>,
 }
 
 /// Prints one row per suite: both values, the paired difference with its interval, and McNemar's test.
@@ -65,20 +65,32 @@ pub fn compare(home: &Home, options: &EvalCompare) -> anyhow::Result<ExitCode> {
     show_split(&compared, options.items)
 }
 
-/// Pairs the counted items of both evaluations, by suite. Items are equal if their number and their id are.
+/// The counted rows of an evaluation by suite and item. Several samples of an item are several rows.
+fn by_item(subject: &Subject) -> BTreeMap<(&str, &str), Vec<&EvalItem>> {
+    let mut items: BTreeMap<(&str, &str), Vec<&EvalItem>> = BTreeMap::new();
+    for row in subject.items.iter().filter(|row| row.counted) {
+        let key = (row.suite.as_str(), row.item.as_str());
+        items.entry(key).or_default().push(row);
+    }
+    items
+}
+
+/// Pairs the counted items of both evaluations, by suite. The credit of an item that was sampled several times is the mean of
+/// its samples, and the item is right where all of them are: samples of one item are no items of their own.
 fn pair<'a>(a: &'a Subject, b: &'a Subject) -> BTreeMap<&'a str, Pairs<'a>> {
-    let key = |item: &'a EvalItem| (item.suite.as_str(), item.item.as_str(), item.number);
-    let of_b: BTreeMap<_, &EvalItem> = b.items.iter().map(|item| (key(item), item)).collect();
+    let of_b = by_item(b);
     let mut suites: BTreeMap<&str, Pairs> = BTreeMap::new();
-    for item in a.items.iter().filter(|item| item.counted) {
-        let Some(other) = of_b.get(&key(item)) else {
+    for (key, rows) in by_item(a) {
+        let Some(others) = of_b.get(&key) else {
             continue;
         };
-        let pairs = suites.entry(item.suite.as_str()).or_default();
-        pairs.first.push(item.credit);
-        pairs.second.push(other.credit);
-        if (item.credit >= 1.0) != (other.credit >= 1.0) {
-            pairs.split.push((item, other));
+        let credit = |rows: &[&EvalItem]| mean(&rows.iter().map(|row| row.credit).collect::<Vec<_>>());
+        let (first, second) = (credit(&rows), credit(others));
+        let pairs = suites.entry(key.0).or_default();
+        pairs.first.push(first);
+        pairs.second.push(second);
+        if (first >= 1.0) != (second >= 1.0) {
+            pairs.split.push((rows[0], others[0], first >= 1.0));
         }
     }
     suites
@@ -109,8 +121,8 @@ fn show_split(compared: &[(&str, Paired, &Pairs)], most: usize) -> anyhow::Resul
     let split = compared.iter().flat_map(|(_, _, pairs)| &pairs.split);
     let rows: Vec<Vec<String>> = split
         .take(most)
-        .map(|(a, b)| {
-            let right = if a.credit >= 1.0 { "A" } else { "B" };
+        .map(|(a, b, first)| {
+            let right = if *first { "A" } else { "B" };
             vec![
                 right.to_owned(),
                 a.suite.clone(),

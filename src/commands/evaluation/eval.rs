@@ -13,9 +13,12 @@ use demask_actors::pipeline::external_rewards::ExternalRewards;
 use demask_actors::pipeline::reward_networks::Networks;
 use demask_actors::profile::{ExternalReward, RewardFolders};
 use demask_actors::runtime::ids;
+use demask_api::Remasking;
 use demask_datasets::data_dir;
 use demask_datasets::example::{Kind, Mode};
-use demask_rewards::benchmarks::{Data, ItemRequest, OwnBenchmark, Response, Scoring, Suite, SuiteResult};
+use demask_rewards::benchmarks::{
+    Data, Item, ItemRequest, OwnBenchmark, Response, Scoring, Suite, SuiteResult,
+};
 use demask_rewards::judge::Completion;
 use demask_rewards::verifiers::Verifiers;
 use demask_storage::{Blobs, Evaluation, RunState};
@@ -91,7 +94,9 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
             .try_for_each(|suite| suite.items(options.limit).map(drop))?;
         if options.samples > 1 {
             let samplers = &session.samplers;
-            suites.iter().try_for_each(|suite| samples_differ(suite, samplers))?;
+            suites
+                .iter()
+                .try_for_each(|suite| samples_differ(suite, options.limit, samplers))?;
         }
         let rewards: Vec<ExternalReward> = named.iter().flat_map(NamedSuites::rewards).cloned().collect();
         let trial = Trial {
@@ -217,24 +222,28 @@ fn can_be_judged(suite: &Suite, options: &EvalArgs) -> bool {
     }
 }
 
-/// Refuses several samples of what has one answer whatever the noise.
-fn samples_differ(suite: &Suite, samplers: &SamplerSettings) -> anyhow::Result<()> {
-    let first = suite.items(Some(1))?.into_iter().next();
-    let Some(item) = first else { return Ok(()) };
-    let why = match suite.request(&item) {
-        ItemRequest::Likelihood { .. } => "it compares log-likelihoods and samples nothing",
-        ItemRequest::Generate { .. } if suite.protocol().decoding.is_some() => {
-            "its protocol fills in at temperature 0, so that all samples would be equal"
+/// Refuses several samples of a suite that has an item with one answer whatever the noise.
+fn samples_differ(suite: &Suite, limit: Option<usize>, samplers: &SamplerSettings) -> anyhow::Result<()> {
+    let in_one_order = samplers.text.remasking != Remasking::Random;
+    let why = |item: &Item| match suite.request(item) {
+        ItemRequest::Likelihood { .. } => Some("it compares log-likelihoods and samples nothing"),
+        ItemRequest::Generate { .. } if suite.protocol().decoding.is_some() && in_one_order => {
+            Some("its protocol fills in at temperature 0, so that all samples would be equal")
         }
         ItemRequest::Generate { .. }
-            if item.example.kind != Kind::TextToImage && samplers.text.temperature == 0.0 =>
+            if item.example.kind != Kind::TextToImage && samplers.text.temperature == 0.0 && in_one_order =>
         {
-            "the text sampler's temperature is 0, so that all samples would be equal; \
-             --sampling '{\"text\": {\"temperature\": 0.8}}' sets one"
+            Some(
+                "the text sampler's temperature is 0, so that all samples would be equal; \
+                 --sampling '{\"text\": {\"temperature\": 0.8}}' sets one",
+            )
         }
-        ItemRequest::Generate { .. } => return Ok(()),
+        ItemRequest::Generate { .. } => None,
     };
-    Err(UsageError(format!("--samples: {}: {why}", suite.name())).into())
+    match suite.items(limit)?.iter().find_map(why) {
+        Some(why) => Err(UsageError(format!("--samples: {}: {why}", suite.name())).into()),
+        None => Ok(()),
+    }
 }
 
 /// Records the evaluation and its settings in the store, so that an interrupted one can be recognized.

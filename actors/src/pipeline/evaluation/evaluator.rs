@@ -239,17 +239,18 @@ pub async fn run_suite(
     let once = suite.items(trial.limit).map_err(WorkError::from)?;
     let count = once.len();
     // A sample's items are numbered behind those of the sample before, and a number has noise of its own.
-    let asked = (0..trial.samples).flat_map(|_| once.iter().cloned());
+    let item = |number: usize| &once[number % count];
     let is_ours = |number: usize| trial.shard.is_none_or(|(part, parts)| number % parts + 1 == part);
-    let all = (0..count * trial.samples)
+    let numbers: Vec<usize> = (0..count * trial.samples)
         .filter(|number| is_ours(*number))
-        .count();
+        .collect();
+    let all = numbers.len();
     let judge = suite.judge().map_err(WorkError::from)?;
     let (mut items, mut open, mut said) = (Vec::with_capacity(all), Vec::new(), Vec::new());
-    for (number, item) in asked.enumerate().filter(|(number, _)| is_ours(*number)) {
-        match watcher.known(number, &item) {
+    for number in numbers {
+        match watcher.known(number, item(number)) {
             Some(known) => items.push(known),
-            None => open.push((number, item)),
+            None => open.push(number),
         }
     }
     let mut go_on = open.is_empty() || items.is_empty() || watcher.progress(items.len(), all);
@@ -258,7 +259,11 @@ pub async fn run_suite(
             break;
         }
         let began = Instant::now();
-        let (mut right, drawn) = judge_batch(inference, link, (suite, &judge), trial, batch).await?;
+        let batch: Vec<(usize, Item)> = batch
+            .iter()
+            .map(|&number| (number, item(number).clone()))
+            .collect();
+        let (mut right, drawn) = judge_batch(inference, link, (suite, &judge), trial, &batch).await?;
         if let Some(networks) = trial.networks.as_ref().filter(|_| !drawn.is_empty()) {
             said.extend(networks.ask(link, drawn).await?);
         }
@@ -278,8 +283,15 @@ pub async fn run_suite(
     let judged: Vec<Vec<Judged>> = sampled
         .map(|items| items.iter().map(|item| item.judged.clone()).collect())
         .collect();
+    let mut networks = networks::means(&said);
+    if trial.samples > 1 {
+        // Samples of one item are no items of their own, as an interval over all scores would have it.
+        networks
+            .values_mut()
+            .for_each(|mean| (mean.low, mean.high) = (None, None));
+    }
     let mut result = SuiteResult {
-        networks: networks::means(&said),
+        networks,
         ..suite.aggregate_samples(&judged)
     };
     let first = items.first().map(|item| suite.request(&item.judged.item));

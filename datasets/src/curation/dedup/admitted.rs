@@ -69,6 +69,14 @@ impl AdmittedTexts {
             .read(number as usize * self.size, &mut bytes[..self.size])?;
         Ok(decoded(&bytes))
     }
+
+    /// Reads which text came before the one of this number with the same key of a band.
+    pub fn before(&self, number: u32, band: usize) -> io::Result<Option<u32>> {
+        let mut four = [0; 4];
+        let at = number as usize * self.size + SHORT + 4 * band;
+        self.bytes.read(at, &mut four)?;
+        Ok(u32::from_le_bytes(four).checked_sub(1))
+    }
 }
 
 /// A number of a text is stored one higher, so that zero says that there is none.

@@ -89,18 +89,17 @@ impl Dedup {
             return Ok(Novelty::Exact(number as usize));
         }
         let signature = (self.threshold <= 1.0).then(|| Signature::of(&words));
-        if let Some(signature) = &signature
-            && let Some(number) = self.near(signature)?
+        let keys = signature.as_ref().map(Signature::band_keys);
+        if let (Some(signature), Some(keys)) = (&signature, &keys)
+            && let Some(number) = self.near(signature, keys)?
         {
             return Ok(Novelty::Near(number as usize));
         }
         let number = self.records.len();
         self.last.put(key, number)?;
         let mut before = [None; BANDS];
-        for (band, before) in before.iter_mut().enumerate() {
-            if let Some(signature) = &signature {
-                *before = self.last.put(signature.band_key(band), number)?;
-            }
+        for (before, key) in before.iter_mut().zip(keys.into_iter().flatten()) {
+            *before = self.last.put(key, number)?;
         }
         self.records.push(&AdmittedText {
             hash,
@@ -111,13 +110,13 @@ impl Dedup {
     }
 
     /// The first admitted text that is similar enough, among those that share a band with this signature.
-    fn near(&self, signature: &Signature) -> io::Result<Option<u32>> {
+    fn near(&self, signature: &Signature, keys: &[u64; BANDS]) -> io::Result<Option<u32>> {
         let mut candidates = Vec::new();
-        for band in 0..BANDS {
-            let mut next = self.last.get(signature.band_key(band))?;
+        for (band, &key) in keys.iter().enumerate() {
+            let mut next = self.last.get(key)?;
             while let Some(number) = next {
                 candidates.push(number);
-                next = self.records.read(number)?.before[band];
+                next = self.records.before(number, band)?;
             }
         }
         candidates.sort_unstable();

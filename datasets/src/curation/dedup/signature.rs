@@ -41,14 +41,16 @@ impl Signature {
         lowest
     }
 
-    /// Returns the key of a band, which differs from band to band for the same hashes.
-    pub fn band_key(&self, band: usize) -> u64 {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&[band as u8]);
-        for value in &self.0[band * ROWS..(band + 1) * ROWS] {
-            hasher.update(&value.to_le_bytes());
-        }
-        first_eight(hasher.finalize().as_bytes())
+    /// Returns the key of each band, which differs from band to band for the same hashes.
+    pub fn band_keys(&self) -> [u64; BANDS] {
+        std::array::from_fn(|band| {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&[band as u8]);
+            for value in &self.0[band * ROWS..(band + 1) * ROWS] {
+                hasher.update(&value.to_le_bytes());
+            }
+            first_eight(hasher.finalize().as_bytes())
+        })
     }
 
     /// Returns the share of equal hashes, an estimate of the Jaccard similarity.
