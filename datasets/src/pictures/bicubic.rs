@@ -4,6 +4,8 @@
 //! shrinks, the kernel widens, so that every pixel counts. Bit-exactness matters because a tokenizer turns values near
 //! zero into bits: a level more or less can change a code.
 
+use std::ops::Range;
+
 use image::RgbImage;
 
 /// Fractional bits of a weight.
@@ -21,29 +23,51 @@ pub fn resize(image: &RgbImage, width: u32, height: u32) -> RgbImage {
 /// computed.
 #[must_use]
 pub fn resize_part(image: &RgbImage, whole: [u32; 2], start: [u32; 2], size: [u32; 2]) -> RgbImage {
-    let pixel = |x, y| image.get_pixel(x, y).0;
-    resize_pixels([image.width(), image.height()], pixel, whole, start, size)
+    let canvas = Canvas {
+        image,
+        offset: [0, 0],
+        size: [image.width(), image.height()],
+    };
+    resize_canvas(&canvas, whole, start, size)
 }
 
-/// Like [`resize_part`], for a picture of the sides `from` that `pixel` describes. Only the needed rows are kept in
-/// between.
-pub(super) fn resize_pixels(
-    from: [u32; 2],
-    pixel: impl Fn(u32, u32) -> [u8; 3],
+/// A picture on a white canvas that is never allocated.
+pub(super) struct Canvas<'a> {
+    pub image: &'a RgbImage,
+    /// The place of the picture's first pixel.
+    pub offset: [u32; 2],
+    /// The canvas's sides.
+    pub size: [u32; 2],
+}
+
+/// Like [`resize_part`], for a canvas. Only the needed rows are kept in between, and of the canvas only the picture's pixels are
+/// read: a picture one pixel wide may lie on a canvas as wide as it is high (law L9).
+pub(super) fn resize_canvas(
+    canvas: &Canvas<'_>,
     whole: [u32; 2],
     start: [u32; 2],
     size: [u32; 2],
 ) -> RgbImage {
-    let columns = taps(from[0], whole[0], start[0], size[0]);
-    let rows = taps(from[1], whole[1], start[1], size[1]);
+    let columns = taps(canvas.size[0], whole[0], start[0], size[0]);
+    let rows = taps(canvas.size[1], whole[1], start[1], size[1]);
     let end = |taps: &BicubicTaps| taps.first + u32::try_from(taps.weights.len()).unwrap_or(0);
     let top = rows.iter().map(|taps| taps.first).min().unwrap_or(0);
     let bottom = rows.iter().map(end).max().unwrap_or(0).max(top);
+    let (image, [left, above]) = (canvas.image, canvas.offset);
+    let inside = |y: u32| {
+        let is_row = (above..above + image.height()).contains(&y);
+        left..left + if is_row { image.width() } else { 0 }
+    };
     let across = RgbImage::from_fn(size[0], bottom - top, |x, y| {
-        weighted(&columns[x as usize], |at| pixel(at, top + y))
+        let y = top + y;
+        weighted(&columns[x as usize], inside(y), |at| {
+            image.get_pixel(at - left, y - above).0
+        })
     });
     RgbImage::from_fn(size[0], size[1], |x, y| {
-        weighted(&rows[y as usize], |at| across.get_pixel(x, at - top).0)
+        weighted(&rows[y as usize], top..bottom, |at| {
+            across.get_pixel(x, at - top).0
+        })
     })
 }
 
@@ -51,6 +75,8 @@ pub(super) fn resize_pixels(
 struct BicubicTaps {
     first: u32,
     weights: Vec<i64>,
+    /// The sum of the weights.
+    sum: i64,
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // pixels of a line, and weights of a few units
@@ -59,6 +85,7 @@ fn taps(from: u32, to: u32, start: u32, size: u32) -> Vec<BicubicTaps> {
         let itself = |first| BicubicTaps {
             first,
             weights: vec![1 << PRECISION],
+            sum: 1 << PRECISION,
         };
         return (start..start + size).map(itself).collect();
     }
@@ -71,9 +98,11 @@ fn taps(from: u32, to: u32, start: u32, size: u32) -> Vec<BicubicTaps> {
         let weight = |pixel: u32| kernel((f64::from(pixel) - centre + 0.5) / spread);
         let sum: f64 = (first..end).map(weight).sum();
         let fixed = |pixel: u32| (weight(pixel) / sum * f64::from(1 << PRECISION)).round() as i64;
+        let weights: Vec<i64> = (first..end).map(fixed).collect();
         BicubicTaps {
             first,
-            weights: (first..end).map(fixed).collect(),
+            sum: weights.iter().sum(),
+            weights,
         }
     };
     (start..start + size).map(one).collect()
@@ -92,11 +121,15 @@ fn kernel(x: f64) -> f64 {
     }
 }
 
-fn weighted(taps: &BicubicTaps, pixel: impl Fn(u32) -> [u8; 3]) -> image::Rgb<u8> {
-    let mut sums = [1i64 << (PRECISION - 1); 3];
-    for (at, weight) in (taps.first..).zip(&taps.weights) {
+/// The weighted sum of the pixels of a line, which are white but for those `inside`.
+fn weighted(taps: &BicubicTaps, inside: Range<u32>, pixel: impl Fn(u32) -> [u8; 3]) -> image::Rgb<u8> {
+    const WHITE: i64 = 255;
+    let mut sums = [(1i64 << (PRECISION - 1)) + WHITE * taps.sum; 3];
+    let skipped = inside.start.saturating_sub(taps.first) as usize;
+    let first = inside.start.max(taps.first);
+    for (at, weight) in (first..inside.end).zip(taps.weights.iter().skip(skipped)) {
         for (sum, value) in sums.iter_mut().zip(pixel(at)) {
-            *sum += i64::from(value) * weight;
+            *sum += (i64::from(value) - WHITE) * weight;
         }
     }
     image::Rgb(sums.map(|sum| u8::try_from((sum >> PRECISION).clamp(0, 255)).unwrap_or(u8::MAX)))

@@ -7,7 +7,7 @@ use demask_api::{Picture, PictureSize};
 use image::imageops::FilterType;
 use image::{DynamicImage, RgbImage};
 
-use crate::pictures::bicubic::{resize, resize_part, resize_pixels};
+use crate::pictures::bicubic::{Canvas, resize, resize_canvas, resize_part};
 
 /// How a picture is brought to another aspect ratio.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,14 +106,12 @@ fn padded(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
         [scaled(down, width, height).max(across), down]
     };
     let (left, top) = ((wide - across) / 2, (high - down) / 2);
-    let pixel = |x: u32, y: u32| {
-        let inside = (x.checked_sub(left), y.checked_sub(top));
-        let (Some(x), Some(y)) = inside else {
-            return [255; 3];
-        };
-        image.get_pixel_checked(x, y).map_or([255; 3], |pixel| pixel.0)
+    let canvas = Canvas {
+        image,
+        offset: [left, top],
+        size: [wide, high],
     };
-    resize_pixels([wide, high], pixel, [width, height], [0, 0], [width, height])
+    resize_canvas(&canvas, [width, height], [0, 0], [width, height])
 }
 
 /// Whether the first size has a larger aspect ratio (width to height) than the second.

@@ -154,6 +154,21 @@ proptest! {
         let padded = fit(&image, size(wide, high), Fit::Pad, false);
         prop_assert_eq!((padded.size(), padded.rgb.len()), (size(wide, high), 3 * wide * high));
     }
+
+    /// What is put around a picture is computed and not stored, to the bits of a white canvas that is scaled.
+    #[test]
+    fn padding_is_a_white_canvas_scaled(
+        (width, height) in (1u32..30, 1u32..30), side in 1usize..24, seed in any::<u32>(),
+    ) {
+        let shade = |x: u32, y: u32| (seed.wrapping_mul(x * 31 + y * 17 + 1) >> 24) as u8;
+        let image = RgbImage::from_fn(width, height, |x, y| Rgb([shade(x, y), shade(y, x), shade(x + 1, y)]));
+        let canvas_side = width.max(height);
+        let mut canvas = RgbImage::from_pixel(canvas_side, canvas_side, Rgb([255; 3]));
+        let start = [(canvas_side - width) / 2, (canvas_side - height) / 2];
+        image::imageops::replace(&mut canvas, &image, i64::from(start[0]), i64::from(start[1]));
+        let of = |image: RgbImage, way| fit(&DynamicImage::ImageRgb8(image), size(side, side), way, false);
+        prop_assert_eq!(of(image, Fit::Pad), of(canvas, Fit::Squash));
+    }
 }
 
 /// A PNG that says that it has this size, and has next to nothing.
