@@ -113,10 +113,27 @@ async fn l3_a_knob_that_turns_has_what_was_drawn_ahead_drawn_again() {
     };
     client.ask(turned).await.unwrap();
     assert_eq!(ended(&mut client).await, RunState::Done);
-    let twice = "SELECT count(*) - count(DISTINCT sample) FROM v_rollout";
-    assert!(rows_as_csv(&place, twice).contains("\n0"), "no sample twice");
     let steps = "SELECT count(DISTINCT step) FROM v_rollout";
     assert!(rows_as_csv(&place, steps).contains("\n7"), "a group a step");
+    // Weights are those of a run without an order until it takes effect, so the first groups that differ are the first that were
+    // drawn at the new temperature.
+    let mut undisturbed_place = Place::default();
+    undisturbed(&mut undisturbed_place, &profile(1, 1)).await;
+    let drawn = |place: &Place| {
+        let rows = rows_as_csv(
+            place,
+            "SELECT step, text, picture FROM v_rollout ORDER BY step, \"group\", number",
+        );
+        rows.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (here, there) = (drawn(&place), drawn(&undisturbed_place));
+    let first = here.iter().zip(&there).find(|(here, there)| here != there);
+    let first = first.map(|(here, _)| here.split(',').next().unwrap().to_owned());
+    let applied = rows_as_csv(
+        &place,
+        "SELECT applied_step FROM v_steer WHERE key = 'temperature'",
+    );
+    assert_eq!(first.as_deref(), applied.lines().nth(1), "{here:#?} {there:#?}");
 }
 
 /// A stopped process does not answer: the run's next groups never come, and its end is a person's order all the same.
