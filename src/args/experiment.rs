@@ -72,7 +72,7 @@ pub struct SlurmArgs {
     /// Cores that the job asks for [default: `engine.threads`, or 1, for each rank]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub cpus: Option<u16>,
-    /// Any other option of sbatch; may be given again
+    /// Any other option of sbatch that takes a value; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     pub sbatch: Vec<String>,
     /// Start from random weights instead of the shipped checkpoint

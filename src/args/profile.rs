@@ -91,7 +91,7 @@ pub struct PlanArgs {
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub device_memory: Option<u64>,
     /// So many processes that train together: what each of them takes [default: `engine.ranks`, or 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub ranks: Option<u16>,
     /// What is divided over the ranks
     #[arg(long, value_enum)]

@@ -21,21 +21,35 @@ use crate::terminal::print;
 /// Seconds before the limit at which the daemon is told.
 const NOTICE: u32 = 300;
 
+/// Options of sbatch that decide how the job is stopped and gone on with, or what this command refuses or has flags for.
+const OURS: [&str; 8] = [
+    "nodes",
+    "ntasks",
+    "signal",
+    "requeue",
+    "no-requeue",
+    "gpus",
+    "gpus-per-node",
+    "cpus-per-task",
+];
+
 /// Prints the script, or submits it.
 ///
 /// # Errors
 /// A wrong profile or flag, more than one node; `sbatch` that is not there or refuses.
 pub fn slurm(_: &Home, options: &SlurmArgs) -> anyhow::Result<ExitCode> {
-    let (text, origin) = named(&options.name, &options.set)?;
+    let mut set = options.set.clone();
+    set.extend(options.ranks.map(|ranks| format!("engine.ranks={ranks}")));
+    let (text, origin) = named(&options.name, &set)?;
     let profile = Profile::parse(&text, &origin).map_err(usage)?;
-    refuse(options)?;
+    refuse(options, &profile)?;
     let program = std::env::current_exe().context("the path of this program")?;
     let script = script(options, &profile, &program)?;
     if !options.dry_run {
         return submit(&script);
     }
     if options.output.json {
-        print::json(&json!({ "script": script, "ranks": ranks(options, &profile), "nodes": options.nodes }))?;
+        print::json(&json!({ "script": script, "ranks": profile.engine.ranks, "nodes": options.nodes }))?;
     } else {
         std::io::stdout().lock().write_all(script.as_bytes())?;
     }
@@ -43,7 +57,7 @@ pub fn slurm(_: &Home, options: &SlurmArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What is not there yet is refused, rather than printed.
-fn refuse(options: &SlurmArgs) -> anyhow::Result<()> {
+fn refuse(options: &SlurmArgs, profile: &Profile) -> anyhow::Result<()> {
     if options.nodes > 1 {
         bail!(UsageError(format!(
             "--nodes {}: a run is of one node. Engines find one another over several (`demask-engine --world env` reads what srun and torchrun \
@@ -57,28 +71,37 @@ fn refuse(options: &SlurmArgs) -> anyhow::Result<()> {
             options.gpus
         )));
     }
+    if let Some(ranks) = profile
+        .engine
+        .ranks
+        .filter(|&ranks| ranks > 1 && options.gpus > 0)
+    {
+        bail!(UsageError(format!(
+            "--gpus {}: {ranks} ranks train together on processors; use a GPU without ranks, or ranks without a GPU",
+            options.gpus
+        )));
+    }
     for given in &options.sbatch {
         let is_option = |key: &str| {
             key.chars()
                 .all(|letter| letter.is_ascii_lowercase() || letter == '-')
         };
+        // What would begin another option, a comment or a quotation in the line that Slurm reads.
+        let is_special =
+            |letter: char| letter.is_control() || letter.is_whitespace() || "#'\"\\".contains(letter);
         let wrong = |why: &str| {
             UsageError(format!(
                 "--sbatch {given}: {why}, expected KEY=VALUE as in time=12:00:00"
             ))
         };
         match given.split_once('=') {
-            Some((key, value)) if !key.is_empty() && is_option(key) && !value.contains(char::is_control) => {}
+            Some((key, _)) if OURS.contains(&key) => bail!(wrong("the script sets it itself")),
+            Some((key, value)) if !key.is_empty() && is_option(key) && !value.contains(is_special) => {}
             Some(_) => bail!(wrong("no option of sbatch")),
             None => bail!(wrong("no value")),
         }
     }
     Ok(())
-}
-
-/// Ranks that are asked for, or the profile's.
-fn ranks(options: &SlurmArgs, profile: &Profile) -> Option<usize> {
-    options.ranks.map(usize::from).or(profile.engine.ranks)
 }
 
 fn script(options: &SlurmArgs, profile: &Profile, program: &Path) -> anyhow::Result<String> {
@@ -104,7 +127,7 @@ fn script(options: &SlurmArgs, profile: &Profile, program: &Path) -> anyhow::Res
         r#"
 set -u
 # A home of the job's own, which it finds again when it was requeued.
-export DEMASK_HOME="${{DEMASK_HOME:-$PWD/demask-$SLURM_JOB_ID}}"
+export DEMASK_HOME="${{DEMASK_HOME:-$PWD}}/demask-$SLURM_JOB_ID"
 demask={program}
 
 # {NOTICE} seconds before the limit: the step is finished and saved, and the job waits for its next turn, unless the run is done.
@@ -146,7 +169,7 @@ fn head(options: &SlurmArgs, profile: &Profile) -> String {
     let each = profile.engine.threads.unwrap_or(1);
     let cpus = options
         .cpus
-        .map_or(each * ranks(options, profile).unwrap_or(1), usize::from);
+        .map_or(each * profile.engine.ranks.unwrap_or(1), usize::from);
     let mut lines = vec![
         format!("job-name=demask-{name}"),
         format!("nodes={}", options.nodes),

@@ -58,7 +58,9 @@ struct MemoryReport {
 /// A profile that is wrong or trains nothing; a checkpoint that is not there; ranks that are not to be had.
 pub fn plan(home: &Home, options: &PlanArgs) -> anyhow::Result<ExitCode> {
     let asked = &options.profile;
-    let (text, origin) = named(&asked.name, &asked.set)?;
+    let mut set = asked.set.clone();
+    set.extend(options.ranks.map(|ranks| format!("engine.ranks={ranks}")));
+    let (text, origin) = named(&asked.name, &set)?;
     let profile = Profile::parse(&text, &origin).map_err(usage)?;
     let config = shape(home, &profile, asked.from_scratch).map_err(|why| anyhow::anyhow!(why))?;
     let ranks = ranks(&profile, options).map_err(usage)?;
@@ -78,9 +80,7 @@ pub fn plan(home: &Home, options: &PlanArgs) -> anyhow::Result<ExitCode> {
 
 /// The ranks that are asked for, or the profile's.
 fn ranks(profile: &Profile, options: &PlanArgs) -> Result<Ranks, String> {
-    let count = options
-        .ranks
-        .map_or(profile.engine.ranks.unwrap_or(1) as u64, u64::from);
+    let count = profile.engine.ranks.unwrap_or(1) as u64;
     let adapted = profile.lora.is_some() || profile.adapter.is_some();
     let shard = match options.shard {
         Some(Sharding::Weights) => Shard::Weights,

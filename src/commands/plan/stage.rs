@@ -53,9 +53,9 @@ pub(super) fn plan<'a>(
             .map_or_else(cores, |threads| threads as u64)
     };
     let threads = match gpu {
-        true => 1,
+        _ if gpu || ranks.divides_weights() => 1,
         false if profile.engine.threads.is_none() => (all() / ranks.count).max(1),
-        false => all(),
+        _ => all(),
     };
     let length = longest(profile).min(config.max_sequence_length) as u64;
     let rows = (stage.batch * if aligns { stage.group } else { 1 }) as u64;

@@ -79,6 +79,7 @@ fn bytes_of(tensors: &[&Tensor]) -> u64 {
 
 /// By how much a block is multiplied before it is looked up: so that its largest magnitude becomes 1; of a block of zeros all is zero.
 fn reciprocal(absmax_K: &Tensor) -> Result<Tensor> {
-    const LEAST: f64 = 1e-38;
+    // Neither this nor 127 times what is divided by it leaves f32.
+    const LEAST: f64 = 1e-36;
     Ok(absmax_K.f_clamp_min(LEAST)?.f_reciprocal()?)
 }

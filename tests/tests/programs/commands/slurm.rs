@@ -25,8 +25,6 @@ fn the_script_asks_for_what_the_run_takes() {
             "tabletop",
             "--ranks",
             "4",
-            "--gpus",
-            "1",
             "--sbatch",
             "time=12:00:00",
             "--set",
@@ -40,7 +38,6 @@ fn the_script_asks_for_what_the_run_takes() {
         "#SBATCH --job-name=demask-it-s-mine",
         "#SBATCH --nodes=1",
         "#SBATCH --cpus-per-task=12",
-        "#SBATCH --gpus-per-node=1",
         "#SBATCH --requeue",
         "#SBATCH --signal=B:TERM@300",
         "#SBATCH --time=12:00:00",
@@ -54,6 +51,7 @@ fn the_script_asks_for_what_the_run_takes() {
         text.contains(r"run tabletop --headless --ranks 4 --set engine.threads=3 --set 'name=it'\''s mine'"),
         "{text}"
     );
+    assert!(script(&place, &["tabletop", "--gpus", "1"]).contains("#SBATCH --gpus-per-node=1\n"));
     let told = place.run(&["slurm", "tabletop", "--dry-run", "--json"]);
     let told: Value = serde_json::from_slice(&told.stdout).unwrap();
     assert!(
@@ -70,6 +68,12 @@ fn what_is_not_there_is_refused() {
     for (arguments, words) in [
         (&["--nodes", "2"][..], "a run is of one node"),
         (&["--gpus", "2"], "one GPU"),
+        (
+            &["--gpus", "1", "--ranks", "2"],
+            "2 ranks train together on processors",
+        ),
+        (&["--sbatch", "nodes=2"], "the script sets it itself"),
+        (&["--sbatch", "comment=x --nodes=2"], "no option of sbatch"),
         (&["--sbatch", "time"], "expected KEY=VALUE"),
         (&["--sbatch", "ti me=1"], "no option of sbatch"),
         (&["--sbatch", "time=1\nrm -r /"], "no option of sbatch"),
@@ -87,7 +91,7 @@ fn job(folder: &Path, restarts: u32) -> Child {
     Command::new("bash")
         .arg(folder.join("job.sh"))
         .current_dir(folder)
-        .env_remove("DEMASK_HOME")
+        .env("DEMASK_HOME", folder)
         .envs([
             ("PATH", path.as_str()),
             ("SLURM_JOB_ID", "7"),
