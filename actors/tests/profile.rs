@@ -411,6 +411,19 @@ fn weights_are_sharded_over_ranks_where_there_are_some() {
 }
 
 #[test]
+fn what_ranks_cannot_train_with_is_refused_before_the_run() {
+    for (optimizer, words) in [
+        ("muon = true", "whole matrices"),
+        ("moments = \"bf16\"", "rounding"),
+    ] {
+        let alone = format!("[optimizer]\n{optimizer}\n");
+        assert!(parsed(&alone).is_ok());
+        let error = parsed(&format!("{alone}[engine]\nranks = 2\n")).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+}
+
+#[test]
 fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
     for (more, line, words) in [
         (

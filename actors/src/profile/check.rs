@@ -1,7 +1,7 @@
 //! What values a profile may have together. The range of a value by itself stands at its field, where the schema reads it;
 //! what concerns the networks is in `shapes.rs`.
 
-use demask_api::Shard;
+use demask_api::{MomentKind, Shard};
 use std::collections::BTreeSet;
 
 use demask_api::BaseDtype;
@@ -52,6 +52,18 @@ impl Profile {
             return wrong(
                 "engine.shard",
                 "is weights, and there is one process to keep them; add `ranks = 2`",
+            );
+        }
+        if self.engine.ranks.is_some() && self.optimizer.muon {
+            return wrong(
+                "optimizer.muon",
+                "needs whole matrices, which none of several ranks has the state of; leave `engine.ranks` out, or use Adam",
+            );
+        }
+        if self.engine.ranks.is_some() && self.optimizer.moments == MomentKind::Bf16 {
+            return wrong(
+                "optimizer.moments",
+                "is bf16, whose rounding would depend on the number of ranks; use \"f32\", or leave `engine.ranks` out",
             );
         }
         if self.task_weights.iter().all(|&weight| weight == 0.0) {
