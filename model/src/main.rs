@@ -208,6 +208,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
             other => bail!("unknown argument {other}; see --help"),
         }
     }
+    if ranks.shard == Shard::Weights && ranks.reduction == Reduction::Fast {
+        bail!(
+            "--reduction fast: gradients of weights that are sharded are added exactly; leave it out, or use --shard state"
+        );
+    }
     let socket = match socket {
         None if world => PathBuf::new(),
         other => other.context("--socket PATH is missing; see --help")?,

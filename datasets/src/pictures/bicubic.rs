@@ -23,7 +23,7 @@ pub fn resize(image: &RgbImage, width: u32, height: u32) -> RgbImage {
 /// computed.
 #[must_use]
 pub fn resize_part(image: &RgbImage, whole: [u32; 2], start: [u32; 2], size: [u32; 2]) -> RgbImage {
-    let canvas = Canvas {
+    let canvas = WhiteCanvas {
         image,
         offset: [0, 0],
         size: [image.width(), image.height()],
@@ -32,7 +32,7 @@ pub fn resize_part(image: &RgbImage, whole: [u32; 2], start: [u32; 2], size: [u3
 }
 
 /// A picture on a white canvas that is never allocated.
-pub(super) struct Canvas<'a> {
+pub(super) struct WhiteCanvas<'a> {
     pub image: &'a RgbImage,
     /// The place of the picture's first pixel.
     pub offset: [u32; 2],
@@ -43,7 +43,7 @@ pub(super) struct Canvas<'a> {
 /// Like [`resize_part`], for a canvas. Only the needed rows are kept in between, and of the canvas only the picture's pixels are
 /// read: a picture one pixel wide may lie on a canvas as wide as it is high (law L9).
 pub(super) fn resize_canvas(
-    canvas: &Canvas<'_>,
+    canvas: &WhiteCanvas<'_>,
     whole: [u32; 2],
     start: [u32; 2],
     size: [u32; 2],

@@ -7,7 +7,7 @@ use demask_api::{Picture, PictureSize};
 use image::imageops::FilterType;
 use image::{DynamicImage, RgbImage};
 
-use crate::pictures::bicubic::{Canvas, resize, resize_canvas, resize_part};
+use crate::pictures::bicubic::{WhiteCanvas, resize, resize_canvas, resize_part};
 
 /// How a picture is brought to another aspect ratio.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn padded(image: &RgbImage, [width, height]: [u32; 2]) -> RgbImage {
         [scaled(down, width, height).max(across), down]
     };
     let (left, top) = ((wide - across) / 2, (high - down) / 2);
-    let canvas = Canvas {
+    let canvas = WhiteCanvas {
         image,
         offset: [left, top],
         size: [wide, high],

@@ -329,7 +329,11 @@ impl Engine {
                 // On every rank, which each score with it.
                 let share = optimizer.share();
                 share.map_or(Ok(()), |share| share.bring_together(present.parameters(), true))?;
-                let frozen = present.frozen_copy()?;
+                let frozen = present.frozen_copy().map_err(|error| match share {
+                    // Its peers have a reference now and score with it.
+                    Some(_) => error.fatal(),
+                    None => error,
+                })?;
                 share.map_or(Ok(()), |share| share.let_go(present.parameters()))?;
                 frozen
             }

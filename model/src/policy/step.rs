@@ -11,10 +11,11 @@ use demask_api::{EstimatorConfig, ObjectiveConfig, PolicyGroup, PolicyReport, Po
 use super::objective::{SUMS, Tally, behaviour_report, descend_on};
 use super::validation;
 use super::views::{DrawnSamples, InnerViews, Policies, ScoredRows, prepare};
-use crate::error::Result;
+use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 use crate::training::interlude::{Interlude, Pause, Uninterrupted};
 use crate::training::optimizer::{AdamW, Snapshot};
+use crate::training::ranks::Share;
 use crate::training::step::retried;
 use crate::training::{gradients, ranks, threads};
 
@@ -125,17 +126,23 @@ impl PolicyStep<'_> {
     ) -> Result<PolicyReport> {
         let policies = Policies { backbone, reference };
         let (objective, seed) = (self.objective, self.settings.seed);
+        // Where ranks bring weights together to score views, one that fails there alone would meet its peers in another call than
+        // they are in: the world ends and goes on from the last checkpoint.
+        let is_sharded = optimizer.share().is_some_and(Share::is_of_weights);
+        let alone = |error: ModelError| if is_sharded { error.fatal() } else { error };
         let mut views: Vec<InnerViews> = (0..objective.inner_steps)
             .map(|inner| {
                 let step = (seed, inner);
                 prepare(policies, self.drawn, self.estimator, objective, step, interlude)
             })
-            .collect::<Result<_>>()?;
+            .collect::<Result<_>>()
+            .map_err(alone)?;
         // A single inner step changes nothing until it is known to be finite. With several, an earlier one has already
         // changed the weights when a later one fails, so a snapshot is needed.
         let before = (objective.inner_steps > 1)
             .then(|| optimizer.snapshot(backbone.trained()))
-            .transpose()?;
+            .transpose()
+            .map_err(alone)?;
         let mut report = self.inner_steps(backbone, optimizer, &mut views, (before.as_ref(), interlude));
         if !report.as_ref().is_ok_and(|report| report.finite) {
             match before {

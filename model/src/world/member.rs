@@ -231,7 +231,7 @@ impl World {
     pub fn patiently<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.host.set_limit(FILES_LIMIT)?;
         let done = work();
-        self.host.set_limit(STEP_LIMIT)?;
+        self.host.set_limit(self.step)?;
         done
     }
 }
