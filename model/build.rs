@@ -40,6 +40,7 @@ fn compile_kernels(libtorch: &Path) {
             "csrc/frozen_linear.cpp",
             "csrc/packed.cpp",
             "csrc/profiler.cpp",
+            "csrc/sampling_blocks.cpp",
             "csrc/storage.cpp",
             "csrc/world.cpp",
         ])

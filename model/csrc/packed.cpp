@@ -1,76 +1,64 @@
-// Matrix products with packed weights, which are stored once in the memory layout of the matrix library. f32 on a CPU.
-//
-// The library is MKL, which libtorch contains and whose packed interface it exports. A libtorch without MKL (on another processor
-// family) lacks these symbols, so they are looked up at run time.
+// Matrix products with packed weights.
 
-#include <dlfcn.h>
+#include "packed.h"
 
-#include "rows.h"
-
-// Integers are passed in registers and stack slots of eight bytes, so these signatures fit MKL with 32-bit and 64-bit integers.
-using PackedBytes = size_t (*)(int identifier, int64_t m, int64_t n, int64_t k);
-using Pack = void (*)(int layout, int identifier, int transposed, int64_t m, int64_t n, int64_t k, float alpha,
-                      const float* from, int64_t stride, float* packed);
-using Compute = void (*)(int layout, int a_is, int b_is, int64_t m, int64_t n, int64_t k, const float* a, int64_t a_stride,
-                         const float* b, int64_t b_stride, float beta, float* c, int64_t c_stride);
-
-static constexpr int ROW_MAJOR = 101, AS_IT_IS = 111, TRANSPOSED = 112, PACKED = 151, RIGHT_SIDE = 162;
-// The number of rows that a weight is packed for. The layout does not depend on it (`tests/model/network/packed_weights.rs`).
-static constexpr int64_t ROWS = 32;
-
-namespace {
-struct Library {
-  PackedBytes bytes = reinterpret_cast<PackedBytes>(dlsym(RTLD_DEFAULT, "cblas_sgemm_pack_get_size"));
-  Pack pack = reinterpret_cast<Pack>(dlsym(RTLD_DEFAULT, "cblas_sgemm_pack"));
-  Compute compute = reinterpret_cast<Compute>(dlsym(RTLD_DEFAULT, "cblas_sgemm_compute"));
-
-  bool packs() const { return bytes && pack && compute; }
-};
-}  // namespace
-
-static const Library& library() {
-  static const Library found;
-  return found;
-}
-
-// Packs a weight, [O, I], into bytes that only `multiply` reads.
-static Tensor packed(const Tensor& weight_in) {
+// Packs a weight, [O, I], in pieces for the threads of the caller.
+static PackedMatrix packed(const Tensor& weight_in) {
   Tensor weight = weight_in.contiguous();
   TORCH_CHECK(weight.dim() == 2 && weight.scalar_type() == at::kFloat && weight.device().is_cpu(), "pack: misshapen");
-  int64_t outs = weight.size(0), ins = weight.size(1), bytes = library().bytes(RIGHT_SIDE, ROWS, outs, ins);
-  Tensor packed = at::empty({bytes}, weight.options().dtype(at::kByte));
-  library().pack(ROW_MAJOR, RIGHT_SIDE, TRANSPOSED, ROWS, outs, ins, 1.0f, data<float>(weight), ins, out<float>(packed));
-  return packed;
+  PackedMatrix matrix;
+  matrix.outs = weight.size(0);
+  matrix.ins = weight.size(1);
+  matrix.pieces = PackedMatrix::pieces_for(matrix.outs, at::get_num_threads());
+  const PackingLibrary& library = packing_library();
+  int64_t most = 0;
+  for (int64_t piece = 0; piece < matrix.pieces; piece++) {
+    int64_t columns = matrix.first(piece + 1) - matrix.first(piece);
+    most = std::max<int64_t>(most, library.bytes(PackedMatrix::RIGHT_SIDE, PackedMatrix::ROWS, columns, matrix.ins));
+  }
+  matrix.bytes = at::empty({(most + 63) / 64 * 64 * matrix.pieces}, weight.options().dtype(at::kByte));
+  for (int64_t piece = 0; piece < matrix.pieces; piece++) {
+    int64_t first = matrix.first(piece), columns = matrix.first(piece + 1) - first;
+    library.pack(PackedMatrix::ROW_MAJOR, PackedMatrix::RIGHT_SIDE, PackedMatrix::TRANSPOSED, PackedMatrix::ROWS, columns,
+                 matrix.ins, 1.0f, data<float>(weight) + first * matrix.ins, matrix.ins, matrix.packed(piece));
+  }
+  return matrix;
 }
 
 // Computes the product of x, [T, I], with a packed weight: [T, O].
-static Tensor multiply(const Tensor& x_in, const Tensor& packed, int64_t ins, int64_t outs) {
+static Tensor multiply(const Tensor& x_in, const PackedMatrix& weight) {
   Tensor x = x_in.contiguous();
   TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kFloat && x.device().is_cpu(), "packed product: misshapen");
-  TORCH_CHECK(x.size(1) == ins, "packed product: rows of ", x.size(1), " by a weight of ", ins);
+  TORCH_CHECK(x.size(1) == weight.ins, "packed product: rows of ", x.size(1), " by a weight of ", weight.ins);
   int64_t rows = x.size(0);
   // With AVX2, MKL computes the rows beyond a multiple of four in another way and adds in another order. Padding to a multiple of
   // four gives every row the same order.
-  if (int64_t behind = rows % 4; behind > 0) {
-    Tensor filled = at::zeros({rows + 4 - behind, ins}, x.options());
-    std::memcpy(out<float>(filled), data<float>(x), rows * ins * 4);
-    return multiply(filled, packed, ins, outs).narrow(0, 0, rows);
+  if (int64_t behind = rows % PackedMatrix::ROWS_TOGETHER; behind > 0) {
+    Tensor filled = at::zeros({rows + PackedMatrix::ROWS_TOGETHER - behind, weight.ins}, x.options());
+    std::memcpy(out<float>(filled), data<float>(x), rows * weight.ins * 4);
+    return multiply(filled, weight).narrow(0, 0, rows);
   }
-  Tensor y = at::empty({rows, outs}, x.options());
-  if (rows > 0)
-    library().compute(ROW_MAJOR, AS_IT_IS, PACKED, rows, outs, ins, data<float>(x), ins,
-                      static_cast<const float*>(packed.const_data_ptr()), outs, 0.0f, out<float>(y), outs);
+  Tensor y = at::empty({rows, weight.outs}, x.options());
+  if (rows == 0) return y;
+  int64_t parts = weight.parts(rows, at::get_num_threads());
+  at::parallel_for(0, weight.pieces * parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t share = begin; share < end; share++) weight.multiply(data<float>(x), out<float>(y), rows, share, parts);
+  });
   return y;
 }
 
 extern "C" {
-bool demask_packs() { return library().packs(); }
+bool demask_packs() { return packing_library().packs(); }
 
-int demask_pack(Tensor* weight, Tensor** to) {
-  return guarded([&] { give(to, packed(*weight)); });
+int demask_pack(Tensor* weight, Tensor** to, int64_t* pieces) {
+  return guarded([&] {
+    PackedMatrix matrix = packed(*weight);
+    *pieces = matrix.pieces;
+    give(to, std::move(matrix.bytes));
+  });
 }
 
-int demask_packed_product(Tensor* x, Tensor* weight, int64_t ins, int64_t outs, Tensor** y) {
-  return guarded([&] { give(y, multiply(*x, *weight, ins, outs)); });
+int demask_packed_product(Tensor* x, Tensor* weight, int64_t ins, int64_t outs, int64_t pieces, Tensor** y) {
+  return guarded([&] { give(y, multiply(*x, PackedMatrix{*weight, ins, outs, pieces})); });
 }
 }

@@ -136,6 +136,14 @@ static float* fresh(const Tensor& t, int64_t at, float* room) {
   return t.scalar_type() == at::kFloat ? out<float>(t) + at : room;
 }
 
+// Returns memory for at least n floats of this thread, with any contents. The next call on the thread reuses it. Kernels take
+// their rows from here, because threads that allocate at the same time wait for each other.
+static float* scratch(int64_t n) {
+  static thread_local std::vector<float> room;
+  if (static_cast<int64_t>(room.size()) < n) room.resize(n);
+  return room.data();
+}
+
 template <typename F> static void for_rows(int64_t rows, int64_t width, const F& f) {
   int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(width, 1));
   at::parallel_for(0, rows, grain, f);

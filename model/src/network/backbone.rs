@@ -22,6 +22,8 @@ use crate::device::kernels::frozen_linear;
 use crate::device::kernels::fused;
 use crate::device::kernels::packed_weights::{self, PackedWeights};
 use crate::device::kernels::rotary::Rotary;
+#[cfg(fused)]
+use crate::device::kernels::sampling_blocks::{BlockConstants, BlockWeights, SamplingBlocks};
 use crate::device::transfer::Packet;
 use crate::error::{ModelError, Result};
 use crate::network::chunk::Chunk;
@@ -472,6 +474,12 @@ impl Backbone {
     pub fn run(&self, cache: &KvCache, pass: &Pass, wanted: Option<&Tensor>) -> Result<Tensor> {
         let (turns, heads) = (self.rotary.all(), self.config.n_heads as i64);
         let packed = self.packed_weights()?;
+        #[cfg(fused)]
+        if let (Some(blocks), Some(wanted)) = (packed.as_deref().and_then(PackedWeights::blocks), wanted)
+            && let Some(hidden_ND) = cache.run_blocks(blocks, turns, pass, wanted)?
+        {
+            return Ok(hidden_ND);
+        }
         tch::no_grad(|| {
             self.blocks(&pass.ids_T, packed.as_deref(), wanted, |block, joined| {
                 cache.attend(block, &joined, self.norms(block)?, turns, heads, pass)
@@ -611,9 +619,55 @@ impl Backbone {
             let first = i64::from(self.config.image_offset());
             let pictures = (codes > 0).then_some((first, first + codes));
             let packed = PackedWeights::new(version, leaves, &self.head_weight()?, pictures.as_slice())?;
+            #[cfg(fused)]
+            let packed = packed
+                .map(|mut packed| {
+                    if let Some(blocks) = self.sampling_blocks(&packed)? {
+                        packed.set_blocks(blocks);
+                    }
+                    Ok::<_, ModelError>(packed)
+                })
+                .transpose()?;
             self.packed.replace(packed);
         }
         Ok(Ref::filter_map(self.packed.borrow(), Option::as_ref).ok())
+    }
+
+    /// Collects all blocks for one call, or `None` if the network has something that the call does not compute: biases, an
+    /// adapter, a quantised base.
+    #[cfg(fused)]
+    fn sampling_blocks(&self, packed: &PackedWeights) -> Result<Option<SamplingBlocks>> {
+        let has_bias = self.parameters.leaves().any(|(name, _)| name.ends_with(".bias"));
+        if has_bias || self.lora.is_some() || !self.quantized.is_empty() {
+            return Ok(None);
+        }
+        let gain = |name: &str| self.parameters.leaf(&format!("{name}.weight"));
+        let mut blocks = Vec::with_capacity(self.names.len());
+        for (number, names) in self.names.iter().enumerate() {
+            let matrix = |name: &str| packed.get(&format!("{name}.weight"));
+            let matrices = [&names.q, &names.attn_out, &names.gate, &names.down].map(|name| matrix(name));
+            let [Some(q), Some(attn_out), Some(gate), Some(down)] = matrices else {
+                return Ok(None);
+            };
+            blocks.push(BlockWeights {
+                attn_gain: gain(&names.attn_norm)?,
+                ff_gain: gain(&names.ff_norm)?,
+                qk_gains: self.norms(number)?.map(|norms| (norms.q, norms.k)),
+                matrices: [q, attn_out, gate, down],
+            });
+        }
+        let scale = match self.config.input_emb_norm {
+            true => (self.config.d_model as f64).sqrt(),
+            false => 1.0,
+        };
+        let constants = BlockConstants {
+            embedding_scale: scale,
+            eps: self.config.rms_norm_eps,
+            heads: self.config.n_heads as i64,
+            width: self.config.head_dim() as i64,
+        };
+        let last_gain = gain(&format!("{PREFIX}.ln_f"))?;
+        SamplingBlocks::new(self.leaf("wte")?, last_gain, constants, &blocks).map(Some)
     }
 
     /// Has the weights ready for a sampler's passes, so that twins share them.

@@ -18,6 +18,8 @@ use crate::device::kernels::columns::{ChunkRow, PlaceRow};
 use crate::device::kernels::fused;
 use crate::device::kernels::kernel_set::KernelSet;
 use crate::device::kernels::rotary::{Rotary, Turns};
+#[cfg(fused)]
+use crate::device::kernels::sampling_blocks::{PassTables, SamplingBlocks};
 use crate::device::transfer::{Arrived, Packet, PacketPlace};
 use crate::error::{ModelError, Result};
 use crate::network::chunk::Chunk;
@@ -321,6 +323,35 @@ impl KvCache {
             },
             Way::Kernel { .. } => Err(ModelError::Refused("this build has no CPU kernels".into())),
         }
+    }
+}
+
+#[cfg(fused)]
+impl KvCache {
+    /// Runs a pass through all blocks in one call. Returns the hidden states of the wanted positions, [N, D], or `None` if the
+    /// cache or the pass are not those of the CPU kernel.
+    ///
+    /// # Errors
+    /// Any error of [`SamplingBlocks::run`].
+    pub(crate) fn run_blocks(
+        &self,
+        blocks: &SamplingBlocks,
+        turns: &Turns,
+        pass: &Pass,
+        wanted_N: &Tensor,
+    ) -> Result<Option<Tensor>> {
+        let (Way::Kernel { places_T3, chunks_R5 }, Some(set)) = (&pass.way, self.kernel) else {
+            return Ok(None);
+        };
+        let tables = PassTables {
+            ids_T: &pass.ids_T,
+            chunks_R5,
+            places_T3,
+            kept: &self.blocks,
+            turns,
+            set,
+        };
+        blocks.run(&tables, wanted_N).map(Some)
     }
 }
 

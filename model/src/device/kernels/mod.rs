@@ -5,6 +5,7 @@
 //! - `rotary.rs`: the tables of the rotary position embedding;
 //! - `ragged.rs`: attention over rows of any lengths in one call;
 //! - `packed_weights.rs`: weights in the memory layout of the CPU's matrix library;
+//! - `sampling_blocks.rs`: all blocks of a pass in one call, with packed weights;
 //! - `kernel_set.rs`: the instruction set of the CPU's attention kernels;
 //! - `profiler.rs`: the time of each operator and kernel in a piece of work;
 //! - `threads.rs`: the thread counts of libtorch's libraries;
@@ -23,4 +24,5 @@ pub mod packed_weights;
 pub mod profiler;
 pub mod ragged;
 pub mod rotary;
+pub(crate) mod sampling_blocks;
 pub(crate) mod threads;

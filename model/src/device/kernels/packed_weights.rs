@@ -10,9 +10,13 @@
 #![allow(non_snake_case)]
 
 use std::collections::BTreeMap;
+#[cfg(fused)]
+use std::sync::Arc;
 
 use tch::Tensor;
 
+#[cfg(fused)]
+use crate::device::kernels::sampling_blocks::SamplingBlocks;
 use crate::error::Result;
 
 /// The environment variable that switches packing off (`0`) or on (`1`). By default weights of up to [`MOST`] bytes are packed.
@@ -26,6 +30,8 @@ pub struct PackedWeight {
     packed: Tensor,
     ins: i64,
     outs: i64,
+    /// The number of pieces that the outputs are cut into, for as many threads.
+    pieces: i64,
 }
 
 impl PackedWeight {
@@ -36,7 +42,12 @@ impl PackedWeight {
     pub fn new(weight_OI: &Tensor) -> Result<Option<Self>> {
         let (outs, ins) = weight_OI.size2()?;
         let packed = library::pack(&weight_OI.f_detach()?)?;
-        Ok(packed.map(|packed| Self { packed, ins, outs }))
+        Ok(packed.map(|(packed, pieces)| Self {
+            packed,
+            ins,
+            outs,
+            pieces,
+        }))
     }
 
     /// Computes `x wᵀ + bias`, [T, O], of rows x, [T, I].
@@ -44,7 +55,7 @@ impl PackedWeight {
     /// # Errors
     /// Any error libtorch reports, for example if the rows have another width.
     pub fn linear(&self, x_TI: &Tensor, bias_O: Option<&Tensor>) -> Result<Tensor> {
-        let mut y_TO = library::product(x_TI, &self.packed, self.ins, self.outs)?;
+        let mut y_TO = library::product(x_TI, self)?;
         Ok(match bias_O {
             Some(bias) => y_TO.f_add_(bias)?,
             None => y_TO,
@@ -56,6 +67,30 @@ impl PackedWeight {
             packed: self.packed.shallow_clone(),
             ins: self.ins,
             outs: self.outs,
+            pieces: self.pieces,
+        }
+    }
+}
+
+/// A packed weight as the C++ code takes it.
+#[cfg(fused)]
+#[repr(C)]
+pub(crate) struct PackedHandle {
+    packed: crate::device::kernels::ffi::Handle,
+    ins: i64,
+    outs: i64,
+    pieces: i64,
+}
+
+#[cfg(fused)]
+impl PackedHandle {
+    /// Returns the handle of a weight. It is valid as long as the weight.
+    pub fn of(weight: &PackedWeight) -> Self {
+        Self {
+            packed: crate::device::kernels::ffi::handle(&weight.packed),
+            ins: weight.ins,
+            outs: weight.outs,
+            pieces: weight.pieces,
         }
     }
 }
@@ -66,6 +101,9 @@ pub(crate) struct PackedWeights {
     version: i64,
     whole: BTreeMap<String, PackedWeight>,
     spans: BTreeMap<(i64, i64), PackedWeight>,
+    /// All blocks for one call, if the network has nothing that the call does not compute.
+    #[cfg(fused)]
+    blocks: Option<Arc<SamplingBlocks>>,
 }
 
 impl PackedWeights {
@@ -84,6 +122,8 @@ impl PackedWeights {
             version,
             whole: BTreeMap::new(),
             spans: BTreeMap::new(),
+            #[cfg(fused)]
+            blocks: None,
         };
         for (name, leaf) in leaves.filter(|(_, leaf)| leaf.dim() == 2) {
             let Some(weight) = PackedWeight::new(leaf)? else {
@@ -129,7 +169,21 @@ impl PackedWeights {
                 .map(|(name, weight)| (name.clone(), weight.shared()))
                 .collect(),
             spans: spans.map(|(&rows, weight)| (rows, weight.shared())).collect(),
+            #[cfg(fused)]
+            blocks: self.blocks.clone(),
         }
+    }
+
+    /// Adds all blocks for one call.
+    #[cfg(fused)]
+    pub fn set_blocks(&mut self, blocks: SamplingBlocks) {
+        self.blocks = Some(Arc::new(blocks));
+    }
+
+    /// Returns all blocks for one call, if the network has nothing that the call does not compute.
+    #[cfg(fused)]
+    pub fn blocks(&self) -> Option<&SamplingBlocks> {
+        self.blocks.as_deref()
     }
 }
 
@@ -151,13 +205,21 @@ mod library {
 
     use tch::Tensor;
 
+    use super::PackedWeight;
     use crate::device::kernels::ffi::{Handle, check, handle, take};
     use crate::error::Result;
 
     unsafe extern "C" {
         fn demask_packs() -> bool;
-        fn demask_pack(weight: Handle, packed: *mut Handle) -> c_int;
-        fn demask_packed_product(x: Handle, weight: Handle, ins: i64, outs: i64, y: *mut Handle) -> c_int;
+        fn demask_pack(weight: Handle, packed: *mut Handle, pieces: *mut i64) -> c_int;
+        fn demask_packed_product(
+            x: Handle,
+            weight: Handle,
+            ins: i64,
+            outs: i64,
+            pieces: i64,
+            y: *mut Handle,
+        ) -> c_int;
     }
 
     pub(super) fn packs() -> bool {
@@ -165,20 +227,21 @@ mod library {
         unsafe { demask_packs() }
     }
 
-    pub(super) fn pack(weight: &Tensor) -> Result<Option<Tensor>> {
+    pub(super) fn pack(weight: &Tensor) -> Result<Option<(Tensor, i64)>> {
         if !packs() {
             return Ok(None);
         }
-        let mut packed = null_mut();
+        let (mut packed, mut pieces) = (null_mut(), 0);
         // SAFETY: the handle is a live tensor, whose shape, dtype and device the function checks.
-        check(unsafe { demask_pack(handle(weight), &mut packed) })?;
-        Ok(Some(take(packed)))
+        check(unsafe { demask_pack(handle(weight), &mut packed, &mut pieces) })?;
+        Ok(Some((take(packed), pieces)))
     }
 
-    pub(super) fn product(x: &Tensor, weight: &Tensor, ins: i64, outs: i64) -> Result<Tensor> {
+    pub(super) fn product(x: &Tensor, weight: &PackedWeight) -> Result<Tensor> {
+        let (packed, ins, outs) = (handle(&weight.packed), weight.ins, weight.outs);
         let mut y = null_mut();
-        // SAFETY: as above; the packed bytes are those of a weight of this shape.
-        check(unsafe { demask_packed_product(handle(x), handle(weight), ins, outs, &mut y) })?;
+        // SAFETY: as above; the packed bytes are those of a weight of this shape in so many pieces.
+        check(unsafe { demask_packed_product(handle(x), packed, ins, outs, weight.pieces, &mut y) })?;
         Ok(take(y))
     }
 }
@@ -193,11 +256,11 @@ mod library {
         false
     }
 
-    pub(super) fn pack(_: &Tensor) -> Result<Option<Tensor>> {
+    pub(super) fn pack(_: &Tensor) -> Result<Option<(Tensor, i64)>> {
         Ok(None)
     }
 
-    pub(super) fn product(_: &Tensor, _: &Tensor, _: i64, _: i64) -> Result<Tensor> {
+    pub(super) fn product(_: &Tensor, _: &super::PackedWeight) -> Result<Tensor> {
         Err(ModelError::Refused("this build packs no weights".into()))
     }
 }
