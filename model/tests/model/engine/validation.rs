@@ -1,5 +1,5 @@
-//! Requests that make no sense are refused with what was expected and what was found; nothing that can be written down
-//! reaches libtorch as an error.
+//! Invalid requests are refused with what was expected and what was found. No request that can be expressed
+//! in the protocol reaches libtorch as an error.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use crate::common::{group, ragged, sequence, settings};
@@ -20,7 +20,7 @@ fn engine() -> Engine {
     engine
 }
 
-/// The tiny model with some fields changed.
+/// Returns a model source: the tiny model with some configuration fields changed.
 fn fresh(changes: &Value) -> Value {
     let mut backbone = serde_json::to_value(crate::common::config()).unwrap();
     for (name, value) in changes.as_object().unwrap() {
@@ -44,7 +44,8 @@ fn refused(engine: &mut Engine, request: Request, words: &str) {
 
 type Spoil<T> = fn(&mut T);
 
-/// Ways to spoil a sequence of 16 tokens, 3 of them padding, answer 7..16.
+/// Ways to make a sequence invalid. The sequence has 16 tokens, of which 3 are padding, and its answer is
+/// 7..16.
 const SPOILT: [(Spoil<Sequence>, &str); 8] = [
     (
         |one| one.ids[8] = 20,
@@ -470,7 +471,7 @@ fn any_request() -> impl Strategy<Value = Request> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is asked is done or refused: never a panic, never an error of libtorch.
+    /// Every request is executed or refused. None panics, and none causes an error of libtorch.
     #[test]
     fn whatever_is_asked_is_done_or_refused(requests in prop::collection::vec(any_request(), 1..6)) {
         let mut engine = engine();

@@ -1,4 +1,4 @@
-//! A text model that is given picture codes.
+//! Growing a text model by the embeddings of image codes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::training::optimizer::AdamW;
 use tch::{Device, Kind};
 
-/// Twelve text tokens, of which a tokenizer would know ten, and no picture code.
+/// Saves a model of twelve text tokens, of which its tokenizer knows ten, without image codes.
 fn text_model(tied: bool) -> (tempfile::TempDir, PathBuf, Backbone) {
     let config = BackboneConfig {
         vocab_size: 12,
@@ -112,7 +112,7 @@ fn what_cannot_grow_is_refused() {
         message.contains("the model has 8 picture codes already"),
         "{message}"
     );
-    // Without a tokenizer or LLaDA's vocabulary nothing says where codes begin.
+    // Without a tokenizer or LLaDA's vocabulary the offset of the image codes is unknown.
     std::fs::remove_file(dir.join("manifest.json")).unwrap();
     let file = dir.join("config.json");
     let text = std::fs::read_to_string(&file).unwrap();

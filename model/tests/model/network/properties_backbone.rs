@@ -1,4 +1,4 @@
-//! What must hold of the backbone's loss and of both samplers, whatever the weights.
+//! Properties of the backbone's loss and of both samplers that hold for any weights.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_api::{
@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 const MASK: u32 = 10;
 const EOS: u32 = 11;
 
-/// 12 text tokens, then 8 picture codes.
+/// Returns a configuration of 12 text tokens followed by 8 image tokens.
 fn config() -> BackboneConfig {
     BackboneConfig {
         d_model: 16,
@@ -54,7 +54,7 @@ fn loss_row(seed: u32, length: usize, left_pad: usize) -> LossRow {
     }
 }
 
-/// The loss and its gradient, flat.
+/// Returns the loss and its gradient as one flat tensor.
 fn loss_and_gradient(backbone: &mut Backbone, rows: &[LossRow]) -> (f64, Tensor) {
     let gathered = gather(backbone, rows).unwrap();
     let loss = backward_chunks(backbone, &gathered, |logp, at, length| {
@@ -138,7 +138,8 @@ fn padding_changes_no_real_position() {
     assert_eq!(one.narrow(1, 2, 4), other.narrow(1, 2, 4));
 }
 
-/// Packed rows against the same rows under a dense mask: hidden states of real positions, and every gradient.
+/// Packed rows give the hidden states of real positions and every gradient of the same rows under a dense
+/// mask.
 #[test]
 fn packing_computes_what_the_dense_mask_computes() {
     let mut backbone = backbone();
@@ -186,7 +187,7 @@ fn draw(backbone: &Backbone, requests: &[SampleRequest]) -> Vec<Sample> {
     sample(backbone, requests, &mut |_, _, _| Ok(())).unwrap()
 }
 
-/// Rows of one length with prompts, padding and seeds of their own.
+/// Returns `count` rows of one length, each with its own prompt, padding and seed.
 fn ragged(first: u32, sampler: &Sampler, count: u64) -> Vec<SampleRequest> {
     let row = |id: u64| {
         let pad = (id % 3) as usize;
