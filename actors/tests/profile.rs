@@ -1,4 +1,5 @@
-//! What a profile may say, and what is refused before anything is started: with its line, and what is allowed.
+//! What a profile may contain. Mistakes are refused before anything is started, with their line and what is
+//! allowed.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_actors::profile::{Gate, Profile};
@@ -119,7 +120,7 @@ fn reward_networks_that_are_named_weigh_as_published_unless_the_profile_says_oth
 
 const SMOKE: &str = include_str!("../profiles/smoke.toml");
 
-/// What is said of the smoke profile with this flag.
+/// Returns the error for the smoke profile with this `--set` flag.
 fn with(flag: &str) -> String {
     let text = Profile::set(SMOKE, "smoke", &[flag.to_owned()]).unwrap();
     Profile::parse(&text, "smoke").unwrap_err().to_string()
@@ -245,7 +246,8 @@ fn unknown_keys_are_named_where_networks_are_described_too() {
     }
 }
 
-/// The line is that of the value itself, though the same key and the same number stand elsewhere.
+/// The reported line is that of the wrong value itself, although the same key and the same number occur
+/// elsewhere.
 #[test]
 fn the_line_is_the_one_that_has_the_wrong_value() {
     let text = format!(
@@ -494,7 +496,7 @@ fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
     );
     let whole = format!("name = \"x\"\ngrow = {{ codebook_size = 1024 }}{start}\n{SOURCE}{STAGE}");
     Profile::anchored(&whole, "x.toml", false).unwrap();
-    // One that carries an adapter takes no other.
+    // A checkpoint with an adapter accepts no other adapter.
     std::fs::write(text.join("adapter_config.json"), "{}").unwrap();
     says(
         &format!("lora = {{ rank = 2 }}{start}"),

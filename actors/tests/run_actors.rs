@@ -1,4 +1,5 @@
-//! The curator and the scorer as the supervisor makes them: what a life that died was asked, the next one answers the same.
+//! The curator and the scorer as the supervisor creates them. After an actor dies, its successor gives the
+//! same answers.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
