@@ -1,4 +1,5 @@
-//! One's own data as it is: conversations, Parquet, WebDataset, packed files, folders; broken rows named; rows read again.
+//! A user's own data as it is: conversations, Parquet, WebDataset, packed files and folders. Broken rows are
+//! named, and rows can be read again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ fn good(rows: Vec<Row>) -> Vec<Example> {
     rows.into_iter().flat_map(Result::unwrap).collect()
 }
 
-/// The rows as they are streamed; as they are read again, in the opposite order, they are the same.
+/// Returns the streamed rows, after checking that reading each row again, in reverse order, gives the same.
 fn rows(reader: &dyn Reader, path: &Path, origin: &Origin) -> Vec<Row> {
     let streamed: Vec<Row> = reader.open(path, origin.clone()).unwrap().collect();
     let room = tempfile::tempdir().unwrap();
@@ -346,7 +347,7 @@ fn of_a_folder_the_files_of_the_split_are_read() {
     );
 }
 
-/// A Parquet file as the hub's library writes pictures and turns.
+/// Writes a Parquet file in which pictures and turns are stored as the hub's `datasets` library stores them.
 fn write_parquet(path: &Path) {
     let schema = "message schema {
         OPTIONAL GROUP image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }
@@ -372,7 +373,7 @@ fn write_parquet(path: &Path) {
             .map(|word| ByteArray::from(*word))
             .collect::<Vec<_>>()
     };
-    // Three rows: a cat, a conversation, a picture that is none.
+    // Three rows: a cat, a conversation, and bytes that are not a picture.
     let pictures = [ByteArray::from(png(100)), ByteArray::from("no picture")];
     let mut column = group.next_column().unwrap().unwrap();
     column
@@ -442,7 +443,7 @@ fn parquet_has_pictures_class_names_and_turns_as_the_hub_writes_them() {
     assert!(cut.to_string().contains("a Parquet file was expected"), "{cut}");
 }
 
-/// A table with a picture a row, and lists of pictures, in row groups of two.
+/// Writes a table with a picture and a list of pictures per row, in row groups of two.
 fn write_pictures(path: &Path, rows: u8) {
     let schema = "message schema {
         OPTIONAL GROUP image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }
@@ -485,7 +486,7 @@ fn write_pictures(path: &Path, rows: u8) {
     writer.close().unwrap();
 }
 
-/// A table's pictures stay in its file: each is read when it is looked at, in any order and on any thread.
+/// The pictures of a table stay in its file. Each is read when it is decoded, in any order and on any thread.
 #[test]
 fn pictures_of_a_table_are_read_when_they_are_looked_at() {
     let dir = tempfile::tempdir().unwrap();
@@ -511,7 +512,7 @@ fn pictures_of_a_table_are_read_when_they_are_looked_at() {
     }
     let behind = rows[2].fields.pictures["image"][0].clone();
     std::thread::spawn(move || is_red(&behind, 2)).join().unwrap();
-    // A file that was replaced by a shorter one is told.
+    // A file that was replaced by a shorter one is reported.
     write_pictures(&path, 1);
     let gone = rows[4].fields.pictures["image"][0].clone();
     let why = std::thread::spawn(move || gone.decode(8).unwrap_err())

@@ -1,4 +1,4 @@
-//! Chat templates against renderings written by hand, and what a tokenizer's settings may hold.
+//! Chat templates against renderings written by hand, and what a tokenizer's settings may contain.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -56,7 +56,8 @@ fn every_turn_is_written() {
     );
 }
 
-/// In the manner of Llama 3.1's: blocks on lines of their own, a system turn taken off the front, namespaces.
+/// A template in the style of Llama 3.1's: blocks on lines of their own, a separate system turn, and
+/// namespaces.
 const LLAMA: &str = r#"{{- bos_token }}
 {%- if tools is not none %}
     {{- raise_exception("no tools here") }}

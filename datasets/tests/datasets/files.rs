@@ -1,4 +1,4 @@
-//! Readers, on good files and on broken ones.
+//! Readers on valid files and on broken ones.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;

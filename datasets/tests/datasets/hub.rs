@@ -1,4 +1,4 @@
-//! Pulls from a hub that is on this machine: what the cache holds then, and what every failure of the hub comes to.
+//! Pulls from a mock hub on this machine: the resulting cache, and the outcome of every failure of the hub.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use proptest::prelude::*;
 const CONFIG: &str = r#"{"model_type": "tiny"}"#;
 const LARGE: usize = 300_000;
 
-/// Remembers the waits and notes.
+/// Records the reported waits and notes.
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
 
@@ -34,7 +34,7 @@ impl Watch for Heard {
     }
 }
 
-/// A hub, a cache, a token or none.
+/// A mock hub, a cache, and settings with or without a token.
 struct Place {
     server: Server,
     folder: tempfile::TempDir,
@@ -105,13 +105,13 @@ impl Place {
             .join(format!("{}.incomplete", file.etag()))
     }
 
-    /// What is in the folder of blobs.
+    /// Returns the names in the folder of blobs.
     fn blobs(&self) -> Vec<String> {
         tree(&self.shelf().join("blobs")).into_keys().collect()
     }
 }
 
-/// Every file below a folder with its content, every link with its target.
+/// Returns every file below a folder with its content, and every link with its target.
 fn tree(folder: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -175,7 +175,7 @@ fn what_is_here_is_not_fetched_again_and_a_commit_is_not_even_asked_for() {
     assert_eq!(place.server.seen("").len(), 0);
 }
 
-/// The cache as `huggingface_hub` leaves it after fetching one file.
+/// Writes the cache as `huggingface_hub` leaves it after fetching one file.
 fn left_by_python(place: &Place, file: &File) {
     let shelf = place.shelf();
     for folder in ["blobs", "refs", &format!("snapshots/{COMMIT}")] {
@@ -297,7 +297,7 @@ fn data_sets_and_pull_requests_have_addresses_and_folders_of_their_own() {
 #[test]
 fn the_token_goes_to_the_endpoint_and_nowhere_else() {
     let place = Place::tiny().with_token();
-    // A renamed repository is redirected within the hub; then one redirect leads away and back.
+    // A renamed repository is redirected within the hub. Then one redirect leads away from the hub and back.
     place.server.answer(
         "GET /api/models/o/tiny/revision/main",
         "307 Temporary Redirect",
@@ -472,7 +472,8 @@ fn a_wait_that_is_too_long_and_one_failure_too_many_are_told() {
 fn a_file_that_is_cut_off_goes_on_where_it_broke_off() {
     let place = Place::tiny();
     let stored = place.server.stored("model.safetensors");
-    // More often than there are tries: each brings something, so none counts.
+    // The connection breaks more often than there are retries. Every attempt transfers something, so none
+    // counts as failed.
     for at in [100_000, 50_000, 1, 7, 1_000, 20_000] {
         place.server.fail(&stored, Fault::CutAt(at));
     }
@@ -694,13 +695,13 @@ fn two_pulls_at_once_fetch_each_file_once() {
         .flat_map(|pulled| &pulled.files)
         .filter(|file| file.origin == PullOrigin::Hub);
     assert_eq!(fetched.count(), 4);
-    // The empty file needs no request at all.
+    // The empty file needs no request.
     let gets = place.server.seen("GET /store/").len() + place.server.seen("GET /o/tiny/resolve/").len();
     assert_eq!(gets, 3 + 1, "three files, one of them by a redirect");
     assert_eq!(place.blobs().len(), 4);
 }
 
-/// More files than the hub names in one answer.
+/// Returns `count` files, to exceed one page of the hub's listing.
 fn many(count: usize) -> Vec<File> {
     let path = |at: usize| format!("data/{at:05}.txt").leak() as &str;
     (0..count).map(|at| File::small(path(at), "the same")).collect()
@@ -823,7 +824,7 @@ fn a_file_in_the_chunk_store_comes_over_the_plain_bridge_and_is_checked_by_its_s
     let listing = ("hub", "GET /api/models/o/tiny/revision/main".to_owned(), true);
     let [head, get] = ["HEAD", "GET"].map(|method| ("hub", format!("{method} {resolve}"), true));
     let bytes = ("storage", bridge.clone(), false);
-    // A bridge's address is signed for a while only: what broke off asks the hub again.
+    // A bridge's address is signed for a limited time, so an interrupted download asks the hub again.
     let wanted = [listing, head, get.clone(), bytes.clone(), get, bytes];
     assert_eq!(
         asked, wanted,
@@ -861,7 +862,7 @@ fn what_the_bridge_sends_wrongly_is_refused_and_its_hash_is_never_taken_for_the_
     );
 }
 
-/// Lays what was pulled into a folder.
+/// Copies a pulled repository into a folder.
 fn lay(pulled: &Pulled, folder: &Path) -> Result<Laid, HubError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap().block_on(pulled.lay_into(folder))
@@ -887,7 +888,7 @@ fn a_pull_lies_in_a_folder_as_plain_files_that_are_the_persons_own() {
         assert!(!path.is_symlink(), "{file}");
         assert_eq!(fs::read(&path).unwrap(), fs::read(&cached).unwrap());
     }
-    // Who changes it changes nothing of the cache; who lays it again is told.
+    // Changing a copy does not change the cache, and copying again reports the changed file.
     fs::write(folder.join("config.json"), "changed").unwrap();
     assert_eq!(
         fs::read_to_string(pulled.snapshot.join("config.json")).unwrap(),
@@ -912,7 +913,8 @@ fn what_the_cache_has_too_gives_way_and_what_it_has_not_is_left() {
     let folder = place.folder.path().join("here");
     let pulled = place.pull("o/tiny", &[]).unwrap();
     fs::create_dir_all(folder.join("sub folder")).unwrap();
-    // An earlier revision's; a link into the cache; what only looks like a copy's beginning, which is the person's.
+    // The folder has a file of an earlier revision, a link into the cache, and a user's file that only looks
+    // like a partial copy.
     let before = File::small("config.json", "as it was before");
     fs::write(place.shelf().join("blobs").join(before.etag()), &before.bytes).unwrap();
     fs::write(folder.join("config.json"), &before.bytes).unwrap();
@@ -926,7 +928,7 @@ fn what_the_cache_has_too_gives_way_and_what_it_has_not_is_left() {
     assert_eq!(fs::read(&model).unwrap(), large().bytes);
     let mine = folder.join(".model.safetensors.part");
     assert_eq!(fs::read_to_string(mine).unwrap(), "half");
-    // A folder, a file where a folder should be, a link to nothing.
+    // A folder and a file that are in each other's place, and a dangling link.
     let other = place.folder.path().join("other");
     fs::create_dir_all(other.join("config.json")).unwrap();
     fs::write(other.join("sub folder"), "a file").unwrap();
@@ -966,7 +968,7 @@ fn a_folder_in_the_cache_is_refused_however_it_is_reached() {
     let pulled = place.pull("o/tiny", &[]).unwrap();
     let way = place.folder.path().join("way");
     std::os::unix::fs::symlink(place.shelf(), &way).unwrap();
-    // A folder outside, one of whose folders is a link into the cache.
+    // A folder outside the cache, with a subfolder that is a link into the cache.
     let outside = place.folder.path().join("outside");
     fs::create_dir(&outside).unwrap();
     std::os::unix::fs::symlink(place.shelf().join("blobs"), outside.join("sub folder")).unwrap();

@@ -1,4 +1,4 @@
-//! Published folders: whose they are, their special tokens, how they are prompted, token by token.
+//! Published model folders: their family, their special tokens, and their prompts token by token.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
@@ -12,7 +12,7 @@ use demask_datasets::prompts::style::{PromptStyle, PromptTask, THINK};
 use demask_datasets::prompts::text_tokenizer::{Family, SpecialTokens, Stated, TextTokenizer};
 use demask_datasets::tabletop::Tabletop;
 
-/// A small tokenizer that names its special tokens as LLaDA's does.
+/// A small tokenizer whose special tokens have LLaDA's names.
 static JSON: LazyLock<String> = LazyLock::new(|| {
     let ours = TextTokenizer::train(&Tabletop::new(0).corpus(100), 400).unwrap();
     let mut json = ours.to_json().unwrap();
@@ -67,7 +67,8 @@ fn example(kind: Kind, prompt: &str) -> Example {
     }
 }
 
-/// A user's turn as the published code has it: what lies between two special tokens is tokenised together.
+/// Returns a user's turn as the published code builds it: the text between two special tokens is tokenized in
+/// one piece.
 fn chat(feed: &str, words: &str, end: Option<&str>) -> Vec<u32> {
     let (t, s) = (tokenizer(), tokenizer().specials());
     let text = |text: &str| t.encode(text).unwrap();
@@ -158,7 +159,7 @@ fn what_a_folder_lacks_or_contradicts_is_named() {
 
 #[test]
 fn ids_come_from_the_configuration_the_name_or_the_published_table() {
-    // The mask has another name: the configuration says which token it is.
+    // The mask token has another name, and the configuration states its id.
     let json = JSON.replace("<|mdm_mask|>", "<|hidden|>");
     let stated = Stated {
         mask: Some(8),
@@ -166,7 +167,7 @@ fn ids_come_from_the_configuration_the_name_or_the_published_table() {
     };
     let read = TextTokenizer::published(&json, Family::Mmada, stated).unwrap();
     assert_eq!(read.specials(), tokenizer().specials());
-    // LLaDA's own ids where there is a token for them.
+    // LLaDA's own ids are used if the vocabulary has them.
     let mut model: serde_json::Value = serde_json::from_str(&JSON).unwrap();
     let vocabulary = model["model"]["vocab"].as_object_mut().unwrap();
     for id in 126_000..126_349 {
