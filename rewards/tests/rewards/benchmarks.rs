@@ -1,4 +1,4 @@
-//! The list of benchmarks: one new file and one line add a benchmark, whatever its items, protocols and verdicts are.
+//! The list of benchmarks: one new file and one line add a benchmark, with any items, protocols and verdicts.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,8 @@ use demask_rewards::benchmarks::{
 use demask_rewards::judge::Completion;
 use demask_rewards::verifiers::Verifiers;
 
-/// The new file: choices in circular order that count only together, by likelihood, or in words that a judge model reads.
+/// The benchmark of the new file: choices in circular orders that count only together, judged by likelihood
+/// or by a judge model.
 struct Circular;
 
 const BY_LIKELIHOOD: Protocol = Protocol::accuracy("");
