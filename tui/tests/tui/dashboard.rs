@@ -1,4 +1,4 @@
-//! The dashboard through its doors: messages in, text out.
+//! The dashboard through its public interfaces: messages in, text out.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Alert, Command, Envelope, Frame, Level, Metric, Record, Reply};
@@ -52,7 +52,7 @@ fn masks_are_filled_and_can_be_scrubbed_back() {
     );
 }
 
-/// A sample of one frame.
+/// Returns the event of a sample with one frame.
 fn sample(run: &str, id: &str, word: &str) -> Msg {
     let Msg::Event(mut envelope) = frame(0, &[word]) else {
         unreachable!("a frame is an event")

@@ -1,4 +1,4 @@
-//! The dashboard's own questions, answered by a real store: what it asks is SQL that the views understand.
+//! The dashboard's own queries against a real store: they must be valid SQL over the views.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::query;
@@ -189,7 +189,7 @@ fn records() -> Vec<Record> {
     all
 }
 
-/// The dashboard on a store: every question is answered as the daemon answers it.
+/// A dashboard on a store. Every query is answered as the daemon answers it.
 struct Desk {
     _folder: tempfile::TempDir,
     database: std::path::PathBuf,
@@ -386,7 +386,7 @@ fn runs_that_wait_are_listed_first_and_put_in_another_order() {
         line("waits 1") < line("waits 2") && line("later-d") < line("profile-a"),
         "{list}"
     );
-    // The first of those that wait is chosen: it cannot be opened, nor come earlier, but later.
+    // The first waiting run is selected. It cannot be opened or moved up, but it can be moved down.
     let opened = desk.press(&["enter"]);
     assert!(opened.contains("waits for its turn"), "{opened}");
     assert!(update(&mut desk.board, Msg::Key("+".into())).is_empty());
@@ -400,7 +400,7 @@ fn runs_that_wait_are_listed_first_and_put_in_another_order() {
         matches!(&asked[1], Effect::Ask(Command::Query { .. })),
         "how they wait then"
     );
-    // At once it stands behind the other, before the store has answered: the key again has nothing to move.
+    // The move is shown at once, before the store answers, so pressing the key again has nothing to move.
     assert!(update(&mut desk.board, Msg::Key("-".into())).is_empty());
     assert!(update(&mut desk.board, Msg::Key("X".into())).is_empty());
     let away = desk.press(&["down"]);
