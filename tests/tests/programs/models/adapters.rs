@@ -116,8 +116,8 @@ async fn it_answers_by_flag_in_its_checkpoint_and_merged() {
     assert!(grown.contains("merge it first"), "{grown}");
 }
 
-/// QLoRA through the programs: the checkpoint tells what its base was kept in, what samples computes with the same, and merging takes the base
-/// in full and says so.
+/// QLoRA through the programs: the checkpoint states the format of its base, sampling uses the same quantized
+/// base, and merging uses the full-precision base and says so.
 #[tokio::test]
 async fn l7_over_a_base_in_four_bits_it_answers_as_it_was_trained_and_is_merged_in_full() {
     let mut place = Place::default();

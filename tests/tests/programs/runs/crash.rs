@@ -142,7 +142,7 @@ async fn l5_every_trained_sequence_names_where_it_comes_from() {
     assert_eq!(count(&place, sql), 0);
 }
 
-/// A life that finds all its training done has nothing to keep.
+/// A daemon that resumes after all training is done writes no further checkpoint.
 #[tokio::test]
 async fn l1_a_kill_behind_the_last_checkpoint_adds_none() {
     let (undisturbed, _) = uninterrupted().await;
