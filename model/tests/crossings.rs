@@ -1,6 +1,9 @@
-//! Counts the transfers between host and device: one upload per forward pass, one read per pass or block, and
-//! one read per training step. The tests run on the CPU in f64, which takes the same code path as a GPU
-//! (composed of libtorch's operators) and counts the transfers that a GPU would make.
+//! Counts the transfers between host and device. Host-driven sampling makes one upload and one read per forward
+//! pass. The device loop makes two of each per block: for its first pass, and for the remaining ones. A training
+//! step reads once, and so does each inner step of a policy step.
+//!
+//! The tests run on the CPU in f64, which takes the same code path as a GPU (composed of libtorch's operators) and
+//! counts the transfers that a GPU would make.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -103,7 +106,7 @@ fn steps_that_ask_nobody_upload_and_read_once_a_block() {
             batch.step(&mut |_, _, _| Ok(())).unwrap();
         }
     });
-    // Two blocks, each of one full forward pass and three steps over the block alone.
+    // Two blocks, each of one full forward pass and three steps over the block alone: two transfers per block.
     assert_eq!((crossings.uploads, crossings.reads), (4, 4));
 }
 

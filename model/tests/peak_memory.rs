@@ -120,7 +120,7 @@ fn loading_takes_the_weights_and_one_tensor() {
     }
 }
 
-/// Returns the shape of the shipped tabletop model, eight times as deep.
+/// Returns the shape of the shipped tabletop model, eight times as deep, with a smaller vocabulary.
 fn deep() -> BackboneConfig {
     BackboneConfig {
         d_model: 192,

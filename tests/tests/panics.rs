@@ -18,7 +18,7 @@ use demask_tests::store::rows_in;
 use demask_tests::weights::weights_hash;
 use demask_tests::{start, wait_for};
 
-/// The smoke profile with checkpoints in the middle of `align`, where the reference policy matters.
+/// Returns the smoke profile with checkpoints in the middle of `align`, where the reference policy matters.
 fn profile() -> String {
     smoke(&[
         "checkpoint.every_steps=2",

@@ -139,7 +139,7 @@ impl Laboratory {
         !fails
     }
 
-    /// L3, L4: the learning rate of a step must be the one that the rows on disk give for it at this moment.
+    /// Checks L3 and L4: the learning rate of a step is the one that the rows on disk give for it at this moment.
     fn check_rate(&mut self, step: u64, rate: f64) {
         let found = store::open_read_only(&self.database)
             .and_then(|connection| {
@@ -157,7 +157,7 @@ impl Laboratory {
         }
     }
 
-    /// L5, L7: the training samples must have been drawn by these very weights, and each is used once.
+    /// Checks L5 and L7: the training samples were drawn by these very weights, and each is used once.
     fn check_drawn(&mut self, weights: &Weights, group: &PolicyGroup) {
         for sample in &group.samples {
             let key = key_of(&sample.commit_step);
@@ -312,7 +312,7 @@ impl ScriptedEngine {
         Err(died(why))
     }
 
-    /// L10: waits until the caller gives the engine up, after the time limits of the real watchdog. The limit
+    /// Hangs (L10): waits until the caller gives the engine up, after the time limits of the real watchdog. The limit
     /// is shorter when the user waits. The real watchdog observes a socket, which does not exist here; it has
     /// tests of its own.
     async fn hangs(&self) -> Result<Answer, EngineFailure> {

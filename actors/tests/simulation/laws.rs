@@ -111,7 +111,7 @@ pub fn broken(left: &Remains, cast: &Cast, schedule: &Schedule, ground: &Ground)
     broken
 }
 
-/// L3, L4: an acknowledged command has a row, and it took effect if the run ended regularly.
+/// Checks L3 and L4: an acknowledged command has a row, and it took effect if the run ended regularly.
 fn orders(left: &Remains, cast: &Cast, is_undisturbed: bool) -> Vec<String> {
     let mut broken = Vec::new();
     for (number, (id, command)) in cast.acknowledged.iter().enumerate() {
@@ -137,7 +137,7 @@ fn orders(left: &Remains, cast: &Cast, is_undisturbed: bool) -> Vec<String> {
     broken
 }
 
-/// L1, L8: the weights contain every step once, in order.
+/// Checks L1 and L8: the weights contain every step once, in order.
 fn weights(left: &Remains, ground: &Ground) -> Vec<String> {
     let Some((step, weights)) = &left.checkpoint else {
         // A run may be stopped before it has a checkpoint.
@@ -178,7 +178,7 @@ fn weights(left: &Remains, ground: &Ground) -> Vec<String> {
     broken
 }
 
-/// L1, L5, L6, L8: the rows are those of an undisturbed run. A stopped run has a subset of them.
+/// Checks L1, L5, L6 and L8: the rows are those of an undisturbed run. A stopped run has a subset of them.
 fn rows(left: &Remains, calm: &Remains) -> Vec<String> {
     let mut broken = Vec::new();
     for (name, wanted) in &calm.tables {

@@ -78,7 +78,7 @@ async fn connected(home: &Home) -> Client {
     }
 }
 
-/// A user who starts the run, then acts as scheduled.
+/// Plays a user who starts the run, then acts as scheduled.
 pub async fn steer(home: Home, ground: &Ground, cast: SharedCast) {
     let mut client = connected(&home).await;
     if begin(&home, ground, &mut client, &cast).await.is_err() {
@@ -140,7 +140,7 @@ async fn begin(
     Ok(())
 }
 
-/// L4: an acknowledged command must be on disk.
+/// Checks L4: an acknowledged command is on disk.
 fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command) {
     if matches!(command, Command::Shutdown | Command::Sample { .. }) {
         return;
@@ -157,7 +157,7 @@ fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command) {
     cast.acknowledged.push((id, command));
 }
 
-/// A user who watches until the run is over, then asks the daemon to shut down.
+/// Plays a user who watches until the run is over, then asks the daemon to shut down.
 pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
     let mut client = connected(&home).await;
     let began = Instant::now();

@@ -24,7 +24,7 @@ pub struct Shape {
 }
 
 impl Default for Shape {
-    /// Returns the shape of the tabletop model with a smaller vocabulary.
+    /// Returns a shape near that of the tabletop model, with fewer layers, shorter rows and a smaller vocabulary.
     fn default() -> Self {
         Self {
             width: 192,

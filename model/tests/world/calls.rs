@@ -128,7 +128,7 @@ fn l1_a_world_that_is_started_again_in_the_same_store_reads_nothing_of_the_dead_
     }
 }
 
-/// The rank in the middle of the world is killed before its fourth call. Each other rank leaves when a call
+/// Plays "killed": the rank in the middle of the world is killed before its fourth call. Each other rank leaves when a call
 /// fails.
 fn killed(world: &World) {
     let group = world.group(Device::Cpu);
@@ -164,7 +164,7 @@ fn l10_a_rank_that_is_killed_takes_all_others_with_it_long_before_the_limit() {
     }
 }
 
-/// Rank 1 stops responding, as in an endless loop. Rank 0 sees its call fail at the timeout.
+/// Plays "hangs": rank 1 stops responding, as in an endless loop. Rank 0 sees its call fail at the timeout.
 fn hangs(world: &World) {
     let group = world.group(Device::Cpu);
     group.barrier().unwrap();

@@ -242,7 +242,7 @@ fn l11_is_not_kept_where_a_faster_sum_is_asked_for() {
     assert_ne!(exact, fast);
 }
 
-/// A fault on one rank leaves the weights of all ranks as they were, and the world goes on.
+/// Plays "faults": a fault on one rank leaves the weights of all ranks as they were, and the world goes on.
 fn faults(learner: &mut Learner) {
     let sharded = learner.backbone.parameters().sharded().is_some();
     learner.train(&[rows(22)], 1).unwrap();

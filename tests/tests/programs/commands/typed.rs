@@ -14,7 +14,7 @@ fn stderr(out: &std::process::Output) -> String {
     String::from_utf8_lossy(&out.stderr).into_owned()
 }
 
-/// The recorded outputs of the published code, if they are available.
+/// Returns the folder of the published code's recorded outputs, if it is available.
 fn golden() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden");
     let found = std::env::var_os("DEMASK_GOLDEN")

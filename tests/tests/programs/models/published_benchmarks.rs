@@ -200,7 +200,7 @@ fn a_detector_and_what_it_said_before_judge_drawings() {
     assert!(said(&wrong).contains("detections.jsonl:1"), "{}", said(&wrong));
 }
 
-/// A judge that gives no score for the first drawing it sees, and scores all others. The length of the file is the
+/// Serves a judge that gives no score for the first drawing it sees, and scores all others. The length of the file is the
 /// number of its requests.
 fn judge(asked: std::path::PathBuf) -> String {
     chat_server(move |body| {
@@ -263,7 +263,7 @@ fn a_judge_model_is_asked_with_the_drawing_and_one_that_rambles_is_told() {
     );
 }
 
-/// A text-only judge that names an option for every question except the second.
+/// Serves a text-only judge that names an option for every question except the second.
 fn judge_of_options() -> String {
     chat_server(|body| {
         let said = body.to_string();
