@@ -128,8 +128,8 @@ fn l1_a_world_that_is_started_again_in_the_same_store_reads_nothing_of_the_dead_
     }
 }
 
-/// Plays "killed": the rank in the middle of the world is killed before its fourth call. Each other rank leaves when a call
-/// fails.
+/// Plays "killed": the rank in the middle of the world is killed before its fourth call. Each other rank leaves
+/// when a call fails.
 fn killed(world: &World) {
     let group = world.group(Device::Cpu);
     let numbers = Tensor::ones([1000], (Kind::Float, Device::Cpu));

@@ -185,6 +185,9 @@ fn saved(dir: &Path) -> ModelSource {
     }
 }
 
+/// A checkpoint has the same bytes for any number of ranks and either way of sharding, and resumes on any
+/// other number to the same bytes as without interruption. A refused save must not bring the ranks out of
+/// step.
 #[test]
 fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with_any_other() {
     let place = tempfile::tempdir().unwrap();

@@ -507,6 +507,9 @@ fn long_step() -> Request {
     }
 }
 
+/// Sample requests are answered during a long policy step (L10) and do not change its losses or weights
+/// (L8). An answer that came only after the step would be drawn from other weights, which the last assertion
+/// shows to differ.
 #[test]
 fn l8_l10_what_is_asked_aside_is_answered_in_the_middle_of_a_step_which_stays_the_same() {
     let saved = |stream: &mut UnixStream| match save(stream, "end") {

@@ -113,6 +113,9 @@ fn policy(groups: Vec<PolicyGroup>, estimator: EstimatorConfig, objective: Objec
     }
 }
 
+/// A policy step is refused with the invalid setting, or with the sample and its fault: no samples, no inner
+/// steps, a negative clip range, an infinite KL weight, a mask probability above 1, a NaN advantage, an
+/// empty answer.
 #[test]
 fn a_policy_step_without_sense_is_refused() {
     let mut engine = engine();
@@ -239,6 +242,8 @@ fn sample(changes: &Value) -> Request {
     }
 }
 
+/// Every field of a sample request is checked against the tokens, the model's limits and its sampler's
+/// ranges. The unchanged request must succeed, so that no refusal comes from the base request.
 #[test]
 fn samples_without_sense_are_refused() {
     let mut engine = engine();
@@ -312,6 +317,8 @@ fn samples_without_sense_are_refused() {
     assert!(engine.handle(sample(&json!({})), &mut |_| ()).is_ok());
 }
 
+/// Loading an invalid configuration is refused and leaves the previous model loaded, which can still be
+/// trained.
 #[test]
 fn a_configuration_whose_tokens_do_not_fit_is_refused_and_the_model_stays() {
     let mut engine = engine();

@@ -385,6 +385,8 @@ fn nothing_is_computed_in_vain() {
     assert_eq!(short.forwards, 3);
 }
 
+/// An invalid query is refused with its fault, although a valid one precedes it. The message of the first
+/// case also names the query's number.
 #[test]
 fn a_query_without_sense_is_refused_by_its_number() {
     let backbone = network(9);

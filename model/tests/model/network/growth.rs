@@ -45,6 +45,9 @@ fn grow(dir: &Path, purpose: Purpose, seed: u64) -> Result<LoadedModel, String> 
     LoadedModel::load_with(dir, false, &options, Device::Cpu, Kind::Float).map_err(|error| error.to_string())
 }
 
+/// Growing adds one row per image code to the embedding and the head, and keeps all existing rows. New rows
+/// are the mean of the existing ones with a little noise: identical rows would receive identical gradients
+/// and stay identical. A grown model saves and loads again.
 #[test]
 fn embedding_and_head_grow_by_the_codes() {
     for (tied, purpose) in [

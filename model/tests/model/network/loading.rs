@@ -98,6 +98,8 @@ fn several_files_are_one_network() {
     }
 }
 
+/// A weights index that disagrees with its files is reported with the tensor or file at fault, and no file
+/// outside the folder is opened.
 #[test]
 fn a_broken_index_is_named() {
     let tensors = crate::common::backbone(3).parameters().named().unwrap();

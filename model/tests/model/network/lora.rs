@@ -377,6 +377,8 @@ fn l8_dropout_is_the_same_whoever_asks_in_the_middle_of_a_step() {
     assert!(curious.0 > 1, "nobody asked");
 }
 
+/// Invalid adapter settings, adapters of unsupported PEFT variants, and adapters that do not fit the base
+/// are refused with the setting or tensor at fault.
 #[test]
 fn what_makes_no_adapter_is_refused() {
     let (place, dir) = base();

@@ -246,6 +246,9 @@ fn l8_a_picture_does_not_depend_on_its_companions() {
     }
 }
 
+/// Tokens are drawn from the softmax without the mask token: 6000 draws of one position, compared by a
+/// chi-squared test at p = 0.001. The test fails if the mask token gets probability, or if the temperature
+/// is applied twice.
 #[test]
 fn a_drawn_token_has_the_distribution_of_the_softmax() {
     let backbone = backbone();

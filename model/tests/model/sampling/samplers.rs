@@ -134,6 +134,9 @@ fn the_picture_is_the_one_of_the_reference_loop() {
     }
 }
 
+/// Blocks are filled from left to right with half of a block per step. In every frame the earlier blocks are
+/// complete and the later ones fully masked. Positions after an early end count as committed by the last
+/// step.
 #[test]
 fn blocks_are_filled_from_left_to_right_and_every_mask_is() {
     let backbone = backbone(3);
