@@ -232,6 +232,8 @@ fn l1_l4_a_stop_ends_the_run_though_the_daemon_is_told_to_end_at_once() {
     assert_eq!(count(folder.path(), stopped), 1);
 }
 
+/// A paused run survives the end of its daemon, and the next daemon resumes it. Every acknowledged command
+/// has one row with the step where it took effect, and no step is trained twice.
 #[test]
 fn l3_l4_a_held_run_outlives_its_daemon_and_goes_on_with_the_next() {
     let folder = tempfile::tempdir().unwrap();

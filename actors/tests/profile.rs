@@ -139,6 +139,7 @@ fn every_profile_that_ships_is_right() {
     assert!(seen >= 3, "{seen}");
 }
 
+/// Every setting that is out of range is refused with its name, its value and the allowed range.
 #[test]
 fn values_out_of_range_are_named_with_what_is_allowed() {
     for (flag, words) in [
@@ -425,6 +426,8 @@ fn what_ranks_cannot_train_with_is_refused_before_the_run() {
     }
 }
 
+/// A profile may add either an adapter or picture codes to its checkpoint, not both. What it adds must exist
+/// and fit the checkpoint, and needs a checkpoint to start from.
 #[test]
 fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
     for (more, line, words) in [
