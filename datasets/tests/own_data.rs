@@ -153,6 +153,9 @@ fn l7_loss_is_on_the_assistants_words_and_the_rest_is_the_prompt_that_is_sampled
     }
 }
 
+/// Conversations are read in the layouts of ShareGPT, OpenAI, TRL's prompt and completion (as text or as
+/// turns), and Alpaca. Each weighted turn of the assistant yields one example; a turn with tool calls or
+/// with weight 0 yields none.
 #[test]
 fn conversations_are_read_by_every_name_that_people_give_them() {
     let share_gpt = json!({"conversations": [
@@ -225,6 +228,7 @@ fn pictures_are_where_the_text_marks_them() {
     );
 }
 
+/// Every kind of broken row is rejected with its own reason, and all rows are reported.
 #[test]
 fn broken_rows_are_named_with_what_was_expected() {
     let turns = |turns: serde_json::Value| json!({ "messages": turns });
@@ -535,6 +539,9 @@ fn shard(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// Members of a tar shard are grouped into samples by key, in plain and gzipped shards and with names longer
+/// than a tar header holds. Broken samples and a truncated shard are reported by shard and position, without
+/// losing the samples before them.
 #[test]
 fn samples_of_tar_shards_are_grouped_by_key_packed_or_not() {
     let dir = tempfile::tempdir().unwrap();

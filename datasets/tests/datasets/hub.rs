@@ -350,6 +350,8 @@ fn a_mirror_that_redirects_to_the_hub_is_followed_for_what_the_hub_says() {
     place.pull("o/tiny", &["config.json"]).unwrap();
 }
 
+/// Every refusal of the hub yields a message with the remedy. The hub is asked once, nothing is written, and
+/// the token is not shown.
 #[test]
 fn refusals_say_what_to_do() {
     let (api, page) = ("GET /api/models/o/tiny/revision/main", "/o/tiny");

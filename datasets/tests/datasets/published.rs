@@ -211,6 +211,8 @@ fn a_special_name_in_what_the_user_says_stays_words() {
     assert_eq!(ids, chat("\n", said, None));
 }
 
+/// Prompts of published models have no padding, and their markup follows the family, the reasoning mode, the
+/// checkpoint's own chat template, or the `template` quirk.
 #[test]
 fn text_is_asked_for_without_padding_and_as_the_template_says() {
     let example = example(Kind::WordProblem, "What is 2 + 2?");

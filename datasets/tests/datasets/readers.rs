@@ -92,6 +92,8 @@ fn every_reader_has_a_file_of_its_name() {
     }
 }
 
+/// Without a `kind`, the format of a file, pattern or folder follows from the file names alone; the files
+/// are empty.
 #[test]
 fn a_format_that_nobody_named_is_told_by_the_names_of_files() {
     let told = |files: &[&str], path: &str| {

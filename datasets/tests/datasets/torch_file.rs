@@ -327,6 +327,8 @@ fn what_is_broken_is_said() {
     }
 }
 
+/// Malformed pickles, and pickles that would cost unbounded memory, stack or time (L9), are refused with the
+/// file's name.
 #[test]
 fn pickles_that_make_no_sense_or_would_cost_without_end_are_refused() {
     let nest = [b"\x80\x02".to_vec(), b"](".repeat(200_000), vec![b'.']].concat();
@@ -454,6 +456,8 @@ fn the_output_is_named_safetensors_and_left_alone_when_something_fails() {
     assert!(matches!(error.unwrap_err(), TorchFileError::Io { .. }));
 }
 
+/// A folder of shards is converted shard by shard with a new index. If the index is wrong, the conversion
+/// fails and leaves no output folder. An existing output folder is not overwritten.
 #[test]
 fn a_folder_of_shards_becomes_a_folder_of_shards() {
     let dir = tempfile::tempdir().unwrap();
