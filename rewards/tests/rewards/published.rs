@@ -141,6 +141,8 @@ fn eighteen_benchmarks_are_there() {
     assert!(Suite::find("mmlu:none").is_none());
 }
 
+/// On every published suite, a perfect model reaches the best figure and a model that gives no answer scores
+/// lower. A protocol that lost the right answers, or counted any answer as right, would fail.
 #[test]
 fn a_perfect_model_is_right_everywhere_and_a_mute_one_is_not() {
     let folder = laid_down();
@@ -316,6 +318,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Every published file layout of a benchmark yields items with a prompt, a reference and a picture that
+/// decodes. The snapshot holds the number of items of each suite.
 #[test]
 fn every_form_of_a_benchmarks_files_gives_its_questions() {
     let forms = [
