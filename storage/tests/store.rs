@@ -108,6 +108,8 @@ proptest! {
     }
 }
 
+/// A late client gets the current run's metrics, the frames of its last eight samples, its evaluations and
+/// its last events, and nothing of an earlier run.
 #[test]
 fn who_comes_in_the_middle_gets_curves_samples_benchmarks_and_the_last_events_of_the_present_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -381,6 +383,9 @@ fn a_run_waits_until_it_is_begun_or_cancelled() {
     );
 }
 
+/// A curve of many points is thinned by SQL to means over ranges of steps, whose step and value are means of
+/// the same points. Metrics without finite values are left out, knob changes are returned as marks, and run
+/// ids are quoted.
 #[test]
 fn curves_are_thinned_by_the_question_and_knobs_that_were_turned_are_marks() {
     let folder = tempfile::tempdir().unwrap();
