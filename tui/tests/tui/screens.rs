@@ -263,6 +263,8 @@ fn at_both_sizes(name: &str, model: &Dashboard) {
 
 const RUNS: [&str; 7] = ["runs", "profile", "status", "step", "seed", "began", "benchmarks"];
 
+/// The Curves screen overlays a selected run, marks knob changes, and has smoothing, zoom, a logarithmic
+/// scale and a second metric.
 #[test]
 fn curves_have_axes_and_marks_and_other_runs_over_them() {
     let mut model = state();
@@ -344,6 +346,8 @@ fn curves_have_axes_and_marks_and_other_runs_over_them() {
     );
 }
 
+/// Opening an earlier run queries it and shows its state, which events of the current run do not change.
+/// Closing it shows the current run again.
 #[test]
 fn an_earlier_run_is_opened_and_left_again() {
     let mut model = state();
@@ -399,6 +403,8 @@ fn an_earlier_run_is_opened_and_left_again() {
     assert!(shown(&model).contains("tabletop · running · step 172/213"));
 }
 
+/// A benchmark result opens into its parts and items, which can be filtered to the wrong ones. Each item
+/// opens into its details, and `esc` goes back one level at a time.
 #[test]
 fn a_result_opens_into_its_parts_and_items() {
     let mut model = state();
@@ -706,6 +712,7 @@ fn a_long_line_of_the_log_can_be_read_to_its_end() {
     );
 }
 
+/// The Data screen lists trained sequences and opens the details of one. Ids are quoted in the SQL.
 #[test]
 fn lineage_is_walked_from_the_list_to_one_story() {
     let mut model = state();

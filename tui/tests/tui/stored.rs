@@ -275,6 +275,8 @@ fn a_run_of_the_store_is_listed_and_opened_with_all_that_belongs_to_it() {
     );
 }
 
+/// From a trained sequence, the user can open its rewards, its parent example with source and licence, its
+/// verdicts, and the benchmark results before and after it was trained on.
 #[test]
 fn sequences_tell_where_they_come_from_and_what_became_of_the_benchmarks() {
     let mut desk = Desk::new();
@@ -360,6 +362,8 @@ fn curves_lie_along_time_too() {
     assert_eq!(again, steps);
 }
 
+/// Waiting runs are listed before the others and can be moved, or cancelled by pressing the key twice.
+/// Moving the selection in between withdraws the confirmation.
 #[test]
 fn runs_that_wait_are_listed_first_and_put_in_another_order() {
     let mut desk = Desk::new();
