@@ -71,6 +71,7 @@ fn lines_of_the_daemon() {
     });
 }
 
+/// Hostile SQL on the read-only query interface: no query changes the store or exceeds the limits.
 #[test]
 fn sql() {
     let room = room();

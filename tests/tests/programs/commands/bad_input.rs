@@ -62,6 +62,8 @@ fn a_wrong_set_is_named_itself() {
     assert!(place.home().daemon_pid().is_none(), "nothing is started");
 }
 
+/// Flags that make no sense are refused with what is expected. The engine's path does not exist, so a
+/// command that started it would fail differently.
 #[test]
 fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
     let place = Place::default();

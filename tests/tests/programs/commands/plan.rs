@@ -35,6 +35,8 @@ fn part(found: &Value, name: &str) -> u64 {
     part.map_or(0, |part| part["bytes"].as_u64().unwrap())
 }
 
+/// Full training of 8 billion parameters does not fit on a 141 GB GPU. The plan's parts add up, and every
+/// suggested change needs less memory. bf16 moments with Muon, and recomputation, save what they promise.
 #[test]
 fn eight_billion_weights_do_not_fit_and_the_plan_says_what_would() {
     let place = Place::default();

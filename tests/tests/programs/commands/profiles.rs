@@ -201,6 +201,8 @@ fn shipped_profiles_whose_data_is_embedded_pass_the_check() {
     assert!(rewards("sums").contains("format") && !rewards("sums").contains("\"draw\""));
 }
 
+/// `profile check` counts a source's rows and rejections, and reports the reasons for which a run would
+/// fail.
 #[test]
 fn a_check_counts_the_rows_of_a_file_and_says_why_a_run_would_fail() {
     let place = Place::default();

@@ -84,6 +84,8 @@ fn a_pull_prints_the_folder_alone_and_says_the_rest_to_the_person() {
     );
 }
 
+/// `pull --to` prints the folder and copies cached files without fetching them again. A file that the user
+/// changed is reported and kept.
 #[test]
 fn a_pull_to_a_folder_prints_it_and_copies_what_the_cache_has() {
     let (place, server) = (Place::default(), server());

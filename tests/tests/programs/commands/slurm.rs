@@ -17,6 +17,8 @@ fn script(place: &Place, arguments: &[&str]) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
+/// The job script requests the processors, GPUs and requeueing that the run needs, and passes the run's
+/// flags on with shell quoting.
 #[test]
 fn the_script_asks_for_what_the_run_takes() {
     let place = Place::default();
@@ -148,6 +150,8 @@ fn log(place: &Place) -> String {
     std::fs::read_to_string(place.path().join("job.log")).unwrap_or_default()
 }
 
+/// A job that gets SIGTERM before its time limit saves, requeues itself, and continues in its next start to
+/// the tensors of an uninterrupted job (L1, L8).
 #[test]
 fn l1_l8_a_job_that_meets_its_time_limit_goes_on_behind_it_as_if_there_had_been_none() {
     let (place, other) = (Place::default(), Place::default());

@@ -103,6 +103,7 @@ fn the_daemon_keeps_a_log_of_what_it_does() {
     }
 }
 
+/// Requesting the run that is already in progress follows it. Requesting another one is refused.
 #[test]
 fn a_run_that_is_under_way_is_followed_by_who_asks_for_the_same() {
     let place = Place::default();
@@ -354,6 +355,8 @@ fn a_reward_network_that_is_not_there_is_named_before_anything_is_drawn() {
     }
 }
 
+/// A file of prompts yields one line per prompt and sample, each equal to the result of a single call. A
+/// broken line is reported with its number.
 #[test]
 fn prompts_of_a_file_are_answered_a_line_each_and_one_of_standard_input_too() {
     let place = Place::default();

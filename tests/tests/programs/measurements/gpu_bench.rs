@@ -69,6 +69,8 @@ fn lines(out: &Path) -> usize {
         .count()
 }
 
+/// Every section of the GPU benchmark runs on a CPU, reports a verdict, and leaves only its result files.
+/// Finished sections are not repeated, except on request.
 #[test]
 fn every_section_gives_a_verdict_and_what_is_done_is_not_done_again() {
     let folder = tempfile::tempdir().unwrap();

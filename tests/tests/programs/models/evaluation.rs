@@ -35,6 +35,8 @@ fn id_of(place: &Place, order: &str) -> String {
     rows[0]["run"].as_str().unwrap().to_owned()
 }
 
+/// `--limit` counts scored items. Every item is a row, the rows add up to the result, and two evaluations
+/// are compared on equal items.
 #[test]
 fn a_limit_is_what_is_counted_and_every_item_is_a_row_that_can_be_shown_and_compared() {
     let place = Place::default();

@@ -172,6 +172,7 @@ fn it_thinks_and_then_draws() {
     assert!(report["forwards"].as_u64() > Some(16), "{report}");
 }
 
+/// A published model reads and evaluates pictures larger than its own.
 #[test]
 fn it_reads_pictures_of_any_size() {
     let published = Published::new("mmada");
@@ -226,6 +227,8 @@ fn pixels(file: &str) -> RgbImage {
         .to_rgb8()
 }
 
+/// Pictures that are wider or higher than square are drawn, inpainted and described. Inpainting redraws the
+/// masked part and keeps the rest, up to the image tokenizer's error.
 #[test]
 fn it_draws_and_reads_pictures_that_are_not_square() {
     let published = Published::new("mmada");
@@ -278,6 +281,8 @@ fn it_draws_and_reads_pictures_that_are_not_square() {
     assert!(asked.status.success(), "{}", words(&asked));
 }
 
+/// Outpainting keeps the given picture's pixels exactly, at the default or a given place. A place outside
+/// the canvas, conflicting flags, and pictures that leave nothing to draw or cover no code are refused.
 #[test]
 fn a_picture_is_drawn_around_and_keeps_its_pixels() {
     let published = Published::new("mmada");

@@ -39,6 +39,8 @@ fn eval(place: &Place, more: &[&str]) -> Output {
     place.run(&all)
 }
 
+/// Every published suite runs on its embedded rows with the shipped model, asks every item, and stores no
+/// row of GPQA, whose terms forbid it.
 #[test]
 fn every_way_is_walked_on_the_embedded_rows() {
     let place = Place::default();
@@ -155,6 +157,8 @@ for line in sys.stdin:
     print(json.dumps({"detections": found, "colors": {name: ["red"] for name in found}}), flush=True)
 "#;
 
+/// GenEval's drawings are judged by a detector command or by recorded detections. It is refused without
+/// either, and a broken recording is reported with its line.
 #[test]
 fn a_detector_and_what_it_said_before_judge_drawings() {
     let place = Place::default();
@@ -200,8 +204,8 @@ fn a_detector_and_what_it_said_before_judge_drawings() {
     assert!(said(&wrong).contains("detections.jsonl:1"), "{}", said(&wrong));
 }
 
-/// Serves a judge that gives no score for the first drawing it sees, and scores all others. The length of the file is the
-/// number of its requests.
+/// Serves a judge that gives no score for the first drawing it sees, and scores all others. The length of the file
+/// is the number of its requests.
 fn judge(asked: std::path::PathBuf) -> String {
     chat_server(move |body| {
         let content = &body["messages"][0]["content"];

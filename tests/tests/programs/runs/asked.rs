@@ -32,6 +32,8 @@ fn hanging(place: &Place) -> String {
     ))
 }
 
+/// A user's question, drawing request and question about a picture are answered while the step waits for a
+/// reward that never answers (L10). Each has a row with its step.
 #[tokio::test]
 async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
     let mut place = Place::default();
@@ -96,6 +98,7 @@ async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
     assert!(end.is_some());
 }
 
+/// Questions are answered while the engine computes a policy step (L10), not only between its requests.
 #[tokio::test]
 async fn l10_questions_are_answered_while_a_policy_step_is_computed() {
     let mut place = Place::default();

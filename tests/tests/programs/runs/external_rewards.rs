@@ -105,6 +105,8 @@ fn the_example_that_ships_is_checked_and_runs() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
+/// `profile check` executes an external reward and reports a process that ends, a score outside the range, a
+/// missing program, and invalid names with their line.
 #[test]
 fn what_is_wrong_with_a_reward_is_told_before_a_run() {
     let place = Place::default();
@@ -154,6 +156,8 @@ fn what_is_wrong_with_a_reward_is_told_before_a_run() {
     }
 }
 
+/// An external reward gets each completion's task, source, place, kept columns, and its picture as a file,
+/// in batches of at most `batch` items. Its value is recorded as a metric.
 #[tokio::test]
 async fn a_reward_is_told_of_completions_pictures_and_kept_columns() {
     let mut place = Place::default();
