@@ -64,6 +64,7 @@ fn text(cache: TextCache) -> Sampler {
     })
 }
 
+/// A batch of text, cached text and guided images uploads once and reads once per forward pass.
 #[test]
 fn a_pass_uploads_once_and_reads_once() {
     let backbone = backbone();
@@ -126,6 +127,7 @@ fn a_training_step_reads_once() {
     }
 }
 
+/// A policy step with a reference model reads once per inner step.
 #[test]
 fn a_policy_step_reads_once_an_inner_step() {
     let mut backbone = backbone();

@@ -71,6 +71,8 @@ fn parts_of_other_versions_are_told_with_what_is_needed() {
     }
 }
 
+/// A missing, a broken and a wrong version of libtorch's CUDA library are reported differently, each with
+/// its remedy or path.
 #[test]
 fn a_cuda_half_that_is_not_there_or_cannot_be_opened_is_told_apart() {
     if demask_model::device::cuda::library_folder()

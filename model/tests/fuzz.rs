@@ -48,6 +48,8 @@ fn small() -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header, &[1; 22]].concat()
 }
 
+/// Hostile safetensors headers: shapes and offsets that overflow, overlap or exceed the file. Every tensor
+/// of an accepted file is read too.
 #[test]
 fn safetensors() {
     let room = room();
@@ -143,6 +145,7 @@ fn adapters() {
     });
 }
 
+/// Hostile configurations of the reward networks, beside valid weights.
 #[test]
 fn reward_networks() {
     for name in ["clip", "image-reward"] {

@@ -87,6 +87,8 @@ fn risen(test: &str, case: &str) -> Option<u64> {
     line.trim().parse().ok()
 }
 
+/// Loading raises peak memory by the weights in their final form plus one tensor. A peak below the weights'
+/// size means that nothing was measured.
 #[test]
 fn loading_takes_the_weights_and_one_tensor() {
     if let Ok(case) = std::env::var(CASE) {

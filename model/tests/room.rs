@@ -59,6 +59,8 @@ fn a_step_without_memory_is_done_again_in_halves() {
     assert!(away.double_value(&[]) < 1e-6, "{away:?}");
 }
 
+/// A policy step that runs out of memory is repeated in smaller passes with the same losses and gradient
+/// norm.
 #[test]
 fn a_policy_step_without_memory_is_done_again_in_halves() {
     tch::set_num_threads(1);

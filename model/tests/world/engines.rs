@@ -315,6 +315,8 @@ fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
     assert!(said.iter().all(|one| *one == said[0]), "{said:?}");
 }
 
+/// When a rank is killed, every other rank ends with the exit code that makes the supervisor start a new
+/// world.
 #[test]
 fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another() {
     for (size, killed, shard) in [
@@ -342,6 +344,7 @@ fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another()
     }
 }
 
+/// Without `--world env`, an engine ignores the environment variables of torchrun.
 #[test]
 fn a_plain_engine_joins_no_world_because_a_variable_is_left_in_the_shell() {
     let place = tempfile::tempdir().unwrap();

@@ -210,6 +210,8 @@ fn exit_ends_it_and_takes_the_socket_away() {
     assert!(!engine.socket().exists());
 }
 
+/// SIGTERM ends the engine with exit code 0 and removes its socket, whatever its clients do, after the
+/// request in progress is answered.
 #[test]
 fn sigterm_ends_it_after_the_present_request() {
     // The engine ends without a client, with a client that is silent, and with a client that has sent half a
@@ -442,6 +444,8 @@ fn asked(client: u64, watch: bool) -> serde_json::Value {
     json!({"ask": "sample", "requests": requests})
 }
 
+/// Clients that sample at the same time get the samples that each gets alone, although they share one batch
+/// and one of them leaves (L8).
 #[test]
 fn l8_clients_at_one_time_are_answered_as_each_alone() {
     let engine = Engine::start();
@@ -552,6 +556,8 @@ fn l8_l10_what_is_asked_aside_is_answered_in_the_middle_of_a_step_which_stays_th
     assert_ne!(samples(&mut person), before, "the weights have moved");
 }
 
+/// A client that leaves in the middle of its aside request, or sends an invalid one, does not disturb the
+/// samples of another client.
 #[test]
 fn who_asks_aside_and_goes_away_or_asks_wrongly_harms_nobody() {
     let engine = Engine::start();
@@ -578,6 +584,7 @@ fn who_asks_aside_and_goes_away_or_asks_wrongly_harms_nobody() {
     assert!(matches!(hello(&mut wrong), Answer::Hello(_)));
 }
 
+/// A loss that overflows is reported with its value, the step is not counted, and training can continue.
 #[test]
 fn a_loss_that_is_no_number_is_reported() {
     let engine = Engine::start();

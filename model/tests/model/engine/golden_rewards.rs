@@ -66,6 +66,7 @@ fn altered(
 
 fn same<T>(_: &mut T) {}
 
+/// A reward network with a missing, unexpected or misshapen tensor is refused with the tensor's name.
 #[test]
 fn a_tensor_that_is_missing_extra_or_misshapen_is_named() {
     let head = "mlp.layers.4.weight";

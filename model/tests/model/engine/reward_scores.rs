@@ -127,6 +127,8 @@ fn only_the_networks_that_are_loaded_speak_and_a_failed_load_changes_nothing() {
     assert!(score(&mut engine, &pairs()).is_err());
 }
 
+/// Pictures whose size and bytes disagree or that are too large, and lists of different lengths, are refused
+/// with their numbers.
 #[test]
 fn what_cannot_be_scored_is_refused() {
     let mut engine = engine();
@@ -164,6 +166,8 @@ fn prepared(config: &serde_json::Value) -> tempfile::TempDir {
     dir
 }
 
+/// CLIP's `preprocessor_config.json` is obeyed: an equal file gives equal scores, another mean gives others,
+/// and settings that are not supported are refused by name.
 #[test]
 fn the_image_processor_s_own_file_decides() {
     let mut engine = engine();

@@ -72,6 +72,8 @@ const SPOILT: [(Spoil<Sequence>, &str); 8] = [
     ),
 ];
 
+/// An invalid sequence is refused with the same message by scoring, training (in a second micro-batch) and
+/// policy steps.
 #[test]
 fn spoilt_sequences_are_refused_wherever_they_come() {
     let mut engine = engine();
@@ -163,6 +165,8 @@ fn a_policy_step_without_sense_is_refused() {
     );
 }
 
+/// Masked positions must exist, be real tokens and be distinct, with one list per sequence. Valid positions
+/// in any order give a log-probability each.
 #[test]
 fn log_probabilities_of_impossible_positions_are_refused() {
     let mut engine = engine();
@@ -194,6 +198,7 @@ fn log_probabilities_of_impossible_positions_are_refused() {
     assert!(values.len() == 1 && values[0].len() == 2 && values[0].iter().all(|value| *value < 0.0));
 }
 
+/// Step settings that are out of range, and an empty micro-batch, are refused by name.
 #[test]
 fn settings_out_of_range_are_refused() {
     let mut engine = engine();

@@ -114,6 +114,8 @@ fn a_folder_holds_what_its_manifest_lists_and_nothing_else() {
     );
 }
 
+/// A changed, truncated or missing file of a checkpoint is reported with its path, and with the hashes or
+/// sizes that were expected and found.
 #[test]
 fn every_broken_file_is_named() {
     let expected = [
@@ -201,6 +203,8 @@ fn a_truncated_published_file_is_named() {
     }
 }
 
+/// Saving to an existing checkpoint is refused, and so are attached files with reserved, hidden or escaping
+/// names. A refused save leaves nothing behind.
 #[test]
 fn a_checkpoint_is_never_overwritten_and_its_own_names_are_not_given_away() {
     let (place, dir, model) = saved(false);

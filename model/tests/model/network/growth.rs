@@ -102,6 +102,7 @@ fn l8_the_seed_says_which_noise() {
     assert_ne!(table(1), table(2));
 }
 
+/// A model that has picture codes already, or whose text vocabulary has an unknown length, cannot grow.
 #[test]
 fn what_cannot_grow_is_refused() {
     let (place, dir, _) = text_model(false);

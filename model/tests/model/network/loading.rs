@@ -285,6 +285,8 @@ fn trained(dir: &Path) -> LoadedModel {
     model
 }
 
+/// A model that was loaded for sampling refuses to resume, to train and to save an optimizer, and saves its
+/// weights unchanged.
 #[test]
 fn weights_for_sampling_are_not_trained() {
     let place = tempfile::tempdir().unwrap();

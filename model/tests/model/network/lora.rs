@@ -142,6 +142,8 @@ fn loss(backbone: &Backbone) -> f64 {
     backward_chunks(backbone, &gathered, |logp, _, _| Ok(weighted(logp))).unwrap()
 }
 
+/// The gradients of A and B equal central differences along a fixed direction, for every kind of target
+/// module. B is trained first, because the gradient of A is zero while B is zero.
 #[test]
 fn gradients_are_those_of_finite_differences() {
     let (_place, dir) = base();
@@ -178,6 +180,8 @@ fn gradients_are_those_of_finite_differences() {
     }
 }
 
+/// A saved adapter resumes bit for bit, including its dropout and optimizer state, and the base is not
+/// copied into its checkpoint.
 #[test]
 fn l8_what_is_saved_goes_on_bit_for_bit() {
     let (place, dir) = base();
@@ -200,7 +204,7 @@ fn l8_what_is_saved_goes_on_bit_for_bit() {
     train(&mut back, 2);
     let values = |model: &LoadedModel| named(model.backbone.trained().named().unwrap());
     assert_eq!(values(&back), values(&model));
-    // Loaded for sampling, the model computes the same numbers and has nothing to train.
+    // Loaded for sampling, the model has nothing to train.
     let sampling = open(&saved, false, &LoadOptions::sampling()).unwrap();
     assert!(sampling.backbone.trained().trainable().is_err());
 }
@@ -351,6 +355,7 @@ impl Interlude for Curious {
     }
 }
 
+/// Requests that are served during a training step do not change the step's dropout masks.
 #[test]
 fn l8_dropout_is_the_same_whoever_asks_in_the_middle_of_a_step() {
     let (_place, dir) = base();
@@ -475,6 +480,8 @@ fn l1_what_others_made_is_resumed_from_where_it_stood() {
     assert!(message.contains("somebody/base: no such folder"), "{message}");
 }
 
+/// An adapter for modules or layers that the base lacks is refused by name, and the message says how many
+/// more there are.
 #[test]
 fn modules_that_the_base_does_not_have_are_named() {
     let (place, dir) = base();

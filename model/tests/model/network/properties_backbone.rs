@@ -66,6 +66,8 @@ fn loss_and_gradient(backbone: &mut Backbone, rows: &[LossRow]) -> (f64, Tensor)
     (loss, flat)
 }
 
+/// A step along the whole gradient changes the loss at the rate of the gradient's norm, for three
+/// configurations that cover the optional parts.
 #[test]
 fn the_gradient_is_the_slope_of_the_loss() {
     for config in [
@@ -199,6 +201,8 @@ fn ragged(first: u32, sampler: &Sampler, count: u64) -> Vec<SampleRequest> {
     (0..count).map(row).collect()
 }
 
+/// Each row of a batch has the tokens and commit steps that it has alone, with guidance and with random
+/// remasking too (L8).
 #[test]
 fn l8_a_text_sample_does_not_depend_on_its_companions() {
     let backbone = backbone();
@@ -300,6 +304,7 @@ fn a_drawn_token_has_the_distribution_of_the_softmax() {
     );
 }
 
+/// The sampler's confidence of a token is the probability that the training code computes for it (L7).
 #[test]
 fn l7_confidence_is_the_probability_that_training_computes() {
     let backbone = backbone();
@@ -329,6 +334,8 @@ fn l7_confidence_is_the_probability_that_training_computes() {
     }
 }
 
+/// From frame to frame tokens are only filled in and never change. Only the watched request has frames, and
+/// its last frame is its sample.
 #[test]
 fn frames_only_ever_fill_masks_in() {
     let backbone = backbone();
@@ -401,6 +408,7 @@ fn a_frozen_copy_stays_when_the_policy_moves() {
     assert_ne!(values(&backbone), before);
 }
 
+/// A missing, misshapen or unexpected tensor and a truncated file are reported by name.
 #[test]
 fn broken_weights_are_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -50,6 +50,8 @@ fn dequantized(weight: &Tensor, dtype: BaseDtype, double_quantization: bool) -> 
     found
 }
 
+/// NF4 codes, constants and dequantized values equal those of bitsandbytes bit for bit, with and without
+/// double quantization.
 #[test]
 fn nf4_is_what_bitsandbytes_recorded() {
     let recorded = recorded();
@@ -260,6 +262,8 @@ fn it_learns() {
     }
 }
 
+/// An adapter's checkpoint records the format of its quantized base, without the base's weights, and resumes
+/// bit for bit in every format.
 #[test]
 fn l8_what_is_saved_goes_on_bit_for_bit_over_the_same_base() {
     let (place, dir) = base();
@@ -295,6 +299,8 @@ fn l8_what_is_saved_goes_on_bit_for_bit_over_the_same_base() {
     }
 }
 
+/// Merging adds the adapter to the unquantized base: the result equals the adapter over that base, and
+/// differs from the adapter over the quantized base.
 #[test]
 fn it_is_merged_with_the_base_in_full() {
     let (place, dir) = base();
@@ -352,6 +358,8 @@ fn it_takes_the_bytes_that_are_planned() {
     }
 }
 
+/// An adapter whose `quantization_config.json` asks for an unsupported format is refused, whichever way it
+/// is loaded.
 #[test]
 fn a_format_that_is_not_computed_here_is_named() {
     let (place, dir) = base();

@@ -442,6 +442,8 @@ fn a_cache_is_exact_at_the_first_pass_of_a_block() {
     }
 }
 
+/// The number of forward passes shows how many tokens a commit rule takes per pass, at the extremes of its
+/// parameters.
 #[test]
 fn a_rule_commits_as_many_as_it_says() {
     let backbone = sharp(&config(), 7, Kind::Float);

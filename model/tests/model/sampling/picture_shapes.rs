@@ -62,6 +62,7 @@ fn signs(codes: &[u32], grid: Grid, bits: usize) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
+/// On grids that are not square, codes are ordered by rows, both when encoding and when decoding.
 #[test]
 fn a_grid_is_decoded_as_the_network_decodes_it_row_by_row() {
     let tokenizer = magvit();
@@ -89,6 +90,7 @@ fn a_grid_is_decoded_as_the_network_decodes_it_row_by_row() {
     }
 }
 
+/// Without a grid, codes form a square. Codes that fit neither a square nor the given grid are refused.
 #[test]
 fn without_a_grid_it_is_square_and_another_number_of_codes_is_refused() {
     let tokenizer = magvit();
@@ -174,6 +176,8 @@ fn drawn(model: &LoadedModel, requests: Vec<Vec<SampleRequest>>) -> (Vec<Picture
     (pictures.collect(), frames)
 }
 
+/// Images with equally many codes and different shapes in one batch are each decoded in their own shape, as
+/// alone, and so are their frames.
 #[test]
 fn as_many_codes_in_other_shapes_are_decoded_each_in_its_own() {
     let (backbone, optimizer) = crate::common::learner(3);

@@ -201,6 +201,8 @@ fn tokens_that_are_given_stay() {
     assert!(!sample.ids.contains(&MASK));
 }
 
+/// After every step, the number of masked codes is the one that the schedule prescribes, also with more
+/// steps than codes.
 #[test]
 fn a_picture_loses_its_masks_as_the_schedule_says() {
     let backbone = backbone(3);
@@ -239,6 +241,7 @@ fn a_picture_loses_its_masks_as_the_schedule_says() {
     }
 }
 
+/// With a guidance scale of 0 the unconditional sequence has no influence; with another scale it has.
 #[test]
 fn guidance_zero_is_no_guidance() {
     let backbone = backbone(3);

@@ -55,6 +55,7 @@ fn row(rng: &mut ChaCha8Rng) -> Sequence {
     }
 }
 
+/// After 220 steps the loss is below a tenth of ln 40, the loss of a model that cannot read the prompt.
 #[test]
 fn what_the_prompt_says_is_learnt() {
     for seed in 1..=3 {

@@ -29,6 +29,8 @@ fn singular_values_come_near_one_and_singular_vectors_stay() {
     assert!(values(&off).into_iter().all(|value| value.abs() < 0.08), "{off}");
 }
 
+/// Muon moves each matrix of a block by about 0.2 learning rates (root mean square), as large as Adam's
+/// updates. All other parameters move as with Adam.
 #[test]
 fn a_matrix_moves_by_adams_size_and_everything_else_as_adam_moves_it() {
     let after = |muon| {
@@ -65,6 +67,8 @@ fn a_matrix_moves_by_adams_size_and_everything_else_as_adam_moves_it() {
     }
 }
 
+/// Batches of equal shapes cover every matrix of a block exactly once, and batching does not change a bit of
+/// a matrix's direction.
 #[test]
 fn every_matrix_between_two_layers_has_a_direction_of_its_size() {
     let backbone: Backbone = crate::common::backbone(1);

@@ -127,6 +127,8 @@ fn the_moving_average_follows_the_weights() {
     close(&numbers(&optimizer.state("o").unwrap()["o.average"]), &expected);
 }
 
+/// A step that is refused at its second micro-batch changes nothing, and the next step equals that of a
+/// fresh model. A gradient left over from the first micro-batch would show there.
 #[test]
 fn a_refused_second_micro_batch_leaves_no_gradient_behind() {
     let (mut backbone, mut optimizer) = learner(1);
@@ -179,6 +181,8 @@ fn a_discarded_gradient_is_gone() {
     );
 }
 
+/// A loss that is not finite changes neither weights nor optimizer state, is reported, and leaves no
+/// gradient behind, even if the gradient itself is finite.
 #[test]
 fn a_loss_that_is_not_finite_is_not_stepped_on() {
     let (mut backbone, mut optimizer) = learner(1);
@@ -249,6 +253,8 @@ fn a_policy_step_that_is_not_finite_is_taken_back_whole() {
     assert_eq!(state(backbone.parameters(), &optimizer), before);
 }
 
+/// A refused step of the image tokenizer changes neither weights nor optimizer state. A valid step must
+/// change them, so that the comparison can fail.
 #[test]
 fn a_tokenizer_step_that_fails_leaves_everything_as_it_was() {
     let mut tokenizer = ImageTokenizer::fresh(&crate::common::tokenizer_config(), 1, Device::Cpu).unwrap();

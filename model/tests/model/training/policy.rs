@@ -140,6 +140,8 @@ fn drawn_by(less: Option<f32>, estimator: &EstimatorConfig) -> (Vec<f64>, Policy
     (gradient(&learner), report)
 }
 
+/// The behaviour policy's importance weight is the probability ratio of present to behaviour policy, capped
+/// at 5. It scales the gradient and is reported with the mean log-probability gap.
 #[test]
 fn a_token_weighs_as_much_more_as_it_became_likelier_since_it_was_drawn_up_to_the_cap() {
     for estimator in estimators() {
@@ -382,6 +384,8 @@ fn weighted_gradient(
     numbers(&sum)
 }
 
+/// The divergence is zero at the first inner step of the reference itself and positive after the weights
+/// have moved.
 #[test]
 fn the_divergence_is_zero_at_the_reference_and_positive_away_from_it() {
     for estimator in estimators() {
@@ -459,6 +463,8 @@ fn l8_the_same_step_is_the_same_bits() {
     }
 }
 
+/// With every estimator, ten policy steps increase the advantage-weighted log-likelihood of whole answers,
+/// which no estimator computes directly.
 #[test]
 fn a_policy_step_makes_the_better_samples_likelier() {
     for estimator in estimators() {
@@ -589,6 +595,8 @@ impl Interlude for Looking {
     }
 }
 
+/// Requests that are served during a policy step see the weights from before the step, at every pause of
+/// every inner step, and do not change the step's result.
 #[test]
 fn l8_an_interlude_sees_the_weights_that_the_step_began_with_and_changes_nothing() {
     for inner_steps in [1, 3] {
