@@ -140,8 +140,8 @@ fn drawn_by(less: Option<f32>, estimator: &EstimatorConfig) -> (Vec<f64>, Policy
     (gradient(&learner), report)
 }
 
-/// The behaviour policy's importance weight is the probability ratio of present to behaviour policy, capped
-/// at 5. It scales the gradient and is reported with the mean log-probability gap.
+/// The behaviour policy's importance weight is the probability ratio of present to behaviour policy, capped at 5.
+/// It scales the gradient. Its mean is reported, and so is the largest gap of the log-probabilities.
 #[test]
 fn a_token_weighs_as_much_more_as_it_became_likelier_since_it_was_drawn_up_to_the_cap() {
     for estimator in estimators() {
