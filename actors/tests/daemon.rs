@@ -170,6 +170,8 @@ fn a_run_that_failed_is_shown_as_failed_and_why() {
     );
 }
 
+/// A run survives a panic of its actor and the death of its engine. Each of its twelve steps is recorded
+/// once, and both failures are alerts.
 #[test]
 fn l1_a_run_outlives_a_panic_and_an_engine_and_nothing_is_recorded_twice() {
     let folder = tempfile::tempdir().unwrap();
@@ -291,6 +293,8 @@ fn l3_l4_a_held_run_outlives_its_daemon_and_goes_on_with_the_next() {
     assert_eq!(count(folder.path(), twice), 0);
 }
 
+/// Commands that cannot be executed are refused with the reason, and an invalid profile with its line.
+/// Queries work without a run.
 #[test]
 fn what_cannot_be_done_is_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();

@@ -17,6 +17,8 @@ fn parsed(sections: &str) -> Result<Profile, String> {
     Profile::parse(&text, "x.toml").map_err(|error| error.to_string())
 }
 
+/// A teacher needs an address and a model; its other settings have defaults. Mistakes are reported with
+/// their line.
 #[test]
 fn a_teacher_that_cannot_be_asked_is_refused_with_its_line() {
     let whole = "[teacher]\nurl = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n";
@@ -87,6 +89,8 @@ fn two_of_a_name_are_refused_at_the_second() {
     );
 }
 
+/// A reward network counts only if the profile names its folder, with its published weight unless the
+/// profile sets another. An unknown network is refused.
 #[test]
 fn reward_networks_that_are_named_weigh_as_published_unless_the_profile_says_otherwise() {
     let without = parsed("").unwrap();
@@ -273,6 +277,8 @@ fn the_line_is_the_one_that_has_the_wrong_value() {
     );
 }
 
+/// Anchoring a profile replaces relative paths by absolute ones, so that it is valid in the daemon's working
+/// directory. A path that does not exist is refused with its line.
 #[test]
 fn what_a_profile_names_is_made_to_hold_elsewhere_or_refused_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
@@ -374,6 +380,7 @@ fn a_benchmark_whose_data_is_not_there_is_refused_with_its_line() {
     Profile::anchored(&of(stage), "x.toml", true).unwrap();
 }
 
+/// An adapter has defaults and an optional quantized base. Invalid settings are refused with their line.
 #[test]
 fn an_adapter_has_defaults_and_what_makes_none_is_refused_with_its_line() {
     assert!(parsed("").unwrap().lora.is_none());

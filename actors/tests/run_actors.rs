@@ -88,6 +88,8 @@ fn l1_l8_a_curator_that_died_is_followed_by_one_that_draws_the_same() {
     });
 }
 
+/// The pool of accepted traces survives the death of the curator at step 9. Repeated and duplicate traces
+/// are taken once, so repeating a step gives the same outcomes.
 #[test]
 fn l1_the_pool_outlives_a_curator_and_the_same_traces_are_taken_once() {
     supervisor(async |supervisor, recorder| {
