@@ -96,6 +96,8 @@ fn talk() -> serde_json::Value {
     ]})
 }
 
+/// A conversation yields one example per turn of the assistant, with all earlier turns as context. Reasoning
+/// is part of the turn that is learnt and is removed from earlier ones.
 #[test]
 fn each_answer_of_a_conversation_is_learnt_after_all_that_was_said_before() {
     let examples = good(json_rows(&[talk()]));
@@ -126,6 +128,8 @@ fn each_answer_of_a_conversation_is_learnt_after_all_that_was_said_before() {
     assert_ne!(first.id, second.id);
 }
 
+/// Loss is computed on the assistant's turn only, and what precedes it in training is the very prompt that
+/// sampling uses (L7).
 #[test]
 fn l7_loss_is_on_the_assistants_words_and_the_rest_is_the_prompt_that_is_sampled_from() {
     let examples = good(json_rows(&[talk()]));
@@ -201,6 +205,7 @@ fn conversations_are_read_by_every_name_that_people_give_them() {
     assert!(examples.iter().all(|example| example.kind == Kind::Instruction));
 }
 
+/// A picture belongs to the turn that marks it; answers before that turn are text examples.
 #[test]
 fn pictures_are_where_the_text_marks_them() {
     let marked = json!({"image": "red.png", "conversations": [
@@ -291,6 +296,8 @@ fn columns_have_the_names_that_the_source_gives_them() {
     );
 }
 
+/// JSON lines, a JSON array, gzip and zstd files give the same rows, alone, in a folder and by a pattern. A
+/// later file that is missing is a bad row, not an error.
 #[test]
 fn packed_files_arrays_and_folders_hold_the_same_rows_as_lines() {
     let values: Vec<_> = (0..40)
@@ -416,6 +423,8 @@ fn write_parquet(path: &Path) {
     writer.close().unwrap();
 }
 
+/// Parquet rows of the hub are read with pictures, class names and conversations. A broken picture is
+/// reported by file and row, and a file that is not Parquet when it is opened.
 #[test]
 fn parquet_has_pictures_class_names_and_turns_as_the_hub_writes_them() {
     let dir = tempfile::tempdir().unwrap();

@@ -107,6 +107,7 @@ fn blocks_on_their_own_lines_leave_no_lines() {
     assert_eq!(rendered(source, &[turn("user", "why")]), "Q: why\nA:");
 }
 
+/// Methods, filters and tags that chat templates take from Python and transformers render as there.
 #[test]
 fn what_templates_take_from_python() {
     let content = "<think>so</think> 4 ";
@@ -163,6 +164,8 @@ fn a_template_that_is_none_is_told_of() {
     }
 }
 
+/// A chat template is a text, the `default` of a list, or a file beside the settings, which takes
+/// precedence. Special tokens are texts or objects.
 #[test]
 fn settings_hold_a_text_a_list_or_a_file_beside() {
     let dir = tempfile::tempdir().unwrap();

@@ -13,6 +13,8 @@ fn in_memory(threshold: f64) -> Dedup {
     Dedup::new(threshold, &std::env::temp_dir())
 }
 
+/// Exact duplicates are found despite case and spaces, near duplicates by the threshold. A threshold above 1
+/// turns near duplicates off.
 #[test]
 fn equal_and_nearly_equal_texts_are_found() {
     let mut dedup = in_memory(0.7);

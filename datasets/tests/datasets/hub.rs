@@ -187,6 +187,8 @@ fn left_by_python(place: &Place, file: &File) {
     std::os::unix::fs::symlink(target, shelf.join("snapshots").join(COMMIT).join(file.path)).unwrap();
 }
 
+/// Files that Python fetched are used, online without downloading them again, and offline with a note that
+/// the listing is unknown. What is missing offline is named.
 #[test]
 fn what_python_fetched_is_used_with_the_hub_and_without() {
     let mut place = Place::tiny();
@@ -294,6 +296,8 @@ fn data_sets_and_pull_requests_have_addresses_and_folders_of_their_own() {
     assert_eq!(place.server.seen("GET /datasets/o/tiny/resolve/").len(), 1);
 }
 
+/// The token is sent to the hub's own host only. After a redirect to another host it is not sent again, even
+/// if that host redirects back.
 #[test]
 fn the_token_goes_to_the_endpoint_and_nowhere_else() {
     let place = Place::tiny().with_token();
@@ -421,6 +425,7 @@ fn a_missing_revision_and_a_missing_file_are_told_apart() {
     assert!(file.contains("o/tiny has no file `config.json`"), "{file}");
 }
 
+/// Temporary failures are retried, after the time that the hub requests or after a wait that doubles.
 #[test]
 fn what_passes_is_waited_for_as_long_as_the_hub_asks() {
     let place = Place::tiny();
@@ -470,6 +475,7 @@ fn a_wait_that_is_too_long_and_one_failure_too_many_are_told() {
     assert_eq!(place.server.seen("GET /api").len(), 4);
 }
 
+/// A download whose connection breaks continues from the bytes it has.
 #[test]
 fn a_file_that_is_cut_off_goes_on_where_it_broke_off() {
     let place = Place::tiny();
@@ -496,6 +502,8 @@ fn a_file_that_is_cut_off_goes_on_where_it_broke_off() {
     assert_eq!(ranges[1..], wanted);
 }
 
+/// A pull that fails keeps its partial file, which the next pull continues. The revision is not recorded
+/// before it is complete, and no signed address is shown.
 #[test]
 fn a_pull_that_gave_up_is_gone_on_with_by_the_next() {
     let place = Place::tiny();
@@ -591,6 +599,8 @@ fn a_wrong_length_is_named_and_nothing_of_it_is_kept() {
     assert!(place.blobs().is_empty(), "{:?}", place.blobs());
 }
 
+/// Replies that no hub gives, such as a login page, missing or wrong headers, a path as ETag and endless
+/// redirects, are reported as such.
 #[test]
 fn an_answer_that_no_hub_gives_is_said_to_be_one() {
     let place = Place::tiny();
@@ -653,6 +663,8 @@ fn a_path_that_leaves_its_folder_is_refused_with_all_of_the_listing() {
     }
 }
 
+/// A file larger than the free space is refused before it is requested. If the disk fills up during the
+/// download, the partial file is kept and not mistaken for the whole.
 #[test]
 fn a_full_disk_is_told_before_and_on_the_way_and_what_has_come_is_kept() {
     let place = Place::tiny();
@@ -709,6 +721,8 @@ fn many(count: usize) -> Vec<File> {
     (0..count).map(|at| File::small(path(at), "the same")).collect()
 }
 
+/// A listing of several pages is read completely, with retries and the token, and stored. Folders are not
+/// files.
 #[test]
 fn a_repository_of_thousands_of_files_is_listed_whole() {
     let place = Place::new(many(2 * PAGE + 1)).with_token();
@@ -762,6 +776,8 @@ fn a_page_on_another_host_is_asked_without_the_token() {
     assert_eq!(seen[0].token, None);
 }
 
+/// Listings that go in circles, never end, are not listings or contain escaping paths are refused, and
+/// nothing is written.
 #[test]
 fn pages_without_end_or_sense_are_refused() {
     let place = Place::new(many(PAGE));
@@ -801,6 +817,8 @@ fn what_python_kept_of_a_commit_is_left() {
     assert_eq!(fs::read_to_string(&path).unwrap(), kept);
 }
 
+/// A file in the Xet store is downloaded through the bridge, resumed, and verified by its SHA-256. The token
+/// is not sent to the bridge.
 #[test]
 fn a_file_in_the_chunk_store_comes_over_the_plain_bridge_and_is_checked_by_its_sha256() {
     let file = File::xet("model.safetensors", LARGE);
@@ -870,6 +888,8 @@ fn lay(pulled: &Pulled, folder: &Path) -> Result<Laid, HubError> {
     runtime.unwrap().block_on(pulled.lay_into(folder))
 }
 
+/// Pulled files are copied into a folder as regular files. A file that the user changed is reported, and
+/// then nothing is written.
 #[test]
 fn a_pull_lies_in_a_folder_as_plain_files_that_are_the_persons_own() {
     let place = Place::tiny();
@@ -909,6 +929,8 @@ fn a_pull_lies_in_a_folder_as_plain_files_that_are_the_persons_own() {
     assert_eq!(again.kept, ["model.safetensors", "sub folder/deep/notes.txt"]);
 }
 
+/// Files whose content is also in the cache are replaced. Everything else that is in the way is reported and
+/// left as it is.
 #[test]
 fn what_the_cache_has_too_gives_way_and_what_it_has_not_is_left() {
     let place = Place::tiny();
@@ -964,6 +986,8 @@ fn a_copy_goes_through_no_link_and_may_be_changed_where_the_cache_may_not() {
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "and nothing is left");
 }
 
+/// Copies into the cache are refused, also through links and `..`, because they would change the cache's
+/// files.
 #[test]
 fn a_folder_in_the_cache_is_refused_however_it_is_reached() {
     let place = Place::tiny();
@@ -1014,6 +1038,8 @@ fn a_file_that_was_changed_in_the_cache_is_not_handed_on() {
     assert!(tree(&folder).is_empty());
 }
 
+/// Environment variables have the meaning and precedence that they have in `huggingface_hub`. An invalid
+/// token is refused without showing it.
 #[test]
 fn settings_are_read_as_the_hubs_own_library_reads_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -1053,6 +1079,7 @@ fn settings_are_read_as_the_hubs_own_library_reads_them() {
     assert!(wrong.contains("HF_TOKEN") && !wrong.contains("secret"), "{wrong}");
 }
 
+/// A checkpoint is named by a folder, or by a repository whose revision was pulled.
 #[test]
 fn a_checkpoint_is_a_folder_or_a_pulled_repository() {
     let place = Place::tiny();

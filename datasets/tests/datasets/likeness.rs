@@ -115,6 +115,8 @@ fn example(prompt: &str, picture: Option<Picture>) -> Example {
     }
 }
 
+/// Training examples that contain a benchmark's question, a long choice or a picture are found (L6), a
+/// picture also after scaling.
 #[test]
 fn l6_a_published_benchmark_is_found_by_question_choice_and_picture() {
     let mut forbidden = Forbidden::default();

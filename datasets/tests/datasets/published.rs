@@ -91,6 +91,8 @@ fn write(dir: &Path, config: &str) {
     std::fs::write(dir.join("tokenizer.json"), JSON.as_str()).unwrap();
 }
 
+/// The family of a published folder follows from its configuration. A folder with Demask's manifest is not a
+/// published one.
 #[test]
 fn a_folder_says_whose_it_is() {
     let dir = tempfile::tempdir().unwrap();
@@ -120,6 +122,8 @@ fn a_folder_says_whose_it_is() {
     assert!(!published::is_published(dir.path()));
 }
 
+/// A configuration that contradicts its tokenizer, and a tokenizer without the special tokens of its family,
+/// are refused with the token.
 #[test]
 fn what_a_folder_lacks_or_contradicts_is_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -181,6 +185,8 @@ fn ids_come_from_the_configuration_the_name_or_the_published_table() {
     assert_eq!(large.specials().mask, 8);
 }
 
+/// The name of a special token in a user's text is tokenized as text, so that a user cannot end a turn or
+/// insert a mask.
 #[test]
 fn a_special_name_in_what_the_user_says_stays_words() {
     let (t, s) = (tokenizer(), tokenizer().specials());
@@ -331,6 +337,7 @@ fn think_then_draw_fills_its_text_part_with_eos() {
     assert_eq!((next.target, next.ids), (Span { start: 514, end: 530 }, thought));
 }
 
+/// A published model's text ends at the end of the turn, Demask's own only at the end of text.
 #[test]
 fn a_text_ends_with_the_turn() {
     let (t, s) = (tokenizer(), tokenizer().specials());

@@ -121,6 +121,8 @@ fn categories_and_answers_are_balanced() {
     );
 }
 
+/// Every generated example of every split fits its budget in both modes, and its prompt and training
+/// sequence agree.
 #[test]
 fn every_example_fits_its_budget_in_both_modes() {
     let codes = [0; 64];

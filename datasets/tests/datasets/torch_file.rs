@@ -86,6 +86,8 @@ fn every_protocol_and_the_only_dictionary_that_holds_tensors() {
     }
 }
 
+/// If a file has several dictionaries of tensors, `--key` chooses one, or a single tensor. A key that leads
+/// nowhere is reported.
 #[test]
 fn one_of_several_dictionaries_is_chosen_by_its_key() {
     let error = plain(&fixture("several.pt")).unwrap_err().to_string();
@@ -112,6 +114,7 @@ fn one_of_several_dictionaries_is_chosen_by_its_key() {
     }
 }
 
+/// Conversion to bf16 applies to floating-point tensors only and rounds to nearest, ties to even.
 #[test]
 fn floating_tensors_are_rounded_to_another_type_and_others_kept() {
     let bf16 = ConvertOptions {
@@ -290,6 +293,7 @@ fn a_view_that_leaves_its_storage_or_repeats_it_without_end_is_refused() {
     assert!(error.contains("repeats its storage"), "{error}");
 }
 
+/// Truncated, damaged and incomplete archives, and files of another format, are refused with what is wrong.
 #[test]
 fn what_is_broken_is_said() {
     let good = saved(&pickled(0, &[4], &[1]), &[1; 16], false);
@@ -373,6 +377,7 @@ fn pickles_that_make_no_sense_or_would_cost_without_end_are_refused() {
     }
 }
 
+/// Pickles that need unbounded time or memory are refused with the limit that they exceed (L9).
 #[test]
 fn l9_a_small_pickle_that_would_cost_without_end_is_refused_with_the_limit() {
     let head = b"\x80\x02".to_vec();
@@ -403,6 +408,7 @@ fn l9_a_small_pickle_that_would_cost_without_end_is_refused_with_the_limit() {
     }
 }
 
+/// Overlapping entries, by which a small archive could claim a large size, are refused (L9).
 #[test]
 fn l9_entries_of_an_archive_that_overlap_are_refused() {
     let names = ["0", "1"].map(|key| pickled_in(key, 0, &[4], &[1]));
