@@ -27,6 +27,8 @@ fn worth(score: PictureScore, drawn: bool, weights: &BTreeMap<String, f64>) -> S
     scored
 }
 
+/// Reward networks get a drawing with its prompt, or a given picture with the caption without its reasoning.
+/// Other tasks and empty captions give no pair.
 #[test]
 fn a_drawing_goes_with_its_prompt_and_a_given_picture_with_its_caption() {
     let tabletop = Tabletop::new(2);

@@ -232,6 +232,8 @@ fn a_limit_never_parts_a_group() {
     assert_eq!(count("geneval:official", 1), 4);
 }
 
+/// An item's prompt has five shots, drawn anew for each item, then the question. The test compares the number
+/// of shots and that two items differ, not the draws themselves. MMLU's shots are those of the item's subject.
 #[test]
 fn shots_are_the_draws_of_pythons_generator() {
     let folder = laid_down();
@@ -239,7 +241,7 @@ fn shots_are_the_draws_of_pythons_generator() {
         .unwrap()
         .within(folder.path().to_owned());
     let items = suite.items(None).unwrap();
-    // The shots are those of `random.Random(1234).sample(range(7), 5)`, called twice in a row.
+    // lm-eval draws them by `random.Random(1234).sample(range(7), 5)`, once per item.
     let counts = |item: &Item| -> Vec<u32> {
         let shots = item.example.prompt.split("A table has ").skip(1);
         shots
@@ -369,6 +371,8 @@ fn every_form_of_a_benchmarks_files_gives_its_questions() {
     insta::assert_snapshot!(found.join("\n"));
 }
 
+/// A benchmark with too many broken rows is refused with the first of them. A single one among many is an
+/// item that counts as wrong.
 #[test]
 fn broken_rows_are_named_and_too_many_are_refused() {
     let (folder, _) = form("pope", "official");

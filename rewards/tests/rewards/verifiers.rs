@@ -15,6 +15,7 @@ use demask_rewards::verifiers::thought::{format_reward, split};
 use demask_rewards::verifiers::trace::{TraceFlaw, verify};
 use proptest::prelude::*;
 
+/// Answers are compared as numbers, fractions or words. An empty or malformed answer equals nothing.
 #[test]
 fn numbers_and_fractions_are_equal_when_they_are_the_same_number() {
     for (found, expected) in [
@@ -78,6 +79,7 @@ fn a_true_trace_passes() {
     }
 }
 
+/// A trace is rejected for its format, for the first false step, which is quoted, or for its answer.
 #[test]
 fn each_flaw_of_a_trace_is_named() {
     assert_eq!(verify("5", "5"), Err(TraceFlaw::Format));
@@ -132,6 +134,7 @@ fn word_problem() -> Example {
     Tabletop::new(1).example(Kind::WordProblem, Split::Train, 0)
 }
 
+/// The generator's own answers and pictures are right, and score more than empty ones.
 #[test]
 fn the_tabletop_s_own_answers_are_right_and_their_pictures_too() {
     let (judge, tabletop) = (Judge::default(), Tabletop::new(3));
