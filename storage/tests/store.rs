@@ -293,6 +293,8 @@ fn begun(id: &str, name: Option<&str>) -> Record {
     Record::Run(run)
 }
 
+/// A run is found by its name, its id, the beginning or end of its id, or `latest`. Ambiguous and unknown
+/// names are refused, and SQL wildcards have no meaning.
 #[test]
 fn a_run_is_meant_by_its_id_its_name_or_an_end_of_its_id() {
     let folder = tempfile::tempdir().unwrap();
@@ -510,6 +512,8 @@ fn left_by_a_killed_daemon(folder: &std::path::Path) -> (std::path::PathBuf, Vec
     (left, rows)
 }
 
+/// A write-ahead log with a broken header is refused without touching it, and can be merged into the store
+/// by its frame checksums alone.
 #[test]
 fn l1_a_log_whose_header_is_broken_is_refused_and_folded_in_without_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -558,6 +562,7 @@ fn l1_a_log_is_folded_in_as_far_as_it_is_whole() {
     assert_eq!(runs.rows[0][0], 1);
 }
 
+/// Salvaging a database with a broken page loses the rows on that page only, not those after it.
 #[test]
 fn l1_a_broken_page_hides_what_is_on_it_and_not_what_is_behind_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -597,6 +602,8 @@ fn l1_a_broken_page_hides_what_is_on_it_and_not_what_is_behind_it() {
     assert!((900..1000).contains(&count), "{count}");
 }
 
+/// Missing, empty, foreign, truncated and damaged files are distinguished. A whole store is salvaged
+/// completely.
 #[test]
 fn l1_what_is_no_whole_database_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
