@@ -63,6 +63,7 @@ fn sample(run: &str, id: &str, word: &str) -> Msg {
     Msg::Event(envelope)
 }
 
+/// A sample that is being scrubbed stays on screen while new ones arrive; `esc` returns to the newest.
 #[test]
 fn who_scrubs_goes_on_looking_at_the_same_sample_while_others_come() {
     let mut model = Dashboard::default();

@@ -607,6 +607,7 @@ fn reasons_that_differ_in_their_numbers_are_one_line_with_an_example() {
     );
 }
 
+/// Opening a trained sequence queries its verdicts, rewards and benchmark results, and shows them as text.
 #[test]
 fn a_story_is_told_in_words() {
     let mut model = state();
@@ -869,6 +870,7 @@ fn who_has_scrolled_back_goes_on_reading_the_same_lines() {
     );
 }
 
+/// Records that a restarted run repeats are counted once.
 #[test]
 fn what_a_new_life_does_again_counts_once() {
     let (mut model, mut once) = (state(), state());
@@ -896,6 +898,7 @@ fn what_a_new_life_does_again_counts_once() {
     assert_eq!((model.evals.len(), model.evals[3].value), (4, 0.5));
 }
 
+/// Results are listed newest first. A scrolled list keeps its place when a new result arrives.
 #[test]
 fn results_are_newest_first_and_scroll() {
     let mut model = state();

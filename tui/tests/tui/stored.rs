@@ -236,6 +236,7 @@ impl Desk {
     }
 }
 
+/// A stored run is listed and opened with its state, benchmarks, curves, knob changes, frames and log.
 #[test]
 fn a_run_of_the_store_is_listed_and_opened_with_all_that_belongs_to_it() {
     let mut desk = Desk::new();
@@ -320,6 +321,7 @@ fn sequences_tell_where_they_come_from_and_what_became_of_the_benchmarks() {
     }
 }
 
+/// A result's items are queried from the store, filtered to the wrong ones, and opened.
 #[test]
 fn the_items_of_a_result_are_read_from_the_store() {
     let mut desk = Desk::new();
