@@ -115,6 +115,7 @@ fn a_frozen_base_in_fewer_bits_is_counted() {
     assert!(four.2 > 2 * 2 * 12_288 * 4096, "{four:?}");
 }
 
+/// With offloading, moments and moving average count as host memory. On a CPU nothing is moved.
 #[test]
 fn offloaded_moments_are_in_host_memory() {
     let place = Place::default();

@@ -260,6 +260,8 @@ fn refuse(listener: &UnixListener) -> Command {
     asked.unwrap()
 }
 
+/// A command waits for a daemon that holds the home's lock and does not answer yet, then sends the typed
+/// command. Without a daemon it fails.
 #[test]
 fn a_command_to_a_daemon_that_is_starting_waits_for_it() {
     let place = Place::default();
@@ -299,6 +301,7 @@ fn a_command_to_a_daemon_that_is_starting_waits_for_it() {
     );
 }
 
+/// Reward networks that are named score the benchmark's drawings in addition, and do not change its result.
 #[test]
 fn drawings_of_a_benchmark_are_scored_by_the_networks_that_are_named_beside_the_detector() {
     let place = Place::default();

@@ -292,6 +292,8 @@ range = [5, 10]
     assert!(items[1]["picture"].is_string(), "{items}");
 }
 
+/// A bare file of rows is a benchmark, given a scorer. Its items can be written to a file, which is not
+/// overwritten.
 #[test]
 fn a_file_of_rows_is_evaluated_as_it_is_and_its_items_are_a_file() {
     let place = Place::default();

@@ -57,6 +57,7 @@ async fn l1_l8_a_run_that_was_stopped_goes_on_and_ends_in_the_weights_of_one_tha
     );
 }
 
+/// A failed run can be resumed once its cause is removed, and ends with the weights of an undisturbed one.
 #[tokio::test(flavor = "current_thread")]
 async fn l1_l8_a_run_that_failed_goes_on_once_its_cause_is_mended() {
     let mut place = Place::default();

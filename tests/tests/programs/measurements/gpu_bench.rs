@@ -191,6 +191,7 @@ fn a_section_that_fails_stops_no_other() {
     );
 }
 
+/// Wrong flags are refused with what is expected, and the help is printed.
 #[test]
 fn a_wrong_flag_is_named_with_what_is_allowed() {
     let folder = tempfile::tempdir().unwrap();

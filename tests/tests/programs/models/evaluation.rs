@@ -97,6 +97,8 @@ fn uncounted(items: &[Value]) -> f64 {
     items.iter().filter(|item| item["counted"] == false).count() as f64
 }
 
+/// A killed evaluation continues after its stored items and ends with the result and the items of an
+/// undisturbed one.
 #[test]
 fn l1_an_evaluation_that_was_killed_goes_on_item_by_item_with_the_same_result() {
     let arguments = ["eval", "tabletop-sums", "--limit", "400", "--json"];
@@ -136,6 +138,8 @@ fn l1_an_evaluation_that_was_killed_goes_on_item_by_item_with_the_same_result() 
     );
 }
 
+/// With `--samples`, every sample is a row with noise of its own, and the result has `pass@N`. Greedy
+/// decoding, which would repeat one answer, is refused.
 #[test]
 fn several_samples_of_an_item_are_rows_of_their_own_and_what_has_one_answer_is_refused() {
     let place = Place::default();

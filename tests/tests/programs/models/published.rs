@@ -132,6 +132,8 @@ fn it_answers_by_its_template() {
     assert!(words(&refused).contains("nobody may ask"), "{}", words(&refused));
 }
 
+/// A published model draws what is requested. Each published quirk changes the picture and can be switched
+/// off again.
 #[test]
 fn it_draws_after_the_published_layout() {
     let guided = [&PLAIN[..], &["--guidance", "1"]].concat();
@@ -330,6 +332,8 @@ fn a_picture_is_drawn_around_and_keeps_its_pixels() {
     );
 }
 
+/// A picture size that the codes or the context length do not allow is refused with the nearest allowed
+/// sizes.
 #[test]
 fn a_size_that_cannot_be_is_refused_with_those_that_can() {
     let published = Published::new("mmada");
@@ -360,6 +364,8 @@ fn a_size_that_cannot_be_is_refused_with_those_that_can() {
     }
 }
 
+/// A missing image tokenizer or text tokenizer, and invalid sizes, quirks and fits, are refused with what is
+/// allowed.
 #[test]
 fn what_does_not_fit_is_refused_before_an_engine_starts() {
     let published = Published::new("mmada");

@@ -226,6 +226,8 @@ fn judge(asked: std::path::PathBuf) -> String {
     })
 }
 
+/// A judge model gets each drawing. A reply that cannot be read is repeated, then recorded as unjudged, and
+/// the figure says how many were judged.
 #[test]
 fn a_judge_model_is_asked_with_the_drawing_and_one_that_rambles_is_told() {
     let place = Place::default();
@@ -280,6 +282,8 @@ fn judge_of_options() -> String {
     })
 }
 
+/// MMBench uses a judge model only if one is named, and the protocol then says so. A reply that cannot be
+/// read is recorded, and every item still has an answer.
 #[test]
 fn mmbench_has_a_judge_only_where_one_is_named() {
     let place = Place::default();
@@ -324,6 +328,8 @@ fn a_likelihood_that_is_worked_out_in_another_way_is_named_beside_the_protocol()
     assert_eq!(protocol(&["pope", "--likelihood", "chain"]), json!("official"));
 }
 
+/// The list of suites has their protocols and published values. Benchmarks that cannot be pulled, or do not
+/// exist, are refused with the alternatives.
 #[test]
 fn what_there_is_and_how_to_get_the_rest_is_listed() {
     let place = Place::default();

@@ -98,6 +98,8 @@ async fn l1_l8_groups_that_are_drawn_ahead_are_the_same_for_any_number_of_engine
     }
 }
 
+/// Groups that were drawn ahead are drawn again when a knob of sampling changes, so that the change takes
+/// effect at the step that its row names (L3).
 #[tokio::test]
 async fn l3_a_knob_that_turns_has_what_was_drawn_ahead_drawn_again() {
     let mut place = Place::default();

@@ -141,6 +141,7 @@ async fn l10_questions_are_answered_while_a_policy_step_is_computed() {
     assert!(inside > 1, "{inside} answers in the middle of the step");
 }
 
+/// Constant questions and drawing requests do not change a run's final weights (L8).
 #[tokio::test]
 async fn l8_a_run_that_is_asked_all_the_time_ends_in_the_same_weights() {
     let expected = undisturbed(&mut Place::default(), SMOKE).await;

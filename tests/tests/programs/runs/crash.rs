@@ -101,6 +101,8 @@ async fn killed(dice: &mut Dice, kills: u32, first: u32) -> (Place, String, Ackn
     (place, run, told, done)
 }
 
+/// Kills at pseudo-random moments lose no acknowledged record, change no row or weight, and leave no partial
+/// checkpoint.
 #[tokio::test(flavor = "current_thread")]
 async fn l1_l8_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one() {
     let wanted = u32::try_from(from_environment("DEMASK_KILLS", 6)).unwrap();

@@ -222,6 +222,8 @@ fn l6_the_loop_runs_on_files_and_says_what_it_turned_away() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
+/// A source with too many broken rows fails the run, and the message names the source, the first broken row
+/// and the limit.
 #[test]
 fn a_source_that_is_mostly_broken_is_refused_by_name() {
     let place = Place::default();

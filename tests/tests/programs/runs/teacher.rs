@@ -107,6 +107,8 @@ fn closed_school() -> String {
     format!("http://{address}/v1")
 }
 
+/// A teacher that refuses every question fails the run with the number of questions and the teacher's
+/// message.
 #[test]
 fn a_teacher_that_answers_nothing_fails_the_run() {
     let place = Place::default();
