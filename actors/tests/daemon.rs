@@ -27,7 +27,7 @@ enum Script {
     UntilTurned,
     /// Fails at once, and would fail again.
     Hopeless,
-    /// Takes twelve steps, but the engine dies when the daemon shuts down.
+    /// Takes steps until the learning rate is set to 0.25, but the engine dies when the daemon shuts down.
     TakenAlong,
 }
 

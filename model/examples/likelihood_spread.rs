@@ -6,7 +6,7 @@
 //! then draws from these views `ROUNDS` times (400 by default), and its root mean square distance from the
 //! exact value is compared. The program prints a JSON line per number of samples, over all items: the
 //! geometric mean of the ratio of the distance to that of 128 published samples, in batches of 32 and of 1,
-//! and the number of distinct views. A last line says by what factor fewer than 128 views reach the published
+//! and the number of distinct views. Further lines say by what factor fewer than 128 views reach the published
 //! distance.
 
 use std::collections::HashMap;

@@ -21,7 +21,7 @@ pub struct Options {
     pub device: String,
     /// Use a tiny shape and tiny recordings, to check that everything runs.
     pub small: bool,
-    /// The sections to run, in the order given. All sections if empty.
+    /// The sections to run. All sections if empty.
     pub only: Vec<String>,
     /// Time limit for all sections together, in minutes.
     pub minutes: f64,
