@@ -52,7 +52,8 @@ pub struct Weights {
     pub version: u64,
 }
 
-/// A recorded sample. A sample is identified by its first four commit steps.
+/// What is remembered of a drawn sample: the weights that drew it, and whether it was trained on. Its key is its first
+/// four commit steps.
 #[derive(Debug)]
 struct Drawn {
     weights: Weights,

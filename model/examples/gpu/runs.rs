@@ -56,7 +56,7 @@ pub fn unigrpo(options: &Options, teller: &Teller) -> anyhow::Result<()> {
 const POLICY_STEPS: &str = "SELECT count(*) FROM v_metric WHERE name = 'policy/kl'";
 
 /// Sends SIGKILL to the engine while it works, and checks that the daemon starts another one and that the run
-/// ends as it would have.
+/// ends as done. The section measures the seconds from the kill to the next step.
 ///
 /// # Errors
 /// Returns an error with the output of a run that does not go on.

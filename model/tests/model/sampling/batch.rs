@@ -576,8 +576,8 @@ fn emerging_codes_have_the_distribution_of_their_paths() {
     network.compare(&sampler, &expected);
 }
 
-/// Of two codes, the more probable one that was drawn against the odds is kept, or else the more probable
-/// code. The other one is drawn again.
+/// A surprise is a drawn code that is not the likeliest at its position. Of two codes, the more probable surprise
+/// is kept, or the more probable code if there is no surprise. The other code is drawn again.
 #[test]
 fn a_surprise_is_kept_before_what_is_sure() {
     let least = 0.05;
