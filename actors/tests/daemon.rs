@@ -1,4 +1,5 @@
-//! The daemon through its control socket, with a scripted walker in the trainer's place: no engine, no libtorch.
+//! The daemon through its control socket. A scripted stage driver takes the trainer's place, so neither an
+//! engine nor libtorch is needed.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
@@ -15,18 +16,18 @@ use demask_storage::{Command, Knob, Record, Reply, RunRequest, ServerMessage, Tr
 
 const PROFILE: &str = "name = \"smoke\"\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
 
-/// What the scripted walker does.
+/// What the scripted stage driver does.
 #[derive(Clone, Copy, PartialEq)]
 enum Script {
-    /// Twelve steps.
+    /// Takes twelve steps.
     Plain,
-    /// The same, but dies of a panic in life 0 and of the engine's death in life 1.
+    /// Takes twelve steps, but panics in its first life and sees the engine die in its second.
     Fragile,
-    /// Steps until the learning rate is turned to 0.25.
+    /// Takes steps until the learning rate is set to 0.25.
     UntilTurned,
-    /// Fails at once, and would again.
+    /// Fails at once, and would fail again.
     Hopeless,
-    /// The same, but the daemon's end takes the engine along.
+    /// Takes steps until the learning rate is set to 0.25, but the engine dies when the daemon shuts down.
     TakenAlong,
 }
 
@@ -96,7 +97,7 @@ fn engine_died() -> anyhow::Error {
     EngineFailure::Died { status, tail }.into()
 }
 
-/// Serves a home on a thread while a client talks to it; the client must shut it down.
+/// Serves a home on a thread while `talk` uses a client. `talk` must shut the daemon down.
 fn with_daemon<T>(root: &Path, script: Script, talk: impl AsyncFnOnce(&mut Client) -> T) -> T {
     let home = Home::open(Some(root.to_owned())).unwrap();
     let served = home.clone();
@@ -169,6 +170,8 @@ fn a_run_that_failed_is_shown_as_failed_and_why() {
     );
 }
 
+/// A run survives a panic of its actor and the death of its engine. Each of its twelve steps is recorded
+/// once, and both failures are alerts.
 #[test]
 fn l1_a_run_outlives_a_panic_and_an_engine_and_nothing_is_recorded_twice() {
     let folder = tempfile::tempdir().unwrap();
@@ -231,6 +234,8 @@ fn l1_l4_a_stop_ends_the_run_though_the_daemon_is_told_to_end_at_once() {
     assert_eq!(count(folder.path(), stopped), 1);
 }
 
+/// A paused run survives the end of its daemon, and the next daemon resumes it. Every acknowledged command
+/// has one row with the step where it took effect, and no step is trained twice.
 #[test]
 fn l3_l4_a_held_run_outlives_its_daemon_and_goes_on_with_the_next() {
     let folder = tempfile::tempdir().unwrap();
@@ -288,6 +293,8 @@ fn l3_l4_a_held_run_outlives_its_daemon_and_goes_on_with_the_next() {
     assert_eq!(count(folder.path(), twice), 0);
 }
 
+/// Commands that cannot be executed are refused with the reason, and an invalid profile with its line.
+/// Queries work without a run.
 #[test]
 fn what_cannot_be_done_is_refused_in_words() {
     let folder = tempfile::tempdir().unwrap();
@@ -301,7 +308,7 @@ fn what_cannot_be_done_is_refused_in_words() {
         };
         let reply = said(client.ask(Command::Pause).await.unwrap());
         assert!(reply.contains("no run is under way"), "{reply}");
-        // What only looks is looked up anew, whatever its id.
+        // Read-only commands are executed again, even if their id was used before.
         let status = client.ask_as("same".into(), Command::Status).await.unwrap();
         assert!(matches!(status, Reply::Status(_)), "{status:?}");
         let actors = client.ask_as("same".into(), Command::Actors).await.unwrap();

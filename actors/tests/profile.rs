@@ -1,4 +1,5 @@
-//! What a profile may say, and what is refused before anything is started: with its line, and what is allowed.
+//! What a profile may contain. Mistakes are refused before anything is started, with their line and what is
+//! allowed.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_actors::profile::{Gate, Profile};
@@ -16,6 +17,8 @@ fn parsed(sections: &str) -> Result<Profile, String> {
     Profile::parse(&text, "x.toml").map_err(|error| error.to_string())
 }
 
+/// A teacher needs an address and a model; its other settings have defaults. Mistakes are reported with
+/// their line.
 #[test]
 fn a_teacher_that_cannot_be_asked_is_refused_with_its_line() {
     let whole = "[teacher]\nurl = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n";
@@ -86,6 +89,8 @@ fn two_of_a_name_are_refused_at_the_second() {
     );
 }
 
+/// A reward network counts only if the profile names its folder, with its published weight unless the
+/// profile sets another. An unknown network is refused.
 #[test]
 fn reward_networks_that_are_named_weigh_as_published_unless_the_profile_says_otherwise() {
     let without = parsed("").unwrap();
@@ -119,7 +124,7 @@ fn reward_networks_that_are_named_weigh_as_published_unless_the_profile_says_oth
 
 const SMOKE: &str = include_str!("../profiles/smoke.toml");
 
-/// What is said of the smoke profile with this flag.
+/// Returns the error for the smoke profile with this `--set` flag.
 fn with(flag: &str) -> String {
     let text = Profile::set(SMOKE, "smoke", &[flag.to_owned()]).unwrap();
     Profile::parse(&text, "smoke").unwrap_err().to_string()
@@ -138,6 +143,7 @@ fn every_profile_that_ships_is_right() {
     assert!(seen >= 3, "{seen}");
 }
 
+/// Every setting that is out of range is refused with its name, its value and the allowed range.
 #[test]
 fn values_out_of_range_are_named_with_what_is_allowed() {
     for (flag, words) in [
@@ -245,7 +251,8 @@ fn unknown_keys_are_named_where_networks_are_described_too() {
     }
 }
 
-/// The line is that of the value itself, though the same key and the same number stand elsewhere.
+/// The reported line is that of the wrong value itself, although the same key and the same number occur
+/// elsewhere.
 #[test]
 fn the_line_is_the_one_that_has_the_wrong_value() {
     let text = format!(
@@ -270,6 +277,8 @@ fn the_line_is_the_one_that_has_the_wrong_value() {
     );
 }
 
+/// Anchoring a profile replaces relative paths by absolute ones, so that it is valid in the daemon's working
+/// directory. A path that does not exist is refused with its line.
 #[test]
 fn what_a_profile_names_is_made_to_hold_elsewhere_or_refused_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
@@ -371,6 +380,7 @@ fn a_benchmark_whose_data_is_not_there_is_refused_with_its_line() {
     Profile::anchored(&of(stage), "x.toml", true).unwrap();
 }
 
+/// An adapter has defaults and an optional quantized base. Invalid settings are refused with their line.
 #[test]
 fn an_adapter_has_defaults_and_what_makes_none_is_refused_with_its_line() {
     assert!(parsed("").unwrap().lora.is_none());
@@ -423,6 +433,8 @@ fn what_ranks_cannot_train_with_is_refused_before_the_run() {
     }
 }
 
+/// A profile may add either an adapter or picture codes to its checkpoint, not both. What it adds must exist
+/// and fit the checkpoint, and needs a checkpoint to start from.
 #[test]
 fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
     for (more, line, words) in [
@@ -494,7 +506,7 @@ fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
     );
     let whole = format!("name = \"x\"\ngrow = {{ codebook_size = 1024 }}{start}\n{SOURCE}{STAGE}");
     Profile::anchored(&whole, "x.toml", false).unwrap();
-    // One that carries an adapter takes no other.
+    // A checkpoint with an adapter accepts no other adapter.
     std::fs::write(text.join("adapter_config.json"), "{}").unwrap();
     says(
         &format!("lora = {{ rank = 2 }}{start}"),

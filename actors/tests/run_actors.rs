@@ -1,4 +1,5 @@
-//! The curator and the scorer as the supervisor makes them: what a life that died was asked, the next one answers the same.
+//! The curator and the scorer as the supervisor creates them. After an actor dies, its successor gives the
+//! same answers.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -87,6 +88,8 @@ fn l1_l8_a_curator_that_died_is_followed_by_one_that_draws_the_same() {
     });
 }
 
+/// The pool of accepted traces survives the death of the curator at step 9. Repeated and duplicate traces
+/// are taken once, so repeating a step gives the same outcomes.
 #[test]
 fn l1_the_pool_outlives_a_curator_and_the_same_traces_are_taken_once() {
     supervisor(async |supervisor, recorder| {

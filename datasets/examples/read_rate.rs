@@ -1,4 +1,5 @@
-//! How fast a format is read: `read_rate KIND PATH` prints rows and seconds, for `tests/benches/read_rate.py`.
+//! Measures how fast a format is read. `read_rate KIND PATH` prints rows and seconds, for
+//! `tests/benches/read_rate.py`.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,4 +1,5 @@
-//! One's own data as it is: conversations, Parquet, WebDataset, packed files, folders; broken rows named; rows read again.
+//! A user's own data as it is: conversations, Parquet, WebDataset, packed files and folders. Broken rows are
+//! named, and rows can be read again.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -42,7 +43,7 @@ fn good(rows: Vec<Row>) -> Vec<Example> {
     rows.into_iter().flat_map(Result::unwrap).collect()
 }
 
-/// The rows as they are streamed; as they are read again, in the opposite order, they are the same.
+/// Returns the streamed rows, after checking that reading each row again, in reverse order, gives the same.
 fn rows(reader: &dyn Reader, path: &Path, origin: &Origin) -> Vec<Row> {
     let streamed: Vec<Row> = reader.open(path, origin.clone()).unwrap().collect();
     let room = tempfile::tempdir().unwrap();
@@ -95,6 +96,8 @@ fn talk() -> serde_json::Value {
     ]})
 }
 
+/// A conversation yields one example per turn of the assistant, with all earlier turns as context. Reasoning
+/// is part of the turn that is learnt and is removed from earlier ones.
 #[test]
 fn each_answer_of_a_conversation_is_learnt_after_all_that_was_said_before() {
     let examples = good(json_rows(&[talk()]));
@@ -125,6 +128,8 @@ fn each_answer_of_a_conversation_is_learnt_after_all_that_was_said_before() {
     assert_ne!(first.id, second.id);
 }
 
+/// Loss is computed on the assistant's turn only, and what precedes it in training is the very prompt that
+/// sampling uses (L7).
 #[test]
 fn l7_loss_is_on_the_assistants_words_and_the_rest_is_the_prompt_that_is_sampled_from() {
     let examples = good(json_rows(&[talk()]));
@@ -152,6 +157,9 @@ fn l7_loss_is_on_the_assistants_words_and_the_rest_is_the_prompt_that_is_sampled
     }
 }
 
+/// Conversations are read in the layouts of ShareGPT, OpenAI, TRL's prompt and completion (as text or as
+/// turns), and Alpaca. Each weighted turn of the assistant yields one example; a turn with tool calls or
+/// with weight 0 yields none.
 #[test]
 fn conversations_are_read_by_every_name_that_people_give_them() {
     let share_gpt = json!({"conversations": [
@@ -197,6 +205,7 @@ fn conversations_are_read_by_every_name_that_people_give_them() {
     assert!(examples.iter().all(|example| example.kind == Kind::Instruction));
 }
 
+/// A picture belongs to the turn that marks it; answers before that turn are text examples.
 #[test]
 fn pictures_are_where_the_text_marks_them() {
     let marked = json!({"image": "red.png", "conversations": [
@@ -224,6 +233,7 @@ fn pictures_are_where_the_text_marks_them() {
     );
 }
 
+/// Every kind of broken row is rejected with its own reason, and all rows are reported.
 #[test]
 fn broken_rows_are_named_with_what_was_expected() {
     let turns = |turns: serde_json::Value| json!({ "messages": turns });
@@ -286,6 +296,8 @@ fn columns_have_the_names_that_the_source_gives_them() {
     );
 }
 
+/// JSON lines, a JSON array, gzip and zstd files give the same rows, alone, in a folder and by a pattern. A
+/// later file that is missing is a bad row, not an error.
 #[test]
 fn packed_files_arrays_and_folders_hold_the_same_rows_as_lines() {
     let values: Vec<_> = (0..40)
@@ -346,7 +358,7 @@ fn of_a_folder_the_files_of_the_split_are_read() {
     );
 }
 
-/// A Parquet file as the hub's library writes pictures and turns.
+/// Writes a Parquet file in which pictures and turns are stored as the hub's `datasets` library stores them.
 fn write_parquet(path: &Path) {
     let schema = "message schema {
         OPTIONAL GROUP image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }
@@ -372,7 +384,7 @@ fn write_parquet(path: &Path) {
             .map(|word| ByteArray::from(*word))
             .collect::<Vec<_>>()
     };
-    // Three rows: a cat, a conversation, a picture that is none.
+    // Three rows: a cat, a conversation, and bytes that are not a picture.
     let pictures = [ByteArray::from(png(100)), ByteArray::from("no picture")];
     let mut column = group.next_column().unwrap().unwrap();
     column
@@ -411,6 +423,8 @@ fn write_parquet(path: &Path) {
     writer.close().unwrap();
 }
 
+/// Parquet rows of the hub are read with pictures, class names and conversations. A broken picture is
+/// reported by file and row, and a file that is not Parquet when it is opened.
 #[test]
 fn parquet_has_pictures_class_names_and_turns_as_the_hub_writes_them() {
     let dir = tempfile::tempdir().unwrap();
@@ -442,7 +456,7 @@ fn parquet_has_pictures_class_names_and_turns_as_the_hub_writes_them() {
     assert!(cut.to_string().contains("a Parquet file was expected"), "{cut}");
 }
 
-/// A table with a picture a row, and lists of pictures, in row groups of two.
+/// Writes a table with a picture and a list of pictures per row, in row groups of two.
 fn write_pictures(path: &Path, rows: u8) {
     let schema = "message schema {
         OPTIONAL GROUP image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }
@@ -485,7 +499,7 @@ fn write_pictures(path: &Path, rows: u8) {
     writer.close().unwrap();
 }
 
-/// A table's pictures stay in its file: each is read when it is looked at, in any order and on any thread.
+/// The pictures of a table stay in its file. Each is read when it is decoded, in any order and on any thread.
 #[test]
 fn pictures_of_a_table_are_read_when_they_are_looked_at() {
     let dir = tempfile::tempdir().unwrap();
@@ -511,7 +525,7 @@ fn pictures_of_a_table_are_read_when_they_are_looked_at() {
     }
     let behind = rows[2].fields.pictures["image"][0].clone();
     std::thread::spawn(move || is_red(&behind, 2)).join().unwrap();
-    // A file that was replaced by a shorter one is told.
+    // A file that was replaced by a shorter one is reported.
     write_pictures(&path, 1);
     let gone = rows[4].fields.pictures["image"][0].clone();
     let why = std::thread::spawn(move || gone.decode(8).unwrap_err())
@@ -534,6 +548,9 @@ fn shard(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// Members of a tar shard are grouped into samples by key, in plain and gzipped shards and with names longer
+/// than a tar header holds. Broken samples and a truncated shard are reported by shard and position, without
+/// losing the samples before them.
 #[test]
 fn samples_of_tar_shards_are_grouped_by_key_packed_or_not() {
     let dir = tempfile::tempdir().unwrap();

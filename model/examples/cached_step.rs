@@ -1,8 +1,10 @@
-//! How much of the machine's rate of matrix products a step of a dual cache reaches.
+//! Measures what share of the machine's matrix-product rate a dual-cache step reaches.
 //!
-//! `cached_step [--prompt N] [--block N] [--batch N] [--rounds N] [--threads N] [--dtype auto|f32|bf16] [SHAPE]`: rows of a random
-//! network, a block filled one token a step; the first step of a block is a whole pass and is left out, the others compute
-//! the block alone and the head at its masks. A large product is timed between two steps. Prints a JSON line of medians.
+//! `cached_step [--prompt N] [--block N] [--batch N] [--rounds N] [--threads N] [--dtype auto|f32|bf16]
+//! [SHAPE]` samples rows of a random network and fills a block one token per step. The first step of a block
+//! is a full forward pass and is left out. The other steps compute the block alone, and the output head at
+//! its masked positions. A large matrix product is timed between two steps. The program prints a JSON line of
+//! medians.
 
 mod shape;
 
@@ -17,7 +19,7 @@ use serde_json::json;
 use shape::{Shape, USAGE, flags, matmul_rate, median, number};
 use tch::Device;
 
-/// What is measured.
+/// The settings of a measurement.
 struct Course {
     shape: Shape,
     prompt: usize,
@@ -83,8 +85,9 @@ impl Course {
         })
     }
 
-    /// Operations of the products of all cached steps of a block: a weight and position is 2, a head's row is one of the masks
-    /// that are left, which are all but one at the second step.
+    /// Returns the floating-point operations of the matrix products of all cached steps of a block. A weight
+    /// counts 2 operations per position. The output head is computed at the masked positions that are left,
+    /// which are all but one at the second step.
     fn operations(&self, backbone: &Backbone) -> f64 {
         let config = backbone.config();
         let (width, block) = (config.d_model as f64, self.block as f64);
@@ -118,7 +121,7 @@ fn main() -> anyhow::Result<()> {
                 rates.push(matmul_rate(course.place.kind));
             }
         }
-        // The last call of a block may only give away what is done.
+        // The last call of a block may only return finished samples, without a forward pass.
         steps.truncate(course.block);
         if round > 0 {
             whole.push(steps[0]);

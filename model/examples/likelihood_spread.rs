@@ -1,10 +1,13 @@
-//! How many forward passes an estimator of log-likelihoods takes for the standard error of the published one with 128 samples.
+//! Measures how many forward passes an estimator of log-likelihoods needs to reach the standard error of the
+//! published estimator with 128 samples.
 //!
-//! `likelihood_spread FOLDER ITEMS.jsonl [ROUNDS]`: every masked view of each item's answer (`{"prompt": […], "answer": […]}`, at
-//! most 12 tokens) goes through the model of the folder once; each estimator then draws from these `ROUNDS` times (400), and its
-//! root mean square distance from the exact value is what is compared. Prints a JSON line for each number of samples, over all
-//! items: the geometric mean of the distance over that of 128 published samples, in batches of 32 and of 1, and the forward
-//! passes of distinct views; then for how many times fewer views than 128 the distance is reached.
+//! `likelihood_spread FOLDER ITEMS.jsonl [ROUNDS]` computes every masked view of each item's answer
+//! (`{"prompt": […], "answer": […]}`, at most 12 tokens) with the model in the folder once. Each estimator
+//! then draws from these views `ROUNDS` times (400 by default), and its root mean square distance from the
+//! exact value is compared. The program prints a JSON line per number of samples, over all items: the
+//! geometric mean of the ratio of the distance to that of 128 published samples, in batches of 32 and of 1,
+//! and the number of distinct views. Further lines say by what factor fewer than 128 views reach the published
+//! distance.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,11 +22,11 @@ use serde::Deserialize;
 use serde_json::json;
 use tch::{Device, Kind};
 
-/// Samples as published.
+/// Samples of the published estimator.
 const PUBLISHED: usize = 128;
 /// Numbers of samples that are tried.
 const TRIED: [usize; 16] = [9, 12, 16, 20, 24, 28, 32, 36, 40, 42, 48, 56, 64, 80, 96, 128];
-/// Rows that go through the network together.
+/// Rows of a forward pass.
 const ROWS: usize = 128;
 
 #[derive(Deserialize)]
@@ -72,7 +75,7 @@ impl Table {
         })
     }
 
-    /// The estimate of a seed, and the distinct views that it takes.
+    /// Returns the estimate of a seed, and the number of distinct views that it needs.
     fn estimate(&self, estimator: LikelihoodEstimator, seed: u64) -> (f64, usize) {
         let design = design(estimator, self.length, seed);
         let own = |mask: &demask_model::likelihood::AnswerMask| self.log_probs[&mask.masked].clone();
@@ -80,7 +83,7 @@ impl Table {
         (design.estimate(&log_probs).0, log_probs.len())
     }
 
-    /// The root mean square distance from the exact value, and the mean of distinct views.
+    /// Returns the root mean square distance from the exact value, and the mean number of distinct views.
     fn spread(&self, estimator: LikelihoodEstimator, rounds: u64) -> (f64, f64) {
         let every = LikelihoodEstimator::Reduced { samples: 1 << 12 };
         let exact = self.estimate(every, 0).0;
@@ -95,7 +98,8 @@ impl Table {
     }
 }
 
-/// The fewest samples whose distance is no larger, between the tried ones by the line of distance against 1 / √samples.
+/// Returns the smallest number of samples whose distance is at most `wanted`. Between two tried numbers, the
+/// distance is interpolated linearly in 1 / √samples.
 fn needed(spreads: &[(usize, f64)], wanted: f64) -> f64 {
     let inverse = |samples: usize| (samples as f64).powf(-0.5);
     for (at, &(samples, spread)) in spreads.iter().enumerate() {

@@ -1,8 +1,11 @@
-//! Writes a folder in the published layout with random weights: `random_folder DIR [SHAPE] [--seed N] [--gain G]`.
+//! Writes a folder in the published layout with random weights.
 //!
-//! What a speed is measured on where no trained model of a shape is at hand: `sample_rate folder DIR` and
-//! `tests/benches/sample_rate.py DIR` read it. The head's weights are G times as large as those of a head that says nothing (8), so
-//! that some tokens are sure, as a trained model's are, and a threshold commits several in a pass.
+//! `random_folder DIR [SHAPE] [--seed N] [--gain G]`
+//!
+//! The folder stands in for a trained model in measurements of speed: `sample_rate folder DIR` and
+//! `tests/benches/sample_rate.py DIR` read it. The output head's weights are multiplied by G (8 by default),
+//! so that the network is confident of some tokens, as a trained model is, and a threshold commits several
+//! tokens per forward pass.
 
 mod shape;
 

@@ -1,9 +1,10 @@
-//! Seconds a step, waiting and memory of ranks that train one network, on this machine.
+//! Measures seconds per step, waiting time and memory of ranks that train one network on this machine.
 //!
-//! `rank_rate [--ranks N] [--shard state|weights] [--steps N] [--rows N] [--dtype f32|bf16] [--keep-memory yes|no] [SHAPE]`: one process a rank, a thread each,
-//! over the loopback; a line of JSON from each. A process that finds RANK and WORLD_SIZE set is that rank and starts no other, so that
-//! ranks can also be started in network namespaces or on several machines. `DEMASK_PREFETCH=0` begins nothing before it is waited for:
-//! what the waiting is less without it was hidden.
+//! `rank_rate [--ranks N] [--shard state|weights] [--steps N] [--rows N] [--dtype f32|bf16] [--keep-memory
+//! yes|no] [SHAPE]` starts one process per rank, with one thread each, over the loopback interface. Each rank
+//! prints a line of JSON. A process that finds `RANK` and `WORLD_SIZE` set is that rank and starts no others,
+//! so that ranks can also be started in network namespaces or on several machines. `DEMASK_PREFETCH=0` turns
+//! off prefetching: the difference in waiting time is the communication that prefetching hides.
 
 mod shape;
 
@@ -23,10 +24,10 @@ use serde_json::json;
 use shape::{Shape, USAGE, flags, number, rows};
 use tch::Device;
 
-/// Steps that are not timed.
+/// Number of steps that are not timed.
 const WARM_UP: usize = 2;
 
-/// What is measured.
+/// The settings of a measurement.
 struct Course {
     shape: Shape,
     rows: usize,
@@ -34,7 +35,7 @@ struct Course {
     ranks: usize,
     shard: Shard,
     dtype: String,
-    /// Whether memory that is let go of stays with the process; as the engine does it unless said.
+    /// Whether the process keeps freed memory. `None` leaves it as the engine has it.
     keeps: Option<bool>,
 }
 
@@ -156,7 +157,7 @@ fn as_a_rank(course: &Course) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A figure of this process's memory, in MiB.
+/// Returns a field of `/proc/self/status` in MiB.
 fn megabytes(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let figure = status.lines().find_map(|line| line.strip_prefix(name))?;

@@ -1,8 +1,10 @@
-//! Training tokens a second on this machine, the share of its measured matrix-product rate, and the peak of memory.
+//! Measures training tokens per second on this machine, the share of its measured matrix-product rate, and
+//! peak memory.
 //!
-//! `train_rate [--steps N] [--threads N] [--dtype auto|f32|bf16] [--rows N] [--recompute always|never] [SHAPE]`, by default the shape of
-//! `tests/benches/train_rate.py`: d 192, 4 layers, 4 heads, feed-forward 512, vocabulary 1024, length 128, 32 rows; AdamW with clipping
-//! at 1. `auto` is bf16 where the processor multiplies that natively, else f32.
+//! `train_rate [--steps N] [--threads N] [--dtype auto|f32|bf16] [--rows N] [--recompute always|never]
+//! [SHAPE]`. The default shape is that of `tests/benches/train_rate.py`: d 192, 4 layers, 4 heads,
+//! feed-forward 512, vocabulary 1024, length 128, 32 rows; AdamW with clipping at 1. `auto` is bf16 where the
+//! processor has native bf16 matrix products, else f32.
 
 mod shape;
 
@@ -15,7 +17,7 @@ use serde_json::json;
 use shape::{Shape, USAGE, flags, matmul_rate, median, number, rows, training_flops};
 use tch::Device;
 
-/// What is measured.
+/// The settings of a measurement.
 struct Course {
     shape: Shape,
     rows: usize,
@@ -51,7 +53,7 @@ impl Course {
     }
 }
 
-/// Steps that are not timed.
+/// Number of steps that are not timed.
 const WARM_UP: usize = 3;
 
 fn main() -> anyhow::Result<()> {
@@ -103,7 +105,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The most memory that this process has had.
+/// Returns the peak memory of this process in MiB.
 fn peak_megabytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

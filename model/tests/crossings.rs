@@ -1,5 +1,9 @@
-//! How often host and device meet: one upload a pass, one read a pass or a block, one read a training step. Counted on a CPU,
-//! where nothing crosses, by the way that a GPU takes (f64: composed of libtorch's operators).
+//! Counts the transfers between host and device. Host-driven sampling makes one upload and one read per forward
+//! pass. The device loop makes two of each per block: for its first pass, and for the remaining ones. A training
+//! step reads once, and so does each inner step of a policy step.
+//!
+//! The tests run on the CPU in f64, which takes the same code path as a GPU (composed of libtorch's operators) and
+//! counts the transfers that a GPU would make.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -19,7 +23,7 @@ fn backbone() -> Backbone {
     Backbone::fresh(&config(), 3, Device::Cpu, Kind::Double).unwrap()
 }
 
-/// What `work` takes of either.
+/// Returns the uploads and reads that `work` causes.
 fn counted(work: impl FnOnce()) -> Crossings {
     let before = crossings();
     work();
@@ -60,6 +64,7 @@ fn text(cache: TextCache) -> Sampler {
     })
 }
 
+/// A batch of text, cached text and guided images uploads once and reads once per forward pass.
 #[test]
 fn a_pass_uploads_once_and_reads_once() {
     let backbone = backbone();
@@ -68,7 +73,8 @@ fn a_pass_uploads_once_and_reads_once() {
         guidance: 1.0,
         ..ImageSampler::default()
     });
-    // Text and guided pictures, which are drawn from other columns, in the same passes.
+    // Text and guided images share the forward passes, although they are drawn from different columns of the
+    // logits.
     let requests = vec![
         request(1, 8, text(TextCache::None)),
         request(2, 8, text(TextCache::Prefix)),
@@ -101,7 +107,7 @@ fn steps_that_ask_nobody_upload_and_read_once_a_block() {
             batch.step(&mut |_, _, _| Ok(())).unwrap();
         }
     });
-    // Two blocks: a whole pass and three steps of the block each.
+    // Two blocks, each of one full forward pass and three steps over the block alone: two transfers per block.
     assert_eq!((crossings.uploads, crossings.reads), (4, 4));
 }
 
@@ -116,11 +122,12 @@ fn a_training_step_reads_once() {
                 training::train(&mut backbone, &mut optimizer, &micro_batches, &settings(1)).unwrap();
             assert!(report.finite);
         });
-        // Rows of these lengths make three groups.
+        // Rows of these lengths form three groups, and each group needs one upload.
         assert_eq!((crossings.uploads, crossings.reads), (3 * micro_batches.len(), 1));
     }
 }
 
+/// A policy step with a reference model reads once per inner step.
 #[test]
 fn a_policy_step_reads_once_an_inner_step() {
     let mut backbone = backbone();

@@ -1,7 +1,9 @@
-//! A GPU computes what the CPU computes: forward passes, gradients, every sampler and cache, codes; and the same in any company
-//! and by any way of stepping. Where there is none, a line says that it was skipped (`common/device.rs`).
+//! Asserts that a GPU computes what the CPU computes: forward passes, gradients, every sampler and cache, and
+//! image codes. A result must not depend on what else is in the batch (law L8), nor on the stepping mode.
+//! Without a GPU the tests print that they were skipped (`common/device.rs`).
 //!
-//! In f32 numbers agree to 1e-4 of the largest and tokens are equal; in bf16 numbers agree to [`HALF`].
+//! In f32, numbers agree to 1e-4 of the largest magnitude and tokens are equal. In bf16, numbers agree to
+//! [`HALF`].
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -25,12 +27,13 @@ use demask_model::training::optimizer::AdamW;
 use demask_model::{AttentionMask, Backbone, policy, training};
 use tch::{Device, Kind, Tensor};
 
-/// What f32 may differ by, of the largest number.
+/// Tolerance in f32, relative to the largest magnitude.
 const EXACT: f64 = 1e-4;
-/// What bf16 may differ by, of the length of all numbers together.
+/// Tolerance in bf16, relative to the L2 norm of all numbers together.
 const HALF: f64 = 5e-2;
 
-/// Heads of 64, as real ones are, and rows of more than one tile of an attention kernel.
+/// Returns a configuration with a head dimension of 64, as published models have, and rows longer than one
+/// tile of an attention kernel.
 fn wide() -> BackboneConfig {
     BackboneConfig {
         d_model: 128,
@@ -40,7 +43,7 @@ fn wide() -> BackboneConfig {
     }
 }
 
-/// The largest difference by the largest number.
+/// Returns the largest absolute difference, divided by the largest expected magnitude.
 fn worst(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0.0f64, |most, value| most.max(value.abs()));
@@ -49,7 +52,7 @@ fn worst(found: &[f64], expected: &[f64]) -> f64 {
     away.fold(0.0, f64::max) / largest.max(1e-9)
 }
 
-/// The length of the difference by the length of what is expected.
+/// Returns the L2 norm of the difference, divided by the L2 norm of `expected`.
 fn apart(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let length =
@@ -59,7 +62,7 @@ fn apart(found: &[f64], expected: &[f64]) -> f64 {
     away / length(&mut expected.iter().copied()).max(1e-9)
 }
 
-/// Logits of real places of a batch with padding in front of each row.
+/// Returns the logits of the unpadded positions of a batch whose rows have `pads` tokens of left padding.
 fn logits(backbone: &Backbone, pads: &[usize], length: usize) -> Vec<f64> {
     let mut numbers_of = Vec::new();
     tch::no_grad(|| {
@@ -80,6 +83,8 @@ fn logits(backbone: &Backbone, pads: &[usize], length: usize) -> Vec<f64> {
     numbers_of
 }
 
+/// Logits agree with the CPU's for three configurations, with and without padding, from one token to the
+/// longest row.
 #[test]
 fn a_forward_pass_is_the_cpus() {
     let Some(tested) = tested() else { return };
@@ -113,14 +118,15 @@ fn a_forward_pass_is_the_cpus() {
     }
 }
 
-/// Losses, gradient norms, and the gradient of each parameter.
+/// Losses, the gradient norm, and the gradient of each parameter.
 struct Learnt {
     losses: Vec<f64>,
     norm: f64,
     gradient: BTreeMap<String, Vec<f64>>,
 }
 
-/// Adam's first moment after its first step is the gradient, but for a factor; after two, two of them.
+/// Returns the gradients by parameter name, up to a constant factor: after one step Adam's first moment is
+/// proportional to the gradient, and after two steps to a weighted sum of both gradients.
 fn gradient(backbone: &Backbone, optimizer: &AdamW) -> BTreeMap<String, Vec<f64>> {
     let first = &optimizer.state("state").unwrap()["state.first"];
     let named = backbone.trained().named_like(first).unwrap();
@@ -130,7 +136,8 @@ fn gradient(backbone: &Backbone, optimizer: &AdamW) -> BTreeMap<String, Vec<f64>
         .collect()
 }
 
-/// Unclipped, and slow enough that a second step is the first one's neighbour.
+/// Returns settings without clipping, with a learning rate so small that the second step's gradient is close
+/// to the first one's.
 fn gentle(seed: u64) -> StepSettings {
     StepSettings {
         learning_rate: 1e-5,
@@ -139,7 +146,8 @@ fn gentle(seed: u64) -> StepSettings {
     }
 }
 
-/// The weights of a seed, as they are or quantised: read from a folder then, as they are beside an adapter.
+/// Returns the backbone of seed 5. A quantized base is written to a folder and loaded from it, as the base of
+/// an adapter is.
 fn base(config: &BackboneConfig, (device, kind): (Device, Kind), form: FrozenBase) -> Backbone {
     if !form.is_quantized() {
         return Backbone::fresh(config, 5, device, kind).unwrap();
@@ -160,7 +168,8 @@ fn trained(config: &BackboneConfig, (device, kind): (Device, Kind), lora: Option
     let mut optimizer = AdamW::new(backbone.trained()).unwrap();
     let mut losses = Vec::new();
     let mut norm = 0.0;
-    // B is zero at an adapter's first step, and A's gradient with it.
+    // B is zero at an adapter's first step and therefore so is the gradient of A, so an adapter takes a
+    // second step.
     for step in 0..1 + u64::from(lora.is_some()) {
         let report = training::train(
             &mut backbone,
@@ -234,7 +243,8 @@ fn same_lesson(tested: &Tested, lesson: &dyn Fn((Device, Kind)) -> Learnt) {
             .map(|(a, b)| (a - b).abs())
             .fold(0.0, f64::max);
         let own = expected.iter().fold(0.0f64, |most, value| most.max(value.abs()));
-        // A tensor whose gradient is next to nothing is compared with the others'.
+        // A tensor whose gradient is close to zero is compared relative to the largest gradient of all
+        // tensors.
         assert!(away <= EXACT * own.max(1e-2 * largest), "{name}: {away} of {own}");
     }
     let half = lesson(tested.half());
@@ -275,7 +285,7 @@ fn so_does_one_over_a_quantised_base() {
     }
 }
 
-/// Pieces that cross to the device and back are those that stay there.
+/// Moments that are offloaded to host memory give the same bits as moments that stay on the device.
 #[test]
 fn l8_moments_in_host_memory_come_to_the_same_bits() {
     let Some(tested) = tested() else { return };
@@ -316,7 +326,8 @@ fn a_policy_step_has_the_cpus_loss_and_gradient() {
     same_lesson(&tested, &|place| aligned(&wide(), place));
 }
 
-/// Unless `DEMASK_DETERMINISTIC=0` lets a GPU take its fastest ways.
+/// The same seed gives the same bits, unless `DEMASK_DETERMINISTIC=0` allows a GPU to use nondeterministic
+/// kernels. The comparison is then to [`EXACT`].
 #[test]
 fn l8_the_same_seed_gives_the_same_bits() {
     let Some(tested) = tested() else { return };
@@ -408,7 +419,7 @@ fn pictures() -> Vec<Sampler> {
     ]
 }
 
-/// A row of each, no two of one length and padding.
+/// Returns one request per sampler, with different lengths and paddings.
 fn every_sampler() -> Vec<SampleRequest> {
     let samplers = texts().into_iter().chain(pictures());
     let ragged =
@@ -416,7 +427,8 @@ fn every_sampler() -> Vec<SampleRequest> {
     samplers.enumerate().map(ragged).collect()
 }
 
-/// Tokens, steps and passes are equal; confidences are close.
+/// Asserts that tokens, commit steps and numbers of forward passes are equal, and that confidences agree to
+/// 1e-3.
 fn same_samples(found: &[Sample], expected: &[Sample], requests: &[SampleRequest]) {
     assert_eq!(found.len(), expected.len());
     for ((found, expected), request) in found.iter().zip(expected).zip(requests) {
@@ -441,7 +453,8 @@ fn every_sampler_and_cache_gives_the_cpus_tokens() {
     }
 }
 
-/// Ragged batches token for token, in as little room as there may be too.
+/// Every row of a ragged batch has the tokens that it has alone, also in a batch that is limited to 4 rows
+/// and 200 tokens.
 #[test]
 fn l8_a_row_is_the_same_in_any_company() {
     let Some(tested) = tested() else { return };
@@ -454,8 +467,8 @@ fn l8_a_row_is_the_same_in_any_company() {
     same_samples(&run(&mut batch, &requests), &alone, &requests);
 }
 
-/// In bf16 two roundings may part a row from its like; what a single pass is sure of, and that every mask is filled, may not
-/// change.
+/// In bf16, rounding may change a token whose probability is close to another's. Tokens that a single forward
+/// pass is confident of must not change, and no mask token may be left.
 #[test]
 fn bf16_samples_what_f32_is_sure_of() {
     let Some(tested) = tested() else { return };
@@ -495,8 +508,10 @@ fn run(batch: &mut Batch<'_>, requests: &[SampleRequest]) -> Vec<Sample> {
     done.into_iter().map(|(_, sample)| sample).collect()
 }
 
-/// Three blocks, the last one shorter; one request after the other in one batch, so that what was recorded is used again or
-/// recorded anew. Where a step cannot be recorded (on a CPU always) it goes on launch by launch.
+/// The device loop and CUDA graphs give the tokens of host-driven stepping. An answer has three or four
+/// blocks, and the last block may be shorter. Requests run one after another in one batch, so that a captured
+/// graph is replayed or captured again. Where capture is impossible (always on a CPU), steps run as separate
+/// kernel launches.
 #[test]
 fn a_device_that_steps_by_itself_gives_the_same_tokens() {
     let Some(tested) = tested() else { return };
@@ -514,7 +529,7 @@ fn a_device_that_steps_by_itself_gives_the_same_tokens() {
         .enumerate()
         {
             let sampler = text(|text| (text.cache, text.commit, text.end) = (cache, commit, End::Never));
-            // As long as the one before, and longer; alone, and two at one time.
+            // Answers as long as the one before, and longer; one row, and two rows at a time.
             for (answer, rows) in [(12, 1), (12, 1), (11, 2), (16, 2)] {
                 let id = number as u64 * 4;
                 let requests: Vec<_> = (id..id + rows)
@@ -531,8 +546,10 @@ fn a_device_that_steps_by_itself_gives_the_same_tokens() {
 
 const CAPTURE: &str = "DEMASK_TEST_CAPTURE";
 
-/// A recording that fails (it reads from the device, which none may) is said, no other is tried, and steps go on launch by
-/// launch. In a process of its own: libtorch's allocator may then believe for good that one is under way.
+/// A capture that fails is reported, no other capture is tried, and steps go on as separate kernel launches.
+/// The capture fails because it reads from the device, which is forbidden during capture. The test runs in a
+/// process of its own, because libtorch's allocator may afterwards believe for good that a capture is in
+/// progress.
 #[test]
 fn a_failed_capture_falls_back() {
     if std::env::var_os(CAPTURE).is_none() {
@@ -571,6 +588,8 @@ fn a_failed_capture_falls_back() {
     same_samples(&graph, &asking, &requests);
 }
 
+/// The image tokenizer has the CPU's codes, and pixels that differ by at most one step of 256. Latents that
+/// differ by more than f32 rounding point to TF32 convolutions.
 #[test]
 fn pictures_have_the_cpus_codes() {
     let Some(tested) = tested() else { return };
@@ -601,7 +620,7 @@ fn pictures_have_the_cpus_codes() {
     assert!(away < EXACT, "{away}: convolutions in less than f32?");
 }
 
-/// What is asked for on a device stays there: nothing is left to the CPU but what is read.
+/// A network and its samples stay on the device they were created on; only results are copied to the host.
 #[test]
 fn a_network_lies_where_it_was_put() {
     let Some(tested) = tested() else { return };

@@ -1,5 +1,5 @@
-//! What an engine says of CUDA when it starts where something is missing: no two kinds of fault in the same words, and none
-//! keeps it from the CPU. A driver made of a few functions stands in for NVIDIA's.
+//! What an engine reports about CUDA when a part of it is missing. Every kind of fault has its own message,
+//! and the engine falls back to the CPU in every case. The tests use a fake driver (`common/cuda.rs`).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "common/cuda.rs"]
@@ -71,6 +71,8 @@ fn parts_of_other_versions_are_told_with_what_is_needed() {
     }
 }
 
+/// A missing, a broken and a wrong version of libtorch's CUDA library are reported differently, each with
+/// its remedy or path.
 #[test]
 fn a_cuda_half_that_is_not_there_or_cannot_be_opened_is_told_apart() {
     if demask_model::device::cuda::library_folder()

@@ -1,5 +1,5 @@
-//! When libtorch's CUDA half is opened, and how it is set to compute: both are the process's, so that they have one of their
-//! own. Nothing here needs a device.
+//! When libtorch's CUDA library is opened, and which numeric settings it gets. Both are global to the
+//! process, so this file is a program of its own. No test here needs a GPU.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::ffi::c_int;
@@ -14,19 +14,21 @@ unsafe extern "C" {
     fn demask_cuda_settle() -> c_int;
 }
 
-/// TF32 products, TF32 convolutions, bf16 sums, cuDNN's attention, timed convolutions, determinism, the same as a warning,
-/// filled memory.
+/// Returns libtorch's global settings in this order: TF32 in matrix products, TF32 in convolutions,
+/// reduced-precision bf16 accumulation, cuDNN attention, cuDNN benchmarking, deterministic algorithms,
+/// determinism as a warning only, filling of uninitialized memory, deterministic cuDNN.
 fn settings() -> [bool; 9] {
     let mut bits = 0;
-    // SAFETY: room for a number.
+    // SAFETY: `bits` is a valid pointer to one integer.
     assert_eq!(unsafe { demask_cuda_settings(&mut bits) }, 0);
     std::array::from_fn(|at| bits >> at & 1 == 1)
 }
 
-/// One test, since a process looks for CUDA once.
+/// This is a single test, because a process looks for CUDA only once.
 #[test]
 fn whoever_asks_before_it_is_open_is_noticed() {
-    // What the engine does before it chooses its place, and plain work, ask nothing.
+    // Neither choosing a CPU device, as the engine does first, nor computing on the CPU asks libtorch for
+    // CUDA.
     let place = Place::choose("cpu", "f32", Some(1)).unwrap();
     assert!(matches!(place.cuda, Cuda::Off { .. }));
     let _ = Tensor::from_slice(&[1.0f32, 2.0]).f_matmul(&Tensor::ones([2], (Kind::Float, Device::Cpu)));
@@ -49,10 +51,11 @@ fn whoever_asks_before_it_is_open_is_noticed() {
 
 #[test]
 fn products_are_exact_and_repeatable_where_that_is_set() {
-    // SAFETY: takes nothing.
+    // SAFETY: the function takes no arguments.
     assert_eq!(unsafe { demask_cuda_settle() }, 0);
     assert_eq!(settings()[..5], [false; 5]);
-    // Operators, with warnings in place of refusals, memory filled, convolutions.
+    // The last four settings: deterministic algorithms, warnings instead of errors, filled memory,
+    // deterministic cuDNN.
     let strict = || cuda::strictly(|| Ok(settings())).unwrap();
     assert!(!strict()[5], "off until it is asked for");
     cuda::set_deterministic(true).unwrap();

@@ -1,5 +1,6 @@
-//! Against libtorch's CUDA half as PyTorch packages it, without a device: what is called by name is there and fits, and it
-//! opens. `DEMASK_CUDA_TORCH` names the package's folder (`<site-packages>/torch`); without it these tests say so and end.
+//! Tests against the CUDA libraries of PyTorch's pip package, without a GPU: every symbol that is looked up
+//! by name exists with the expected signature, and the libraries open. `DEMASK_CUDA_TORCH` names the
+//! package's folder (`<site-packages>/torch`). Without it the tests print that they were skipped.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "common/cuda.rs"]
@@ -22,7 +23,7 @@ fn wheel() -> Option<PathBuf> {
     folder
 }
 
-/// The names in quotes that a C++ compiler has made.
+/// Returns the mangled C++ symbol names that are quoted in the source of the CUDA graph code.
 fn names() -> Vec<&'static str> {
     let quoted = GRAPHS.split('"').skip(1).step_by(2);
     quoted.filter(|text| text.starts_with("_Z")).collect()
@@ -35,20 +36,21 @@ fn what_graphs_call_by_name_is_there() {
     let path = torch.join("lib/libtorch_cuda.so").display().to_string();
     let open = |path: String| {
         let path = CString::new(path).unwrap();
-        // SAFETY: a NUL-terminated path of a library whose constructors register kernels.
+        // SAFETY: `path` is NUL-terminated, and the library's constructors only register kernels.
         unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) }
     };
     assert!(!open(path).is_null());
     assert_eq!(names().len(), 8);
     for name in names() {
         let symbol = CString::new(name).unwrap();
-        // SAFETY: a NUL-terminated name.
+        // SAFETY: `symbol` is NUL-terminated.
         let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, symbol.as_ptr()) };
         assert!(!found.is_null(), "{name}");
     }
 }
 
-/// Sizes and ways of passing that `csrc/cuda_graph.cpp` relies on, by the package's own headers and compiler's word.
+/// The sizes and the passing conventions that `csrc/cuda_graph.cpp` relies on match the package's headers, as
+/// a C++ compiler sees them.
 #[test]
 fn what_graphs_pass_by_value_fits() {
     let Some(torch) = wheel() else { return };
@@ -99,8 +101,9 @@ fn include(folder: PathBuf) -> String {
     format!("-I{}", folder.display())
 }
 
-/// A carried program with `LD_LIBRARY_PATH` alone: without a driver nothing heavy is opened; with one (ours, which leads to
-/// no device) all that a device would need is, the run-time compiler among it.
+/// An engine that is given the libraries by `LD_LIBRARY_PATH` alone opens everything that a GPU would need
+/// later, including the run-time compiler (NVRTC), if there is a driver (here the fake one, which has no
+/// usable device). Without a driver it opens no large library.
 #[test]
 fn the_cuda_half_opens_with_all_that_it_opens_later() {
     let Some(torch) = wheel() else { return };

@@ -1,4 +1,5 @@
-//! The engine's doors, tried with changed inputs (law L9): headers of safetensors, configurations, adapters, indexes, manifests.
+//! Fuzz tests of everything that the engine parses (law L9): safetensors headers, configurations, adapters,
+//! indexes and manifests.
 //!
 //! How inputs are made, and the variables that ask for more of them, are in `tests/src/fuzz.rs`.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -41,12 +42,14 @@ fn shipped(file: &str) -> Vec<u8> {
     std::fs::read(house().join("shipped/tabletop").join(file)).unwrap()
 }
 
-/// A safetensors file of two small tensors.
+/// Returns a safetensors file of two small tensors.
 fn small() -> Vec<u8> {
     let header = br#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]},"b.c":{"dtype":"BF16","shape":[3],"data_offsets":[16,22]}}"#;
     [&(header.len() as u64).to_le_bytes()[..], header, &[1; 22]].concat()
 }
 
+/// Hostile safetensors headers: shapes and offsets that overflow, overlap or exceed the file. Every tensor
+/// of an accepted file is read too.
 #[test]
 fn safetensors() {
     let room = room();
@@ -142,6 +145,7 @@ fn adapters() {
     });
 }
 
+/// Hostile configurations of the reward networks, beside valid weights.
 #[test]
 fn reward_networks() {
     for name in ["clip", "image-reward"] {

@@ -1,5 +1,5 @@
-//! The attention kernels of every instruction set that this machine has: against the operators in f64, alone and in company, and
-//! by the tokens that they sample.
+//! The attention kernels of every instruction set that this machine supports, compared with libtorch's
+//! operators in f64, with themselves in other batches (L8), and by the tokens that they sample.
 #![allow(clippy::unwrap_used, missing_docs, non_snake_case)]
 
 mod common;
@@ -17,10 +17,10 @@ use demask_model::network::kv_cache::KvCache;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-/// No row has more places.
+/// The largest number of positions in a row.
 const LONGEST: usize = 70;
 
-/// Heads of queries, of keys, and the width of each.
+/// Number of query heads, number of key/value heads, and head dimension.
 type Heads = (usize, usize, usize);
 
 fn cache((heads, kv_heads, width): Heads, rows: usize, kind: Kind) -> KvCache {
@@ -34,7 +34,8 @@ fn cache((heads, kv_heads, width): Heads, rows: usize, kind: Kind) -> KvCache {
     KvCache::new(&config, rows, LONGEST, Device::Cpu, kind).unwrap()
 }
 
-/// Projections of queries, keys and values of so many places.
+/// Returns the joined query, key and value projections of `count` positions, with shape `[count, (heads + 2 *
+/// kv_heads) * width]`.
 fn projections((heads, kv_heads, width): Heads, count: usize, salt: f64) -> Tensor {
     let columns = ((heads + 2 * kv_heads) * width) as i64;
     let wave = Tensor::arange(count as i64 * columns, (Kind::Double, Device::Cpu)) * (0.7 + salt);
@@ -64,7 +65,8 @@ fn attend(
     mixed.unwrap().narrow(0, 0, places)
 }
 
-/// A row's padding, places and soft_pad ones, and which of them a pass computes: from the first, each so many-th.
+/// A row's left padding, positions and soft-padded positions, and the positions that a pass computes, as a
+/// first position and a stride.
 type RowShape = (usize, usize, usize, usize, usize);
 
 fn chunks(shapes: &[RowShape], whole: bool) -> Vec<Chunk> {
@@ -100,7 +102,8 @@ fn shapes() -> impl Strategy<Value = Vec<RowShape>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Whole passes, and passes over some places of what those left.
+    /// Every kernel set agrees to 2e-5 with the f64 operators, both in full passes and in passes over some
+    /// positions that reuse the cache of a full pass.
     #[test]
     fn every_set_attends_as_the_operators_do(heads in heads(), shapes in shapes()) {
         let wide = cache(heads, shapes.len(), Kind::Double);
@@ -120,7 +123,7 @@ proptest! {
         }
     }
 
-    /// A place gives the same bits alone, in a tile of one query, as among others (L8).
+    /// A position computed alone, in a tile of one query, has the same bits as among others (L8).
     #[test]
     fn l8_a_place_is_the_same_in_any_tile(heads in heads(), shapes in shapes()) {
         let chunks = chunks(&shapes, true);
@@ -140,7 +143,7 @@ proptest! {
 
 const TOKENS: &str = "tokens under ";
 
-/// What this process samples, in a line for whoever started it.
+/// Prints the kernel set and the samples of this process, for the test that started it.
 #[test]
 fn samples_of_this_process() {
     let backbone = sharp(&config(), 3, (Device::Cpu, Kind::Float));
@@ -171,7 +174,8 @@ fn samples_of_this_process() {
     println!("{TOKENS}{name}: {ids:?}");
 }
 
-/// The set that the variable chose, and the tokens.
+/// Runs [`samples_of_this_process`] with the kernel set that `kernels` selects, and returns the set's name
+/// and the tokens.
 fn samples_under(kernels: &str) -> (String, String) {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "samples_of_this_process", "--nocapture"])

@@ -1,4 +1,5 @@
-//! A batch in parts on several threads: the same gradients, the same each time.
+//! A batch that is split over several threads gives the same gradients as on one thread, and the same bits
+//! each time.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -15,7 +16,7 @@ fn rows() -> Vec<Sequence> {
         .collect()
 }
 
-/// The weights after three steps of training and one of policy optimisation, and the losses.
+/// Returns the weights after three training steps and one policy step, and all losses.
 fn learnt(threads: i32) -> (Tensor, Vec<f64>) {
     tch::set_num_threads(threads);
     let (mut backbone, mut optimizer) = learner(2);
@@ -70,6 +71,7 @@ fn l8_parts_give_the_gradient_of_the_whole_and_the_same_bits_each_time() {
         .max()
         .to_kind(Kind::Double)
         .double_value(&[]);
-    // Adam's first steps have the size of the rate whatever the gradient's, so rounding shows where a gradient is near zero.
+    // Adam's first steps have the size of the learning rate whatever the size of the gradient, so rounding of
+    // a gradient close to zero shows in the weights.
     assert!(away < 2e-3, "{away}");
 }

@@ -1,5 +1,6 @@
-//! What loading takes of the host's memory: the weights and the one tensor at hand; and what a training step takes where blocks are
-//! computed again. Each case runs in a process of its own.
+//! Peak host memory of loading (the weights plus one tensor) and of a training step with activation
+//! recomputation. Each case runs in a process of its own, so that memory freed by another case is not reused
+//! unseen.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(target_os = "linux")]
 
@@ -20,10 +21,10 @@ use demask_model::{Backbone, training};
 use tch::{Device, Kind, Tensor};
 
 const MIB: u64 = 1 << 20;
-/// What the allocator and the tables of a model may take beside.
+/// Allowance for the allocator and the model's own tables, in bytes.
 const SLACK: u64 = 12 * MIB;
 
-/// 64 MiB in bf16; no tensor has more than 8.
+/// Returns a configuration of 64 MiB of bf16 weights, in which no tensor is larger than 8 MiB.
 fn config() -> BackboneConfig {
     BackboneConfig {
         d_model: 256,
@@ -46,17 +47,17 @@ fn status(field: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// The cases: dtype, purpose, bytes a number takes.
+/// The cases: dtype, purpose, and the expected bytes per parameter.
 const CASES: [(Kind, Purpose, u64); 4] = [
     (Kind::BFloat16, Purpose::Sample, 2),
     (Kind::Float, Purpose::Sample, 4),
     (Kind::Float, Purpose::Train, 4),
     (Kind::BFloat16, Purpose::Train, 6),
 ];
-/// The folder and the number of the case that a process of its own is to load.
+/// Environment variable that tells a child process its folder and the number of its case.
 const CASE: &str = "DEMASK_TEST_PEAK_CASE";
 
-/// Loads one case and prints how far this process's memory rose above what it was, at its highest.
+/// Loads one case and prints by how many bytes the process's peak memory exceeds its memory before.
 fn load(case: &str) {
     let (number, dir) = case.split_once(' ').unwrap();
     let (kind, purpose, _) = CASES[number.parse::<usize>().unwrap()];
@@ -70,12 +71,13 @@ fn load(case: &str) {
     println!("risen {}", highest - before);
 }
 
-/// What the test of that name says of a case in a process that has done nothing before, whose freed memory could be used again unseen.
+/// Runs a case of `test` in a fresh process and returns the growth in bytes that it prints, or `None` where
+/// the peak cannot be reset. A process with a history could reuse freed memory, which would hide growth.
 fn risen(test: &str, case: &str) -> Option<u64> {
     let child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(CASE, case)
-        // What is freed goes back to the system.
+        // Makes the allocator return freed memory to the system.
         .env("MALLOC_MMAP_THRESHOLD_", "65536")
         .output()
         .unwrap();
@@ -85,6 +87,8 @@ fn risen(test: &str, case: &str) -> Option<u64> {
     line.trim().parse().ok()
 }
 
+/// Loading raises peak memory by the weights in their final form plus one tensor. A peak below the weights'
+/// size means that nothing was measured.
 #[test]
 fn loading_takes_the_weights_and_one_tensor() {
     if let Ok(case) = std::env::var(CASE) {
@@ -118,7 +122,7 @@ fn loading_takes_the_weights_and_one_tensor() {
     }
 }
 
-/// The tabletop's shape, eight times as deep.
+/// Returns the shape of the shipped tabletop model, eight times as deep, with a smaller vocabulary.
 fn deep() -> BackboneConfig {
     BackboneConfig {
         d_model: 192,
@@ -135,18 +139,19 @@ fn deep() -> BackboneConfig {
     }
 }
 
-/// Rows of a step, and tokens of each.
+/// Rows of a training step, and tokens per row.
 const ROWS: (u32, usize) = (24, 96);
 
-/// How the cases train: what is computed again, what moments are kept in.
+/// The training cases: activation recomputation, and the precision of the optimizer's moments.
 const TRAINING: [(Recompute, MomentKind); 3] = [
     (Recompute::Never, MomentKind::F32),
     (Recompute::Always, MomentKind::F32),
     (Recompute::Always, MomentKind::Bf16),
 ];
 
-/// The memory that is resident before a model is made, with the peak set back to it; none where the system does not let it be set.
-/// What the first product takes is not the model's.
+/// Resets the peak and returns the resident memory before a model exists, in bytes. Returns `None` where the
+/// system does not allow the reset. One matrix product runs first, so that libtorch's one-time allocations
+/// are not counted.
 fn settled() -> Option<u64> {
     let ones = || Tensor::ones([8, 8], (Kind::Float, Device::Cpu));
     let _ = ones().matmul(&ones());
@@ -154,7 +159,7 @@ fn settled() -> Option<u64> {
     Some(status("VmRSS:"))
 }
 
-/// Makes a model, trains two steps and prints how far memory rose above what it was, at its highest.
+/// Trains a fresh model for two steps and prints by how many bytes the peak exceeds the memory before.
 fn train(case: &str) {
     let (recompute, moments) = TRAINING[case.parse::<usize>().unwrap()];
     tch::set_num_threads(1);
@@ -181,7 +186,7 @@ fn train(case: &str) {
     println!("risen {}", status("VmHWM:") - before);
 }
 
-/// What the arithmetic of `demask plan` says of a case.
+/// Returns the bytes that `demask plan`'s formula predicts for a case.
 fn planned((recompute, moments): (Recompute, MomentKind), lora: Option<&LoraConfig>) -> u64 {
     let tokens = u64::from(ROWS.0) * ROWS.1 as u64;
     let plan = TrainingPlan {
@@ -198,7 +203,7 @@ fn planned((recompute, moments): (Recompute, MomentKind), lora: Option<&LoraConf
         threads: 1,
         rows: ROWS.0.into(),
         length: ROWS.1 as u64,
-        // Half of the answers, about, is masked.
+        // On average half of the answer tokens are masked; the loss is computed for those only.
         masked: tokens / 2,
         reference: false,
         put_back: false,
@@ -209,7 +214,8 @@ fn planned((recompute, moments): (Recompute, MomentKind), lora: Option<&LoraConf
     plan.bytes()
 }
 
-/// Blocks that are computed again take a fraction of the memory; and every case takes what the plan says, to a tenth.
+/// Recomputing activations takes a fraction of the memory, and every case takes what the plan predicts,
+/// within 10 %.
 #[test]
 fn a_step_takes_what_the_plan_says_and_computed_again_a_fraction() {
     if let Ok(case) = std::env::var(CASE) {
@@ -228,13 +234,14 @@ fn a_step_takes_what_the_plan_says_and_computed_again_a_fraction() {
     }
     assert!(all[1].0 * 10 <= all[0].0 * 4, "{all:?}");
     assert!(all[2].0 < all[1].0, "{all:?}");
-    // The plan is of a processor's kernels, which some builds lack.
+    // The plan counts the memory of the fused CPU kernels, which some builds lack.
     if demask_model::device::kernels::fused::applies_to(Device::Cpu, Kind::Float) {
         assert!(all.iter().all(|(_, ratio)| (0.9..1.1).contains(ratio)), "{all:?}");
     }
 }
 
-/// What an adapter's base is kept in, in the cases.
+/// Returns the adapter of a case: case 0 keeps the base's dtype, case 1 keeps the base in NF4 with double
+/// quantization.
 fn over(case: usize) -> LoraConfig {
     LoraConfig {
         base: [BaseDtype::Auto, BaseDtype::Nf4][case],
@@ -244,7 +251,8 @@ fn over(case: usize) -> LoraConfig {
     }
 }
 
-/// Loads a base with an adapter on it, trains two steps, in which all activations are kept, and prints how far memory rose.
+/// Loads a base with an adapter, trains two steps without recomputation, and prints by how many bytes memory
+/// grew.
 fn adapt(case: &str) {
     let (number, dir) = case.split_once(' ').unwrap();
     tch::set_num_threads(1);
@@ -270,7 +278,8 @@ fn adapt(case: &str) {
     println!("risen {}", status("VmHWM:") - before);
 }
 
-/// Were a dequantised weight kept until the backward pass, the base in four bits would take more than the one in full.
+/// Asserts that a dequantized weight is not kept until the backward pass. If it were, the 4-bit base would
+/// need more memory than the unquantized one.
 #[test]
 fn a_base_in_four_bits_is_never_there_in_full() {
     if let Ok(case) = std::env::var(CASE) {

@@ -1,5 +1,5 @@
-//! Memory: a step that runs out of it is done again in halves with the same sums; what a forward pass keeps is what arithmetic
-//! says.
+//! Out-of-memory handling: a step that runs out of memory is repeated in smaller passes with the same sums.
+//! The predicted memory of a forward pass matches what is measured.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
@@ -27,7 +27,7 @@ fn rows() -> Vec<Sequence> {
     (0..9).map(|seed| sequence(seed, 16, 0)).collect()
 }
 
-/// Within f32's rounding, in which losses are summed.
+/// Asserts equality within f32 rounding, the precision in which losses are summed.
 fn close(one: f64, other: f64) {
     assert!(
         (one - other).abs() <= 1e-6 * one.abs().max(1.0),
@@ -40,7 +40,8 @@ fn a_step_without_memory_is_done_again_in_halves() {
     tch::set_num_threads(1);
     let (mut calm, mut its_optimizer) = learner(Kind::Double);
     let (mut squeezed, mut optimizer) = learner(Kind::Double);
-    // The first group fits, the one behind it does not: its gradient has been taken by then.
+    // The first micro-batch fits. The second one runs out of memory after the first one's gradient has been
+    // accumulated.
     let batches = [ragged(), rows()];
     squeezed.room().pretend(70);
     for seed in 0..3 {
@@ -50,7 +51,7 @@ fn a_step_without_memory_is_done_again_in_halves() {
         close(expected.grad_norm, found.grad_norm);
         assert_eq!((found.step, found.masked), (expected.step, expected.masked));
     }
-    // Nine rows of 16 in one pass, then four and four and one.
+    // Nine rows of 16 tokens were one pass, and become passes of four, four and one rows.
     assert_eq!(squeezed.room().forward_tokens(), 72);
     let away = (calm.parameters().master() - squeezed.parameters().master())
         .abs()
@@ -58,6 +59,8 @@ fn a_step_without_memory_is_done_again_in_halves() {
     assert!(away.double_value(&[]) < 1e-6, "{away:?}");
 }
 
+/// A policy step that runs out of memory is repeated in smaller passes with the same losses and gradient
+/// norm.
 #[test]
 fn a_policy_step_without_memory_is_done_again_in_halves() {
     tch::set_num_threads(1);
@@ -103,7 +106,7 @@ fn where_a_single_row_finds_no_memory_the_step_says_so_and_leaves_all_as_it_was(
     assert_eq!(before, common::state(backbone.parameters(), &optimizer));
 }
 
-/// Wide enough that activations are most of what a forward pass takes.
+/// Returns a configuration in which activations are most of a forward pass's memory.
 fn wide(kv_heads: usize) -> BackboneConfig {
     BackboneConfig {
         d_model: 128,
@@ -122,7 +125,8 @@ fn resident() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// Bytes that a forward pass of so many rows of 256 tokens, by the operators, leaves in memory for its backward pass.
+/// Returns the bytes that a forward pass over `rows` rows of up to 256 tokens, by libtorch's operators, keeps
+/// for the backward pass.
 fn kept(backbone: &Backbone, rows: u32) -> u64 {
     let row = |seed: u32| LossRow {
         ids: (0..256 - seed % 2).map(|at| (at + seed) % 10).collect(),
@@ -139,8 +143,9 @@ fn kept(backbone: &Backbone, rows: u32) -> u64 {
 
 const CASE: &str = "DEMASK_TEST_KEPT_CASE";
 
-/// The 8B shape's limits are this arithmetic: here it is held to what small shapes take, each in a process of its own, as the
-/// difference of a large and a small batch.
+/// The memory limits of the 8B shape come from this formula. The test compares the formula with measurements
+/// of small shapes. Each measurement is the difference between a large and a small batch, each in a process
+/// of its own.
 #[test]
 #[cfg(target_os = "linux")]
 fn what_a_forward_pass_keeps_is_what_arithmetic_says() {
@@ -167,7 +172,7 @@ fn what_a_forward_pass_keeps_is_what_arithmetic_says() {
                 "--nocapture",
             ])
             .env(CASE, case)
-            // What is freed goes back to the system, and does not count.
+            // Makes the allocator return freed memory to the system, so that it is not counted.
             .env("MALLOC_MMAP_THRESHOLD_", "65536")
             .output()
             .unwrap();
@@ -183,7 +188,8 @@ fn what_a_forward_pass_keeps_is_what_arithmetic_says() {
     ] {
         let [few, many] = [2, 10].map(|rows| measured(format!("{kv_heads} {name} {rows}")));
         let config = wide(kv_heads);
-        // The last block's gradients are counted for a backward pass, which there was none of.
+        // The formula counts one more layer for the gradients of the last block's backward pass; this test
+        // runs no backward pass.
         let layers = config.n_layers as u64;
         let activations = Activations {
             config: &config,

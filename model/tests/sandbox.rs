@@ -1,4 +1,5 @@
-//! What an engine's process may do beside computing, tried in a process of its own: a sandbox is for life.
+//! What a sandboxed engine process may do besides computing. The sandbox cannot be removed again, so each
+//! case runs in a process of its own.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -10,10 +11,10 @@ use std::process::Command;
 
 use demask_model::engine::sandbox::{SANDBOX, Sandbox};
 
-/// Set in the process that is held: the folder, and the port of somebody who listens.
+/// Environment variable of the sandboxed process: the port of a listening socket, and the folder.
 const INSIDE: &str = "DEMASK_TEST_SANDBOXED";
 
-/// Starts this test again as a process that is to be held.
+/// Runs [`inside`] in a new process that sandboxes itself, and returns its output.
 fn held(folder: &Path, port: u16, variables: &[(&str, &str)]) -> String {
     let out = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "inside", "--nocapture"])
@@ -27,7 +28,7 @@ fn held(folder: &Path, port: u16, variables: &[(&str, &str)]) -> String {
     said
 }
 
-/// What the held process does; nothing where this program was not started to be it.
+/// The body of the sandboxed process. It does nothing unless [`held`] started it.
 #[test]
 fn inside() {
     let Ok(told) = std::env::var(INSIDE) else { return };
@@ -71,7 +72,7 @@ fn inside() {
     std::fs::write("/dev/null", "x").unwrap();
     drop(UnixListener::bind(folder.join("sockets/own.sock")).unwrap());
     std::fs::remove_file(folder.join("sockets/own.sock")).unwrap();
-    // Threads that come later are held too.
+    // The sandbox also applies to threads that are started later.
     let later = std::thread::spawn(move || TcpStream::connect(("127.0.0.1", port)).map(drop));
     refused("the network of a thread", later.join().unwrap());
 }

@@ -1,5 +1,5 @@
-//! The official scorers against recorded verdicts of the published code: a dozen lines of each file always, all of them where
-//! the recordings are at hand in `../shared/golden/scorers`.
+//! The official scorers against recorded verdicts of the published code: a dozen lines of each file always,
+//! and all lines where the recordings are available in `../shared/golden/scorers`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use demask_rewards::scorers::score_line;
 use serde_json::{Map, Value, json};
 
-/// The inputs of lines that have a `kind`; their other fields are the verdict.
+/// The input fields of each kind of line. The other fields are the verdict.
 const INPUTS: [(&str, &[&str]); 24] = [
     ("pope.answer", &["answer"]),
     ("pope.set", &["rows"]),
@@ -39,14 +39,14 @@ const INPUTS: [(&str, &[&str]); 24] = [
 ];
 const JUDGE_INPUTS: &[&str] = &["question", "choices", "prediction"];
 
-/// The recorded lines that are known to differ, with the reason.
+/// Recorded lines that are known to differ, with the reason.
 const KNOWN: [(&str, &str, &str); 1] = [(
     "flickr30k.tokenise",
     "A.J. and B.",
     "recorded in a set, before a caption that begins with A, which drops the full stop; alone it gives b., there too",
 )];
 
-/// Inputs and recorded verdict of a line.
+/// Returns the inputs and the recorded verdict of a line.
 fn parts(family: &str, line: &Value) -> (Value, Value) {
     let mut input = line.as_object().unwrap().clone();
     if let Some(verdict) = input.remove("verdict") {
@@ -68,7 +68,7 @@ fn parts(family: &str, line: &Value) -> (Value, Value) {
     (Value::Object(input), Value::Object(verdict))
 }
 
-/// Equal, floats to a billionth.
+/// Returns whether two values are equal, floats to a relative 1e-9.
 fn is_same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => {
@@ -85,7 +85,7 @@ fn is_same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// Every difference of a folder's files, and the number of lines.
+/// Returns every difference in a folder's files, and the number of lines.
 fn differences(folder: &Path) -> (Vec<String>, usize) {
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
@@ -161,7 +161,8 @@ fn what_is_missing_is_named() {
     assert!(error("pope", json!([])).contains("JSON object"));
 }
 
-/// The official tokenizer is given all captions of a set as one text (recorded with CoreNLP 3.4.1).
+/// The official tokenizer gets all captions of a set as one text, which affects how a caption is split
+/// (recorded with CoreNLP 3.4.1).
 #[test]
 fn captions_of_a_set_are_tokenised_one_before_the_other() {
     let said = |predictions: &[&str]| {
@@ -205,8 +206,8 @@ fn captions_of_a_set_are_tokenised_one_before_the_other() {
     );
 }
 
-/// Runs of words are counted within a picture and over all, repeats and foreign white space included: what the published code
-/// gives for a small set (pycocoevalcap 1.2).
+/// n-grams are counted within a picture and over all pictures, including repeats and Unicode white space. The
+/// scores are those of the published code for a small set (pycocoevalcap 1.2).
 #[test]
 fn captions_with_repeats_have_the_published_scores() {
     let line = json!({

@@ -1,4 +1,5 @@
-//! Fills a store as runs would, through its own writer, for measuring queries: `tests/benches/query.py` calls it.
+//! Fills a store through its own writer, as runs would, for measurements of queries. `tests/benches/query.py`
+//! calls it.
 //!
 //!     cargo run --release -p demask-storage --example fill -- HOME/demask.db [METRIC ROWS, default 1000000] [RUNS, default 4]
 #![allow(missing_docs)]
@@ -8,9 +9,9 @@ use std::path::PathBuf;
 
 use demask_storage::{Checkpoint, Eval, ExampleRecord, Metric, Record, Run, RunEnd, TrainUse, Writer};
 
-/// Runs in the store where nobody says how many.
+/// The default number of runs in the store.
 const RUNS: u64 = 4;
-/// Values recorded at each step.
+/// Names of the metrics that each step records.
 const NAMES: [&str; 20] = [
     "train/loss",
     "train/loss_text",
@@ -33,7 +34,7 @@ const NAMES: [&str; 20] = [
     "memory/engine",
     "mix/draw",
 ];
-/// Sequences that each step trains on, and examples to choose them from.
+/// Sequences that each step trains on, and the number of examples they are chosen from.
 const BATCH: u64 = 4;
 const EXAMPLES: u64 = 20_000;
 
@@ -110,7 +111,8 @@ fn id(run: &str, at: u64) -> String {
     blake3::hash(format!("{run}/{at}").as_bytes()).to_hex()[..32].to_owned()
 }
 
-/// What one step leaves; pseudo-random without a generator, so that the file is the same each time but for its ids.
+/// Adds the records of one step. Values are a hash of the step, so that the file is the same each time except
+/// for its ids.
 fn records(run: &str, step: u64, into: &mut Vec<Record>) {
     let noise = |at: u64| ((step * 31 + at * 17).wrapping_mul(2_654_435_761) % 1000) as f64 / 1000.0;
     let values = NAMES

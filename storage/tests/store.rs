@@ -1,4 +1,4 @@
-//! The store through its doors.
+//! The store through its public interfaces.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn dump(path: &std::path::Path) -> Vec<String> {
     tables
         .map(|view| {
             let mut rows = query::query(path, &format!("SELECT * FROM {view}"), 0).unwrap();
-            // When a row was written does not count.
+            // The times at which rows were written are left out of the comparison.
             let timed: Vec<usize> = (0..rows.columns.len())
                 .filter(|&at| rows.columns[at].ends_with("_us"))
                 .collect();
@@ -95,7 +95,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let (once, again) = (folder.path().join("once.db"), folder.path().join("again.db"));
         Writer::open(&once).unwrap().append(&records(), 1).unwrap();
-        // Each cut is a life that got so far before it was killed.
+        // Each cut simulates a life that was killed after this many records.
         for cut in cuts {
             let all = records();
             Writer::open(&again).unwrap().append(&all[..cut.min(all.len())], 2).unwrap();
@@ -108,6 +108,8 @@ proptest! {
     }
 }
 
+/// A late client gets the current run's metrics, the frames of its last eight samples, its evaluations and
+/// its last events, and nothing of an earlier run.
 #[test]
 fn who_comes_in_the_middle_gets_curves_samples_benchmarks_and_the_last_events_of_the_present_run() {
     let folder = tempfile::tempdir().unwrap();
@@ -232,7 +234,7 @@ fn a_database_of_something_else_is_refused() {
     ));
 }
 
-/// Rows of each version's making are read the same by this one; the file as it was is kept beside.
+/// Rows of every earlier schema version are read alike by this one, and the original file is kept beside.
 #[test]
 fn an_older_store_is_brought_up_to_date_with_its_rows() {
     let folder = tempfile::tempdir().unwrap();
@@ -291,6 +293,8 @@ fn begun(id: &str, name: Option<&str>) -> Record {
     Record::Run(run)
 }
 
+/// A run is found by its name, its id, the beginning or end of its id, or `latest`. Ambiguous and unknown
+/// names are refused, and SQL wildcards have no meaning.
 #[test]
 fn a_run_is_meant_by_its_id_its_name_or_an_end_of_its_id() {
     let folder = tempfile::tempdir().unwrap();
@@ -311,7 +315,7 @@ fn a_run_is_meant_by_its_id_its_name_or_an_end_of_its_id() {
         ("bb", "0190-bb"),
         ("0191", "0191-aa"),
         ("0190-aa", "0190-aa"),
-        // A name that is typed whole comes before ids that begin so.
+        // An exact name takes precedence over ids that begin with it.
         ("0190", "0190-bb"),
         ("latest", "0192-cc"),
     ] {
@@ -330,7 +334,7 @@ fn a_run_is_meant_by_its_id_its_name_or_an_end_of_its_id() {
     assert_eq!(Record::Run(before.0), begun("0190-aa", Some("first")));
 }
 
-/// L1: who waits, waits until its own row is there, and the order is kept.
+/// L1: a queued run waits until its own row says otherwise, and the queue keeps its order.
 #[test]
 fn a_run_waits_until_it_is_begun_or_cancelled() {
     let folder = tempfile::tempdir().unwrap();
@@ -353,7 +357,7 @@ fn a_run_waits_until_it_is_begun_or_cancelled() {
         let waiting = queue::waiting(writer.connection()).unwrap();
         waiting.into_iter().map(|one| one.run).collect()
     };
-    // The same record twice leaves one row.
+    // Writing the same record twice leaves one row.
     for run in ["a", "b", "c", "a"] {
         writer.append(&[queued(run)], 1).unwrap();
     }
@@ -381,6 +385,9 @@ fn a_run_waits_until_it_is_begun_or_cancelled() {
     );
 }
 
+/// A curve of many points is thinned by SQL to means over ranges of steps, whose step and value are means of
+/// the same points. Metrics without finite values are left out, knob changes are returned as marks, and run
+/// ids are quoted.
 #[test]
 fn curves_are_thinned_by_the_question_and_knobs_that_were_turned_are_marks() {
     let folder = tempfile::tempdir().unwrap();
@@ -492,7 +499,7 @@ fn l4_a_run_that_is_called_as_before_has_an_event_of_it() {
     assert_eq!(journal::unfinished(writer.connection()).unwrap(), Some(run));
 }
 
-/// A store that was never folded in, as a daemon that is killed leaves it, in a folder of its own.
+/// Creates a store whose log was never merged into it, as a killed daemon leaves it, in a folder of its own.
 fn left_by_a_killed_daemon(folder: &std::path::Path) -> (std::path::PathBuf, Vec<String>) {
     let (served, left) = (folder.join("served.db"), folder.join("left.db"));
     let mut writer = Writer::open(&served).unwrap();
@@ -505,6 +512,8 @@ fn left_by_a_killed_daemon(folder: &std::path::Path) -> (std::path::PathBuf, Vec
     (left, rows)
 }
 
+/// A write-ahead log with a broken header is refused without touching it, and can be merged into the store
+/// by its frame checksums alone.
 #[test]
 fn l1_a_log_whose_header_is_broken_is_refused_and_folded_in_without_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -540,7 +549,7 @@ fn l1_a_log_is_folded_in_as_far_as_it_is_whole() {
     let log = damage::log_of(&path);
     let mut bytes = std::fs::read(&log).unwrap();
     bytes[..32].fill(0);
-    // The last page of the last transaction.
+    // Damage the last page of the last transaction.
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&log, &bytes).unwrap();
     let saved = log::fold_in(&path, &log).unwrap();
@@ -553,6 +562,7 @@ fn l1_a_log_is_folded_in_as_far_as_it_is_whole() {
     assert_eq!(runs.rows[0][0], 1);
 }
 
+/// Salvaging a database with a broken page loses the rows on that page only, not those after it.
 #[test]
 fn l1_a_broken_page_hides_what_is_on_it_and_not_what_is_behind_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -572,7 +582,7 @@ fn l1_a_broken_page_hides_what_is_on_it_and_not_what_is_behind_it() {
     writer.finish().unwrap();
     drop(writer);
     let mut bytes = std::fs::read(&path).unwrap();
-    // The page of an event in the middle.
+    // Damage the page of an event in the middle.
     let middle = b"\"message\":\"number 0500";
     let at = bytes
         .windows(middle.len())
@@ -592,6 +602,8 @@ fn l1_a_broken_page_hides_what_is_on_it_and_not_what_is_behind_it() {
     assert!((900..1000).contains(&count), "{count}");
 }
 
+/// Missing, empty, foreign, truncated and damaged files are distinguished. A whole store is salvaged
+/// completely.
 #[test]
 fn l1_what_is_no_whole_database_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
@@ -617,7 +629,7 @@ fn l1_what_is_no_whole_database_is_told_apart() {
         .for_each(|page| page[..16].fill(0xa5));
     std::fs::write(&path, &broken).unwrap();
     assert!(matches!(found(), Some(Damage::Pages(_))), "{:?}", found());
-    // What can be read of it is brought over.
+    // Salvaging copies everything that is readable.
     std::fs::write(&path, &whole).unwrap();
     let new = folder.path().join("new.db");
     let mut connection = store::open(&new).unwrap();

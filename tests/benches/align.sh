@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# What UniGRPO gains from the shipped, fine-tuned start: the benchmark before and after, three seeds (about 12 minutes each
-# on two cores).   make build && tests/benches/align.sh [SEED]...   PROFILE=FILE.toml for another one than tabletop-align
+# Measures what UniGRPO gains from the shipped, fine-tuned model: the benchmarks before and after, for three seeds
+# (about 12 minutes each on two cores).
+#
+#   make build && tests/benches/align.sh [SEED]...   PROFILE=FILE.toml selects another profile than tabletop-align
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 for seed in "${@:-1 2 3}"; do for one in $seed; do

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Evaluation by log-likelihoods: `demask eval arc-challenge:llada-base` against lm-eval's way in eager PyTorch, in turn, on the shipped
-# model, both on the same made-up rows in ARC's form ($PYTHON, default python3, with PyTorch and safetensors). `published` is the
-# same estimator as theirs (128 draws), `reduced` the one that has its standard error with 24 (LOG.md):
+# Compares the speed of evaluation by log-likelihoods: `demask eval arc-challenge:llada-base` against lm-eval's method
+# in eager PyTorch, alternating, with the shipped model on the same made-up rows in ARC's format. $PYTHON (default
+# python3) needs PyTorch and safetensors. `published` is the same estimator as lm-eval's (128 draws). `reduced` has the
+# same standard error with 24 draws (LOG.md).
 #
 #   tests/benches/eval_rate.sh [ITEMS, default 60] [TIMES, default 3]
 set -euo pipefail
@@ -22,7 +23,7 @@ for number in range(int(sys.argv[1])):
     row = {"id": str(number), "question": say(draw.randint(10, 25)), "choices": choices, "answerKey": draw.choice("ABCD")}
     print(json.dumps(row))
 ROWS
-# Seconds of an evaluation of the first items, all of it.
+# Prints the seconds that the whole evaluation of the first items takes.
 took() {
   local begun ended
   begun=$(date +%s.%N)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The dashboard's frame time on a store of many runs: each screen drawn at 200 x 50, and how long the store takes to answer it.
+# Measures the dashboard's frame time on a store of many runs: each screen is drawn at 200 x 50, and the time in which
+# the store answers the screen's queries is measured too.
 #
 #   tests/benches/frames.sh [RUNS] [METRIC ROWS]     200 runs and 10 000 000 rows; the store takes about 1.2 GB below TMPDIR
 set -euo pipefail

@@ -27,7 +27,7 @@ wrong() {
   exit 2
 }
 
-# The newest build of tests/cuda.rs in a folder of cargo's.
+# Prints the newest build of tests/cuda.rs in a target folder of cargo.
 built_tests() {
   local newest="" one
   for one in "$1"/deps/cuda-*; do
@@ -37,7 +37,7 @@ built_tests() {
   echo "$newest"
 }
 
-# Recordings of the published code where they are at hand, else the small ones of the tests.
+# Prints the folder of recordings: those of the published code if available, else the small ones of the tests.
 recordings() {
   local shared=${DEMASK_SHARED:-$here/../../../shared}
   if [[ -d $shared/golden && $1 != small ]]; then echo "$shared/golden"; else echo "$here/../../model/tests/fixtures"; fi
@@ -68,7 +68,7 @@ pack() {
     if [[ -f $set/config.json ]]; then cp "$set/config.json" "$work/golden/$(basename "$set")/"; fi
   done
   chmod -R u+w "$work"
-  # A dictionary that spans the programs, which have much in common.
+  # xz -9 has a dictionary that spans all programs, which share much code.
   tar -C "$work" -c bin shipped golden | xz -9 > "$folder/carried.tar.xz"
   cp tests/benches/gpu.sh "$folder/gpu.sh"
   local size
@@ -77,7 +77,7 @@ pack() {
   ((size <= most)) || { echo "gpu.sh: more than $((most / 1000000)) MB" >&2; exit 1; }
 }
 
-# What was packed, unpacked beside it once, or in a folder of its own where that cannot be written.
+# Unpacks the archive once, beside it or, where that folder is read-only, in a temporary folder, and prints the folder.
 unpack() {
   local packed="$here/carried.tar.xz" to="$here"
   [[ -w $here ]] || to="${TMPDIR:-/tmp}/demask-gpu-$(id -u)"
@@ -93,7 +93,7 @@ unpack() {
   echo "$to"
 }
 
-# The lib folder of libtorch: LIBTORCH's, the active Python's; nothing where only the programs know.
+# Prints libtorch's lib folder: LIBTORCH's, else the active Python's. Prints nothing if only the programs know it.
 torch_lib() {
   if [[ -n ${LIBTORCH:-} ]]; then
     echo "$LIBTORCH/lib"
@@ -102,7 +102,7 @@ torch_lib() {
   local one
   for one in python3 python; do
     command -v "$one" > /dev/null || continue
-    # Found and not imported, which takes seconds.
+    # PyTorch is located without importing it, which would take seconds.
     "$one" - <<'PYTHON' 2> /dev/null && return
 import importlib.util, pathlib, re
 folder = pathlib.Path(importlib.util.find_spec("torch").submodule_search_locations[0])
@@ -152,7 +152,7 @@ for name in "${names[@]:0:2}"; do [[ -x $programs/$name ]] || wrong "no $name in
 lib="$(torch_lib)"
 if [[ -n $lib ]]; then
   [[ -f $lib/libtorch_cpu.so ]] || wrong "no libtorch_cpu.so in $lib"
-  # CUDA's own libraries lie beside PyTorch in a pip installation.
+  # In a pip installation, CUDA's libraries are in packages beside PyTorch.
   for folder in "$lib"/../../nvidia/*/lib; do if [[ -d $folder ]]; then lib="$lib:$(cd "$folder" && pwd)"; fi; done
   export LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 elif ldd "$gpu" | grep -q "not found"; then

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What an external reward costs a UniGRPO step: exact match in Python against the built-in `correct`, in turn, on a network too
-# small to take time of its own. Prints the median seconds of drawing and scoring a step, and the milliseconds between both.
+# Measures what an external reward adds to a UniGRPO step: exact match in Python against the built-in `correct`,
+# alternating, on a network too small to take noticeable time. Prints the median seconds that a step spends on sampling
+# and scoring, and the difference in milliseconds.
 #
 #   tests/benches/reward_rate.sh [ROUNDS] [STEPS]     run it on a quiet machine
 set -euo pipefail

@@ -1,15 +1,21 @@
 #!/usr/bin/env bash
-# Demask against its rivals in PyTorch, in turn, on the same weights and settings: ratios, memory, whether tokens are equal.
+# Compares Demask with PyTorch implementations, alternating, on the same weights and settings: ratios of speed, memory,
+# and whether the tokens are equal.
 #
 #   tests/benches/rivals.sh [ROUNDS, default 5]      a quiet machine, $PYTHON (default python3) with PyTorch 2.11 and safetensors
-#   ONLY=REGEX    these cases alone            THREADS=N       of each program; absent: one a processor
-#   DTYPE=f32|bf16, else what the machine is good at           OUT=FILE   for the JSON lines (rivals.jsonl)
+#   ONLY=REGEX    run only these cases         THREADS=N       threads of each program; default: one per processor
+#   DTYPE=f32|bf16   default: what the machine supports best   OUT=FILE   file for the JSON lines (rivals.jsonl)
 #
-# llada: LLaDA's loop as published, every position's logits, softmax in f64; plain: the same tokens, the head at the masked
-# positions of a block alone. prefix, dual: Fast-dLLM's caches with a threshold of 0.9, block by block, as
-# TextCache::Prefix and Dual{refresh:1, vicinity:0}. mmada: MMaDA's picture loop as published,
-# guided; maskgit: the same with logits of the picture alone. Training: eager (the head at masked positions, as ours), published (at
-# all), compile (torch.compile). Each number is a process's own after a warm-up; a ratio is a round's, its median is printed.
+# llada: LLaDA's published loop, with logits at every position and the softmax in f64.
+# plain: the same tokens, with the output head computed only at the masked positions of the block.
+# prefix, dual: Fast-dLLM's caches with a threshold of 0.9, block by block, as TextCache::Prefix and Dual{refresh:1,
+# vicinity:0}.
+# mmada: MMaDA's published image loop, with guidance. maskgit: the same with logits of the image only.
+# Training: eager (output head at masked positions, as in Demask), published (output head at all positions), compile
+# (torch.compile).
+#
+# Each number is measured in a process of its own after a warm-up. A ratio is computed per round, and the median is
+# printed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rounds=${1:-5} python=${PYTHON:-python3} threads=${THREADS:-$(nproc)} dtype=${DTYPE:-auto} out=${OUT:-rivals.jsonl}
@@ -25,7 +31,7 @@ wide=(--width 512 --layers 8 --heads 8 --hidden 1408 --vocabulary 32000 --length
 machine=(--threads "$threads" --dtype "$dtype")
 : > "$out"
 
-# A line of a program, with its case and round in front.
+# Prefixes a program's JSON line with its case and round.
 note() { sed "s/^{/{\"case\": \"$1\", \"round\": $2, /" >> "$out"; }
 
 wanted() { [[ $1 =~ ${ONLY:-.} ]]; }
@@ -58,7 +64,7 @@ train() {
   local sizes=(--steps "$3" --rows "$4" "${machine[@]}" "${@:5}")
   echo "$name" >&2
   for round in $(seq "$rounds"); do
-    # Theirs first: where there is no compiler, nothing of ours is noted.
+    # PyTorch runs first, so that no line of Demask is recorded where torch.compile has no compiler.
     "$python" tests/benches/train_rate.py --way "$way" "${sizes[@]}" > "$work/line" || code=$?
     if ((code == 3)); then echo "$name: left out, no C++ compiler" >&2; return 0; fi
     ((code == 0)) || return "$code"

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Samples a second and how many are right, of the shipped model's samplers in turn, on a quiet machine:
+# Measures samples per second and the share of right answers, for several samplers of the shipped model in turn, on a
+# quiet machine:
 #
 #   tests/benches/sample_rate.sh [ITEMS, default 256]
 #
-# 1. word problems, answers of 64 tokens: the plain sampler (a whole forward pass a step, a token a step; the horizon that
-#    this model needs for answers longer than it was trained on) against thresholds and caches, 1 and 16 at one time;
-# 2. pictures: plain MaskGIT against the same with sure codes accepted at once, and with surprises first;
-# 3. the plain sampler against LLaDA's loop in eager PyTorch, in turn, on the same prompts ($PYTHON, default python3, with
-#    PyTorch and safetensors); tests/benches/rivals.sh has the other rivals, with memory and medians.
+# 1. Word problems with answers of 64 tokens: the plain sampler (a full forward pass and one token per step, with the
+#    horizon that this model needs for answers longer than it was trained on) against thresholds and caches, 1 and 16
+#    rows at a time.
+# 2. Images: plain MaskGIT against the same with confident codes accepted at once, and with surprises first.
+# 3. The plain sampler against LLaDA's loop in eager PyTorch, alternating, on the same prompts ($PYTHON, default
+#    python3, with PyTorch and safetensors). tests/benches/rivals.sh has the other rivals, with memory and medians.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 items=${1:-256} python=${PYTHON:-python3}

@@ -49,7 +49,7 @@ def main():
     torch.manual_seed(0)
     dtype = good_dtype(given.dtype)
     model = Model(shape(given))
-    # As random as a training's first weights: PyTorch's own embedding is far larger.
+    # The scale of Demask's initial weights; PyTorch's default embedding is far larger.
     nn.init.normal_(model.embed.weight, std=given.width**-0.5)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     hidden = torch.compile(model.hidden) if given.way == "compile" else model.hidden

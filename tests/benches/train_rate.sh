@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Training tokens a second of Demask and of eager PyTorch, the same shape, in turn, and the ratio of each pair.
+# Compares training tokens per second of Demask and of eager PyTorch with the same shape, alternating, and prints the
+# ratio of each pair.
 #
 #   tests/benches/train_rate.sh [ROUNDS] [THREADS] [SHAPE…]     $PYTHON (default python3) has PyTorch; run it on a quiet machine
 #
-# SHAPE: --width N --layers N --heads N --hidden N --vocabulary N --length N --rows N, --dtype f32|bf16; WAY=eager, the head at
-# masked positions alone as ours, or published (at all positions), or compile (torch.compile). tests/benches/rivals.sh has it all.
+# SHAPE: --width N --layers N --heads N --hidden N --vocabulary N --length N --rows N, --dtype f32|bf16. WAY=eager
+# computes the output head at masked positions only, as Demask does; WAY=published at all positions; WAY=compile uses
+# torch.compile. tests/benches/rivals.sh runs all of these.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rounds=${1:-5} threads=${2:-2} python=${PYTHON:-python3}

@@ -18,7 +18,7 @@ use demask_tests::store::rows_in;
 use demask_tests::weights::weights_hash;
 use demask_tests::{start, wait_for};
 
-/// The smoke profile with checkpoints in the middle of `align`, where the reference policy matters.
+/// Returns the smoke profile with checkpoints in the middle of `align`, where the reference policy matters.
 fn profile() -> String {
     smoke(&[
         "checkpoint.every_steps=2",
@@ -94,6 +94,8 @@ fn promoted(root: &Path, run: &str) {
     assert_eq!(promoted["results"].as_object().unwrap().len(), 3);
 }
 
+/// Ten panics in six actors change neither the final weights nor a metric of the run, and each is followed
+/// by a restart.
 #[test]
 fn l1_l8_whoever_panics_the_run_ends_in_the_same_weights() {
     let (calm, fragile) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

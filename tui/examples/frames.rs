@@ -1,10 +1,11 @@
-//! Milliseconds of the dashboard's frames on a filled store: every screen shown, its questions answered by the store as the daemon
-//! answers them, and drawn. `tests/benches/frames.sh` makes the store and calls it.
+//! Measures the milliseconds of the dashboard's frames on a filled store. Every screen is shown, its queries are
+//! answered by the store as the daemon answers them, and it is drawn. `tests/benches/frames.sh` makes the store
+//! and calls it.
 //!
 //!     cargo run --release -p demask-tui --example frames -- HOME/demask.db [COLUMNS, default 200] [ROWS, default 50]
 //!
-//! A frame is what is drawn when something has happened: state to characters, the wait for the terminal left out. An answer is
-//! how long the store takes for all that a key asks of it; frames are drawn meanwhile.
+//! A frame is what is drawn after an event: from the state to characters, without the wait for the terminal. An
+//! answer is the time in which the store answers all queries of a key; frames are drawn meanwhile.
 #![allow(missing_docs)]
 
 use std::error::Error;
@@ -14,9 +15,9 @@ use std::time::Instant;
 use demask_storage::{Command, Reply, query};
 use demask_tui::{Dashboard, Effect, Msg, render_to_string, update};
 
-/// Frames of each screen.
+/// Number of frames of each screen.
 const FRAMES: usize = 40;
-/// The screens' keys, after the newest run was opened on the last of them.
+/// The keys of the screens. The newest run is opened on the last one first.
 const SCREENS: [&str; 10] = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "0"];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -35,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut worst: f64 = 0.0;
     for key in SCREENS {
         let answered = press(&mut board, key, database)?;
-        // What a person does there: through the list, and on Curves from one metric to the next.
+        // Simulates a user who scrolls through the list, and on Curves from one metric to the next.
         let mut frames = Vec::new();
         let mut asked: f64 = 0.0;
         for _ in 0..FRAMES {
@@ -55,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Presses a key; milliseconds until all that it asks of the store is answered and taken in.
+/// Presses a key and returns the milliseconds until all its queries are answered and taken in.
 fn press(board: &mut Dashboard, key: &str, database: &Path) -> Result<f64, Box<dyn Error>> {
     let began = Instant::now();
     let mut effects = update(board, Msg::Key(key.to_owned()));

@@ -8,32 +8,32 @@ use crate::model::Model;
 /// Confidence from low to high, without colours.
 pub(crate) const SHADES: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The style of secondary text.
+/// Returns the style of secondary text.
 pub(crate) fn quiet() -> Style {
     Style::new().fg(Color::DarkGray)
 }
 
-/// The style of selected text and headings.
+/// Returns the style of selected text and headings.
 pub(crate) fn accent(model: &Model) -> Style {
     coloured(model, Color::Cyan)
 }
 
-/// The style of good values.
+/// Returns the style of good values.
 pub(crate) fn good(model: &Model) -> Style {
     coloured(model, Color::Green)
 }
 
-/// The style of bad values.
+/// Returns the style of bad values.
 pub(crate) fn bad(model: &Model) -> Style {
     coloured(model, Color::LightRed)
 }
 
-/// The style of the line that keys act on.
+/// Returns the style of the line that keys act on.
 pub(crate) fn chosen() -> Style {
     Style::new().add_modifier(Modifier::REVERSED)
 }
 
-/// The style of a confidence, from low (warm) to high (cool).
+/// Returns the style of a confidence, from low (warm) to high (cool).
 pub(crate) fn sure(model: &Model, confidence: u8) -> Style {
     if model.no_color {
         Style::new()

@@ -1,5 +1,5 @@
-//! An engine that computes nothing: its weights are the list of the steps that were taken, so that what was lost, done twice or done in
-//! another order can be read off them. It looks at the laws from where it stands.
+//! A simulated engine that computes nothing. Its weights are the list of steps that were taken, which shows
+//! whether a step was lost, repeated or reordered. It also checks the laws that are visible to an engine.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -24,41 +24,43 @@ use serde::{Deserialize, Serialize};
 use crate::ground::{Ground, LEARNING_RATE};
 use crate::schedule::{EngineFaults, Schedule};
 
-/// The file of the weights.
+/// The file name of the weights.
 pub const WEIGHTS: &str = "weights.json";
-/// How long an engine that hangs is waited for, and how long when a person wants the run to end (`engine/liveness.rs`).
+/// How long a hanging engine is waited for: normally, and when the user wants the run to end
+/// (`engine/liveness.rs`).
 const GIVEN_UP: [Duration; 2] = [Duration::from_secs(120), Duration::from_secs(3)];
-/// Between two looks at one that hangs.
+/// Interval at which a hanging engine is checked.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// An optimiser step that was taken.
+/// An optimizer step that was taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TakenStep {
     /// The run's step.
     pub step: u64,
     pub learning_rate: f64,
-    /// Of all token ids, in order.
+    /// A hash of all token ids, in order.
     pub content: u64,
-    /// The lineage ids of its sequences.
+    /// The lineage ids of the sequences.
     pub subjects: Vec<String>,
 }
 
-/// Weights.
+/// The weights: all steps that were taken.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Weights {
     pub taken: Vec<TakenStep>,
-    /// Optimiser steps.
+    /// Number of optimizer steps.
     pub version: u64,
 }
 
-/// What a sample is known by: its first four commit steps.
+/// What is remembered of a drawn sample: the weights that drew it, and whether it was trained on. Its key is its first
+/// four commit steps.
 #[derive(Debug)]
 struct Drawn {
     weights: Weights,
     used: bool,
 }
 
-/// What outlives engines: their fate, what they drew, what they saw of the laws.
+/// State that outlives engines: the faults to come, the samples that were drawn, and the violations of laws.
 pub struct Laboratory {
     ground: Arc<Ground>,
     database: PathBuf,
@@ -72,13 +74,13 @@ pub struct Laboratory {
     pub log: Vec<String>,
 }
 
-/// Shared by all engines of a schedule.
+/// The laboratory, shared by all engines of a schedule.
 pub type SharedLaboratory = Arc<Mutex<Laboratory>>;
 
-/// What becomes of a request.
+/// What happens to a request.
 enum Fate {
     Answered,
-    /// The engine dies before it has done it, or after.
+    /// The engine dies, before (`done` is false) or after it has executed the request.
     Dies {
         done: bool,
     },
@@ -107,7 +109,7 @@ impl Laboratory {
 
     fn delay(&mut self) -> Duration {
         let share = self.rng.random::<f64>().powi(3);
-        // Now and then one is slow.
+        // One request in 40 is slow.
         let times = if self.rng.random_ratio(1, 40) { 6.0 } else { 1.0 };
         self.slowest.mul_f64(share * times)
     }
@@ -138,7 +140,7 @@ impl Laboratory {
         !fails
     }
 
-    /// L3, L4: the rate of a step is the one that the rows on the disk give for it, now.
+    /// Checks L3 and L4: the learning rate of a step is the one that the rows on disk give for it at this moment.
     fn check_rate(&mut self, step: u64, rate: f64) {
         let found = store::open_read_only(&self.database)
             .and_then(|connection| {
@@ -156,7 +158,7 @@ impl Laboratory {
         }
     }
 
-    /// L5, L7: what is trained on was drawn by these very weights, and is used once.
+    /// Checks L5 and L7: the training samples were drawn by these very weights, and each is used once.
     fn check_drawn(&mut self, weights: &Weights, group: &PolicyGroup) {
         for sample in &group.samples {
             let key = key_of(&sample.commit_step);
@@ -177,7 +179,7 @@ impl Laboratory {
     }
 }
 
-/// The learning rate of a step by what took effect.
+/// Returns the learning rate of a step according to the steers that took effect.
 pub fn rate_at<'a>(step: u64, steers: impl Iterator<Item = &'a demask_storage::Steer>) -> f64 {
     let mut rate = LEARNING_RATE;
     for steer in steers {
@@ -199,7 +201,7 @@ fn key_of(commit_step: &[u16]) -> [u16; 4] {
     key
 }
 
-/// Starts scripted engines.
+/// Starts simulated engines.
 pub struct ScriptedStarter(pub SharedLaboratory);
 
 impl EngineStarter for ScriptedStarter {
@@ -227,11 +229,11 @@ impl EngineStarter for ScriptedStarter {
     }
 }
 
-/// One engine.
+/// A simulated engine.
 struct ScriptedEngine {
     laboratory: SharedLaboratory,
     options: EngineOptions,
-    /// Requests are done in the order in which they come.
+    /// A lock that serves requests in the order in which they arrive.
     turn: tokio::sync::Mutex<()>,
     weights: RefCell<Option<Weights>>,
     dead: Cell<bool>,
@@ -311,8 +313,9 @@ impl ScriptedEngine {
         Err(died(why))
     }
 
-    /// L10: whoever asks gives it up, sooner when a person waits, after the times of the real watch. That one looks at a socket, which is
-    /// not here: it is tested where it is, and through the programs.
+    /// Hangs (L10): waits until the caller gives the engine up, after the time limits of the real watchdog. The limit
+    /// is shorter when the user waits. The real watchdog observes a socket, which does not exist here; it has
+    /// tests of its own.
     async fn hangs(&self) -> Result<Answer, EngineFailure> {
         self.laboratory.lock().unwrap().hanging = true;
         let mut hung = Duration::ZERO;
@@ -371,7 +374,7 @@ impl ScriptedEngine {
         }
     }
 
-    /// Takes a step with the weights that are loaded.
+    /// Takes a step with the loaded weights.
     fn take(&self, settings: &StepSettings, count: u64, sequences: &[&Sequence]) -> Result<u64, Box<Answer>> {
         let mut weights = self.weights.borrow_mut();
         let Some(weights) = weights.as_mut() else {
@@ -472,7 +475,7 @@ impl ScriptedEngine {
         }
     }
 
-    /// The folder appears whole or not at all.
+    /// Saves the weights. The folder appears complete or not at all.
     fn save(&self, dir: &Path, attach: &BTreeMap<String, String>) -> Answer {
         let weights = self.weights.borrow();
         let Some(weights) = weights.as_ref() else {
@@ -502,7 +505,8 @@ impl ScriptedEngine {
     }
 }
 
-/// A sum as it is asked for in words, worked out right or wrong as the seed has it; 0 for everything else.
+/// Answers a request: the sum of two numbers in its text, right or wrong depending on the seed, or 0 for any
+/// other text.
 fn filled(ground: &Ground, request: &SampleRequest, key: [u16; 4]) -> Sample {
     let builder = ground.inference.builder();
     let asked = &request.ids[request.left_pad..request.target.start];
@@ -541,7 +545,7 @@ fn filled(ground: &Ground, request: &SampleRequest, key: [u16; 4]) -> Sample {
     }
 }
 
-/// A problem that is worked out so.
+/// Returns a word problem with this reasoning and result.
 fn problem(reasoning: &str, result: &str) -> Example {
     let fields = serde_json::json!({
         "id": "", "source": "", "licence": "", "split": "train", "kind": "word_problem", "category": "",

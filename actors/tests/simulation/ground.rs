@@ -1,4 +1,5 @@
-//! What all schedules share: the profile, its data, the tokenizer that the run begins with, and what an undisturbed run leaves.
+//! What all schedules share: the profile, its data, the run's initial tokenizer, and the result of an
+//! undisturbed run.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use crate::laws::Remains;
 use crate::schedule::Schedule;
 use crate::world;
 
-/// Every kind of stage that works on text.
+/// A profile with every kind of stage that works on text.
 const PROFILE: &str = r#"
 name = "simulated"
 seed = 11
@@ -89,11 +90,11 @@ suites = ["tabletop-sums"]
 limit = 2
 "#;
 
-/// The name of the empty store.
+/// The file name of the empty store.
 const STORE: &str = "empty.db";
-/// Steps of all stages.
+/// Number of steps of all stages.
 pub const STEPS: u64 = 9;
-/// The learning rate before anybody turns it.
+/// The learning rate before any steer.
 pub const LEARNING_RATE: f64 = 1e-3;
 /// The seed of the profile.
 const SEED: u64 = 11;
@@ -103,15 +104,15 @@ pub struct Ground {
     folder: TempDir,
     /// The profile's text.
     pub profile: String,
-    /// What the engine writes and reads with.
+    /// The tokenizer and prompt settings that the simulated engine uses.
     pub inference: Inference,
-    /// The step of each step's seed.
+    /// The step that each step's seed belongs to.
     pub steps: BTreeMap<u64, u64>,
     calm: OnceLock<Remains>,
 }
 
 impl Ground {
-    /// Made, and an undisturbed run lived through.
+    /// Creates the shared state and executes an undisturbed run.
     pub fn prepare() -> Arc<Self> {
         let ground = Arc::new(Self::make());
         let calm = world::live_through(&Schedule::calm(), &ground);
@@ -153,23 +154,24 @@ impl Ground {
         }
     }
 
-    /// A folder for a home.
+    /// Returns the folder in which homes are created.
     pub fn room(&self) -> PathBuf {
         self.folder.path().to_owned()
     }
 
-    /// A store as a daemon makes it: to make one takes longer than the rest of a schedule.
+    /// Returns an empty store, made as a daemon makes it. It is copied, because making one takes longer than
+    /// the rest of a schedule.
     pub fn store(&self) -> PathBuf {
         self.folder.path().join(STORE)
     }
 
-    /// What an undisturbed run leaves; none while that is being found out.
+    /// Returns the result of the undisturbed run, or `None` while that run is executed.
     pub fn calm(&self) -> Option<&Remains> {
         self.calm.get()
     }
 }
 
-/// A folder, in memory where there is such: nothing here is about the disk.
+/// Creates a temporary folder, in memory if possible, because the simulation does not depend on a disk.
 fn scratch() -> TempDir {
     let name =
         |builder: &mut tempfile::Builder<'_, '_>| builder.prefix("demask-simulation-").tempdir_in("/dev/shm");

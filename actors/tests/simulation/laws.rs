@@ -1,4 +1,5 @@
-//! The laws, checked on what a schedule leaves behind: rows and weights, against those of a run that nothing disturbed.
+//! Checks the laws on what a schedule leaves behind: its rows and weights are compared with those of an
+//! undisturbed run.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use crate::ground::{Ground, STEPS};
 use crate::people::{Cast, query};
 use crate::schedule::Schedule;
 
-/// What a run says that it did, a line a row; each is the same however often it was interrupted (L1, L5, L6, L8).
+/// Queries of what a run did, one line per row. The rows must not depend on interruptions (L1, L5, L6, L8).
 const TABLES: [(&str, &str); 7] = [
     (
         "lineage",
@@ -24,7 +25,7 @@ const TABLES: [(&str, &str); 7] = [
     ),
     (
         "traces",
-        // A run that is stopped may leave one that no gate has judged yet.
+        // A stopped run may leave a trace that no gate has judged yet.
         "SELECT trace || '|' || round || '|' || example || '|' || generator || '|' || text || '|' || gate || '|' || passed \
          FROM v_trace WHERE gate IS NOT NULL ORDER BY trace, gate",
     ),
@@ -39,7 +40,7 @@ const TABLES: [(&str, &str); 7] = [
     ),
     (
         "clean",
-        // What is checked again after a death is counted again.
+        // Rows that are checked again after a death are counted again.
         "SELECT benchmark || '|' || source || '|' || rule || '|' || (checked > 0) || '|' || overlapped FROM v_clean ORDER BY 1",
     ),
     (
@@ -49,12 +50,12 @@ const TABLES: [(&str, &str); 7] = [
     ),
 ];
 
-/// What is left of a schedule.
+/// What a schedule leaves behind.
 pub struct Remains {
     ended: Option<RunState>,
     status: String,
     tables: BTreeMap<&'static str, Vec<String>>,
-    /// Of the newest checkpoint, with its step.
+    /// The newest checkpoint and its step.
     checkpoint: Option<(u64, Weights)>,
     steers: Vec<Steer>,
 }
@@ -93,7 +94,7 @@ impl Remains {
     }
 }
 
-/// Every law that is found broken.
+/// Returns every violation of a law.
 pub fn broken(left: &Remains, cast: &Cast, schedule: &Schedule, ground: &Ground) -> Vec<String> {
     let mut broken = Vec::new();
     let stops = schedule.acts.iter().any(|act| act.command == Command::Stop);
@@ -110,13 +111,14 @@ pub fn broken(left: &Remains, cast: &Cast, schedule: &Schedule, ground: &Ground)
     broken
 }
 
-/// L3, L4: whatever was acknowledged is a row, and took effect if the run came to its end.
+/// Checks L3 and L4: an acknowledged command has a row, and it took effect if the run ended regularly.
 fn orders(left: &Remains, cast: &Cast, is_undisturbed: bool) -> Vec<String> {
     let mut broken = Vec::new();
     for (number, (id, command)) in cast.acknowledged.iter().enumerate() {
         match left.steers.iter().filter(|row| row.id == *id).collect::<Vec<_>>()[..] {
             [row] if row.applied_step.is_some() => {}
-            // It was on its way to the disk at the last boundary, or the run was stopped meanwhile.
+            // The command was still being written at the last step boundary, or the run was stopped
+            // meanwhile.
             [row] if row.asked_step + 4 >= STEPS || left.ended == Some(RunState::Stopped) => {}
             [_] if *command == Command::Stop && number < cast.lapsed => {}
             [_] => broken.push(format!(
@@ -125,7 +127,8 @@ fn orders(left: &Remains, cast: &Cast, is_undisturbed: bool) -> Vec<String> {
             ref rows => broken.push(format!("L4: {id} ({command:?}) has {} rows", rows.len())),
         }
     }
-    // Steps that a death had done again are behind the one at which somebody asked.
+    // After a death, repeated steps come before the step at which a command was given, so only undisturbed
+    // runs are checked.
     for row in left.steers.iter().filter(|_| is_undisturbed) {
         if row.applied_step.is_some_and(|applied| applied < row.asked_step) {
             broken.push(format!("L3: {} took effect before it was asked for", row.id));
@@ -134,10 +137,10 @@ fn orders(left: &Remains, cast: &Cast, is_undisturbed: bool) -> Vec<String> {
     broken
 }
 
-/// L1, L8: the weights are those of every step, taken once, in order.
+/// Checks L1 and L8: the weights contain every step once, in order.
 fn weights(left: &Remains, ground: &Ground) -> Vec<String> {
     let Some((step, weights)) = &left.checkpoint else {
-        // It may be stopped before it has one.
+        // A run may be stopped before it has a checkpoint.
         let is_early = left.ended == Some(RunState::Stopped);
         return if is_early {
             Vec::new()
@@ -175,7 +178,7 @@ fn weights(left: &Remains, ground: &Ground) -> Vec<String> {
     broken
 }
 
-/// L1, L5, L6, L8: the rows are those of a run that nothing disturbed; of a stopped one, some of them and no others.
+/// Checks L1, L5, L6 and L8: the rows are those of an undisturbed run. A stopped run has a subset of them.
 fn rows(left: &Remains, calm: &Remains) -> Vec<String> {
     let mut broken = Vec::new();
     for (name, wanted) in &calm.tables {

@@ -1,11 +1,12 @@
-//! The daemon and all its actors in simulated time: a scripted engine, a disk that takes its time, people who steer and a hand that
-//! kills, all from a seed; then the laws, checked on what is left. Of L2 a lost permit alone is seen, as a run that does not end; L9 is not here.
+//! The daemon and all its actors in simulated time: a scripted engine, a slow disk, users who steer the run,
+//! and kills, all determined by a seed. The laws are then checked on what is left. Of L2, only a lost permit
+//! is detected, as a run that does not end. L9 is not tested here.
 //!
-//! The clock is tokio's, paused: when everybody waits it jumps to the next who wakes, so hours take milliseconds. One thread does
-//! everything, so a seed's schedule is the same each time.
+//! The clock is tokio's paused clock. When every task waits, the clock jumps to the next one to wake, so
+//! hours take milliseconds. Everything runs on one thread, so the schedule of a seed is the same each time.
 //!
-//! `DEMASK_SCHEDULES=100000 cargo test --release --test simulation` lives through more of them, `DEMASK_SCHEDULE=41` through one,
-//! with everything that the daemon logs.
+//! `DEMASK_SCHEDULES=100000 cargo test --release --test simulation` runs more schedules. `DEMASK_SCHEDULE=41`
+//! runs a single one and prints everything that the daemon logs.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod engine;
@@ -25,17 +26,17 @@ use ground::Ground;
 use schedule::{Bug, Schedule};
 use world::Story;
 
-/// Schedules of an ordinary run of the tests.
+/// Number of schedules in an ordinary test run.
 const SCHEDULES: u64 = 1_000;
-/// Within how many schedules a seeded bug must be found.
+/// Number of schedules within which a seeded bug must be found.
 const FOUND_WITHIN: u64 = 50;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// Lives through these, on as many threads as there are processors, until three have broken a law; those that did, and the lives of
-/// daemons in all.
+/// Runs the schedules of these seeds on as many threads as there are processors, until three have violated a
+/// law. Returns those that did, and the total number of daemon lives.
 fn live_through(ground: &Arc<Ground>, seeds: std::ops::Range<u64>, bug: Option<Bug>) -> (Vec<Story>, u64) {
     let next = AtomicU64::new(seeds.start);
     let lives = AtomicU64::new(0);
@@ -91,7 +92,8 @@ fn l1_l3_to_l8_and_l10_hold_whatever_dies_waits_or_is_asked_and_whenever() {
     println!("{count} schedules, {lives} lives of daemons, no law broken");
 }
 
-/// A simulation that finds no bug proves nothing.
+/// Asserts that the simulation finds a seeded bug, as a violation of `law`. A simulation that finds no bug
+/// proves nothing.
 fn finds(bug: Bug, law: &str) {
     let ground = Ground::prepare();
     let (broken, _) = live_through(&ground, 0..FOUND_WITHIN, Some(bug));

@@ -1,5 +1,5 @@
-//! Those who use the daemon: one who asks for the run and steers it as the schedule says, and one who keeps looking. They talk to it
-//! through its socket.
+//! The users of the daemon: one who starts the run and steers it as scheduled, and one who watches it. Both
+//! use the daemon's socket.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,23 +14,24 @@ use crate::engine::SharedLaboratory;
 use crate::ground::Ground;
 use crate::schedule::{Act, Schedule};
 
-/// Between two looks.
+/// Interval at which the watching user asks for the status.
 const LOOK: Duration = Duration::from_millis(500);
-/// L10: how long a life of a daemon may last, whatever it lives through.
+/// L10: the longest life of a daemon, whatever happens in it.
 const LONGEST_LIFE: Duration = Duration::from_secs(900);
-/// L10: how long after a stop something that hangs may go on hanging.
+/// L10: the longest time that something may go on hanging after a stop.
 const LONGEST_STOP: Duration = Duration::from_secs(5);
 
-/// What people have done, and seen, over all lives of the daemon.
+/// What the users have done and seen, over all lives of the daemon.
 #[derive(Default)]
 pub struct Cast {
     acts: Vec<Act>,
-    /// The act that comes next; one whose answer did not come is done again, under the same id.
+    /// The index of the next act. An act whose reply did not arrive is repeated with the same id.
     next: usize,
     pub run: Option<String>,
-    /// Orders that were acknowledged, by id.
+    /// Acknowledged commands, with their ids.
     pub acknowledged: Vec<(String, Command)>,
-    /// How many of them were before a stopped run went on: a stop among them ends nothing any more.
+    /// Number of acknowledged commands from before a stopped run was resumed. A stop among them no longer
+    /// ends the run.
     pub lapsed: usize,
     /// How the run ended.
     pub ended: Option<RunState>,
@@ -41,7 +42,7 @@ pub struct Cast {
     pub violations: Vec<String>,
 }
 
-/// Shared by the people of a schedule.
+/// The cast, shared by the users of a schedule.
 pub type SharedCast = Rc<RefCell<Cast>>;
 
 impl Cast {
@@ -53,12 +54,12 @@ impl Cast {
         }))
     }
 
-    /// A new life of the daemon: what was timed in the one before is not known any more.
+    /// Starts a new life of the daemon: the times measured in the previous one are forgotten.
     pub fn begin_life(&mut self) {
         (self.stop_asked, self.hangs_since) = (None, None);
     }
 
-    /// Whether nothing is left of what the schedule has people do.
+    /// Returns whether the users have done everything that is scheduled.
     fn has_acted(&self) -> bool {
         self.next >= self.acts.len()
     }
@@ -77,7 +78,7 @@ async fn connected(home: &Home) -> Client {
     }
 }
 
-/// A person who asks for the run, then does what the schedule says.
+/// Plays a user who starts the run, then acts as scheduled.
 pub async fn steer(home: Home, ground: &Ground, cast: SharedCast) {
     let mut client = connected(&home).await;
     if begin(&home, ground, &mut client, &cast).await.is_err() {
@@ -101,13 +102,13 @@ pub async fn steer(home: Home, ground: &Ground, cast: SharedCast) {
             }
             Ok(_) => cast.next += 1,
             Err(error @ ClientError::Silent { .. }) => return cast.breaks(format!("L10: {error}")),
-            // It is done again in the daemon's next life.
+            // The act is repeated in the daemon's next life.
             Err(_) => return,
         }
     }
 }
 
-/// Has the run begun unless it was.
+/// Starts the run unless it was started before.
 async fn begin(
     home: &Home,
     ground: &Ground,
@@ -139,7 +140,7 @@ async fn begin(
     Ok(())
 }
 
-/// L4: what is acknowledged is on the disk.
+/// Checks L4: an acknowledged command is on disk.
 fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command) {
     if matches!(command, Command::Shutdown | Command::Sample { .. }) {
         return;
@@ -156,7 +157,7 @@ fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command) {
     cast.acknowledged.push((id, command));
 }
 
-/// A person who looks until the run is over; then the daemon is asked to end.
+/// Plays a user who watches until the run is over, then asks the daemon to shut down.
 pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
     let mut client = connected(&home).await;
     let began = Instant::now();
@@ -185,7 +186,7 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
         let Some(run) = cast.borrow().run.clone() else {
             continue;
         };
-        // A daemon that died after the run's end knows nothing of it; the rows do.
+        // A daemon that was started after the run's end does not report it, but the rows in the store do.
         let state = match overview.state {
             RunState::Idle => ended_before(&home, &run),
             state if overview.run == run => Some(state),
@@ -201,7 +202,7 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
                     cast.log.push("the stopped run goes on".into());
                 }
             }
-            // A pause that was asked for before the stop holds what goes on after it.
+            // A pause from before the stop also holds the resumed run.
             RunState::Paused if cast.borrow().has_acted() => {
                 client.ask(Command::Resume).await.ok();
             }
@@ -218,7 +219,7 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
     }
 }
 
-/// How the run ended, if it has.
+/// Returns how the run ended, or `None` if it has not.
 fn ended_before(home: &Home, run: &str) -> Option<RunState> {
     let connection = store::open_read_only(&home.database()).unwrap();
     let (_, status) = journal::run(&connection, run).unwrap()?;
@@ -238,7 +239,7 @@ fn look_at_what_hangs(cast: &mut Cast, hangs: bool) {
     }
 }
 
-/// The first column, as text.
+/// Returns the first column of a query's rows as text.
 pub fn query(home: &Home, sql: &str) -> Vec<String> {
     let rows = demask_storage::query::query(&home.database(), sql, 100_000)
         .unwrap()

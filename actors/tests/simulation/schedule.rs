@@ -1,5 +1,5 @@
-//! What happens in a schedule, from its seed alone: what people ask and when, when the daemon is killed, what the engine and the disk
-//! do, which actors panic.
+//! What happens in a schedule, determined by its seed: what the users ask and when, when the daemon is
+//! killed, which faults the engine and the disk have, and which actors panic.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// A bug that must be found.
+/// A bug that the simulation must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     Actors(SeededBug),
-    /// The disk acknowledges before it has written.
+    /// The disk acknowledges rows before it has written them.
     LateRows,
 }
 
-/// Something that a person asks for, so long after the thing before.
+/// A user's command, and its delay after the previous one.
 #[derive(Clone, Debug)]
 pub struct Act {
     pub after: Duration,
     pub command: Command,
 }
 
-/// What the engine may do to a request, how often in all.
+/// Faults of the engine, by their total numbers.
 #[derive(Clone, Debug, Default)]
 pub struct EngineFaults {
     pub deaths: u32,
@@ -39,17 +39,18 @@ pub struct Schedule {
     pub seed: u64,
     pub bug: Option<Bug>,
     pub acts: Vec<Act>,
-    /// When the first lives of the daemon are killed.
+    /// The times after which the first lives of the daemon are killed.
     pub kills: Vec<Duration>,
     pub engine: EngineFaults,
-    /// The slowest request as a rule.
+    /// The usual upper limit of a request's duration.
     pub slowest: Duration,
-    /// The slowest commit.
+    /// The upper limit of a commit's duration.
     pub slowest_commit: Duration,
     pub panics: Vec<(&'static str, u64)>,
 }
 
-/// Actors and the steps at which each may panic: its work on that step is done, and nobody knows.
+/// Actors, and the steps at which each may panic. The panic comes after the work of the step, before it is
+/// reported.
 const PANICS: [(&str, &[u64]); 5] = [
     ("curator", &[0, 1, 2, 4, 6, 7]),
     ("trainer", &[0, 2, 3, 5, 6, 7]),
@@ -59,7 +60,7 @@ const PANICS: [(&str, &[u64]); 5] = [
 ];
 
 impl Schedule {
-    /// Nothing happens but the run.
+    /// Returns a schedule without any disturbance.
     pub fn calm() -> Self {
         Self {
             seed: u64::MAX,
@@ -73,7 +74,7 @@ impl Schedule {
         }
     }
 
-    /// Whether nothing dies in it.
+    /// Returns whether nothing dies in this schedule.
     pub fn is_undisturbed(&self) -> bool {
         let EngineFaults {
             deaths,
@@ -84,7 +85,7 @@ impl Schedule {
         deaths + hangs + failed_starts == 0 && self.kills.is_empty() && self.panics.is_empty()
     }
 
-    /// What follows from a seed.
+    /// Returns the schedule of a seed.
     pub fn of(seed: u64, bug: Option<Bug>) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let slowest = Duration::from_millis(*[2, 20, 200, 900].choose(&mut rng).unwrap());
@@ -98,7 +99,7 @@ impl Schedule {
             slowest_commit: Duration::from_millis(*[0, 5, 80, 700].choose(&mut rng).unwrap()),
             panics: Vec::new(),
         };
-        // Few enough that no budget of lives is spent: each is to be survived.
+        // There are few enough faults that no restart budget is exhausted: the run must survive each of them.
         for _ in 0..rng.random_range(0..4) {
             match rng.random_range(0..8) {
                 0 | 1 => {

@@ -1,4 +1,4 @@
-//! A schedule from its beginning to its end: lives of a daemon, each in a clock of its own, over one home.
+//! Executes a schedule: several lives of a daemon over one home, each with its own clock.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::laws::{self, Remains};
 use crate::people::{self, Cast, SharedCast};
 use crate::schedule::{Bug, Schedule};
 
-/// Lives of a daemon after which a schedule is given up.
+/// Number of daemon lives after which a schedule is given up.
 const MOST_LIVES: u64 = 16;
 
-/// What a schedule came to.
+/// The outcome of a schedule.
 pub struct Story {
     pub seed: u64,
-    /// Lives of daemons.
+    /// Number of daemon lives.
     pub lives: u64,
     pub violations: Vec<String>,
     pub log: Vec<String>,
@@ -39,11 +39,11 @@ enum LifeEnd {
     Killed,
     InGoodOrder,
     Failed(String),
-    /// Somebody saw a law broken.
+    /// A violation of a law was observed.
     Broken,
 }
 
-/// Lives through a schedule.
+/// Executes a schedule.
 pub fn live_through(schedule: &Schedule, ground: &Arc<Ground>) -> Story {
     let folder = tempfile::tempdir_in(ground.room()).unwrap();
     let home = Home::open(Some(folder.path().join("home"))).unwrap();
@@ -119,7 +119,7 @@ struct Life<'a> {
 }
 
 impl Story {
-    /// Of a schedule in which the test itself panicked.
+    /// Returns the outcome of a schedule in which the test itself panicked.
     pub fn of_panic(seed: u64) -> Self {
         Self {
             seed,
@@ -132,7 +132,7 @@ impl Story {
 }
 
 impl Life<'_> {
-    /// Until it is killed after so long, or ends.
+    /// Runs the daemon until it ends, or until it is killed after `kill`.
     fn live(&self, kill: Option<Duration>) -> LifeEnd {
         let clock = || {
             tokio::runtime::Builder::new_current_thread()
@@ -141,7 +141,7 @@ impl Life<'_> {
                 .build()
                 .unwrap()
         };
-        // Everything that lives in it is dropped where it stands: that is the kill.
+        // Dropping everything that runs on the clock, at whatever point it is, simulates the kill.
         System::with_tokio_rt(clock).block_on(self.lived(kill))
     }
 

@@ -53,8 +53,8 @@ impl Reader for ImageFolderReader {
         Ok(files)
     }
 
-    /// A folder is an image folder if it has pictures at its top level, or a caption list and pictures anywhere. JSON
-    /// lines and text files in it are then captions.
+    /// Whether a folder is an image folder: it has pictures at its top level, or a caption list and pictures
+    /// anywhere. JSON lines and text files in it are then captions.
     fn is_certain_of(&self, folder: &Path) -> bool {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         if entries

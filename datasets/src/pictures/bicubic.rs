@@ -31,17 +31,18 @@ pub fn resize_part(image: &RgbImage, whole: [u32; 2], start: [u32; 2], size: [u3
     resize_canvas(&canvas, whole, start, size)
 }
 
-/// A picture on a white canvas that is never allocated.
+/// A picture on a white canvas. The canvas is never allocated.
 pub(super) struct WhiteCanvas<'a> {
     pub image: &'a RgbImage,
-    /// The place of the picture's first pixel.
+    /// The position of the picture's first pixel on the canvas.
     pub offset: [u32; 2],
-    /// The canvas's sides.
+    /// Width and height of the canvas.
     pub size: [u32; 2],
 }
 
-/// Like [`resize_part`], for a canvas. Only the needed rows are kept in between, and of the canvas only the picture's pixels are
-/// read: a picture one pixel wide may lie on a canvas as wide as it is high (law L9).
+/// Like [`resize_part`], for a canvas. Only the rows that the result needs are stored between the two passes,
+/// and only the picture's own pixels are read. The canvas may be far larger than the picture: a picture one
+/// pixel wide can be on a square of its height (law L9).
 pub(super) fn resize_canvas(
     canvas: &WhiteCanvas<'_>,
     whole: [u32; 2],
@@ -121,7 +122,7 @@ fn kernel(x: f64) -> f64 {
     }
 }
 
-/// The weighted sum of the pixels of a line, which are white but for those `inside`.
+/// Returns the weighted sum of a line's pixels. Pixels outside `inside` are white.
 fn weighted(taps: &BicubicTaps, inside: Range<u32>, pixel: impl Fn(u32) -> [u8; 3]) -> image::Rgb<u8> {
     const WHITE: i64 = 255;
     let mut sums = [(1i64 << (PRECISION - 1)) + WHITE * taps.sum; 3];

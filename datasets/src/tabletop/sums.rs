@@ -89,7 +89,7 @@ impl Sum {
         lines.join(" ")
     }
 
-    /// The numbers and operations alone, which decide the split.
+    /// Returns the numbers and operations, which alone decide the split.
     fn key(&self) -> String {
         let steps: Vec<String> = self.steps.iter().map(|step| step.sum()).collect();
         format!("sum {} {}", self.start, steps.join(" "))

@@ -209,7 +209,7 @@ fn zip64(mut extra: &[u8], entry: &mut ArchiveEntry) -> Option<()> {
     Some(())
 }
 
-/// Little-endian numbers at an offset that the caller has checked.
+/// Reads a little-endian number at an offset that the caller has checked.
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }

@@ -1,4 +1,4 @@
-//! Chat templates against renderings written by hand, and what a tokenizer's settings may hold.
+//! Chat templates against renderings written by hand, and what a tokenizer's settings may contain.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -56,7 +56,8 @@ fn every_turn_is_written() {
     );
 }
 
-/// In the manner of Llama 3.1's: blocks on lines of their own, a system turn taken off the front, namespaces.
+/// A template in the style of Llama 3.1's: blocks on lines of their own, a separate system turn, and
+/// namespaces.
 const LLAMA: &str = r#"{{- bos_token }}
 {%- if tools is not none %}
     {{- raise_exception("no tools here") }}
@@ -106,6 +107,7 @@ fn blocks_on_their_own_lines_leave_no_lines() {
     assert_eq!(rendered(source, &[turn("user", "why")]), "Q: why\nA:");
 }
 
+/// Methods, filters and tags that chat templates take from Python and transformers render as there.
 #[test]
 fn what_templates_take_from_python() {
     let content = "<think>so</think> 4 ";
@@ -162,6 +164,8 @@ fn a_template_that_is_none_is_told_of() {
     }
 }
 
+/// A chat template is a text, the `default` of a list, or a file beside the settings, which takes
+/// precedence. Special tokens are texts or objects.
 #[test]
 fn settings_hold_a_text_a_list_or_a_file_beside() {
     let dir = tempfile::tempdir().unwrap();

@@ -13,6 +13,8 @@ fn in_memory(threshold: f64) -> Dedup {
     Dedup::new(threshold, &std::env::temp_dir())
 }
 
+/// Exact duplicates are found despite case and spaces, near duplicates by the threshold. A threshold above 1
+/// turns near duplicates off.
 #[test]
 fn equal_and_nearly_equal_texts_are_found() {
     let mut dedup = in_memory(0.7);
@@ -40,7 +42,8 @@ fn equal_and_nearly_equal_texts_are_found() {
     );
 }
 
-/// Some two thousand records make a megabyte, which is kept in memory here: what was admitted before stays known on disk.
+/// Records that were admitted in memory are still known when the index moves to disk. The limit of one
+/// megabyte holds about two thousand records.
 #[test]
 fn what_was_admitted_in_memory_is_known_when_the_index_goes_to_disk() {
     let folder = tempfile::tempdir().unwrap();
@@ -130,7 +133,7 @@ fn l6_the_tabletop_does_not_train_on_its_tests() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever the text, it is its own duplicate, and nothing is remembered twice.
+    /// Every text is a duplicate of itself, and no text is stored twice.
     #[test]
     fn a_text_is_its_own_duplicate(texts in proptest::collection::vec("[a-z0-9 ,.]{0,80}", 1..12)) {
         let mut dedup = in_memory(0.8);
@@ -142,8 +145,8 @@ proptest! {
         prop_assert_eq!(dedup.len(), new);
     }
 
-    /// An index on disk gives the verdicts of one in memory. Texts of few words have many duplicates of both kinds, and
-    /// two thousand of them make the table grow while it lies on disk.
+    /// An index on disk gives the same verdicts as one in memory. Texts of few words have many duplicates of
+    /// both kinds, and two thousand of them make the table grow while it is on disk.
     #[test]
     fn an_index_on_disk_gives_the_same_verdicts(
         texts in proptest::collection::vec(proptest::collection::vec(0_u8..4, 3..12), 200..2000)
@@ -155,7 +158,7 @@ proptest! {
             let text = text.iter().map(|word| format!("word{word} ")).collect::<String>();
             prop_assert_eq!(on_disk.admit(&text).unwrap(), dedup.admit(&text).unwrap());
         }
-        // The files have no names that a kill could leave behind.
+        // The files are unlinked, so a kill leaves none behind.
         prop_assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Readers, on good files and on broken ones.
+//! Readers on valid files and on broken ones.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -29,6 +29,8 @@ fn json(text: &str) -> Vec<Row> {
     JsonLines::open(&path, origin(Split::Train)).unwrap().collect()
 }
 
+/// A row of GSM8K becomes a word problem: calculator marks are removed from its steps, and the number after
+/// `####` is the answer.
 #[test]
 fn gsm8k_rows_become_problems_with_worked_steps() {
     let rows = json(concat!(
@@ -55,6 +57,7 @@ fn gsm8k_rows_become_problems_with_worked_steps() {
     assert!(!example.id.is_empty());
 }
 
+/// Every bad row is reported with its file, its line and what was expected.
 #[test]
 fn each_bad_row_says_its_file_its_line_and_what_was_expected() {
     let rows = json(
@@ -100,6 +103,8 @@ fn png(path: &Path, side: u32) {
         .unwrap();
 }
 
+/// Captions come from a list, a text file beside the picture, or the folder's name, in this order. A picture
+/// without caption and a broken one are bad rows.
 #[test]
 fn a_folder_of_pictures_takes_captions_from_wherever_they_are() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Pulls from a hub that is on this machine: what the cache holds then, and what every failure of the hub comes to.
+//! Pulls from a mock hub on this machine: the resulting cache, and the outcome of every failure of the hub.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use proptest::prelude::*;
 const CONFIG: &str = r#"{"model_type": "tiny"}"#;
 const LARGE: usize = 300_000;
 
-/// Remembers the waits and notes.
+/// Records the reported waits and notes.
 #[derive(Default)]
 struct Heard(Mutex<Vec<String>>);
 
@@ -34,7 +34,7 @@ impl Watch for Heard {
     }
 }
 
-/// A hub, a cache, a token or none.
+/// A mock hub, a cache, and settings with or without a token.
 struct Place {
     server: Server,
     folder: tempfile::TempDir,
@@ -105,13 +105,13 @@ impl Place {
             .join(format!("{}.incomplete", file.etag()))
     }
 
-    /// What is in the folder of blobs.
+    /// Returns the names in the folder of blobs.
     fn blobs(&self) -> Vec<String> {
         tree(&self.shelf().join("blobs")).into_keys().collect()
     }
 }
 
-/// Every file below a folder with its content, every link with its target.
+/// Returns every file below a folder with its content, and every link with its target.
 fn tree(folder: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
@@ -175,7 +175,7 @@ fn what_is_here_is_not_fetched_again_and_a_commit_is_not_even_asked_for() {
     assert_eq!(place.server.seen("").len(), 0);
 }
 
-/// The cache as `huggingface_hub` leaves it after fetching one file.
+/// Writes the cache as `huggingface_hub` leaves it after fetching one file.
 fn left_by_python(place: &Place, file: &File) {
     let shelf = place.shelf();
     for folder in ["blobs", "refs", &format!("snapshots/{COMMIT}")] {
@@ -187,6 +187,8 @@ fn left_by_python(place: &Place, file: &File) {
     std::os::unix::fs::symlink(target, shelf.join("snapshots").join(COMMIT).join(file.path)).unwrap();
 }
 
+/// Files that Python fetched are used, online without downloading them again, and offline with a note that
+/// the listing is unknown. What is missing offline is named.
 #[test]
 fn what_python_fetched_is_used_with_the_hub_and_without() {
     let mut place = Place::tiny();
@@ -294,10 +296,12 @@ fn data_sets_and_pull_requests_have_addresses_and_folders_of_their_own() {
     assert_eq!(place.server.seen("GET /datasets/o/tiny/resolve/").len(), 1);
 }
 
+/// The token is sent to the hub's own host only. After a redirect to another host it is not sent again, even
+/// if that host redirects back.
 #[test]
 fn the_token_goes_to_the_endpoint_and_nowhere_else() {
     let place = Place::tiny().with_token();
-    // A renamed repository is redirected within the hub; then one redirect leads away and back.
+    // A renamed repository is redirected within the hub. Then one redirect leads away from the hub and back.
     place.server.answer(
         "GET /api/models/o/tiny/revision/main",
         "307 Temporary Redirect",
@@ -350,6 +354,8 @@ fn a_mirror_that_redirects_to_the_hub_is_followed_for_what_the_hub_says() {
     place.pull("o/tiny", &["config.json"]).unwrap();
 }
 
+/// Every refusal of the hub yields a message with the remedy. The hub is asked once, nothing is written, and
+/// the token is not shown.
 #[test]
 fn refusals_say_what_to_do() {
     let (api, page) = ("GET /api/models/o/tiny/revision/main", "/o/tiny");
@@ -419,6 +425,7 @@ fn a_missing_revision_and_a_missing_file_are_told_apart() {
     assert!(file.contains("o/tiny has no file `config.json`"), "{file}");
 }
 
+/// Temporary failures are retried, after the time that the hub requests or after a wait that doubles.
 #[test]
 fn what_passes_is_waited_for_as_long_as_the_hub_asks() {
     let place = Place::tiny();
@@ -468,11 +475,13 @@ fn a_wait_that_is_too_long_and_one_failure_too_many_are_told() {
     assert_eq!(place.server.seen("GET /api").len(), 4);
 }
 
+/// A download whose connection breaks continues from the bytes it has.
 #[test]
 fn a_file_that_is_cut_off_goes_on_where_it_broke_off() {
     let place = Place::tiny();
     let stored = place.server.stored("model.safetensors");
-    // More often than there are tries: each brings something, so none counts.
+    // The connection breaks more often than there are retries. Every attempt transfers something, so none
+    // counts as failed.
     for at in [100_000, 50_000, 1, 7, 1_000, 20_000] {
         place.server.fail(&stored, Fault::CutAt(at));
     }
@@ -493,6 +502,8 @@ fn a_file_that_is_cut_off_goes_on_where_it_broke_off() {
     assert_eq!(ranges[1..], wanted);
 }
 
+/// A pull that fails keeps its partial file, which the next pull continues. The revision is not recorded
+/// before it is complete, and no signed address is shown.
 #[test]
 fn a_pull_that_gave_up_is_gone_on_with_by_the_next() {
     let place = Place::tiny();
@@ -588,6 +599,8 @@ fn a_wrong_length_is_named_and_nothing_of_it_is_kept() {
     assert!(place.blobs().is_empty(), "{:?}", place.blobs());
 }
 
+/// Replies that no hub gives, such as a login page, missing or wrong headers, a path as ETag and endless
+/// redirects, are reported as such.
 #[test]
 fn an_answer_that_no_hub_gives_is_said_to_be_one() {
     let place = Place::tiny();
@@ -650,6 +663,8 @@ fn a_path_that_leaves_its_folder_is_refused_with_all_of_the_listing() {
     }
 }
 
+/// A file larger than the free space is refused before it is requested. If the disk fills up during the
+/// download, the partial file is kept and not mistaken for the whole.
 #[test]
 fn a_full_disk_is_told_before_and_on_the_way_and_what_has_come_is_kept() {
     let place = Place::tiny();
@@ -694,18 +709,20 @@ fn two_pulls_at_once_fetch_each_file_once() {
         .flat_map(|pulled| &pulled.files)
         .filter(|file| file.origin == PullOrigin::Hub);
     assert_eq!(fetched.count(), 4);
-    // The empty file needs no request at all.
+    // The empty file needs no request.
     let gets = place.server.seen("GET /store/").len() + place.server.seen("GET /o/tiny/resolve/").len();
     assert_eq!(gets, 3 + 1, "three files, one of them by a redirect");
     assert_eq!(place.blobs().len(), 4);
 }
 
-/// More files than the hub names in one answer.
+/// Returns `count` files, to exceed one page of the hub's listing.
 fn many(count: usize) -> Vec<File> {
     let path = |at: usize| format!("data/{at:05}.txt").leak() as &str;
     (0..count).map(|at| File::small(path(at), "the same")).collect()
 }
 
+/// A listing of several pages is read completely, with retries and the token, and stored. Folders are not
+/// files.
 #[test]
 fn a_repository_of_thousands_of_files_is_listed_whole() {
     let place = Place::new(many(2 * PAGE + 1)).with_token();
@@ -759,6 +776,8 @@ fn a_page_on_another_host_is_asked_without_the_token() {
     assert_eq!(seen[0].token, None);
 }
 
+/// Listings that go in circles, never end, are not listings or contain escaping paths are refused, and
+/// nothing is written.
 #[test]
 fn pages_without_end_or_sense_are_refused() {
     let place = Place::new(many(PAGE));
@@ -798,6 +817,8 @@ fn what_python_kept_of_a_commit_is_left() {
     assert_eq!(fs::read_to_string(&path).unwrap(), kept);
 }
 
+/// A file in the Xet store is downloaded through the bridge, resumed, and verified by its SHA-256. The token
+/// is not sent to the bridge.
 #[test]
 fn a_file_in_the_chunk_store_comes_over_the_plain_bridge_and_is_checked_by_its_sha256() {
     let file = File::xet("model.safetensors", LARGE);
@@ -823,7 +844,7 @@ fn a_file_in_the_chunk_store_comes_over_the_plain_bridge_and_is_checked_by_its_s
     let listing = ("hub", "GET /api/models/o/tiny/revision/main".to_owned(), true);
     let [head, get] = ["HEAD", "GET"].map(|method| ("hub", format!("{method} {resolve}"), true));
     let bytes = ("storage", bridge.clone(), false);
-    // A bridge's address is signed for a while only: what broke off asks the hub again.
+    // A bridge's address is signed for a limited time, so an interrupted download asks the hub again.
     let wanted = [listing, head, get.clone(), bytes.clone(), get, bytes];
     assert_eq!(
         asked, wanted,
@@ -861,12 +882,14 @@ fn what_the_bridge_sends_wrongly_is_refused_and_its_hash_is_never_taken_for_the_
     );
 }
 
-/// Lays what was pulled into a folder.
+/// Copies a pulled repository into a folder.
 fn lay(pulled: &Pulled, folder: &Path) -> Result<Laid, HubError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap().block_on(pulled.lay_into(folder))
 }
 
+/// Pulled files are copied into a folder as regular files. A file that the user changed is reported, and
+/// then nothing is written.
 #[test]
 fn a_pull_lies_in_a_folder_as_plain_files_that_are_the_persons_own() {
     let place = Place::tiny();
@@ -887,7 +910,7 @@ fn a_pull_lies_in_a_folder_as_plain_files_that_are_the_persons_own() {
         assert!(!path.is_symlink(), "{file}");
         assert_eq!(fs::read(&path).unwrap(), fs::read(&cached).unwrap());
     }
-    // Who changes it changes nothing of the cache; who lays it again is told.
+    // Changing a copy does not change the cache, and copying again reports the changed file.
     fs::write(folder.join("config.json"), "changed").unwrap();
     assert_eq!(
         fs::read_to_string(pulled.snapshot.join("config.json")).unwrap(),
@@ -906,13 +929,16 @@ fn a_pull_lies_in_a_folder_as_plain_files_that_are_the_persons_own() {
     assert_eq!(again.kept, ["model.safetensors", "sub folder/deep/notes.txt"]);
 }
 
+/// Files whose content is also in the cache are replaced. Everything else that is in the way is reported and
+/// left as it is.
 #[test]
 fn what_the_cache_has_too_gives_way_and_what_it_has_not_is_left() {
     let place = Place::tiny();
     let folder = place.folder.path().join("here");
     let pulled = place.pull("o/tiny", &[]).unwrap();
     fs::create_dir_all(folder.join("sub folder")).unwrap();
-    // An earlier revision's; a link into the cache; what only looks like a copy's beginning, which is the person's.
+    // The folder has a file of an earlier revision, a link into the cache, and a user's file that only looks
+    // like a partial copy.
     let before = File::small("config.json", "as it was before");
     fs::write(place.shelf().join("blobs").join(before.etag()), &before.bytes).unwrap();
     fs::write(folder.join("config.json"), &before.bytes).unwrap();
@@ -926,7 +952,7 @@ fn what_the_cache_has_too_gives_way_and_what_it_has_not_is_left() {
     assert_eq!(fs::read(&model).unwrap(), large().bytes);
     let mine = folder.join(".model.safetensors.part");
     assert_eq!(fs::read_to_string(mine).unwrap(), "half");
-    // A folder, a file where a folder should be, a link to nothing.
+    // A folder and a file that are in each other's place, and a dangling link.
     let other = place.folder.path().join("other");
     fs::create_dir_all(other.join("config.json")).unwrap();
     fs::write(other.join("sub folder"), "a file").unwrap();
@@ -960,13 +986,15 @@ fn a_copy_goes_through_no_link_and_may_be_changed_where_the_cache_may_not() {
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "and nothing is left");
 }
 
+/// Copies into the cache are refused, also through links and `..`, because they would change the cache's
+/// files.
 #[test]
 fn a_folder_in_the_cache_is_refused_however_it_is_reached() {
     let place = Place::tiny();
     let pulled = place.pull("o/tiny", &[]).unwrap();
     let way = place.folder.path().join("way");
     std::os::unix::fs::symlink(place.shelf(), &way).unwrap();
-    // A folder outside, one of whose folders is a link into the cache.
+    // A folder outside the cache, with a subfolder that is a link into the cache.
     let outside = place.folder.path().join("outside");
     fs::create_dir(&outside).unwrap();
     std::os::unix::fs::symlink(place.shelf().join("blobs"), outside.join("sub folder")).unwrap();
@@ -1010,6 +1038,8 @@ fn a_file_that_was_changed_in_the_cache_is_not_handed_on() {
     assert!(tree(&folder).is_empty());
 }
 
+/// Environment variables have the meaning and precedence that they have in `huggingface_hub`. An invalid
+/// token is refused without showing it.
 #[test]
 fn settings_are_read_as_the_hubs_own_library_reads_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -1049,6 +1079,7 @@ fn settings_are_read_as_the_hubs_own_library_reads_them() {
     assert!(wrong.contains("HF_TOKEN") && !wrong.contains("secret"), "{wrong}");
 }
 
+/// A checkpoint is named by a folder, or by a repository whose revision was pulled.
 #[test]
 fn a_checkpoint_is_a_folder_or_a_pulled_repository() {
     let place = Place::tiny();

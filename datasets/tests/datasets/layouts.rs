@@ -40,7 +40,7 @@ fn laid_out(case: &Case, row: usize) -> Layout {
     }
 }
 
-/// What the published code returns as labels, from ours.
+/// Converts this crate's layout to the labels that the published code returns.
 fn labels(case: &Case, row: usize, ours: &Layout, ignore: i64) -> Vec<i64> {
     let mut labels: Vec<i64> = ours.ids.iter().map(|&id| i64::from(id)).collect();
     match case.layout.as_str() {
@@ -56,6 +56,8 @@ fn labels(case: &Case, row: usize, ours: &Layout, ignore: i64) -> Vec<i64> {
     labels
 }
 
+/// Ids, attention masks, prompt masks and labels equal those recorded from the published code, for all 30
+/// rows.
 #[test]
 fn every_published_case() {
     let golden: Golden = serde_json::from_str(include_str!("../fixtures/layouts.json")).unwrap();
@@ -133,7 +135,7 @@ fn a_text_at_every_length_around_its_limit() {
     ] {
         let (plain, chat) = (layout::lm(&s, text, len), layout::lm_chat(&s, text, len));
         assert_eq!((&plain.ids, &chat.ids), (&expected, &expected), "{len} {text:?}");
-        // Without a header everything is answer.
+        // Without a header every token belongs to the answer.
         assert!(!plain.prompt.contains(&true) && !chat.prompt.contains(&true));
     }
 }
@@ -153,7 +155,7 @@ fn a_prompt_reaches_through_the_last_header_that_is_left() {
     ];
     let prompt_len = |layout: Layout| layout.prompt.iter().filter(|&&prompt| prompt).count();
     assert_eq!(prompt_len(layout::lm_chat(&s, &text, 12)), 8);
-    // The second header is cut off.
+    // The second header is truncated.
     assert_eq!(prompt_len(layout::lm_chat(&s, &text, 7)), 4);
     assert_eq!(prompt_len(layout::mmu(&s, &[126_349], &text, 12)), 4 + 8);
     assert_eq!(prompt_len(layout::mmu(&s, &[126_349], &text, 7)), 4 + 4);
@@ -179,7 +181,7 @@ fn a_question_at_every_length_around_its_limit() {
 }
 
 proptest::proptest! {
-    /// Three streams of one length, so that they can be one batch (`mmada.md` 2.3).
+    /// The three streams have the same length, so that they fit in one batch (`mmada.md` 2.3).
     #[test]
     fn every_stream_is_as_long(text in proptest::collection::vec(0u32..126_000, 0..40), budget in 3usize..30, codes in 1usize..9) {
         let image: Vec<u32> = (0..codes as u32).map(|code| 126_349 + code).collect();

@@ -1,4 +1,5 @@
-//! What pictures show: the same after scaling, JPEG and another format, and never another picture's.
+//! Perceptual hashes: a picture is recognized after scaling, JPEG compression and conversion to another
+//! format, and is not confused with another picture.
 
 use demask_api::Picture;
 use demask_datasets::curation::decontaminate::Forbidden;
@@ -12,7 +13,7 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-/// A picture of soft blobs and a slope of light: what photographs are like at low frequencies.
+/// Returns a picture of soft blobs on a gradient, which resembles a photograph at low frequencies.
 fn photograph(seed: u64) -> DynamicImage {
     let mut random = StdRng::seed_from_u64(seed);
     let blobs: Vec<[f64; 6]> = (0..12)
@@ -114,6 +115,8 @@ fn example(prompt: &str, picture: Option<Picture>) -> Example {
     }
 }
 
+/// Training examples that contain a benchmark's question, a long choice or a picture are found (L6), a
+/// picture also after scaling.
 #[test]
 fn l6_a_published_benchmark_is_found_by_question_choice_and_picture() {
     let mut forbidden = Forbidden::default();
@@ -135,7 +138,7 @@ fn l6_a_published_benchmark_is_found_by_question_choice_and_picture() {
     assert_eq!(overlap(&example(&choices[0], None)), found("text", "whole"));
     let inside = format!("They spoke of {} and of ships.", choices[2]);
     assert_eq!(overlap(&example(&inside, None)), found("text", "whole"));
-    // A short choice, and a short question about a picture, are everybody's words.
+    // A short choice and a short question about a picture are too common to count as an overlap.
     assert_eq!(overlap(&example("red", None)), None);
     assert_eq!(overlap(&example(&about_picture[0], None)), None);
     let scaled = photograph(7).resize_exact(64, 64, FilterType::Triangle).to_rgb8();
@@ -150,7 +153,8 @@ fn l6_a_published_benchmark_is_found_by_question_choice_and_picture() {
     );
 }
 
-/// A picture is looked at once as long as its file is the same, in this run and the next; a broken cache is an empty one.
+/// A hash is computed once as long as the file is the same, in this run and the next. A broken cache counts
+/// as empty.
 #[test]
 fn likenesses_are_remembered_by_the_identity_of_files() {
     let folder = tempfile::tempdir().unwrap();
@@ -177,7 +181,7 @@ fn likenesses_are_remembered_by_the_identity_of_files() {
     };
     assert_eq!(ask(&pictures), (own.clone(), 4));
     assert_eq!(ask(&pictures), (own.clone(), 0));
-    // Another picture in the same place.
+    // Another picture at the same path.
     std::fs::remove_file(folder.path().join("1.png")).unwrap();
     photograph(70)
         .resize(90, 60, FilterType::Triangle)

@@ -1,5 +1,5 @@
-//! What the crate promises through its public doors, as one program: linked once, each file a module. One file alone:
-//! `cargo test --release --locked --workspace --test datasets -- hub::`.
+//! Tests of the crate's public interfaces, as one program that is linked once; each file is a module. To run
+//! one file: `cargo test --release --locked --workspace --test datasets -- hub::`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../hub_server/mod.rs"]

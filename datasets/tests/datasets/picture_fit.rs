@@ -1,4 +1,5 @@
-//! Pictures of any size, made square as the published preprocessing makes them (recorded from Pillow), or of another shape.
+//! Pictures of any size, fitted to squares as the published preprocessing does (recorded from Pillow), or to
+//! other shapes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -64,7 +65,7 @@ fn whole_pixels_stay_sharp_and_the_right_size_stays_as_it_is() {
 fn what_is_transparent_lies_over_white_or_the_ground_that_is_given() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("see-through.png");
-    // Black text on nothing: nothing, half, whole.
+    // Black text on transparency: transparent, half transparent, opaque.
     let text = RgbaImage::from_fn(3, 1, |x, _| Rgba([0, 0, 0, [0, 128, 255][x as usize]]));
     text.save(&file).unwrap();
     let row = |image: DynamicImage| -> Vec<u8> { image.to_rgb8().pixels().map(|pixel| pixel[1]).collect() };
@@ -82,17 +83,18 @@ fn a_fit_has_a_name() {
     assert!(message.contains("crop, squash or pad"), "{message}");
 }
 
-/// A picture of the shape already is only made larger or smaller; of what is cut, the same is cut at both ends.
+/// Cropping keeps the middle: the same amount is cut from both ends. A picture that has the target's shape is
+/// only scaled.
 #[test]
 fn a_rectangle_is_the_middle_of_what_covers_it() {
     let of = |picture: &RgbImage, size, way| fit(&DynamicImage::ImageRgb8(picture.clone()), size, way, false);
     let pattern = pattern().to_rgb8();
-    // Taller than the shape: 23 x 14 to 23 x 8 keeps the rows 3 to 10.
+    // The target is wider: 23 x 14 cropped to 23 x 8 keeps the rows 3 to 10.
     let wide = of(&pattern, size(23, 8), Fit::Crop);
     for (x, y) in (0..8).flat_map(|y| (0..23).map(move |x| (x, y))) {
         assert_eq!(wide.at(x, y), pattern.get_pixel(x as u32, y as u32 + 3).0);
     }
-    // Wider than the shape: the columns 8 to 14 stay.
+    // The target is narrower: the columns 8 to 14 stay.
     let tall = of(&pattern, size(7, 14), Fit::Crop);
     for (x, y) in (0..14).flat_map(|y| (0..7).map(move |x| (x, y))) {
         assert_eq!(tall.at(x, y), pattern.get_pixel(x as u32 + 8, y as u32).0);
@@ -121,7 +123,7 @@ fn white_is_put_around_until_it_has_the_shape() {
             "{x}, {y}"
         );
     }
-    // An odd pixel stands at the right.
+    // An odd padding pixel is at the right.
     let odd = fit(&dark, size(7, 6), Fit::Pad, false);
     assert_eq!((odd.at(0, 0), odd.at(6, 0)), ([10; 3], [255; 3]));
 }
@@ -155,7 +157,7 @@ proptest! {
         prop_assert_eq!((padded.size(), padded.rgb.len()), (size(wide, high), 3 * wide * high));
     }
 
-    /// What is put around a picture is computed and not stored, to the bits of a white canvas that is scaled.
+    /// Padding is computed without storing a canvas, and gives the same bits as scaling a white canvas.
     #[test]
     fn padding_is_a_white_canvas_scaled(
         (width, height) in (1u32..30, 1u32..30), side in 1usize..24, seed in any::<u32>(),
@@ -171,7 +173,7 @@ proptest! {
     }
 }
 
-/// A PNG that says that it has this size, and has next to nothing.
+/// Returns a PNG whose header claims this size, with almost no data.
 fn hollow(width: u32, height: u32) -> Vec<u8> {
     let mut png = Vec::new();
     RgbImage::new(1, 1)
@@ -210,7 +212,8 @@ fn l9_a_picture_that_is_too_large_is_refused_by_its_head() {
 
 #[test]
 fn l9_a_line_of_pixels_becomes_a_square_without_one_of_its_length() {
-    // White beside it would make 3,000 by 3,000 pixels, and covering a square 768,000 rows.
+    // A padded canvas would have 3,000 by 3,000 pixels, and an enlarged picture that covers the square
+    // 768,000 rows.
     for (width, height) in [(2, 3_000), (3_000, 2)] {
         let line = DynamicImage::ImageRgb8(RgbImage::from_pixel(width, height, Rgb([9, 8, 7])));
         for way in [Fit::Crop, Fit::Squash, Fit::Pad] {
@@ -222,7 +225,7 @@ fn l9_a_line_of_pixels_becomes_a_square_without_one_of_its_length() {
     }
 }
 
-/// A row of a picture after Pillow 13 wrote it as JPEG with its defaults and read it again.
+/// A row of a picture that Pillow 13 saved as JPEG with its defaults and read again.
 const PILLOWS: [u8; 72] = [
     57, 73, 210, 60, 77, 207, 66, 80, 202, 72, 84, 194, 77, 87, 184, 84, 90, 174, 94, 94, 168, 101, 96, 160,
     108, 97, 153, 116, 100, 145, 124, 102, 138, 131, 106, 128, 138, 108, 118, 143, 112, 110, 149, 117, 104,

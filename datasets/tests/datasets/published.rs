@@ -1,4 +1,4 @@
-//! Published folders: whose they are, their special tokens, how they are prompted, token by token.
+//! Published model folders: their family, their special tokens, and their prompts token by token.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
@@ -12,7 +12,7 @@ use demask_datasets::prompts::style::{PromptStyle, PromptTask, THINK};
 use demask_datasets::prompts::text_tokenizer::{Family, SpecialTokens, Stated, TextTokenizer};
 use demask_datasets::tabletop::Tabletop;
 
-/// A small tokenizer that names its special tokens as LLaDA's does.
+/// A small tokenizer whose special tokens have LLaDA's names.
 static JSON: LazyLock<String> = LazyLock::new(|| {
     let ours = TextTokenizer::train(&Tabletop::new(0).corpus(100), 400).unwrap();
     let mut json = ours.to_json().unwrap();
@@ -67,7 +67,8 @@ fn example(kind: Kind, prompt: &str) -> Example {
     }
 }
 
-/// A user's turn as the published code has it: what lies between two special tokens is tokenised together.
+/// Returns a user's turn as the published code builds it: the text between two special tokens is tokenized in
+/// one piece.
 fn chat(feed: &str, words: &str, end: Option<&str>) -> Vec<u32> {
     let (t, s) = (tokenizer(), tokenizer().specials());
     let text = |text: &str| t.encode(text).unwrap();
@@ -90,6 +91,8 @@ fn write(dir: &Path, config: &str) {
     std::fs::write(dir.join("tokenizer.json"), JSON.as_str()).unwrap();
 }
 
+/// The family of a published folder follows from its configuration. A folder with Demask's manifest is not a
+/// published one.
 #[test]
 fn a_folder_says_whose_it_is() {
     let dir = tempfile::tempdir().unwrap();
@@ -119,6 +122,8 @@ fn a_folder_says_whose_it_is() {
     assert!(!published::is_published(dir.path()));
 }
 
+/// A configuration that contradicts its tokenizer, and a tokenizer without the special tokens of its family,
+/// are refused with the token.
 #[test]
 fn what_a_folder_lacks_or_contradicts_is_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -158,7 +163,7 @@ fn what_a_folder_lacks_or_contradicts_is_named() {
 
 #[test]
 fn ids_come_from_the_configuration_the_name_or_the_published_table() {
-    // The mask has another name: the configuration says which token it is.
+    // The mask token has another name, and the configuration states its id.
     let json = JSON.replace("<|mdm_mask|>", "<|hidden|>");
     let stated = Stated {
         mask: Some(8),
@@ -166,7 +171,7 @@ fn ids_come_from_the_configuration_the_name_or_the_published_table() {
     };
     let read = TextTokenizer::published(&json, Family::Mmada, stated).unwrap();
     assert_eq!(read.specials(), tokenizer().specials());
-    // LLaDA's own ids where there is a token for them.
+    // LLaDA's own ids are used if the vocabulary has them.
     let mut model: serde_json::Value = serde_json::from_str(&JSON).unwrap();
     let vocabulary = model["model"]["vocab"].as_object_mut().unwrap();
     for id in 126_000..126_349 {
@@ -180,6 +185,8 @@ fn ids_come_from_the_configuration_the_name_or_the_published_table() {
     assert_eq!(large.specials().mask, 8);
 }
 
+/// The name of a special token in a user's text is tokenized as text, so that a user cannot end a turn or
+/// insert a mask.
 #[test]
 fn a_special_name_in_what_the_user_says_stays_words() {
     let (t, s) = (tokenizer(), tokenizer().specials());
@@ -210,6 +217,8 @@ fn a_special_name_in_what_the_user_says_stays_words() {
     assert_eq!(ids, chat("\n", said, None));
 }
 
+/// Prompts of published models have no padding, and their markup follows the family, the reasoning mode, the
+/// checkpoint's own chat template, or the `template` quirk.
 #[test]
 fn text_is_asked_for_without_padding_and_as_the_template_says() {
     let example = example(Kind::WordProblem, "What is 2 + 2?");
@@ -328,6 +337,7 @@ fn think_then_draw_fills_its_text_part_with_eos() {
     assert_eq!((next.target, next.ids), (Span { start: 514, end: 530 }, thought));
 }
 
+/// A published model's text ends at the end of the turn, Demask's own only at the end of text.
 #[test]
 fn a_text_ends_with_the_turn() {
     let (t, s) = (tokenizer(), tokenizer().specials());

@@ -1,4 +1,4 @@
-//! The list of readers: one new file and one line add a format, and its name is a source's kind.
+//! The list of readers: one new file and one line add a format, whose name is a kind of source.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeSet;
@@ -10,7 +10,7 @@ use demask_datasets::formats::{READERS, Reader, Rows, reader_of};
 use demask_datasets::source_kind::{NAMES, SourceKind, TABLETOP};
 use demask_datasets::tabletop::Tabletop;
 
-/// The new file: a format whose every line is a problem.
+/// The reader of the new file: every line is a problem.
 struct Problems;
 
 impl Reader for Problems {
@@ -92,6 +92,8 @@ fn every_reader_has_a_file_of_its_name() {
     }
 }
 
+/// Without a `kind`, the format of a file, pattern or folder follows from the file names alone; the files
+/// are empty.
 #[test]
 fn a_format_that_nobody_named_is_told_by_the_names_of_files() {
     let told = |files: &[&str], path: &str| {
@@ -115,13 +117,13 @@ fn a_format_that_nobody_named_is_told_by_the_names_of_files() {
         assert_eq!(told(&[], path), expected, "{path}");
     }
     for (files, expected) in [
-        // A hub data set that was pulled.
+        // A pulled data set of the hub.
         (
             vec!["README.md", "data/test-00000.parquet", "data/train-00000.parquet"],
             Some("parquet"),
         ),
         (vec!["dataset_infos.json", "test.parquet"], Some("parquet")),
-        // Only of another split: the reader itself says so.
+        // The folder has only another split; the reader itself reports that.
         (vec!["data/train-00000.parquet"], Some("parquet")),
         (vec!["a/shard-0.tar", "a/shard-1.tar"], Some("webdataset")),
         (vec!["rows.jsonl", "pictures/1.png"], Some("jsonl")),

@@ -1,5 +1,5 @@
-//! The tabletop's promises: same index same example (L8), splits that share nothing (L6), held-out pairs unseen,
-//! pictures that show what is asked for, texts that fit their budgets.
+//! The tabletop data: an index always gives the same example (L8), splits share nothing (L6), held-out pairs
+//! are not in the training split, pictures show what is asked for, and texts fit their budgets.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::{HashMap, HashSet};
@@ -121,6 +121,8 @@ fn categories_and_answers_are_balanced() {
     );
 }
 
+/// Every generated example of every split fits its budget in both modes, and its prompt and training
+/// sequence agree.
 #[test]
 fn every_example_fits_its_budget_in_both_modes() {
     let codes = [0; 64];
@@ -141,7 +143,7 @@ fn every_example_fits_its_budget_in_both_modes() {
                         .iter()
                         .all(|ids| ids.len() == prompt.ids.len())
                 );
-                // L7: filling the masks gives the training sequence back.
+                // L7: filling the masks of the prompt gives the training sequence.
                 for span in &sequence.answer {
                     prompt.ids[span.start..span.end].copy_from_slice(&sequence.ids[span.start..span.end]);
                 }

@@ -1,6 +1,6 @@
-//! Checkpoints that `torch.save` wrote, turned into safetensors; and those that are broken or mean harm.
+//! Conversion of checkpoints from `torch.save` to safetensors, including broken and malicious ones.
 //!
-//! `fixtures/torch` was written by PyTorch 2.11, with the same tensors beside them as safetensors.
+//! `fixtures/torch` was written by PyTorch 2.11, with the same tensors as safetensors beside them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Each tensor's type, shape and bytes.
+/// The type, shape and bytes of each tensor.
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 fn read(path: &Path) -> Tensors {
@@ -37,7 +37,7 @@ fn read(path: &Path) -> Tensors {
 fn converted(input: &Path, options: &ConvertOptions) -> Result<Tensors, TorchFileError> {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("out.safetensors");
-    // What a conversion left that was killed: the next one sweeps it away.
+    // A partial file of a killed conversion, which the next conversion removes.
     let half = dir.path().join(format!(".out.safetensors.{}.part", u32::MAX));
     std::fs::write(half, "half").unwrap();
     let done = convert(input, &output, options);
@@ -50,7 +50,7 @@ fn plain(input: &Path) -> Result<Tensors, TorchFileError> {
     converted(input, &ConvertOptions::default())
 }
 
-/// Why a file made of these bytes is refused.
+/// Returns the error for a file of these bytes.
 fn refused(bytes: &[u8]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("broken.pt");
@@ -86,6 +86,8 @@ fn every_protocol_and_the_only_dictionary_that_holds_tensors() {
     }
 }
 
+/// If a file has several dictionaries of tensors, `--key` chooses one, or a single tensor. A key that leads
+/// nowhere is reported.
 #[test]
 fn one_of_several_dictionaries_is_chosen_by_its_key() {
     let error = plain(&fixture("several.pt")).unwrap_err().to_string();
@@ -112,6 +114,7 @@ fn one_of_several_dictionaries_is_chosen_by_its_key() {
     }
 }
 
+/// Conversion to bf16 applies to floating-point tensors only and rounds to nearest, ties to even.
 #[test]
 fn floating_tensors_are_rounded_to_another_type_and_others_kept() {
     let bf16 = ConvertOptions {
@@ -134,7 +137,7 @@ fn floating_tensors_are_rounded_to_another_type_and_others_kept() {
     }
     // 3.25 is exact in bf16: 0x4050.
     assert_eq!(after["scalar"].2, [0x50, 0x40]);
-    // Half-way between two bf16, and the next f32 on either side: to even, down, up.
+    // The middle between two bf16 numbers rounds to even; its f32 neighbours round down and up.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ties.pt");
     let bits = [0x3f80_8000u32, 0x3f80_7fff, 0x3f80_8001, 0x3f81_8000];
@@ -159,7 +162,7 @@ fn a_pickle_that_asks_for_a_function_is_refused_by_name_and_nothing_is_written()
     }
 }
 
-/// A zip archive of stored entries; with `large` every number stands in zip64 fields.
+/// Returns a zip archive of stored entries. With `large`, every number is in zip64 fields.
 fn archive(entries: &[(&str, &[u8])], large: bool) -> Vec<u8> {
     let (mut out, mut list) = (Vec::new(), Vec::new());
     for (name, data) in entries {
@@ -217,13 +220,13 @@ fn archive(entries: &[(&str, &[u8])], large: bool) -> Vec<u8> {
     out
 }
 
-/// A pickle of `{"w": tensor}`: a view of four f32 in storage 0.
+/// Returns a pickle of `{"w": tensor}`, where the tensor is a view of four f32 in storage 0.
 fn pickled(offset: u8, shape: &[u32], strides: &[u32]) -> Vec<u8> {
     let tensor = pickled_in("0", offset, shape, strides);
     [b"\x80\x02}\x8c\x01w".to_vec(), tensor, b"s.".to_vec()].concat()
 }
 
-/// The instructions for a view of four f32 in a storage.
+/// Returns the pickle instructions for a view of four f32 in a storage.
 fn pickled_in(storage: &str, offset: u8, shape: &[u32], strides: &[u32]) -> Vec<u8> {
     let text = |text: &str| [&[0x8c, text.len() as u8], text.as_bytes()].concat();
     let numbers = |numbers: &[u32]| {
@@ -290,6 +293,7 @@ fn a_view_that_leaves_its_storage_or_repeats_it_without_end_is_refused() {
     assert!(error.contains("repeats its storage"), "{error}");
 }
 
+/// Truncated, damaged and incomplete archives, and files of another format, are refused with what is wrong.
 #[test]
 fn what_is_broken_is_said() {
     let good = saved(&pickled(0, &[4], &[1]), &[1; 16], false);
@@ -327,6 +331,8 @@ fn what_is_broken_is_said() {
     }
 }
 
+/// Malformed pickles, and pickles that would cost unbounded memory, stack or time (L9), are refused with the
+/// file's name.
 #[test]
 fn pickles_that_make_no_sense_or_would_cost_without_end_are_refused() {
     let nest = [b"\x80\x02".to_vec(), b"](".repeat(200_000), vec![b'.']].concat();
@@ -338,7 +344,7 @@ fn pickles_that_make_no_sense_or_would_cost_without_end_are_refused() {
     ]
     .concat();
     let circle = b"\x80\x02}q\0\x8c\x01ah\0s.".to_vec();
-    // Each list holds the one before it a hundred times: 100^20 entries if they were walked.
+    // Each list contains the previous one a hundred times, which is 100^20 entries if they were walked.
     let mut laughs = b"\x80\x02]q\0".to_vec();
     for level in 0..20u8 {
         laughs.extend([b']', b'q', level + 1, b'(']);
@@ -371,12 +377,14 @@ fn pickles_that_make_no_sense_or_would_cost_without_end_are_refused() {
     }
 }
 
+/// Pickles that need unbounded time or memory are refused with the limit that they exceed (L9).
 #[test]
 fn l9_a_small_pickle_that_would_cost_without_end_is_refused_with_the_limit() {
     let head = b"\x80\x02".to_vec();
     let many =
         |part: &[u8], times: usize, end: &[u8]| [head.clone(), part.repeat(times), end.to_vec()].concat();
-    // A dictionary of keys that name nothing, in a list so often that all of it would be walked 1.6 thousand million times.
+    // A dictionary of unused keys occurs in a list so often that walking all of it would take 1.6 billion
+    // steps.
     let keys = [b"]}q\0(".to_vec(), b"NN".repeat(40_000), b"u0(".to_vec()].concat();
     let references = [head.clone(), keys, b"h\0".repeat(40_000), b"e.".to_vec()].concat();
     for (pickle, limit) in [
@@ -400,6 +408,7 @@ fn l9_a_small_pickle_that_would_cost_without_end_is_refused_with_the_limit() {
     }
 }
 
+/// Overlapping entries, by which a small archive could claim a large size, are refused (L9).
 #[test]
 fn l9_entries_of_an_archive_that_overlap_are_refused() {
     let names = ["0", "1"].map(|key| pickled_in(key, 0, &[4], &[1]));
@@ -412,7 +421,8 @@ fn l9_entries_of_an_archive_that_overlap_are_refused() {
         ],
         false,
     );
-    // The second storage is said to lie where the first one does: its list entry's last number, before its name.
+    // Make the second storage claim the first one's position: the last number of its directory entry, before
+    // its name.
     let name = bytes.windows(8).rposition(|part| part == b"m/data/1").unwrap();
     let first = bytes.windows(8).position(|part| part == b"m/data/0").unwrap() as u32 - 30;
     bytes[name - 4..name].copy_from_slice(&first.to_le_bytes());
@@ -452,6 +462,8 @@ fn the_output_is_named_safetensors_and_left_alone_when_something_fails() {
     assert!(matches!(error.unwrap_err(), TorchFileError::Io { .. }));
 }
 
+/// A folder of shards is converted shard by shard with a new index. If the index is wrong, the conversion
+/// fails and leaves no output folder. An existing output folder is not overwritten.
 #[test]
 fn a_folder_of_shards_becomes_a_folder_of_shards() {
     let dir = tempfile::tempdir().unwrap();
@@ -465,7 +477,7 @@ fn a_folder_of_shards_becomes_a_folder_of_shards() {
     )
     .unwrap();
     std::fs::write(from.join("config.json"), "{}").unwrap();
-    // Of safetensors that are not there: the new index may not become this.
+    // An index of safetensors that do not exist, which the new index must not overwrite.
     std::fs::write(from.join("model.safetensors.index.json"), "{}").unwrap();
     let index = |tensor: &str, second: &str| {
         let map = serde_json::json!({ "0.weight": shard(1), "1.bias": shard(1), tensor: second });
@@ -501,7 +513,7 @@ fn a_folder_of_shards_becomes_a_folder_of_shards() {
     assert!(error.contains("it exists"), "{error}");
 }
 
-/// Opens and converts; what comes of it does not matter, that it returns does.
+/// Opens and converts the bytes. Only a panic or a hang fails the test; the result does not matter.
 fn survives(bytes: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("any.pt");

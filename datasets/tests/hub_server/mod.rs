@@ -1,6 +1,6 @@
-//! A hub on a port of this machine, and the storage host that it redirects large files to. It answers as the real one does,
-//! until it is told to fail.
-// Two crates' tests use it, neither all of it.
+//! A mock hub on a port of this machine, and the storage host that it redirects large files to. It answers as
+//! the real hub does until it is told to fail.
+// The tests of two crates use this module, and neither uses all of it.
 #![allow(dead_code)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 
 use sha1::Digest as _;
 
-/// Files that one page of a tree names.
+/// Number of files on one page of a listing.
 pub const PAGE: usize = 1000;
-/// Files from which on the listing beside a commit is cut short.
+/// Number of files from which on the listing in a commit's description is truncated.
 pub const CUT: usize = 1500;
 
-/// The commit that `main` stands for.
+/// The commit that `main` points to.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// A file of the repository.
@@ -22,9 +22,10 @@ pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub struct File {
     pub path: &'static str,
     pub bytes: Vec<u8>,
-    /// In large file storage.
+    /// Whether the file is in large file storage.
     pub large: bool,
-    /// In the chunk store, with a bridge to it for who asks for a plain large file.
+    /// Whether the file is in the chunk store (Xet), which has a bridge for clients that download plain large
+    /// files.
     pub xet: bool,
 }
 
@@ -39,7 +40,7 @@ impl File {
         }
     }
 
-    /// So many bytes, each another than its neighbours.
+    /// Returns a file of `length` bytes, in which neighbouring bytes differ.
     pub fn large(path: &'static str, length: usize) -> Self {
         let bytes = (0..length).map(|at| (at * 31 % 251) as u8).collect();
         Self {
@@ -50,7 +51,7 @@ impl File {
         }
     }
 
-    /// As large, but in the chunk store.
+    /// Returns a large file in the chunk store.
     pub fn xet(path: &'static str, length: usize) -> Self {
         let xet = true;
         Self {
@@ -59,12 +60,12 @@ impl File {
         }
     }
 
-    /// As the chunk store calls its content: a hash as long as the SHA-256, and another.
+    /// Returns the chunk store's hash of the content, which is as long as the SHA-256 and differs from it.
     pub fn xet_hash(&self) -> String {
         hex(&sha2::Sha256::digest(self.etag()))
     }
 
-    /// As the hub calls its content.
+    /// Returns the hub's ETag of the content.
     pub fn etag(&self) -> String {
         if self.large {
             hex(&sha2::Sha256::digest(&self.bytes))
@@ -113,29 +114,29 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What goes wrong with one answer.
+/// A fault of one answer.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// Status line, further header lines and body instead.
+    /// Another answer: status line, further header lines, and body.
     Instead(&'static str, String, String),
-    /// The body ends after so many bytes, the connection with it.
+    /// The connection closes after this many bytes of the body.
     CutAt(usize),
-    /// As `CutAt`, but the connection stays, silent.
+    /// The connection stalls after this many bytes of the body.
     StallAt(usize),
-    /// The whole file, whatever range was asked for.
+    /// The whole file is sent, whatever range was requested.
     NoRanges,
-    /// One byte is another.
+    /// One byte is changed.
     Flipped,
-    /// Another, shorter file, and its length says so.
+    /// Another, shorter file is sent, with a matching length.
     Short(usize),
 }
 
-/// A request as it came.
+/// A request that was received.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// `hub` or `storage`.
+    /// The host that received it: `hub` or `storage`.
     pub host: &'static str,
-    /// `GET /path`, without the query.
+    /// The method and path, such as `GET /path`, without the query.
     pub line: String,
     pub query: String,
     pub token: Option<String>,
@@ -151,7 +152,7 @@ struct Shared {
     stalled: Mutex<Vec<TcpStream>>,
 }
 
-/// The running hub, with one repository `o/tiny`, as a model and as a data set.
+/// The running mock hub, with one repository `o/tiny`, as a model and as a data set.
 pub struct Server {
     shared: Arc<Shared>,
 }
@@ -188,17 +189,18 @@ impl Server {
         &self.shared.storage
     }
 
-    /// The next request that begins so fails so; faults of one kind of request come in the order in which they are given.
+    /// Makes the next request that begins with `line` fail. Several faults of one kind of request occur in
+    /// the given order.
     pub fn fail(&self, line: impl Into<String>, fault: Fault) {
         self.shared.faults.lock().unwrap().push((line.into(), fault));
     }
 
-    /// The next request that begins so is answered with a status, no more.
+    /// Makes the next request that begins with `line` get a status and headers only.
     pub fn answer(&self, line: impl Into<String>, status: &'static str, headers: &str) {
         self.fail(line, Fault::Instead(status, headers.to_owned(), String::new()));
     }
 
-    /// The requests so far that begin so.
+    /// Returns the requests so far that begin with `line`.
     pub fn seen(&self, line: &str) -> Vec<Seen> {
         let seen = self.shared.seen.lock().unwrap();
         seen.iter()
@@ -211,7 +213,7 @@ impl Server {
         self.shared.seen.lock().unwrap().clear();
     }
 
-    /// Where the storage host has a large file.
+    /// Returns the request line of a large file on the storage host.
     pub fn stored(&self, path: &str) -> String {
         let file = self.shared.files.iter().find(|file| file.path == path).unwrap();
         if file.xet {
@@ -279,7 +281,7 @@ impl Shared {
         send(&mut stream, "200 OK", "", body.len(), body.as_bytes());
     }
 
-    /// A page of all files and of a folder, and where the next is.
+    /// Answers with a page of all files and one folder, and with a link to the next page.
     fn page(&self, mut stream: TcpStream, path: &str, query: &str) {
         let cursor = query.split('&').find_map(|part| part.strip_prefix("cursor="));
         let first: usize = cursor.map_or(0, |cursor| cursor.parse().unwrap());
@@ -331,7 +333,7 @@ impl Shared {
         }
         let whole = bytes.len();
         let mut headers = if file.xet {
-            // The bridge knows the chunk store's hash alone, and no commit.
+            // The bridge sends only the chunk store's hash, and no commit.
             format!("Accept-Ranges: bytes\r\nETag: \"{}\"\r\n", file.xet_hash())
         } else {
             format!("X-Repo-Commit: {COMMIT}\r\nETag: W/\"{}\"\r\n", file.etag())
@@ -394,7 +396,7 @@ fn request(host: &'static str, stream: &TcpStream) -> Option<Seen> {
 
 fn send(stream: &mut TcpStream, status: &str, headers: &str, length: usize, body: &[u8]) {
     let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n");
-    // The other side may have gone: that is its test's business.
+    // The client may have disconnected, which is a matter of its test.
     let _ = stream
         .write_all(head.as_bytes())
         .and_then(|()| stream.write_all(body));

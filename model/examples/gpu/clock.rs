@@ -5,17 +5,18 @@ use std::time::Instant;
 use demask_model::device::cuda;
 use tch::{Cuda, Device};
 
-/// Waits until a device has done what it was given.
+/// Waits until the device has completed all work it was given.
 pub fn wait(device: Device) {
     if let Device::Cuda(number) = device {
         Cuda::synchronize(number as i64);
     }
 }
 
-/// Milliseconds of the middle run, after one that is not counted; each waits for the device.
+/// Returns the median run time in milliseconds, after one run that is not counted. Each run waits for the
+/// device.
 ///
 /// # Errors
-/// Those of `work`.
+/// Returns the errors of `work`.
 pub fn median(
     device: Device,
     runs: usize,
@@ -36,13 +37,13 @@ pub fn median(
 
 /// Memory in GB.
 pub struct Memory {
-    /// The most that this process has had; on a GPU the most that its tensors took.
+    /// Peak memory: of this process on a CPU, of its tensors on a GPU.
     pub taken: f64,
-    /// What was left of the device beside that.
+    /// Device memory that was left besides the peak.
     pub free: Option<f64>,
 }
 
-/// Memory of a device as it is now.
+/// Returns the memory use of a device so far.
 pub fn memory(device: Device) -> Option<Memory> {
     match device {
         Device::Cuda(_) => {

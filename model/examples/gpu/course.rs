@@ -1,5 +1,6 @@
-//! The sections in turn: each a process of its own with its own time, so that what a crash or a sticky CUDA error takes with
-//! it is one section. What is done with the same programs on the same device is not done again.
+//! Runs the sections one after another. Each section is a process of its own with its own time limit, so that
+//! a crash or a sticky CUDA error affects one section only. A section that was completed with the same
+//! programs on the same device is not repeated.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -17,13 +18,14 @@ use crate::options::Options;
 use crate::report::Results;
 use crate::sections::{SECTIONS, Section};
 
-/// How often a section's process is looked at.
+/// Interval at which a section's process is polled.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Does what is asked for and is not done, prints the table; 1 when something failed.
+/// Runs the requested sections that are not yet done and prints the table. Returns exit code 1 if anything
+/// failed.
 ///
 /// # Errors
-/// A folder for the results that cannot be written.
+/// Returns an error if the results folder cannot be written.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     std::fs::create_dir_all(&options.out).with_context(|| format!("--out {}", options.out.display()))?;
@@ -70,7 +72,7 @@ fn verdict(section: &str, verdict: Verdict, note: &str) -> Value {
     json!({"section": section, "figure": "the whole section", "verdict": verdict, "note": note})
 }
 
-/// One section in its own process, in what is left of the time.
+/// Runs one section in a process of its own, within the remaining time.
 fn one(
     section: &Section,
     options: &Options,
@@ -78,7 +80,7 @@ fn one(
     results: &mut Results,
 ) -> anyhow::Result<Duration> {
     let began = Instant::now();
-    // The tiny shape measures nothing, and may do that on a machine that has other things to do.
+    // The tiny shape measures nothing, so it may run ten times as long, on a machine that is busy otherwise.
     let patience = if options.small { 10 } else { 1 };
     let allowed = Duration::from_secs(patience * section.limit);
     let limit = allowed.min(left);
@@ -104,7 +106,7 @@ fn one(
             break None;
         }
     };
-    // And what the section has started, a daemon among it.
+    // The section may have left processes behind, such as a daemon.
     end_group(&child);
     child.wait()?;
     let whole = ended.is_some_and(|ended| ended.success()) && told > 0;
@@ -124,7 +126,7 @@ fn one(
     Ok(began.elapsed())
 }
 
-/// In a process group of its own.
+/// Starts a section in a process group of its own.
 fn spawn(name: &str, options: &Options, log: File) -> anyhow::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command
@@ -140,7 +142,7 @@ fn spawn(name: &str, options: &Options, log: File) -> anyhow::Result<Child> {
     command.spawn().context("a section's process")
 }
 
-/// Prints what a section says as it says it, and passes its JSON lines on.
+/// Prints the section's output as it arrives and passes its JSON lines on.
 fn read(out: ChildStdout) -> Receiver<Value> {
     let (tell, told) = channel();
     std::thread::spawn(move || {
@@ -155,18 +157,18 @@ fn read(out: ChildStdout) -> Receiver<Value> {
     told
 }
 
-/// `kill -9` of a section and of all that it has started.
+/// Sends SIGKILL to a section and to every process it started.
 fn end_group(child: &Child) {
     if let Ok(group) = i32::try_from(child.id()) {
-        // SAFETY: a signal to the group that the child was made the leader of.
+        // SAFETY: the signal goes to the process group that the child leads.
         unsafe { libc::kill(-group, libc::SIGKILL) };
     }
 }
 
-/// What sections write on their standard error, one after the other in one file.
+/// The standard error of all sections, appended to one file.
 struct Log {
     file: File,
-    /// Where the present section's begins.
+    /// The offset at which the present section's output begins.
     start: u64,
 }
 
@@ -201,7 +203,7 @@ impl Log {
     }
 }
 
-/// What figures hang on: the programs, the device, the shape.
+/// Returns the key of the results: a hash of the programs, the device and the shape.
 fn key(options: &Options) -> anyhow::Result<String> {
     let mut hash = blake3::Hasher::new();
     let own = std::env::current_exe()?;
@@ -218,7 +220,7 @@ fn key(options: &Options) -> anyhow::Result<String> {
     Ok(hash.finalize().to_hex()[..16].to_owned())
 }
 
-/// The GPUs' models, as the driver says them.
+/// Returns the models of the GPUs as the driver reports them.
 fn card() -> String {
     let cards = std::fs::read_dir("/proc/driver/nvidia/gpus");
     let model = |card: std::fs::DirEntry| {

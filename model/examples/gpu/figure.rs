@@ -1,26 +1,26 @@
-//! A figure and what is thought of it; a section tells each as a JSON line on its standard output.
+//! A figure and its verdict. A section prints each figure as a JSON line on its standard output.
 
 use serde::{Deserialize, Serialize};
 
-/// What is thought of a figure.
+/// The verdict on a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
-    /// As asked, or nothing was asked of it.
+    /// The requirement is met, or there is none.
     #[serde(rename = "ok")]
     Ok,
-    /// Right, but slower or larger than asked.
+    /// The result is right, but slower or larger than required.
     #[serde(rename = "below")]
     Below,
-    /// Wrong, or not to be had.
+    /// The result is wrong or could not be obtained.
     #[serde(rename = "FAIL")]
     Fail,
-    /// Not looked at; the note says why.
+    /// The figure was not measured; the note says why.
     #[serde(rename = "skipped")]
     Skipped,
 }
 
 impl Verdict {
-    /// As it is printed.
+    /// Returns the verdict as it is printed.
     pub fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -31,49 +31,50 @@ impl Verdict {
     }
 }
 
-/// Something that was measured or checked.
+/// A figure that was measured or checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// Of which section.
+    /// The section that the figure belongs to.
     pub section: String,
-    /// What.
+    /// The name of the figure.
     pub figure: String,
-    /// What is thought of it.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What was asked, in the unit.
+    /// The required value, in `unit`.
     #[serde(default)]
     pub asked: Option<f64>,
-    /// What it should come to.
+    /// The target value, in `unit`.
     #[serde(default)]
     pub aim: Option<f64>,
-    /// What was found.
+    /// The measured value, in `unit`.
     #[serde(default)]
     pub reached: Option<f64>,
-    /// Of all three.
+    /// The unit of all three values.
     #[serde(default)]
     pub unit: String,
-    /// Anything else worth knowing.
+    /// Any other remarks.
     #[serde(default)]
     pub note: String,
 }
 
-/// Says what a section finds.
+/// Prints the figures of a section.
 pub struct Teller {
     section: String,
 }
 
-/// What is asked of a figure and what it should come to; nothing where the shape or the device is another one.
+/// The required and the target value of a figure, or `None` if the shape or the device is not the one they
+/// are for.
 pub type Asked = Option<(f64, f64)>;
 
 impl Teller {
-    /// For the section of that name.
+    /// Creates the printer for the section `section`.
     pub fn new(section: &str) -> Self {
         Self {
             section: section.to_owned(),
         }
     }
 
-    /// A figure without a verdict of its own.
+    /// Prints a figure that has no requirement.
     pub fn found(&self, figure: &str, reached: f64, unit: &str, note: &str) {
         let (figure, verdict) = (figure.to_owned(), finite(reached));
         self.tell(Figure {
@@ -84,17 +85,17 @@ impl Teller {
         });
     }
 
-    /// A figure that should be small.
+    /// Prints a figure that must be at most the required value.
     pub fn at_most(&self, figure: &str, reached: f64, unit: &str, asked: Asked) {
         self.measured(figure, reached, unit, asked, |asked| reached <= asked);
     }
 
-    /// A figure that should be large.
+    /// Prints a figure that must be at least the required value.
     pub fn at_least(&self, figure: &str, reached: f64, unit: &str, asked: Asked) {
         self.measured(figure, reached, unit, asked, |asked| reached >= asked);
     }
 
-    /// Something that is right or wrong.
+    /// Prints a check that passes or fails.
     pub fn check(&self, figure: &str, right: bool, note: &str) {
         let verdict = if right { Verdict::Ok } else { Verdict::Fail };
         self.tell(Figure {
@@ -103,7 +104,7 @@ impl Teller {
         });
     }
 
-    /// A difference, its tolerance, and whether it is right.
+    /// Prints a difference with its tolerance, and whether it is acceptable.
     pub fn difference(&self, figure: &str, difference: f64, tolerance: f64, right: bool, note: &str) {
         let verdict = if right { Verdict::Ok } else { Verdict::Fail };
         self.tell(Figure {
@@ -115,7 +116,7 @@ impl Teller {
         });
     }
 
-    /// Something that was not looked at.
+    /// Prints a figure that was skipped.
     pub fn skipped(&self, figure: &str, why: &str) {
         self.tell(Figure {
             note: why.to_owned(),

@@ -1,4 +1,4 @@
-//! A whole pass of the network, and the steps of a block whose context is kept, three ways.
+//! Full forward passes, and the steps of a block with a cached context in each stepping mode.
 
 use demask_model::sampler::{Batch, Limits, Stepping};
 use demask_model::{AttentionMask, Backbone};
@@ -10,10 +10,10 @@ use crate::options::Options;
 use crate::sampling::draw;
 use crate::shape::{Shape, network};
 
-/// Whole passes and cached steps.
+/// Measures full forward passes and cached steps.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn forward(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let (shape, backbone) = network(options)?;
     let device = backbone.device();
@@ -34,14 +34,14 @@ pub fn forward(options: &Options, teller: &Teller) -> anyhow::Result<()> {
             shape.context,
             word(stepping)
         );
-        // The fastest way is what was asked for.
+        // The requirement applies to the fastest stepping mode only.
         let asked = (options.asked() && stepping == Stepping::Graph).then_some((6.5, 5.5));
         teller.at_most(&figure, ms, "ms", asked);
     }
     Ok(())
 }
 
-/// How the steps of a block are done, as it is told.
+/// Returns the name of a stepping mode as it is printed.
 pub fn word(stepping: Stepping) -> &'static str {
     match stepping {
         Stepping::HostDriven => "asking",
@@ -50,10 +50,11 @@ pub fn word(stepping: Stepping) -> &'static str {
     }
 }
 
-/// Hidden states of a row and the logits of its last block, whose likeliest tokens the host waits for.
+/// Computes the hidden states of a row and the logits of a block, and waits for the block's most likely
+/// tokens.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn whole_pass(backbone: &Backbone, length: usize, block: usize) -> anyhow::Result<()> {
     tch::no_grad(|| {
         let most = backbone.config().image_offset() as i64;
@@ -67,12 +68,13 @@ pub fn whole_pass(backbone: &Backbone, length: usize, block: usize) -> anyhow::R
     })
 }
 
-/// Milliseconds of a step: of a block in as many steps as it has positions, less one in a single step.
+/// Returns the milliseconds of one cached step: the time of a block with one step per position, minus the
+/// time of a block in a single step, per step.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn cached_step(backbone: &Backbone, shape: &Shape, stepping: Stepping) -> anyhow::Result<f64> {
-    // Kept, so that what is recorded is recorded once.
+    // The batch is reused, so that a CUDA graph is captured only once.
     let mut batch = Batch::new(backbone, Limits::default()).stepping(stepping);
     let mut steps = |steps: usize| {
         let request = shape.cached_block(steps);

@@ -1,4 +1,5 @@
-//! Recordings of the published code against what the device computes: tokens and numbers in f32, numbers in bf16.
+//! Compares the device's results with recordings of the published code: tokens and numbers in f32, numbers in
+//! bf16.
 
 use std::path::{Path, PathBuf};
 
@@ -10,15 +11,15 @@ use tch::Kind;
 use crate::figure::Teller;
 use crate::options::Options;
 
-/// Fast-dLLM's samplers were recorded on the backbone of this folder.
+/// The folder of the backbone that Fast-dLLM's samplers were recorded on.
 const BACKBONE: &str = "backbone";
 const FAST: &str = "fast-decoding";
 const REFERENCE: &str = "reference.safetensors";
 
-/// Every folder that holds a network and its recordings.
+/// Checks every folder that contains a network and its recordings.
 ///
 /// # Errors
-/// No device, no folder.
+/// Returns an error if the device or the folder does not exist.
 pub fn golden(options: &Options, teller: &Teller, kind: Kind) -> anyhow::Result<()> {
     let place = options.place(if kind == Kind::Float { "f32" } else { "bf16" })?;
     let sets = sets(&options.golden)?;
@@ -40,7 +41,7 @@ pub fn golden(options: &Options, teller: &Teller, kind: Kind) -> anyhow::Result<
     Ok(())
 }
 
-/// Name, network and recordings.
+/// Returns the name, the network folder and the recordings of every set.
 fn sets(folder: &Path) -> anyhow::Result<Vec<(String, PathBuf, PathBuf)>> {
     let mut sets = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -71,7 +72,7 @@ fn judge(teller: &Teller, name: &str, checks: &[TensorCheck], kind: Kind) {
         .filter(|check| !check.passed)
         .map(|check| &check.name[..])
         .collect();
-    // One that is no number is the worst.
+    // A NaN counts as the largest difference.
     let worst = checks.iter().max_by(|a, b| a.max_rel.total_cmp(&b.max_rel));
     let Some(worst) = worst else {
         return teller.check(name, false, "nothing was compared");

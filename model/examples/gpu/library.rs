@@ -1,5 +1,6 @@
-//! Which of CUDA's libraries the process has once the device is open. NCCL is mapped with libtorch's CUDA half, which names it,
-//! and never called: where it is not installed, that half does not open and the engine says so.
+//! Reports which CUDA libraries the process has mapped once the device is open. libtorch's CUDA library links
+//! against NCCL but never calls it. Where NCCL is not installed, the CUDA library does not open and the
+//! engine says so.
 
 use crate::figure::Teller;
 use crate::options::Options;
@@ -15,10 +16,10 @@ const LIBRARIES: [&str; 8] = [
     "libnccl",
 ];
 
-/// Each library and where it was found.
+/// Reports each library and where it was found.
 ///
 /// # Errors
-/// No device, no `/proc`.
+/// Returns an error if there is no device or no `/proc`.
 pub fn nccl(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let place = options.place("auto")?;
     let one = tch::Tensor::f_ones([1], (tch::Kind::Float, place.device))?;

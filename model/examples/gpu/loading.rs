@@ -1,4 +1,4 @@
-//! How fast weights come from the page cache to the device.
+//! Measures how fast weights are loaded from the page cache to the device.
 
 use std::path::Path;
 
@@ -12,19 +12,20 @@ use crate::figure::Teller;
 use crate::options::Options;
 use crate::shape::Shape;
 
-/// Bytes of a layer of the 8B shape in bf16, and of what stands before and behind the layers.
+/// Bytes of a layer of the 8B shape in bf16, and of the parameters outside the layers.
 const LAYER: f64 = 436e6;
 const ENDS: f64 = 2.3e9;
 
-/// Writes the weights, lets go of them, and reads them back. Where the disk is short, of a network with fewer layers.
+/// Writes the weights, frees them, and loads them. If the disk has too little space, the network has fewer
+/// layers.
 ///
 /// # Errors
-/// The file system's; libtorch's.
+/// Returns errors of the file system and of libtorch.
 pub fn loading(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let place = options.place("auto")?;
     let mut config = Shape::of(options)?.config;
     let folder = options.out.join("weights");
-    // What an earlier section was killed over.
+    // Remove what a killed earlier section left behind.
     std::fs::remove_dir_all(&folder).ok();
     std::fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
     if !options.small {
@@ -56,7 +57,7 @@ pub fn loading(options: &Options, teller: &Teller) -> anyhow::Result<()> {
 fn free_bytes(path: &Path) -> Option<f64> {
     use std::os::unix::ffi::OsStrExt as _;
     let name = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
-    // SAFETY: `name` is a NUL-terminated string and `stat` a plain struct that the call fills in.
+    // SAFETY: `name` is NUL-terminated, and `stat` is a plain struct that the call fills in.
     let stat = unsafe {
         let mut stat: libc::statvfs = std::mem::zeroed();
         (libc::statvfs(name.as_ptr(), &raw mut stat) == 0).then_some(stat)

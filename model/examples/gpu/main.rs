@@ -1,8 +1,9 @@
-//! Whether Demask is right on this machine's device and how fast: what `tests/benches/gpu.sh` runs.
+//! Checks that Demask computes correctly on this machine's device and measures how fast.
+//! `tests/benches/gpu.sh` runs it.
 //!
-//! `gpu run [FLAGS]` does the sections that are asked for, each in a process of its own (`course.rs`), and prints a table;
-//! `gpu section NAME [FLAGS]` does one here and prints a JSON line for each figure (`figure.rs`). `tests/benches/gpu.sh --help` has
-//! the flags.
+//! `gpu run [FLAGS]` runs the requested sections, each in a process of its own (`course.rs`), and prints a
+//! table. `gpu section NAME [FLAGS]` runs one section in this process and prints a JSON line per figure
+//! (`figure.rs`). `tests/benches/gpu.sh --help` lists the flags.
 
 mod clock;
 mod course;
@@ -45,7 +46,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Ok(match done {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    // The last line is what the table says of it.
+                    // The table shows the last line of standard error.
                     eprintln!("{error:#}");
                     ExitCode::FAILURE
                 }

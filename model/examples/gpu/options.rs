@@ -1,4 +1,4 @@
-//! What can be asked for on the command line.
+//! Command-line options.
 
 use std::path::{Path, PathBuf};
 
@@ -7,47 +7,47 @@ use demask_model::engine::device_choice::Place;
 
 use crate::sections::SECTIONS;
 
-/// What to do.
+/// What the program is to do.
 pub enum Task {
-    /// The sections in turn, then the table.
+    /// Run all sections in turn, then print the table.
     Run,
-    /// One section, here.
+    /// Run one section in this process.
     Section(String),
 }
 
-/// The flags; each section's process is given them again.
+/// The flags. Each section's process gets the same flags.
 pub struct Options {
-    /// `cuda:N` or `cpu`.
+    /// The device: `cuda:N` or `cpu`.
     pub device: String,
-    /// A tiny shape and tiny recordings, to see that all of it runs.
+    /// Use a tiny shape and tiny recordings, to check that everything runs.
     pub small: bool,
-    /// These sections alone, as they were asked for; empty: all.
+    /// The sections to run. All sections if empty.
     pub only: Vec<String>,
-    /// For all sections together.
+    /// Time limit for all sections together, in minutes.
     pub minutes: f64,
-    /// What is done already is done again.
+    /// Repeat sections that are already done.
     pub fresh: bool,
-    /// With the profile of a step.
+    /// Include the profile of a step.
     pub profile: bool,
-    /// Layers of the large shape, where there is less memory.
+    /// Number of layers of the large shape, for devices with less memory.
     pub layers: Option<usize>,
-    /// Where results, logs and whatever sections write go.
+    /// Folder for results, logs and the files that sections write.
     pub out: PathBuf,
-    /// Where `demask` and `demask-engine` lie.
+    /// Folder of `demask` and `demask-engine`.
     pub programs: PathBuf,
-    /// The built `tests/cuda.rs`.
+    /// The built test program of `tests/cuda.rs`.
     pub tests: Option<PathBuf>,
-    /// Folders of recordings.
+    /// Folder of the recordings.
     pub golden: PathBuf,
-    /// The shipped model.
+    /// Folder of the shipped model.
     pub shipped: PathBuf,
 }
 
 impl Options {
-    /// Reads `run FLAGS` or `section NAME FLAGS`.
+    /// Parses `run FLAGS` or `section NAME FLAGS`.
     ///
     /// # Errors
-    /// What is wrong, with what is expected.
+    /// Returns an error that says what is wrong and what is expected.
     pub fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<(Task, Self)> {
         let task = match arguments.next().as_deref() {
             Some("run") => Task::Run,
@@ -79,7 +79,7 @@ impl Options {
         Ok((task, options))
     }
 
-    /// Takes a flag that has a value; false where there is no such flag.
+    /// Applies a flag that takes a value. Returns false if there is no such flag.
     fn take(&mut self, flag: &str, value: Option<String>) -> anyhow::Result<bool> {
         let value = || value.clone().with_context(|| format!("{flag} needs a value"));
         match flag {
@@ -97,7 +97,7 @@ impl Options {
         Ok(true)
     }
 
-    /// The same as flags, for a section's process.
+    /// Returns the options as flags, for the process of a section.
     pub fn flags(&self) -> Vec<String> {
         let mut flags = vec!["--device".to_owned(), self.device.clone()];
         let mut path = |flag: &str, path: &Path| {
@@ -119,20 +119,21 @@ impl Options {
         flags
     }
 
-    /// The device, opened.
+    /// Opens the device.
     ///
     /// # Errors
-    /// It is not there.
+    /// Returns an error if the device does not exist.
     pub fn place(&self, dtype: &str) -> anyhow::Result<Place> {
         Ok(Place::choose(&self.device, dtype, self.threads())?)
     }
 
-    /// One for the tiny shape, whose operators are too short for more; else as many as there are.
+    /// Returns the number of threads: one for the tiny shape, whose operators are too small for more,
+    /// otherwise `None` for all.
     pub fn threads(&self) -> Option<usize> {
         self.small.then_some(1)
     }
 
-    /// Whether what was asked of the 8B shape is asked here: all of it, on a GPU.
+    /// Returns whether the requirements for the 8B shape apply: the whole shape, on a GPU.
     pub fn asked(&self) -> bool {
         self.device != "cpu" && !self.small && self.layers.is_none()
     }

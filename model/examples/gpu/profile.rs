@@ -1,5 +1,5 @@
-//! Of what a step is made: kernels and operators by their time, launches and waits by their number. In `profile.json` all, in
-//! the output the most expensive.
+//! Profiles a step: kernels and operators by time, launches and synchronizations by number. `profile.json`
+//! has all of them, the output the most expensive ones.
 
 use std::path::Path;
 
@@ -19,13 +19,13 @@ use crate::options::Options;
 use crate::sampling::draw;
 use crate::shape::{Shape, network, rows, settings};
 
-/// Lines that are printed.
+/// Number of lines that are printed.
 const MOST: usize = 12;
 
-/// A whole pass, the steps of a cached block three ways, a LoRA step.
+/// Profiles a full forward pass, the steps of a cached block in each stepping mode, and a LoRA training step.
 ///
 /// # Errors
-/// libtorch's; a build without the profiler.
+/// Returns libtorch's errors, and an error if the build lacks the profiler.
 pub fn profile(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let (shape, backbone) = network(options)?;
     let device = backbone.device();
@@ -74,7 +74,7 @@ pub fn profile(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     std::fs::write(&path, text).with_context(|| format!("{}", path.display()))
 }
 
-/// Does it once unseen, then once seen.
+/// Runs `work` once as warm-up, then once under the profiler.
 fn seen(
     device: Device,
     teller: &Teller,

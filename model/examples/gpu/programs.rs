@@ -1,4 +1,4 @@
-//! What the built programs say of themselves: `demask doctor`, and the tests of `tests/cuda.rs`.
+//! Runs the built programs: `demask doctor`, and the tests of `tests/cuda.rs`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::figure::Teller;
 use crate::options::Options;
 
-/// A program of ours that finds the others, with the device that was asked for.
+/// Returns a command for one of the programs, with the environment in which it finds the engine and the
+/// shipped model.
 pub fn program(options: &Options, name: &str) -> Command {
     let mut command = Command::new(options.programs.join(name));
     command
@@ -19,21 +20,21 @@ pub fn program(options: &Options, name: &str) -> Command {
     command
 }
 
-/// A home for `demask` that goes with this.
+/// A temporary home folder for `demask`, which is deleted on drop.
 pub struct Home(PathBuf);
 
 impl Home {
-    /// A fresh one, in the folder of temporary files.
+    /// Creates a fresh home in the folder of temporary files.
     ///
     /// # Errors
-    /// The file system's.
+    /// Returns errors of the file system.
     pub fn fresh(name: &str) -> anyhow::Result<Self> {
         let home = std::env::temp_dir().join(format!("demask-gpu-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&home).with_context(|| format!("{}", home.display()))?;
         Ok(Self(home))
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -45,10 +46,11 @@ impl Drop for Home {
     }
 }
 
-/// Each check of the doctor's; an engine that answers on another device than the one that was asked for is wrong.
+/// Reports each check of `demask doctor`. It fails if the engine reports another device than the requested
+/// one.
 ///
 /// # Errors
-/// A program that is not there, a report that is none.
+/// Returns an error if the program does not exist or its report is not valid.
 pub fn doctor(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let home = Home::fresh("doctor")?;
     let mut command = program(options, "demask");
@@ -66,7 +68,7 @@ pub fn doctor(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let found = engine
         .and_then(|check| check["found"].as_str())
         .unwrap_or("no answer");
-    // The doctor asks for the best there is: of several GPUs the first.
+    // The doctor uses the best device, which is the first one of several GPUs.
     let device = if options.device == "cpu" {
         "on cpu "
     } else {
@@ -76,10 +78,10 @@ pub fn doctor(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each test of `tests/cuda.rs` on the device.
+/// Runs every test of `tests/cuda.rs` on the device.
 ///
 /// # Errors
-/// No such program.
+/// Returns an error if the program does not exist.
 pub fn tests(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let Some(tests) = &options.tests else {
         teller.skipped(
@@ -89,7 +91,7 @@ pub fn tests(options: &Options, teller: &Teller) -> anyhow::Result<()> {
         return Ok(());
     };
     let mut command = Command::new(tests);
-    // A device has one queue: side by side they would only wait for each other.
+    // A device has one queue, so tests side by side would only wait for each other.
     command
         .arg("--test-threads=1")
         .env("DEMASK_TEST_DEVICE", &options.device)
@@ -121,7 +123,7 @@ pub fn tests(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a failed test said when it panicked.
+/// Returns the panic message of a failed test.
 fn panic_of(said: &str, name: &str) -> String {
     let mut lines = said
         .lines()

@@ -1,8 +1,9 @@
-//! What was found, kept in `results.jsonl` line by line, so that a run that is cut off loses nothing; the table and
-//! `results.json` are made of it.
+//! The results. They are appended to `results.jsonl` line by line, so that an interrupted run loses nothing.
+//! The table and `results.json` are made from that file.
 //!
-//! A section's figures stand between a line that it began and one that it ended, all with the key of the programs and the
-//! device; of a section that was begun again the last beginning counts.
+//! A section's figures are between a line that marks its beginning and one that marks its end. Every line has
+//! the key of the programs and the device. If a section was started several times, only its last start
+//! counts.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -30,10 +31,10 @@ struct Section {
 }
 
 impl Results {
-    /// Reads what is there for this key; nothing of it counts when all is done afresh.
+    /// Reads the existing results for `key`, or ignores them if `fresh` is set.
     ///
     /// # Errors
-    /// A folder that cannot be written.
+    /// Returns an error if the folder cannot be written.
     pub fn open(folder: &Path, key: &str, fresh: bool) -> anyhow::Result<Self> {
         let path = folder.join("results.jsonl");
         let known = std::fs::read_to_string(&path).unwrap_or_default();
@@ -44,7 +45,7 @@ impl Results {
             key: key.to_owned(),
             sections: Vec::new(),
         };
-        // A line that a crash has cut is no line.
+        // A line that a crash has truncated does not parse and is skipped.
         let lines = known.lines().filter_map(|line| serde_json::from_str(line).ok());
         for line in lines.filter(|line: &Value| !fresh && line["key"] == key) {
             results.take(&line);
@@ -52,33 +53,34 @@ impl Results {
         Ok(results)
     }
 
-    /// Whether a section has been done to its end.
+    /// Returns whether a section has been completed.
     pub fn is_done(&self, name: &str) -> bool {
         self.sections
             .iter()
             .any(|section| section.name == name && section.done)
     }
 
-    /// A section begins; what it said before does not count any more.
+    /// Records that a section begins. Its earlier figures no longer count.
     ///
     /// # Errors
-    /// The file system's.
+    /// Returns errors of the file system.
     pub fn begin(&mut self, section: &str) -> anyhow::Result<()> {
         self.write(json!({"section": section, "began": true}))
     }
 
-    /// One of its figures.
+    /// Records a figure.
     ///
     /// # Errors
-    /// The file system's.
+    /// Returns errors of the file system.
     pub fn add(&mut self, figure: &Value) -> anyhow::Result<()> {
         self.write(figure.clone())
     }
 
-    /// A section has ended; one that did not do all of its work is done again the next time.
+    /// Records that a section has ended. A section that did not complete (`whole` is false) is repeated by
+    /// the next run.
     ///
     /// # Errors
-    /// The file system's.
+    /// Returns errors of the file system.
     pub fn end(&mut self, section: &str, whole: bool, took: Duration) -> anyhow::Result<()> {
         self.write(json!({"section": section, "ended": whole, "seconds": took.as_secs_f64()}))
     }
@@ -109,7 +111,7 @@ impl Results {
         section.figures.extend(Figure::from_line(line));
     }
 
-    /// All figures, in the order of the sections.
+    /// Returns all figures in the order of the sections.
     pub fn figures(&self) -> Vec<&Figure> {
         let order = |name: &str| SECTIONS.iter().position(|section| section.name == name);
         let mut sections: Vec<&Section> = self.sections.iter().collect();
@@ -117,7 +119,7 @@ impl Results {
         sections.iter().flat_map(|section| &section.figures).collect()
     }
 
-    /// The table, with a line that counts the verdicts.
+    /// Returns the table, with a last line that counts the verdicts.
     pub fn table(&self) -> String {
         let figures = self.figures();
         let mut rows =
@@ -150,7 +152,7 @@ impl Results {
     /// Writes `results.json` and `table.txt`.
     ///
     /// # Errors
-    /// The file system's.
+    /// Returns errors of the file system.
     pub fn write_json(&self, seconds: f64) -> anyhow::Result<()> {
         let all = json!({"key": self.key, "seconds": seconds, "figures": self.figures()});
         let text = serde_json::to_string_pretty(&all)?;
@@ -182,7 +184,7 @@ impl Figure {
     }
 }
 
-/// Three digits, more of a whole number.
+/// Formats a number with three significant digits, or all digits of the integer part.
 fn short(number: f64) -> String {
     let size = number.abs();
     match size {

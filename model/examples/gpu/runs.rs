@@ -1,4 +1,5 @@
-//! Whole runs with the engine on the device, through the daemon: UniGRPO's steps, and an engine that is killed at its work.
+//! Complete runs with the engine on the device, through the daemon: UniGRPO steps, and recovery after the
+//! engine is killed.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,18 +11,18 @@ use crate::figure::Teller;
 use crate::options::Options;
 use crate::programs::{Home, program};
 
-/// Every kind of stage on a network too small to learn anything.
+/// A profile with every kind of stage, on a network too small to learn anything.
 const SMOKE: &str = include_str!("../../../actors/profiles/smoke.toml");
-/// UniGRPO from the shipped start.
+/// A profile of UniGRPO from the shipped start.
 const ALIGN: &str = include_str!("../../../actors/profiles/tabletop-align.toml");
 
-/// How often the store is asked how far a run is.
+/// Interval at which the store is asked for a run's progress.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The steps of a short alignment, and all stages of the smallest run.
+/// Runs the smallest profile with all kinds of stages, and a short alignment.
 ///
 /// # Errors
-/// A run that fails, with its words.
+/// Returns an error with the output of a run that fails.
 pub fn unigrpo(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let daemon = Daemon::start(options, "unigrpo")?;
     let seconds = daemon.run("smoke", &on_device(options, SMOKE), &["--from-scratch"])?;
@@ -54,10 +55,11 @@ pub fn unigrpo(options: &Options, teller: &Teller) -> anyhow::Result<()> {
 
 const POLICY_STEPS: &str = "SELECT count(*) FROM v_metric WHERE name = 'policy/kl'";
 
-/// `kill -9` of the engine when it has work: the daemon starts another, and the run ends as it would have.
+/// Sends SIGKILL to the engine while it works, and checks that the daemon starts another one and that the run
+/// ends as done. The section measures the seconds from the kill to the next step.
 ///
 /// # Errors
-/// A run that does not go on, with its words.
+/// Returns an error with the output of a run that does not go on.
 pub fn kill(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let daemon = Daemon::start(options, "kill")?;
     let steps = if options.small { 16 } else { 400 };
@@ -75,10 +77,11 @@ pub fn kill(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     }
     let engine = |daemon: &Daemon<'_>| children(daemon.child.id()).into_iter().next();
     let first = engine(&daemon).context("no engine to kill")?;
-    // SAFETY: a signal to the engine that the daemon has started.
+    // SAFETY: the signal goes to the engine that this section's daemon started.
     ensure!(unsafe { libc::kill(first, libc::SIGKILL) } == 0, "kill");
     let began = Instant::now();
-    // What the first one did may still be on its way to the store when the second one is there already.
+    // Metrics of the killed engine may still be on their way to the store when the new engine is already
+    // there.
     while engine(&daemon).is_none_or(|engine| engine == first) && run.try_wait()?.is_none() {
         std::thread::sleep(LOOK);
     }
@@ -107,7 +110,8 @@ pub fn kill(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The profile's engine on the device, in the dtype that is chosen there.
+/// Returns the profile with its `[engine]` section replaced: the engine runs on the device, in its default
+/// dtype.
 fn on_device(options: &Options, profile: &str) -> String {
     let text = profile.split("[engine]").collect::<Vec<_>>();
     let rest = match text.as_slice() {
@@ -120,7 +124,7 @@ fn on_device(options: &Options, profile: &str) -> String {
     format!("{rest}\n[engine]\ndevice = \"{}\"\n", options.device)
 }
 
-/// A daemon of this section's own; it ends with it.
+/// A daemon for this section, which is stopped on drop.
 struct Daemon<'a> {
     options: &'a Options,
     home: Home,
@@ -154,7 +158,7 @@ impl<'a> Daemon<'a> {
         Ok(file.to_string_lossy().into_owned())
     }
 
-    /// Starts a run, and what follows it to its end.
+    /// Starts a run and a process that follows it to its end.
     fn follow(&self, file: &str, flags: &[&str]) -> anyhow::Result<Child> {
         let log = std::fs::File::create(self.home.path().join("run.out"))?;
         let mut command = self.command(&["run", "--headless", "--profile", file]);
@@ -162,7 +166,7 @@ impl<'a> Daemon<'a> {
         command.spawn().context("demask run")
     }
 
-    /// A run to its end; seconds.
+    /// Runs a profile to its end and returns the seconds it took.
     fn run(&self, name: &str, text: &str, flags: &[&str]) -> anyhow::Result<f64> {
         let file = self.profile(name, text)?;
         let began = Instant::now();
@@ -171,7 +175,7 @@ impl<'a> Daemon<'a> {
         Ok(began.elapsed().as_secs_f64())
     }
 
-    /// The number that a query gives; 0 while there is no store.
+    /// Returns the number that a query yields, or 0 while there is no store.
     fn count(&self, sql: &str) -> anyhow::Result<i64> {
         let out = self
             .command(&["query", sql, "--format", "csv"])
@@ -185,7 +189,7 @@ impl<'a> Daemon<'a> {
             .unwrap_or(0))
     }
 
-    /// The last words of what followed the run.
+    /// Returns the last line that the following process printed.
     fn words(&self) -> String {
         let text = std::fs::read_to_string(self.home.path().join("run.out")).unwrap_or_default();
         let last = text.lines().rev().find(|line| !line.trim().is_empty());
@@ -211,13 +215,13 @@ fn command(options: &Options, home: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// The living children of a process, from `/proc`.
+/// Returns the living children of a process, from `/proc`.
 fn children(parent: u32) -> Vec<i32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let born_of = |pid: &i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // After the name, which may hold anything, come the state and the parent.
+        // The state and the parent follow the process name, which may contain any character.
         let mut after = stat.rsplit(") ").next().unwrap_or_default().split(' ');
         after.next().is_some_and(|state| state != "Z")
             && after.next().is_some_and(|found| found == parent.to_string())

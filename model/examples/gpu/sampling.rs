@@ -1,4 +1,5 @@
-//! A picture of 512 x 512 pixels, and texts as GSM8K's: one at a time and sixteen.
+//! Measures sampling: an image of 512 x 512 pixels, and texts like GSM8K's, one at a time and sixteen at a
+//! time.
 
 use std::time::Instant;
 
@@ -10,13 +11,13 @@ use crate::figure::Teller;
 use crate::options::Options;
 use crate::shape::network;
 
-/// Texts at one time.
+/// Number of texts in a batch.
 const MANY: usize = 16;
 
-/// Samples requests to their end.
+/// Samples the requests to their end.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn draw(batch: &mut Batch<'_>, requests: Vec<SampleRequest>) -> anyhow::Result<Vec<Sample>> {
     batch.submit(requests)?;
     let mut samples = Vec::new();
@@ -31,10 +32,10 @@ pub fn draw(batch: &mut Batch<'_>, requests: Vec<SampleRequest>) -> anyhow::Resu
     Ok(samples)
 }
 
-/// A guided picture, not decoded.
+/// Measures an image with guidance, without decoding it.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn picture(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let (shape, backbone) = network(options)?;
     let mut batch = Batch::new(&backbone, Limits::default());
@@ -47,17 +48,18 @@ pub fn picture(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Tokens a second by the threshold sampler with a dual cache. Random weights are sure of nothing, so each pass commits one
-/// token of a row, the slowest case: the milliseconds of a pass are what carries over to trained weights.
+/// Measures tokens per second of the threshold sampler with a dual cache. Random weights are never confident,
+/// so each forward pass commits one token per row, which is the slowest case. The milliseconds per pass carry
+/// over to trained weights.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn text(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let (shape, backbone) = network(options)?;
     for rows in [1, MANY] {
         let requests = || (0..rows).map(|row| shape.text(row)).collect::<Vec<_>>();
         let mut batch = Batch::new(&backbone, Limits::default());
-        // Warm: a block of each row.
+        // Warm-up: one block of each row.
         let short = |mut request: SampleRequest| {
             request.target.end = request.target.start + shape.block;
             request.ids.truncate(request.target.end);

@@ -1,12 +1,12 @@
-//! The sections by name, and how long each takes.
+//! The sections, in order, with their time limits.
 
-/// One section: a name, how long it should take on a GPU, how long it may, in seconds.
+/// A section: its name, the time it is expected to need on a GPU, and its time limit.
 pub struct Section {
-    /// Its name.
+    /// The name of the section.
     pub name: &'static str,
-    /// What of the minutes must be left to begin with it.
+    /// Seconds that must be left of the total time for the section to start.
     pub needs: u64,
-    /// After that it is given up.
+    /// Seconds after which the section is stopped.
     pub limit: u64,
 }
 
@@ -14,7 +14,7 @@ const fn section(name: &'static str, needs: u64, limit: u64) -> Section {
     Section { name, needs, limit }
 }
 
-/// The most important first; `profile` when it is asked for.
+/// All sections, the most important ones first. `profile` runs only on request.
 pub const SECTIONS: [Section; 16] = [
     section("doctor", 5, 60),
     section("golden-f32", 10, 60),

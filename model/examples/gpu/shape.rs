@@ -1,4 +1,4 @@
-//! The network that is measured, and what it is asked: the published 8B shape with random weights, or a tiny one.
+//! The network that is measured and its inputs: the published 8B shape with random weights, or a tiny shape.
 
 use demask_api::{
     BackboneConfig, Commit, End, ImageSampler, SampleRequest, Sampler, Sequence, Span, StepSettings,
@@ -10,11 +10,11 @@ use demask_model::Backbone;
 use crate::options::Options;
 use crate::sizes;
 
-/// Sizes.
+/// Sizes of the network and of its inputs.
 pub struct Shape {
-    /// The network.
+    /// Configuration of the network.
     pub config: BackboneConfig,
-    /// Tokens of a whole pass and of a cached row.
+    /// Tokens of a full forward pass, and of a row with a cached context.
     pub context: usize,
     /// Positions of a block.
     pub block: usize,
@@ -22,21 +22,21 @@ pub struct Shape {
     pub prompt: usize,
     /// Tokens of an answer.
     pub answer: usize,
-    /// Codes of a picture: 512 x 512 pixels.
+    /// Codes of an image of 512 x 512 pixels.
     pub codes: usize,
-    /// Steps of a picture.
+    /// Sampling steps of an image.
     pub steps: usize,
     /// Rows of a training step.
     pub rows: usize,
-    /// Tokens of a long row of one.
+    /// Tokens of the row in a training step with a single long row.
     pub long: usize,
 }
 
 impl Shape {
-    /// What the options ask for.
+    /// Returns the shape that the options select.
     ///
     /// # Errors
-    /// A fault of this program.
+    /// Returns an error only if the built-in configuration is invalid.
     pub fn of(options: &Options) -> anyhow::Result<Self> {
         if options.small {
             return Ok(Self::tiny());
@@ -84,12 +84,13 @@ impl Shape {
         }
     }
 
-    /// Words that rows may be made of, none of them special.
+    /// Returns the number of ordinary tokens that rows may consist of, none of them special.
     pub fn words(config: &BackboneConfig) -> usize {
         config.image_offset() as usize * 3 / 4
     }
 
-    /// A block's full training: its widths, and so few words that the block is what is measured.
+    /// Returns the configuration for full training of one block: the block's widths, and a vocabulary so
+    /// small that the block dominates the time.
     pub fn block_alone(&self) -> BackboneConfig {
         let words = (self.config.image_offset() as usize).min(1024);
         BackboneConfig {
@@ -105,7 +106,8 @@ impl Shape {
         }
     }
 
-    /// One block at the end of the context: a whole pass, then passes of the block alone, a step each.
+    /// Returns a request for one block at the end of the context: a full forward pass, then passes over the
+    /// block alone, one per step.
     pub fn cached_block(&self, steps: usize) -> SampleRequest {
         let sampler = TextSampler {
             steps,
@@ -118,7 +120,8 @@ impl Shape {
         self.request(self.context - self.block, self.block, Sampler::Text(sampler))
     }
 
-    /// A text of many blocks as Fast-dLLM samples GSM8K; the prompts of rows are not of one length.
+    /// Returns a request for a text of many blocks with Fast-dLLM's settings for GSM8K. Prompts of different
+    /// rows differ in length.
     pub fn text(&self, row: usize) -> SampleRequest {
         let sampler = TextSampler {
             steps: self.answer,
@@ -138,7 +141,7 @@ impl Shape {
         }
     }
 
-    /// A guided picture.
+    /// Returns a request for an image with guidance.
     pub fn picture(&self) -> SampleRequest {
         let sampler = ImageSampler {
             steps: self.steps,
@@ -168,12 +171,12 @@ impl Shape {
     }
 }
 
-/// Rows to train on, all of one length, all of it answer.
+/// Returns training rows of one length that consist of an answer only.
 pub fn rows(count: usize, length: usize, words: usize) -> Vec<Sequence> {
     sizes::rows(count, length, words, 0)
 }
 
-/// A step like any other.
+/// Returns ordinary training settings.
 pub fn settings(seed: u64) -> StepSettings {
     StepSettings {
         learning_rate: 1e-4,
@@ -188,10 +191,10 @@ pub fn settings(seed: u64) -> StepSettings {
     }
 }
 
-/// Random weights of a shape on the device that was asked for.
+/// Creates a network of random weights on the selected device.
 ///
 /// # Errors
-/// No such device, no memory.
+/// Returns an error if the device does not exist or has too little memory.
 pub fn network(options: &Options) -> anyhow::Result<(Shape, Backbone)> {
     let place = options.place("auto")?;
     let shape = Shape::of(options)?;

@@ -1,4 +1,5 @@
-//! The shipped model on the device and on the CPU beside it: steps of training, texts sampled one at a time and sixteen.
+//! The shipped model on the device and on the CPU: training steps, and texts sampled one at a time and
+//! sixteen at a time.
 
 use std::path::Path;
 use std::time::Instant;
@@ -17,7 +18,8 @@ use crate::options::Options;
 use crate::sampling::draw;
 use crate::shape::{Shape, rows, settings};
 
-/// "There are 4 cats. 8 join. How many cats?", to be thought about, as it is laid out for the shipped model.
+/// The prompt "There are 4 cats. 8 join. How many cats?" with a chain of thought, tokenized for the shipped
+/// model.
 const PROMPT: [u32; 25] = [
     0, 9, 280, 10, 210, 407, 408, 232, 31, 436, 292, 35, 459, 292, 360, 296, 436, 302, 26, 276, 11, 9, 283,
     10, 210,
@@ -25,10 +27,10 @@ const PROMPT: [u32; 25] = [
 /// Tokens of an answer, all of which are sampled.
 const ANSWER: usize = 32;
 
-/// Rates here and there; steps of a block three ways here.
+/// Measures rates on the device and on the CPU, and the steps of a block on the device in each stepping mode.
 ///
 /// # Errors
-/// No shipped model; libtorch's.
+/// Returns an error if there is no shipped model, and libtorch's errors.
 pub fn tabletop(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let here = options.place("auto")?;
     rates(options, teller, &here)?;
@@ -81,7 +83,7 @@ fn rates(options: &Options, teller: &Teller, place: &Place) -> anyhow::Result<()
     Ok(())
 }
 
-/// A text by itself, the steps of its blocks done each way.
+/// Measures a single text in each stepping mode.
 fn ways(options: &Options, teller: &Teller, place: &Place) -> anyhow::Result<()> {
     let backbone = Backbone::load_for(&options.shipped, place.device, place.kind, Purpose::Sample)?;
     let sampler = sampler(&options.shipped)?;
@@ -96,7 +98,7 @@ fn ways(options: &Options, teller: &Teller, place: &Place) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The shipped model's own, without an early end.
+/// Returns the shipped model's sampler without early stopping.
 fn sampler(shipped: &Path) -> anyhow::Result<TextSampler> {
     let path = shipped.join("sampling.json");
     let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;

@@ -1,4 +1,4 @@
-//! Training steps of the large shape: an adapter on all of it, and one block whole.
+//! Training steps of the large shape: an adapter on the whole network, and full training of one block.
 
 use std::path::Path;
 use std::time::Instant;
@@ -15,23 +15,23 @@ use crate::options::Options;
 use crate::shape::{Shape, network, rows, settings};
 use crate::sizes::training_flops;
 
-/// Steps that are timed, after one that is not.
+/// Number of timed steps, after one that is not timed.
 const STEPS: u64 = 3;
 
-/// A step of several rows.
+/// Measures an adapter's training step with several rows.
 ///
 /// # Errors
-/// libtorch's, out of memory among them.
+/// Returns libtorch's errors, including out of memory.
 pub fn lora(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let shape = Shape::of(options)?;
     let (rows, length) = (shape.rows, shape.context);
     adapter_step(options, teller, rows, length, Some((0.7, 0.5)))
 }
 
-/// A step of one long row.
+/// Measures an adapter's training step with one long row.
 ///
 /// # Errors
-/// libtorch's, out of memory among them.
+/// Returns libtorch's errors, including out of memory.
 pub fn lora_long(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let shape = Shape::of(options)?;
     adapter_step(options, teller, 1, shape.long, None)
@@ -70,11 +70,11 @@ fn adapter_step(
     Ok(())
 }
 
-/// What steps came to.
+/// The result of several steps.
 struct Stepped {
-    /// Of the middle one.
+    /// Seconds of the median step.
     seconds: f64,
-    /// Masked positions of that one.
+    /// Masked positions of that step.
     masked: f64,
 }
 
@@ -98,10 +98,10 @@ fn steps(backbone: &mut Backbone, optimizer: &mut AdamW, rows: &[Sequence]) -> a
     })
 }
 
-/// One block with all its weights, and the share of the device's matrix-product rate that its step reaches.
+/// Measures full training of one block, and what share of the device's matrix-product rate a step reaches.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn full_step(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let place = options.place("auto")?;
     let shape = Shape::of(options)?;
@@ -127,10 +127,10 @@ pub fn full_step(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Operations a second of a large square product.
+/// Returns the floating-point operations per second of a large square matrix product.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn product_rate(device: Device, kind: Kind, side: i64) -> anyhow::Result<f64> {
     let matrix = Tensor::f_ones([side, side], (kind, device))?;
     let mut best = 0.0_f64;

@@ -1,4 +1,4 @@
-//! The shape of a network that is measured, as flags, and what it is held to.
+//! The shape of a measured network, as command-line flags, and its number of operations.
 
 #![allow(dead_code)]
 
@@ -8,10 +8,10 @@ use anyhow::Context as _;
 use demask_api::{BackboneConfig, Sequence, Span, Task};
 use tch::{Device, Kind, Tensor};
 
-/// Its flags.
+/// The flags of a shape, for usage messages.
 pub const USAGE: &str = "[--width N] [--layers N] [--heads N] [--hidden N] [--vocabulary N] [--length N]";
 
-/// Sizes.
+/// Sizes of a network.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     width: usize,
@@ -19,12 +19,12 @@ pub struct Shape {
     heads: usize,
     hidden: usize,
     vocabulary: usize,
-    /// Tokens of its longest row.
+    /// Tokens of the longest row.
     pub length: usize,
 }
 
 impl Default for Shape {
-    /// That of the tabletop, with fewer words.
+    /// Returns a shape near that of the tabletop model, with fewer layers, shorter rows and a smaller vocabulary.
     fn default() -> Self {
         Self {
             width: 192,
@@ -38,10 +38,10 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// Takes a flag with its value; false where it is none of a shape's.
+    /// Applies a flag with its value. Returns false if the flag is not one of a shape's.
     ///
     /// # Errors
-    /// A value that is no number.
+    /// Returns an error if the value is not a number.
     pub fn take(&mut self, flag: &str, value: &str) -> anyhow::Result<bool> {
         let size = match flag {
             "--width" => &mut self.width,
@@ -56,10 +56,11 @@ impl Shape {
         Ok(true)
     }
 
-    /// The configuration: a text model, whose last token is the mask and the one before it the end of a text.
+    /// Returns the configuration of a text model whose last token is the mask and whose second-to-last token
+    /// is the end of text.
     ///
     /// # Errors
-    /// Too few words, or more than there can be.
+    /// Returns an error if the vocabulary is too small or too large.
     pub fn config(&self) -> anyhow::Result<BackboneConfig> {
         let last = self.vocabulary.checked_sub(2);
         let last = last.context("--vocabulary 1: expected at least 2")?;
@@ -80,10 +81,10 @@ impl Shape {
     }
 }
 
-/// The program's flags, each with its value.
+/// Returns the program's flags, each with its value.
 ///
 /// # Errors
-/// A last flag without a value.
+/// Returns an error if the last flag has no value.
 pub fn flags() -> anyhow::Result<Vec<(String, String)>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let pair = |pair: &[String]| match pair {
@@ -93,7 +94,7 @@ pub fn flags() -> anyhow::Result<Vec<(String, String)>> {
     arguments.chunks(2).map(pair).collect()
 }
 
-/// Rows to train on, all of one length, all of it answer; another salt makes other tokens.
+/// Returns training rows of one length that consist of an answer only. `salt` varies the tokens.
 pub fn rows(count: usize, length: usize, words: usize, salt: usize) -> Vec<Sequence> {
     let token = |at: usize| u32::try_from((at * 7919 + salt * 104_729) % words).unwrap_or(0);
     let row = |row: usize| Sequence {
@@ -109,8 +110,8 @@ pub fn rows(count: usize, length: usize, words: usize, salt: usize) -> Vec<Seque
     (0..count).map(row).collect()
 }
 
-/// Operations of a training step's matrix products, forward and backward: 6 a weight and token, attention, the head at masked
-/// positions alone.
+/// Returns the floating-point operations of a training step's matrix products, forward and backward: 6 per
+/// weight and token, plus attention, and the output head at masked positions only.
 pub fn training_flops(config: &BackboneConfig, tokens: f64, length: f64, masked: f64) -> f64 {
     let width = config.d_model as f64;
     let block = 4.0 * width * width + 3.0 * width * config.hidden() as f64;
@@ -118,16 +119,17 @@ pub fn training_flops(config: &BackboneConfig, tokens: f64, length: f64, masked:
     6.0 * (tokens * config.n_layers as f64 * (block + attention) + masked * width * config.rows() as f64)
 }
 
-/// The value of a flag.
+/// Parses the value of a flag.
 ///
 /// # Errors
-/// One that is no number of at least 1.
+/// Returns an error if the value is not a number of at least 1.
 pub fn number(flag: &str, value: &str) -> anyhow::Result<usize> {
     let number = value.parse().ok().filter(|&number| number > 0);
     number.with_context(|| format!("{flag} {value}: expected a number of at least 1"))
 }
 
-/// Operations a second of large square products, between two steps: a processor's clock is never the same for long.
+/// Returns the floating-point operations per second of large square matrix products. Callers measure it
+/// between two steps, because the clock rate of a processor changes.
 pub fn matmul_rate(kind: Kind) -> f64 {
     const SIDE: i64 = 1024;
     const PRODUCTS: usize = 4;
@@ -140,7 +142,7 @@ pub fn matmul_rate(kind: Kind) -> f64 {
     2.0 * PRODUCTS as f64 * (SIDE as f64).powi(3) / started.elapsed().as_secs_f64()
 }
 
-/// The middle one of some numbers.
+/// Returns the median.
 pub fn median(mut rates: Vec<f64>) -> f64 {
     rates.sort_by(f64::total_cmp);
     rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)

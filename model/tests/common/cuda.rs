@@ -1,4 +1,5 @@
-//! Engines that meet a driver of NVIDIA's which is none: a few functions in C that say what the environment tells them to.
+//! Engine processes that load a fake NVIDIA driver: a few C functions that answer what environment variables
+//! tell them to.
 #![allow(dead_code)]
 
 use std::os::unix::net::UnixStream;
@@ -7,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use demask_api::{Answer, Cuda, EngineInfo, PROTOCOL, Request, wire};
 
-/// `FAKE_INIT` is what `cuInit` answers, `FAKE_CUDA` the version, `FAKE_DEVICES` how many there are.
+/// Source of the fake driver. `FAKE_INIT` sets the return value of `cuInit`, `FAKE_CUDA` the driver's CUDA
+/// version, and `FAKE_DEVICES` the number of devices.
 const DRIVER: &str = r#"
 #include <stddef.h>
 #include <stdlib.h>
@@ -23,7 +25,7 @@ int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 1 << 30; return 0;
 int cuDeviceGetAttribute(int *value, int which, int device) { *value = which == 75 ? 9 : 0; return 0; }
 "#;
 
-/// Compiles the driver into a folder, as `libcuda.so.1`.
+/// Compiles the fake driver into `folder` as `libcuda.so.1`.
 pub fn driver(folder: &Path) {
     let source = folder.join("driver.c");
     std::fs::write(&source, DRIVER).unwrap();
@@ -36,7 +38,7 @@ pub fn driver(folder: &Path) {
     assert!(made.unwrap().success());
 }
 
-/// A built engine that was left to choose its device.
+/// A running `demask-engine` that chose its device by itself.
 pub struct Engine {
     child: Child,
     _place: tempfile::TempDir,
@@ -44,7 +46,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// With these variables, and these folders where the linker looks first.
+    /// Starts an engine with the given environment variables, and with `folders` as its `LD_LIBRARY_PATH`.
     pub fn start(variables: &[(&str, &str)], folders: &[PathBuf]) -> Self {
         let place = tempfile::tempdir().unwrap();
         let socket = place.path().join("socket");
@@ -78,12 +80,12 @@ impl Engine {
         }
     }
 
-    /// What it found of CUDA.
+    /// Returns what the engine reported about CUDA.
     pub fn found(&self) -> &Cuda {
         &self.info.device.cuda
     }
 
-    /// Whether a file whose path holds this is in its memory.
+    /// Returns whether the engine has mapped a file whose path contains `name`.
     pub fn has_open(&self, name: &str) -> bool {
         let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.child.id())).unwrap();
         maps.contains(name)

@@ -1,4 +1,4 @@
-//! A tiny model and what is asked of it, shared by the tests.
+//! A tiny model and its inputs, shared by the tests.
 #![allow(dead_code)]
 
 pub mod device;
@@ -16,7 +16,8 @@ use tch::{Device, Kind, Tensor};
 pub const MASK: u32 = 10;
 pub const EOS: u32 = 11;
 
-/// 12 text tokens (10 is the mask, 11 the end), then 8 picture codes; two query heads on one key head.
+/// Returns a configuration with a vocabulary of 20: 12 text tokens (10 is the mask token, 11 the end of
+/// text), then 8 image tokens. Two query heads share one key/value head.
 pub fn config() -> BackboneConfig {
     BackboneConfig {
         d_model: 16,
@@ -34,7 +35,7 @@ pub fn config() -> BackboneConfig {
     }
 }
 
-/// Codes of three bits on a picture of 4 x 4 pixels, 2 x 2 codes.
+/// Returns an image tokenizer of 4 x 4 pixel images with 2 x 2 codes of three bits.
 pub fn tokenizer_config() -> ImageTokenizerConfig {
     let stack = StackConfig {
         ch: 4,
@@ -58,7 +59,7 @@ pub fn backbone(seed: u64) -> Backbone {
     Backbone::fresh(&config(), seed, Device::Cpu, Kind::Float).unwrap()
 }
 
-/// The backbone with an optimiser.
+/// Returns the backbone of a seed and a fresh optimizer for it.
 pub fn learner(seed: u64) -> (Backbone, AdamW) {
     let backbone = backbone(seed);
     let optimizer = AdamW::new(backbone.parameters()).unwrap();
@@ -79,7 +80,8 @@ pub fn settings(seed: u64) -> StepSettings {
     }
 }
 
-/// A sequence of `left_pad` padding, a prompt of 4 and an answer up to `length`; its tokens follow from the seed.
+/// Returns a sequence of `left_pad` padding tokens, a prompt of 4 tokens and an answer that ends at `length`.
+/// `seed` determines the tokens.
 pub fn sequence(seed: u32, length: usize, left_pad: usize) -> Sequence {
     let token = |at: usize| (seed * 7 + at as u32 * 3) % 10;
     let ids = (0..length).map(|at| if at < left_pad { EOS } else { token(at) });
@@ -95,14 +97,14 @@ pub fn sequence(seed: u32, length: usize, left_pad: usize) -> Sequence {
     }
 }
 
-/// Sequences of different lengths and paddings.
+/// Returns five sequences of different lengths and paddings.
 pub fn ragged() -> Vec<Sequence> {
     [(1, 12, 0), (2, 16, 3), (3, 9, 2), (4, 28, 0), (5, 14, 1)]
         .map(|(seed, length, pad)| sequence(seed, length, pad))
         .to_vec()
 }
 
-/// One group of the ragged sequences with the given advantages.
+/// Returns one group of the sequences of [`ragged`] with the given advantages.
 pub fn group(advantages: &[f32]) -> PolicyGroup {
     let sample = |(sequence, &advantage): (Sequence, &f32)| PolicySample {
         commit_step: (0..sequence.answer_len() as u16).map(|at| at * 7 % 11).collect(),
@@ -115,7 +117,7 @@ pub fn group(advantages: &[f32]) -> PolicyGroup {
     }
 }
 
-/// Everything that a step may change: weights, moments, moving average, step.
+/// Returns everything that a training step may change: weights, moments, moving average and step count.
 pub fn state(parameters: &Parameters, optimizer: &AdamW) -> Vec<(String, Vec<f64>)> {
     let mut all = optimizer.state("state").unwrap();
     all.insert("weights".into(), parameters.master().shallow_clone());

@@ -1,4 +1,4 @@
-//! Rows for the samplers, and a network that no rounding parts.
+//! Requests for the sampler tests, and a network whose samples do not depend on rounding.
 
 use demask_api::{BackboneConfig, Sample, SampleRequest, Sampler, Span};
 use demask_model::Backbone;
@@ -7,14 +7,15 @@ use tch::{Device, Kind};
 
 use super::{EOS, MASK};
 
-/// Logits far enough apart that no rounding decides.
+/// Returns a network whose output weights are scaled by 4, so that the logits differ by more than rounding
+/// error.
 pub fn sharp(config: &BackboneConfig, seed: u64, (device, kind): (Device, Kind)) -> Backbone {
     let backbone = Backbone::fresh(config, seed, device, kind).unwrap();
     tch::no_grad(|| backbone.head_weight().unwrap().f_mul_scalar_(4.0).map(|_| ())).unwrap();
     backbone
 }
 
-/// Padding, a prompt that follows from the id, and an answer to be filled in.
+/// Returns a request: `pad` padding tokens, a prompt whose tokens depend on `id`, and a masked answer.
 pub fn row(id: u64, pad: usize, prompt: usize, answer: usize, sampler: &Sampler) -> SampleRequest {
     let start = pad + prompt;
     let token = |at: usize| match at {
@@ -39,12 +40,12 @@ pub fn row(id: u64, pad: usize, prompt: usize, answer: usize, sampler: &Sampler)
     }
 }
 
-/// All of them at one time.
+/// Samples all requests in one batch.
 pub fn draw(backbone: &Backbone, requests: &[SampleRequest]) -> Vec<Sample> {
     sample(backbone, requests, &mut |_, _, _| Ok(())).unwrap()
 }
 
-/// One alone.
+/// Samples a single request by itself.
 pub fn one(backbone: &Backbone, request: &SampleRequest) -> Sample {
     draw(backbone, std::slice::from_ref(request)).remove(0)
 }

@@ -1,4 +1,4 @@
-//! A published folder in several files.
+//! A model folder in the published layout, with its weights split over several files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,12 +7,12 @@ use demask_api::BackboneConfig;
 use demask_model::weights::safetensors;
 use tch::Tensor;
 
-/// The tensors of a file.
+/// Returns the name of weights file `number` (from 0) of `count`.
 pub fn name(number: usize, count: usize) -> String {
     format!("model-{:05}-of-{count:05}.safetensors", number + 1)
 }
 
-/// Writes `config.json`, `count` files that each hold every `count`th tensor, and their index.
+/// Writes `config.json`, `count` safetensors files and their index. Each file holds every `count`-th tensor.
 pub fn write(dir: &Path, config: &BackboneConfig, tensors: &BTreeMap<String, Tensor>, count: usize) {
     let text = serde_json::to_string(config).unwrap();
     std::fs::write(dir.join("config.json"), text).unwrap();

@@ -1,6 +1,7 @@
-//! What the networks, the training and the samplers promise, as one program: linked once, each file a module. One file alone:
-//! `cargo test --release --locked --workspace --test model -- network::lora::`. A test that sets what holds for its whole process (threads, the
-//! kernel set, CUDA) or that measures its memory is a program of its own, beside this folder.
+//! Tests of the networks, the training and the samplers, as one program that is linked once; each file is a
+//! module. To run one file: `cargo test --release --locked --workspace --test model -- network::lora::`. A
+//! test that changes process-wide state (threads, the kernel set, CUDA) or that measures memory is a program
+//! of its own, beside this folder.
 #![allow(clippy::unwrap_used, missing_docs, non_snake_case)]
 
 #[path = "../common/mod.rs"]

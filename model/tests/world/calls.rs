@@ -1,4 +1,4 @@
-//! The calls that ranks make together: of every dtype, with peers that die, hang or never come.
+//! Collective calls of several ranks: every dtype, and peers that die, hang or never join.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::processes::{Meeting, PLACE, start, start_generation};
 
-/// Longer than a test may take: whoever ends before has not waited for it.
+/// A timeout longer than any test: a call that returns earlier did not wait for the timeout.
 const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -21,7 +21,7 @@ fn join(step: Duration) -> World {
     World::join_within(membership(), Device::Cpu, LONG, step).unwrap()
 }
 
-/// What a rank does in a scene.
+/// Runs the part of this rank in a scene.
 pub fn play(scene: &str) {
     match scene {
         "calls" => calls(&join(LONG)),
@@ -62,7 +62,7 @@ fn calls(world: &World) {
             assert!(value.equal(&of(&[expected], kind)), "{kind:?} {how:?}");
         }
 
-        // What goes from rank a to rank b is 10 a + b.
+        // Rank a sends the number 10 a + b to rank b.
         let numbers = |from: bool| -> Vec<i64> {
             let other = 0..size;
             other
@@ -79,7 +79,7 @@ fn calls(world: &World) {
         group.all_to_all(&got, &of(&numbers(true), kind)).unwrap();
         assert!(got.equal(&of(&numbers(false), kind)), "{kind:?}");
 
-        // Rank r has r numbers: rank 0 none.
+        // Rank r contributes r numbers, so rank 0 contributes none.
         let pieces: Vec<Tensor> = (0..size)
             .map(|of| Tensor::full([of], if of == rank { of } else { 99 }, (kind, Device::Cpu)))
             .collect();
@@ -95,7 +95,8 @@ fn calls(world: &World) {
     let flags = Tensor::from_slice(&[rank == 0]);
     group.broadcast(&flags, 0).unwrap();
     assert!(bool::try_from(flags.get(0)).unwrap());
-    // Who keeps what was made of a tensor learns that it has changed.
+    // A collective bumps the version counter of its tensor, so that caches derived from the tensor are
+    // invalidated.
     let watched = Tensor::zeros([4], (Kind::Float, Device::Cpu));
     let before = watched.internal_version();
     group.broadcast(&watched, 0).unwrap();
@@ -127,13 +128,14 @@ fn l1_a_world_that_is_started_again_in_the_same_store_reads_nothing_of_the_dead_
     }
 }
 
-/// The last rank but one is killed in the middle; each of the others leaves when it sees a call fail.
+/// Plays "killed": the rank in the middle of the world is killed before its fourth call. Each other rank leaves
+/// when a call fails.
 fn killed(world: &World) {
     let group = world.group(Device::Cpu);
     let numbers = Tensor::ones([1000], (Kind::Float, Device::Cpu));
     for round in 0.. {
         if round == 3 && world.rank() == world.size() / 2 {
-            // SAFETY: a signal to this process.
+            // SAFETY: the signal goes to this process itself.
             unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
         }
         if let Err(error) = group.all_reduce(&numbers, Reduce::Sum) {
@@ -162,7 +164,7 @@ fn l10_a_rank_that_is_killed_takes_all_others_with_it_long_before_the_limit() {
     }
 }
 
-/// Rank 1 stops, as in an endless loop; rank 0 sees it at the limit.
+/// Plays "hangs": rank 1 stops responding, as in an endless loop. Rank 0 sees its call fail at the timeout.
 fn hangs(world: &World) {
     let group = world.group(Device::Cpu);
     group.barrier().unwrap();

@@ -1,4 +1,5 @@
-//! The built `demask-engine` as ranks: one checkpoint whatever their number, and one fate.
+//! The built `demask-engine` as several ranks: a checkpoint does not depend on the number of ranks, and all
+//! ranks end together.
 
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
@@ -14,13 +15,13 @@ use crate::processes::inherit;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_demask-engine");
 
-/// Engines as one world; rank 0 has a socket.
+/// The engines of one world. Rank 0 has the socket.
 struct Engines {
     ranks: Vec<Child>,
     asked: UnixStream,
 }
 
-/// How every rank is started.
+/// Command-line arguments that every rank gets.
 const RANK: [&str; 8] = [
     "--device",
     "cpu",
@@ -33,7 +34,7 @@ const RANK: [&str; 8] = [
 ];
 
 impl Engines {
-    /// Ranks that keep only their part of this.
+    /// Starts `size` ranks that shard what `shard` names: the optimizer state, or the weights too.
     fn start(size: usize, place: &Path, shard: &str) -> Self {
         let socket = place.join("socket");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -51,7 +52,8 @@ impl Engines {
                 .stderr(Stdio::null());
             if rank == 0 {
                 command.arg("--socket").arg(&socket);
-                // With rank 0 the store ends, which tells those who wait for an order.
+                // Rank 0 serves the store. When rank 0 ends the store ends, which the ranks that wait for an
+                // order notice.
                 inherit(&mut command, listener.as_raw_fd());
             }
             command.spawn().unwrap()
@@ -61,7 +63,8 @@ impl Engines {
         Self::greeted(ranks, &socket)
     }
 
-    /// The same by torchrun, which is the one child then; none where it is not installed.
+    /// Starts the same world by torchrun, which is then the only direct child. Returns `None` where torchrun
+    /// is not installed.
     fn by_torchrun(size: usize, place: &Path) -> Option<Self> {
         let there = Command::new("torchrun")
             .arg("--help")
@@ -91,7 +94,7 @@ impl Engines {
         Some(Self::greeted(vec![command.spawn().unwrap()], &socket))
     }
 
-    /// Waits until the first child's socket, or that of its child, is there and answers.
+    /// Waits until the socket of the first child, or of a process below it, accepts a connection and answers.
     fn greeted(mut ranks: Vec<Child>, socket: &Path) -> Self {
         let asked = loop {
             if let Ok(stream) = UnixStream::connect(socket) {
@@ -106,7 +109,7 @@ impl Engines {
         engines
     }
 
-    /// The answer, or none where the engine went away.
+    /// Returns the answer, or `None` if the engine closed the connection.
     fn ask(&mut self, request: &Request) -> Option<Answer> {
         wire::write(&mut self.asked, request).ok()?;
         wire::read(&mut self.asked).ok().flatten()
@@ -142,7 +145,7 @@ impl Engines {
         }
     }
 
-    /// All end well when rank 0 is asked to.
+    /// Asks rank 0 to exit, and asserts that every rank ends successfully.
     fn exit(mut self) {
         assert!(matches!(self.ask(&Request::Exit), Some(Answer::Done)));
         for rank in &mut self.ranks {
@@ -182,6 +185,9 @@ fn saved(dir: &Path) -> ModelSource {
     }
 }
 
+/// A checkpoint has the same bytes for any number of ranks and either way of sharding, and resumes on any
+/// other number to the same bytes as without interruption. A refused save must not bring the ranks out of
+/// step.
 #[test]
 fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with_any_other() {
     let place = tempfile::tempdir().unwrap();
@@ -203,7 +209,7 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
             assert!(matches!(engines.train(seed), Some(Answer::Trained(_))));
         }
         let first = engines.save(&folder.join("first"));
-        // A save that is refused has taken nobody out of step.
+        // A save that is refused leaves all ranks in step.
         let dir = folder.join("first");
         let again = engines.ask(&Request::Save {
             dir,
@@ -232,7 +238,8 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
     assert_eq!(hashes.len(), 1, "{hashes:?}");
 }
 
-/// What torchrun starts is the world that the daemon starts: it keeps the store itself, and gives every rank the same arguments.
+/// torchrun starts the same world as the daemon, although torchrun serves the store itself and gives every
+/// rank the same arguments. The saved bytes are equal.
 #[test]
 fn l11_torchrun_starts_a_world_that_ends_in_the_same_bytes() {
     let place = tempfile::tempdir().unwrap();
@@ -253,8 +260,8 @@ fn l11_torchrun_starts_a_world_that_ends_in_the_same_bytes() {
     assert_eq!(hashes[0], hashes[1]);
 }
 
-/// What is asked of the weights between two steps, where each rank keeps a part of them: they are whole for it, a reference is on every
-/// rank, and the steps behind it are those of ranks that have all weights.
+/// Requests between two steps see whole weights although each rank stores only a shard. A reference model is
+/// set on every rank. The steps that follow are those of ranks that hold all weights.
 #[test]
 fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
     let place = tempfile::tempdir().unwrap();
@@ -276,7 +283,7 @@ fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
         };
         let mut scores = vec![scored(&mut engines)];
         assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
-        // Twice, of which the second finds them there.
+        // Scores twice after the step; the second request finds the weights already gathered.
         scores.extend([scored(&mut engines), scored(&mut engines)]);
         assert_ne!(scores[0], scores[1]);
         assert_eq!(scores[1], scores[2]);
@@ -308,6 +315,8 @@ fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
     assert!(said.iter().all(|one| *one == said[0]), "{said:?}");
 }
 
+/// When a rank is killed, every other rank ends with the exit code that makes the supervisor start a new
+/// world.
 #[test]
 fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another() {
     for (size, killed, shard) in [
@@ -324,7 +333,7 @@ fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another()
         assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
         engines.ranks[killed].kill().unwrap();
         engines.ranks[killed].wait().unwrap();
-        // Where rank 0 lives it sees it at the next step.
+        // If rank 0 is alive, it notices the loss of a peer at the next step.
         if killed > 0 {
             assert!(engines.train(1).is_none(), "{size} ranks");
         }
@@ -335,6 +344,7 @@ fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another()
     }
 }
 
+/// Without `--world env`, an engine ignores the environment variables of torchrun.
 #[test]
 fn a_plain_engine_joins_no_world_because_a_variable_is_left_in_the_shell() {
     let place = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! What ranks promise, as processes over the loopback with a thread each. One program, which starts itself again as a rank.
+//! Tests of several ranks, as processes over the loopback interface with one thread each. The test program
+//! starts itself again as each rank.
 #![allow(clippy::unwrap_used, missing_docs, non_snake_case)]
 
 #[path = "../common/mod.rs"]
@@ -9,7 +10,7 @@ mod engines;
 mod processes;
 mod steps;
 
-/// Not a test: what a rank does, in the scene that it is told.
+/// Not a test: the entry point of a rank, which plays its part in the scene that the environment names.
 #[test]
 #[ignore = "started by the tests as a rank"]
 fn as_a_rank() {

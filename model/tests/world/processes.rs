@@ -1,4 +1,5 @@
-//! Ranks as processes: this test program starts itself again, and each of them plays a part of a scene that it is told by name.
+//! Ranks as processes. The test program starts itself again, and each process plays a part in a scene that is
+//! given by name.
 
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
@@ -8,15 +9,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use demask_model::world::environment::{STORE_FILE, STORE_SOCKET};
 
-/// Tells a process which scene it plays.
+/// Environment variable that names the scene of a process.
 pub const SCENE: &str = "DEMASK_TEST_SCENE";
-/// Where a process finds what the scene needs, and leaves what it found.
+/// Environment variable that names the folder where a process finds its inputs and leaves its results.
 pub const PLACE: &str = "DEMASK_TEST_PLACE";
 
 /// How the ranks of a scene find one another.
 pub enum Meeting {
     File,
-    /// A socket that the starter listens on and rank 0 inherits.
+    /// A socket that the starting process listens on and that rank 0 inherits.
     Socket(TcpListener),
 }
 
@@ -25,7 +26,7 @@ pub struct Scene {
     pub ranks: Vec<Child>,
 }
 
-/// Starts so many of a world of `size`.
+/// Starts `count` processes of a world of `size` ranks.
 pub fn start(name: &str, (count, size): (usize, usize), place: &Path, meeting: Meeting) -> Scene {
     start_generation(name, (count, size), place, meeting, 0)
 }
@@ -73,10 +74,10 @@ pub fn start_generation(
     }
 }
 
-/// Has a process serve the store on a socket of its starter.
+/// Makes `command` serve the store on a socket that it inherits.
 pub fn inherit(command: &mut Command, socket: i32) {
     command.env(STORE_SOCKET, socket.to_string());
-    // SAFETY: fcntl may be called between fork and exec.
+    // SAFETY: `fcntl` is async-signal-safe, so it may be called between fork and exec.
     unsafe {
         command.pre_exec(move || match libc::fcntl(socket, libc::F_SETFD, 0) {
             0 => Ok(()),
@@ -86,12 +87,12 @@ pub fn inherit(command: &mut Command, socket: i32) {
 }
 
 impl Scene {
-    /// How each rank ended.
+    /// Waits for every rank and returns how each one ended.
     pub fn end(&mut self) -> Vec<ExitStatus> {
         self.ranks.iter_mut().map(|rank| rank.wait().unwrap()).collect()
     }
 
-    /// Waits until all have ended well.
+    /// Waits until every rank has ended, and asserts that each one succeeded.
     pub fn succeed(mut self) {
         for (rank, status) in self.end().into_iter().enumerate() {
             assert!(status.success(), "rank {rank} ended with {status}");

@@ -1,4 +1,4 @@
-//! L11: the same steps for any number of ranks, bit for bit.
+//! Law L11: training takes the same steps for any number of ranks, bit for bit.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::processes::{Meeting, PLACE, start};
 
 const LONG: Duration = Duration::from_secs(600);
 
-/// What a rank does in a scene, or false where that is none of these.
+/// Runs the part of a rank in a scene. Returns false if this file has no such scene.
 pub fn play(scene: &str) -> bool {
     let state = RankOptions::default();
     let weights = RankOptions {
@@ -55,7 +55,7 @@ pub fn play(scene: &str) -> bool {
     true
 }
 
-/// A rank's model: of five chunks of numbers and a piece.
+/// A rank's model, whose parameters fill five whole chunks and part of a sixth.
 struct Learner {
     world: Rc<World>,
     backbone: Backbone,
@@ -93,7 +93,7 @@ impl Learner {
 
     fn settings(seed: u64) -> StepSettings {
         StepSettings {
-            // Small enough to be active at every step.
+            // A norm small enough that clipping applies at every step.
             clip_norm: 0.05,
             ema: 0.9,
             ..common::settings(seed)
@@ -109,7 +109,8 @@ impl Learner {
         )
     }
 
-    /// Of all weights; where each rank keeps a part, rank 0 alone knows.
+    /// Returns a digest of all weights. If the weights are sharded, only rank 0 returns a digest; the other
+    /// ranks return an empty string.
     fn weights(&self) -> String {
         let parameters = self.backbone.parameters();
         if parameters.sharded().is_none() {
@@ -120,7 +121,8 @@ impl Learner {
         whole.map_or_else(String::new, |whole| digest(&whole))
     }
 
-    /// The losses and norms of five steps of training and two of policy optimisation, then weights and state.
+    /// Returns the losses and gradient norms of five training steps and two policy steps, then digests of
+    /// weights and optimizer state.
     fn steps(&mut self) -> String {
         let mut said = String::new();
         for seed in 0..5 {
@@ -162,7 +164,7 @@ impl Learner {
         }
         let own = self.optimizer.numbers();
         assert_eq!(own, self.backbone.parameters().count());
-        // Rank 0 alone has the whole state; the others gave their part.
+        // Only rank 0 has the whole optimizer state; the other ranks sent it their shards.
         let state = self.optimizer.state("state").unwrap();
         if self.world.rank() == 0 {
             let state: Vec<String> = state
@@ -190,7 +192,7 @@ fn rows(count: u32) -> Vec<Sequence> {
         .collect()
 }
 
-/// What each rank of a world of that size says of its steps.
+/// Returns what each rank of a world of `size` ranks reports about its steps.
 fn said(scene: &str, size: usize) -> Vec<String> {
     let place = tempfile::tempdir().unwrap();
     start(scene, (size, size), place.path(), Meeting::File).succeed();
@@ -201,7 +203,8 @@ fn said(scene: &str, size: usize) -> Vec<String> {
 #[test]
 fn l11_any_number_of_ranks_takes_the_same_steps_bit_for_bit() {
     let alone = said("steps", 1).remove(0);
-    // 5 + 3 units: of 3 and of 4 ranks some have none in a last round, and rank 3 owns no number.
+    // The two micro-batches have 5 + 3 units of work. With 3 or 4 ranks some ranks have no unit in a last
+    // round, and rank 3 owns no parameter.
     for size in [2, 3, 4] {
         let ranks = said("steps", size);
         assert_eq!(ranks[0], alone, "{size} ranks");
@@ -219,7 +222,8 @@ fn l11_any_number_of_ranks_takes_the_same_steps_bit_for_bit() {
     assert_eq!(said("steps with two threads", 2)[0], alone, "threads and ranks");
 }
 
-/// Where each rank keeps a part of the weights alone, too: of few groups of a chunk or two, of which some ranks own nothing.
+/// Sharded weights give the same steps, also in a world of one rank. The groups of parameters are only one or
+/// two chunks long, so some ranks own nothing of a group.
 #[test]
 fn l11_weights_sharded_over_any_number_of_ranks_take_the_same_steps_bit_for_bit() {
     let alone = said("steps", 1).remove(0);
@@ -227,7 +231,7 @@ fn l11_weights_sharded_over_any_number_of_ranks_take_the_same_steps_bit_for_bit(
         assert_eq!(said("sharded steps", size)[0], alone, "{size} ranks");
     }
     assert_eq!(said("sharded steps with two threads", 2)[0], alone, "threads");
-    // Gathered and sent in bf16, summed up in f32.
+    // Gathered and sent in bf16, summed in f32.
     let alone = said("steps in bf16", 1).remove(0);
     assert_eq!(said("sharded steps in bf16", 3)[0], alone, "bf16");
 }
@@ -238,7 +242,7 @@ fn l11_is_not_kept_where_a_faster_sum_is_asked_for() {
     assert_ne!(exact, fast);
 }
 
-/// What goes wrong on one rank leaves all as they were, and the world lives.
+/// Plays "faults": a fault on one rank leaves the weights of all ranks as they were, and the world goes on.
 fn faults(learner: &mut Learner) {
     let sharded = learner.backbone.parameters().sharded().is_some();
     learner.train(&[rows(22)], 1).unwrap();
@@ -259,7 +263,7 @@ fn faults(learner: &mut Learner) {
         return;
     }
 
-    // A token that one row has, and so one rank meets, is not a number.
+    // A token id that occurs in one row, and so on one rank, has an embedding of NaN.
     let mut poisoned = rows(22);
     let first = poisoned[5].left_pad;
     poisoned[5].ids[first] = 15;

@@ -587,7 +587,8 @@ impl Suite {
         }
     }
 
-    /// The result of several samples of every item: the mean of theirs, and `pass@N` among the parts.
+    /// Returns the result of several samples of every item: the mean of the samples' results, with `pass@N`
+    /// among the parts.
     #[must_use]
     pub fn aggregate_samples(&self, samples: &[Vec<Judged>]) -> SuiteResult {
         match samples {

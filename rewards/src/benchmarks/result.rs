@@ -118,11 +118,11 @@ pub(super) fn mean_credit(suite: &str, protocol: &Protocol, judged: &[Judged]) -
     }
 }
 
-/// The mean of the results of several samples of every item, with `pass@N` among the parts: the share of items that one of the N
-/// samples has right. Held-out compositions do not count there.
+/// Returns the mean of the results of several samples of every item, with `pass@N` among the parts: the share
+/// of items that at least one of the N samples answers right. Held-out compositions do not count there.
 ///
-/// The interval is that of a single sample on average. It covers the choice of items, which more samples of the same items do
-/// not make surer.
+/// The interval is the mean of the single samples' intervals. It covers the choice of items, which more
+/// samples of the same items do not narrow.
 pub(super) fn mean_of_samples(
     samples: &[Vec<Judged>],
     aggregate: impl Fn(&[Judged]) -> SuiteResult,
@@ -160,10 +160,11 @@ pub(super) fn mean_of_samples(
     }
 }
 
-/// The share of items that a sample has right; none where there are no items, or where answers may be partly right.
+/// Returns the share of items that at least one sample answers right. `None` if there are no items, or if
+/// answers may be partly right.
 fn solved(samples: &[Vec<Judged>]) -> Option<f64> {
     let first = samples.first()?;
-    // Of credits between right and wrong nothing is passed.
+    // With partial credit, no answer is simply right or wrong.
     let is_share = |one: &Judged| one.verdict.credit == 0.0 || one.verdict.credit == 1.0;
     if !samples.iter().flatten().all(is_share) {
         return None;

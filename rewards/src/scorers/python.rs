@@ -1,27 +1,27 @@
 //! Python's operations on text and numbers, as far as the official scorers depend on them: CPython 3.11's `str`
 //! methods, `float()` and `int()` of text, `round`, and the percent format.
 
-/// White space as in `str.isspace`: Unicode's, and the four ASCII separators.
+/// Whether a character is white space as in `str.isspace`: Unicode's, and the four ASCII separators.
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// Python's `str.strip()`.
+/// Implements Python's `str.strip()`.
 pub fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
-/// Python's `str.lstrip()`.
+/// Implements Python's `str.lstrip()`.
 pub fn strip_start(text: &str) -> &str {
     text.trim_start_matches(is_space)
 }
 
-/// Python's `str.split()`: the words between white space.
+/// Implements Python's `str.split()`: returns the words between white space.
 pub fn words(text: &str) -> Vec<&str> {
     text.split(is_space).filter(|word| !word.is_empty()).collect()
 }
 
-/// The number of code points, Python's `len(text)`.
+/// Returns the number of code points, as Python's `len(text)`.
 pub fn length(text: &str) -> usize {
     text.chars().count()
 }
@@ -71,7 +71,7 @@ pub fn decimal(c: char) -> Option<u32> {
     (value < 10).then_some(value)
 }
 
-/// Python's `str.isdigit()`.
+/// Implements Python's `str.isdigit()`.
 pub fn is_digits(text: &str) -> bool {
     let is_digit = |c: char| {
         decimal(c).is_some()
@@ -105,7 +105,7 @@ fn plain_digits(text: &str) -> Option<String> {
     Some(plain)
 }
 
-/// Python's `float(text)`; `None` where it raises ValueError.
+/// Implements Python's `float(text)`; `None` where it raises ValueError.
 pub fn float(text: &str) -> Option<f64> {
     let plain = plain_digits(strip(text))?;
     let unsigned = plain.strip_prefix(['+', '-']).unwrap_or(&plain);
@@ -122,7 +122,7 @@ pub fn float(text: &str) -> Option<f64> {
     }
 }
 
-/// Python's `int(text)` in canonical decimal form; `None` where it raises ValueError.
+/// Implements Python's `int(text)` and returns canonical decimal digits; `None` where it raises ValueError.
 pub fn int(text: &str) -> Option<String> {
     let plain = plain_digits(strip(text))?;
     let (sign, digits) = match plain.strip_prefix('-') {
@@ -140,7 +140,7 @@ pub fn int(text: &str) -> Option<String> {
     })
 }
 
-/// Python's `round(value, places)`: half to even on the exact binary value.
+/// Implements Python's `round(value, places)`: half to even on the exact binary value.
 pub fn round(value: f64, places: usize) -> f64 {
     if !value.is_finite() {
         return value;
@@ -148,7 +148,7 @@ pub fn round(value: f64, places: usize) -> f64 {
     format!("{value:.places$}").parse().unwrap_or(value)
 }
 
-/// Python's `f"{value:.2%}"`.
+/// Implements Python's `f"{value:.2%}"`.
 pub fn percent(value: f64) -> String {
     format!("{:.2}%", value * 100.0)
 }

@@ -1,4 +1,4 @@
-//! The list of benchmarks: one new file and one line add a benchmark, whatever its items, protocols and verdicts are.
+//! The list of benchmarks: one new file and one line add a benchmark, with any items, protocols and verdicts.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +13,8 @@ use demask_rewards::benchmarks::{
 use demask_rewards::judge::Completion;
 use demask_rewards::verifiers::Verifiers;
 
-/// The new file: choices in circular order that count only together, by likelihood, or in words that a judge model reads.
+/// The benchmark of the new file: choices in circular orders that count only together, judged by likelihood
+/// or by a judge model.
 struct Circular;
 
 const BY_LIKELIHOOD: Protocol = Protocol::accuracy("");
@@ -108,6 +109,8 @@ fn judged(suite: &Suite, answer: impl Fn(usize, &Item) -> Verdict) -> SuiteResul
     suite.aggregate(&judged)
 }
 
+/// The added benchmark runs under both of its protocols, by likelihood and by a judge, and aggregates its
+/// circular orders.
 #[test]
 fn a_benchmark_that_is_added_is_run_like_the_others_under_each_protocol() {
     let suites: Vec<Suite> = Suite::of(&Circular).collect();
@@ -194,6 +197,8 @@ fn held_out_compositions_are_a_part_and_count_nowhere_else() {
     assert_eq!(result.parts.len(), 7);
 }
 
+/// Results of several samples are averaged, with `pass@N` as the share of items that one sample has right,
+/// without held-out items. A single sample gives the plain result.
 #[test]
 fn several_samples_are_averaged_and_an_item_passes_that_one_of_them_has_right() {
     let suite = Suite::find("tabletop-ask").unwrap();

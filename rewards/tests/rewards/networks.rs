@@ -1,4 +1,4 @@
-//! What reward networks are asked, and what their numbers are worth.
+//! Requests to reward networks, and how their scores are used.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ fn worth(score: PictureScore, drawn: bool, weights: &BTreeMap<String, f64>) -> S
     scored
 }
 
+/// Reward networks get a drawing with its prompt, or a given picture with the caption without its reasoning.
+/// Other tasks and empty captions give no pair.
 #[test]
 fn a_drawing_goes_with_its_prompt_and_a_given_picture_with_its_caption() {
     let tabletop = Tabletop::new(2);
@@ -99,7 +101,8 @@ fn the_mean_over_drawings_is_on_the_scale_of_the_reward_with_its_interval() {
     ];
     let means = means(&said);
     let clip = means["clip"];
-    // 30, 32 and 0: the mean 62 / 3, the deviation 17.926 of two degrees of freedom.
+    // The scores 30, 32 and 0 have the mean 62 / 3 and the standard deviation 17.926, with two degrees of
+    // freedom.
     assert!((clip.value - 20.6667).abs() < 1e-3 && clip.n == 3, "{clip:?}");
     let half = 1.959_964 * (964.0 / 3.0_f64).sqrt() / 3.0_f64.sqrt();
     assert!((clip.high.unwrap() - clip.value - half).abs() < 1e-3, "{clip:?}");

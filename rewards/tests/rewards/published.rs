@@ -1,5 +1,6 @@
-//! The published benchmarks over their embedded rows and over the published file layouts in miniature (`fixtures/benchmarks/`,
-//! made-up rows): every form gives the same questions, and an answer that is right by the benchmark's own scorer counts.
+//! The published benchmarks on their embedded rows and on miniatures of the published file layouts
+//! (`fixtures/benchmarks/`, made-up rows). Every layout gives the same questions, and an answer that the
+//! benchmark's own scorer accepts counts as right.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +22,7 @@ fn published() -> impl Iterator<Item = Suite> {
     Suite::all().filter(|suite| matches!(suite.data(), Data::Published(_)))
 }
 
-/// The embedded rows, laid down.
+/// Writes the embedded rows to a folder.
 fn laid_down() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     embedded::lay_down(folder.path()).unwrap();
@@ -36,7 +37,7 @@ fn completion(text: &str) -> Completion {
     }
 }
 
-/// What a perfect model gives, judged.
+/// Returns the verdict on a perfect model's response.
 fn perfect(suite: &Suite, item: &Item) -> Verdict {
     let right = item.example.reference();
     let scored = match suite.request(item) {
@@ -140,6 +141,8 @@ fn eighteen_benchmarks_are_there() {
     assert!(Suite::find("mmlu:none").is_none());
 }
 
+/// On every published suite, a perfect model reaches the best figure and a model that gives no answer scores
+/// lower. A protocol that lost the right answers, or counted any answer as right, would fail.
 #[test]
 fn a_perfect_model_is_right_everywhere_and_a_mute_one_is_not() {
     let folder = laid_down();
@@ -162,7 +165,7 @@ fn a_perfect_model_is_right_everywhere_and_a_mute_one_is_not() {
         }
         match name.as_str() {
             "mme:official" => {
-                // Three of ten tasks of perception, each with all it can reach.
+                // Three of the ten perception tasks, each with its full score.
                 assert_eq!(result.figure, "600.0 of 2000, cognition 200.0 of 800");
             }
             name if name.starts_with("mme") => {
@@ -229,6 +232,8 @@ fn a_limit_never_parts_a_group() {
     assert_eq!(count("geneval:official", 1), 4);
 }
 
+/// An item's prompt has five shots, drawn anew for each item, then the question. The test compares the number
+/// of shots and that two items differ, not the draws themselves. MMLU's shots are those of the item's subject.
 #[test]
 fn shots_are_the_draws_of_pythons_generator() {
     let folder = laid_down();
@@ -236,7 +241,7 @@ fn shots_are_the_draws_of_pythons_generator() {
         .unwrap()
         .within(folder.path().to_owned());
     let items = suite.items(None).unwrap();
-    // random.Random(1234).sample(range(7), 5), twice in a row.
+    // lm-eval draws them by `random.Random(1234).sample(range(7), 5)`, once per item.
     let counts = |item: &Item| -> Vec<u32> {
         let shots = item.example.prompt.split("A table has ").skip(1);
         shots
@@ -275,7 +280,7 @@ fn our_own_protocol_of_gsm8k_reasons_and_published_ones_do_not() {
     assert_eq!(item.bare.concat(), item.example.prompt);
     let (request, item) = first("gsm8k:mmada");
     assert_eq!(request, ItemRequest::Generate { may_think: false });
-    // L6: what is kept from training is the question, not the training rows that are shown before it.
+    // L6: the question is kept from training, not the training rows that are shown before it.
     assert_eq!(item.bare, ["Ann has 3 apples and gets 4 more. How many has she?"]);
 }
 
@@ -291,7 +296,7 @@ fn secret_questions_are_marked() {
     }
 }
 
-/// A form of a benchmark's files, as a benchmark's folder.
+/// Copies one layout of a benchmark's fixture files to a data folder.
 fn form(benchmark: &str, form: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -315,6 +320,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Every published file layout of a benchmark yields items with a prompt, a reference and a picture that
+/// decodes. The snapshot holds the number of items of each suite.
 #[test]
 fn every_form_of_a_benchmarks_files_gives_its_questions() {
     let forms = [
@@ -364,6 +371,8 @@ fn every_form_of_a_benchmarks_files_gives_its_questions() {
     insta::assert_snapshot!(found.join("\n"));
 }
 
+/// A benchmark with too many broken rows is refused with the first of them. A single one among many is an
+/// item that counts as wrong.
 #[test]
 fn broken_rows_are_named_and_too_many_are_refused() {
     let (folder, _) = form("pope", "official");
@@ -376,7 +385,7 @@ fn broken_rows_are_named_and_too_many_are_refused() {
         error.contains("1 of 13 rows are broken") && error.contains("coco_pope_random.json:5"),
         "{error}"
     );
-    // One in 200 is asked of nobody, and wrong.
+    // One row in 200 is broken. It is not asked, and counts as wrong.
     let more = text.repeat(60);
     std::fs::write(&of, format!("{more}no row\n")).unwrap();
     let (fresh, _) = form("pope", "official");
@@ -408,7 +417,8 @@ fn what_is_not_there_says_how_to_get_it() {
     assert!(error.contains("PKU-YuanGroup/WISE"), "{error}");
 }
 
-/// MMBench's fallbacks in their order: what the reply says, what the judge says of it, a draw that is the question's own.
+/// MMBench's fallbacks, in order: what the reply says, what the judge says about the reply, and a random
+/// choice that depends on the question only.
 #[test]
 fn mmbench_asks_a_judge_only_about_what_it_cannot_match() {
     let folder = laid_down();
@@ -459,7 +469,7 @@ fn mmbench_asks_a_judge_only_about_what_it_cannot_match() {
         ["A", "B", "C", "D", "Z"].contains(&drawn.answer.as_str()),
         "{drawn:?}"
     );
-    // A prompt of one's own; what is filled in is not filled in again.
+    // A custom judge prompt. Text that is inserted is not expanded again.
     let own = folder.path().join("benchmarks/mmbench/judge_prompt.txt");
     std::fs::write(own, "{QUESTION} {x} {OPTIONS} / {ANSWER}").unwrap();
     let item = within(&suite).items(None).unwrap().remove(0);
@@ -476,7 +486,8 @@ fn mmbench_asks_a_judge_only_about_what_it_cannot_match() {
     );
 }
 
-/// MMaDA's copy of VLMEvalKit shows a picture from the JPEG file that it wrote, unless the table names it as PNG.
+/// MMaDA's copy of VLMEvalKit reads a picture from the JPEG file that it wrote, unless the table names the
+/// file as PNG.
 #[test]
 fn the_protocol_mmada_shows_pictures_through_jpeg() {
     let folder = laid_down();
@@ -490,7 +501,7 @@ fn the_protocol_mmada_shows_pictures_through_jpeg() {
     assert_eq!(shown("mme:mmada"), shown("mme:official"));
 }
 
-/// Protocols of base models go on with a text; those of chat models answer in a chat.
+/// Protocols for base models continue a text, those for chat models answer in a chat.
 #[test]
 fn base_protocols_ask_without_a_chat() {
     let folder = laid_down();

@@ -1,4 +1,4 @@
-//! The list of rewards: one new file and one line add a reward, and it counts.
+//! The list of rewards: one new file and one line add a reward, which then counts.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use demask_datasets::tabletop::Tabletop;
 use demask_rewards::judge::{Completion, Judge};
 use demask_rewards::rewards::{Evidence, Needs, REWARDS, Reward, default_weights, find};
 
-/// The new file.
+/// The reward of the new file.
 struct Brevity;
 
 impl Reward for Brevity {

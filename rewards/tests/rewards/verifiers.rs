@@ -1,4 +1,4 @@
-//! What counts as right, and what a reward is worth: the doors through which a model is taught.
+//! Which answers are right and what rewards are worth, by the interfaces through which a model is trained.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use demask_rewards::verifiers::thought::{format_reward, split};
 use demask_rewards::verifiers::trace::{TraceFlaw, verify};
 use proptest::prelude::*;
 
+/// Answers are compared as numbers, fractions or words. An empty or malformed answer equals nothing.
 #[test]
 fn numbers_and_fractions_are_equal_when_they_are_the_same_number() {
     for (found, expected) in [
@@ -70,7 +71,7 @@ fn a_true_trace_passes() {
         ("x = 3 + 4 = 7", "7", 1),
         ("6 / 8 = 3/4, 2 + 3 = 4 + 1 = 5", "5", 2),
         ("1 + 1/2 = 1 1/2", "1", 0),
-        // Not sums that stand by themselves: nothing is checked.
+        // These are parts of larger expressions, not sums of their own, so none is checked.
         ("half of 6 + 4 = 7, (2 + 3) * 4 = 20, x = 7", "7", 0),
     ] {
         let text = format!("<think>{trace}</think>{answer}");
@@ -78,6 +79,7 @@ fn a_true_trace_passes() {
     }
 }
 
+/// A trace is rejected for its format, for the first false step, which is quoted, or for its answer.
 #[test]
 fn each_flaw_of_a_trace_is_named() {
     assert_eq!(verify("5", "5"), Err(TraceFlaw::Format));
@@ -120,7 +122,7 @@ fn the_format_is_reasoning_and_then_a_result() {
     ] {
         assert_eq!(format_reward(broken), 0.0, "{broken}");
     }
-    // An answer is read from a broken completion too.
+    // An answer is read from a malformed completion too.
     assert_eq!(split("a</think>b").result, "b");
 }
 
@@ -132,6 +134,7 @@ fn word_problem() -> Example {
     Tabletop::new(1).example(Kind::WordProblem, Split::Train, 0)
 }
 
+/// The generator's own answers and pictures are right, and score more than empty ones.
 #[test]
 fn the_tabletop_s_own_answers_are_right_and_their_pictures_too() {
     let (judge, tabletop) = (Judge::default(), Tabletop::new(3));
@@ -157,7 +160,7 @@ fn the_tabletop_s_own_answers_are_right_and_their_pictures_too() {
         if kind == Kind::WordProblem {
             assert!(verify(&completion.text, &answer).is_ok(), "{example:?}");
         }
-        // Nothing scores higher than what is right, and an empty picture or answer is not right.
+        // Nothing scores higher than a right answer, and an empty picture or answer is not right.
         let empty = Completion {
             picture: scene.map(|_| Picture::filled(32, 32, [255; 3])),
             ..Completion::default()
@@ -214,7 +217,7 @@ proptest! {
         }
     }
 
-    /// Whatever a model writes, no reward leaves 0..1 and nothing panics.
+    /// Whatever a model writes, every reward is in 0..=1 and nothing panics.
     #[test]
     fn every_reward_lies_between_0_and_1(text in "\\PC{0,60}", tokens in 0usize..200, budget in 0usize..100) {
         let completion = Completion { text: text.clone(), picture: None, tokens };

@@ -76,7 +76,7 @@ def plain(model, prompt, length, block, threshold=None):
     for start in range(prompt.shape[1], x.shape[1], block):
         window = x[:, start : start + block]
         for _ in range(window.shape[1]):
-            # As many masks in every row: one is committed in each at a step.
+            # Every row has the same number of masks, because each step commits one token per row.
             at = (window == words.mask).nonzero()[:, 1].view(len(x), -1)
             hidden = model.hidden(x)[:, start : start + block]
             passes += 1

@@ -35,7 +35,7 @@ def row(name, lines):
         raise SystemExit(f"{name}: {len(ours)} lines of demask, {len(theirs)} of the rival; expected pairs")
     ratios = sorted(rate(one) / rate(other) for one, other in zip(ours, theirs))
     equal = "–"
-    # Pictures are drawn at random, by generators of their own.
+    # Images have no tokens to compare, because each program draws them with its own random generator.
     if all("tokens" in line for line in lines):
         equal = "equal" if len({line["tokens"] for line in lines}) == 1 else "**not equal**"
     passes = f"{ours[0]['passes']} / {theirs[0]['passes']}" if "passes" in ours[0] else "–"

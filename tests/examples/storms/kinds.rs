@@ -115,7 +115,7 @@ fn grow(place: &Path) -> String {
     )
 }
 
-/// A profile in which the shipped model is evaluated, ruined and evaluated again, twice.
+/// Returns a profile in which the shipped model is evaluated, ruined and evaluated again, twice.
 fn promotion() -> String {
     let stage = |name: &str, more: &str| format!("[[stage]]\nname = \"{name}\"\n{more}");
     let look = "kind = \"evaluate\"\nsuites = [\"tabletop-ask\"]\nlimit = 12\n";

@@ -45,6 +45,7 @@ fn words(tokenizer: &TextTokenizer) {
     tokenizer.decode(&[0, 1, 5, 1 << 30]).ok();
 }
 
+/// Hostile `tokenizer.json` files, read as Demask's and as a published one, and used to encode and decode.
 #[test]
 fn tokenizers() {
     let ours = tokenizer();
@@ -106,6 +107,7 @@ fn use_the_command() {
     template_worker::use_program(programs().join("demask"));
 }
 
+/// A template that would exhaust memory ends its own process only (L9), and the next template is rendered.
 #[test]
 fn l9_a_template_that_doubles_a_text_ends_its_own_process_and_nothing_else() {
     use_the_command();
@@ -157,6 +159,7 @@ fn row_templates() {
     });
 }
 
+/// Hostile chat templates, rendered for a conversation.
 #[test]
 fn chat_templates() {
     use_the_command();

@@ -69,6 +69,7 @@ impl Watch for Nobody {
     fn saw(&self, _: PullEvent<'_>) {}
 }
 
+/// A hub that answers with hostile bytes: the pull ends, and no control character reaches the error message.
 #[test]
 fn hub() {
     let liar = Liar::start();
@@ -120,6 +121,8 @@ fn hub() {
     });
 }
 
+/// A teacher that answers with hostile bytes, including endless waits and huge token counts: the request
+/// ends.
 #[test]
 fn teacher() {
     let liar = Liar::start();

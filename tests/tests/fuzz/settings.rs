@@ -21,6 +21,7 @@ const WORDS: [&[u8]; 8] = [
     b"1e308",
 ];
 
+/// Hostile network configurations, and the sizes and budgets that are derived from accepted ones.
 #[test]
 fn networks() {
     let seeds = [
@@ -138,6 +139,7 @@ fn manifests() {
     });
 }
 
+/// Hostile profiles, and everything that is derived from accepted ones.
 #[test]
 fn profiles() {
     Door {

@@ -10,6 +10,7 @@ fn frame(body: &str) -> Vec<u8> {
     [&(body.len() as u32).to_le_bytes(), body.as_bytes()].concat()
 }
 
+/// Hostile frames of the engine's protocol, decoded as requests and as answers.
 #[test]
 fn frames() {
     let seeds = [
@@ -43,6 +44,7 @@ fn frames() {
     });
 }
 
+/// Hostile lines of the control protocol, decoded as messages of clients and of the daemon.
 #[test]
 fn lines_of_the_daemon() {
     let seeds = [
@@ -71,6 +73,7 @@ fn lines_of_the_daemon() {
     });
 }
 
+/// Hostile SQL on the read-only query interface: no query changes the store or exceeds the limits.
 #[test]
 fn sql() {
     let room = room();

@@ -37,6 +37,7 @@ fn read(kind: &str, path: &Path, keep: KeptColumns) {
     }
 }
 
+/// Hostile JSON lines and arrays.
 #[test]
 fn json_lines() {
     let seeds = [
@@ -73,6 +74,7 @@ fn json_lines() {
     });
 }
 
+/// Hostile Parquet files, read with all columns.
 #[test]
 fn parquet() {
     let hub = "rewards/tests/fixtures/benchmarks";
@@ -132,6 +134,7 @@ fn summed(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Hostile tar shards. Header checksums are recomputed, because readers stop at a wrong one.
 #[test]
 fn tar_shards() {
     let json = br#"{"caption": "a cat", "class": 3}"#;
@@ -167,6 +170,7 @@ fn tar_shards() {
     });
 }
 
+/// Hostile IDX files of images beside valid labels, and the reverse.
 #[test]
 fn idx() {
     let header = |magic: u8, sizes: &[u32]| {

@@ -1,4 +1,4 @@
-//! The dashboard through its doors: messages in, text out.
+//! The dashboard through its public interfaces: messages in, text out.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Alert, Command, Envelope, Frame, Level, Metric, Record, Reply};
@@ -52,7 +52,7 @@ fn masks_are_filled_and_can_be_scrubbed_back() {
     );
 }
 
-/// A sample of one frame.
+/// Returns the event of a sample with one frame.
 fn sample(run: &str, id: &str, word: &str) -> Msg {
     let Msg::Event(mut envelope) = frame(0, &[word]) else {
         unreachable!("a frame is an event")
@@ -63,6 +63,7 @@ fn sample(run: &str, id: &str, word: &str) -> Msg {
     Msg::Event(envelope)
 }
 
+/// A sample that is being scrubbed stays on screen while new ones arrive; `esc` returns to the newest.
 #[test]
 fn who_scrubs_goes_on_looking_at_the_same_sample_while_others_come() {
     let mut model = Dashboard::default();

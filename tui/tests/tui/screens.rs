@@ -1,4 +1,4 @@
-//! What each screen looks like, drawn from one fixed state.
+//! Snapshots of every screen, drawn from one fixed state.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{
@@ -253,7 +253,7 @@ fn rows(columns: &[&str], rows: &[&[&str]]) -> Msg {
     }))
 }
 
-/// A screen at the smallest usual size and at a large one.
+/// Compares a screen with its snapshots, at the smallest usual size and at a large one.
 fn at_both_sizes(name: &str, model: &Dashboard) {
     for (width, height) in [(80, 24), (200, 50)] {
         let drawn = render_to_string(model, width, height).unwrap();
@@ -263,6 +263,8 @@ fn at_both_sizes(name: &str, model: &Dashboard) {
 
 const RUNS: [&str; 7] = ["runs", "profile", "status", "step", "seed", "began", "benchmarks"];
 
+/// The Curves screen overlays a selected run, marks knob changes, and has smoothing, zoom, a logarithmic
+/// scale and a second metric.
 #[test]
 fn curves_have_axes_and_marks_and_other_runs_over_them() {
     let mut model = state();
@@ -323,7 +325,8 @@ fn curves_have_axes_and_marks_and_other_runs_over_them() {
     for words in ["kl=0.02", "tabletop 7b", "smoothed 0.9 · linear", "reward/total"] {
         assert!(drawn.contains(words), "{words}: {drawn}");
     }
-    // Zoomed in, what is earlier is out of sight; a logarithmic scale leaves out what is below 0; esc shows all.
+    // Zooming in hides earlier steps, a logarithmic scale leaves out values that are not positive, and `esc`
+    // resets both.
     press(&mut model, &["+", "g"]);
     let drawn = shown(&model);
     assert!(
@@ -334,7 +337,7 @@ fn curves_have_axes_and_marks_and_other_runs_over_them() {
     assert!(shown(&model).contains("25 to 75 % of the steps"));
     press(&mut model, &["esc"]);
     assert!(!shown(&model).contains("% of the steps"));
-    // A second metric is drawn below.
+    // A second metric is drawn below the first.
     press(&mut model, &["space", "down"]);
     let drawn = shown(&model);
     assert!(
@@ -343,6 +346,8 @@ fn curves_have_axes_and_marks_and_other_runs_over_them() {
     );
 }
 
+/// Opening an earlier run queries it and shows its state, which events of the current run do not change.
+/// Closing it shows the current run again.
 #[test]
 fn an_earlier_run_is_opened_and_left_again() {
     let mut model = state();
@@ -380,7 +385,7 @@ fn an_earlier_run_is_opened_and_left_again() {
         rows(&["curve", "name", "step", "seconds", "value"], &points),
     );
     press(&mut model, &["1"]);
-    // What the present run does meanwhile is not shown.
+    // Events of the current run do not appear in the view of an earlier one.
     update(&mut model, eval(213, "tabletop-sums", 0.5, ""));
     at_both_sizes("earlier-run", &model);
     let drawn = shown(&model);
@@ -398,6 +403,8 @@ fn an_earlier_run_is_opened_and_left_again() {
     assert!(shown(&model).contains("tabletop · running · step 172/213"));
 }
 
+/// A benchmark result opens into its parts and items, which can be filtered to the wrong ones. Each item
+/// opens into its details, and `esc` goes back one level at a time.
 #[test]
 fn a_result_opens_into_its_parts_and_items() {
     let mut model = state();
@@ -491,7 +498,8 @@ fn a_result_opens_into_its_parts_and_items() {
     assert!(shown(&model).contains("before and after"));
 }
 
-/// A result is held against another of its suite, which is chosen from a list; only items that both were asked count.
+/// A result is compared with another one of its suite, chosen from a list. Only items that both were asked
+/// count.
 #[test]
 fn a_result_is_compared_with_another() {
     let mut model = state();
@@ -522,7 +530,7 @@ fn a_result_is_compared_with_another() {
         asked.contains("b.run = '0198c2f0a9b14477' AND b.step = 40") && asked.contains("a.step = 212"),
         "{asked}"
     );
-    // Twelve counted items in two parts, one held out.
+    // Twelve counted items in two parts, one of them held out.
     let pair = |number: usize| {
         let credits = ["1", "0"];
         let second = if number < 9 { "1" } else { "0" };
@@ -570,7 +578,7 @@ fn actors_are_filtered_and_one_is_opened() {
     );
     press(&mut model, &["esc", "/", "enter"]);
     assert!(shown(&model).contains("trainer"));
-    // From any other screen the key asks the store.
+    // From any other screen the key opens the query screen.
     press(&mut model, &["1", "/"]);
     assert!(shown(&model).contains("SELECT"));
 }
@@ -599,6 +607,7 @@ fn reasons_that_differ_in_their_numbers_are_one_line_with_an_example() {
     );
 }
 
+/// Opening a trained sequence queries its verdicts, rewards and benchmark results, and shows them as text.
 #[test]
 fn a_story_is_told_in_words() {
     let mut model = state();
@@ -704,6 +713,7 @@ fn a_long_line_of_the_log_can_be_read_to_its_end() {
     );
 }
 
+/// The Data screen lists trained sequences and opens the details of one. Ids are quoted in the SQL.
 #[test]
 fn lineage_is_walked_from_the_list_to_one_story() {
     let mut model = state();
@@ -860,6 +870,7 @@ fn who_has_scrolled_back_goes_on_reading_the_same_lines() {
     );
 }
 
+/// Records that a restarted run repeats are counted once.
 #[test]
 fn what_a_new_life_does_again_counts_once() {
     let (mut model, mut once) = (state(), state());
@@ -877,7 +888,7 @@ fn what_a_new_life_does_again_counts_once() {
         press(&mut once, &[screen]);
         assert_eq!(shown(&model), shown(&once));
     }
-    // What comes out otherwise takes the place of what came out before.
+    // A verdict that changes replaces the earlier one in the counts.
     update(&mut model, verdict("b", "verify", false, "the result is wrong"));
     let wrong = ("reasoner".into(), "verify".into(), "the result is wrong".into());
     assert_eq!(model.funnel.get(&wrong), Some(&(0, 2)));
@@ -887,6 +898,7 @@ fn what_a_new_life_does_again_counts_once() {
     assert_eq!((model.evals.len(), model.evals[3].value), (4, 0.5));
 }
 
+/// Results are listed newest first. A scrolled list keeps its place when a new result arrives.
 #[test]
 fn results_are_newest_first_and_scroll() {
     let mut model = state();
@@ -940,7 +952,8 @@ fn only_the_answer_to_a_query_takes_its_tables_place() {
     assert!(!shown(&model).contains("of the table") && shown(&model).contains("syntax error"));
 }
 
-/// Rows follow one another at the grid's width, which need not be its height; without room for numbers there are shades.
+/// The rows of a grid have the grid's width, which may differ from its height. Without room for numbers,
+/// shades are drawn.
 #[test]
 fn a_grid_that_is_not_square_keeps_its_shape() {
     let wide = |columns: usize, rows: usize| {

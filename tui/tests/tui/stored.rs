@@ -1,4 +1,4 @@
-//! The dashboard's own questions, answered by a real store: what it asks is SQL that the views understand.
+//! The dashboard's own queries against a real store: they must be valid SQL over the views.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::query;
@@ -189,7 +189,7 @@ fn records() -> Vec<Record> {
     all
 }
 
-/// The dashboard on a store: every question is answered as the daemon answers it.
+/// A dashboard on a store. Every query is answered as the daemon answers it.
 struct Desk {
     _folder: tempfile::TempDir,
     database: std::path::PathBuf,
@@ -236,6 +236,7 @@ impl Desk {
     }
 }
 
+/// A stored run is listed and opened with its state, benchmarks, curves, knob changes, frames and log.
 #[test]
 fn a_run_of_the_store_is_listed_and_opened_with_all_that_belongs_to_it() {
     let mut desk = Desk::new();
@@ -275,6 +276,8 @@ fn a_run_of_the_store_is_listed_and_opened_with_all_that_belongs_to_it() {
     );
 }
 
+/// From a trained sequence, the user can open its rewards, its parent example with source and licence, its
+/// verdicts, and the benchmark results before and after it was trained on.
 #[test]
 fn sequences_tell_where_they_come_from_and_what_became_of_the_benchmarks() {
     let mut desk = Desk::new();
@@ -318,6 +321,7 @@ fn sequences_tell_where_they_come_from_and_what_became_of_the_benchmarks() {
     }
 }
 
+/// A result's items are queried from the store, filtered to the wrong ones, and opened.
 #[test]
 fn the_items_of_a_result_are_read_from_the_store() {
     let mut desk = Desk::new();
@@ -360,6 +364,8 @@ fn curves_lie_along_time_too() {
     assert_eq!(again, steps);
 }
 
+/// Waiting runs are listed before the others and can be moved, or cancelled by pressing the key twice.
+/// Moving the selection in between withdraws the confirmation.
 #[test]
 fn runs_that_wait_are_listed_first_and_put_in_another_order() {
     let mut desk = Desk::new();
@@ -386,7 +392,7 @@ fn runs_that_wait_are_listed_first_and_put_in_another_order() {
         line("waits 1") < line("waits 2") && line("later-d") < line("profile-a"),
         "{list}"
     );
-    // The first of those that wait is chosen: it cannot be opened, nor come earlier, but later.
+    // The first waiting run is selected. It cannot be opened or moved up, but it can be moved down.
     let opened = desk.press(&["enter"]);
     assert!(opened.contains("waits for its turn"), "{opened}");
     assert!(update(&mut desk.board, Msg::Key("+".into())).is_empty());
@@ -400,7 +406,7 @@ fn runs_that_wait_are_listed_first_and_put_in_another_order() {
         matches!(&asked[1], Effect::Ask(Command::Query { .. })),
         "how they wait then"
     );
-    // At once it stands behind the other, before the store has answered: the key again has nothing to move.
+    // The move is shown at once, before the store answers, so pressing the key again has nothing to move.
     assert!(update(&mut desk.board, Msg::Key("-".into())).is_empty());
     assert!(update(&mut desk.board, Msg::Key("X".into())).is_empty());
     let away = desk.press(&["down"]);

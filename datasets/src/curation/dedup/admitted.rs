@@ -1,4 +1,4 @@
-//! What is known of each admitted text, one behind the other, in records of one size.
+//! Fixed-size records of the admitted texts, stored one after another.
 
 use std::io;
 use std::path::Path;
@@ -6,22 +6,22 @@ use std::path::Path;
 use crate::curation::dedup::signature::{BANDS, HASHES, Signature, TextHash};
 use crate::curation::dedup::spill::Spill;
 
-/// Bytes of a record without and with a signature.
+/// Bytes of a record without a signature, and with one.
 const SHORT: usize = 16;
 const LONG: usize = SHORT + 4 * BANDS + 4 * HASHES;
-/// Bytes by which the file grows.
+/// Bytes by which the file grows at a time.
 const STEP: usize = 1 << 20;
 
 /// An admitted text.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct AdmittedText {
     pub hash: TextHash,
-    /// For each band the text before this one with the same band key.
+    /// For each band, the previous text with the same band key.
     pub before: [Option<u32>; BANDS],
     pub signature: Signature,
 }
 
-/// The records in the order of their numbers.
+/// The records of all admitted texts, by their numbers.
 #[derive(Debug)]
 pub(super) struct AdmittedTexts {
     bytes: Spill,
@@ -32,7 +32,7 @@ pub(super) struct AdmittedTexts {
 }
 
 impl AdmittedTexts {
-    /// No records. Without signatures a record holds the text's hash alone.
+    /// Creates an empty list. Without `signatures`, a record holds only the text's hash.
     pub fn new(folder: &Path, memory: usize, signatures: bool) -> Self {
         Self {
             bytes: Spill::new(folder, memory),
@@ -42,7 +42,7 @@ impl AdmittedTexts {
         }
     }
 
-    /// The number of records.
+    /// Returns the number of records.
     pub fn len(&self) -> u32 {
         self.count
     }
@@ -62,7 +62,7 @@ impl AdmittedTexts {
         Ok(())
     }
 
-    /// Reads the record of a number below [`Self::len`].
+    /// Reads the record of the text `number`, which must be below [`Self::len`].
     pub fn read(&self, number: u32) -> io::Result<AdmittedText> {
         let mut bytes = [0; LONG];
         self.bytes
@@ -70,7 +70,7 @@ impl AdmittedTexts {
         Ok(decoded(&bytes))
     }
 
-    /// Reads which text came before the one of this number with the same key of a band.
+    /// Reads the number of the previous text that has the same key of `band` as the text `number`.
     pub fn before(&self, number: u32, band: usize) -> io::Result<Option<u32>> {
         let mut four = [0; 4];
         let at = number as usize * self.size + SHORT + 4 * band;
@@ -79,7 +79,7 @@ impl AdmittedTexts {
     }
 }
 
-/// A number of a text is stored one higher, so that zero says that there is none.
+/// Encodes a record. Text numbers are stored plus one, so that zero means none.
 fn encoded(record: &AdmittedText) -> [u8; LONG] {
     let mut bytes = [0; LONG];
     bytes[..SHORT].copy_from_slice(&record.hash);

@@ -4,8 +4,9 @@
 //! B = 14 bands of R = 8 hashes is 0.5 at s ≈ 0.7 (Broder 1997; the settings of RedPajama and DCLM). Texts that share a band
 //! are compared by their whole signatures, so a band shared by chance makes no duplicate.
 //!
-//! The index of the texts that were admitted takes 0.6 to 0.9 kB a text. It lies in memory up to a limit and in unnamed
-//! temporary files beyond it, so that a source of a million rows needs no more memory than one of a hundred thousand (law L9).
+//! The index takes 0.6 to 0.9 kB per admitted text. It is in memory up to a limit and in unnamed temporary
+//! files beyond it, so that a source of a million rows needs no more memory than one of a hundred thousand
+//! (law L9).
 
 mod admitted;
 mod signature;
@@ -21,39 +22,42 @@ use crate::curation::dedup::table::Table;
 
 pub use crate::curation::dedup::signature::words;
 
-/// Bytes that each of the index's two files keeps in memory before it goes to disk.
+/// Bytes that each of the index's two files holds in memory before it moves to disk.
 const MEMORY: usize = 32 << 20;
 
-/// What a text is compared with those that came before.
+/// The result of comparing a text with the admitted ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Novelty {
     /// A new text.
     New,
-    /// A text equal to the one of this number, after normalising case, white space and punctuation.
+    /// A text equal to an earlier one, after normalising case, white space and punctuation. The number is the
+    /// earlier text's.
     Exact(usize),
-    /// A near duplicate of the one of this number.
+    /// A near duplicate of an earlier text. The number is the earlier text's.
     Near(usize),
 }
 
-/// The texts that were admitted so far.
+/// The index of the texts that were admitted so far.
 #[derive(Debug)]
 pub struct Dedup {
     threshold: f64,
-    /// Maps the key of a whole text, and the key of each band, to the last text that had it.
+    /// Maps the key of a whole text, and the key of each band, to the last text with that key.
     last: Table,
-    /// What is known of each admitted text; a text's record leads to the earlier texts with the same bands.
+    /// The records of the admitted texts. A record refers to the previous text with the same key of each
+    /// band.
     records: AdmittedTexts,
 }
 
 impl Dedup {
-    /// An empty index whose temporary files, once it needs some, lie in `folder`. `threshold` is the Jaccard similarity (0..1]
-    /// from which a text is a near duplicate; above 1 only exact duplicates are found, and no signatures are computed.
+    /// Creates an empty index. `threshold` is the Jaccard similarity in (0, 1] from which a text is a near
+    /// duplicate. Above 1, only exact duplicates are found and no signatures are computed. The index's
+    /// temporary files, if it needs any, are in `folder`.
     #[must_use]
     pub fn new(threshold: f64, folder: &Path) -> Self {
         Self::with_memory(threshold, folder, MEMORY)
     }
 
-    /// The same with another limit, in bytes, on what each of the two files keeps in memory.
+    /// Creates an empty index whose two files each hold up to `memory` bytes in memory.
     #[must_use]
     pub fn with_memory(threshold: f64, folder: &Path, memory: usize) -> Self {
         Self {
@@ -63,7 +67,7 @@ impl Dedup {
         }
     }
 
-    /// The number of admitted texts.
+    /// Returns the number of admitted texts.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len() as usize
@@ -75,10 +79,10 @@ impl Dedup {
         self.records.len() == 0
     }
 
-    /// Looks a text up and, when it is new, remembers it under the next number.
+    /// Looks a text up and, if it is new, admits it under the next number.
     ///
     /// # Errors
-    /// The index's files cannot be made, read or written.
+    /// Returns an error if the index's files cannot be created, read or written.
     pub fn admit(&mut self, text: &str) -> io::Result<Novelty> {
         let words = words(text);
         let hash = signature::hash(&words);
@@ -109,7 +113,8 @@ impl Dedup {
         Ok(Novelty::New)
     }
 
-    /// The first admitted text that is similar enough, among those that share a band with this signature.
+    /// Returns the first admitted text that shares a band with this signature and is similar enough, if there
+    /// is one.
     fn near(&self, signature: &Signature, keys: &[u64; BANDS]) -> io::Result<Option<u32>> {
         let mut candidates = Vec::new();
         for (band, &key) in keys.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Bytes that lie in memory up to a limit and in an unnamed temporary file beyond it.
+//! A byte array that is in memory up to a limit and in an unnamed temporary file beyond it.
 
 use std::fs::File;
 use std::io;
@@ -16,12 +16,12 @@ pub(super) struct Spill {
 #[derive(Debug)]
 enum Medium {
     Memory(Vec<u8>),
-    /// A file without a name, which the system removes when the process ends, however it ends.
+    /// An unnamed file, which the system removes when the process ends, however it ends.
     Disk(File),
 }
 
 impl Spill {
-    /// No bytes yet; a file in `folder` takes over above `memory` bytes.
+    /// Creates an empty array. Above `memory` bytes, it moves to a file in `folder`.
     pub fn new(folder: &Path, memory: usize) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -30,7 +30,7 @@ impl Spill {
         }
     }
 
-    /// Grows to a length, filled with zeros, and moves to disk where the limit is passed.
+    /// Extends the array to `length` with zeros. It moves to disk if `length` exceeds the limit.
     pub fn grow(&mut self, length: usize) -> io::Result<()> {
         match &mut self.medium {
             Medium::Memory(bytes) if length <= self.memory => bytes.resize(length, 0),
@@ -46,7 +46,7 @@ impl Spill {
         Ok(())
     }
 
-    /// Reads bytes that lie within the length.
+    /// Reads the bytes from `at` on. All of them must be within the length.
     pub fn read(&self, at: usize, into: &mut [u8]) -> io::Result<()> {
         match &self.medium {
             Medium::Memory(bytes) => {
@@ -57,7 +57,7 @@ impl Spill {
         }
     }
 
-    /// Writes bytes that lie within the length.
+    /// Writes the bytes from `at` on. All of them must be within the length.
     pub fn write(&mut self, at: usize, from: &[u8]) -> io::Result<()> {
         match &mut self.medium {
             Medium::Memory(bytes) => {

@@ -1,15 +1,16 @@
-//! A hash table from keys to the numbers of texts that may lie on disk: open addressing with linear probing, half full at most.
+//! A hash table from keys to text numbers, which may be on disk. It uses open addressing with linear probing
+//! and is at most half full.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::curation::dedup::spill::Spill;
 
-/// Bytes of a slot: a key of eight, and four of a number that is stored one higher. Zero there says that the slot is empty.
+/// Bytes of a slot: eight for the key and four for the number plus one, where zero means an empty slot.
 const SLOT: usize = 12;
-/// Slots that are read at one time.
+/// Number of slots that are read at a time.
 const PROBE: usize = 8;
-/// Slots of a new table; a power of two, as all sizes are.
+/// Number of slots of a new table. All sizes are powers of two.
 const SLOTS: usize = 1 << 10;
 
 /// The table. Keys are hashes already, so their low bits choose the slot.
@@ -18,13 +19,13 @@ pub(super) struct Table {
     folder: PathBuf,
     memory: usize,
     bytes: Spill,
-    /// Zero before the first key.
+    /// Number of slots; zero before the first key.
     slots: usize,
     used: usize,
 }
 
 impl Table {
-    /// An empty table.
+    /// Creates an empty table.
     pub fn new(folder: &Path, memory: usize) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -35,7 +36,7 @@ impl Table {
         }
     }
 
-    /// Returns the number under a key.
+    /// Returns the number of a key, if it has one.
     pub fn get(&self, key: u64) -> io::Result<Option<u32>> {
         if self.slots == 0 {
             return Ok(None);
@@ -57,7 +58,7 @@ impl Table {
         Ok(old)
     }
 
-    /// The slot of a key, with its number, or the empty slot where the key would stand.
+    /// Finds the slot of a key and its number, or the empty slot where the key belongs.
     fn find(&self, key: u64) -> io::Result<(usize, Option<u32>)> {
         let mut slot = key as usize & (self.slots - 1);
         let mut bytes = [0; PROBE * SLOT];
@@ -74,7 +75,7 @@ impl Table {
         }
     }
 
-    /// Moves all keys to a table of twice as many slots.
+    /// Doubles the number of slots and inserts all keys anew.
     fn double(&mut self) -> io::Result<()> {
         let mut wider = Self::new(&self.folder, self.memory);
         wider.slots = (2 * self.slots).max(SLOTS);

@@ -180,7 +180,7 @@ fn locate(fields: &mut Fields, base: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// An empty example with the origin's source, licence and split.
+/// Returns an empty example with the origin's source, licence and split.
 fn blank(origin: &Origin) -> Example {
     Example {
         id: String::new(),

@@ -1,5 +1,6 @@
-//! Eight bits a number by blocks of 256, each divided by its largest magnitude and rounded to a map of dynamic exponents (arXiv
-//! 1511.04561, 2110.02861): what double quantisation keeps the constants of NF4 in, as bitsandbytes does.
+//! Blockwise 8-bit quantization: each block of 256 numbers is divided by its absmax and rounded to a map of
+//! dynamic exponents (arXiv 1511.04561, 2110.02861). NF4's double quantization stores its constants this way,
+//! as bitsandbytes does.
 //!
 //! Legend: N numbers, K blocks.
 
@@ -11,16 +12,16 @@ use tch::{Device, Kind, Tensor};
 use super::{bytes_of, reciprocal};
 use crate::error::Result;
 
-/// Numbers of a block.
+/// Numbers per block.
 const BLOCK: i64 = DOUBLE_BLOCK as i64;
-/// Decades of the map: from 1e-6 on.
+/// Decades of the map, from 1e-6 to 1.
 const EXPONENTS: i32 = 7;
 
-/// The map's 256 values, from the least: in the decade below 10^-e there are 2^(6-e) positive ones and as many negative ones, in the middle of
-/// equal parts of it; and zero and one.
+/// Returns the 256 values of the map in ascending order. The decade below 10^-e has 2^(6-e) positive values,
+/// which are the midpoints of equal parts of the decade, and as many negative ones. Zero and one are added.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn dynamic_map() -> Result<Tensor> {
     let mut values = vec![0.0_f32, 1.0];
     for decade in 0..EXPONENTS {
@@ -39,22 +40,22 @@ pub fn dynamic_map() -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&values)?)
 }
 
-/// Numbers in that form.
+/// Numbers in blockwise 8-bit quantization.
 #[derive(Debug)]
 pub struct Blockwise {
-    /// u8, [N].
+    /// Codes, u8 [N].
     codes_N: Tensor,
-    /// f32, [K].
+    /// Largest magnitude of each block, f32 [K].
     absmax_K: Tensor,
-    /// f32, [256].
+    /// Values of the codes, f32 [256].
     map: Tensor,
 }
 
 impl Blockwise {
-    /// Quantises f32 numbers [N] where they lie.
+    /// Quantizes f32 numbers [N] on their device.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn of(numbers_N: &Tensor) -> Result<Self> {
         let map = dynamic_map()?.f_to_device(numbers_N.device())?;
         let blocks = by_blocks(numbers_N)?;
@@ -77,10 +78,10 @@ impl Blockwise {
         })
     }
 
-    /// f32, [N].
+    /// Returns the dequantized numbers, f32 [N].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn dequantized(&self) -> Result<Tensor> {
         let values = self.map.f_index_select(0, &self.codes_N.f_to_kind(Kind::Int)?)?;
         let scaled = by_blocks(&values)?.f_mul_(&self.absmax_K.f_unsqueeze(1)?)?;
@@ -90,19 +91,19 @@ impl Blockwise {
             .f_contiguous()?)
     }
 
-    /// The codes, u8 [N].
+    /// Returns the codes, u8 [N].
     pub fn codes(&self) -> &Tensor {
         &self.codes_N
     }
 
-    /// Bytes that it takes, the map left out.
+    /// Returns the size in bytes, without the map.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         bytes_of(&[&self.codes_N, &self.absmax_K])
     }
 }
 
-/// Numbers [N] as [K, 256], zeros at the end.
+/// Reshapes numbers [N] to [K, 256], padded with zeros.
 fn by_blocks(numbers_N: &Tensor) -> Result<Tensor> {
     let short = (BLOCK - numbers_N.numel() as i64 % BLOCK) % BLOCK;
     Ok(numbers_N.f_constant_pad_nd([0, short])?.f_view([-1, BLOCK])?)

@@ -1,5 +1,5 @@
-//! Eight bits a number, by rows: each row divided by its largest magnitude and rounded to whole numbers from -127 to 127, as LLM.int8
-//! keeps weights (arXiv 2208.07339). Activations are not quantised here.
+//! Row-wise int8 quantization: each row is divided by its absmax and rounded to integers from -127 to 127, as
+//! LLM.int8 stores weights (arXiv 2208.07339). Activations are not quantized.
 //!
 //! Legend: O outputs, I inputs.
 
@@ -14,20 +14,20 @@ use crate::error::Result;
 /// The largest code.
 const MOST: f64 = 127.0;
 
-/// A weight in that form.
+/// A weight in row-wise int8.
 #[derive(Debug)]
 pub struct Int8Tensor {
-    /// i8.
+    /// Codes, i8 [O, I].
     codes_OI: Tensor,
-    /// f32: the largest magnitude of each row.
+    /// Largest magnitude of each row, f32 [O].
     absmax_O: Tensor,
 }
 
 impl Int8Tensor {
-    /// Quantises a floating weight [O, I] where it lies.
+    /// Quantizes a floating-point weight [O, I] on its device.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn of(weight_OI: &Tensor) -> Result<Self> {
         let codes_OI = Tensor::f_empty(&weight_OI.size()[..], (Kind::Int8, weight_OI.device()))?;
         let absmax_O = weight_OI.f_abs()?.f_amax(1, false)?.f_to_kind(Kind::Float)?;
@@ -43,10 +43,11 @@ impl Int8Tensor {
         Ok(Self { codes_OI, absmax_O })
     }
 
-    /// Writes the dequantised weight: each code times its row's magnitude by 127, in f32, then rounded to the dtype there.
+    /// Writes the dequantized weight [O, I] to `into`: each code times its row's absmax / 127, computed in
+    /// f32 and rounded to the dtype of `into`.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn write(&self, into: &mut Tensor) -> Result<()> {
         let scale_O = self.absmax_O.f_mul_scalar(1.0 / MOST)?;
         for (first, count) in pieces(&self.codes_OI) {
@@ -57,19 +58,20 @@ impl Int8Tensor {
         Ok(())
     }
 
-    /// The codes, i8 [O, I].
+    /// Returns the codes, i8 [O, I].
     pub fn codes(&self) -> &Tensor {
         &self.codes_OI
     }
 
-    /// Bytes that it takes.
+    /// Returns the size in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         bytes_of(&[&self.codes_OI, &self.absmax_O])
     }
 }
 
-/// First row and count of rows that are done at one time.
+/// Yields the first row and the number of rows of each piece. Converting piece by piece bounds the temporary
+/// f32 memory.
 fn pieces(weight_OI: &Tensor) -> impl Iterator<Item = (i64, i64)> {
     let size = weight_OI.size();
     let (rows, columns) = (size[0], size[1].max(1));

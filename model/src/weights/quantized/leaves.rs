@@ -1,5 +1,6 @@
-//! The weights of a network's blocks in fewer bits, by name, each dequantised for the product that it is in. Layers that are one product
-//! are quantised each by itself, as they are published, and dequantised one under the other.
+//! The quantized weights of a network's blocks, by name. Each weight is dequantized for the matrix product
+//! that needs it. Layers that are computed as one product are quantized separately, as in the published
+//! layout, and dequantized into one matrix, one below the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::device::kernels::frozen_linear::FrozenWeight;
 use crate::error::Result;
 use crate::weights::slot::Slot;
 
-/// Weights by the name of the first layer of the product. Copies share what is kept.
+/// Quantized weights, by the name of the first layer of each product. Clones share the stored data.
 #[derive(Clone, Debug, Default)]
 pub struct QuantizedLeaves {
     form: FrozenBase,
@@ -22,16 +23,17 @@ pub struct QuantizedLeaves {
     bytes: u64,
 }
 
-/// The weight of a product.
+/// The weight of one matrix product.
 #[derive(Debug)]
 struct QuantizedLeaf {
-    /// With the rows of each.
+    /// The quantized layers with their numbers of rows.
     parts: Vec<(i64, QuantizedTensor)>,
     columns: i64,
     place: (Kind, Device),
 }
 
-// SAFETY: the tensors are only read, and libtorch lets several threads read one; their counts are atomic.
+// SAFETY: the tensors are only read, libtorch allows concurrent reads of a tensor, and its reference counts
+// are atomic.
 unsafe impl Sync for QuantizedLeaf {}
 
 impl FrozenWeight for QuantizedLeaf {
@@ -50,10 +52,11 @@ impl FrozenWeight for QuantizedLeaf {
 }
 
 impl QuantizedLeaves {
-    /// Quantises matrices slot by slot; `fill` writes the values of each, of which one at a time is there whole.
+    /// Quantizes the matrices of `slots` one after another. `fill` writes the values of each matrix, so only
+    /// one is in memory unquantized at a time.
     ///
     /// # Errors
-    /// Those of `fill`; libtorch's.
+    /// Returns the errors of `fill` and of libtorch.
     pub fn build(
         slots: &[Slot],
         form: FrozenBase,
@@ -96,31 +99,31 @@ impl QuantizedLeaves {
         })
     }
 
-    /// The weight of the product whose first layer's weight has that name.
+    /// Returns the weight of the product whose first layer's weight has the name `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<dyn FrozenWeight>> {
         self.leaves.get(name)
     }
 
-    /// Whether nothing is kept so.
+    /// Returns whether there are no quantized weights.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.leaves.is_empty()
     }
 
-    /// What they are kept in.
+    /// Returns the format of the weights.
     #[must_use]
     pub fn form(&self) -> FrozenBase {
         self.form
     }
 
-    /// How many numbers there are.
+    /// Returns the number of parameters.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Bytes that they take.
+    /// Returns the size in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes

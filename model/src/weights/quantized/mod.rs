@@ -1,11 +1,13 @@
-//! Frozen weights in fewer bits, each in a published format: quantised once, dequantised for every product.
+//! Frozen weights in published quantization formats. A weight is quantized once and dequantized for every
+//! matrix product.
 //!
-//! - `nf4.rs`: four bits, by blocks of 64; `blockwise.rs`: eight bits by blocks of 256, for the constants of those;
+//! - `nf4.rs`: four bits, in blocks of 64;
+//! - `blockwise.rs`: eight bits in blocks of 256, for the constants of NF4;
 //! - `int8.rs`: eight bits, by rows;
-//! - `leaves.rs`: the weights of a network's blocks, kept so.
+//! - `leaves.rs`: the quantized weights of a network's blocks.
 //!
-//! Not here: how a product is taken with one (`device/kernels/frozen_linear.rs`), what the formats take
-//! (`demask_api::frozen_base`).
+//! Not here: the matrix product with a quantized weight (`device/kernels/frozen_linear.rs`), and the sizes of
+//! the formats (`demask_api::frozen_base`).
 
 #![allow(non_snake_case)]
 
@@ -21,22 +23,22 @@ use crate::error::{ModelError, Result};
 use int8::Int8Tensor;
 use nf4::Nf4Tensor;
 
-/// One weight in one of the formats.
+/// A weight in one of the formats.
 #[derive(Debug)]
 pub enum QuantizedTensor {
-    /// bfloat16.
+    /// bf16, without quantization.
     Bf16(Tensor),
     /// Eight bits, by rows.
     Int8(Int8Tensor),
-    /// Four bits, by blocks.
+    /// Four bits, in blocks.
     Nf4(Nf4Tensor),
 }
 
 impl QuantizedTensor {
-    /// Quantises a weight [O, I] where it lies.
+    /// Quantizes a weight [O, I] on its device.
     ///
     /// # Errors
-    /// A format that is none; libtorch's.
+    /// Returns an error if `form` names no format, and libtorch's errors.
     pub fn of(weight_OI: &Tensor, form: FrozenBase) -> Result<Self> {
         match form.dtype {
             BaseDtype::Bf16 => Ok(Self::Bf16(weight_OI.f_to_kind(Kind::BFloat16)?)),
@@ -46,10 +48,10 @@ impl QuantizedTensor {
         }
     }
 
-    /// Writes the dequantised weight: `into` is [O, I], contiguous, of any floating dtype.
+    /// Writes the dequantized weight to `into`, which is [O, I], contiguous, and of any floating-point dtype.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn write(&self, into: &mut Tensor) -> Result<()> {
         match self {
             Self::Bf16(weight_OI) => Ok(into.f_copy_(weight_OI)?),
@@ -58,7 +60,7 @@ impl QuantizedTensor {
         }
     }
 
-    /// Bytes that it takes.
+    /// Returns the size in bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         match self {
@@ -69,7 +71,7 @@ impl QuantizedTensor {
     }
 }
 
-/// Bytes of tensors.
+/// Returns the size of tensors in bytes.
 fn bytes_of(tensors: &[&Tensor]) -> u64 {
     let bytes = tensors
         .iter()
@@ -77,9 +79,10 @@ fn bytes_of(tensors: &[&Tensor]) -> u64 {
     bytes.sum::<usize>() as u64
 }
 
-/// By how much a block is multiplied before it is looked up: so that its largest magnitude becomes 1; of a block of zeros all is zero.
+/// Returns the factor of each block that scales its largest magnitude to 1. The factor of a block of zeros is
+/// finite, so the block stays zero.
 fn reciprocal(absmax_K: &Tensor) -> Result<Tensor> {
-    // Neither this nor 127 times what is divided by it leaves f32.
+    // The smallest magnitude that is inverted. Neither its reciprocal nor 127 times that overflows f32.
     const LEAST: f64 = 1e-36;
     Ok(absmax_K.f_clamp_min(LEAST)?.f_reciprocal()?)
 }

@@ -1,6 +1,6 @@
-//! NF4, the four-bit NormalFloat of QLoRA (arXiv 2305.14314, section 3 and appendix E): sixteen values, quantiles of a normal distribution
-//! brought to [-1, 1]; blocks of 64 numbers, each divided by its largest magnitude. Two codes a byte, the first in the upper
-//! half, as bitsandbytes packs them.
+//! NF4, the 4-bit NormalFloat of QLoRA (arXiv 2305.14314, section 3 and appendix E): sixteen values that are
+//! quantiles of a normal distribution scaled to [-1, 1]. Each block of 64 numbers is divided by its absmax. A
+//! byte holds two codes, the first one in its upper half, as bitsandbytes packs them.
 //!
 //! Legend: N numbers, K blocks.
 
@@ -34,18 +34,18 @@ pub const VALUES: [f32; 16] = [
     1.0,
 ];
 
-/// Numbers of a block.
+/// Numbers per block.
 const BLOCK: i64 = NF4_BLOCK as i64;
-/// Blocks that are quantised or dequantised at one time.
+/// Blocks that are quantized or dequantized at a time.
 const AT_ONCE: i64 = DEQUANTIZED_AT_ONCE as i64 / BLOCK;
 
-/// A weight in NF4. Its last block is filled up with zeros.
+/// A weight in NF4. Its last block is padded with zeros.
 #[derive(Debug)]
 pub struct Nf4Tensor {
-    /// u8, [K * 32].
+    /// Codes, two per byte, u8 [K * 32].
     codes: Tensor,
     magnitudes: Magnitudes,
-    /// The two values of each byte, f32, [256, 2].
+    /// The two values of each possible byte, f32 [256, 2].
     pairs: Tensor,
     numbers: i64,
 }
@@ -53,9 +53,9 @@ pub struct Nf4Tensor {
 /// The largest magnitude of each block.
 #[derive(Debug)]
 enum Magnitudes {
-    /// f32, [K].
+    /// Unquantized, f32 [K].
     Plain(Tensor),
-    /// Quantised once more, behind their mean.
+    /// Double quantization: the differences to their mean in eight bits, and the mean.
     Double(Blockwise, Tensor),
 }
 
@@ -65,7 +65,7 @@ impl Magnitudes {
         Ok(Self::Double(Blockwise::of(&absmax_K.f_sub(&mean)?)?, mean))
     }
 
-    /// f32, [K].
+    /// Returns the magnitudes, f32 [K].
     fn dequantized(&self) -> Result<Tensor> {
         match self {
             Self::Plain(absmax_K) => Ok(absmax_K.shallow_clone()),
@@ -75,10 +75,10 @@ impl Magnitudes {
 }
 
 impl Nf4Tensor {
-    /// Quantises a floating tensor of any shape where it lies.
+    /// Quantizes a floating-point tensor of any shape on its device.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn of(weight: &Tensor, double_quantization: bool) -> Result<Self> {
         let numbers = weight.numel() as i64;
         let blocks = (numbers + BLOCK - 1) / BLOCK;
@@ -129,11 +129,11 @@ impl Nf4Tensor {
         })
     }
 
-    /// Writes the dequantised numbers: the value of each code times the magnitude of its block, in f32, then rounded to the
-    /// dtype there.
+    /// Writes the dequantized numbers to `into`: the value of each code times the absmax of its block,
+    /// computed in f32 and rounded to the dtype of `into`.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn write(&self, into: &mut Tensor) -> Result<()> {
         let (flat_N, absmax_K) = (into.f_view([-1])?, self.magnitudes.dequantized()?);
         let blocks = absmax_K.numel() as i64;
@@ -150,20 +150,20 @@ impl Nf4Tensor {
         Ok(())
     }
 
-    /// The codes, two a byte, u8 [K * 32].
+    /// Returns the codes, two per byte, u8 [K * 32].
     pub fn codes(&self) -> &Tensor {
         &self.codes
     }
 
-    /// The largest magnitude of each block, dequantised, f32 [K].
+    /// Returns the largest magnitude of each block, dequantized, f32 [K].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn absmax(&self) -> Result<Tensor> {
         self.magnitudes.dequantized()
     }
 
-    /// Bytes that it takes, the table of values left out.
+    /// Returns the size in bytes, without the table of values.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         bytes_of(&[&self.codes])

@@ -1,5 +1,5 @@
-//! The built `demask-engine` over its socket: whatever is sent, it answers or lets the client go, and lives; it ends when
-//! it is asked to, and when its parent dies.
+//! The built `demask-engine` over its socket. Whatever a client sends, the engine answers or closes the
+//! connection, and keeps running. The engine ends when it is asked to, and when its parent dies.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use serde_json::json;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_demask-engine");
 
-/// An engine in a folder of its own, which is its working folder too.
+/// An engine in a temporary folder, which is also its working directory.
 struct Engine {
     child: Child,
     place: tempfile::TempDir,
@@ -32,7 +32,7 @@ impl Engine {
         Self::started("exec \"$0\" --socket socket --device cpu --dtype f32 --threads 1")
     }
 
-    /// Through a shell, which `$0` tells the program.
+    /// Starts the engine by a shell script, in which `$0` is the path of the program.
     fn started(script: &str) -> Self {
         let place = tempfile::tempdir().unwrap();
         let child = Command::new("sh")
@@ -51,7 +51,8 @@ impl Engine {
         self.place.path().join("socket")
     }
 
-    /// Until the socket is there or the process has ended, whatever time it takes.
+    /// Waits until the socket accepts connections, and panics if the process ends first. There is no time
+    /// limit.
     fn wait_for_socket(&mut self) {
         while UnixStream::connect(self.socket()).is_err() {
             assert!(
@@ -71,7 +72,7 @@ impl Engine {
     }
 
     fn signal(&self, number: i32) {
-        // SAFETY: a signal to a process that this test started and has not reaped.
+        // SAFETY: the process was started by this test and has not been reaped.
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, number) }, 0);
     }
 
@@ -105,7 +106,7 @@ fn frame(body: &[u8]) -> Vec<u8> {
     [&u32::try_from(body.len()).unwrap().to_le_bytes(), body].concat()
 }
 
-/// Loads the tiny model, with an image tokenizer.
+/// Loads the tiny model with an image tokenizer.
 fn load(stream: &mut UnixStream) {
     let model = json!({
         "from": "fresh",
@@ -209,9 +210,12 @@ fn exit_ends_it_and_takes_the_socket_away() {
     assert!(!engine.socket().exists());
 }
 
+/// SIGTERM ends the engine with exit code 0 and removes its socket, whatever its clients do, after the
+/// request in progress is answered.
 #[test]
 fn sigterm_ends_it_after_the_present_request() {
-    // Idle, with a client that says nothing, and with one in the middle of a frame.
+    // The engine ends without a client, with a client that is silent, and with a client that has sent half a
+    // frame.
     for begun in [None, Some(&b""[..]), Some(&b"\x10\x00\x00\x00{"[..])] {
         let mut engine = Engine::start();
         let client = begun.map(|begun| {
@@ -225,7 +229,7 @@ fn sigterm_ends_it_after_the_present_request() {
         assert!(!engine.socket().exists());
         drop(client);
     }
-    // With a request under way, its answer comes first.
+    // If a request is in progress, it is answered before the engine ends.
     let mut engine = Engine::start();
     let mut client = engine.connect();
     load(&mut client);
@@ -248,12 +252,12 @@ fn sigterm_ends_it_after_the_present_request() {
     assert_eq!(engine.end().code(), Some(0));
 }
 
-/// Until the other side has taken everything that was written.
+/// Waits until the peer has read everything that was written.
 fn wait_until_read(stream: &UnixStream) {
     use std::os::fd::AsRawFd as _;
     loop {
         let mut left: libc::c_int = 0;
-        // SAFETY: TIOCOUTQ writes one int.
+        // SAFETY: `TIOCOUTQ` writes one int.
         assert_eq!(
             unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut left) },
             0
@@ -265,7 +269,7 @@ fn wait_until_read(stream: &UnixStream) {
     }
 }
 
-/// The shell is the parent, says which child it has, and is killed.
+/// The engine dies with its parent: a shell starts the engine, reports its process id, and is killed.
 #[test]
 fn it_dies_with_its_parent() {
     let mut engine = Engine::started(
@@ -314,7 +318,7 @@ fn two_engines_do_not_share_a_socket() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
 }
 
-/// A socket that a killed engine left is taken over.
+/// A socket file that a killed engine left behind is taken over.
 #[test]
 fn a_socket_left_behind_is_taken_over() {
     let mut engine = Engine::start();
@@ -344,7 +348,8 @@ fn a_checkpoint_of_a_bare_name_lands_in_the_working_folder() {
     assert!(matches!(answer, Answer::Loaded { .. }), "{answer:?}");
 }
 
-/// A limit on the size of files stands for a disk that refuses to take more in the middle of a file.
+/// A save that fails in the middle of a file leaves nothing behind, and the engine goes on training. A limit
+/// on the file size stands in for a full disk.
 #[test]
 fn a_save_that_fails_leaves_nothing_and_the_engine_trains_on() {
     let engine = Engine::started(
@@ -363,7 +368,7 @@ fn a_save_that_fails_leaves_nothing_and_the_engine_trains_on() {
     assert!(matches!(train(&mut client, 0), Answer::Trained(report) if report.finite));
 }
 
-/// A client that asks for frames and goes away before any.
+/// A client that asks for frames and disconnects before the first frame does not disturb the engine.
 #[test]
 fn a_client_that_goes_away_in_the_middle_harms_nobody() {
     let engine = Engine::start();
@@ -379,7 +384,7 @@ fn a_client_that_goes_away_in_the_middle_harms_nobody() {
     assert!(matches!(train(&mut engine.connect(), 0), Answer::Trained(report) if report.step == 1));
 }
 
-/// Work for hours is begun and its client goes: the next one is answered all the same.
+/// Work for hours is abandoned when its client disconnects, so the next client is answered.
 #[test]
 fn l10_log_likelihoods_that_nobody_waits_for_are_given_up() {
     let engine = Engine::start();
@@ -425,7 +430,7 @@ fn samples(stream: &mut UnixStream) -> Vec<(Vec<u32>, Vec<u16>)> {
     }
 }
 
-/// Five rows of noise of a client's own.
+/// Returns a request for five rows whose seeds depend on `client`.
 fn asked(client: u64, watch: bool) -> serde_json::Value {
     let requests: Vec<serde_json::Value> = (0..5)
         .map(|row| {
@@ -439,6 +444,8 @@ fn asked(client: u64, watch: bool) -> serde_json::Value {
     json!({"ask": "sample", "requests": requests})
 }
 
+/// Clients that sample at the same time get the samples that each gets alone, although they share one batch
+/// and one of them leaves (L8).
 #[test]
 fn l8_clients_at_one_time_are_answered_as_each_alone() {
     let engine = Engine::start();
@@ -450,7 +457,7 @@ fn l8_clients_at_one_time_are_answered_as_each_alone() {
             samples(&mut clients[0])
         })
         .collect();
-    // One of them goes away in the middle, and another wants something else than samples.
+    // One client disconnects in the middle, and another one sends a request other than sampling.
     let mut leaving = clients.pop().unwrap();
     wire::write(&mut leaving, &asked(9, true)).unwrap();
     let first: Answer = wire::read(&mut leaving).unwrap().unwrap();
@@ -488,7 +495,7 @@ fn l8_what_is_asked_aside_is_answered_in_the_middle_and_leaves_the_others_as_the
     assert!(refusal(refused).contains("only samples and codes"));
 }
 
-/// A policy step that takes its time.
+/// Returns a policy step that takes long enough to be interrupted.
 fn long_step() -> Request {
     Request::Policy {
         groups: (0..2)
@@ -504,6 +511,9 @@ fn long_step() -> Request {
     }
 }
 
+/// Sample requests are answered during a long policy step (L10) and do not change its losses or weights
+/// (L8). An answer that came only after the step would be drawn from other weights, which the last assertion
+/// shows to differ.
 #[test]
 fn l8_l10_what_is_asked_aside_is_answered_in_the_middle_of_a_step_which_stays_the_same() {
     let saved = |stream: &mut UnixStream| match save(stream, "end") {
@@ -529,7 +539,7 @@ fn l8_l10_what_is_asked_aside_is_answered_in_the_middle_of_a_step_which_stays_th
         ask(&mut watch, &Request::Heartbeat),
         Answer::Heartbeat { busy: true, .. }
     ) {}
-    // By the weights that the step began with, also behind its first inner step.
+    // Samples use the weights from before the policy step, also after its first inner step.
     for _ in 0..3 {
         wire::write(&mut person, &aside).unwrap();
         assert_eq!(samples(&mut person), before);
@@ -546,6 +556,8 @@ fn l8_l10_what_is_asked_aside_is_answered_in_the_middle_of_a_step_which_stays_th
     assert_ne!(samples(&mut person), before, "the weights have moved");
 }
 
+/// A client that leaves in the middle of its aside request, or sends an invalid one, does not disturb the
+/// samples of another client.
 #[test]
 fn who_asks_aside_and_goes_away_or_asks_wrongly_harms_nobody() {
     let engine = Engine::start();
@@ -572,6 +584,7 @@ fn who_asks_aside_and_goes_away_or_asks_wrongly_harms_nobody() {
     assert!(matches!(hello(&mut wrong), Answer::Hello(_)));
 }
 
+/// A loss that overflows is reported with its value, the step is not counted, and training can continue.
 #[test]
 fn a_loss_that_is_no_number_is_reported() {
     let engine = Engine::start();
@@ -598,7 +611,7 @@ fn a_loss_that_is_no_number_is_reported() {
     assert!(matches!(train(&mut client, 0), Answer::Trained(report) if report.finite && report.step == 1));
 }
 
-/// Through a shell, with a fault asked for at that request to train or to sample.
+/// Starts an engine that reports a device error at request `at`, counting requests to train or to sample.
 fn failing(at: u32) -> Engine {
     Engine::started(&format!(
         "echo device {at} > fault; export DEMASK_ENGINE_FAULT=fault; \

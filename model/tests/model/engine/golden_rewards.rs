@@ -66,6 +66,7 @@ fn altered(
 
 fn same<T>(_: &mut T) {}
 
+/// A reward network with a missing, unexpected or misshapen tensor is refused with the tensor's name.
 #[test]
 fn a_tensor_that_is_missing_extra_or_misshapen_is_named() {
     let head = "mlp.layers.4.weight";
@@ -173,7 +174,8 @@ fn without_a_configuration_the_published_one_of_the_text_encoder_stands_in() {
     let loaded = || verify(dir.path(), &dir.path().join("reference.safetensors"), Device::Cpu);
     let error = loaded().unwrap_err().to_string();
     assert!(error.contains("config.json"), "{error}");
-    // The vision transformer is then the published one, which the fixture's is not.
+    // With this file alone the vision transformer is the published one, whose tensor shapes differ from the
+    // fixture's.
     let published = r#"{"hidden_size": 24, "num_hidden_layers": 1, "encoder_width": 768}"#;
     std::fs::write(dir.path().join("med_config.json"), published).unwrap();
     let error = loaded().unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! Pictures and texts to scores, through the engine's door, against transformers' CLIP (its own preprocessing and
-//! tokenizer) and ImageReward's published code: `fixtures/reward-scores.json`.
+//! Scores of images and texts, requested from the engine, against `fixtures/reward-scores.json`: recordings
+//! of transformers' CLIP (with its own preprocessing and tokenizer) and of ImageReward's published code.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ fn score(engine: &mut Engine, pairs: &[(Picture, String)]) -> Result<Vec<Picture
     }
 }
 
-/// The picture that the recording was made from.
+/// Returns the image that the recording was made from.
 fn given(width: usize, height: usize) -> Picture {
     let byte = |at: usize| ((at * at * 7 + at * 13 + 5) % 251) as u8;
     Picture {
@@ -127,6 +127,8 @@ fn only_the_networks_that_are_loaded_speak_and_a_failed_load_changes_nothing() {
     assert!(score(&mut engine, &pairs()).is_err());
 }
 
+/// Pictures whose size and bytes disagree or that are too large, and lists of different lengths, are refused
+/// with their numbers.
 #[test]
 fn what_cannot_be_scored_is_refused() {
     let mut engine = engine();
@@ -154,7 +156,7 @@ fn what_cannot_be_scored_is_refused() {
     assert!(error.contains("1 pictures and 0 texts"), "{error}");
 }
 
-/// CLIP's fixture with this `preprocessor_config.json`.
+/// Returns a folder with CLIP's fixture and the given `preprocessor_config.json`.
 fn prepared(config: &serde_json::Value) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
@@ -164,6 +166,8 @@ fn prepared(config: &serde_json::Value) -> tempfile::TempDir {
     dir
 }
 
+/// CLIP's `preprocessor_config.json` is obeyed: an equal file gives equal scores, another mean gives others,
+/// and settings that are not supported are refused by name.
 #[test]
 fn the_image_processor_s_own_file_decides() {
     let mut engine = engine();

@@ -1,5 +1,5 @@
-//! Requests that make no sense are refused with what was expected and what was found; nothing that can be written down
-//! reaches libtorch as an error.
+//! Invalid requests are refused with what was expected and what was found. No request that can be expressed
+//! in the protocol reaches libtorch as an error.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use crate::common::{group, ragged, sequence, settings};
@@ -20,7 +20,7 @@ fn engine() -> Engine {
     engine
 }
 
-/// The tiny model with some fields changed.
+/// Returns a model source: the tiny model with some configuration fields changed.
 fn fresh(changes: &Value) -> Value {
     let mut backbone = serde_json::to_value(crate::common::config()).unwrap();
     for (name, value) in changes.as_object().unwrap() {
@@ -44,7 +44,8 @@ fn refused(engine: &mut Engine, request: Request, words: &str) {
 
 type Spoil<T> = fn(&mut T);
 
-/// Ways to spoil a sequence of 16 tokens, 3 of them padding, answer 7..16.
+/// Ways to make a sequence invalid. The sequence has 16 tokens, of which 3 are padding, and its answer is
+/// 7..16.
 const SPOILT: [(Spoil<Sequence>, &str); 8] = [
     (
         |one| one.ids[8] = 20,
@@ -71,6 +72,8 @@ const SPOILT: [(Spoil<Sequence>, &str); 8] = [
     ),
 ];
 
+/// An invalid sequence is refused with the same message by scoring, training (in a second micro-batch) and
+/// policy steps.
 #[test]
 fn spoilt_sequences_are_refused_wherever_they_come() {
     let mut engine = engine();
@@ -112,6 +115,9 @@ fn policy(groups: Vec<PolicyGroup>, estimator: EstimatorConfig, objective: Objec
     }
 }
 
+/// A policy step is refused with the invalid setting, or with the sample and its fault: no samples, no inner
+/// steps, a negative clip range, an infinite KL weight, a mask probability above 1, a NaN advantage, an
+/// empty answer.
 #[test]
 fn a_policy_step_without_sense_is_refused() {
     let mut engine = engine();
@@ -159,6 +165,8 @@ fn a_policy_step_without_sense_is_refused() {
     );
 }
 
+/// Masked positions must exist, be real tokens and be distinct, with one list per sequence. Valid positions
+/// in any order give a log-probability each.
 #[test]
 fn log_probabilities_of_impossible_positions_are_refused() {
     let mut engine = engine();
@@ -190,6 +198,7 @@ fn log_probabilities_of_impossible_positions_are_refused() {
     assert!(values.len() == 1 && values[0].len() == 2 && values[0].iter().all(|value| *value < 0.0));
 }
 
+/// Step settings that are out of range, and an empty micro-batch, are refused by name.
 #[test]
 fn settings_out_of_range_are_refused() {
     let mut engine = engine();
@@ -238,6 +247,8 @@ fn sample(changes: &Value) -> Request {
     }
 }
 
+/// Every field of a sample request is checked against the tokens, the model's limits and its sampler's
+/// ranges. The unchanged request must succeed, so that no refusal comes from the base request.
 #[test]
 fn samples_without_sense_are_refused() {
     let mut engine = engine();
@@ -311,6 +322,8 @@ fn samples_without_sense_are_refused() {
     assert!(engine.handle(sample(&json!({})), &mut |_| ()).is_ok());
 }
 
+/// Loading an invalid configuration is refused and leaves the previous model loaded, which can still be
+/// trained.
 #[test]
 fn a_configuration_whose_tokens_do_not_fit_is_refused_and_the_model_stays() {
     let mut engine = engine();
@@ -470,7 +483,7 @@ fn any_request() -> impl Strategy<Value = Request> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is asked is done or refused: never a panic, never an error of libtorch.
+    /// Every request is executed or refused. None panics, and none causes an error of libtorch.
     #[test]
     fn whatever_is_asked_is_done_or_refused(requests in prop::collection::vec(any_request(), 1..6)) {
         let mut engine = engine();

@@ -1,4 +1,5 @@
-//! Log-likelihoods of answers: the published formula, bias by enumeration, the chain rule, company, guidance.
+//! Log-likelihoods of answers: the published formula, bias against enumeration, the chain rule, batching
+//! (L8), and guidance.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::common::{MASK, config, numbers};
 
-/// A random network in f64, with logits that differ a good deal.
+/// Returns a random f64 network whose output weights are scaled by 12, so that its logits differ
+/// considerably.
 fn network(seed: u64) -> Backbone {
     let backbone = Backbone::fresh(&config(), seed, Device::Cpu, Kind::Double).unwrap();
     tch::no_grad(|| backbone.head_weight().unwrap().f_mul_scalar_(12.0).map(|_| ())).unwrap();
@@ -41,7 +43,7 @@ fn value(backbone: &Backbone, query: &LikelihoodQuery) -> f64 {
     scored(backbone, std::slice::from_ref(query), 4096)[0].value
 }
 
-/// Logits of every position of a row, [L][V], straight from the network.
+/// Returns the logits of every position of a row, `[L][V]`, from a plain forward pass.
 fn logits(backbone: &Backbone, ids: &[u32]) -> Vec<Vec<f64>> {
     let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
     tch::no_grad(|| {
@@ -62,7 +64,8 @@ fn log_softmax(logits: &[f64], at: u32) -> f64 {
     logits[at as usize] - most - sum.ln()
 }
 
-/// The log-probabilities of an answer's tokens at positions, which are masked with others.
+/// Returns the log-probabilities of the answer's tokens at the positions `at` while the positions `masked`
+/// are masked.
 fn masked_log_probs(
     backbone: &Backbone,
     query: &LikelihoodQuery,
@@ -85,7 +88,8 @@ fn masked_log_probs(
     at.iter().map(one).collect()
 }
 
-/// Section by section: the mean over counts, over sets of that many positions, of (l / m) times the sum.
+/// Computes the expectation exactly: the mean over mask counts m of the mean over all sets of m positions of
+/// (l / m) times the summed log-probabilities.
 fn by_enumeration(backbone: &Backbone, query: &LikelihoodQuery) -> f64 {
     let length = query.answer.len();
     let mut by_count = vec![Vec::new(); length + 1];
@@ -104,7 +108,8 @@ fn published(samples: usize, batch: usize) -> LikelihoodEstimator {
     LikelihoodEstimator::Published { samples, batch }
 }
 
-/// `torch.round(torch.linspace(k, k + (b - 1) * (l / b), steps=b)).long()`, `((x - 1) % l) + 1`, by libtorch itself.
+/// The mask counts equal `torch.round(torch.linspace(k, k + (b - 1) * (l / b), steps=b)).long()`, then `((x -
+/// 1) % l) + 1`, as libtorch itself computes them.
 #[test]
 fn counts_are_those_that_torch_rounds() {
     for length in 1..=40_usize {
@@ -136,7 +141,7 @@ fn a_batch_as_long_as_the_answer_has_each_count_once() {
     }
 }
 
-/// The published loop, written down again, with the same generator.
+/// The estimate equals the published loop, written out again here with the same random generator.
 #[test]
 fn the_value_is_the_published_formula_s_for_the_same_draws() {
     let backbone = network(1);
@@ -183,7 +188,8 @@ fn one_token_is_exact_at_one_forward_by_every_estimator() {
     }
 }
 
-/// Few enough tokens that every view is computed: the number is that of the enumeration, and says that it is exact.
+/// For a short answer every view is computed. The value is then that of the enumeration, and its standard
+/// error is zero.
 #[test]
 fn every_view_of_a_short_answer_is_the_expectation_itself() {
     let backbone = network(3);
@@ -197,7 +203,8 @@ fn every_view_of_a_short_answer_is_the_expectation_itself() {
     }
 }
 
-/// Four hundred seeds each: their mean lies within four of its standard errors of the enumeration, their scatter is what they say.
+/// With 400 seeds per estimator, the mean lies within four of its standard errors of the enumerated value,
+/// and the scatter matches the reported standard errors.
 #[test]
 fn estimators_are_without_bias_and_know_their_error() {
     let backbone = network(4);
@@ -280,7 +287,8 @@ fn guidance_goes_away_from_the_prompt_that_is_masked() {
     }
 }
 
-/// Answers of all lengths and settings together, in waves of any size, in any order: each has the value that it has alone.
+/// Answers of all lengths and settings in one call, with any token limit and in any order, have the values
+/// that they have alone.
 #[test]
 fn l8_an_answer_has_the_same_value_in_any_company() {
     let backbone = Backbone::fresh(&config(), 7, Device::Cpu, Kind::Float).unwrap();
@@ -317,12 +325,12 @@ fn l8_an_answer_has_the_same_value_in_any_company() {
     }
 }
 
-/// In f32 a CPU computes views as a sampler does: the same values as by whole passes, with guidance, whatever else is asked, to the bit
-/// where it is asked again.
+/// On a CPU in f32, views are computed with the sampler's KV cache. Their values agree with full forward
+/// passes in f64, also with guidance, and with those of each query alone. Asking again gives the same bits.
 #[test]
 fn views_computed_as_a_sampler_does_have_the_values_of_whole_passes() {
     let mut shape = config();
-    // Wide enough for the kernels' tiles, and more than one block.
+    // More than one transformer block, so that keys and values depend on the masks.
     shape.n_layers = 3;
     let build = |kind| {
         let backbone = Backbone::fresh(&shape, 5, Device::Cpu, kind).unwrap();
@@ -357,7 +365,7 @@ fn views_computed_as_a_sampler_does_have_the_values_of_whole_passes() {
     }
 }
 
-/// Who has gone is not computed for, and a view that was drawn often is computed once.
+/// Computing stops when the client has gone, and a view that is drawn several times is computed once.
 #[test]
 fn nothing_is_computed_in_vain() {
     let backbone = network(8);
@@ -377,6 +385,8 @@ fn nothing_is_computed_in_vain() {
     assert_eq!(short.forwards, 3);
 }
 
+/// An invalid query is refused with its fault, although a valid one precedes it. The message of the first
+/// case also names the query's number.
 #[test]
 fn a_query_without_sense_is_refused_by_its_number() {
     let backbone = network(9);

@@ -1,4 +1,5 @@
-//! What is saved is what is loaded, bit for bit; what is broken is named with what was expected and what was found.
+//! A checkpoint loads as it was saved, bit for bit. A broken checkpoint is reported with what was expected
+//! and what was found.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use demask_model::training;
 use demask_model::weights::safetensors;
 use tch::{Device, Kind};
 
-/// A model that has learnt for two steps, with a moving average and an image tokenizer.
+/// Returns a model after two training steps, with a moving average and an image tokenizer.
 fn model(kind: Kind) -> LoadedModel {
     let backbone = demask_model::Backbone::fresh(&crate::common::config(), 1, Device::Cpu, kind).unwrap();
     let optimizer = demask_model::training::optimizer::AdamW::new(backbone.parameters()).unwrap();
@@ -52,7 +53,7 @@ fn state(model: &LoadedModel) -> Vec<(String, Vec<f64>)> {
     all
 }
 
-/// A saved model in a folder of its own.
+/// Saves a model to a temporary folder.
 fn saved(optimizer: bool) -> (tempfile::TempDir, PathBuf, LoadedModel) {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("checkpoint");
@@ -113,6 +114,8 @@ fn a_folder_holds_what_its_manifest_lists_and_nothing_else() {
     );
 }
 
+/// A changed, truncated or missing file of a checkpoint is reported with its path, and with the hashes or
+/// sizes that were expected and found.
 #[test]
 fn every_broken_file_is_named() {
     let expected = [
@@ -182,7 +185,7 @@ fn a_checkpoint_without_moments_is_not_resumed() {
     assert_eq!(back.optimizer.step_count(), 0);
 }
 
-/// Truncated inside, where no manifest tells.
+/// A truncated weights file is reported even without a manifest that would reveal the damage.
 #[test]
 fn a_truncated_published_file_is_named() {
     let (_place, dir, _) = saved(false);
@@ -200,6 +203,8 @@ fn a_truncated_published_file_is_named() {
     }
 }
 
+/// Saving to an existing checkpoint is refused, and so are attached files with reserved, hidden or escaping
+/// names. A refused save leaves nothing behind.
 #[test]
 fn a_checkpoint_is_never_overwritten_and_its_own_names_are_not_given_away() {
     let (place, dir, model) = saved(false);
@@ -229,7 +234,8 @@ fn a_checkpoint_is_never_overwritten_and_its_own_names_are_not_given_away() {
     );
 }
 
-/// What a killed engine left of a save is removed by the next save to that name; what a living one writes is not.
+/// A save removes what a killed engine left of an earlier save to the same name, but not the files of a save
+/// that a living engine is writing.
 #[test]
 fn l1_the_rest_of_a_killed_save_is_removed() {
     let (place, _, model) = saved(false);
@@ -284,7 +290,7 @@ fn the_moving_average_can_be_taken_for_the_weights() {
     );
 }
 
-/// `/dev/full` is a disk without space left.
+/// A full disk is reported as such. `/dev/full` stands in for a disk without free space.
 #[test]
 fn a_full_disk_is_said_to_be_full() {
     let full = Path::new("/dev/full");

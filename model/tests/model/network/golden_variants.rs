@@ -1,9 +1,11 @@
-//! Networks of the published families that are unlike the published ones, against an eager PyTorch loop of the same maths.
+//! Networks of the published families with unusual configurations, against an eager PyTorch loop of the same
+//! mathematics.
 //!
-//! `fixtures/backbone-everything` has all at once: one key head for two query heads of a width that is twice an odd
-//! number, norms on q and k, biases everywhere, a tied head, scaled logits and embeddings, another rotary base and
-//! epsilon, more rows than tokens, weights in bf16. `fixtures/image-tokenizer-wide` reads pictures that are wider than
-//! high, with two halves that differ in width and depth, few norm groups and codes of five bits.
+//! `fixtures/backbone-everything` combines the options: one key/value head for two query heads whose
+//! dimension is twice an odd number, norms on queries and keys, biases everywhere, a tied head, scaled logits
+//! and embeddings, another rotary base and epsilon, more embedding rows than tokens, and bf16 weights.
+//! `fixtures/image-tokenizer-wide` reads images that are wider than high. Its encoder and decoder differ in
+//! width and depth, and it has few norm groups and codes of five bits.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -25,7 +27,8 @@ fn check(name: &str, expected: usize) {
     assert!(failed.is_empty(), "{name}: {failed:#?}");
 }
 
-/// Logits, padded logits, three ways of generating, three losses and every parameter's gradient.
+/// Logits, padded logits, three ways of generating, three losses and the gradient of every parameter match
+/// the recording.
 #[test]
 fn a_backbone_of_every_option_is_reproduced() {
     check("backbone-everything", 8 + 47);

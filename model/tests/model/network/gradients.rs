@@ -34,8 +34,8 @@ fn loss(backbone: &Backbone, rows: &[LossRow]) -> f64 {
     .unwrap()
 }
 
-/// Along the gradient of one tensor alone the loss rises by its norm: with as many key heads as query heads, with fewer,
-/// and with every optional part of the network.
+/// A step along the gradient of a single tensor raises the loss at the rate of the gradient's norm.
+/// Configurations: as many key/value heads as query heads, fewer, and every optional part of the network.
 #[test]
 fn every_tensors_gradient_is_the_slope_of_the_loss() {
     let full = BackboneConfig {
@@ -86,7 +86,7 @@ fn every_tensors_gradient_is_the_slope_of_the_loss() {
     }
 }
 
-/// The loss alone, summed in double precision.
+/// Returns the loss alone, summed in double precision.
 fn value(backbone: &Backbone, rows: &[LossRow]) -> f64 {
     let gathered = gather(backbone, rows).unwrap();
     let logp = demask_model::training::loss::log_probs(backbone, &gathered.x_ND, &gathered.labels_N).unwrap();

@@ -1,4 +1,4 @@
-//! A text model that is given picture codes.
+//! Growing a text model by the embeddings of image codes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::training::optimizer::AdamW;
 use tch::{Device, Kind};
 
-/// Twelve text tokens, of which a tokenizer would know ten, and no picture code.
+/// Saves a model of twelve text tokens, of which its tokenizer knows ten, without image codes.
 fn text_model(tied: bool) -> (tempfile::TempDir, PathBuf, Backbone) {
     let config = BackboneConfig {
         vocab_size: 12,
@@ -45,6 +45,9 @@ fn grow(dir: &Path, purpose: Purpose, seed: u64) -> Result<LoadedModel, String> 
     LoadedModel::load_with(dir, false, &options, Device::Cpu, Kind::Float).map_err(|error| error.to_string())
 }
 
+/// Growing adds one row per image code to the embedding and the head, and keeps all existing rows. New rows
+/// are the mean of the existing ones with a little noise: identical rows would receive identical gradients
+/// and stay identical. A grown model saves and loads again.
 #[test]
 fn embedding_and_head_grow_by_the_codes() {
     for (tied, purpose) in [
@@ -99,6 +102,7 @@ fn l8_the_seed_says_which_noise() {
     assert_ne!(table(1), table(2));
 }
 
+/// A model that has picture codes already, or whose text vocabulary has an unknown length, cannot grow.
 #[test]
 fn what_cannot_grow_is_refused() {
     let (place, dir, _) = text_model(false);
@@ -112,7 +116,7 @@ fn what_cannot_grow_is_refused() {
         message.contains("the model has 8 picture codes already"),
         "{message}"
     );
-    // Without a tokenizer or LLaDA's vocabulary nothing says where codes begin.
+    // Without a tokenizer or LLaDA's vocabulary the offset of the image codes is unknown.
     std::fs::remove_file(dir.join("manifest.json")).unwrap();
     let file = dir.join("config.json");
     let text = std::fs::read_to_string(&file).unwrap();

@@ -1,4 +1,5 @@
-//! One folder in, whatever it is: one file or several, for training or for sampling; what does not fit is named.
+//! Loading of a model folder with one weights file or several, for training or sampling. Whatever does not
+//! fit is named.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -44,7 +45,8 @@ fn logits(backbone: &Backbone) -> Vec<f64> {
     })
 }
 
-/// The published index's names, shapes and count (`mmada.md` 1.1 and 1.2).
+/// The 8B shapes have the tensor names, shapes and parameter counts of the published indexes (`mmada.md` 1.1
+/// and 1.2).
 #[test]
 fn the_published_shapes_have_the_published_parameters() {
     for (config, count) in [
@@ -96,6 +98,8 @@ fn several_files_are_one_network() {
     }
 }
 
+/// A weights index that disagrees with its files is reported with the tensor or file at fault, and no file
+/// outside the folder is opened.
 #[test]
 fn a_broken_index_is_named() {
     let tensors = crate::common::backbone(3).parameters().named().unwrap();
@@ -111,7 +115,7 @@ fn a_broken_index_is_named() {
             assert!(message.contains(word), "{message} lacks {word}");
         }
     };
-    // A tensor where the index does not say.
+    // The index names the wrong file for a tensor.
     let table = "model.transformer.wte.weight";
     let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
     let place = value["weight_map"][table].as_str().unwrap().to_owned();
@@ -122,13 +126,13 @@ fn a_broken_index_is_named() {
     value["weight_map"][table] = other.clone().into();
     std::fs::write(&index, value.to_string()).unwrap();
     says(&["index.json: lists tensor", table, &other, "does not hold it"]);
-    // A file outside the folder.
+    // The index names a file outside the folder.
     value["weight_map"][table] = "../model.safetensors".into();
     std::fs::write(&index, value.to_string()).unwrap();
     says(&["\"../model.safetensors\", expected a plain name"]);
     std::fs::write(&index, "{}").unwrap();
     says(&["not an index of weights", "weight_map"]);
-    // A file that is missing, then one that is cut.
+    // A file is missing, then truncated.
     std::fs::write(&index, &text).unwrap();
     let whole = std::fs::read(folder.join(&second)).unwrap();
     std::fs::remove_file(folder.join(&second)).unwrap();
@@ -151,7 +155,8 @@ fn a_folder_without_weights_says_what_it_expected() {
     assert!(refusal(dir.path()).contains("only pytorch_model.bin, a PyTorch pickle"));
 }
 
-/// Two missing, one misshapen, one of another dtype, one too many: five complaints.
+/// One message lists all five faults: two missing tensors, one of a wrong shape, one of a wrong dtype, and
+/// one unexpected tensor.
 #[test]
 fn all_that_does_not_fit_is_named() {
     let mut tensors = crate::common::backbone(3).parameters().named().unwrap();
@@ -202,7 +207,7 @@ fn what_is_not_computed_is_refused_with_the_file() {
     );
 }
 
-/// A tied head is stored under either name, or both; the embedding's counts.
+/// A tied head may be stored under either name or both. If both are stored, the embedding is used.
 #[test]
 fn a_tied_head_may_lie_under_either_name() {
     let config = BackboneConfig {
@@ -225,7 +230,7 @@ fn a_tied_head_may_lie_under_either_name() {
     assert!(refusal(dir.path()).contains("wte.weight is missing"));
 }
 
-/// Where picture codes begin is the length of the tokenizer that lies beside the weights.
+/// The image codes begin at the length of the tokenizer that is stored beside the weights.
 #[test]
 fn the_tokenizer_says_where_picture_codes_begin() {
     let source = crate::common::backbone(3);
@@ -261,7 +266,7 @@ fn l7_weights_for_sampling_compute_the_same_bits() {
     }
 }
 
-/// A saved model whose run kept a moving average.
+/// Saves a model that was trained with a moving average.
 fn trained(dir: &Path) -> LoadedModel {
     let (backbone, optimizer) = crate::common::learner(3);
     let mut model = LoadedModel {
@@ -280,6 +285,8 @@ fn trained(dir: &Path) -> LoadedModel {
     model
 }
 
+/// A model that was loaded for sampling refuses to resume, to train and to save an optimizer, and saves its
+/// weights unchanged.
 #[test]
 fn weights_for_sampling_are_not_trained() {
     let place = tempfile::tempdir().unwrap();

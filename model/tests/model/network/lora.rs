@@ -1,5 +1,6 @@
-//! Adapters: what begins as the base is the base; A and B alone are trained, with the gradients of finite differences; what
-//! is saved in PEFT's layout comes back; what is merged computes the same.
+//! Low-rank adapters. A fresh adapter leaves the base's outputs unchanged. Only A and B are trained, with
+//! gradients that match finite differences. An adapter saved in PEFT's layout loads again, and a merged model
+//! computes the same.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -34,7 +35,7 @@ fn on(modules: &[&str]) -> LoraConfig {
     }
 }
 
-/// A saved base in a folder of its own.
+/// Saves a base model to a temporary folder.
 pub(super) fn base() -> (tempfile::TempDir, PathBuf) {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("base");
@@ -110,7 +111,7 @@ fn an_adapter_begins_as_the_base_bit_for_bit() {
 fn a_and_b_alone_are_trained() {
     let (_place, dir) = base();
     let mut model = adapted(&dir, on(&["q_proj", "up_proj"]));
-    // Two blocks, two layers: A of 3 x 16, B of 16 x 3 and of 24 x 3.
+    // Two targets in each of two layers: A is 3 x 16, B is 16 x 3 for one target and 24 x 3 for the other.
     assert_eq!(model.backbone.trained().count(), 2 * (2 * 48 + 48 + 72));
     let before = named(model.backbone.parameters().named().unwrap());
     let start = logits(&model.backbone);
@@ -121,7 +122,7 @@ fn a_and_b_alone_are_trained() {
     assert_eq!(state["o.first"].numel() as u64, model.backbone.trained().count());
 }
 
-/// The loss of a row through the adapted network, its gradient in the leaves.
+/// Returns the loss of a row through the adapted network, and leaves its gradient in the leaves.
 fn loss(backbone: &Backbone) -> f64 {
     let row = LossRow {
         ids: vec![
@@ -141,12 +142,14 @@ fn loss(backbone: &Backbone) -> f64 {
     backward_chunks(backbone, &gathered, |logp, _, _| Ok(weighted(logp))).unwrap()
 }
 
+/// The gradients of A and B equal central differences along a fixed direction, for every kind of target
+/// module. B is trained first, because the gradient of A is zero while B is zero.
 #[test]
 fn gradients_are_those_of_finite_differences() {
     let (_place, dir) = base();
     for config in [lora(), on(&["k_proj"]), on(&["ff_proj", "ff_out"])] {
         let mut model = adapted(&dir, config);
-        train(&mut model, 3); // B is no longer zero
+        train(&mut model, 3); // B is no longer zero after these steps.
         let backbone = &mut model.backbone;
         let mut optimizer = AdamW::new(backbone.trained()).unwrap();
         loss(backbone);
@@ -177,6 +180,8 @@ fn gradients_are_those_of_finite_differences() {
     }
 }
 
+/// A saved adapter resumes bit for bit, including its dropout and optimizer state, and the base is not
+/// copied into its checkpoint.
 #[test]
 fn l8_what_is_saved_goes_on_bit_for_bit() {
     let (place, dir) = base();
@@ -199,7 +204,7 @@ fn l8_what_is_saved_goes_on_bit_for_bit() {
     train(&mut back, 2);
     let values = |model: &LoadedModel| named(model.backbone.trained().named().unwrap());
     assert_eq!(values(&back), values(&model));
-    // For sampling: the same numbers, nothing to train.
+    // Loaded for sampling, the model has nothing to train.
     let sampling = open(&saved, false, &LoadOptions::sampling()).unwrap();
     assert!(sampling.backbone.trained().trainable().is_err());
 }
@@ -229,7 +234,7 @@ fn the_files_are_pefts() {
     assert_eq!(shape("1.ff_out.lora_B"), [16, 3]);
 }
 
-/// The product is worked out here from the files alone.
+/// Merging gives base + scale * B A. The test computes the product from the saved files alone.
 #[test]
 fn what_is_merged_computes_the_same() {
     let (place, dir) = base();
@@ -268,7 +273,8 @@ fn what_is_merged_computes_the_same() {
     }
 }
 
-/// L7 with dropout: a policy step sees the network that sampled.
+/// Law L7 with dropout: a policy step scores with the network that sampled, without dropout, and changes the
+/// adapter alone.
 #[test]
 fn l7_a_policy_step_moves_the_adapter_alone() {
     let (_place, dir) = base();
@@ -331,7 +337,7 @@ fn dropout_acts_in_training_alone_and_the_same_each_time() {
     assert_ne!(after(0.5, 9), after(0.0, 9));
 }
 
-/// Somebody who asks at every pause of a step.
+/// Counts its calls, and asks at every pause of a step.
 struct Curious(usize);
 
 impl Interlude for Curious {
@@ -349,6 +355,7 @@ impl Interlude for Curious {
     }
 }
 
+/// Requests that are served during a training step do not change the step's dropout masks.
 #[test]
 fn l8_dropout_is_the_same_whoever_asks_in_the_middle_of_a_step() {
     let (_place, dir) = base();
@@ -375,6 +382,8 @@ fn l8_dropout_is_the_same_whoever_asks_in_the_middle_of_a_step() {
     assert!(curious.0 > 1, "nobody asked");
 }
 
+/// Invalid adapter settings, adapters of unsupported PEFT variants, and adapters that do not fit the base
+/// are refused with the setting or tensor at fault.
 #[test]
 fn what_makes_no_adapter_is_refused() {
     let (place, dir) = base();
@@ -430,7 +439,7 @@ fn what_makes_no_adapter_is_refused() {
     std::fs::write(&file, text.replace("\"r\": 3", "\"r\": 4")).unwrap();
     says(with(), "lora_A.weight has shape [3, 16], expected [4, 16]");
     std::fs::write(&file, &text).unwrap();
-    // A base that is gone is named.
+    // A missing base folder is named in the error.
     std::fs::rename(&dir, place.path().join("elsewhere")).unwrap();
     let message = open(&saved, false, &LoadOptions::default())
         .map(|_| ())
@@ -441,7 +450,8 @@ fn what_makes_no_adapter_is_refused() {
     );
 }
 
-/// Somebody's adapter: its base has a name of theirs. What is saved names the folder that it was put on.
+/// An adapter made elsewhere names its base by a name that does not exist here. After it is loaded on a local
+/// base, its checkpoint names that local folder and resumes from it.
 #[test]
 fn l1_what_others_made_is_resumed_from_where_it_stood() {
     let (place, dir) = base();
@@ -463,13 +473,15 @@ fn l1_what_others_made_is_resumed_from_where_it_stood() {
     model.save(&saved, &BTreeMap::new(), true).unwrap();
     let back = open(&saved, true, &LoadOptions::default()).unwrap();
     assert_eq!(logits(&back.backbone), logits(&model.backbone));
-    // By itself it names no folder.
+    // Loaded alone, the adapter names a folder that does not exist.
     let message = open(&theirs, false, &LoadOptions::default())
         .map(|_| ())
         .unwrap_err();
     assert!(message.contains("somebody/base: no such folder"), "{message}");
 }
 
+/// An adapter for modules or layers that the base lacks is refused by name, and the message says how many
+/// more there are.
 #[test]
 fn modules_that_the_base_does_not_have_are_named() {
     let (place, dir) = base();

@@ -1,4 +1,4 @@
-//! What must hold of the backbone's loss and of both samplers, whatever the weights.
+//! Properties of the backbone's loss and of both samplers that hold for any weights.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_api::{
@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 const MASK: u32 = 10;
 const EOS: u32 = 11;
 
-/// 12 text tokens, then 8 picture codes.
+/// Returns a configuration of 12 text tokens followed by 8 image tokens.
 fn config() -> BackboneConfig {
     BackboneConfig {
         d_model: 16,
@@ -54,7 +54,7 @@ fn loss_row(seed: u32, length: usize, left_pad: usize) -> LossRow {
     }
 }
 
-/// The loss and its gradient, flat.
+/// Returns the loss and its gradient as one flat tensor.
 fn loss_and_gradient(backbone: &mut Backbone, rows: &[LossRow]) -> (f64, Tensor) {
     let gathered = gather(backbone, rows).unwrap();
     let loss = backward_chunks(backbone, &gathered, |logp, at, length| {
@@ -66,6 +66,8 @@ fn loss_and_gradient(backbone: &mut Backbone, rows: &[LossRow]) -> (f64, Tensor)
     (loss, flat)
 }
 
+/// A step along the whole gradient changes the loss at the rate of the gradient's norm, for three
+/// configurations that cover the optional parts.
 #[test]
 fn the_gradient_is_the_slope_of_the_loss() {
     for config in [
@@ -138,7 +140,8 @@ fn padding_changes_no_real_position() {
     assert_eq!(one.narrow(1, 2, 4), other.narrow(1, 2, 4));
 }
 
-/// Packed rows against the same rows under a dense mask: hidden states of real positions, and every gradient.
+/// Packed rows give the hidden states of real positions and every gradient of the same rows under a dense
+/// mask.
 #[test]
 fn packing_computes_what_the_dense_mask_computes() {
     let mut backbone = backbone();
@@ -186,7 +189,7 @@ fn draw(backbone: &Backbone, requests: &[SampleRequest]) -> Vec<Sample> {
     sample(backbone, requests, &mut |_, _, _| Ok(())).unwrap()
 }
 
-/// Rows of one length with prompts, padding and seeds of their own.
+/// Returns `count` rows of one length, each with its own prompt, padding and seed.
 fn ragged(first: u32, sampler: &Sampler, count: u64) -> Vec<SampleRequest> {
     let row = |id: u64| {
         let pad = (id % 3) as usize;
@@ -198,6 +201,8 @@ fn ragged(first: u32, sampler: &Sampler, count: u64) -> Vec<SampleRequest> {
     (0..count).map(row).collect()
 }
 
+/// Each row of a batch has the tokens and commit steps that it has alone, with guidance and with random
+/// remasking too (L8).
 #[test]
 fn l8_a_text_sample_does_not_depend_on_its_companions() {
     let backbone = backbone();
@@ -245,6 +250,9 @@ fn l8_a_picture_does_not_depend_on_its_companions() {
     }
 }
 
+/// Tokens are drawn from the softmax without the mask token: 6000 draws of one position, compared by a
+/// chi-squared test at p = 0.001. The test fails if the mask token gets probability, or if the temperature
+/// is applied twice.
 #[test]
 fn a_drawn_token_has_the_distribution_of_the_softmax() {
     let backbone = backbone();
@@ -296,6 +304,7 @@ fn a_drawn_token_has_the_distribution_of_the_softmax() {
     );
 }
 
+/// The sampler's confidence of a token is the probability that the training code computes for it (L7).
 #[test]
 fn l7_confidence_is_the_probability_that_training_computes() {
     let backbone = backbone();
@@ -325,6 +334,8 @@ fn l7_confidence_is_the_probability_that_training_computes() {
     }
 }
 
+/// From frame to frame tokens are only filled in and never change. Only the watched request has frames, and
+/// its last frame is its sample.
 #[test]
 fn frames_only_ever_fill_masks_in() {
     let backbone = backbone();
@@ -397,6 +408,7 @@ fn a_frozen_copy_stays_when_the_policy_moves() {
     assert_ne!(values(&backbone), before);
 }
 
+/// A missing, misshapen or unexpected tensor and a truncated file are reported by name.
 #[test]
 fn broken_weights_are_named() {
     let dir = tempfile::tempdir().unwrap();

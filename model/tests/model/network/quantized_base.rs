@@ -1,5 +1,6 @@
-//! Adapters over a base in fewer bits: the formats are the published ones, blocks recorded from bitsandbytes say; what is trained over
-//! them is what would be trained over the dequantised weights in full, bit for bit; it learns, is resumed, sampled and merged.
+//! Adapters over a quantized base. The formats match blocks recorded from bitsandbytes. Training over a
+//! quantized base is bit-identical to training over its dequantized weights in full precision. Such an
+//! adapter learns, and can be resumed, sampled and merged.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
@@ -26,7 +27,8 @@ const FORMS: [(BaseDtype, bool); 4] = [
     (BaseDtype::Nf4, true),
 ];
 
-/// What bitsandbytes 0.50.2 made of a weight of 298 blocks and a part of one, on a CPU (PyTorch 2.11); codes are kept in f16.
+/// Reads the blocks that bitsandbytes 0.50.2 made on a CPU (PyTorch 2.11) of a weight of 298 full blocks and
+/// a partial one. Codes are stored as f16.
 fn recorded() -> BTreeMap<String, Tensor> {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -48,13 +50,15 @@ fn dequantized(weight: &Tensor, dtype: BaseDtype, double_quantization: bool) -> 
     found
 }
 
+/// NF4 codes, constants and dequantized values equal those of bitsandbytes bit for bit, with and without
+/// double quantization.
 #[test]
 fn nf4_is_what_bitsandbytes_recorded() {
     let recorded = recorded();
     let weight = recorded["weight"].to_kind(Kind::Float);
     for double in [false, true] {
         let found = Nf4Tensor::of(&weight, double).unwrap();
-        // The last block is not full, and is filled up here.
+        // The last block is partial; this implementation pads it, bitsandbytes does not.
         let bytes = recorded["codes"].numel() as i64;
         let codes = found.codes().narrow(0, 0, bytes).to_kind(Kind::Half);
         assert!(codes.equal(&recorded["codes"]));
@@ -104,7 +108,8 @@ fn form(dtype: BaseDtype) -> FrozenBase {
     }
 }
 
-/// Half a step of the format, whatever the weight: of NF4 the widest gap between two values is 0.304 of a block's magnitude.
+/// The quantization error is at most half a step of the format. In NF4 the widest gap between two values is
+/// 0.304 of a block's absmax. Quantizing dequantized weights again changes nothing.
 #[test]
 fn what_is_dequantised_is_near_and_what_is_there_already_stays() {
     for (seed, shape) in [(1, [3, 5]), (2, [64, 64]), (3, [70, 190]), (4, [1, 1])] {
@@ -128,7 +133,7 @@ fn what_is_dequantised_is_near_and_what_is_there_already_stays() {
             }
         }
     }
-    // A block of zeros, and a row.
+    // Blocks of zeros, and rows of zeros, stay zero.
     let zeros = Tensor::zeros([2, 64], (Kind::Float, Device::Cpu));
     for (dtype, double) in FORMS {
         assert!(dequantized(&zeros, dtype, double).equal(&zeros), "{dtype:?}");
@@ -146,7 +151,7 @@ fn lora(dtype: BaseDtype, double_quantization: bool) -> LoraConfig {
     }
 }
 
-/// The same base with the weights of its blocks dequantised.
+/// Writes a copy of a base whose block weights are replaced by their dequantized values.
 fn full_of(dir: &Path, to: &Path, (dtype, double): (BaseDtype, bool)) {
     let mut tensors = safetensors::read(&dir.join("model.safetensors")).unwrap();
     for (name, tensor) in &mut tensors {
@@ -213,7 +218,9 @@ fn values(model: &LoadedModel) -> Vec<(String, Vec<f64>)> {
         .collect()
 }
 
-/// So values and gradients are those of the dequantised network, which the tests of adapters hold to finite differences.
+/// Training over a quantized base equals training over the dequantized weights bit for bit. Values and
+/// gradients are then those of the dequantized network, which the adapter tests compare with finite
+/// differences.
 #[test]
 fn l7_what_is_trained_over_it_is_what_would_be_over_the_dequantised_weights() {
     let (place, dir) = base();
@@ -255,6 +262,8 @@ fn it_learns() {
     }
 }
 
+/// An adapter's checkpoint records the format of its quantized base, without the base's weights, and resumes
+/// bit for bit in every format.
 #[test]
 fn l8_what_is_saved_goes_on_bit_for_bit_over_the_same_base() {
     let (place, dir) = base();
@@ -276,7 +285,7 @@ fn l8_what_is_saved_goes_on_bit_for_bit_over_the_same_base() {
         train(&mut model, 2..4, Recompute::Auto);
         train(&mut back, 2..4, Recompute::Auto);
         assert_eq!(values(&back), values(&model), "{dtype:?}");
-        // Sampled as it was trained, from its folder and as an adapter of its base.
+        // The saved model samples as it was trained, both from its own folder and as an adapter on its base.
         let after = place.path().join(format!("step-4-{number}"));
         model.save(&after, &BTreeMap::new(), false).unwrap();
         let sampling = open(&after, false, &LoadOptions::sampling()).unwrap();
@@ -290,6 +299,8 @@ fn l8_what_is_saved_goes_on_bit_for_bit_over_the_same_base() {
     }
 }
 
+/// Merging adds the adapter to the unquantized base: the result equals the adapter over that base, and
+/// differs from the adapter over the quantized base.
 #[test]
 fn it_is_merged_with_the_base_in_full() {
     let (place, dir) = base();
@@ -347,6 +358,8 @@ fn it_takes_the_bytes_that_are_planned() {
     }
 }
 
+/// An adapter whose `quantization_config.json` asks for an unsupported format is refused, whichever way it
+/// is loaded.
 #[test]
 fn a_format_that_is_not_computed_here_is_named() {
     let (place, dir) = base();

@@ -1,5 +1,5 @@
-//! The running batch: a row's sample is the one that it would be alone, whatever runs beside it and whatever is kept; what each
-//! cache, rule and quirk promises.
+//! The running batch of the sampler. A row's sample does not depend on the other rows or on kept caches (L8).
+//! The tests also cover what each cache, commit rule and quirk guarantees.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use crate::common::rows::{self, draw, one, row};
@@ -21,7 +21,7 @@ const DUAL: TextCache = TextCache::Dual {
     vicinity: 0,
 };
 
-/// On the CPU.
+/// Returns [`rows::sharp`] on the CPU.
 fn sharp(config: &BackboneConfig, seed: u64, kind: Kind) -> Backbone {
     rows::sharp(config, seed, (Device::Cpu, kind))
 }
@@ -114,7 +114,7 @@ fn samplers() -> impl Strategy<Value = Sampler> {
 }
 
 fn requests() -> impl Strategy<Value = Vec<SampleRequest>> {
-    // The last block may be a shorter one.
+    // `cut` makes the last block shorter.
     let one = (0usize..4, 1usize..9, 1usize..4, 0usize..3, samplers());
     proptest::collection::vec(one, 1..9).prop_map(|rows| {
         rows.iter()
@@ -133,7 +133,8 @@ fn requests() -> impl Strategy<Value = Vec<SampleRequest>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Ragged batches are exact, for every sampler and cache; and so whatever runs at one time.
+    /// In a ragged batch every row has the sample of a single run, for every sampler and cache, however many
+    /// rows run at a time.
     #[test]
     fn l8_a_ragged_batch_gives_what_single_runs_give(requests in requests(), room in 1usize..6) {
         let backbone = sharp(&config(), 3, Kind::Float);
@@ -155,7 +156,7 @@ proptest! {
         }
     }
 
-    /// What a device does by itself is what it does when it asks at each step.
+    /// The device loop takes the same steps as host-driven stepping.
     #[test]
     fn steps_that_ask_nobody_are_the_same_steps(requests in requests(), schedule in any::<bool>(), cold in any::<bool>()) {
         let mut requests = requests;
@@ -167,7 +168,7 @@ proptest! {
                 request.unconditional_left_pad = 0;
             }
         }
-        // The operators' way, and the CPU's kernels.
+        // f64 takes libtorch's operators, f32 the CPU kernels.
         for kind in [Kind::Double, Kind::Float] {
             let backbone = sharp(&config(), 3, kind);
             let asking = draw(&backbone, &requests);
@@ -190,7 +191,8 @@ proptest! {
         }
     }
 
-    /// Dealt to threads, at once or while others run, each row is what it is alone.
+    /// Rows that a pool distributes over threads, submitted at once or while others run, have the samples
+    /// that they have alone.
     #[test]
     fn l8_a_row_is_the_same_in_any_hands(requests in requests(), threads in 1usize..4, later in 0usize..5, room in 1usize..6) {
         let backbone = sharp(&config(), 3, Kind::Float);
@@ -212,7 +214,7 @@ proptest! {
         }
     }
 
-    /// What is composed of libtorch's operators (CUDA's way) samples what the kernels sample.
+    /// Attention composed of libtorch's operators, as on CUDA, samples what the CPU kernels sample.
     #[test]
     fn both_ways_of_attending_agree(requests in requests(), attention_layer_norm in any::<bool>()) {
         let config = BackboneConfig { attention_layer_norm, ..config() };
@@ -227,7 +229,7 @@ proptest! {
     }
 }
 
-/// What one run of requests leaves in the cache is nothing to the next.
+/// A cache that is kept between runs does not change the samples of the next run.
 #[test]
 fn a_cache_that_is_kept_changes_no_sample() {
     let backbone = sharp(&config(), 3, Kind::Double);
@@ -264,7 +266,8 @@ fn a_cache_that_is_kept_changes_no_sample() {
     assert_eq!(shelf.bytes(), 0);
 }
 
-/// What is kept of the weights for a sampler's passes is those of the last step, whoever wrote them.
+/// The weights that a sampler caches for its forward passes are refreshed when the weights change, whoever
+/// changes them.
 #[test]
 fn a_sampler_meets_the_weights_as_they_are() {
     let (mut backbone, mut optimizer) = crate::common::learner(3);
@@ -295,7 +298,7 @@ fn a_sampler_meets_the_weights_as_they_are() {
         before[0].confidence, after[0].confidence,
         "the step changed something"
     );
-    // A twin's, which shares them.
+    // A twin shares the weights, so it sees the change too.
     let twin = backbone.twin().unwrap();
     tch::no_grad(|| backbone.head_weight().unwrap().f_mul_scalar_(-1.0).map(|_| ())).unwrap();
     let [one, other] = [draw(&backbone, &requests), draw(&twin, &requests)];
@@ -303,7 +306,8 @@ fn a_sampler_meets_the_weights_as_they_are() {
     assert_ne!(one[0].confidence, after[0].confidence);
 }
 
-/// The first pass of a block asks what is committed; those behind it do not.
+/// With a cache, a block takes two calls of `step`: one for its first forward pass, and one for all remaining
+/// passes, which the device loop runs by itself. Without a cache every forward pass takes a call.
 #[test]
 fn a_block_asks_twice() {
     let backbone = sharp(&config(), 3, Kind::Double);
@@ -326,7 +330,8 @@ fn a_block_asks_twice() {
     }
 }
 
-/// In one block a key depends on its own token alone, and every token that has changed is computed anew.
+/// With a single transformer layer, a key depends on its own token alone, and every changed token is computed
+/// again, so every cache is exact.
 #[test]
 fn with_a_single_block_every_cache_is_exact() {
     let shallow = BackboneConfig {
@@ -371,7 +376,8 @@ fn with_a_single_block_every_cache_is_exact() {
     }
 }
 
-/// What a thread cannot do is told, and nobody waits for it for ever; what is withdrawn is not waited for either.
+/// A thread's failure is reported instead of blocking the caller, and requests that are withdrawn are not
+/// waited for.
 #[test]
 fn hands_that_fail_say_so() {
     let request = |id| row(id, 0, 5, 12, &Sampler::Text(text(|_| {})));
@@ -401,7 +407,7 @@ fn hands_that_fail_say_so() {
     assert!(failed.to_string().contains("not finite"), "{failed}");
 }
 
-/// What lies beyond the horizon is not there: as if the row ended with it.
+/// Tokens beyond the horizon have no influence: the row behaves as if it ended there.
 #[test]
 fn beyond_the_horizon_there_is_nothing() {
     let backbone = sharp(&config(), 5, Kind::Float);
@@ -418,7 +424,8 @@ fn beyond_the_horizon_there_is_nothing() {
     }
 }
 
-/// A cache that is refreshed at every pass has nothing old in it.
+/// A cache that is refreshed at every pass contains nothing stale, so the samples equal those without a
+/// cache.
 #[test]
 fn a_cache_is_exact_at_the_first_pass_of_a_block() {
     let backbone = sharp(&config(), 7, Kind::Float);
@@ -435,6 +442,8 @@ fn a_cache_is_exact_at_the_first_pass_of_a_block() {
     }
 }
 
+/// The number of forward passes shows how many tokens a commit rule takes per pass, at the extremes of its
+/// parameters.
 #[test]
 fn a_rule_commits_as_many_as_it_says() {
     let backbone = sharp(&config(), 7, Kind::Float);
@@ -461,7 +470,8 @@ fn a_rule_commits_as_many_as_it_says() {
     );
 }
 
-/// A head that is sure of nothing; a given end-of-text at the second position, blocks of one.
+/// Text generation ends where the `end` rule says. The logits are scaled down so that the network is
+/// confident of nothing, an end of text is given at the second answer position, and blocks have one token.
 #[test]
 fn a_text_ends_where_it_is_told_to() {
     let backbone = sharp(&config(), 7, Kind::Float);
@@ -489,7 +499,7 @@ fn a_text_ends_where_it_is_told_to() {
     );
 }
 
-/// What the network says of two codes, of which some may be known: their eight probabilities.
+/// A network and a prompt, for the eight probabilities of each of two codes, of which one may be known.
 struct TwoCodes {
     backbone: Backbone,
     start: Vec<u32>,
@@ -519,7 +529,7 @@ impl TwoCodes {
         [shares[32..40].to_vec(), shares[40..48].to_vec()]
     }
 
-    /// Compares 20 000 samples with the expected share of each of the 64 pictures.
+    /// Compares 20 000 samples with the expected share of each of the 64 images, by a chi-squared test.
     fn compare(&self, sampler: &Sampler, expected: &[f64]) {
         assert!((expected.iter().sum::<f64>() - 1.0).abs() < 1e-6);
         let asked = |seed| SampleRequest {
@@ -541,7 +551,7 @@ impl TwoCodes {
     }
 }
 
-/// Ancestral sampling of two codes in two steps against every way that it can go.
+/// Ancestral sampling of two codes in two steps has the distribution that enumerating its paths gives.
 #[test]
 fn emerging_codes_have_the_distribution_of_their_paths() {
     let sampler = Sampler::Image(ImageSampler {
@@ -566,7 +576,8 @@ fn emerging_codes_have_the_distribution_of_their_paths() {
     network.compare(&sampler, &expected);
 }
 
-/// The more probable of the codes drawn against the odds is kept, else the surest; the other is drawn again.
+/// A surprise is a drawn code that is not the likeliest at its position. Of two codes, the more probable surprise
+/// is kept, or the more probable code if there is no surprise. The other code is drawn again.
 #[test]
 fn a_surprise_is_kept_before_what_is_sure() {
     let least = 0.05;
@@ -634,7 +645,7 @@ fn codes_that_are_given_stay_and_the_rest_is_drawn() {
     }
 }
 
-/// The schedule stands where it would without.
+/// A threshold that no code reaches leaves the schedule unchanged.
 #[test]
 fn a_threshold_that_no_code_reaches_changes_nothing() {
     let backbone = sharp(&config(), 5, Kind::Float);
@@ -654,7 +665,8 @@ fn a_threshold_that_no_code_reaches_changes_nothing() {
     }
 }
 
-/// Surprises come one a step, but the schedule is kept all the same.
+/// Surprises commit one code per step, but the schedule's share of committed codes is still reached at every
+/// step.
 #[test]
 fn surprises_do_not_leave_the_schedule_behind() {
     let backbone = sharp(&config(), 9, Kind::Float);
@@ -680,7 +692,8 @@ fn surprises_do_not_leave_the_schedule_behind() {
     }
 }
 
-/// Sure codes go at once, and the picture is done when none is masked.
+/// Codes whose probability reaches the threshold are committed at once, and sampling ends when no code is
+/// masked.
 #[test]
 fn what_is_accepted_saves_passes() {
     let backbone = sharp(&config(), 9, Kind::Float);
@@ -697,7 +710,8 @@ fn what_is_accepted_saves_passes() {
     assert!((1..=9).contains(&forwards(0.5)));
 }
 
-/// The three regimes of attention, by the confidence of a first step against the plain forward pass.
+/// The three attention quirks, by the confidences of a first step against a plain forward pass under the same
+/// mask.
 #[test]
 fn padding_counts_as_the_quirk_says() {
     let backbone = sharp(&config(), 11, Kind::Float);
@@ -738,7 +752,8 @@ fn padding_counts_as_the_quirk_says() {
     assert!(seen[0] != seen[1] && seen[1] != seen[2] && seen[0] != seen[2]);
 }
 
-/// The published unconditional half freezes its picture where the prefix reaches into it.
+/// The quirk `unconditional_prefix`: a prefix that extends into the image freezes the unconditional image in
+/// its initial state, which changes the confidences.
 #[test]
 fn the_published_prefix_is_a_switch() {
     let backbone = sharp(&config(), 13, Kind::Float);
@@ -760,7 +775,7 @@ fn the_published_prefix_is_a_switch() {
     assert_ne!(drawn(0), drawn(99), "the picture is frozen");
 }
 
-/// Tokens and steps, which no rounding may change.
+/// Returns tokens, commit steps and numbers of forward passes, none of which rounding may change.
 fn drawn<'a>(samples: &'a [Sample]) -> Vec<(&'a [u32], &'a [u16], usize)> {
     let of = |sample: &'a Sample| {
         let Sample {
@@ -774,7 +789,8 @@ fn drawn<'a>(samples: &'a [Sample]) -> Vec<(&'a [u32], &'a [u16], usize)> {
     samples.iter().map(of).collect()
 }
 
-/// The answers of requests that join and leave are those that each has alone; a small one does not wait for a large one.
+/// Requests that join and leave a running batch are answered as if they ran alone. A small request is
+/// answered before a large one that joined earlier.
 #[test]
 fn l8_a_request_that_joins_is_answered_as_it_would_be_alone() {
     let (backbone, optimizer) = crate::common::learner(3);
@@ -834,7 +850,7 @@ fn l8_a_request_that_joins_is_answered_as_it_would_be_alone() {
     }
 }
 
-/// What cannot be answered is its own client's matter.
+/// An image that cannot be decoded fails its own request only.
 #[test]
 fn a_picture_that_cannot_be_decoded_fails_alone() {
     let (backbone, optimizer) = crate::common::learner(3);

@@ -1,4 +1,4 @@
-//! Pictures of any shape: the image tokenizer on grids that are not square, and batches that mix shapes.
+//! Images of any shape: the image tokenizer on grids that are not square, and batches that mix shapes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use crate::common::{EOS, MASK};
@@ -12,7 +12,8 @@ use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer, to_picture
 use demask_model::sampler::Limits;
 use tch::{Device, Tensor};
 
-/// MAGVIT-v2's shape, small: five levels, so that a code stands for 16 pixels a side, four bits.
+/// Returns a small tokenizer of MAGVIT-v2's shape: five levels, so that a code covers 16 x 16 pixels, and
+/// four bits per code.
 fn magvit() -> ImageTokenizer {
     let stack = StackConfig {
         ch: 4,
@@ -48,7 +49,7 @@ fn picture(width: usize, height: usize, seed: usize) -> Picture {
     picture
 }
 
-/// Codes in rows to signs [1, bits, rows, columns], written out one by one.
+/// Converts codes in row-major order to signs `[1, bits, rows, columns]`, one value at a time.
 fn signs(codes: &[u32], grid: Grid, bits: usize) -> Tensor {
     let mut values = vec![0f32; bits * codes.len()];
     for (at, code) in codes.iter().enumerate() {
@@ -61,6 +62,7 @@ fn signs(codes: &[u32], grid: Grid, bits: usize) -> Tensor {
     Tensor::from_slice(&values).view(shape)
 }
 
+/// On grids that are not square, codes are ordered by rows, both when encoding and when decoding.
 #[test]
 fn a_grid_is_decoded_as_the_network_decodes_it_row_by_row() {
     let tokenizer = magvit();
@@ -72,7 +74,7 @@ fn a_grid_is_decoded_as_the_network_decodes_it_row_by_row() {
         let asked = picture(width, height, 3);
         let codes = tokenizer.encode(std::slice::from_ref(&asked)).unwrap();
         assert_eq!(codes[0].len(), grid.codes());
-        // A code is the signs of the latents at its row and column.
+        // A code consists of the signs of the latents at its row and column.
         let latents = tch::no_grad(|| tokenizer.latents(&to_tensor(&[asked], Device::Cpu).unwrap())).unwrap();
         for (at, &code) in codes[0].iter().enumerate() {
             let (row, column) = ((at / grid.columns) as i64, (at % grid.columns) as i64);
@@ -88,6 +90,7 @@ fn a_grid_is_decoded_as_the_network_decodes_it_row_by_row() {
     }
 }
 
+/// Without a grid, codes form a square. Codes that fit neither a square nor the given grid are refused.
 #[test]
 fn without_a_grid_it_is_square_and_another_number_of_codes_is_refused() {
     let tokenizer = magvit();
@@ -132,7 +135,7 @@ fn pictures_of_several_sizes_are_encoded_together_as_each_alone() {
     assert_ne!(together[0], together[3]);
 }
 
-/// A drawing of so many rows and columns, watched.
+/// Returns a watched request for an image of the given rows and columns.
 fn drawing(id: u64, codes: usize, grid: Option<(usize, usize)>) -> SampleRequest {
     let prompt = (0..4).map(|at| (at + id as u32) % 10);
     SampleRequest {
@@ -155,7 +158,7 @@ fn drawing(id: u64, codes: usize, grid: Option<(usize, usize)>) -> SampleRequest
     }
 }
 
-/// The pictures of requests that run together, and their frames.
+/// Runs the requests together and returns their images and frames.
 fn drawn(model: &LoadedModel, requests: Vec<Vec<SampleRequest>>) -> (Vec<Picture>, Vec<SampleFrame>) {
     let mut sampling = RunningRequests::new(model, Limits::default());
     for (number, requests) in requests.into_iter().enumerate() {
@@ -173,6 +176,8 @@ fn drawn(model: &LoadedModel, requests: Vec<Vec<SampleRequest>>) -> (Vec<Picture
     (pictures.collect(), frames)
 }
 
+/// Images with equally many codes and different shapes in one batch are each decoded in their own shape, as
+/// alone, and so are their frames.
 #[test]
 fn as_many_codes_in_other_shapes_are_decoded_each_in_its_own() {
     let (backbone, optimizer) = crate::common::learner(3);
@@ -183,7 +188,7 @@ fn as_many_codes_in_other_shapes_are_decoded_each_in_its_own() {
         optimizer,
         tokenizer: Some((tokenizer, trainer)),
     };
-    // All of sixteen codes but one, in two requests of one batch.
+    // Every image but one has sixteen codes; two requests share one batch.
     let requests = vec![
         vec![
             drawing(1, 16, Some((2, 8))),

@@ -1,4 +1,4 @@
-//! Both samplers against the reference loops, and what they promise whatever the weights.
+//! Both samplers against the reference loops, and properties that hold for any weights.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use crate::common::{EOS, MASK, backbone, numbers};
@@ -13,7 +13,7 @@ use demask_model::sampler::{reference, sample};
 use demask_model::{AttentionMask, Backbone};
 use tch::{Kind, Tensor};
 
-/// A prompt of 4 after padding, then masks up to `length`.
+/// Returns a request with a prompt of 4 tokens after the padding, then masks up to `length`.
 fn request(id: u64, left_pad: usize, length: usize, sampler: Sampler) -> SampleRequest {
     let start = left_pad + 4;
     let token = |at: usize| match at {
@@ -35,7 +35,7 @@ fn request(id: u64, left_pad: usize, length: usize, sampler: Sampler) -> SampleR
     }
 }
 
-/// One request's sample and its frames.
+/// Returns one request's sample and its frames.
 fn watched(backbone: &Backbone, request: &SampleRequest) -> (Sample, Vec<SampleFrame>) {
     let mut frames = Vec::new();
     let samples = sample(backbone, std::slice::from_ref(request), &mut |_, frame, _| {
@@ -45,7 +45,7 @@ fn watched(backbone: &Backbone, request: &SampleRequest) -> (Sample, Vec<SampleF
     (samples.unwrap().remove(0), frames)
 }
 
-/// Logits of one row at every position, one list a position.
+/// Returns the logits of one row, one list per position.
 fn logits(backbone: &Backbone, ids: &[u32], left_pad: usize) -> Vec<Vec<f64>> {
     let ids_bl = Tensor::from_slice(&ids.iter().map(|&id| i64::from(id)).collect::<Vec<_>>()).unsqueeze(0);
     let mask = AttentionMask::from_left_pads(&[left_pad], ids.len()).unwrap();
@@ -57,7 +57,7 @@ fn logits(backbone: &Backbone, ids: &[u32], left_pad: usize) -> Vec<Vec<f64>> {
     numbers(&logits).chunks(20).map(<[f64]>::to_vec).collect()
 }
 
-/// Rows of several lengths and paddings, each with an unconditional row of its own.
+/// Returns rows of several paddings. Row 0 is watched, and row 1 has an unconditional row of its own.
 fn rows(seed: u64, sampler: &Sampler) -> Vec<SampleRequest> {
     let row = |id: u64| {
         let pad = id as usize % 3;
@@ -69,7 +69,8 @@ fn rows(seed: u64, sampler: &Sampler) -> Vec<SampleRequest> {
     (0..4).map(row).collect()
 }
 
-/// LLaDA's loop, with and without temperature and guidance: the samplers' tokens, alone and in company.
+/// The text sampler gives the tokens of LLaDA's reference loop, with and without temperature and guidance,
+/// alone and in a batch.
 #[test]
 fn the_text_is_the_one_of_the_reference_loop() {
     for seed in 0..3 {
@@ -95,7 +96,8 @@ fn the_text_is_the_one_of_the_reference_loop() {
     }
 }
 
-/// MaskGIT's loop, with and without guidance and noise on the order: the samplers' codes, alone and in company.
+/// The image sampler gives the codes of MaskGIT's reference loop, with and without guidance and noise on the
+/// order, alone and in a batch.
 #[test]
 fn the_picture_is_the_one_of_the_reference_loop() {
     for seed in 0..3 {
@@ -114,7 +116,7 @@ fn the_picture_is_the_one_of_the_reference_loop() {
                     ..ImageSampler::default()
                 };
                 let mut requests = rows(seed, &Sampler::Image(sampler.clone()));
-                // One of which some codes are given.
+                // In one image some codes are given.
                 requests[2].ids[8..11].fill(13);
                 for request in &mut requests {
                     request
@@ -132,6 +134,9 @@ fn the_picture_is_the_one_of_the_reference_loop() {
     }
 }
 
+/// Blocks are filled from left to right with half of a block per step. In every frame the earlier blocks are
+/// complete and the later ones fully masked. Positions after an early end count as committed by the last
+/// step.
 #[test]
 fn blocks_are_filled_from_left_to_right_and_every_mask_is() {
     let backbone = backbone(3);
@@ -180,7 +185,7 @@ fn blocks_are_filled_from_left_to_right_and_every_mask_is() {
     }
 }
 
-/// What stands in the target already is kept.
+/// Tokens that are already in the target stay.
 #[test]
 fn tokens_that_are_given_stay() {
     let backbone = backbone(3);
@@ -196,6 +201,8 @@ fn tokens_that_are_given_stay() {
     assert!(!sample.ids.contains(&MASK));
 }
 
+/// After every step, the number of masked codes is the one that the schedule prescribes, also with more
+/// steps than codes.
 #[test]
 fn a_picture_loses_its_masks_as_the_schedule_says() {
     let backbone = backbone(3);
@@ -221,7 +228,8 @@ fn a_picture_loses_its_masks_as_the_schedule_says() {
         assert_eq!(frames.len(), steps.min(16), "a picture without masks is done");
         let mut left = 16;
         for frame in frames {
-            // At least one is written and at least one kept open, as published, until none is left.
+            // As in the published code, each step commits at least one token and keeps at least one masked,
+            // until the last step.
             if left > 0 {
                 left = mask_len(schedule, 16, frame.step, steps).max(1).min(left - 1);
             }
@@ -233,6 +241,7 @@ fn a_picture_loses_its_masks_as_the_schedule_says() {
     }
 }
 
+/// With a guidance scale of 0 the unconditional sequence has no influence; with another scale it has.
 #[test]
 fn guidance_zero_is_no_guidance() {
     let backbone = backbone(3);
@@ -266,7 +275,8 @@ fn guidance_zero_is_no_guidance() {
     }
 }
 
-/// One request of many lengths and kinds: each sample is the one that it would be alone, in the order asked.
+/// Rows of many lengths and kinds in one request have the samples that they have alone, in the order of the
+/// request.
 #[test]
 fn l8_an_answer_does_not_depend_on_what_else_is_asked() {
     let mut engine = Engine::new(Place::choose("cpu", "f32", Some(1)).unwrap());
@@ -317,7 +327,7 @@ fn l8_an_answer_does_not_depend_on_what_else_is_asked() {
     }
 }
 
-/// Chi-squared of counts against shares.
+/// Returns the chi-squared statistic of counts against shares.
 fn chi_squared(counts: &[f64], shares: &[f64]) -> f64 {
     let (drawn, whole): (f64, f64) = (counts.iter().sum(), shares.iter().sum());
     counts
@@ -330,7 +340,8 @@ fn chi_squared(counts: &[f64], shares: &[f64]) -> f64 {
         .sum()
 }
 
-/// Both positions of one step, at a temperature: 11 words, so 10 degrees of freedom, 29.6 at p = 0.001.
+/// Both positions of one step are drawn from the softmax at its temperature. There are 11 words, so 10
+/// degrees of freedom; the critical value is 29.6 at p = 0.001.
 #[test]
 fn a_word_is_drawn_from_the_softmax_at_its_temperature() {
     let backbone = backbone(3);
@@ -368,7 +379,8 @@ fn a_word_is_drawn_from_the_softmax_at_its_temperature() {
     }
 }
 
-/// 8 codes, so 7 degrees of freedom, 24.3 at p = 0.001; the confidence is the code's probability among codes.
+/// A code is drawn from the softmax over codes, and its confidence is its probability among codes. There are
+/// 8 codes, so 7 degrees of freedom; the critical value is 24.3 at p = 0.001.
 #[test]
 fn a_code_is_drawn_from_the_softmax_over_codes() {
     let backbone = backbone(3);
@@ -400,7 +412,8 @@ fn a_code_is_drawn_from_the_softmax_over_codes() {
     }
 }
 
-/// A head whose every logit for the mask token at the drawn position dwarfs the rest.
+/// A draw at a tiny temperature equals the greedy one, also where the mask token, which may not be written,
+/// has by far the largest logit.
 #[test]
 fn a_cold_draw_is_the_greedy_one_even_below_a_token_that_may_not_be_written() {
     let backbone = backbone(3);

@@ -1,4 +1,5 @@
-//! Does it learn? A task that needs the prompt to be read, against what is reached without reading it, for three seeds.
+//! Does training learn? A copying task that requires reading the prompt, compared with the loss that is
+//! possible without reading it, for three seeds.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_api::{Adam, BackboneConfig, Sequence, Span, StepSettings, Task};
@@ -8,7 +9,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind};
 
-/// Symbols that are copied.
+/// The number of symbols that may have to be copied.
 const SYMBOLS: u32 = 40;
 const MASK: u32 = 63;
 const END: u32 = 62;
@@ -32,7 +33,7 @@ fn config() -> BackboneConfig {
     }
 }
 
-/// Six symbols after some padding, a mark, and the same six to be filled in.
+/// Returns a row: padding, six symbols, a separator, and the same six symbols as the answer.
 fn row(rng: &mut ChaCha8Rng) -> Sequence {
     let left_pad = rng.random_range(0..8);
     let symbols: Vec<u32> = (0..6).map(|_| rng.random_range(0..SYMBOLS)).collect();
@@ -54,6 +55,7 @@ fn row(rng: &mut ChaCha8Rng) -> Sequence {
     }
 }
 
+/// After 220 steps the loss is below a tenth of ln 40, the loss of a model that cannot read the prompt.
 #[test]
 fn what_the_prompt_says_is_learnt() {
     for seed in 1..=3 {

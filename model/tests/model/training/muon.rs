@@ -1,4 +1,4 @@
-//! Muon's update: orthogonal, of Adam's size, and only where it belongs.
+//! Muon's update: orthogonal, of the size of Adam's, and applied only to the matrices it is for.
 #![allow(clippy::unwrap_used, missing_docs, non_snake_case)]
 
 use demask_api::{Adam, StepSettings};
@@ -29,6 +29,8 @@ fn singular_values_come_near_one_and_singular_vectors_stay() {
     assert!(values(&off).into_iter().all(|value| value.abs() < 0.08), "{off}");
 }
 
+/// Muon moves each matrix of a block by about 0.2 learning rates (root mean square), as large as Adam's
+/// updates. All other parameters move as with Adam.
 #[test]
 fn a_matrix_moves_by_adams_size_and_everything_else_as_adam_moves_it() {
     let after = |muon| {
@@ -53,10 +55,11 @@ fn a_matrix_moves_by_adams_size_and_everything_else_as_adam_moves_it() {
         let adams = of(backbone.parameters(), &without, &name);
         if name.contains(".blocks.") && moved.dim() == 2 {
             let size = moved.square().mean(Kind::Double).double_value(&[]).sqrt() / rate;
-            // A matrix of rank r of sides M, N has r singular values near one: 0.2 where it has full rank.
+            // An M x N matrix of rank r has r singular values near one, so its root mean square is 0.2 if it
+            // has full rank and less otherwise.
             assert!((0.05..0.25).contains(&size), "{name}: {size}");
         } else {
-            // Up to rounding: without Muon a CPU's kernel takes the step.
+            // Equal up to rounding: without Muon a CPU kernel takes the step.
             for (one, other) in values(&moved).into_iter().zip(values(&adams)) {
                 assert!((one - other).abs() < 1e-3 * rate, "{name}: {one} and {other}");
             }
@@ -64,6 +67,8 @@ fn a_matrix_moves_by_adams_size_and_everything_else_as_adam_moves_it() {
     }
 }
 
+/// Batches of equal shapes cover every matrix of a block exactly once, and batching does not change a bit of
+/// a matrix's direction.
 #[test]
 fn every_matrix_between_two_layers_has_a_direction_of_its_size() {
     let backbone: Backbone = crate::common::backbone(1);
@@ -84,7 +89,7 @@ fn every_matrix_between_two_layers_has_a_direction_of_its_size() {
                     .reshape([-1])
             })
             .collect();
-        // A batch gives each matrix what it gives it alone, to the bit.
+        // A matrix in a batch gets the same bits as alone.
         let together = directions(&batch, momenta.iter().map(Tensor::shallow_clone).collect()).unwrap();
         for ((matrix, momentum), direction) in batch.iter().zip(momenta).zip(together) {
             let alone = directions(&[*matrix], vec![momentum]).unwrap();
@@ -99,7 +104,8 @@ fn every_matrix_between_two_layers_has_a_direction_of_its_size() {
     assert_eq!(found, wanted);
 }
 
-/// Muon's matrices have no second moment; a state of before, which has them, goes on to the same bits.
+/// Muon's matrices store no second moment. An older optimizer state that has second moments for them
+/// continues with the same bits.
 #[test]
 fn a_state_with_second_moments_of_matrices_goes_on_as_one_without() {
     let adam = Adam {
@@ -128,7 +134,7 @@ fn a_state_with_second_moments_of_matrices_goes_on_as_one_without() {
         .map(|slot| slot.shape.iter().product::<i64>())
         .sum();
     assert_eq!(state["o.second"].numel() as i64, kept);
-    // As it was kept before: a second moment for every number.
+    // The older layout: a second moment for every parameter.
     let all = backbone.parameters().master().ones_like();
     let mut at = 0;
     for name in &beside {
@@ -160,7 +166,8 @@ fn a_state_with_second_moments_of_matrices_goes_on_as_one_without() {
     assert!(after[0] == after[1]);
 }
 
-/// Adam takes the matrices back with finite moments, and moves them no further than it would.
+/// When Muon is switched off, Adam takes over the matrices with finite moments, and no weight moves by more
+/// than 40 learning rates.
 #[test]
 fn matrices_go_back_to_adam_without_a_leap() {
     let (mut backbone, mut optimizer) = learner(5);

@@ -1,4 +1,4 @@
-//! The forward process: what is masked, how often, and what that makes of the loss.
+//! The forward process: which tokens are masked, how often, and how that weights the loss.
 
 use demask_api::{BlockNoise, LossNormalization, Sequence, Span, Task};
 use demask_model::training::loss::{answer_divisor, position_weight};
@@ -69,7 +69,7 @@ fn a_positions_weight_is_the_inverse_of_its_chance() {
 
 #[test]
 fn answers_weigh_alike_as_published_or_their_tokens_do() {
-    // Answers of 4 and 36 tokens, all masked.
+    // Answers of 4 and 36 tokens, fully masked.
     let weight = |normalization, answer| {
         let divisor = answer_divisor(normalization, 2, answer, 40);
         position_weight(Task::Text, answer, 1.0, divisor)

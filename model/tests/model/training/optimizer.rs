@@ -1,4 +1,4 @@
-//! AdamW against numbers worked out by hand, and what a step that fails leaves behind: nothing.
+//! AdamW against values computed by hand, and steps that fail, which must leave nothing behind.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use crate::common::{learner, numbers, ragged, sequence, settings, state};
@@ -20,7 +20,8 @@ fn close(found: &[f64], expected: &[f64]) {
     }
 }
 
-/// Two weights, three steps: decay 0.1, betas 0.9 and 0.99, the third gradient (norm 5) clipped to 2.
+/// Two weights and three steps: weight decay 0.1, betas 0.9 and 0.99, and a third gradient of norm 5 that is
+/// clipped to 2.
 #[test]
 fn three_steps_of_adamw_are_those_worked_out_by_hand() {
     let mut weights = Parameters::new(
@@ -40,7 +41,7 @@ fn three_steps_of_adamw_are_those_worked_out_by_hand() {
         moments: demask_api::MomentKind::F32,
         offload: false,
     };
-    // Gradient, learning rate; then its norm, the weights, the first and the second moment.
+    // Gradient, learning rate, gradient norm, weights, first moment, second moment.
     let steps = [
         (
             [0.3f32, -0.4],
@@ -101,7 +102,7 @@ fn gradients_accumulate_to_the_gradient_of_the_sum() {
     close(&numbers(&grads["model.transformer.ln_f.weight"]), &[5.0; 16]);
 }
 
-/// The moving average begins at the first step's weights and follows them.
+/// The moving average starts as the weights after the first step and follows them.
 #[test]
 fn the_moving_average_follows_the_weights() {
     let (mut backbone, mut optimizer) = learner(1);
@@ -126,6 +127,8 @@ fn the_moving_average_follows_the_weights() {
     close(&numbers(&optimizer.state("o").unwrap()["o.average"]), &expected);
 }
 
+/// A step that is refused at its second micro-batch changes nothing, and the next step equals that of a
+/// fresh model. A gradient left over from the first micro-batch would show there.
 #[test]
 fn a_refused_second_micro_batch_leaves_no_gradient_behind() {
     let (mut backbone, mut optimizer) = learner(1);
@@ -153,7 +156,8 @@ fn a_refused_second_micro_batch_leaves_no_gradient_behind() {
     );
 }
 
-/// As when memory runs out in the second micro-batch: one gradient accumulated, half of another in the leaves.
+/// Discarding removes both the accumulated gradient of one micro-batch and the partial gradient in the
+/// leaves, as needed when memory runs out in the second micro-batch.
 #[test]
 fn a_discarded_gradient_is_gone() {
     let (mut backbone, mut optimizer) = learner(1);
@@ -177,12 +181,14 @@ fn a_discarded_gradient_is_gone() {
     );
 }
 
+/// A loss that is not finite changes neither weights nor optimizer state, is reported, and leaves no
+/// gradient behind, even if the gradient itself is finite.
 #[test]
 fn a_loss_that_is_not_finite_is_not_stepped_on() {
     let (mut backbone, mut optimizer) = learner(1);
     training::train(&mut backbone, &mut optimizer, &[ragged()], &settings(0)).unwrap();
     let before = state(backbone.parameters(), &optimizer);
-    // A finite gradient beside a loss that is none.
+    // A finite gradient with a loss that is not finite.
     let leaf = backbone
         .parameters()
         .leaf("model.transformer.ln_f.weight")
@@ -201,7 +207,7 @@ fn a_loss_that_is_not_finite_is_not_stepped_on() {
             .values()
             .all(|grad| grad.abs().max().double_value(&[]) == 0.0)
     );
-    // A loss that overflows inside training.
+    // A loss that overflows in training.
     let huge = demask_api::StepSettings {
         task_weights: [1e300; 4],
         loss_normalization: demask_api::LossNormalization::Sequence,
@@ -213,7 +219,7 @@ fn a_loss_that_is_not_finite_is_not_stepped_on() {
     assert_eq!(state(backbone.parameters(), &optimizer), before);
 }
 
-/// A first inner step so long that the second one's loss is no number: all of it is taken back.
+/// The first inner step is so long that the second one's loss is not finite. The whole policy step is undone.
 #[test]
 fn a_policy_step_that_is_not_finite_is_taken_back_whole() {
     let (mut backbone, mut optimizer) = learner(1);
@@ -247,6 +253,8 @@ fn a_policy_step_that_is_not_finite_is_taken_back_whole() {
     assert_eq!(state(backbone.parameters(), &optimizer), before);
 }
 
+/// A refused step of the image tokenizer changes neither weights nor optimizer state. A valid step must
+/// change them, so that the comparison can fail.
 #[test]
 fn a_tokenizer_step_that_fails_leaves_everything_as_it_was() {
     let mut tokenizer = ImageTokenizer::fresh(&crate::common::tokenizer_config(), 1, Device::Cpu).unwrap();
@@ -292,7 +300,8 @@ fn in_bf16(seed: u64) -> demask_api::StepSettings {
     }
 }
 
-/// A second moment moves by a thousandth of itself a step, which eight bits do not show: the dither keeps it going.
+/// A bf16 second moment decays as an f32 one does. It changes by a thousandth per step, which is below bf16's
+/// 8 bits of precision; stochastic rounding keeps it moving.
 #[test]
 fn a_second_moment_in_bf16_goes_down_as_it_should() {
     let values = Tensor::full([512], 0.5, (Kind::Float, Device::Cpu));
@@ -338,7 +347,7 @@ fn moments_in_bf16_learn_as_moments_in_f32_do() {
     );
 }
 
-/// Every way that moments are kept and updated, each with a moving average.
+/// Every way that moments are stored and updated; each is tested with a moving average.
 const WAYS: [(MomentKind, bool); 4] = [
     (MomentKind::F32, false),
     (MomentKind::Bf16, false),
@@ -346,8 +355,9 @@ const WAYS: [(MomentKind, bool); 4] = [
     (MomentKind::Bf16, true),
 ];
 
-/// Piece by piece from host memory and back, where libtorch's operators update; by our own kernel, where they are already. Turned on
-/// and off in the middle of a run, and resumed, nothing changes either.
+/// Offloaded moments give the same bits as moments that stay. Offloaded moments are copied from host memory
+/// piece by piece and updated by libtorch's operators, the others by the fused kernel. Switching between both
+/// during a run, and resuming, gives the same bits too.
 #[test]
 fn l8_offloaded_moments_come_to_the_same_bits_as_those_that_stay() {
     for (moments, muon) in WAYS {
@@ -385,7 +395,8 @@ fn l8_offloaded_moments_come_to_the_same_bits_as_those_that_stay() {
     }
 }
 
-/// A run that is resumed from its file goes on to the same bits; one whose moments were f32 takes them over.
+/// A run with bf16 moments resumes from its file with the same bits. A run whose moments were f32 continues
+/// with bf16 moments.
 #[test]
 fn moments_in_bf16_are_resumed_to_the_same_bits() {
     let dir = tempfile::tempdir().unwrap();

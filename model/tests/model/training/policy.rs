@@ -1,4 +1,4 @@
-//! Learning from scored groups: law L7, and what must hold of every estimator.
+//! Policy optimization on scored groups: law L7, and properties of every estimator.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeSet;
@@ -36,7 +36,7 @@ fn estimators() -> Vec<EstimatorConfig> {
     ]
 }
 
-/// The views of a sample at inner step `inner` of `count`.
+/// Returns the views of a sample at inner step `number` of `count`.
 fn views(
     config: &EstimatorConfig,
     sample: &PolicySample,
@@ -57,7 +57,7 @@ fn objective(kl: f64, inner_steps: usize) -> ObjectiveConfig {
     }
 }
 
-/// With no decay of the first moment, that moment is the last gradient; nothing is clipped.
+/// Returns settings without clipping and with beta1 = 0, so that the first moment is the last gradient.
 fn plain(learning_rate: f64) -> StepSettings {
     StepSettings {
         learning_rate,
@@ -96,7 +96,7 @@ fn gradient(learner: &(Backbone, AdamW)) -> Vec<f64> {
 fn l7_without_an_update_every_ratio_is_exactly_one() {
     for estimator in estimators() {
         let mut learner = learner(1);
-        // Four inner steps at rate 0: the weights never move.
+        // Four inner steps at learning rate 0, so the weights never move.
         let report = train(
             &mut learner,
             None,
@@ -110,8 +110,8 @@ fn l7_without_an_update_every_ratio_is_exactly_one() {
     }
 }
 
-/// What a policy step leaves in the optimiser's first moment when another policy drew the samples, whose log-probabilities are the
-/// present ones less this; and what it reports of that.
+/// Takes one policy step with samples that another policy drew, whose log-probabilities are the present ones
+/// minus `less`. Returns the optimizer's first moment and the step's report.
 fn drawn_by(less: Option<f32>, estimator: &EstimatorConfig) -> (Vec<f64>, PolicyReport) {
     let (mut learner, groups) = (learner(1), [group(&ADVANTAGES)]);
     let (objective, settings) = (objective(0.0, 1), plain(1e-3));
@@ -140,12 +140,14 @@ fn drawn_by(less: Option<f32>, estimator: &EstimatorConfig) -> (Vec<f64>, Policy
     (gradient(&learner), report)
 }
 
+/// The behaviour policy's importance weight is the probability ratio of present to behaviour policy, capped at 5.
+/// It scales the gradient. Its mean is reported, and so is the largest gap of the log-probabilities.
 #[test]
 fn a_token_weighs_as_much_more_as_it_became_likelier_since_it_was_drawn_up_to_the_cap() {
     for estimator in estimators() {
         let (plain, none) = drawn_by(None, &estimator);
         assert_eq!(none.behaviour, None);
-        // By the present policy: the same bits.
+        // Samples drawn by the present policy give the same bits.
         let (same, report) = drawn_by(Some(0.0), &estimator);
         assert_eq!(
             (same, report.losses),
@@ -191,7 +193,8 @@ fn l9_what_is_said_of_who_drew_must_fit_the_samples() {
     }
 }
 
-/// Rows of many lengths are cut into several passes: the old log-probabilities go through the same ones.
+/// Rows of many lengths are split over several forward passes. The old log-probabilities come from the same
+/// passes, so every ratio is one.
 #[test]
 fn l7_holds_beyond_one_forward_pass() {
     let long = |number: u32| PolicySample {
@@ -221,7 +224,8 @@ fn l7_holds_beyond_one_forward_pass() {
     assert_eq!(report.ratio, [1.0]);
 }
 
-/// A text drawn in one step is drawn from a wholly masked answer: its confidences are what training scores.
+/// A text that is drawn in one step is drawn from a fully masked answer, so its confidences are the
+/// probabilities that training computes.
 #[test]
 fn l7_sampling_and_training_give_the_same_log_probabilities() {
     let (backbone, _) = learner(1);
@@ -307,7 +311,8 @@ fn without_advantage_nothing_is_learnt() {
     }
 }
 
-/// At the first inner step the gradient of the objective is that of the advantage-weighted log-likelihood of the views.
+/// At the first inner step the objective's gradient is that of the advantage-weighted log-likelihood of the
+/// views.
 #[test]
 fn the_first_gradient_is_that_of_the_advantage_weighted_masked_loss() {
     for (estimator, normalization) in estimators().into_iter().flat_map(|estimator| {
@@ -341,8 +346,8 @@ fn the_first_gradient_is_that_of_the_advantage_weighted_masked_loss() {
     }
 }
 
-/// Each sample by itself: the loss of its counted tokens times its advantage; the mean over its tokens and then over
-/// samples, or the mean over all tokens.
+/// Computes the expected gradient sample by sample: the loss of a sample's counted tokens times its advantage,
+/// averaged over its tokens and then over samples, or averaged over all tokens.
 fn weighted_gradient(
     estimator: &EstimatorConfig,
     group: &PolicyGroup,
@@ -379,6 +384,8 @@ fn weighted_gradient(
     numbers(&sum)
 }
 
+/// The divergence is zero at the first inner step of the reference itself and positive after the weights
+/// have moved.
 #[test]
 fn the_divergence_is_zero_at_the_reference_and_positive_away_from_it() {
     for estimator in estimators() {
@@ -394,7 +401,8 @@ fn the_divergence_is_zero_at_the_reference_and_positive_away_from_it() {
         );
         assert_eq!(report.kl[0], 0.0, "{estimator:?}");
         assert!(report.kl[1] > 0.0 && report.kl[2] > 0.0, "{:?}", report.kl);
-        // From another model it is never negative either, and pulls towards the reference where nothing else pulls.
+        // The divergence from another model is positive, and a step on it alone moves the weights towards the
+        // reference.
         let mut away = crate::common::learner(2);
         let zero = group(&[0.0; 5]);
         let mut last = f64::INFINITY;
@@ -417,7 +425,7 @@ fn the_divergence_is_zero_at_the_reference_and_positive_away_from_it() {
     }
 }
 
-/// A ratio beyond the clip range with a gain teaches nothing more.
+/// Tokens whose ratio is beyond the clip range in the direction of the advantage contribute no gradient.
 #[test]
 fn clipped_tokens_have_no_gradient() {
     let all_good = group(&[1.0; 5]);
@@ -428,7 +436,7 @@ fn clipped_tokens_have_no_gradient() {
         inner_steps: 4,
         ..ObjectiveConfig::default()
     };
-    // The same views at every inner step: after the first, what became likelier is clipped.
+    // Every inner step has the same views, so tokens that became more likely are clipped after the first.
     let same = EstimatorConfig::from(DiffuGrpo { prompt_mask: 0.0 });
     let report = train(&mut learner, None, &[all_good], &same, &sharp, &plain(1e-3));
     assert!(report.clipped[0] == 0.0 && report.clipped[3] > 0.5, "{report:?}");
@@ -455,6 +463,8 @@ fn l8_the_same_step_is_the_same_bits() {
     }
 }
 
+/// With every estimator, ten policy steps increase the advantage-weighted log-likelihood of whole answers,
+/// which no estimator computes directly.
 #[test]
 fn a_policy_step_makes_the_better_samples_likelier() {
     for estimator in estimators() {
@@ -494,7 +504,8 @@ fn a_policy_step_makes_the_better_samples_likelier() {
     }
 }
 
-/// The masks of every view lie in the answer, the prompt stays, and what is counted is masked.
+/// Every view counts tokens of the answer only, and only tokens that it masks. It masks nothing else, except
+/// prompt tokens in diffu-GRPO and later answer tokens in TraceRL.
 #[test]
 fn every_view_masks_what_it_counts() {
     for estimator in estimators() {
@@ -540,7 +551,7 @@ fn check_views(estimator: &EstimatorConfig, sequence: &Sequence, views: &[Masked
     );
 }
 
-/// TraceRL's views are the sampler's own states: what it had committed is there, what it had not is masked.
+/// TraceRL's views are the sampler's own states: tokens it had committed are present, the others are masked.
 #[test]
 fn a_trace_view_is_what_the_sampler_saw() {
     for sample in group(&ADVANTAGES).samples {
@@ -555,14 +566,14 @@ fn a_trace_view_is_what_the_sampler_saw() {
                 assert_eq!(view.counted.contains(&(at, 1.0)), step == now);
             }
         }
-        // Two inner steps of two views each look at different moments.
+        // Two inner steps with one view each look at different moments.
         let one_moment = EstimatorConfig::from(TraceRl { merge: 1, views: 1 });
         let of = |inner| views(&one_moment, &sample, (inner, 2), 1);
         assert!(found.len() < 2 || of(0) != of(1));
     }
 }
 
-/// Looks at the weights whenever it may.
+/// An observer that records the weights whenever it is called.
 #[derive(Default)]
 struct Looking {
     seen: Vec<Vec<f64>>,
@@ -584,6 +595,8 @@ impl Interlude for Looking {
     }
 }
 
+/// Requests that are served during a policy step see the weights from before the step, at every pause of
+/// every inner step, and do not change the step's result.
 #[test]
 fn l8_an_interlude_sees_the_weights_that_the_step_began_with_and_changes_nothing() {
     for inner_steps in [1, 3] {

@@ -1,4 +1,4 @@
-//! Blocks that are computed again in the backward pass: the same bits as where everything is kept.
+//! Activation recomputation gives the same bits as keeping all activations.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
@@ -13,7 +13,7 @@ use demask_model::training::optimizer::AdamW;
 use demask_model::{Backbone, policy, training};
 use tch::{Device, Kind};
 
-/// Everything that three training steps and a policy step of two inner steps may have changed.
+/// Returns everything that three training steps and a policy step of two inner steps may have changed.
 fn learnt(
     mut backbone: Backbone,
     batches: &[Vec<Sequence>],
@@ -58,7 +58,7 @@ fn same(make: impl Fn() -> Backbone, batches: &[Vec<Sequence>]) {
     assert!(expected == found, "other bits");
 }
 
-/// Ragged rows, and several groups in a step, whose gradients are added up.
+/// Returns two micro-batches, one of them ragged, whose gradients are accumulated.
 fn batches() -> Vec<Vec<Sequence>> {
     vec![ragged(), (0..9).map(|seed| sequence(seed, 16, 0)).collect()]
 }
@@ -121,7 +121,7 @@ fn so_it_does_of_an_adapter_that_drops_inputs() {
     same(|| make(&["ff_out"]), &batches());
 }
 
-/// The setting is what decides: a CPU with memory to spare keeps all.
+/// With `Recompute::Auto`, a small step on a CPU with free memory keeps its activations.
 #[test]
 fn a_small_step_keeps_its_activations_where_that_is_left_open() {
     let (backbone, _) = learnt(fresh(&config(), Kind::Float), &batches(), Recompute::Auto);

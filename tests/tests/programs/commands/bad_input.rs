@@ -62,6 +62,8 @@ fn a_wrong_set_is_named_itself() {
     assert!(place.home().daemon_pid().is_none(), "nothing is started");
 }
 
+/// Flags that make no sense are refused with what is expected. The engine's path does not exist, so a
+/// command that started it would fail differently.
 #[test]
 fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
     let place = Place::default();
@@ -126,6 +128,7 @@ fn a_source_whose_file_is_missing_is_named_with_its_line_and_what_to_do() {
     assert!(place.home().daemon_pid().is_none(), "nothing is started");
 }
 
+/// A truncated checkpoint is refused, and the previous one is suggested.
 #[test]
 fn a_truncated_checkpoint_is_named_and_the_one_before_offered() {
     let place = Place::default();
@@ -172,6 +175,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A home that cannot be created is reported with its path and how to choose another.
 #[test]
 fn a_home_that_cannot_be_written_is_named_with_what_to_do() {
     let place = Place::default();
@@ -200,6 +204,8 @@ fn a_home_that_cannot_be_written_is_named_with_what_to_do() {
     assert_eq!(home.unwrap()["status"], "fail");
 }
 
+/// A file that is not a database, another program's database and one of a newer version are refused and left
+/// unchanged.
 #[test]
 fn a_database_that_is_not_ours_or_newer_is_refused_untouched() {
     for (what, word) in [
@@ -240,6 +246,8 @@ fn sqlite(database: &Path, sql: &str) {
     assert!(done.is_ok_and(|status| status.success()));
 }
 
+/// Queries are read-only: statements that write, several statements and syntax errors are refused with the
+/// reason.
 #[test]
 fn a_query_that_writes_or_does_not_parse_says_why() {
     let place = Place::default();
@@ -401,6 +409,8 @@ async fn what_a_dead_daemon_left_is_in_nobodys_way() {
     assert_eq!(place.terminate(), Some(0));
 }
 
+/// An unfinished run whose configuration this version does not know is marked as failed, and the daemon
+/// starts.
 #[test]
 fn a_run_of_another_version_does_not_keep_the_daemon_from_starting() {
     let place = Place::default();

@@ -59,6 +59,8 @@ fn refused(place: &Place, checkpoint: &Path) -> String {
     line.to_owned()
 }
 
+/// A number in a checkpoint's files that would need unbounded memory is refused with the file, the key, the
+/// value and the limit (L9).
 #[test]
 fn l9_numbers_of_a_folder_that_nothing_could_hold_are_refused_by_name() {
     let place = Place::default();

@@ -18,6 +18,8 @@ fn copied(from: &Path, to: &Path) {
     }
 }
 
+/// The files of `make install` work after they were moved: the programs find each other and the shipped
+/// model by their own location.
 #[test]
 fn an_installed_folder_runs_where_it_is_copied_to() {
     let house = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

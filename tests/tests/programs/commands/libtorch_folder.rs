@@ -47,6 +47,8 @@ fn folder(place: &Path, version: &str) -> PathBuf {
     PathBuf::from(String::from_utf8(out.stdout).unwrap().trim())
 }
 
+/// The libraries of an installed PyTorch are linked so that the programs link without CUDA and find CUDA's
+/// libraries at run time.
 #[test]
 fn an_installed_pytorch_is_laid_out_so_that_its_libraries_find_each_other() {
     let place = tempfile::tempdir().unwrap();

@@ -15,6 +15,8 @@ fn lines(out: &Output) -> Vec<Value> {
         .collect()
 }
 
+/// Lists of prompts and pictures give, for every sample, the result of a single call with the same seed.
+/// Broken lists and conflicting flags are refused.
 #[test]
 fn pictures_of_a_list_are_drawn_and_read_as_each_would_alone() {
     let place = Place::default();

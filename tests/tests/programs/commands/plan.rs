@@ -35,6 +35,8 @@ fn part(found: &Value, name: &str) -> u64 {
     part.map_or(0, |part| part["bytes"].as_u64().unwrap())
 }
 
+/// Full training of 8 billion parameters does not fit on a 141 GB GPU. The plan's parts add up, and every
+/// suggested change needs less memory. bf16 moments with Muon, and recomputation, save what they promise.
 #[test]
 fn eight_billion_weights_do_not_fit_and_the_plan_says_what_would() {
     let place = Place::default();
@@ -82,7 +84,7 @@ fn eight_billion_weights_do_not_fit_and_the_plan_says_what_would() {
     );
 }
 
-/// QLoRA's promise: what does not fit on a GPU of 24 GB in bf16 is trained there in four bits.
+/// QLoRA's promise: a model that does not fit on a GPU of 24 GB in bf16 can be trained there in four bits.
 #[test]
 fn a_frozen_base_in_fewer_bits_is_counted() {
     let place = Place::default();
@@ -104,7 +106,7 @@ fn a_frozen_base_in_fewer_bits_is_counted() {
     };
     let (full, eight, four) = (bytes("auto"), bytes("int8"), bytes("nf4"));
     assert_eq!((full.0, full.2, four.0), (1, 0, 0), "{full:?} {four:?}");
-    // Embedding and head of 134,656 rows stay in bf16: 2.2 of 16.2 GB.
+    // The embedding and the output head of 134,656 rows stay in bf16: 2.2 of 16.2 GB.
     assert!(
         full.1 > 16_000_000_000 && eight.1 < 9_500_000_000,
         "{full:?} {eight:?}"
@@ -113,6 +115,7 @@ fn a_frozen_base_in_fewer_bits_is_counted() {
     assert!(four.2 > 2 * 2 * 12_288 * 4096, "{four:?}");
 }
 
+/// With offloading, moments and moving average count as host memory. On a CPU nothing is moved.
 #[test]
 fn offloaded_moments_are_in_host_memory() {
     let place = Place::default();
@@ -139,7 +142,7 @@ fn offloaded_moments_are_in_host_memory() {
         .map(|part| part["bytes"].as_u64().unwrap())
         .sum();
     assert_eq!(host, 12 * trained);
-    // On a processor there is nowhere else.
+    // On a CPU there is no other memory to offload to.
     let cpu = plan(&["--set", "optimizer.offload=true"]);
     assert_eq!(
         (part(&cpu, "moments"), cpu["host_parts"].as_array().unwrap().len()),
@@ -147,7 +150,8 @@ fn offloaded_moments_are_in_host_memory() {
     );
 }
 
-/// `scale.md`'s table: a master, an accumulator and two moments are 16 bytes a number; on eight ranks of 80 GB eight billion fit.
+/// `scale.md`'s table: master weights, a gradient accumulator and two moments take 16 bytes per parameter.
+/// Eight billion parameters fit on eight ranks of 80 GB.
 #[test]
 fn ranks_own_parts_of_the_state_and_of_the_weights() {
     let place = Place::default();
@@ -186,7 +190,7 @@ fn ranks_own_parts_of_the_state_and_of_the_weights() {
     assert_eq!(owned, 2 * trained, "16 bytes a number, in eight parts");
     let bytes = weights["bytes"].as_u64().unwrap();
     assert!((25_000_000_000..40_000_000_000).contains(&bytes), "{weights}");
-    // The more ranks the less.
+    // More ranks need less memory each.
     let of = |ranks| {
         plan(&["--ranks", ranks, "--shard", "weights"]).1["bytes"]
             .as_u64()

@@ -72,6 +72,8 @@ fn every_key_has_a_type_and_a_meaning_and_every_default_is_in_its_range() {
     assert!(find("source.*.kind").kind.contains("tabletop_sums | "));
 }
 
+/// A value above the documented range of a key is refused. Keys whose table has other required keys are not
+/// reached, because the missing key is reported first.
 #[test]
 fn the_range_that_is_told_is_the_one_that_is_held() {
     let text = shipped::find("smoke").unwrap().text;
@@ -124,6 +126,8 @@ fn the_schema_is_printed_for_editors_and_for_people() {
     assert_eq!(page.lines().count(), keys().len() + 2);
 }
 
+/// Shipped profiles are listed with a description. A misspelt name is refused with the nearest one and all
+/// others, and nothing is started.
 #[test]
 fn shipped_profiles_are_listed_and_found_by_name_and_a_slip_is_told_the_nearest() {
     let place = Place::default();
@@ -175,6 +179,8 @@ fn a_profile_is_begun_but_never_over_a_file() {
     assert_eq!(std::fs::read_to_string(file).unwrap(), text);
 }
 
+/// Every shipped profile that needs no data files passes `profile check`, which lists the benchmarks and
+/// rewards of each source.
 #[test]
 fn shipped_profiles_whose_data_is_embedded_pass_the_check() {
     let place = Place::default();
@@ -201,6 +207,8 @@ fn shipped_profiles_whose_data_is_embedded_pass_the_check() {
     assert!(rewards("sums").contains("format") && !rewards("sums").contains("\"draw\""));
 }
 
+/// `profile check` counts a source's rows and rejections, and reports the reasons for which a run would
+/// fail.
 #[test]
 fn a_check_counts_the_rows_of_a_file_and_says_why_a_run_would_fail() {
     let place = Place::default();

@@ -51,6 +51,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
+/// Standard output has the folder only, and progress goes to standard error. A broken connection is retried,
+/// and the token is read from its file.
 #[test]
 fn a_pull_prints_the_folder_alone_and_says_the_rest_to_the_person() {
     let (place, server) = (Place::default(), server());
@@ -84,6 +86,8 @@ fn a_pull_prints_the_folder_alone_and_says_the_rest_to_the_person() {
     );
 }
 
+/// `pull --to` prints the folder and copies cached files without fetching them again. A file that the user
+/// changed is reported and kept.
 #[test]
 fn a_pull_to_a_folder_prints_it_and_copies_what_the_cache_has() {
     let (place, server) = (Place::default(), server());
@@ -154,6 +158,7 @@ fn a_pull_into_the_cache_itself_is_refused_before_anything_is_asked() {
     assert!(server.seen("GET").is_empty() && !place.path().join("hf").exists());
 }
 
+/// A killed pull leaves a partial file, which the next pull continues.
 #[test]
 fn a_pull_that_is_killed_is_gone_on_with() {
     let (place, server) = (Place::default(), server());
@@ -183,6 +188,7 @@ fn a_pull_that_is_killed_is_gone_on_with() {
     assert_eq!(std::fs::read(file).unwrap(), large().bytes);
 }
 
+/// Failures and wrong arguments exit with an error and its remedy, print no folder and write nothing.
 #[test]
 fn what_fails_says_what_to_do_and_prints_no_folder() {
     let (place, server) = (Place::default(), server());
@@ -209,6 +215,7 @@ fn what_fails_says_what_to_do_and_prints_no_folder() {
     assert!(!place.path().join("hf").exists(), "nothing is written");
 }
 
+/// `--checkpoint` accepts the name of a pulled repository, and says what to do if it was not pulled.
 #[test]
 fn a_checkpoint_may_be_named_as_it_was_pulled() {
     let (place, server) = (Place::default(), server());

@@ -1,4 +1,5 @@
-//! `demask slurm`: the script is one that a shell takes, does the run and goes on after a requeue; what is not there is refused.
+//! `demask slurm`: the job script is valid shell, executes the run and continues it after a requeue. What the
+//! script does not support is refused.
 #![allow(clippy::unwrap_used)]
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,6 +17,8 @@ fn script(place: &Place, arguments: &[&str]) -> String {
     String::from_utf8(out.stdout).unwrap()
 }
 
+/// The job script requests the processors, GPUs and requeueing that the run needs, and passes the run's
+/// flags on with shell quoting.
 #[test]
 fn the_script_asks_for_what_the_run_takes() {
     let place = Place::default();
@@ -85,7 +88,8 @@ fn what_is_not_there_is_refused() {
     }
 }
 
-/// A cluster's part: the job's number, how often it was requeued, and an `scontrol` that writes down what it was asked.
+/// Starts the job script in a simulated cluster environment: the job's number, the number of requeues, and an
+/// `scontrol` that logs its arguments.
 fn job(folder: &Path, restarts: u32) -> Child {
     let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
     Command::new("bash")
@@ -129,7 +133,7 @@ fn prepared(place: &Place) {
     std::fs::set_permissions(&scontrol, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// The job's home, and what its last checkpoint is made of.
+/// Returns the hashes of the tensors in the last checkpoint of the job's home.
 fn ended(place: &Place) -> Vec<String> {
     let home = place.path().join("demask-7");
     let runs = home.join("checkpoints");
@@ -146,6 +150,8 @@ fn log(place: &Place) -> String {
     std::fs::read_to_string(place.path().join("job.log")).unwrap_or_default()
 }
 
+/// A job that gets SIGTERM before its time limit saves, requeues itself, and continues in its next start to
+/// the tensors of an uninterrupted job (L1, L8).
 #[test]
 fn l1_l8_a_job_that_meets_its_time_limit_goes_on_behind_it_as_if_there_had_been_none() {
     let (place, other) = (Place::default(), Place::default());
@@ -153,7 +159,7 @@ fn l1_l8_a_job_that_meets_its_time_limit_goes_on_behind_it_as_if_there_had_been_
     assert!(job(place.path(), 0).wait().unwrap().success(), "{}", log(&place));
     prepared(&other);
     let mut first = job(other.path(), 0);
-    // The limit comes once something is saved.
+    // The time limit is reached once something is saved.
     let home = other.path().join("demask-7/checkpoints");
     let is_saved = || {
         std::fs::read_dir(&home)
@@ -175,7 +181,7 @@ fn l1_l8_a_job_that_meets_its_time_limit_goes_on_behind_it_as_if_there_had_been_
         std::thread::yield_now();
     }
     let pid = i32::try_from(first.id()).unwrap();
-    // SAFETY: sends a signal, touches no memory.
+    // SAFETY: sends a signal and touches no memory.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
     assert_eq!(first.wait().unwrap().code(), Some(3), "{}", log(&other));
     assert_eq!(

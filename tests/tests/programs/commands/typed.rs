@@ -14,7 +14,7 @@ fn stderr(out: &std::process::Output) -> String {
     String::from_utf8_lossy(&out.stderr).into_owned()
 }
 
-/// The recorded outputs of the published code, if they are available.
+/// Returns the folder of the published code's recorded outputs, if it is available.
 fn golden() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/golden");
     let found = std::env::var_os("DEMASK_GOLDEN")
@@ -103,6 +103,7 @@ fn the_daemon_keeps_a_log_of_what_it_does() {
     }
 }
 
+/// Requesting the run that is already in progress follows it. Requesting another one is refused.
 #[test]
 fn a_run_that_is_under_way_is_followed_by_who_asks_for_the_same() {
     let place = Place::default();
@@ -259,6 +260,8 @@ fn refuse(listener: &UnixListener) -> Command {
     asked.unwrap()
 }
 
+/// A command waits for a daemon that holds the home's lock and does not answer yet, then sends the typed
+/// command. Without a daemon it fails.
 #[test]
 fn a_command_to_a_daemon_that_is_starting_waits_for_it() {
     let place = Place::default();
@@ -298,6 +301,7 @@ fn a_command_to_a_daemon_that_is_starting_waits_for_it() {
     );
 }
 
+/// Reward networks that are named score the benchmark's drawings in addition, and do not change its result.
 #[test]
 fn drawings_of_a_benchmark_are_scored_by_the_networks_that_are_named_beside_the_detector() {
     let place = Place::default();
@@ -354,6 +358,8 @@ fn a_reward_network_that_is_not_there_is_named_before_anything_is_drawn() {
     }
 }
 
+/// A file of prompts yields one line per prompt and sample, each equal to the result of a single call. A
+/// broken line is reported with its number.
 #[test]
 fn prompts_of_a_file_are_answered_a_line_each_and_one_of_standard_input_too() {
     let place = Place::default();

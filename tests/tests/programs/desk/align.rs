@@ -42,6 +42,8 @@ pub fn stripes(place: &Path) -> PathBuf {
     folder
 }
 
+/// UniGRPO runs on a user's pictures and captions with a reward in Python. Every drawing is scored within
+/// the range, and drawings and scores are recorded.
 #[test]
 fn a_folder_of_pictures_is_aligned_on_with_a_reward_in_python() {
     let place = Place::default();

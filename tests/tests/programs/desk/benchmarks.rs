@@ -24,6 +24,8 @@ fn results(place: &Place, arguments: &[&str]) -> Vec<Value> {
         .collect()
 }
 
+/// A file of benchmarks is listed, evaluated and stored item by item, with prompts from its template and
+/// verdicts from its scorer. Two evaluations are compared on the items that both have.
 #[test]
 fn a_file_of_benchmarks_is_listed_evaluated_kept_and_compared() {
     let place = Place::default();
@@ -83,6 +85,8 @@ fn a_file_of_benchmarks_is_listed_evaluated_kept_and_compared() {
     );
 }
 
+/// Errors in a benchmark's definition exit with 2 and name the line; errors in its rows exit with 1 and name
+/// file, row and column.
 #[test]
 fn what_is_wrong_is_told_with_its_line_its_file_and_its_column() {
     let place = Place::default();
@@ -155,6 +159,8 @@ fn what_is_wrong_is_told_with_its_line_its_file_and_its_column() {
     }
 }
 
+/// A row whose reference its scorer cannot use is reported before the model is asked. References in the
+/// formats of MMLU, ARC, GSM8K and VQAv2 are understood.
 #[test]
 fn a_right_answer_that_cannot_be_held_against_any_is_told_before_anything_is_asked() {
     let place = Place::default();
@@ -229,6 +235,8 @@ fn a_right_answer_that_cannot_be_held_against_any_is_told_before_anything_is_ask
     assert_eq!(letters[..2], [&json!("C"), &json!("B")], "{kept}");
 }
 
+/// A benchmark may ask about pictures or for drawings. A drawing is scored by an external reward, whose
+/// range is scaled to 0..=1.
 #[test]
 fn questions_about_pictures_and_drawings_are_asked_too() {
     let place = Place::default();
@@ -284,6 +292,8 @@ range = [5, 10]
     assert!(items[1]["picture"].is_string(), "{items}");
 }
 
+/// A bare file of rows is a benchmark, given a scorer. Its items can be written to a file, which is not
+/// overwritten.
 #[test]
 fn a_file_of_rows_is_evaluated_as_it_is_and_its_items_are_a_file() {
     let place = Place::default();
@@ -343,6 +353,8 @@ fn source(place: &Place) -> String {
     )
 }
 
+/// A run evaluates its profile's benchmarks, the held-out share of a source, and the gate's suites. A row
+/// that is also in a benchmark is not trained on (L6), and an unknown suite is refused.
 #[test]
 fn a_run_evaluates_its_own_benchmarks_and_what_is_held_out_of_its_sources() {
     let place = Place::default();

@@ -50,6 +50,9 @@ every_steps = 2
 keep = 2
 "#;
 
+/// Conversations in compressed shards are read in order and trained on, with a memory limit of zero, so that
+/// every row is read again from disk. Each of the 24 conversations yields two examples, and the lineage has
+/// one row per trained sequence.
 #[test]
 fn conversations_of_packed_shards_are_trained_on() {
     let place = Place::default();

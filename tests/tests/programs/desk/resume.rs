@@ -8,6 +8,8 @@ use demask_tests::weights::{last_checkpoint, weights_hash};
 use demask_tests::{Place, SMOKE, ended, said, start, undisturbed, wait_for};
 use serde_json::json;
 
+/// A run that is stopped and resumed twice, then killed, ends with the weights of an undisturbed one (L1,
+/// L8). Every resumption has a row (L4), and a finished run cannot be resumed.
 #[tokio::test(flavor = "current_thread")]
 async fn l1_l8_a_run_that_was_stopped_goes_on_and_ends_in_the_weights_of_one_that_was_not() {
     let mut place = Place::default();
@@ -55,6 +57,7 @@ async fn l1_l8_a_run_that_was_stopped_goes_on_and_ends_in_the_weights_of_one_tha
     );
 }
 
+/// A failed run can be resumed once its cause is removed, and ends with the weights of an undisturbed one.
 #[tokio::test(flavor = "current_thread")]
 async fn l1_l8_a_run_that_failed_goes_on_once_its_cause_is_mended() {
     let mut place = Place::default();
@@ -90,6 +93,9 @@ const LITTLE: &str = "[[stage]]\nname = \"little\"\nkind = \"pretrain\"\nsteps =
                       [[stage]]\nname = \"look\"\nkind = \"evaluate\"\nsuites = [\"tabletop-sums\"]\nlimit = 2\n\
                       [[stage]]\nname = \"more\"\nkind = \"pretrain\"\nsteps = 1\nbatch = 4\n";
 
+/// A run starts from another run's checkpoint, named by the run's name or part of its id and by a step,
+/// `best` or `latest`. It has that checkpoint's weights and records its parent. A name that means no
+/// checkpoint or several runs is refused.
 #[test]
 fn a_run_begins_with_the_checkpoint_of_another_and_says_so() {
     let place = Place::default();

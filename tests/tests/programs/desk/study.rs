@@ -18,6 +18,9 @@ fn written(place: &Place) -> String {
     file.to_string_lossy().into_owned()
 }
 
+/// A study of two settings and three seeds executes each pair once, although the daemon is killed (L1). Its
+/// means, paired differences and intervals equal those computed here from the store, and its plots are not
+/// overwritten.
 #[tokio::test(flavor = "current_thread")]
 async fn l1_a_study_is_run_once_whatever_kills_it_and_says_what_differs() {
     let mut place = Place::default();

@@ -69,6 +69,8 @@ fn lines(out: &Path) -> usize {
         .count()
 }
 
+/// Every section of the GPU benchmark runs on a CPU, reports a verdict, and leaves only its result files.
+/// Finished sections are not repeated, except on request.
 #[test]
 fn every_section_gives_a_verdict_and_what_is_done_is_not_done_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -189,6 +191,7 @@ fn a_section_that_fails_stops_no_other() {
     );
 }
 
+/// Wrong flags are refused with what is expected, and the help is printed.
 #[test]
 fn a_wrong_flag_is_named_with_what_is_allowed() {
     let folder = tempfile::tempdir().unwrap();

@@ -40,6 +40,7 @@ fn shown(command: &mut Command) -> Value {
     serde_json::json!([line["shown"], line["tokens"]])
 }
 
+/// Every PyTorch loop produces Demask's tokens on a small random model, one row or three at a time.
 #[test]
 fn rivals_write_the_same_tokens() {
     let there = python().args(["-c", "import torch, safetensors"]).output();

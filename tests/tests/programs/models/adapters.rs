@@ -56,6 +56,8 @@ fn publish(checkpoint: &Path, folder: &Path) {
     std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
 }
 
+/// A trained adapter gives the same answer from its checkpoint, by `--adapter` on its base, under a foreign
+/// base name, and merged. Both ways of merging write the same weights with the files of the base.
 #[tokio::test]
 async fn it_answers_by_flag_in_its_checkpoint_and_merged() {
     let mut place = Place::default();
@@ -116,8 +118,8 @@ async fn it_answers_by_flag_in_its_checkpoint_and_merged() {
     assert!(grown.contains("merge it first"), "{grown}");
 }
 
-/// QLoRA through the programs: the checkpoint tells what its base was kept in, what samples computes with the same, and merging takes the base
-/// in full and says so.
+/// QLoRA through the programs: the checkpoint states the format of its base, sampling uses the same quantized
+/// base, and merging uses the full-precision base and says so.
 #[tokio::test]
 async fn l7_over_a_base_in_four_bits_it_answers_as_it_was_trained_and_is_merged_in_full() {
     let mut place = Place::default();
@@ -183,6 +185,8 @@ fn of_one(folder: &Path, module: &str, shape: [usize; 2]) {
     std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
 }
 
+/// A folder that is no adapter, an adapter of another architecture or size, and one without its base are
+/// refused with what does not fit. A failed merge leaves no output.
 #[test]
 fn what_does_not_fit_is_named() {
     let place = Place::default();

@@ -35,6 +35,8 @@ fn id_of(place: &Place, order: &str) -> String {
     rows[0]["run"].as_str().unwrap().to_owned()
 }
 
+/// `--limit` counts scored items. Every item is a row, the rows add up to the result, and two evaluations
+/// are compared on equal items.
 #[test]
 fn a_limit_is_what_is_counted_and_every_item_is_a_row_that_can_be_shown_and_compared() {
     let place = Place::default();
@@ -95,6 +97,8 @@ fn uncounted(items: &[Value]) -> f64 {
     items.iter().filter(|item| item["counted"] == false).count() as f64
 }
 
+/// A killed evaluation continues after its stored items and ends with the result and the items of an
+/// undisturbed one.
 #[test]
 fn l1_an_evaluation_that_was_killed_goes_on_item_by_item_with_the_same_result() {
     let arguments = ["eval", "tabletop-sums", "--limit", "400", "--json"];
@@ -134,6 +138,8 @@ fn l1_an_evaluation_that_was_killed_goes_on_item_by_item_with_the_same_result() 
     );
 }
 
+/// With `--samples`, every sample is a row with noise of its own, and the result has `pass@N`. Greedy
+/// decoding, which would repeat one answer, is refused.
 #[test]
 fn several_samples_of_an_item_are_rows_of_their_own_and_what_has_one_answer_is_refused() {
     let place = Place::default();

@@ -169,6 +169,9 @@ fn shown(run: &SuiteRun) -> Vec<(usize, String, String, usize)> {
     run.items.iter().map(one).collect()
 }
 
+/// Choices are scored by log-likelihood: exactly for one token, with an error estimate for several. A choice
+/// that is too long is not asked and counts as wrong. Continuing a half-finished evaluation in other batches
+/// gives the same result.
 #[test]
 fn choices_are_scored_kept_and_gone_on_with() {
     with_model(async |inference, engine| {

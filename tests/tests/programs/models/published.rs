@@ -132,6 +132,8 @@ fn it_answers_by_its_template() {
     assert!(words(&refused).contains("nobody may ask"), "{}", words(&refused));
 }
 
+/// A published model draws what is requested. Each published quirk changes the picture and can be switched
+/// off again.
 #[test]
 fn it_draws_after_the_published_layout() {
     let guided = [&PLAIN[..], &["--guidance", "1"]].concat();
@@ -172,6 +174,7 @@ fn it_thinks_and_then_draws() {
     assert!(report["forwards"].as_u64() > Some(16), "{report}");
 }
 
+/// A published model reads and evaluates pictures larger than its own.
 #[test]
 fn it_reads_pictures_of_any_size() {
     let published = Published::new("mmada");
@@ -226,6 +229,8 @@ fn pixels(file: &str) -> RgbImage {
         .to_rgb8()
 }
 
+/// Pictures that are wider or higher than square are drawn, inpainted and described. Inpainting redraws the
+/// masked part and keeps the rest, up to the image tokenizer's error.
 #[test]
 fn it_draws_and_reads_pictures_that_are_not_square() {
     let published = Published::new("mmada");
@@ -278,6 +283,8 @@ fn it_draws_and_reads_pictures_that_are_not_square() {
     assert!(asked.status.success(), "{}", words(&asked));
 }
 
+/// Outpainting keeps the given picture's pixels exactly, at the default or a given place. A place outside
+/// the canvas, conflicting flags, and pictures that leave nothing to draw or cover no code are refused.
 #[test]
 fn a_picture_is_drawn_around_and_keeps_its_pixels() {
     let published = Published::new("mmada");
@@ -325,6 +332,8 @@ fn a_picture_is_drawn_around_and_keeps_its_pixels() {
     );
 }
 
+/// A picture size that the codes or the context length do not allow is refused with the nearest allowed
+/// sizes.
 #[test]
 fn a_size_that_cannot_be_is_refused_with_those_that_can() {
     let published = Published::new("mmada");
@@ -355,6 +364,8 @@ fn a_size_that_cannot_be_is_refused_with_those_that_can() {
     }
 }
 
+/// A missing image tokenizer or text tokenizer, and invalid sizes, quirks and fits, are refused with what is
+/// allowed.
 #[test]
 fn what_does_not_fit_is_refused_before_an_engine_starts() {
     let published = Published::new("mmada");

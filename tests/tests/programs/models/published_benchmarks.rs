@@ -39,6 +39,8 @@ fn eval(place: &Place, more: &[&str]) -> Output {
     place.run(&all)
 }
 
+/// Every published suite runs on its embedded rows with the shipped model, asks every item, and stores no
+/// row of GPQA, whose terms forbid it.
 #[test]
 fn every_way_is_walked_on_the_embedded_rows() {
     let place = Place::default();
@@ -155,6 +157,8 @@ for line in sys.stdin:
     print(json.dumps({"detections": found, "colors": {name: ["red"] for name in found}}), flush=True)
 "#;
 
+/// GenEval's drawings are judged by a detector command or by recorded detections. It is refused without
+/// either, and a broken recording is reported with its line.
 #[test]
 fn a_detector_and_what_it_said_before_judge_drawings() {
     let place = Place::default();
@@ -200,8 +204,8 @@ fn a_detector_and_what_it_said_before_judge_drawings() {
     assert!(said(&wrong).contains("detections.jsonl:1"), "{}", said(&wrong));
 }
 
-/// A judge that gives no score for the first drawing it sees, and scores all others. The length of the file is the
-/// number of its requests.
+/// Serves a judge that gives no score for the first drawing it sees, and scores all others. The length of the file
+/// is the number of its requests.
 fn judge(asked: std::path::PathBuf) -> String {
     chat_server(move |body| {
         let content = &body["messages"][0]["content"];
@@ -222,6 +226,8 @@ fn judge(asked: std::path::PathBuf) -> String {
     })
 }
 
+/// A judge model gets each drawing. A reply that cannot be read is repeated, then recorded as unjudged, and
+/// the figure says how many were judged.
 #[test]
 fn a_judge_model_is_asked_with_the_drawing_and_one_that_rambles_is_told() {
     let place = Place::default();
@@ -263,7 +269,7 @@ fn a_judge_model_is_asked_with_the_drawing_and_one_that_rambles_is_told() {
     );
 }
 
-/// A text-only judge that names an option for every question except the second.
+/// Serves a text-only judge that names an option for every question except the second.
 fn judge_of_options() -> String {
     chat_server(|body| {
         let said = body.to_string();
@@ -276,6 +282,8 @@ fn judge_of_options() -> String {
     })
 }
 
+/// MMBench uses a judge model only if one is named, and the protocol then says so. A reply that cannot be
+/// read is recorded, and every item still has an answer.
 #[test]
 fn mmbench_has_a_judge_only_where_one_is_named() {
     let place = Place::default();
@@ -320,6 +328,8 @@ fn a_likelihood_that_is_worked_out_in_another_way_is_named_beside_the_protocol()
     assert_eq!(protocol(&["pope", "--likelihood", "chain"]), json!("official"));
 }
 
+/// The list of suites has their protocols and published values. Benchmarks that cannot be pulled, or do not
+/// exist, are refused with the alternatives.
 #[test]
 fn what_there_is_and_how_to_get_the_rest_is_listed() {
     let place = Place::default();

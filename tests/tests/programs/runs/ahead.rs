@@ -27,15 +27,16 @@ enum Killed {
     Sampler,
 }
 
-/// Sends a signal to the daemon's last child, an engine that samples.
+/// Sends a signal to the daemon's last child, which is a sampling engine.
 fn signal_sampler(place: &Place, signal: i32) {
     let daemon = i32::try_from(place.pid().unwrap()).unwrap();
     let sampler = children(daemon).into_iter().max().unwrap();
-    // SAFETY: a signal to a child of our child.
+    // SAFETY: the signal goes to a child of our child.
     assert_eq!(unsafe { libc::kill(sampler, signal) }, 0);
 }
 
-/// Returns the final weights of a run in which a process was killed, and the staleness of each step's groups.
+/// Returns the hash of the final weights of a run in which a process was killed. Asserts that the groups of
+/// every step but the stage's first are one step stale.
 async fn killed(whom: Killed, after: u64) -> String {
     let mut place = Place::default();
     let mut client = subscribed(&mut place).await;
@@ -97,6 +98,8 @@ async fn l1_l8_groups_that_are_drawn_ahead_are_the_same_for_any_number_of_engine
     }
 }
 
+/// Groups that were drawn ahead are drawn again when a knob of sampling changes, so that the change takes
+/// effect at the step that its row names (L3).
 #[tokio::test]
 async fn l3_a_knob_that_turns_has_what_was_drawn_ahead_drawn_again() {
     let mut place = Place::default();
@@ -115,8 +118,8 @@ async fn l3_a_knob_that_turns_has_what_was_drawn_ahead_drawn_again() {
     assert_eq!(ended(&mut client).await, RunState::Done);
     let steps = "SELECT count(DISTINCT step) FROM v_rollout";
     assert!(rows_as_csv(&place, steps).contains("\n7"), "a group a step");
-    // Weights are those of a run without an order until it takes effect, so the first groups that differ are the first that were
-    // drawn at the new temperature.
+    // Until a command takes effect, the weights are those of an undisturbed run. The first groups that differ
+    // are therefore the first ones drawn at the new temperature.
     let mut undisturbed_place = Place::default();
     undisturbed(&mut undisturbed_place, &profile(1, 1)).await;
     let drawn = |place: &Place| {
@@ -136,7 +139,8 @@ async fn l3_a_knob_that_turns_has_what_was_drawn_ahead_drawn_again() {
     assert_eq!(first.as_deref(), applied.lines().nth(1), "{here:#?} {there:#?}");
 }
 
-/// A stopped process does not answer: the run's next groups never come, and its end is a person's order all the same.
+/// A suspended sampling engine does not respond, so the run's next groups never arrive. The user can still
+/// stop the run.
 #[tokio::test]
 async fn l10_a_run_whose_sampling_engine_hangs_can_be_stopped_and_goes_on_to_the_same_weights() {
     let mut place = Place::default();

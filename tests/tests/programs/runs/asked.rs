@@ -32,6 +32,8 @@ fn hanging(place: &Place) -> String {
     ))
 }
 
+/// A user's question, drawing request and question about a picture are answered while the step waits for a
+/// reward that never answers (L10). Each has a row with its step.
 #[tokio::test]
 async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
     let mut place = Place::default();
@@ -96,6 +98,7 @@ async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
     assert!(end.is_some());
 }
 
+/// Questions are answered while the engine computes a policy step (L10), not only between its requests.
 #[tokio::test]
 async fn l10_questions_are_answered_while_a_policy_step_is_computed() {
     let mut place = Place::default();
@@ -138,6 +141,7 @@ async fn l10_questions_are_answered_while_a_policy_step_is_computed() {
     assert!(inside > 1, "{inside} answers in the middle of the step");
 }
 
+/// Constant questions and drawing requests do not change a run's final weights (L8).
 #[tokio::test]
 async fn l8_a_run_that_is_asked_all_the_time_ends_in_the_same_weights() {
     let expected = undisturbed(&mut Place::default(), SMOKE).await;

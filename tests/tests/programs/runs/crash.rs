@@ -101,6 +101,8 @@ async fn killed(dice: &mut Dice, kills: u32, first: u32) -> (Place, String, Ackn
     (place, run, told, done)
 }
 
+/// Kills at pseudo-random moments lose no acknowledged record, change no row or weight, and leave no partial
+/// checkpoint.
 #[tokio::test(flavor = "current_thread")]
 async fn l1_l8_a_killed_run_ends_in_the_weights_of_an_uninterrupted_one() {
     let wanted = u32::try_from(from_environment("DEMASK_KILLS", 6)).unwrap();
@@ -142,7 +144,7 @@ async fn l5_every_trained_sequence_names_where_it_comes_from() {
     assert_eq!(count(&place, sql), 0);
 }
 
-/// A life that finds all its training done has nothing to keep.
+/// A daemon that resumes after all training is done writes no further checkpoint.
 #[tokio::test]
 async fn l1_a_kill_behind_the_last_checkpoint_adds_none() {
     let (undisturbed, _) = uninterrupted().await;

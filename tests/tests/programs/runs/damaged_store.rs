@@ -97,6 +97,8 @@ async fn undisturbed() -> Vec<String> {
     tensor_hashes(&last_checkpoint(place.path(), &run))
 }
 
+/// A store with a broken log is refused, and its repair saves every acknowledged row and keeps the damaged
+/// files. The run then resumes to the weights of an undisturbed one.
 #[tokio::test]
 async fn l1_a_log_with_a_broken_header_is_refused_and_its_rows_are_saved() {
     let mut place = Place::default();
@@ -129,6 +131,8 @@ async fn l1_a_log_with_a_broken_header_is_refused_and_its_rows_are_saved() {
     assert_eq!(tensor_hashes(&last_checkpoint(place.path(), &run)), expected);
 }
 
+/// A store that is lost entirely is rebuilt from the checkpoints: its run can be shown and used as a parent
+/// again.
 #[tokio::test]
 async fn l1_a_store_that_is_emptied_or_garbage_is_refused_and_rebuilt_from_checkpoints() {
     let expected = undisturbed().await;

@@ -77,6 +77,8 @@ fn lines(place: &Place, file: &str) -> Vec<Value> {
         .collect()
 }
 
+/// The shipped example of an external reward passes its check and runs. It scores texts only, as its profile
+/// says.
 #[test]
 fn the_example_that_ships_is_checked_and_runs() {
     let place = Place::default();
@@ -105,6 +107,8 @@ fn the_example_that_ships_is_checked_and_runs() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
+/// `profile check` executes an external reward and reports a process that ends, a score outside the range, a
+/// missing program, and invalid names with their line.
 #[test]
 fn what_is_wrong_with_a_reward_is_told_before_a_run() {
     let place = Place::default();
@@ -154,6 +158,8 @@ fn what_is_wrong_with_a_reward_is_told_before_a_run() {
     }
 }
 
+/// An external reward gets each completion's task, source, place, kept columns, and its picture as a file,
+/// in batches of at most `batch` items. Its value is recorded as a metric.
 #[tokio::test]
 async fn a_reward_is_told_of_completions_pictures_and_kept_columns() {
     let mut place = Place::default();
@@ -221,6 +227,8 @@ async fn l1_crash_silence_and_a_bad_answer_within_the_budget_change_nothing() {
     assert_eq!(alerts, json!([{"n": 0}]));
 }
 
+/// A reward that exhausts its restarts pauses the run with an alert, again if it is still broken when the
+/// run is resumed. Once repaired, the run ends with the weights of an undisturbed one.
 #[tokio::test]
 async fn l1_l8_a_reward_that_fails_for_good_pauses_the_run_and_mended_it_goes_on_to_the_same_weights() {
     let (mut calm, mut place) = (Place::default(), Place::default());
@@ -316,6 +324,7 @@ fn answer(stream: &TcpStream) {
     http::answer(stream, "200 OK", &reply);
 }
 
+/// A reward at an address is scored like a process, and its weight can be changed during the run.
 #[tokio::test]
 async fn a_reward_at_an_address_counts_and_its_weight_is_turned() {
     let mut place = Place::default();

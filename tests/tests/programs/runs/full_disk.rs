@@ -51,6 +51,7 @@ fn text(out: &Output) -> String {
     String::from_utf8(out.stdout.clone()).unwrap()
 }
 
+/// A run waits while the disk is full and then ends with the rows of a run on a large disk.
 #[test]
 fn a_full_disk_holds_the_run_until_there_is_room_and_nothing_is_lost() {
     if !possible() {
@@ -77,6 +78,7 @@ fn a_full_disk_holds_the_run_until_there_is_room_and_nothing_is_lost() {
     assert_eq!(result, calm);
 }
 
+/// A daemon whose run waits for disk space can be stopped, and the run is resumed when there is space.
 #[test]
 fn a_daemon_on_a_full_disk_can_be_ended_and_goes_on_later() {
     if !possible() {

@@ -160,6 +160,8 @@ fn write_fashion(folder: &Path) {
     }
 }
 
+/// The whole loop runs on files of the user. Rejections are counted by reason, and no row that overlaps a
+/// benchmark is trained on (L6). Every trained sequence has source, generator, verifier and score.
 #[test]
 fn l6_the_loop_runs_on_files_and_says_what_it_turned_away() {
     let place = Place::default();
@@ -220,6 +222,8 @@ fn l6_the_loop_runs_on_files_and_says_what_it_turned_away() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
+/// A source with too many broken rows fails the run, and the message names the source, the first broken row
+/// and the limit.
 #[test]
 fn a_source_that_is_mostly_broken_is_refused_by_name() {
     let place = Place::default();
@@ -284,6 +288,8 @@ steps = 40
 batch = 2
 "#;
 
+/// A source whose rows do not fit the budgets fails the run before its first step, with the share of
+/// rejected rows and the reason for each.
 #[test]
 fn a_source_that_does_not_fit_is_refused_before_the_run_begins() {
     let place = Place::default();

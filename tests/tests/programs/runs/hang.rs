@@ -79,6 +79,8 @@ async fn l10_l1_a_daemon_whose_engine_hangs_ends_when_asked_and_the_next_goes_on
     );
 }
 
+/// Commands to a suspended daemon report that it does not answer instead of waiting forever, and `daemon
+/// stop` ends it by force.
 #[tokio::test]
 async fn l10_a_stopped_daemon_is_told_of_and_ended_by_force() {
     let mut place = Place::default();

@@ -15,6 +15,8 @@ fn printed(place: &Place, arguments: &[&str]) -> Value {
     serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", said(&out)))
 }
 
+/// Runs have names, tags and notes, which can be edited and used to find them. Comparing two runs shows
+/// their metrics, the settings that differ, and their benchmarks.
 #[test]
 fn runs_are_named_tagged_found_by_it_and_compared() {
     let place = Place::default();

@@ -40,6 +40,8 @@ fn waiting(place: &Place) -> Vec<String> {
     rows.as_array().unwrap().iter().map(name).collect()
 }
 
+/// Queued runs start in their order although one fails. Waiting runs can be moved, cancelled and relabelled,
+/// and the store shows the order in which they ran.
 #[tokio::test(flavor = "current_thread")]
 async fn runs_follow_one_another_though_one_fails_and_their_order_can_be_changed() {
     let mut place = Place::default();
@@ -109,6 +111,8 @@ async fn runs_follow_one_another_though_one_fails_and_their_order_can_be_changed
     assert_eq!(place.terminate(), Some(0));
 }
 
+/// A daemon that is killed at any stage loses no queued run and starts none twice (L1). All runs end with
+/// the same weights, as they have the same profile and seed (L8).
 #[tokio::test(flavor = "current_thread")]
 async fn l1_a_daemon_that_dies_forgets_no_run_that_waits_and_begins_none_twice() {
     let mut place = Place::default();

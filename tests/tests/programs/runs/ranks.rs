@@ -9,7 +9,8 @@ use demask_tests::store::rows_as_csv;
 use demask_tests::weights::{last_checkpoint, tensor_hashes};
 use demask_tests::{Place, start, wait_for};
 
-/// A network of several chunks of numbers, in batches of several units.
+/// Returns a profile whose network spans several chunks of parameters and whose batches have several units of
+/// work.
 fn profile(ranks: usize, shard: &str) -> String {
     let (ranks, shard) = (format!("engine.ranks={ranks}"), format!("engine.shard={shard}"));
     smoke(&[
@@ -38,8 +39,9 @@ fn kill(daemon: i32, rank: usize) -> bool {
     unsafe { libc::kill(pid, libc::SIGKILL) == 0 }
 }
 
-/// The hashes that a run over so many ranks, each of which keeps its part of that alone, ends with, over the death of one of them behind the first checkpoint where that is
-/// wanted; and what its engines died of.
+/// Runs the profile on `ranks` ranks that shard the state or the weights, as `shard` says, and kills rank
+/// `killed` after the first checkpoint if one is given. Returns the hashes of the final tensors, and the
+/// events about engines that died.
 async fn run(ranks: usize, shard: &str, killed: Option<usize>) -> (Vec<String>, String) {
     let mut place = Place::default();
     let mut client = place.serve().await;

@@ -71,6 +71,8 @@ async fn l1_l8_rounds_are_the_stages_written_out_and_exact_over_a_crash() {
     assert!(trained(&rounds, true).await == expected);
 }
 
+/// Rounds over stages that are not consecutive, that overlap another round or that do not repeat are refused
+/// with their line.
 #[test]
 fn rounds_of_stages_that_do_not_follow_one_another_is_told_with_its_line() {
     let place = Place::default();

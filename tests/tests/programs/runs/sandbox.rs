@@ -32,6 +32,8 @@ async fn the_engine_of_a_run_is_held_by_the_kernel() {
     assert_eq!(place.terminate(), Some(0));
 }
 
+/// A sandboxed engine saves below its folder; saving elsewhere fails with a permission error and creates
+/// nothing. The second part is skipped where the kernel has no sandbox.
 #[tokio::test]
 async fn an_engine_saves_below_the_folder_that_is_named_and_nowhere_else() {
     let place = Place::default();

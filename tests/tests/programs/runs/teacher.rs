@@ -107,6 +107,8 @@ fn closed_school() -> String {
     format!("http://{address}/v1")
 }
 
+/// A teacher that refuses every question fails the run with the number of questions and the teacher's
+/// message.
 #[test]
 fn a_teacher_that_answers_nothing_fails_the_run() {
     let place = Place::default();
@@ -133,6 +135,8 @@ fn a_teacher_that_answers_nothing_fails_the_run() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
+/// A teacher's traces are verified against the problems' answers, wrong ones are rejected with the reason,
+/// and accepted ones are trained on under the teacher's name. A refused first request is repeated.
 #[test]
 fn what_the_teacher_says_is_verified_trained_on_and_named() {
     let place = Place::default();
