@@ -32,7 +32,7 @@ use crate::weights::shards::{RankOf, ShardMap};
 use crate::weights::stored::StoredTensors;
 use crate::world::World;
 
-/// The name of the moving average of the weights in the optimizer's file.
+/// The name of the moving average of the weights in the optimiser's file.
 const AVERAGE: &str = "backbone.average";
 
 /// A model with its training state.
@@ -40,7 +40,7 @@ const AVERAGE: &str = "backbone.average";
 pub struct LoadedModel {
     /// The backbone.
     pub backbone: Backbone,
-    /// The backbone's optimizer.
+    /// The backbone's optimiser.
     pub optimizer: AdamW,
     /// The image tokenizer and its trainer, if the model has one.
     pub tokenizer: Option<(ImageTokenizer, TokenizerTrainer)>,
@@ -57,7 +57,7 @@ pub struct Saved {
 
 impl LoadedModel {
     /// Reads a checkpoint folder of this project, or a published backbone, for training. `resume` also reads
-    /// the optimizer state, which only a complete checkpoint of this project has.
+    /// the optimiser state, which only a complete checkpoint of this project has.
     ///
     /// # Errors
     /// Returns an error that names the missing, damaged or truncated file.
@@ -162,7 +162,7 @@ impl LoadedModel {
         self.backbone.trained().set(&state.read(AVERAGE)?)
     }
 
-    /// Joins the world: this rank keeps its shard of the optimizer state, and from then on all ranks train
+    /// Joins the world: this rank keeps its shard of the optimiser state, and from then on all ranks train
     /// together.
     ///
     /// # Errors
@@ -176,7 +176,7 @@ impl LoadedModel {
         let whole = self.optimizer.state("backbone")?;
         let is_fresh = self.optimizer.step_count() == 0 && !whole.contains_key(AVERAGE);
         let whole = (!is_fresh).then_some(whole);
-        // The optimizer state of a single process is freed before this rank's shard is allocated, to keep the
+        // The optimiser state of a single process is freed before this rank's shard is allocated, to keep the
         // peak of memory low.
         self.optimizer = AdamW::new(&self.backbone.trained().range(0, 0)?)?;
         self.optimizer = AdamW::shared(share, self.backbone.trained())?;
@@ -353,7 +353,7 @@ fn frozen_base(adapter: Option<&Path>, options: &LoadOptions) -> Result<Option<F
     }
 }
 
-/// Reads this rank's shard of the backbone's optimizer state, and the rest of the file completely.
+/// Reads this rank's shard of the backbone's optimiser state, and the rest of the file completely.
 fn read_part(path: &Path, map: &ShardMap) -> Result<BTreeMap<String, Tensor>> {
     let stored = StoredTensors::in_file(path)?;
     let read = |name: &str| -> Result<(String, Tensor)> {
