@@ -1,13 +1,15 @@
-// Matrix products with packed weights, which are stored once in the memory layout of the matrix library. f32 on a CPU.
+// Matrix products with packed weights, which are stored once in the memory layout of the matrix library. f32
+// on a CPU.
 //
-// The library is MKL, which libtorch contains and whose packed interface it exports. A libtorch without MKL (on another processor
-// family) lacks these symbols, so they are looked up at run time.
+// The library is MKL, which libtorch contains and whose packed interface it exports. A libtorch without MKL
+// (on another processor family) lacks these symbols, so they are looked up at run time.
 
 #include <dlfcn.h>
 
 #include "rows.h"
 
-// Integers are passed in registers and stack slots of eight bytes, so these signatures fit MKL with 32-bit and 64-bit integers.
+// Integers are passed in registers and stack slots of eight bytes, so these signatures fit MKL with 32-bit
+// and 64-bit integers.
 using PackedBytes = size_t (*)(int identifier, int64_t m, int64_t n, int64_t k);
 using Pack = void (*)(int layout, int identifier, int transposed, int64_t m, int64_t n, int64_t k, float alpha,
                       const float* from, int64_t stride, float* packed);
@@ -15,7 +17,8 @@ using Compute = void (*)(int layout, int a_is, int b_is, int64_t m, int64_t n, i
                          const float* b, int64_t b_stride, float beta, float* c, int64_t c_stride);
 
 static constexpr int ROW_MAJOR = 101, AS_IT_IS = 111, TRANSPOSED = 112, PACKED = 151, RIGHT_SIDE = 162;
-// The number of rows that a weight is packed for. The layout does not depend on it (`tests/model/network/packed_weights.rs`).
+// The number of rows that a weight is packed for. The layout does not depend on it
+// (`tests/model/network/packed_weights.rs`).
 static constexpr int64_t ROWS = 32;
 
 namespace {
@@ -49,8 +52,8 @@ static Tensor multiply(const Tensor& x_in, const Tensor& packed, int64_t ins, in
   TORCH_CHECK(x.dim() == 2 && x.scalar_type() == at::kFloat && x.device().is_cpu(), "packed product: misshapen");
   TORCH_CHECK(x.size(1) == ins, "packed product: rows of ", x.size(1), " by a weight of ", ins);
   int64_t rows = x.size(0);
-  // With AVX2, MKL computes the rows beyond a multiple of four in another way and adds in another order. Padding to a multiple of
-  // four gives every row the same order.
+  // With AVX2, MKL computes the rows beyond a multiple of four in another way and adds in another order.
+  // Padding to a multiple of four gives every row the same order.
   if (int64_t behind = rows % 4; behind > 0) {
     Tensor filled = at::zeros({rows + 4 - behind, ins}, x.options());
     std::memcpy(out<float>(filled), data<float>(x), rows * ins * 4);
