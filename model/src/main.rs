@@ -1,4 +1,4 @@
-//! `demask-engine`: the process that computes, one per device. It holds the weights and the optimizer state,
+//! `demask-engine`: the process that computes, one per device. It holds the weights and the optimiser state,
 //! trains and samples, and takes requests over a Unix socket.
 
 use std::path::{Path, PathBuf};
