@@ -1,8 +1,9 @@
 //! The socket server. It serves several clients, each with one request at a time, in the order of arrival.
 //! There are two exceptions: sampling requests share a running batch ([`crate::engine::sample_requests`]),
 //! and aside requests run between two of its forward passes or between two micro-batches of a training step.
-//! A client's input never ends the engine: it answers every request, or disconnects the client. Only a device
-//! failure ends it, after the client has been told.
+//!
+//! Except for a request to exit, no input of a client ends the engine: it answers every request, or
+//! disconnects the client. A device failure ends it, after the client has been told.
 //!
 //! One thread per client reads requests. The thread that calls [`serve`] does all computing, or waits for it.
 

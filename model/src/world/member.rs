@@ -158,8 +158,9 @@ impl World {
         self.host.broadcast(&Tensor::f_from_slice(bytes)?, 0)
     }
 
-    /// Waits for rank 0's next order. There is no time limit, because rank 0 may sample for hours. The end of
-    /// rank 0 or of its starter is noticed at once, because one of them serves the store.
+    /// Waits for rank 0's next order. There is no time limit, because rank 0 may sample for hours. With a
+    /// store over TCP, the end of rank 0 or of its starter is noticed at once, because one of them serves the
+    /// store. With a store file it is noticed within a minute, once the file has been removed.
     ///
     /// # Errors
     /// Returns [`ModelError::World`] if rank 0 is gone or an order is too long.
