@@ -1,6 +1,7 @@
-//! Bakes the place of libtorch into the programs (as RUNPATH, so `LD_LIBRARY_PATH` still comes first) and lets
-//! `libtorch_cuda.so` stay out of the link: it is opened at start-up where it exists. Compiles the fused CPU kernels
-//! (`csrc`) against the same libtorch; without its place they are left out and composed operators serve.
+//! Puts libtorch's location into the programs as RUNPATH, so that `LD_LIBRARY_PATH` still comes first.
+//! `libtorch_cuda.so` is not linked: it is opened at start-up if it exists. Compiles the fused CPU kernels
+//! (`csrc`) against the same libtorch; without a location of libtorch they are left out, and composed
+//! operators take their place.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,8 @@ fn main() {
     }
 }
 
-/// The kernels run on libtorch's own OpenMP threads, so they link the runtime that it brings.
+/// Compiles the kernels. They run on libtorch's OpenMP threads, so they link the OpenMP runtime that libtorch
+/// ships.
 fn compile_kernels(libtorch: &Path) {
     let Some(openmp) = openmp_of(&libtorch.join("lib")) else {
         println!("cargo:warning=no OpenMP runtime beside libtorch: the fused CPU kernels are left out");

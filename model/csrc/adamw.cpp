@@ -4,13 +4,13 @@
 
 #include "rows.h"
 
-// Numbers that a thread takes at a time.
+// The number of elements that a thread takes at a time.
 static constexpr int64_t PIECE = 1 << 15;
 
 struct AdamwRates {
-  // What the gradient is multiplied by; what remains of a parameter; the learning rate.
+  // The factor of the gradient (clipping); the factor of a parameter (weight decay); the learning rate.
   float clip, decay, rate;
-  // 1 - beta, and 1 / (1 - beta^step) for m, its square root for v.
+  // 1 - beta of m and v; 1 / (1 - beta^step) for m, and its square root for v; epsilon.
   float toward1, toward2, correct1, correct2, eps;
 };
 
@@ -27,7 +27,7 @@ CLONES static void adamw_row(float* R g, float* R m, float* R v, float* R p, Ada
 }
 
 extern "C" {
-// `numbers`: as in `AdamwRates`. The gradient is zero afterwards.
+// `numbers` are the fields of `AdamwRates` in order. The gradient is zero afterwards.
 int demask_adamw(Tensor* g, Tensor* m, Tensor* v, Tensor* p, const float* numbers) {
   return guarded([&] {
     int64_t n = g->numel();
@@ -39,7 +39,7 @@ int demask_adamw(Tensor* g, Tensor* m, Tensor* v, Tensor* p, const float* number
     at::parallel_for(0, n, PIECE, [&](int64_t begin, int64_t end) {
       adamw_row(gs + begin, ms + begin, vs + begin, ps + begin, by, end - begin);
     });
-    // Who keeps what was made of the weights, packed ones for example, learns by this that they have changed.
+    // Caches that are derived from the weights, such as packed weights, notice the change by the version.
     for (Tensor* t : {g, m, v, p}) t->unsafeGetTensorImpl()->bump_version();
   });
 }

@@ -1,8 +1,8 @@
-// The attention tiles of all instruction sets, from one template. A tile of Q queries and V vectors keeps Q V sums in registers,
-// beside V vectors of a row and one factor.
+// The attention tiles of all instruction sets, from one template. A tile of Q queries and V vectors keeps Q V
+// sums in registers, beside V vectors of a row and one factor.
 //
-// Every sum adds its terms in the same order, whatever the size of the tile. The result of a query therefore does not depend on
-// the other queries of its tile (L8).
+// Every sum adds its terms in the same order, whatever the size of the tile. The result of a query therefore
+// does not depend on the other queries of its tile (L8).
 
 #include "attention_tiles.h"
 
@@ -14,8 +14,8 @@
 
 namespace {
 
-// For each instruction set: the type of an unaligned vector, its number of floats, the most queries of a tile, and the most sums
-// that fit into the registers.
+// For each instruction set: the type of an unaligned vector, its number of floats, the most queries of a
+// tile, and the most sums that fit into the registers.
 
 struct Avx512 {
   typedef float Vec __attribute__((vector_size(64), aligned(4), may_alias));
@@ -38,7 +38,8 @@ template <typename Set> constexpr int64_t vectors(int64_t queries) {
   return queries * 4 <= Set::SUMS ? 4 : queries * 2 <= Set::SUMS ? 2 : 1;
 }
 
-// Computes sums[i][v], the sum over `terms` of by[i][term] * rows[term][v], for Q rows of factors and V vectors of each row.
+// Computes sums[i][v], the sum over `terms` of by[i][term] * rows[term][v], for Q rows of factors and V
+// vectors of each row.
 template <typename Set, int64_t Q, int64_t V>
 INLINE void tile(const float* by, int64_t by_stride, const float* rows, int64_t row_stride, float* sums_out, int64_t out_stride,
                  int64_t terms) {
@@ -56,7 +57,8 @@ INLINE void tile(const float* by, int64_t by_stride, const float* rows, int64_t 
     UNROLL for (int64_t v = 0; v < V; v++) *reinterpret_cast<Vec*>(sums_out + i * out_stride + v * Set::LANE) = sums[i][v];
 }
 
-// Computes all columns from `at` to `columns`, a multiple of the vector's length: V vectors at a time, then V / 2, and so on.
+// Computes all columns from `at` to `columns`, a multiple of the vector's length: V vectors at a time, then V
+// / 2, and so on.
 template <typename Set, int64_t Q, int64_t V>
 INLINE void columns_from(int64_t at, int64_t columns, const float* by, int64_t by_stride, const float* rows, int64_t row_stride,
                          float* sums, int64_t out_stride, int64_t terms) {

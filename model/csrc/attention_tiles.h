@@ -1,8 +1,8 @@
-// The matrix products of attention over the KV cache, one implementation for each instruction set, with tiles that fit its
-// registers. They work on f32 arrays, not on tensors.
+// The matrix products of attention over the KV cache, one implementation for each instruction set, with tiles
+// that fit its registers. They work on f32 arrays, not on tensors.
 //
-// Legend: Q queries of a tile, E head width, C places of a slot. Keys are [E, C] and values [C, E'], where C is a multiple of 32
-// and E' of 16. Only the first `count` places are read, rounded up to 16.
+// Legend: Q queries of a tile, E head width, C places of a slot. Keys are [E, C] and values [C, E'], where C
+// is a multiple of 32 and E' of 16. Only the first `count` places are read, rounded up to 16.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
-// What Demask asks of libtorch's CUDA half, in terms of the CPU half's headers, so that the programs are linked against that
-// one alone: whether somebody looked for the CUDA half before it was opened, the settings, what a device has left.
+// Access to libtorch's CUDA libraries through headers of its CPU library, which is the only one that the
+// programs link: whether something looked for CUDA before it was loaded, the settings, and the memory of a
+// device.
 
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
@@ -17,8 +18,9 @@ namespace {
 
 std::atomic<bool> asked{false};
 
-// libtorch looks for the hooks of its CUDA half once in a process and keeps what it finds. Until the CUDA half is opened it
-// finds these, which do what it does without any; the real ones take their place by a higher priority.
+// libtorch looks for the hooks of its CUDA libraries once per process and keeps the result. Until these
+// libraries are loaded it finds this class, which behaves like libtorch without CUDA. The real hooks replace
+// it by their higher priority.
 struct Absent final : at::CUDAHooksInterface {
   Absent() { asked = true; }
 };
@@ -26,14 +28,15 @@ struct Absent final : at::CUDAHooksInterface {
 struct Noticing {
   Noticing() {
     auto* hooks = at::CUDAHooksRegistry();
-    // Linked to the CUDA half: nothing is opened late.
+    // The program is linked to CUDA, so nothing is loaded late.
     if (hooks->Has("CUDAHooks")) return;
     hooks->Register(
         "CUDAHooks", [](at::CUDAHooksArgs) { return std::make_unique<Absent>(); }, c10::REGISTRY_FALLBACK);
   }
 } noticing;
 
-// Each warning is said once: what has no deterministic way would say so at every step. Never freed: threads may outlive main.
+// Prints each warning once, because an operator without a deterministic implementation would warn at every
+// step. The handler is never freed, because threads may outlive main.
 struct Once final : c10::WarningHandler {
   std::mutex one_at_a_time;
   std::set<std::string> said;
@@ -45,7 +48,7 @@ struct Once final : c10::WarningHandler {
 };
 
 c10::DeviceAllocator& allocator() {
-  // As the first tensor on a device would.
+  // The device is initialised as by its first tensor.
   at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
   return *c10::getDeviceAllocator(c10::DeviceType::CUDA);
 }
@@ -57,18 +60,19 @@ const auto& all(const c10::CachingAllocator::StatArray& of) {
 }  // namespace
 
 extern "C" {
-// libtorch's own version, asking no hooks.
+// Returns libtorch's version without using the hooks.
 const char* demask_torch_version() {
   const auto& options = caffe2::GetBuildOptions();
   const auto found = options.find("TORCH_VERSION");
   return found == options.end() ? "" : found->second.c_str();
 }
 
-// Whether something asked for the CUDA half when it was not open: then it stays without for good.
+// Returns whether something asked for CUDA before it was loaded. libtorch then does without it for good.
 int demask_cuda_asked() { return asked ? 1 : 0; }
 
-// Numbers as the CPU has them, as far as the device can: no TF32 and no bf16 sums in the place of f32; cuDNN neither chooses
-// convolutions by timing them nor attends (its plans are compiled anew for every shape).
+// Makes the device's numbers as close to the CPU's as possible: no TF32, no bf16 sums in place of f32. cuDNN
+// neither chooses convolutions by timing them nor computes attention, because its plans are compiled anew for
+// every shape.
 int demask_cuda_settle() {
   return guarded([] {
     auto& context = at::globalContext();
@@ -83,9 +87,10 @@ int demask_cuda_settle() {
   });
 }
 
-// The same bits for the same work, where libtorch has a way. `strict`: operators take it, and what has none is refused; else
-// convolutions alone do, since operators that write by index would sort the indices first. New memory is not filled: every byte
-// is written before it is read.
+// Makes the same work give the same bits where libtorch can. With `strict`, operators use a deterministic
+// implementation, and an operator without one fails. Otherwise only convolutions are deterministic, because
+// operators that write by index would first sort the indices. New memory is not filled: every byte is written
+// before it is read.
 int demask_cuda_deterministic(int on, int strict) {
   return guarded([&] {
     auto& context = at::globalContext();
@@ -95,8 +100,9 @@ int demask_cuda_deterministic(int on, int strict) {
   });
 }
 
-// What is set, a bit each, for a test: TF32 products, TF32 convolutions, bf16 sums, cuDNN's attention, timed convolutions,
-// deterministic operators, the same as a warning, filled memory, deterministic convolutions.
+// Returns the settings as bits, for a test: TF32 products, TF32 convolutions, bf16 sums, cuDNN's attention,
+// timed convolutions, deterministic operators, determinism as a warning only, filled memory, deterministic
+// convolutions.
 int demask_cuda_settings(int64_t* bits) {
   return guarded([&] {
     const auto& context = at::globalContext();
@@ -116,7 +122,8 @@ int demask_cuda_settings(int64_t* bits) {
   });
 }
 
-// Bytes: free and total by the driver; held by libtorch; of these in use now; the most that were in use.
+// Returns five numbers of bytes: free and total according to the driver; reserved by libtorch; in use; the
+// peak in use.
 int demask_cuda_memory(int64_t device, int64_t* five) {
   return guarded([&] {
     const auto index = static_cast<c10::DeviceIndex>(device);
@@ -131,12 +138,12 @@ int demask_cuda_memory(int64_t device, int64_t* five) {
   });
 }
 
-// From here on the most is counted anew.
+// Resets the peak.
 int demask_cuda_forget_peak(int64_t device) {
   return guarded([&] { allocator().resetPeakStats(static_cast<c10::DeviceIndex>(device)); });
 }
 
-// What libtorch holds and does not use goes back to the driver.
+// Returns the memory that libtorch reserves and does not use to the driver.
 int demask_cuda_release() {
   return guarded([&] { allocator().emptyCache(); });
 }

@@ -1,6 +1,7 @@
-// A CUDA graph of libtorch's, by the names that its CUDA half exports: the programs are linked against the CPU half alone, and
-// the other is opened at start-up where there is one (`cuda/`). Of libtorch 2.11's own classes only sizes and argument
-// passing are relied on: a graph fits its room, a CUDA stream is a c10::Stream.
+// CUDA graphs of libtorch, by the symbols that its CUDA libraries export: the programs link the CPU library
+// only, and the CUDA libraries are loaded at start-up if there are any (`cuda/`). Only sizes and argument
+// passing of libtorch 2.11's classes are relied on: a graph fits its buffer, and a CUDA stream is passed like
+// a c10::Stream.
 
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/DeviceGuard.h>
@@ -18,7 +19,7 @@
 namespace {
 
 using Pool = std::pair<unsigned long long, unsigned long long>;
-// Only this thread's calls are watched while it records.
+// The capture mode in which only this thread's calls are checked.
 constexpr int THREAD_LOCAL_CAPTURE = 1;
 
 struct Calls {
@@ -55,7 +56,8 @@ struct Calls {
 
 c10::Device cuda(c10::DeviceIndex device) { return {c10::DeviceType::CUDA, device}; }
 
-// One stream a device for all that is recorded there: libraries keep a workspace for each stream that they have met.
+// One stream per device for all captures, because libraries keep a workspace for each stream that they have
+// used.
 c10::Stream side_stream(const Calls& calls, c10::DeviceIndex device) {
   static std::mutex one_at_a_time;
   static std::map<c10::DeviceIndex, c10::Stream> streams;
@@ -65,8 +67,8 @@ c10::Stream side_stream(const Calls& calls, c10::DeviceIndex device) {
   return found->second;
 }
 
-// From here to its end this thread's work goes to a device's side stream. The device has done everything before, and again
-// at the end: memory of one stream is used on the other.
+// While this object exists, this thread's work goes to the device's side stream. The device is synchronised
+// at the beginning and at the end, because memory of one stream is used on the other.
 struct Aside {
   const Calls& calls;
   c10::DeviceGuard guard;
@@ -89,7 +91,7 @@ struct Aside {
 struct Graph {
   const Calls& calls;
   c10::DeviceIndex device;
-  // While it is recorded; the default stream cannot be.
+  // Exists during capture, because the default stream cannot be captured.
   std::unique_ptr<Aside> aside;
   alignas(16) char room[4096];
 
@@ -104,7 +106,7 @@ struct Graph {
     }
   }
   ~Graph() {
-    // Whatever ended the recording early.
+    // Ends a capture that an error interrupted.
     try {
       if (aside) end();
     } catch (...) {
@@ -127,12 +129,12 @@ struct Graph {
 }  // namespace
 
 extern "C" {
-// What follows on this thread is done on the stream on which everything is recorded.
+// Switches this thread to the side stream.
 int demask_aside_begin(int64_t device, void** aside) {
   return guarded([&] { *aside = new Aside(static_cast<c10::DeviceIndex>(device)); });
 }
 
-// Waits for what was done there.
+// Waits for the work on the side stream and switches back.
 int demask_aside_end(void* aside) {
   return guarded([&] {
     const std::unique_ptr<Aside> ending(static_cast<Aside*>(aside));
@@ -140,7 +142,7 @@ int demask_aside_end(void* aside) {
   });
 }
 
-// What follows on this thread is recorded and not done.
+// Starts a capture: this thread's work is recorded and not executed.
 int demask_graph_begin(int64_t device, void** graph) {
   return guarded([&] { *graph = new Graph(static_cast<c10::DeviceIndex>(device)); });
 }

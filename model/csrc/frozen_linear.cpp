@@ -1,5 +1,6 @@
-// A product with a frozen weight that is made for it and forgotten behind it: the forward pass and the backward pass each ask for the
-// weight, so that between them what it is made of is kept alone. Any device, any dtype. No gradient of the weight or the bias.
+// A matrix product with a frozen weight that exists only during the product. The forward pass and the
+// backward pass each make the weight, so that between them only its source (for example quantised values) is
+// kept. Any device, any dtype. There is no gradient of the weight or the bias.
 
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
@@ -14,7 +15,7 @@ using torch::autograd::variable_list;
 
 namespace {
 
-// Makes the weight of an owner, or writes why it could not into `words`.
+// Makes the weight of an owner, or writes an error message to `words`.
 using Make = int (*)(const void* owner, Tensor** made, char* words, size_t room);
 using Drop = void (*)(void* owner);
 
@@ -51,7 +52,7 @@ struct FrozenLinear : Function<FrozenLinear> {
 }  // namespace
 
 extern "C" {
-// Takes the owner over, whatever happens.
+// Takes ownership of `owner`, also if it fails.
 int demask_frozen_linear(const Tensor* x, void* owner, Make make, Drop drop, const Tensor* bias, Tensor** y) {
   return guarded([&] {
     auto weight = c10::make_intrusive<MadeWeight>(owner, make, drop);

@@ -1,8 +1,9 @@
-// The fused kernels of a transformer block, with their gradients: residual sum and RMS norm, the split into heads with rotary
-// embedding, attention over short sequences, the gate, and the log-probability of a label. Each makes one pass over memory.
+// The fused kernels of a transformer block, with their gradients: residual sum and RMS norm, the split into
+// heads with rotary embedding, attention over short sequences, the gate, and the log-probability of a label.
+// Each makes one pass over memory.
 //
-// CPU only, f32 and bf16. The roundings are those of the composed operators (mmada.md 1.4). Every sum has a fixed order that
-// does not depend on the number of threads (L8).
+// CPU only, f32 and bf16. The roundings are those of the composed operators (mmada.md 1.4). Every sum has a
+// fixed order that does not depend on the number of threads (L8).
 
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/variable.h>
@@ -13,7 +14,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-// The residual sum s = x + delta and its RMS norm y = weight * round(s / rms(s)). Returns s and y, or y alone without `delta`.
+// The residual sum s = x + delta and its RMS norm y = weight * round(s / rms(s)). Returns s and y, or y alone
+// without `delta`.
 
 CLONES static void norm_backward_row(const float* R s, const float* R dy, const float* R w, float* R dx, float* R dw,
                                      float scale, float mean, int64_t n) {
@@ -101,8 +103,8 @@ struct SumNorm : Function<SumNorm> {
   }
 };
 
-// The split of the stacked projection, [B, L, (H + 2K) E], into q, k and v, [B, heads, L, E], with q and k rotated by their
-// positions.
+// The split of the stacked projection, [B, L, (H + 2K) E], into q, k and v, [B, heads, L, E], with q and k
+// rotated by their positions.
 
 CLONES static void turn(const float* R x, float* R y, const float* R cos, const float* R sin, float sign, int64_t half) {
   for (int64_t i = 0; i < half; i++) {
@@ -111,8 +113,8 @@ CLONES static void turn(const float* R x, float* R y, const float* R cos, const 
   }
 }
 
-// Rows may be packed: [1, T, ..] holds only the real tokens of B rows of L positions, and `index`, [T], has the position of each
-// of them in B x L. The other positions are zero in q, k and v.
+// Rows may be packed: [1, T, ..] holds only the real tokens of B rows of L positions, and `index`, [T], has
+// the position of each of them in B x L. The other positions are zero in q, k and v.
 
 struct SplitTurn : Function<SplitTurn> {
   static void run(const Tensor& joined, const std::vector<Tensor>& parts, const Tensor& cos, const Tensor& sin,
@@ -173,9 +175,10 @@ struct SplitTurn : Function<SplitTurn> {
   }
 };
 
-// Attention, softmax(scale q k^T) v, of q, k and v, [B, H, L, E] each, with merged heads: [B, L, H E]. With packed rows it is
-// [1, T, H E]; `index` is as above and `pads`, [B], has the number of leading positions that each row lacks. It keeps the L x L
-// probabilities for the backward pass, and is meant for short sequences.
+// Attention, softmax(scale q k^T) v, of q, k and v, [B, H, L, E] each, with merged heads: [B, L, H E]. With
+// packed rows it is [1, T, H E]; `index` is as above and `pads`, [B], has the number of leading positions
+// that each row lacks. It keeps the L x L probabilities for the backward pass, and is meant for short
+// sequences.
 
 CLONES static void softmax_backward_row(const float* R p, float* R slope, float mean, float scale, int64_t n) {
   for (int64_t i = 0; i < n; i++) slope[i] = p[i] * (slope[i] - mean) * scale;

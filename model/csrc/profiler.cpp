@@ -1,5 +1,6 @@
-// libtorch's own profiler (Kineto) around what this thread does: each operator on the CPU and, where CUPTI finds a GPU, each
-// kernel and copy there. The headers and the functions are those of libtorch_cpu; CUDA's half need not be linked.
+// Profiles this thread with libtorch's profiler (Kineto): each operator on the CPU and, where CUPTI finds a
+// GPU, each kernel and copy there. Headers and functions are those of libtorch_cpu; the CUDA libraries need
+// not be linked.
 
 #include <torch/csrc/autograd/profiler_kineto.h>
 
@@ -15,7 +16,7 @@ using torch::profiler::impl::ActivityType;
 using torch::profiler::impl::ProfilerConfig;
 using torch::profiler::impl::ProfilerState;
 
-// Operators of the thread, and all of the GPU's work.
+// Returns the recorded activities: the operators of the thread, and all work of the GPU if there is one.
 std::set<ActivityType> activities(bool cuda) {
   if (cuda) return {ActivityType::CPU, ActivityType::CUDA};
   return {ActivityType::CPU};
@@ -24,7 +25,8 @@ std::set<ActivityType> activities(bool cuda) {
 }  // namespace
 
 extern "C" {
-// One event: what, whether on the GPU, of which thread or stream, when it began and how long it took in nanoseconds.
+// Reports one event: its name, whether it ran on the GPU, its thread or stream, and its start and duration in
+// nanoseconds.
 using DemaskEvent = void (*)(void* to, const char* name, int gpu, uint64_t line, uint64_t start, uint64_t took);
 
 int demask_profile_begin(int cuda) {

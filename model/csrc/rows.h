@@ -1,6 +1,6 @@
-// Helpers for kernels that load a row of a tensor as f32, compute on it and store it in the tensor's dtype; and the conversion of
-// exceptions to error messages. CPU only, f32 and bf16. Every sum has a fixed order that does not depend on the number of
-// threads (L8).
+// Helpers for kernels that load a row of a tensor as f32, compute on it and store it in the tensor's dtype;
+// and the conversion of exceptions to error messages. CPU only, f32 and bf16. Every sum has a fixed order
+// that does not depend on the number of threads (L8).
 #pragma once
 
 #include <ATen/ATen.h>
@@ -64,7 +64,8 @@ CLONES static float sum_squares(const float* R a, int64_t n) {
 typedef float Vec __attribute__((vector_size(64), aligned(4), may_alias));
 static constexpr int64_t LANE = 16;
 
-// The highest number of a row. The vectors are explicit, because NaN keeps the compiler from reordering the comparisons.
+// The highest number of a row. The vectors are explicit, because NaN keeps the compiler from reordering the
+// comparisons.
 CLONES static float highest(const float* R a, int64_t n) {
   float top = a[0];
   int64_t i = 0;
@@ -111,7 +112,8 @@ static inline float fast_exp(float x) {
 template <typename T> static const T* data(const Tensor& t) { return static_cast<const T*>(t.const_data_ptr()); }
 template <typename T> static T* out(const Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
 
-// Copies a row to f32 (`load`), or from f32 to the dtype of the tensor (`store`). `at` is the index of the row's first number.
+// Copies a row to f32 (`load`), or from f32 to the dtype of the tensor (`store`). `at` is the index of the
+// row's first number.
 static void load(const Tensor& t, int64_t at, float* to, int64_t n) {
   if (t.scalar_type() == at::kFloat) std::memcpy(to, data<float>(t) + at, n * 4);
   else widen(data<uint16_t>(t) + at, to, n);
@@ -120,8 +122,8 @@ static void store(const float* from, const Tensor& t, int64_t at, int64_t n) {
   if (t.scalar_type() != at::kFloat) narrow(from, out<uint16_t>(t) + at, n);
   else if (float* to = out<float>(t) + at; to != from) std::memcpy(to, from, n * 4);
 }
-// Return an f32 row to read, to change in place, or to overwrite (`fresh`). It is the tensor's own memory if that is f32, and
-// otherwise the buffer `room`, from which `store` writes it back.
+// Return an f32 row to read, to change in place, or to overwrite (`fresh`). It is the tensor's own memory if
+// that is f32, and otherwise the buffer `room`, from which `store` writes it back.
 static const float* read(const Tensor& t, int64_t at, float* room, int64_t n) {
   if (t.scalar_type() == at::kFloat) return data<float>(t) + at;
   load(t, at, room, n);
@@ -157,8 +159,8 @@ CLONES static float exp_row(float* R a, float scale, float top, int64_t n) {
   }
   return sum;
 }
-// exp(-a) in a loop of its own. Merged with a loop that divides by it, the compiler would divide twice, for clamped values and for
-// others.
+// exp(-a) in a loop of its own. Merged with a loop that divides by it, the compiler would divide twice, for
+// clamped values and for others.
 CLONES static void exp_minus(const float* R a, float* R y, int64_t n) {
   for (int64_t i = 0; i < n; i++) y[i] = fast_exp(-a[i]);
 }

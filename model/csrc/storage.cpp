@@ -1,4 +1,5 @@
-// The memory of tensors that stay where they are referred to while what they hold comes and goes: weights that ranks share out.
+// The memory of tensors that stay referenced while their contents come and go: sharded weights, which are
+// gathered and freed.
 
 #include <deque>
 #include <mutex>
@@ -7,8 +8,9 @@
 
 namespace {
 
-// What was given back last, for who wants as much again: blocks of a network are alike, and memory that is new to a process costs a
-// page fault every four kilobytes. On a GPU libtorch's own allocator does so.
+// Keeps the blocks that were freed last for the next allocation of the same size. A network's blocks are
+// alike, and memory that is new to a process costs a page fault every four kilobytes. On a GPU libtorch's
+// allocator does this itself.
 class Spares {
   static constexpr size_t MOST = 2;
   std::mutex one_at_a_time;
@@ -34,7 +36,7 @@ class Spares {
   }
 };
 
-// Never freed: threads may outlive main.
+// The spares are never freed, because threads may outlive main.
 Spares& spares() {
   static auto* all = new Spares;
   return *all;
@@ -43,7 +45,8 @@ Spares& spares() {
 }  // namespace
 
 extern "C" {
-// Gives a tensor's memory back, or has room for so many bytes again, whose values are whatever they are. All views of it see it.
+// Frees a tensor's memory (`wanted` 0), or allocates `wanted` bytes with arbitrary values. All views of the
+// tensor are affected.
 int demask_storage_resize(Tensor* tensor, int64_t wanted) {
   return guarded([&] {
     auto* storage = tensor->storage().unsafeGetStorageImpl();
@@ -61,7 +64,7 @@ int demask_storage_resize(Tensor* tensor, int64_t wanted) {
   });
 }
 
-// A leaf has no gradient any more, and its memory goes.
+// Drops the gradient of a leaf and its memory.
 int demask_grad_drop(Tensor* leaf) {
   return guarded([&] { leaf->mutable_grad().reset(); });
 }

@@ -1,7 +1,8 @@
-// Processes that train together, on libtorch's own c10d. Its groups are made by the names of their constructors and used through the
-// abstract `c10d::Backend`: C++ has no registry of them, and their headers want those of Gloo and NCCL, which libtorch does not
-// bring. Names and sizes are libtorch 2.11's (a test says so); Gloo's names are bound by the linker, NCCL's are looked for
-// in the CUDA half once it is open.
+// Stores and process groups of libtorch's c10d. Groups are constructed through the mangled names of their
+// constructors and used through the abstract `c10d::Backend`: C++ has no registry of backends, and their
+// headers need those of Gloo and NCCL, which libtorch does not ship. Names and sizes are those of libtorch
+// 2.11, which a test checks. The linker binds Gloo's names; NCCL's are looked up in libtorch's CUDA libraries
+// once these are open.
 
 #include <dlfcn.h>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
@@ -29,13 +30,13 @@ using c10d::Work;
 using Options = intrusive_ptr<Backend::Options>;
 using std::chrono::milliseconds;
 
-// What a function answers beside 0: an error; a wait that was not answered in its time.
+// The return codes of functions besides 0: an error, and a wait that timed out.
 constexpr int FAILED = 1, TIMED_OUT = 2;
 
-// More than a group's true size (Gloo 488, NCCL 1112 bytes).
+// Upper bounds on the size of a group (Gloo 488, NCCL 1112 bytes) and of its options.
 constexpr size_t GLOO_ROOM = 4096, NCCL_ROOM = 16384, OPTIONS_ROOM = 4096;
 
-// As `guarded`, in words without the frames that they came through, which c10d's errors carry a page of.
+// Like `guarded`, but without the stack trace, which in c10d's errors is a page long.
 template <typename F> int told(F f) {
   try {
     f();
@@ -67,7 +68,7 @@ template <typename F> F found(const char* name) {
   return at;
 }
 
-// An object whose class is known by its constructor alone.
+// Constructs an object of a class of which only the constructor's address is known.
 template <typename T, typename F> intrusive_ptr<T> made(size_t room, F construct) {
   void* at = operator new(room);
   std::memset(at, 0, room);
@@ -95,12 +96,12 @@ intrusive_ptr<Backend> nccl(const intrusive_ptr<Store>& store, int rank, int siz
 
 void finish(const intrusive_ptr<Work>& work) { TORCH_CHECK(work->wait(), "a collective was given up"); }
 
-// Who keeps what was made of a tensor learns that it has changed.
+// Marks a tensor as changed, for caches that are keyed by its version.
 void changed(const Tensor& tensor) { tensor.unsafeGetTensorImpl()->bump_version(); }
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// A chunk's sum of squares in eight columns, whose order nothing changes.
+// Sums the squares of a chunk in eight columns, an order that does not depend on threads.
 double squares(const float* from, int64_t n) {
   double sums[8] = {};
   int64_t i = 0;
@@ -112,7 +113,7 @@ double squares(const float* from, int64_t n) {
 
 }  // namespace
 
-// Handles of stores and groups: a counted pointer each.
+// Handles of stores and groups; each holds one counted pointer.
 struct DemaskStore {
   intrusive_ptr<Store> store;
 };
@@ -120,7 +121,8 @@ struct DemaskGroup {
   intrusive_ptr<Backend> group;
 };
 
-// Calls that are on their way, with the tensors that they write to; when they began and when the last of them ended.
+// Calls in progress, with the tensors that they write to and the times at which they began and the last of
+// them ended.
 struct DemaskCalls {
   std::vector<intrusive_ptr<Work>> works;
   std::vector<Tensor> written;
@@ -130,7 +132,7 @@ struct DemaskCalls {
   void add(const intrusive_ptr<Work>& work, const Tensor& into) {
     works.push_back(work);
     written.push_back(into);
-    // Gloo alone tells when a call has ended on its own threads; NCCL's end is a place in a stream.
+    // Only Gloo reports when a call ended on its own threads. NCCL's calls end at a point of a CUDA stream.
     if (into.is_cuda()) return;
     const auto at = ended;
     work->getFuture()->addCallback([at](c10::ivalue::Future&) { at->store(now()); });
@@ -142,7 +144,8 @@ int demask_store_of_file(const char* path, int64_t size, DemaskStore** to) {
   return told([&] { *to = new DemaskStore{c10::make_intrusive<c10d::FileStore>(path, static_cast<int>(size))}; });
 }
 
-// `listening`: a socket that this process serves the store on, or -1: another process does.
+// `listening` is the descriptor of the socket that this process serves the store on, or -1 if another process
+// serves it.
 int demask_store_of_tcp(const char* host, int64_t port, int64_t listening, int64_t ms, DemaskStore** to) {
   return told([&] {
     c10d::TCPStoreOptions options;
@@ -156,7 +159,7 @@ int demask_store_of_tcp(const char* host, int64_t port, int64_t listening, int64
   });
 }
 
-// The same store, every key below a prefix.
+// Makes a view of the store that puts a prefix before every key.
 int demask_store_below(DemaskStore* store, const char* prefix, int64_t ms, DemaskStore** to) {
   return told([&] {
     store->store->setTimeout(milliseconds(ms));
@@ -172,7 +175,7 @@ int demask_store_set(DemaskStore* store, const char* key, const char* value) {
   return told([&] { store->store->set(key, std::string(value)); });
 }
 
-// Waits until a key is set.
+// Waits until a key is set; TIMED_OUT if it is not set in time.
 int demask_store_wait(DemaskStore* store, const char* key, int64_t ms) {
   const int code = told([&] { store->store->wait({key}, milliseconds(ms)); });
   return code != 0 && last_error.find("imeout") != std::string::npos ? TIMED_OUT : code;
@@ -207,7 +210,7 @@ int demask_group_broadcast(DemaskGroup* group, Tensor* tensor, int64_t from) {
   });
 }
 
-// `how`: as c10d numbers them (0 sum, 1 mean, 3 least, 4 most).
+// `how` is c10d's number of the reduction: 0 sum, 1 mean, 3 minimum, 4 maximum.
 int demask_group_all_reduce(DemaskGroup* group, Tensor* tensor, int64_t how) {
   return told([&] {
     std::vector<Tensor> tensors{*tensor};
@@ -226,7 +229,7 @@ int demask_group_all_to_all(DemaskGroup* group, Tensor* to, Tensor* from) {
   });
 }
 
-// Piece number r comes from rank r; all are on their way at one time. An empty one stays as it is.
+// Broadcasts piece r from rank r, all pieces at the same time. An empty piece is skipped.
 int demask_group_all_gather(DemaskGroup* group, Tensor** pieces, int64_t count) {
   return told([&] {
     std::vector<intrusive_ptr<Work>> works;
@@ -242,7 +245,7 @@ int demask_group_all_gather(DemaskGroup* group, Tensor** pieces, int64_t count) 
   });
 }
 
-// Piece number i begins to come from rank `roots[i]`; none is empty. Nothing is waited for.
+// Starts to broadcast piece i from rank `roots[i]`, without waiting. No piece may be empty.
 int demask_group_begin_gather(DemaskGroup* group, Tensor** pieces, const int64_t* roots, int64_t count,
                               DemaskCalls** to) {
   return told([&] {
@@ -257,7 +260,8 @@ int demask_group_begin_gather(DemaskGroup* group, Tensor** pieces, const int64_t
   });
 }
 
-// Begins to send the first `from_lengths[0]` numbers of `from` to rank 0 and so on, and to receive `to_lengths[r]` from each rank r.
+// Starts an all-to-all with unequal lengths: sends the first `from_lengths[0]` numbers of `from` to rank 0
+// and so on, and receives `to_lengths[r]` numbers from each rank r.
 int demask_group_begin_exchange(DemaskGroup* group, Tensor* to, Tensor* from, const int64_t* to_lengths,
                                 const int64_t* from_lengths, int64_t size, DemaskCalls** out) {
   return told([&] {
@@ -268,7 +272,7 @@ int demask_group_begin_exchange(DemaskGroup* group, Tensor* to, Tensor* from, co
   });
 }
 
-// Waits for calls that are on their way. `times`: when they began and ended, in seconds of a steady clock.
+// Waits for calls in progress. `times` receives when they began and ended, in seconds of a steady clock.
 int demask_calls_wait(DemaskCalls* calls, double* times) {
   return told([&] {
     for (const auto& work : calls->works) finish(work);
@@ -287,7 +291,7 @@ int demask_group_barrier(DemaskGroup* group) {
   return told([&] { finish(group->group->barrier()); });
 }
 
-// The sum of squares of each `chunk` of a flat f32 tensor on the CPU, into f64.
+// Computes the sum of squares of each `chunk` of a flat f32 tensor on the CPU, as f64.
 int demask_chunk_squares(Tensor* flat, int64_t chunk, Tensor* sums) {
   return told([&] {
     const int64_t n = flat->numel(), chunks = (n + chunk - 1) / chunk;

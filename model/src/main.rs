@@ -1,4 +1,5 @@
-//! `demask-engine`: one process a device. Weights, optimiser, forward and backward, sampling; asked over a Unix socket.
+//! `demask-engine`: the process that computes, one per device. It holds the weights and the optimiser state,
+//! trains and samples, and takes requests over a Unix socket.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Leaves as a rank without its peers.
+/// Exits as a rank that lost its peers.
 fn lost(error: &ModelError) -> ! {
     member::leave(member::PEER_LOST, error)
 }
@@ -62,7 +63,7 @@ struct EngineArguments {
     deterministic: Option<bool>,
     die_with: Option<i32>,
     writes: Option<Vec<PathBuf>>,
-    /// It is a rank, in a place that the environment tells.
+    /// Whether this process is a rank of a world, whose place the environment gives.
     world: bool,
     ranks: RankOptions,
 }
@@ -70,14 +71,14 @@ struct EngineArguments {
 impl EngineArguments {
     fn sandbox(&self) -> Sandbox {
         let mut writes = self.writes.clone();
-        // A test's fault removes its file when it strikes.
+        // An injected fault removes its file when it occurs.
         if let (Some(folders), Some(fault)) = (&mut writes, std::env::var_os(FAULT)) {
             folders.extend(Path::new(&fault).parent().map(Path::to_owned));
         }
         Sandbox {
             writes,
             sockets: self.socket.parent().map(Path::to_owned),
-            // Ranks speak to one another over TCP.
+            // Ranks communicate over TCP.
             network: self.world,
             gpu: Sandbox::may_use_gpu(&self.device),
         }
@@ -92,12 +93,14 @@ fn run() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        // Saying that a line could not be written, to the same full disk, would be a panic.
+        // If a log line cannot be written because the disk is full, reporting that would fail in the same way
+        // and panic.
         .log_internal_errors(false)
         .init();
-    // Before there is another thread, which would not be held.
+    // The sandbox does not apply to threads that exist already, so it comes before all of them.
     let held = options.sandbox().apply();
-    // Not louder: what a command's engine writes is on the person's terminal. Who starts it is told, and so is the doctor.
+    // At debug level only, because an engine that a command starts writes to the user's terminal. The process
+    // that starts it gets this text in the engine's information, and `demask doctor` shows it.
     tracing::debug!("sandbox: {held}");
     if let Some(parent) = options.die_with {
         shutdown::die_with_parent(parent).context("--die-with")?;

@@ -1,7 +1,9 @@
-//! `demask slurm`: a run as a job of a Slurm cluster, on one node: the batch script, printed or handed to `sbatch`.
+//! `demask slurm`: runs a profile as a job of a Slurm cluster, on one node. The batch script is printed or
+//! passed to `sbatch`.
 //!
-//! The job has a daemon and a home of its own, which a requeued job finds again by its number. Before the time limit Slurm sends the script a
-//! signal: the daemon finishes its step and writes a checkpoint, the job goes back into the queue, and the run goes on.
+//! The job has a daemon and a home of its own, which a requeued job finds by its job number. Before the time
+//! limit Slurm sends the script a signal. The daemon then finishes its step and writes a checkpoint, the job
+//! is requeued, and the run is resumed in its next turn.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -18,10 +20,10 @@ use crate::commands::experiment::request::{named, usage};
 use crate::exit::{STOPPED, UsageError};
 use crate::terminal::print;
 
-/// Seconds before the limit at which the daemon is told.
+/// The number of seconds before the time limit at which Slurm sends the signal.
 const NOTICE: u32 = 300;
 
-/// Options of sbatch that decide how the job is stopped and gone on with, or what this command refuses or has flags for.
+/// Options of sbatch that the script sets itself, or that this command refuses or has flags for.
 const OURS: [&str; 8] = [
     "nodes",
     "ntasks",
@@ -36,7 +38,8 @@ const OURS: [&str; 8] = [
 /// Prints the script, or submits it.
 ///
 /// # Errors
-/// A wrong profile or flag, more than one node; `sbatch` that is not there or refuses.
+/// An error if the profile or a flag is wrong, if more than one node is asked for, or if `sbatch` does not
+/// exist or refuses the job.
 pub fn slurm(_: &Home, options: &SlurmArgs) -> anyhow::Result<ExitCode> {
     let mut set = options.set.clone();
     set.extend(options.ranks.map(|ranks| format!("engine.ranks={ranks}")));
@@ -56,7 +59,7 @@ pub fn slurm(_: &Home, options: &SlurmArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is not there yet is refused, rather than printed.
+/// Refuses what is not supported yet instead of printing a script that would fail.
 fn refuse(options: &SlurmArgs, profile: &Profile) -> anyhow::Result<()> {
     if options.nodes > 1 {
         bail!(UsageError(format!(
@@ -86,7 +89,7 @@ fn refuse(options: &SlurmArgs, profile: &Profile) -> anyhow::Result<()> {
             key.chars()
                 .all(|letter| letter.is_ascii_lowercase() || letter == '-')
         };
-        // What would begin another option, a comment or a quotation in the line that Slurm reads.
+        // Characters that would start another option, a comment or a quotation in the line that Slurm reads.
         let is_special =
             |letter: char| letter.is_control() || letter.is_whitespace() || "#'\"\\".contains(letter);
         let wrong = |why: &str| {
@@ -156,7 +159,7 @@ exit "$code"
     Ok(script)
 }
 
-/// The lines that Slurm reads.
+/// Returns the lines that Slurm reads.
 fn head(options: &SlurmArgs, profile: &Profile) -> String {
     let plain = |letter: char| {
         if letter.is_ascii_alphanumeric() || "-_.".contains(letter) {
@@ -193,7 +196,7 @@ fn head(options: &SlurmArgs, profile: &Profile) -> String {
     head
 }
 
-/// A word that a shell takes as it is.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=,:@%+".contains(letter);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -202,7 +205,7 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// Hands the script to `sbatch`, whose words are printed.
+/// Passes the script to `sbatch`, whose output is printed.
 fn submit(script: &str) -> anyhow::Result<ExitCode> {
     let started = Command::new("sbatch").stdin(Stdio::piped()).spawn();
     let mut sbatch =

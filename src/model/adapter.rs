@@ -67,7 +67,8 @@ pub fn blame(checkpoint: &Path, adapter: &Path) -> String {
     format!("the adapter {adapter}{made_for} cannot be put on the checkpoint {checkpoint}")
 }
 
-/// What the base of an adapter was kept in while it was trained, where that was quantised.
+/// Returns the name of the format in which an adapter's base was kept during training; `None` if it was not
+/// quantised.
 #[must_use]
 pub fn frozen_base(adapter: &Path) -> Option<&'static str> {
     let text = std::fs::read_to_string(adapter.join(QUANTIZATION)).ok()?;
@@ -79,7 +80,7 @@ pub fn frozen_base(adapter: &Path) -> Option<&'static str> {
     }
 }
 
-/// Returns the base model that an adapter names, where it names one.
+/// Returns the base model that an adapter names, if it names one.
 #[must_use]
 pub fn base(adapter: &Path) -> Option<String> {
     let text = std::fs::read_to_string(adapter.join(ADAPTER_CONFIG)).ok()?;

@@ -114,7 +114,8 @@ pub(super) fn at_start(home: &Home) -> anyhow::Result<Vec<String>> {
         return Err(StoreError::Damaged { path, damage }.into());
     }
     let lost = without_rows(home)?;
-    // A crash before the first table leaves an empty file, and so does somebody who empties it.
+    // An empty store may come from a crash before the first table was made, so it is an error only if runs
+    // would be lost.
     if let Some(damage) = damage.filter(|_| !lost.is_empty()) {
         return Err(StoreError::Damaged { path, damage }.into());
     }

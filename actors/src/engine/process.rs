@@ -49,7 +49,7 @@ pub struct EngineOptions {
     pub writes: Option<Vec<PathBuf>>,
     /// Number of processes that train together; absent: one process without ranks.
     pub ranks: Option<usize>,
-    /// What each of them keeps alone.
+    /// What is sharded among the ranks: the optimiser state, or the weights too.
     pub shard: Shard,
 }
 

@@ -1,7 +1,9 @@
-//! Several engines of one machine as one world: they train together, and one of them, rank 0, is asked (`model`'s `world`).
+//! Several engines of one machine as one world: they train together, and only rank 0 receives requests
+//! (`model`'s `world`).
 //!
-//! They meet over the loopback, in a store that rank 0 serves on a socket which this process listens on: no port is named before
-//! it is taken, and no other machine reaches it. One world has one fate (law L1): the end of any rank is the end of the engine.
+//! The ranks meet over the loopback, in a store that rank 0 serves on a socket that this process has bound.
+//! The port is therefore never free between its choice and its use, and no other machine can reach it. All
+//! ranks share one fate (law L1): the end of any rank is the end of the engine.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::AsRawFd as _;
@@ -11,14 +13,14 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Variables of other starters, which mean another world.
+/// Variables of other launchers, which would place the ranks in another world.
 const FOREIGN: [&str; 3] = [
     "DEMASK_WORLD_STORE",
     "TORCHELASTIC_USE_AGENT_STORE",
     "SLURM_PROCID",
 ];
 
-/// A world that is being started.
+/// The place where the ranks of a world that is being started meet.
 #[derive(Debug)]
 pub(super) struct Meeting {
     listener: TcpListener,
@@ -27,10 +29,10 @@ pub(super) struct Meeting {
 }
 
 impl Meeting {
-    /// A place for so many ranks to meet.
+    /// Binds a socket for `ranks` ranks to meet.
     ///
     /// # Errors
-    /// The system's.
+    /// Any error of the system.
     pub fn of(ranks: usize) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
@@ -41,7 +43,7 @@ impl Meeting {
         })
     }
 
-    /// Tells an engine that is to be started that it is this rank.
+    /// Adds a rank's arguments and variables to the command line of its engine.
     pub fn invite(&self, command: &mut Command, rank: usize) {
         for variable in FOREIGN {
             command.env_remove(variable);
@@ -57,8 +59,8 @@ impl Meeting {
         if rank == 0 {
             let socket = self.listener.as_raw_fd();
             command.env("DEMASK_WORLD_SOCKET", socket.to_string());
-            // SAFETY: fcntl may be called between fork and exec. The meeting, and so the socket, lives until the engine was
-            // started.
+            // SAFETY: `fcntl` may be called between fork and exec. The meeting, and with it the socket, lives
+            // until the engine has been started.
             unsafe {
                 command.pre_exec(move || match libc::fcntl(socket, libc::F_SETFD, 0) {
                     0 => Ok(()),
@@ -68,10 +70,10 @@ impl Meeting {
         }
     }
 
-    /// Starts the ranks behind the first, each with a standard error of its own.
+    /// Starts all ranks but the first, each with a standard error of its own.
     ///
     /// # Errors
-    /// The system's.
+    /// Any error of the system.
     pub fn start_others(
         &self,
         command: impl Fn() -> Command,
@@ -98,7 +100,7 @@ impl Meeting {
     }
 }
 
-/// The ranks behind the first; with this they end.
+/// All ranks but the first. They are killed when this value is dropped.
 #[derive(Debug)]
 pub(super) struct Others {
     waiting: Vec<JoinHandle<()>>,
@@ -106,12 +108,12 @@ pub(super) struct Others {
 }
 
 impl Others {
-    /// Waits until one of them has ended, and says how.
+    /// Waits until one of them has ended, and returns how it ended.
     pub async fn lost(&self) -> String {
         let mut ended = self.ended.clone();
         match ended.wait_for(Option::is_some).await.map(|how| how.clone()) {
             Ok(how) => how.unwrap_or_default(),
-            // There was none, and nobody is left to tell.
+            // There are no other ranks, so the wait never ends.
             Err(_) => std::future::pending().await,
         }
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::home::Home;
 
-/// The name that stands for it where a checkpoint may be named.
+/// The name of the shipped checkpoint wherever a checkpoint may be named.
 pub(crate) const SHIPPED: &str = "shipped";
 
 /// Its path below a folder of shipped files.

@@ -1,5 +1,5 @@
-//! What values a profile may have together. The range of a value by itself stands at its field, where the schema reads it;
-//! what concerns the networks is in `shapes.rs`.
+//! Checks of the values of a profile in combination. The range of a single value stands at its field, where
+//! the schema reads it; checks of the networks are in `shapes.rs`.
 
 use demask_api::{MomentKind, Shard};
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use super::wrong::{Wrong, range, wrong};
 use super::{EngineKnobs, Profile, Source, Stage, StageKind, Teacher, schema};
 
 impl Profile {
-    /// The first value out of range: its path and what is allowed.
+    /// Checks the whole profile, and returns the first wrong value's path and what is allowed.
     pub(super) fn check(&self) -> Result<(), Wrong> {
         if self.stages.is_empty() {
             return wrong("stage", "is missing; a profile has at least one [[stage]]");
@@ -72,7 +72,8 @@ impl Profile {
         Ok(())
     }
 
-    /// What the network that a run starts from becomes, one thing at most.
+    /// Checks the quantisation of a fresh adapter's base, and that at most one of a fresh adapter, an
+    /// existing adapter and growth is applied to the start checkpoint.
     fn check_start(&self) -> Result<(), Wrong> {
         if let Some(lora) = &self.lora
             && lora.double_quantization
@@ -96,7 +97,7 @@ impl Profile {
         }
     }
 
-    /// Every reward that is weighed is one.
+    /// Checks that every weighted reward exists and that its weight is in range.
     fn check_rewards(&self) -> Result<(), Wrong> {
         for (number, reward) in self.external_rewards.iter().enumerate() {
             reward.check(&format!("reward.{number}"))?;
@@ -134,7 +135,7 @@ impl Profile {
         self.check_diet(&at("sources"), stage)
     }
 
-    /// A stage that learns has something to learn from.
+    /// Checks that a stage that learns has something to learn from.
     fn check_diet(&self, path: &str, stage: &Stage) -> Result<(), Wrong> {
         let known = |name: &String| self.sources.iter().any(|source| &source.name == name);
         let all: Vec<&str> = self.sources.iter().map(|source| source.name.as_str()).collect();
@@ -221,7 +222,7 @@ fn check_source(path: &str, source: &Source) -> Result<(), Wrong> {
     }
 }
 
-/// Sources are steered, and stages found, by their names.
+/// Checks that names are distinct, because sources are steered and stages are found by their names.
 fn distinct<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Wrong> {
     let mut seen = BTreeSet::new();
     for (number, name) in names.enumerate() {
@@ -243,7 +244,7 @@ fn known_suites(path: &str, whose: &str, names: &[String], suites: &Suites) -> R
     }
 }
 
-/// A teacher that cannot be asked is refused before anything is started.
+/// Checks the teacher's settings, so that an unusable teacher is refused before anything is started.
 fn check_teacher(teacher: &Teacher) -> Result<(), Wrong> {
     let (scheme, host) = teacher.url.split_once("://").unwrap_or_default();
     if !matches!(scheme, "http" | "https") || host.is_empty() {
@@ -262,7 +263,7 @@ fn check_teacher(teacher: &Teacher) -> Result<(), Wrong> {
 }
 
 impl Stage {
-    /// Whether it learns from the source of this name.
+    /// Returns whether the stage learns from the source of this name.
     pub(crate) fn takes(&self, source: &str) -> bool {
         self.sources.is_empty() || self.sources.iter().any(|name| name == source)
     }

@@ -1,5 +1,6 @@
-//! What a person asks for aside: samples or codes of the model as it is, while others are sampled or the model is trained. What
-//! is under way stays as it is (law L8), and is not waited for (law L10).
+//! Aside requests: samples or picture codes that a user asks for while the engine samples for others or
+//! trains. An aside request does not change the result of the work in progress (law L8), and it does not wait
+//! for that work to end (law L10).
 
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use crate::network::backbone::Backbone;
 use crate::sampler::{Limits, sampling_limits};
 use crate::training::interlude::Interlude;
 
-/// A model that is asked aside.
+/// The model that answers aside requests, with the limits on how much of it is computed at one time.
 #[derive(Clone, Copy, Debug)]
 pub struct AsideDesk<'a> {
     pub(super) model: SampledModel<'a>,
@@ -23,11 +24,11 @@ pub struct AsideDesk<'a> {
 }
 
 impl AsideDesk<'_> {
-    /// Does what is asked for: samples in a batch of their own, or codes. Samples are given up between two passes when whoever
-    /// asked is gone.
+    /// Answers a request for samples, which run in a batch of their own, or for picture codes. Sampling stops
+    /// between two forward passes once `is_gone` returns true.
     ///
     /// # Errors
-    /// Why it could not; anything else than samples and codes.
+    /// Returns the errors of sampling and of encoding, and refuses every other kind of request.
     pub fn answer(
         &self,
         request: Request,
@@ -54,22 +55,22 @@ impl AsideDesk<'_> {
     }
 }
 
-/// Those who ask aside while a model is trained.
+/// The clients whose aside requests wait while a model is trained.
 pub trait Bystanders {
-    /// Whether one of them waits for an answer.
+    /// Returns whether a client waits for an answer.
     fn are_waiting(&mut self) -> bool;
 
-    /// Answers those who wait.
+    /// Answers the waiting clients.
     ///
     /// # Errors
-    /// The device failed: what is under way ends with it.
+    /// Returns a device fault only, which also ends the work in progress.
     fn answer(&mut self, desk: &AsideDesk<'_>) -> Result<()>;
 
-    /// Tells those who wait why they cannot be answered.
+    /// Answers the waiting clients with the error that prevents their requests.
     fn refuse(&mut self, error: &EngineError);
 }
 
-/// Nobody asks.
+/// Bystanders that never ask.
 #[derive(Debug)]
 pub struct Nobody;
 
@@ -85,17 +86,17 @@ impl Bystanders for Nobody {
     fn refuse(&mut self, _: &EngineError) {}
 }
 
-/// Answers bystanders between two micro-batches of a step.
+/// The interlude that answers bystanders between two micro-batches of a training step.
 pub(super) struct AnsweredBetween<'a> {
-    /// False where they wait for the end of the step.
+    /// Whether bystanders are answered during the step; if false, they wait for its end.
     pub(super) answers: bool,
     pub(super) bystanders: &'a mut dyn Bystanders,
     pub(super) tokenizer: Option<&'a ImageTokenizer>,
-    /// The optimiser's step that the weights are of.
+    /// The optimiser step of the weights.
     pub(super) step: u64,
-    /// Where it is computed.
+    /// The device and dtype of the computation.
     pub(super) place: &'a Place,
-    /// How much is sampled at one time, at most.
+    /// The upper bound on what is sampled at one time.
     pub(super) most: Limits,
 }
 
@@ -104,7 +105,8 @@ impl Interlude for AnsweredBetween<'_> {
         self.answers && self.bystanders.are_waiting()
     }
 
-    /// On a twin: the network's own dropout, and the gradients that it has, stay as they are.
+    /// Answers with a twin of the network, so that the network's dropout and accumulated gradients stay as
+    /// they are.
     fn take(&mut self, begun_with: &Backbone) -> Result<()> {
         let twin = match begun_with.ready_to_sample().and_then(|()| begun_with.twin()) {
             Ok(twin) => twin,
@@ -130,8 +132,8 @@ impl Interlude for AnsweredBetween<'_> {
     }
 }
 
-/// How much of a network is computed at one time without gradients: `most`, unless the device has memory for less; `more` bytes
-/// may be taken beside those that are free.
+/// Returns how much of a network is computed at one time without gradients: `most`, or less if the device
+/// lacks the memory. `more` is a number of bytes that may be used beside the free ones.
 pub(super) fn limits_on(place: &Place, most: Limits, config: &BackboneConfig, more: u64) -> Limits {
     match cuda::memory(place.device) {
         Some(memory) => sampling_limits(most, memory.available() + more, config, place.kind),
@@ -139,10 +141,10 @@ pub(super) fn limits_on(place: &Place, most: Limits, config: &BackboneConfig, mo
     }
 }
 
-/// One request in a batch of its own, until it is answered or nobody waits for it any more.
+/// Runs one request in a batch of its own until it is answered or `is_gone` returns true.
 ///
 /// # Errors
-/// Why it could not be answered; nobody waits for it any more.
+/// Returns the errors of sampling, and a refusal if nobody waits for the samples any more.
 pub(super) fn alone(
     mut sampling: RunningRequests<'_>,
     requests: Vec<SampleRequest>,
@@ -166,7 +168,7 @@ pub(super) fn alone(
     }
 }
 
-/// A model without an image tokenizer was asked for what needs one.
+/// Returns the error of a request that needs an image tokenizer when the model has none.
 pub(super) fn no_tokenizer() -> ModelError {
     ModelError::Refused("the model has no image tokenizer".into())
 }

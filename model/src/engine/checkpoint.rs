@@ -1,7 +1,8 @@
-//! Checkpoint folders: written whole or not at all, checked when read.
+//! Checkpoint folders: they are written completely or not at all, and checked when read.
 //!
-//! The layout is `demask_api::checkpoint`'s. A folder is written beside its final name, every file flushed to the disk,
-//! the manifest last, and then renamed, so that a crash at any instruction leaves no half checkpoint (law L1).
+//! `demask_api::checkpoint` defines the layout. A folder is written beside its final name: every file is
+//! flushed to disk, the manifest last, and then the folder is renamed. A crash at any instruction therefore
+//! leaves no partial checkpoint under the final name (law L1).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -31,43 +32,43 @@ use crate::weights::shards::{RankOf, ShardMap};
 use crate::weights::stored::StoredTensors;
 use crate::world::World;
 
-/// The moving average of the weights, in the optimiser's file.
+/// The name of the moving average of the weights in the optimiser's file.
 const AVERAGE: &str = "backbone.average";
 
-/// A model with everything that training needs.
+/// A model with its training state.
 #[derive(Debug)]
 pub struct LoadedModel {
-    /// The backbone, if the model has one.
+    /// The backbone.
     pub backbone: Backbone,
-    /// Its optimiser.
+    /// The backbone's optimiser.
     pub optimizer: AdamW,
-    /// The image tokenizer, if the model has one.
+    /// The image tokenizer and its trainer, if the model has one.
     pub tokenizer: Option<(ImageTokenizer, TokenizerTrainer)>,
 }
 
-/// The files that a save has written, and the bytes.
+/// The result of writing a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// The manifest's BLAKE3.
+    /// The BLAKE3 hash of the manifest, in hex.
     pub hash: String,
-    /// Bytes of all files.
+    /// The size in bytes of all files that the manifest lists.
     pub bytes: u64,
 }
 
 impl LoadedModel {
-    /// Reads a folder for training: ours, or a published backbone. `resume` also reads the optimiser's state, which only
-    /// a whole checkpoint of ours has.
+    /// Reads a checkpoint folder of this project, or a published backbone, for training. `resume` also reads
+    /// the optimiser state, which only a complete checkpoint of this project has.
     ///
     /// # Errors
-    /// A missing, broken or truncated file, named.
+    /// Returns an error that names the missing, damaged or truncated file.
     pub fn load(dir: &Path, resume: bool, device: Device, kind: Kind) -> Result<Self> {
         Self::load_with(dir, resume, &LoadOptions::default(), device, kind)
     }
 
-    /// Loads a folder for what the options say.
+    /// Reads a folder as the options ask: for training or sampling, with an adapter, a merge or growth.
     ///
     /// # Errors
-    /// The errors of [`Self::load`]; `resume` of a model that is loaded for sampling.
+    /// Returns the errors of [`Self::load`], and refuses `resume` for a model that is loaded for sampling.
     pub fn load_with(
         dir: &Path,
         resume: bool,
@@ -78,10 +79,11 @@ impl LoadedModel {
         Self::load_on(dir, resume, options, (device, kind), None)
     }
 
-    /// The same; of what is trained this rank keeps its `part`, where it is told so and it is no adapter.
+    /// Reads a folder like [`Self::load_with`]. If `part` is given and the model has no adapter, only this
+    /// rank's shard of the weights is kept.
     ///
     /// # Errors
-    /// The errors of [`Self::load_with`].
+    /// Returns the errors of [`Self::load_with`].
     pub fn load_on(
         dir: &Path,
         resume: bool,
@@ -132,7 +134,8 @@ impl LoadedModel {
     /// Replaces the weights by their moving average, for sampling and evaluation.
     ///
     /// # Errors
-    /// The checkpoint has none; `resume` was asked for: a run goes on from its own weights.
+    /// Returns an error if the checkpoint has no average, and refuses `resume`, because a run resumes from
+    /// its own weights.
     pub fn take_average(&self, dir: &Path, resume: bool) -> Result<()> {
         if resume {
             return Err(ModelError::Refused(
@@ -159,10 +162,11 @@ impl LoadedModel {
         self.backbone.trained().set(&state.read(AVERAGE)?)
     }
 
-    /// Leaves this rank its part of the optimiser's state, and lets all ranks train together from here on.
+    /// Joins the world: this rank keeps its shard of the optimiser state, and from then on all ranks train
+    /// together.
     ///
     /// # Errors
-    /// A peer that is gone; libtorch's.
+    /// Returns [`ModelError::World`] if a peer is gone, and libtorch's errors.
     pub fn share(&mut self, world: &Rc<World>, reduction: Reduction) -> Result<()> {
         let share = Share::of(world, &self.backbone, reduction)?;
         if share.is_of_weights() {
@@ -172,22 +176,25 @@ impl LoadedModel {
         let whole = self.optimizer.state("backbone")?;
         let is_fresh = self.optimizer.step_count() == 0 && !whole.contains_key(AVERAGE);
         let whole = (!is_fresh).then_some(whole);
-        // What was made for one process alone goes before there is more.
+        // The optimiser state of a single process is freed before this rank's shard is allocated, to keep the
+        // peak of memory low.
         self.optimizer = AdamW::new(&self.backbone.trained().range(0, 0)?)?;
         self.optimizer = AdamW::shared(share, self.backbone.trained())?;
         whole.map_or(Ok(()), |whole| self.optimizer.restore("backbone", &whole))
     }
 
-    /// Writes a folder that does not exist yet.
+    /// Writes a checkpoint to a folder that does not exist yet. Where ranks share the state, all of them must
+    /// save at the same time.
     ///
     /// # Errors
-    /// The folder exists, a name in `attach` is taken, the optimiser's state of a model for sampling, the disk is full;
-    /// nothing is left behind then.
+    /// Returns an error if the folder exists, if a name in `attach` is taken, if `optimizer` is set for a
+    /// model that was loaded for sampling, or if a write fails. Nothing is left behind in that case.
     pub fn save(&self, dir: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
         let mut state = BTreeMap::new();
         if optimizer {
             self.backbone.trained().trainable()?;
-            // Before anything can fail here: where ranks share it, all of them are at this now.
+            // The state is gathered from all ranks before anything local can fail: the other ranks are in the
+            // same collective call and would wait for this one.
             state = self.optimizer.state("backbone")?;
         }
         let weights = self.whole_weights()?;
@@ -221,11 +228,11 @@ impl LoadedModel {
         written
     }
 
-    /// The f32 values of weights of which each rank keeps a part, flat, on rank 0; none where they are here anyhow. All ranks ask
-    /// together.
+    /// Gathers sharded weights as one flat f32 tensor on rank 0. Returns `None` on other ranks, and if the
+    /// weights are not sharded. This is a collective call of all ranks.
     ///
     /// # Errors
-    /// A peer that is gone; libtorch's.
+    /// Returns [`ModelError::World`] if a peer is gone, and libtorch's errors.
     pub fn whole_weights(&self) -> Result<Option<Tensor>> {
         match self.optimizer.share().filter(|share| share.is_of_weights()) {
             Some(share) => share.whole_weights(self.backbone.parameters()),
@@ -278,10 +285,12 @@ impl LoadedModel {
     }
 }
 
-/// The backbone of a folder with what the options put on it. A folder that holds an adapter names its base.
+/// Loads the backbone of a folder with the adapter, growth or merge that the options ask for. A folder that
+/// holds an adapter names its base model.
 ///
 /// # Errors
-/// The errors of [`Backbone::load`]; options that contradict one another; an adapter that does not fit.
+/// Returns the errors of [`Backbone::load`], and refuses contradictory options and an adapter that does not
+/// fit.
 pub fn load_backbone(
     dir: &Path,
     options: &LoadOptions,
@@ -306,7 +315,7 @@ pub fn load_backbone(
         return refuse("grow and an adapter: save the grown model first, it is the adapter's base");
     }
     let base = if inside { base_of(dir)? } else { dir.to_owned() };
-    // Beside an adapter the base is never trained.
+    // The base of an adapter is frozen, so it is loaded for sampling.
     let purpose = if adapted && !options.merge {
         Purpose::Sample
     } else {
@@ -333,8 +342,9 @@ pub fn load_backbone(
     Ok(backbone)
 }
 
-/// What the base beside an adapter is kept in: what a fresh one asks for, what one that is there was trained over. An adapter is merged with
-/// its base in full precision, as PEFT's users do.
+/// Returns the format of the frozen base beside an adapter. A fresh adapter's configuration asks for one; an
+/// existing adapter keeps the format that it was trained with. To merge an adapter, the base is loaded in
+/// full precision, as is usual with PEFT.
 fn frozen_base(adapter: Option<&Path>, options: &LoadOptions) -> Result<Option<FrozenBase>> {
     match (adapter, &options.lora) {
         _ if options.merge => Ok(None),
@@ -343,7 +353,7 @@ fn frozen_base(adapter: Option<&Path>, options: &LoadOptions) -> Result<Option<F
     }
 }
 
-/// What a rank owns of the state of what is trained, and all that is not the backbone's.
+/// Reads this rank's shard of the backbone's optimiser state, and the rest of the file completely.
 fn read_part(path: &Path, map: &ShardMap) -> Result<BTreeMap<String, Tensor>> {
     let stored = StoredTensors::in_file(path)?;
     let read = |name: &str| -> Result<(String, Tensor)> {
@@ -359,7 +369,7 @@ fn read_part(path: &Path, map: &ShardMap) -> Result<BTreeMap<String, Tensor>> {
     stored.names().map(read).collect()
 }
 
-/// The folder of the base that an adapter's folder names.
+/// Returns the base folder that an adapter's folder names.
 fn base_of(dir: &Path) -> Result<PathBuf> {
     let named = peft::base(dir)?;
     let base = dir.join(&named);
@@ -401,10 +411,10 @@ fn describe(dir: &Path, name: String) -> Result<ManifestFile> {
     Ok(ManifestFile { name, bytes, blake3 })
 }
 
-/// Bytes of a file that are hashed between two heartbeats.
+/// The number of bytes hashed between two heartbeats.
 const HASHED_AT_ONCE: usize = 4 << 20;
 
-/// Bytes of a file and their BLAKE3 in hex, read piece by piece.
+/// Returns a file's size in bytes and its BLAKE3 hash in hex. The file is read in pieces.
 fn digest(path: &Path) -> std::io::Result<(u64, String)> {
     let (mut hasher, mut file) = (blake3::Hasher::new(), File::open(path)?);
     let mut piece = vec![0; HASHED_AT_ONCE];
@@ -418,10 +428,11 @@ fn digest(path: &Path) -> std::io::Result<(u64, String)> {
     Ok((hasher.count(), hasher.finalize().to_hex().to_string()))
 }
 
-/// What the folder is called at its end that a checkpoint is written in, so that nobody else's is taken for one.
+/// The suffix of the folder that a checkpoint is being written to. It keeps other folders from being mistaken
+/// for an unfinished checkpoint.
 const SAVING: &str = ".demask-saving";
 
-/// Removes what a process that was killed while it saved to this name left behind.
+/// Removes unfinished checkpoints of this name whose writer is dead or is this process.
 fn sweep(parent: &Path, name: &str) {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
@@ -429,7 +440,7 @@ fn sweep(parent: &Path, name: &str) {
         let writer = file
             .strip_prefix(&format!(".{name}."))
             .and_then(|rest| rest.strip_suffix(SAVING)?.parse::<i32>().ok());
-        // SAFETY: signal 0 asks whether the process is there and sends nothing.
+        // SAFETY: signal 0 only checks whether the process exists; nothing is sent.
         let dead = |pid: i32| pid > 0 && unsafe { libc::kill(pid, 0) } != 0;
         let gone = |pid: i32| {
             dead(pid) && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) || pid == own
@@ -440,7 +451,7 @@ fn sweep(parent: &Path, name: &str) {
     }
 }
 
-/// Only plain names that a checkpoint does not use itself.
+/// Checks that the names of attached files are plain and that the checkpoint layout does not use them.
 fn check_names(attach: &BTreeMap<String, String>) -> Result<()> {
     let own = [
         MANIFEST,
@@ -465,11 +476,12 @@ fn check_names(attach: &BTreeMap<String, String>) -> Result<()> {
     }
 }
 
-/// Checks every file against the manifest and says which it lists; a folder without one (a published model) passes with
-/// none.
+/// Checks every file against the manifest and returns the names that it lists. A folder without a manifest (a
+/// published model) passes, and the list is empty.
 ///
 /// # Errors
-/// The first file that is missing, truncated or changed, named with what was expected and found.
+/// Returns an error that names the first file that is missing, truncated or changed, with the expected and
+/// the found value.
 pub fn check_manifest(dir: &Path) -> Result<Vec<String>> {
     let path = dir.join(MANIFEST);
     let text = match bounded_file::read_text(&path, limits::LONGEST_CONFIG) {

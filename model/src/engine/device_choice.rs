@@ -1,4 +1,4 @@
-//! Where and in what dtype to compute; one build serves CPU and CUDA (`cuda/`).
+//! The choice of the device and dtype to compute with. One build serves CPU and CUDA (`cuda/`).
 
 use demask_api::{Cuda, DeviceInfo};
 use tch::{Device, Kind};
@@ -9,14 +9,16 @@ use crate::device::kernels::kernel_set::KernelSet;
 use crate::device::kernels::threads::meet_threads;
 use crate::error::{ModelError, Result};
 
-/// Keeps what is freed for the next step of training or sampling, which asks for as much again: to have it from the system
-/// anew costs a page fault every four kilobytes. Measured on two cores, d 512, vocabulary 32 000: 7 to 16 % of a training step.
+/// Makes the allocator keep freed memory, because the next training or sampling step allocates as much again.
+/// Memory that comes back from the system costs a page fault every four kilobytes: 7 to 16 % of a training
+/// step, measured on two cores with d 512 and a vocabulary of 32 000.
 ///
-/// glibc maps blocks above 32 MB, and what a thread's own arena cannot hold, from the system each time, whatever the threshold
-/// says: so nothing is mapped and all threads share one heap. To be called before there are threads.
+/// Above 32 MB, and for what does not fit a thread's own arena, glibc uses `mmap` whatever the threshold is.
+/// `mmap` is therefore turned off, and all threads share one arena. Call this before the process starts
+/// threads.
 pub fn keep_freed_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: numbers of the allocator's; it takes them or not.
+    // SAFETY: `mallopt` takes integers and ignores those that it does not support.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_MMAP_MAX, 0);
@@ -24,12 +26,12 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// Has large blocks of memory that are let go of given back to the system at once: for weights that come and go block by block, where
-/// memory is what there is too little of, and a heap that keeps everything has holes of other sizes than those that are wanted next. To
-/// be called before there are threads.
+/// Makes the allocator return large freed blocks to the system at once. Sharded weights need this: they are
+/// gathered and freed block by block on machines that are short of memory, and a heap that keeps freed blocks
+/// fragments into holes of the wrong sizes. Call this before the process starts threads.
 pub fn give_freed_memory_back() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: numbers of the allocator's; it takes them or not.
+    // SAFETY: `mallopt` takes integers and ignores those that it does not support.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BLOCK);
@@ -37,30 +39,31 @@ pub fn give_freed_memory_back() {
     }
 }
 
-/// Bytes of a block of memory that has its own pages where it goes back to the system.
+/// The size in bytes from which a block has its own pages, so that freeing it returns them to the system.
 #[cfg(target_env = "gnu")]
 const LARGE_BLOCK: i32 = 1 << 20;
 
-/// A device and a dtype for matrix products.
+/// The device and dtype of matrix products.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// The device that computes.
     pub device: Device,
-    /// f32 or bf16.
+    /// The dtype of matrix products: f32 or bf16.
     pub kind: Kind,
-    /// CPU threads; 0 on a GPU.
+    /// The number of CPU threads; 0 on a GPU.
     pub threads: usize,
-    /// Why this dtype was chosen.
+    /// The reason why this dtype was chosen.
     pub reason: String,
-    /// What was found of CUDA.
+    /// The state of CUDA on this machine.
     pub cuda: Cuda,
 }
 
 impl Place {
-    /// Chooses from what was asked: `auto`, `cpu`, `cuda:N`; `auto`, `f32`, `bf16`.
+    /// Chooses a place from a device (`auto`, `cpu`, `cuda:N`) and a dtype (`auto`, `f32`, `bf16`), and sets
+    /// the number of CPU threads.
     ///
     /// # Errors
-    /// A device or dtype that is unknown or not there.
+    /// Refuses an unknown device or dtype, and a device that this machine lacks.
     pub fn choose(device: &str, dtype: &str, threads: Option<usize>) -> Result<Self> {
         let found = match device {
             "cpu" => Cuda::Off {
@@ -84,12 +87,12 @@ impl Place {
         })
     }
 
-    /// Those that attend to kept keys here.
+    /// Returns the kernel set for attention over cached keys, if one applies to this device and dtype.
     fn kernels(&self) -> Option<KernelSet> {
         KernelSet::chosen().filter(|_| fused::applies_to(self.device, self.kind))
     }
 
-    /// As the protocol says it.
+    /// Returns the place as the protocol describes it.
     #[must_use]
     pub fn info(&self) -> DeviceInfo {
         let name = match self.device {

@@ -1,4 +1,4 @@
-//! What an engine does with each request.
+//! The engine: executes each request of the protocol on the loaded model.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -32,30 +32,31 @@ use crate::weights::shards::leaves::ShardedLeaves;
 use crate::world::World;
 use crate::{policy, training};
 
-/// An engine: a place to compute and, once loaded, a model.
+/// An engine: a device and dtype to compute with and, once loaded, a model.
 #[derive(Debug)]
 pub struct Engine {
     place: Place,
-    /// What the process may do beside computing, in words.
+    /// A description of what the sandbox enforces.
     sandbox: String,
     limits: Limits,
     model: Option<LoadedModel>,
-    /// The model's cache between two runs of samples.
+    /// The sampler's cache, kept between two sampling batches.
     shelf: Shelf,
     reference: Option<Backbone>,
     rewards: Option<RewardNetworks>,
-    /// The ranks that train with this one, and how.
+    /// The world that this engine is a rank of, and the options of training in it.
     world: Option<(Rc<World>, RankOptions)>,
 }
 
-/// Tokens of rows that are scored before it is asked whether anybody waits for them, at most.
+/// The largest number of tokens scored between two checks of whether the client still waits.
 const WAVE: usize = 8192;
 
-/// A cache of more bytes than this is let go of before anything else than sampling is done: it may need the memory.
+/// A sampler cache of more bytes than this is freed before any request other than sampling, which may need
+/// the memory.
 const SMALL_CACHE: u64 = 256 << 20;
 
 impl Engine {
-    /// An engine without a model.
+    /// Returns an engine without a model.
     #[must_use]
     pub fn new(place: Place) -> Self {
         Self {
@@ -70,8 +71,8 @@ impl Engine {
         }
     }
 
-    /// The engine as a rank of a world. On rank 0 a request that the others must do too becomes their order; they do nothing
-    /// but [`Self::follow`] it.
+    /// Makes the engine a rank of a world. On rank 0, a request that all ranks must execute is also sent to
+    /// the others as an order. Every other rank only calls [`Self::follow`].
     #[must_use]
     pub fn in_world(self, world: Rc<World>, options: RankOptions) -> Self {
         Self {
@@ -80,16 +81,16 @@ impl Engine {
         }
     }
 
-    /// Where it computes.
+    /// Returns the device that computes.
     #[must_use]
     pub fn device(&self) -> tch::Device {
         self.place.device
     }
 
-    /// Does what rank 0 orders until it orders the end.
+    /// Executes the orders of rank 0 until one asks to exit.
     ///
     /// # Errors
-    /// Rank 0 is gone; an order that this version does not know.
+    /// Returns [`ModelError::World`] if rank 0 is gone or an order cannot be decoded, and a device fault.
     pub fn follow(&mut self) -> Result<()> {
         let Some((world, _)) = self.world.clone() else {
             return Ok(());
@@ -103,7 +104,8 @@ impl Engine {
                     continue;
                 }
             };
-            // What a rank could not, none could, and rank 0 says so to whoever asked.
+            // Ranks agree on failures: what failed here failed on every rank, and rank 0 reports it to the
+            // client.
             match self.answer(request, &mut |_| (), &mut Nobody) {
                 Err(lost @ ModelError::World(_)) => return Err(lost),
                 Err(error) if error.is_device_fault() => return Err(error),
@@ -113,31 +115,31 @@ impl Engine {
         }
     }
 
-    /// The engine with other bounds on what is sampled at one time.
+    /// Sets the bounds on what is sampled at one time.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// The engine in a process that may do only so much, in words.
+    /// Sets the description of the sandbox that the process runs in.
     #[must_use]
     pub fn with_sandbox(self, sandbox: String) -> Self {
         Self { sandbox, ..self }
     }
 
-    /// Does what is asked; frames go out through `on_frame` before the answer.
+    /// Executes a request. Preview frames go to `on_frame` before the answer.
     ///
     /// # Errors
-    /// Why it could not; the model is then as it was.
+    /// Returns the reason of the failure; the model is then as it was before the request.
     pub fn handle(&mut self, request: Request, on_frame: &mut dyn FnMut(SampleFrame)) -> Result<Answer> {
         self.handle_among(request, on_frame, &mut Nobody)
     }
 
-    /// Does what is asked; of those who ask aside meanwhile some are answered between two micro-batches of a step, by the weights
-    /// that it began with.
+    /// Executes a request like [`Self::handle`]. Aside requests of `bystanders` may be answered between two
+    /// micro-batches of a step, with the weights that the step began with.
     ///
     /// # Errors
-    /// As [`Self::handle`].
+    /// Returns the errors of [`Self::handle`].
     pub fn handle_among(
         &mut self,
         request: Request,
@@ -150,7 +152,8 @@ impl Engine {
         if ranks::needs_weights(&request) {
             self.weights_at_hand()?;
         }
-        // One fate: the others see this rank leave, and whoever started them starts all again.
+        // Ranks share one fate: the others notice that this rank has left, and the process that started them
+        // restarts all of them.
         let done = ranks::ordered(&world, &request).and_then(|()| self.answer(request, on_frame, bystanders));
         if let Err(lost @ ModelError::World(_)) = &done {
             crate::world::member::leave(crate::world::member::PEER_LOST, lost);
@@ -158,10 +161,11 @@ impl Engine {
         done
     }
 
-    /// Has all weights here for what is asked next of the model; where each rank keeps a part of them they stay until the next step.
+    /// Gathers sharded weights on this rank, for a request that needs all of them. They stay gathered until
+    /// the next step. Does nothing if the weights are not sharded or are gathered already.
     ///
     /// # Errors
-    /// libtorch's. A peer that is gone ends this process too.
+    /// Returns libtorch's errors. If a peer is gone, this process exits.
     pub fn weights_at_hand(&mut self) -> Result<()> {
         let Some((world, _)) = self.world.clone() else {
             return Ok(());
@@ -180,7 +184,7 @@ impl Engine {
         done
     }
 
-    /// This rank's part of bringing all weights together, which stay here or do not.
+    /// Takes part in gathering the weights; `stay` says whether they stay on this rank.
     fn bring_together(&self, stay: bool) -> Result<()> {
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
         let share = model.optimizer.share();
@@ -189,7 +193,7 @@ impl Engine {
         })
     }
 
-    /// What of a model this rank keeps, where each keeps a part of the weights.
+    /// Returns which shard of the weights this rank keeps, if the weights are sharded.
     fn part(&self) -> Option<RankOf> {
         let (world, options) = self.world.as_ref()?;
         let (rank, size) = (world.rank(), world.size());
@@ -204,7 +208,7 @@ impl Engine {
     ) -> Result<Answer> {
         let began = Instant::now();
         let seconds = || began.elapsed().as_secs_f64();
-        // Training and decoding may need the memory that a large cache of the last samples still holds.
+        // A large cache of the last sampling batch may hold memory that training or decoding needs.
         if !matches!(request, Request::Sample { .. } | Request::Aside { .. }) {
             self.shelf.clear_beyond(SMALL_CACHE);
         }
@@ -316,7 +320,7 @@ impl Engine {
         }
     }
 
-    /// Freezes the reference policy: a checkpoint's weights, or the present ones.
+    /// Sets the frozen reference policy to a checkpoint's weights or to the present ones.
     fn set_reference(&mut self, checkpoint: Option<&Path>) -> Result<Answer> {
         let (device, kind) = (self.place.device, self.place.kind);
         let LoadedModel {
@@ -326,11 +330,12 @@ impl Engine {
         } = self.model()?;
         let reference = match checkpoint {
             None => {
-                // On every rank, which each score with it.
+                // Every rank needs all weights here, because each scores with its own copy of the reference.
                 let share = optimizer.share();
                 share.map_or(Ok(()), |share| share.bring_together(present.parameters(), true))?;
                 let frozen = present.frozen_copy().map_err(|error| match share {
-                    // Its peers have a reference now and score with it.
+                    // The peers have a new reference by now and score with it, so this rank cannot continue
+                    // without one.
                     Some(_) => error.fatal(),
                     None => error,
                 })?;
@@ -353,7 +358,7 @@ impl Engine {
         Ok(Answer::Done)
     }
 
-    /// Takes these reward networks in place of others; the same ones are kept.
+    /// Loads these reward networks in place of the present ones, which stay if they are the same.
     fn load_reward(&mut self, clip: Option<PathBuf>, image_reward: Option<PathBuf>) -> Result<Answer> {
         let kept = |rewards: &RewardNetworks| rewards.are_of(clip.as_deref(), image_reward.as_deref());
         if clip.is_none() && image_reward.is_none() {
@@ -380,13 +385,14 @@ impl Engine {
         loaded(&mut self.model)
     }
 
-    /// Drops the gradients that a request which ended in a panic may have left.
+    /// Drops the gradients that a request may have left when it ended in a panic. A rank of a world exits
+    /// instead.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn recover(&mut self) -> Result<()> {
         if self.world.is_some() {
-            // Where its peers are in the step nobody knows.
+            // The position of the peers in the step is unknown, so training together cannot continue.
             crate::world::member::leave(crate::world::member::FAULT, &"a panic");
         }
         if let Some(model) = &mut self.model {
@@ -406,7 +412,7 @@ impl Engine {
         Ok((tokenizer, trainer))
     }
 
-    /// What rank 0 needs of this one's state to save it all.
+    /// Takes part in the collective calls by which rank 0 gathers this rank's shard for a save.
     fn give_state(&mut self, optimizer: bool) -> Result<Answer> {
         let model = self.model()?;
         if optimizer {
@@ -418,7 +424,7 @@ impl Engine {
     }
 
     fn load(&mut self, source: ModelSource) -> Result<Answer> {
-        // What lies on the shelf was recorded on the network that goes.
+        // The cache on the shelf belongs to the network that is replaced.
         self.shelf.clear_beyond(0);
         let model = match self.world.clone() {
             None => self.read(source)?,
@@ -444,13 +450,14 @@ impl Engine {
             backbone: Some(model.backbone.config().clone()),
             image_tokenizer: model.tokenizer.is_some(),
         };
-        // Only now, so that a load that fails leaves the engine as it was. The reference was another model's.
+        // The model is replaced last, so that a load that fails leaves the engine as it was. The old
+        // reference policy belongs to the old model.
         self.reference = None;
         self.model = Some(model);
         Ok(answer)
     }
 
-    /// Reads or makes a model.
+    /// Reads a checkpoint, or initialises a fresh model.
     fn read(&self, source: ModelSource) -> Result<LoadedModel> {
         let (device, kind) = (self.place.device, self.place.kind);
         let model = match source {
@@ -502,10 +509,10 @@ impl Engine {
         Ok(model)
     }
 
-    /// The loaded model, to be asked aside while others are being sampled.
+    /// Returns the loaded model for aside requests.
     ///
     /// # Errors
-    /// No model is loaded.
+    /// Refuses if no model is loaded.
     pub fn desk(&self) -> Result<AsideDesk<'_>> {
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
         Ok(AsideDesk {
@@ -514,27 +521,29 @@ impl Engine {
         })
     }
 
-    /// A running batch of the loaded model, for requests that come while others are being sampled.
+    /// Returns an empty sampling batch of the loaded model, which other requests may join.
     ///
     /// # Errors
-    /// No model is loaded.
+    /// Refuses if no model is loaded.
     pub fn sampling(&self) -> Result<RunningRequests<'_>> {
-        // What lies on the shelf is used again, or let go of before more is taken.
+        // The bytes of the cache on the shelf count as available, because the batch reuses that cache or
+        // frees it.
         Ok(self.batch(self.shelf.bytes())?.keeping(&self.shelf))
     }
 
-    /// A batch that takes no cache from the shelf, with so many bytes to take beside those that are free.
+    /// Returns an empty batch that takes no cache from the shelf. `more` is a number of bytes that it may use
+    /// beside the free ones.
     fn batch(&self, more: u64) -> Result<RunningRequests<'_>> {
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
         Ok(RunningRequests::new(model, self.limits_for(model, more)))
     }
 
-    /// How much of a model is computed at one time without gradients, with so many bytes to take beside those that are free.
+    /// Returns how much of the model is computed at one time without gradients; `more` as in [`Self::batch`].
     fn limits_for(&self, model: &LoadedModel, more: u64) -> Limits {
         limits_on(&self.place, self.limits, model.backbone.config(), more)
     }
 
-    /// What a step works on, and what it may be interrupted by.
+    /// Returns what a training step works on, and the interlude that may interrupt it.
     fn trained<'a>(
         &'a mut self,
         bystanders: &'a mut dyn Bystanders,
@@ -545,7 +554,8 @@ impl Engine {
             tokenizer,
         } = loaded(&mut self.model)?;
         let between = AnsweredBetween {
-            // Weights that come block by block are nowhere whole meanwhile.
+            // Sharded weights are gathered block by block during a step, so they are never complete on one
+            // rank.
             answers: backbone.parameters().sharded().is_none(),
             bystanders,
             tokenizer: tokenizer.as_ref().map(|(tokenizer, _)| tokenizer),
@@ -561,10 +571,12 @@ impl Engine {
         Ok((parts, between))
     }
 
-    /// The log-likelihoods of answers, unless nobody waits for them any more, which is asked now and then.
+    /// Estimates the log-likelihoods of answers. `is_gone` is called between batches, and the work ends once
+    /// it returns true.
     ///
     /// # Errors
-    /// A query without sense, named; nobody waits any more; libtorch's.
+    /// Returns an error that names an invalid query, a refusal if nobody waits any more, and libtorch's
+    /// errors.
     pub fn log_likelihoods(
         &mut self,
         queries: &[LikelihoodQuery],
@@ -604,7 +616,7 @@ impl Engine {
     }
 }
 
-/// What a step works on.
+/// The parts of a model that a training step uses.
 struct TrainedParts<'a> {
     backbone: &'a mut Backbone,
     optimizer: &'a mut AdamW,

@@ -1,8 +1,9 @@
-//! A fault that a test asks for: once, at a request of its choice, the engine fails as if its device had.
+//! Fault injection for tests: once, at a chosen request, the engine fails as if its device had failed.
 //!
-//! `DEMASK_ENGINE_FAULT` names a file that says `device N`: an engine's N-th request to train or to sample, counted from 1,
-//! fails with CUDA's words for an illegal access, and the file is removed, so that the next engine computes. Or it says
-//! `hang N`: that request never ends. Nobody sets it but tests of the laws L1 and L10.
+//! `DEMASK_ENGINE_FAULT` names a file. If the file says `device N`, the engine's N-th request to train or to
+//! sample, counted from 1, fails with CUDA's message for an illegal memory access. If it says `hang N`, that
+//! request never ends. The file is removed when the fault occurs, so that the next engine computes normally.
+//! Only tests of the laws L1 and L10 set the variable.
 
 use std::path::PathBuf;
 
@@ -11,24 +12,25 @@ use tch::TchError;
 
 use crate::error::{ModelError, Result};
 
-/// Names the file.
+/// The environment variable that names the fault's file.
 pub const FAULT: &str = "DEMASK_ENGINE_FAULT";
 
-/// When to fail, if at all.
+/// The fault to inject, if any.
 #[derive(Debug, Default)]
 pub struct Fault {
     file: PathBuf,
-    /// Requests to train or to sample until then; 0: never.
+    /// The number of requests to train or to sample up to and including the one that fails; 0: none fails.
     left: u32,
-    /// It hangs in place of failing.
+    /// Whether the request hangs instead of failing.
     hangs: bool,
 }
 
 impl Fault {
-    /// What the environment asks for; nothing where the variable is not set or its file is gone.
+    /// Reads the fault that the environment asks for; there is none if the variable is not set or its file is
+    /// gone.
     ///
     /// # Errors
-    /// A file that says something else.
+    /// Refuses a file with other contents.
     pub fn from_environment() -> Result<Self> {
         let Some(file) = std::env::var_os(FAULT).map(PathBuf::from) else {
             return Ok(Self::default());
@@ -50,10 +52,10 @@ impl Fault {
         }
     }
 
-    /// Fails if it is this request's turn.
+    /// Injects the fault if it is this request's turn.
     ///
     /// # Errors
-    /// That is what it is for.
+    /// Returns the injected device fault.
     pub fn strike(&mut self, request: &Request) -> Result<()> {
         let counts = matches!(
             request,

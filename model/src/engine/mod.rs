@@ -1,15 +1,17 @@
-//! The engine: what is done with each request, and the process around it.
+//! The engine: the handling of each request, and the process around it. The types of requests and answers are
+//! in `demask-api`.
 //!
-//! - `dispatch.rs`: one request after the other; `sample_requests.rs`: requests for samples, whose rows run together;
-//!   `aside.rs`: what a person asks for meanwhile;
-//! - `server.rs`, `shutdown.rs`, `fault.rs`: the socket; when the process ends; a failure that a test asks for;
-//! - `device_choice.rs`: the device and dtype to compute with;
-//! - `sandbox.rs`: what the process may do beside computing;
-//! - `ranks.rs`: what the other ranks of a world do too;
-//! - `checkpoint.rs`: a model's folder; `verify.rs`: a checkpoint against recorded tensors;
-//! - `validation.rs`: what a model and a request for log-probabilities must be.
+//! - `dispatch.rs`: the handling of one request after another; `sample_requests.rs`: continuous batching of
+//!   sampling requests; `aside.rs`: requests that a user makes while the engine trains or samples;
+//! - `server.rs`: the socket; `shutdown.rs`: the end of the process; `fault.rs`: faults that a test injects;
+//! - `device_choice.rs`: the choice of device and dtype;
+//! - `sandbox.rs`: the restrictions on the process (Landlock and seccomp);
+//! - `ranks.rs`: the orders of rank 0 to the other ranks of a world;
+//! - `checkpoint.rs`: reading and writing checkpoint folders; `verify.rs`: comparison of a checkpoint with
+//!   recorded tensors;
+//! - `validation.rs`: the checks of a model's configuration and of a request for log-probabilities.
 //!
-//! Not here: anything that computes. The types of requests and answers are `demask-api`'s.
+//! Not here: anything that computes.
 
 pub mod aside;
 pub mod checkpoint;

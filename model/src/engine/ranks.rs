@@ -1,6 +1,7 @@
-//! What rank 0 has the other ranks of its world do too: whatever changes weights or needs their part of the state. Everything else
-//! rank 0 does alone. Where each rank keeps a part of the weights it has them brought together first; they stay until the next
-//! step.
+//! The orders of rank 0 to the other ranks of its world. The other ranks take part in every request that
+//! changes weights or needs their part of the state; rank 0 does everything else alone. Where the weights are
+//! sharded, rank 0 first orders that they be gathered for a request that needs them; they stay gathered until
+//! the next step.
 
 use demask_api::{Request, wire};
 
@@ -8,10 +9,10 @@ use crate::engine::checkpoint::LoadedModel;
 use crate::error::{ModelError, Result};
 use crate::world::World;
 
-/// Has the other ranks do what is asked, where they must.
+/// Sends the request to the other ranks if they must take part in it.
 ///
 /// # Errors
-/// A peer that is gone.
+/// Returns [`ModelError::World`] if a peer is gone.
 pub fn ordered(world: &World, request: &Request) -> Result<()> {
     let is_for_all = matches!(
         request,
@@ -29,27 +30,27 @@ pub fn ordered(world: &World, request: &Request) -> Result<()> {
     world.order(&text)
 }
 
-/// What an order is.
+/// An order of rank 0 to the other ranks.
 #[derive(Debug)]
 pub enum Order {
-    /// To do what is asked too.
+    /// Take part in this request.
     Do(Box<Request>),
-    /// To bring this rank's part of the weights to rank 0.
+    /// Send this rank's shard of the weights to rank 0.
     BringTogether,
 }
 
-/// How an order to bring weights together reads; a request is JSON.
+/// The wire form of [`Order::BringTogether`]; a request is JSON.
 const BRING_TOGETHER: &[u8] = b"bring weights together";
 
-/// Has the other ranks bring their part of the weights.
+/// Orders the other ranks to send their shards of the weights.
 ///
 /// # Errors
-/// A peer that is gone.
+/// Returns [`ModelError::World`] if a peer is gone.
 pub fn bring_together(world: &World) -> Result<()> {
     world.order(BRING_TOGETHER)
 }
 
-/// Whether a request needs all weights on rank 0.
+/// Returns whether a request needs all weights on rank 0.
 #[must_use]
 pub fn needs_weights(request: &Request) -> bool {
     matches!(
@@ -62,10 +63,10 @@ pub fn needs_weights(request: &Request) -> bool {
     )
 }
 
-/// What an order says.
+/// Decodes an order.
 ///
 /// # Errors
-/// [`ModelError::World`]: nothing.
+/// Returns [`ModelError::World`] if the bytes are neither the gather order nor a request.
 pub fn decode(order: &[u8]) -> Result<Order> {
     if order == BRING_TOGETHER {
         return Ok(Order::BringTogether);
@@ -74,10 +75,11 @@ pub fn decode(order: &[u8]) -> Result<Order> {
     Ok(Order::Do(Box::new(request)))
 }
 
-/// Whether ranks can train a model.
+/// Checks that ranks can train a model.
 ///
 /// # Errors
-/// [`ModelError::Refused`]: its adapter has dropout, which is drawn by thread and not by unit.
+/// Returns [`ModelError::Refused`] if the model's adapter has dropout: its random numbers depend on the
+/// thread, not on the unit of work, so the result would depend on the number of ranks.
 pub fn admit(model: &LoadedModel) -> Result<()> {
     match model.backbone.lora() {
         Some(lora) if lora.config().dropout > 0.0 => Err(ModelError::Refused(

@@ -1,7 +1,9 @@
-//! Continuous batching over requests: one joins the running batch whenever it comes, its rows take the room that others
-//! leave, and it is answered when its last row is done, or leaves because nobody waits for it any more. A row's sample is the
-//! one that it would be alone (law L8), as far as matrix products give a row the same bits in any company: where two tokens
-//! are within a rounding of each other they may swap.
+//! Continuous batching of sampling requests. A request joins the running batch when it arrives, and its rows
+//! take the room that finished rows leave. It is answered when its last row is done, and it leaves early if
+//! nobody waits for it any more.
+//!
+//! A row's sample is the one that the row would have alone (law L8), as far as matrix products give a row the
+//! same bits in any batch: two tokens whose scores differ by less than rounding may swap.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,14 +18,14 @@ use crate::network::backbone::Backbone;
 use crate::sampler::validation;
 use crate::sampler::{Limits, Shelf, WorkerPool};
 
-/// What of a model is sampled.
+/// The parts of a model that sampling uses.
 #[derive(Clone, Copy, Debug)]
 pub struct SampledModel<'a> {
     /// The backbone.
     pub backbone: &'a Backbone,
     /// The image tokenizer, if the model has one.
     pub tokenizer: Option<&'a ImageTokenizer>,
-    /// The optimiser's step that the weights are of.
+    /// The optimiser step of the weights.
     pub step: u64,
 }
 
@@ -37,41 +39,42 @@ impl<'a> From<&'a LoadedModel> for SampledModel<'a> {
     }
 }
 
-/// A running batch and the requests whose rows are in it.
+/// A running batch, with the requests that its rows belong to.
 #[derive(Debug)]
 pub struct RunningRequests<'a> {
     model: SampledModel<'a>,
     workers: WorkerPool<'a>,
-    /// By number.
+    /// The open requests by their number.
     open: BTreeMap<usize, OpenRequest>,
 }
 
-/// A request on its way.
+/// A request that is not answered yet.
 #[derive(Debug)]
 struct OpenRequest {
-    /// The tickets of its rows.
+    /// The tickets of its rows in the batch.
     tickets: Range<usize>,
-    /// Of each row that is a picture, where its codes stand and how they lie.
+    /// For each row that is a picture: the position and the grid of its codes.
     pictures: Vec<Option<Drawing>>,
     samples: Vec<Option<Sample>>,
     left: usize,
-    /// Its share of the time that passes took, by rows.
+    /// The request's share of the forward passes' time in seconds, in proportion to its rows.
     seconds: f64,
 }
 
-/// The codes of a picture in its row.
+/// The position and grid of a picture's codes in its row.
 #[derive(Clone, Debug)]
 struct Drawing {
     place: Range<usize>,
-    /// Absent: a square.
+    /// The grid of the codes; `None` means a square.
     grid: Option<Grid>,
 }
 
-/// What pictures that are decoded together share: as many codes may lie otherwise.
+/// The grid and the number of codes, which pictures must share to be decoded in one batch. The number alone
+/// is not enough: the same number of codes fits several grids.
 type Shape = (Option<Grid>, usize);
 
 impl<'a> RunningRequests<'a> {
-    /// Nothing runs yet.
+    /// Returns an empty batch.
     #[must_use]
     pub fn new(model: impl Into<SampledModel<'a>>, limits: Limits) -> Self {
         let model = model.into();
@@ -82,7 +85,7 @@ impl<'a> RunningRequests<'a> {
         }
     }
 
-    /// Takes the cache that lies on a shelf, and puts it back in the end.
+    /// Takes the cache from a shelf for reuse, and puts it back at the end.
     #[must_use]
     pub fn keeping(self, shelf: &'a Shelf) -> Self {
         Self {
@@ -91,10 +94,10 @@ impl<'a> RunningRequests<'a> {
         }
     }
 
-    /// Takes a request in under a number that no other open one has.
+    /// Adds a request under a number that no open request has.
     ///
     /// # Errors
-    /// What is wrong with it; the others go on.
+    /// Returns the error of an invalid request; the other requests are not affected.
     pub fn join(&mut self, number: usize, requests: Vec<SampleRequest>) -> Result<()> {
         validation::samples(self.model.backbone.config(), &requests)?;
         let drawn = |request: &SampleRequest| match request.sampler {
@@ -117,24 +120,24 @@ impl<'a> RunningRequests<'a> {
         Ok(())
     }
 
-    /// Lets go of a request that nobody waits for any more.
+    /// Removes a request that nobody waits for any more.
     pub fn leave(&mut self, number: usize) {
         if let Some(open) = self.open.remove(&number) {
             self.workers.withdraw(&open.tickets);
         }
     }
 
-    /// Whether every request has been answered.
+    /// Returns whether no request is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Does a pass, or waits for one; gives the answers of the requests that are complete. Frames come with their request's
-    /// number.
+    /// Runs or awaits one forward pass, and returns the answers of the requests that it completes. `on_frame`
+    /// receives each frame with the number of its request.
     ///
     /// # Errors
-    /// The errors of [`WorkerPool::step`]: every open request has failed then.
+    /// Returns the errors of [`WorkerPool::step`]; every open request has then failed.
     pub fn step(&mut self, on_frame: &mut dyn FnMut(usize, SampleFrame)) -> Result<Vec<(usize, Answer)>> {
         let began = Instant::now();
         let (model, open) = (self.model, &self.open);
@@ -143,7 +146,8 @@ impl<'a> RunningRequests<'a> {
                 let grid = open[&number].pictures[at]
                     .as_ref()
                     .and_then(|drawing| drawing.grid);
-                // A guess that cannot be shown is told when it is done.
+                // A preview that fails to decode is left out of the frame; the error is reported with the
+                // final answer.
                 frame.picture = guess.and_then(|guess| decode(model, &[guess], grid).ok()?.pop());
                 on_frame(number, frame);
             }
@@ -176,7 +180,7 @@ impl<'a> RunningRequests<'a> {
         Ok(answers.collect())
     }
 
-    /// The samples in the order asked, pictures decoded.
+    /// Returns the samples in the order of the request, with decoded pictures.
     fn answer(&self, open: OpenRequest) -> Result<Answer> {
         let began = Instant::now();
         let mut samples: Vec<Sample> = open
@@ -209,14 +213,14 @@ impl<'a> RunningRequests<'a> {
     }
 }
 
-/// The request that a row is of, and its place there.
+/// Returns the number of the request that a row belongs to, and the row's index in that request.
 fn owner(open: &BTreeMap<usize, OpenRequest>, ticket: usize) -> Option<(usize, usize)> {
     let mut all = open.iter();
     all.find(|(_, open)| open.tickets.contains(&ticket))
         .map(|(&number, open)| (number, ticket - open.tickets.start))
 }
 
-/// Tokens of pictures of one shape to pictures; none without an image tokenizer.
+/// Decodes the tokens of pictures of one shape. Returns no pictures if the model has no image tokenizer.
 fn decode(model: SampledModel<'_>, tokens: &[&[u32]], grid: Option<Grid>) -> Result<Vec<Picture>> {
     let Some(tokenizer) = model.tokenizer else {
         return Ok(Vec::new());

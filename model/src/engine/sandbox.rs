@@ -1,35 +1,40 @@
-//! What this process may do beside computing: nothing on the network, no other program, and writes only below the folders that
-//! whoever starts it names. What it reads was made by others, and a flaw in a library is not to become more than wrong numbers.
+//! The engine's sandbox: no network, no other programs, and writes only below the folders that its parent
+//! names. The engine reads files that others made, and a flaw in a parsing library must not lead to more than
+//! wrong numbers.
 //!
-//! Landlock holds the writes, seccomp the sockets and programs; both are the kernel's and for the life of the process. Landlock
-//! holds the thread that asks and those that it starts, so this comes before any other thread. Where the kernel lacks one of
-//! them, the engine goes on and says so. Beside an NVIDIA device writes are not held: the driver's library opens what it likes.
+//! Landlock restricts writes; seccomp restricts sockets and programs. Both are enforced by the kernel and
+//! last as long as the process. Landlock applies to the calling thread and to the threads that it starts, so
+//! the sandbox must be applied before other threads exist. If the kernel lacks one of the two, the engine
+//! continues without it and reports so. Writes are not restricted beside an NVIDIA device, because the
+//! driver's library opens arbitrary files.
 
 use std::path::{Path, PathBuf};
 
-/// `off`: no sandbox; `network`: sockets of every kind, for engines that talk to one another.
+/// The environment variable that loosens the sandbox. `off`: no sandbox; `network`: sockets of every kind,
+/// which engines need to reach one another.
 pub const SANDBOX: &str = "DEMASK_SANDBOX";
-/// The driver's device; whoever finds it may compute on it.
+/// The control device of the NVIDIA driver, which shows that an NVIDIA GPU may be used.
 const DRIVER: &str = "/dev/nvidiactl";
-/// What the driver's library would have another program make, if it were not there.
+/// The memory device of the NVIDIA driver. If it is missing, the driver's library starts another program to
+/// create it.
 const DRIVER_MEMORY: &str = "/dev/nvidia-uvm";
 
-/// What is to be held.
+/// What the sandbox allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
-    /// Folders below which may be written; none: everywhere.
+    /// The folders below which writes are allowed; `None`: everywhere.
     pub writes: Option<Vec<PathBuf>>,
-    /// A folder in which sockets may be made and removed.
+    /// A folder in which sockets may be created and removed.
     pub sockets: Option<PathBuf>,
-    /// Whether sockets that reach beyond this machine are allowed.
+    /// Whether sockets other than Unix sockets are allowed.
     pub network: bool,
-    /// Whether an NVIDIA device may be computed on.
+    /// Whether computing on an NVIDIA device is allowed.
     pub gpu: bool,
 }
 
 impl Sandbox {
-    /// What the environment leaves of it, applied to this thread and those that it starts; what holds now, in words, and why what does
-    /// not.
+    /// Applies the sandbox, loosened as [`SANDBOX`] asks, to this thread and the threads that it starts.
+    /// Returns a description of what is enforced, and of why the rest is not.
     #[must_use]
     pub fn apply(mut self) -> String {
         match std::env::var(SANDBOX).as_deref() {
@@ -43,7 +48,7 @@ impl Sandbox {
         kernel::hold(&self)
     }
 
-    /// Whether an engine that is asked for this device may compute on an NVIDIA one.
+    /// Returns whether an engine that is asked for this device may compute on an NVIDIA GPU.
     #[must_use]
     pub fn may_use_gpu(device: &str) -> bool {
         device != "cpu" && std::env::var_os("DEMASK_NO_CUDA").is_none() && Path::new(DRIVER).exists()
@@ -75,12 +80,12 @@ mod kernel {
 
     use super::Sandbox;
 
-    /// The kernel's version of Landlock whose rights of writing are held where it has them: truncation is among them. The
-    /// rights to speak to devices are left alone.
+    /// The newest Landlock version whose write rights are handled, as far as the kernel has them; it includes
+    /// truncation. The right to control devices is not handled.
     const WRITES: ABI = ABI::V3;
-    /// What programs throw away.
+    /// The file that programs write discarded output to.
     const NOWHERE: &str = "/dev/null";
-    /// Kinds of sockets that a GPU's driver has no use for.
+    /// The socket families that are refused beside a GPU, whose driver has no use for them.
     const BEYOND: [i32; 4] = [libc::AF_INET, libc::AF_INET6, libc::AF_PACKET, libc::AF_VSOCK];
 
     pub fn hold(sandbox: &Sandbox) -> String {
@@ -94,7 +99,8 @@ mod kernel {
 
     fn hold_writes(sandbox: &Sandbox, folders: &[std::path::PathBuf]) -> String {
         let lacking = |error: &dyn std::fmt::Display| format!("writes everywhere: Landlock: {error}");
-        // What is held is told, which is more than was asked for where a folder is not there yet.
+        // The description names the folders that Landlock allows: for a folder that does not exist yet, the
+        // nearest existing ancestor, which allows more than was asked for.
         let held: Vec<PathBuf> = match folders.iter().map(|folder| existing(folder)).collect() {
             Ok(held) => held,
             Err(error) => return lacking(&error as &std::io::Error),
@@ -128,7 +134,7 @@ mod kernel {
         }
     }
 
-    /// The folder, or the nearest above it that is there.
+    /// Returns the folder, or its nearest existing ancestor.
     fn existing(folder: &Path) -> std::io::Result<PathBuf> {
         let folder = std::path::absolute(folder)?;
         let there = folder.ancestors().find(|path| path.is_dir());
@@ -152,7 +158,8 @@ mod kernel {
         apply().map_or_else(|error| format!("network: seccomp: {error}"), |()| words.into())
     }
 
-    /// System calls that are refused; one without a condition always.
+    /// Returns the system calls to refuse. A call with conditions is refused if one of them holds, and a call
+    /// without conditions is always refused.
     fn refused(sandbox: &Sandbox) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
         let family = |operator, family: i32| {
             let condition = SeccompCondition::new(0, SeccompCmpArgLen::Dword, operator, family as u64)?;
@@ -169,7 +176,7 @@ mod kernel {
                 vec![family(SeccompCmpOp::Ne, libc::AF_UNIX)?]
             };
             calls.insert(libc::SYS_socket, families);
-            // It can make sockets that no rule here sees.
+            // `io_uring` can create sockets that this filter does not see.
             calls.insert(libc::SYS_io_uring_setup, Vec::new());
         }
         if !sandbox.gpu {

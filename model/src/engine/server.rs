@@ -1,9 +1,11 @@
-//! The socket: several clients, each with one request at a time, done in the order in which they came; only samples are
-//! drawn together ([`crate::engine::sample_requests`]), and what is asked for aside is done between two passes of
-//! theirs, or between two micro-batches of a training step. Whatever a client sends, the engine answers it or lets the client go, and
-//! lives on, unless its device has failed: then it says so and ends.
+//! The socket server. It serves several clients, each with one request at a time, in the order of arrival.
+//! There are two exceptions: sampling requests share a running batch ([`crate::engine::sample_requests`]),
+//! and aside requests run between two of its forward passes or between two micro-batches of a training step.
 //!
-//! A thread reads each client's requests; all computing is done by the thread that serves, or waited for by it.
+//! Except for a request to exit, no input of a client ends the engine: it answers every request, or
+//! disconnects the client. A device failure ends it, after the client has been told.
+//!
+//! One thread per client reads requests. The thread that calls [`serve`] does all computing, or waits for it.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -29,25 +31,29 @@ use crate::engine::fault::Fault;
 use crate::engine::shutdown::{ShutdownSignal, UntilAsked};
 use crate::error::{ModelError, Result, of_libtorch};
 
-/// Clients at one time, and so requests that wait (law L2): the next is told so and let go.
+/// The largest number of clients, and so of waiting requests (law L2). A client beyond it is refused and
+/// disconnected.
 const CLIENTS: usize = 64;
-/// How long a client may leave an answer unread before it is let go: nobody else is served meanwhile.
+/// How long a client may leave an answer unread before it is disconnected. No other client is served
+/// meanwhile.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Why nobody is served any more.
+/// The reason why serving ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Served {
-    /// A client or a signal asked.
+    /// A client or a signal asked for the end.
     Asked,
-    /// The device failed, in libtorch's words: nothing works on it in this process any more, not even an orderly end.
+    /// The device failed, with libtorch's message. Nothing works on it in this process any more, not even an
+    /// orderly shutdown.
     DeviceFailed(String),
 }
 
-/// Serves until a client asks to exit, the process is asked to end or the device fails. Requests that have come by then are
-/// still answered, but for those behind an exit or a failure: their clients see the connection end.
+/// Serves until a client asks to exit, the process is asked to end or the device fails. Requests that have
+/// arrived by then are still answered, except those behind an exit request or a device failure, whose
+/// connections close.
 ///
 /// # Errors
-/// The socket's.
+/// Returns the socket's errors.
 pub fn serve(
     engine: &mut Engine,
     path: &Path,
@@ -67,7 +73,7 @@ pub fn serve(
     served
 }
 
-/// Takes the place of a socket that nobody serves any more, and of nothing else.
+/// Binds the socket. A stale socket, which nobody serves, is replaced; any other existing file is an error.
 fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Ok(found) = std::fs::symlink_metadata(path) {
         let taken = |message: &str| Err(io::Error::new(ErrorKind::AddrInUse, message.to_owned()));
@@ -84,7 +90,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Lets clients in until the process is asked to end.
+/// Accepts clients until the process is asked to end.
 fn accept<'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
     listener: &UnixListener,
@@ -116,7 +122,7 @@ fn accept<'scope>(
     Ok(())
 }
 
-/// Hands a client's requests on one by one, each when the one before has been answered.
+/// Passes a client's requests on one by one, each after the previous one has been answered.
 fn converse(stream: &UnixStream, sender: &Sender<Job>, shutdown: &ShutdownSignal) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut out = stream;
@@ -127,13 +133,15 @@ fn converse(stream: &UnixStream, sender: &Sender<Job>, shutdown: &ShutdownSignal
             Ok(None) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => return Ok(()),
             Err(error) => {
-                // What follows cannot be told apart from the rest of this frame: say why and let the client go.
+                // After a malformed frame the beginning of the next one is unknown, so the client is told why
+                // and disconnected.
                 wire::write(&mut out, &refused(&error)).ok();
                 return Err(error);
             }
         };
         match wire::decode::<Request>(&body) {
-            // Not handed on: whoever asks wants to know whether the thread that computes hangs (law L10).
+            // A heartbeat is answered by this thread: it must be answered even if the computing thread hangs
+            // (law L10).
             Ok(Request::Heartbeat) => {
                 let (beats, busy) = heartbeat::read();
                 wire::write(&mut out, &Answer::Heartbeat { beats, busy })?;
@@ -148,7 +156,8 @@ fn converse(stream: &UnixStream, sender: &Sender<Job>, shutdown: &ShutdownSignal
                 if sender.send(Job { request, client }).is_err() {
                     return Ok(());
                 }
-                // Nothing is ever sent: it ends when the client has been answered or given up.
+                // Nothing is ever sent on this channel. It closes when the request has been answered or
+                // dropped.
                 answered.recv().ok();
             }
             Err(error) => wire::write(&mut out, &refused(&error))?,
@@ -156,33 +165,33 @@ fn converse(stream: &UnixStream, sender: &Sender<Job>, shutdown: &ShutdownSignal
     }
 }
 
-/// A request and who waits for its answer.
+/// A request with the client that waits for its answer.
 struct Job {
     request: Request,
     client: Requester,
 }
 
-/// Who waits for an answer; with its end the next request is read.
+/// The client that waits for an answer. Its next request is read when this value is dropped.
 struct Requester {
     stream: UnixStream,
-    /// It does not take what is written.
+    /// Whether writing to the client has failed.
     lost: Cell<bool>,
     _done: Sender<()>,
 }
 
 impl Requester {
-    /// Whether it has closed its side.
+    /// Returns whether the client has closed its side or no longer takes what is written.
     fn is_gone(&self) -> bool {
         let mut byte = 0u8;
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        // SAFETY: one byte of room, an open descriptor.
+        // SAFETY: the buffer holds one byte, and the descriptor is open.
         let read = unsafe { libc::recv(self.stream.as_raw_fd(), (&raw mut byte).cast(), 1, flags) };
         self.lost.get() || read == 0
     }
 
-    /// Writes to a client; one that does not take it is let go.
+    /// Writes an answer. A client that does not take it is disconnected.
     fn write(&self, answer: &Answer) {
-        // Said before anybody hears of it: who hears may end this process at once.
+        // A device failure is logged first, because whoever reads the answer may kill this process at once.
         if let Answer::Failed(EngineError::Device { message }) = answer {
             tracing::error!("the device failed, and this engine ends: {message}");
         }
@@ -203,19 +212,19 @@ impl Requester {
     }
 }
 
-/// What is done while samples are drawn.
+/// A request that is handled while a sampling batch runs.
 #[allow(clippy::large_enum_variant)] // one at a time
 enum Meanwhile {
-    /// Samples that are drawn with the others.
+    /// Samples that join the running batch.
     Join(Vec<SampleRequest>),
-    /// Something between two passes.
+    /// An aside request, which runs between two forward passes.
     Aside(Request),
 }
 
-/// What has come and is not begun.
+/// The requests that have arrived and are not begun.
 struct Inbox {
     jobs: Receiver<Job>,
-    /// Those that have come and wait, at most one a client (law L2).
+    /// The requests taken from the channel, at most one per client (law L2).
     waiting: VecDeque<Job>,
 }
 
@@ -227,13 +236,13 @@ impl Inbox {
         }
     }
 
-    /// The next request, waited for; none when nobody can send one any more.
+    /// Waits for the next request. Returns `None` when no client can send one any more.
     fn wait(&mut self) -> Option<Job> {
         self.waiting.pop_front().or_else(|| self.jobs.recv().ok())
     }
 
-    /// The next request if it has come and asks for samples, or for something aside. Any other waits for those before it, and so
-    /// does what follows it.
+    /// Returns the next request if it has arrived and is a sampling or an aside request. Any other request
+    /// must wait for the running batch, and so must those behind it.
     fn meanwhile(&mut self) -> Option<(Meanwhile, Requester)> {
         let next = self.waiting.pop_front().or_else(|| self.jobs.try_recv().ok())?;
         match next {
@@ -252,7 +261,7 @@ impl Inbox {
         }
     }
 
-    /// The first of those that have come and ask for something aside; the others keep their order.
+    /// Takes the first aside request that has arrived; the other requests keep their order.
     fn aside(&mut self) -> Option<(Request, Requester)> {
         let at = self.aside_at()?;
         let Job { request, client } = self.waiting.remove(at)?;
@@ -262,8 +271,8 @@ impl Inbox {
         Some((*request, client))
     }
 
-    /// Those who wait at this moment: who comes while they are answered is not among them, else people who ask again and again
-    /// would hold a step up for ever.
+    /// Takes the aside requests that wait at this moment. Those that arrive while these are answered are not
+    /// included: otherwise clients that ask again and again could hold up a training step for ever.
     fn asides(&mut self) -> Vec<(Request, Requester)> {
         self.waiting.extend(self.jobs.try_iter());
         let waiting = self.waiting.len();
@@ -277,7 +286,7 @@ impl Inbox {
     }
 }
 
-/// Those who ask aside while a model is trained: they need not wait for those before them.
+/// Aside requests overtake the other requests while a model is trained.
 impl Bystanders for Inbox {
     fn are_waiting(&mut self) -> bool {
         self.aside_at().is_some()
@@ -297,7 +306,7 @@ impl Bystanders for Inbox {
     }
 }
 
-/// Does what is asked until there is nobody left to ask, or no device left.
+/// Handles requests until an exit request, a device failure, or the end of all clients.
 fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fault: Fault) -> Served {
     while let Some(Job { request, client }) = inbox.wait() {
         heartbeat::set_busy(true);
@@ -305,7 +314,7 @@ fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fa
         let done = match request {
             Request::Sample { requests } => sample(engine, (requests, client), &mut inbox, struck),
             Request::Exit => {
-                // Its peers too, where it has some.
+                // An exit request also ends the other ranks, if there are any.
                 engine.handle(Request::Exit, &mut |_| ()).ok();
                 client.write(&Answer::Done);
                 shutdown.ask();
@@ -341,7 +350,7 @@ fn work(engine: &mut Engine, mut inbox: Inbox, shutdown: &ShutdownSignal, mut fa
     Served::Asked
 }
 
-/// Samples for one client and for all who come meanwhile and want the same.
+/// Samples for one client, and for all clients whose sampling requests arrive meanwhile.
 fn sample(
     engine: &mut Engine,
     first: (Vec<SampleRequest>, Requester),
@@ -409,8 +418,8 @@ fn sample_together(
     Ok(())
 }
 
-/// Does what a client asks for aside and answers it. Whatever goes wrong stays between the two, unless it is the device: then its
-/// words come back.
+/// Executes an aside request and answers its client. An error goes to that client only, except that the
+/// message of a device failure is also returned.
 fn answer_aside(
     desk: Result<AsideDesk<'_>>,
     request: Request,
@@ -432,8 +441,8 @@ fn answer_aside(
     }
 }
 
-/// Does a piece of work; whatever goes wrong inside becomes an error, and the engine is fit for the next unless it is its
-/// device that failed.
+/// Runs a piece of work and turns a panic into an error. The engine stays usable afterwards unless its device
+/// failed.
 fn whole<T>(
     engine: &mut Engine,
     work: impl FnOnce(&mut Engine) -> Result<T>,
@@ -451,7 +460,7 @@ fn whole<T>(
     Err(failed)
 }
 
-/// What a piece of work ends with, or the words of its panic.
+/// Returns the result of a piece of work, or the message of its panic.
 fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let words = panic.downcast_ref::<&str>().map(ToString::to_string);
@@ -461,7 +470,7 @@ fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
     })
 }
 
-/// What a panic means for whoever asked.
+/// Converts the message of a panic to an error; libtorch's device failures are recognised by their message.
 fn of_panic(words: String) -> EngineError {
     match of_libtorch(words.clone()) {
         failed @ EngineError::Device { .. } => failed,

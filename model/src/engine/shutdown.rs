@@ -1,30 +1,32 @@
-//! When the engine's process ends: SIGTERM ends it after the present request, the death of its parent at once.
+//! The end of the engine's process. SIGTERM ends it after the present request, a second SIGTERM at once, and
+//! the death of its parent at once.
 //!
-//! A second SIGTERM ends it at once too. SIGINT is SIGTERM for an engine started by hand; one that was started to die with
-//! its parent leaves both to the parent, which may want to finish its step and to save first: a signal to the whole group of
-//! processes, as a terminal or a service manager sends it, reaches both.
+//! For an engine that was started by hand, SIGINT acts like SIGTERM. An engine that dies with its parent
+//! ignores both and leaves the decision to the parent, which may want to finish a step and to save first: a
+//! signal to the whole process group, as a terminal or a service manager sends it, reaches both processes.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-/// Where the signal handler writes; -1 before [`ShutdownSignal::on_signals`].
+/// The descriptor that the signal handler writes to; -1 before [`ShutdownSignal::on_signals`].
 static WAKE: AtomicI32 = AtomicI32::new(-1);
-/// The parent that started this process.
+/// The process id of the parent.
 static PARENT: AtomicI32 = AtomicI32::new(0);
 
-/// Becomes readable when the process was asked to end.
+/// A signal that becomes readable when the process was asked to end.
 #[derive(Debug)]
 pub struct ShutdownSignal {
     woken: OwnedFd,
 }
 
 impl ShutdownSignal {
-    /// From now on SIGTERM and SIGINT wake whoever waits on this, unless the parent decides when this process ends.
+    /// Installs the handlers of SIGTERM and SIGINT, which trigger this signal. If `dies_with_parent`, both
+    /// are ignored instead.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the system's errors.
     pub fn on_signals(dies_with_parent: bool) -> io::Result<Self> {
         let (woken, wake) = UnixStream::pair()?;
         WAKE.store(wake.into_raw_fd(), Ordering::SeqCst);
@@ -33,22 +35,22 @@ impl ShutdownSignal {
             handle(libc::SIGTERM, libc::SIG_IGN, 0)?;
             handle(libc::SIGINT, libc::SIG_IGN, 0)?;
         } else {
-            // The second signal finds the default action again.
+            // With SA_RESETHAND the default action is restored, so the second signal kills the process.
             handle(libc::SIGTERM, ask, libc::SA_RESETHAND)?;
             handle(libc::SIGINT, ask, libc::SA_RESETHAND)?;
         }
         Ok(Self { woken: woken.into() })
     }
 
-    /// Asks this process to end, as the signal does.
+    /// Asks this process to end, as a signal does.
     pub fn ask(&self) {
         ask_to_end(0);
     }
 
-    /// Waits until something can be read; false when the process was asked to end.
+    /// Waits until `other` is readable. Returns false when the process was asked to end.
     ///
     /// # Errors
-    /// The system's.
+    /// Returns the system's errors.
     pub fn wait_for(&self, other: BorrowedFd<'_>) -> io::Result<bool> {
         let watch = |fd: RawFd| libc::pollfd {
             fd,
@@ -57,7 +59,7 @@ impl ShutdownSignal {
         };
         let mut watched = [watch(self.woken.as_raw_fd()), watch(other.as_raw_fd())];
         loop {
-            // SAFETY: two initialised entries, both descriptors are borrowed for the call.
+            // SAFETY: the array has two initialised entries, and both descriptors are borrowed for the call.
             let ready = unsafe { libc::poll(watched.as_mut_ptr(), 2, -1) };
             let error = io::Error::last_os_error();
             if ready < 0 && error.kind() != io::ErrorKind::Interrupted {
@@ -70,7 +72,7 @@ impl ShutdownSignal {
     }
 }
 
-/// Reads from a socket until the process is asked to end, which is an error of kind `ConnectionAborted`.
+/// A reader of a socket that fails with `ConnectionAborted` when the process is asked to end.
 #[derive(Debug)]
 pub struct UntilAsked<'a> {
     stream: &'a UnixStream,
@@ -78,7 +80,7 @@ pub struct UntilAsked<'a> {
 }
 
 impl<'a> UntilAsked<'a> {
-    /// A reader of the stream.
+    /// Returns a reader of the stream.
     #[must_use]
     pub fn new(stream: &'a UnixStream, shutdown: &'a ShutdownSignal) -> Self {
         Self { stream, shutdown }
@@ -94,30 +96,31 @@ impl Read for UntilAsked<'_> {
     }
 }
 
-/// Ends this process now, as failed: nothing is freed and no library is asked to clean up, which on a failed device may throw
-/// or never return.
+/// Ends this process at once with exit code 1. Nothing is freed and no library cleans up, because cleaning up
+/// on a failed device may throw or never return.
 pub fn at_once() -> ! {
-    // SAFETY: takes a number and does not return.
+    // SAFETY: `_exit` takes a number and does not return.
     unsafe { libc::_exit(1) }
 }
 
-/// Ends this process as soon as its parent is dead, so that a killed daemon leaves no engine behind. The parent says who it
-/// is: it may be dead before this process can look.
+/// Ends this process as soon as its parent dies, so that a killed daemon leaves no engine behind. The caller
+/// passes the parent's process id, because the parent may be dead before this process can look it up.
 ///
 /// # Errors
-/// The system's.
+/// Returns the system's errors.
 pub fn die_with_parent(parent: i32) -> io::Result<()> {
     PARENT.store(parent, Ordering::SeqCst);
     #[cfg(target_os = "linux")]
     {
-        // The kernel sends this when the thread that started us ends; the handler asks whether the whole parent did.
+        // The kernel sends this signal when the parent's starting thread ends. The handler checks whether the
+        // whole process ended.
         let look = look_for_parent as extern "C" fn(libc::c_int) as libc::sighandler_t;
         handle(libc::SIGUSR2, look, 0)?;
         // SAFETY: PR_SET_PDEATHSIG takes a signal number and touches no memory.
         if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGUSR2) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        // It may have ended before the kernel knew that we care.
+        // The parent may have died before `prctl` took effect.
         look_for_parent(0);
     }
     #[cfg(not(target_os = "linux"))]
@@ -131,7 +134,7 @@ pub fn die_with_parent(parent: i32) -> io::Result<()> {
 }
 
 fn handle(signal: libc::c_int, action: libc::sighandler_t, flags: libc::c_int) -> io::Result<()> {
-    // SAFETY: a zeroed sigaction is valid; the handlers below call only what is safe in a signal handler.
+    // SAFETY: a zeroed `sigaction` is valid, and the handlers below call only async-signal-safe functions.
     let failed = unsafe {
         let mut wanted: libc::sigaction = std::mem::zeroed();
         wanted.sa_sigaction = action;
@@ -147,14 +150,14 @@ fn handle(signal: libc::c_int, action: libc::sighandler_t, flags: libc::c_int) -
 }
 
 extern "C" fn ask_to_end(_signal: libc::c_int) {
-    // SAFETY: write is safe in a signal handler; one byte of a static.
+    // SAFETY: `write` is async-signal-safe and reads one byte of a static.
     unsafe {
         libc::write(WAKE.load(Ordering::SeqCst), b"!".as_ptr().cast(), 1);
     }
 }
 
 extern "C" fn look_for_parent(_signal: libc::c_int) {
-    // SAFETY: getppid and _exit are safe in a signal handler.
+    // SAFETY: `getppid` and `_exit` are async-signal-safe.
     unsafe {
         if libc::getppid() != PARENT.load(Ordering::SeqCst) {
             libc::_exit(1);

@@ -1,4 +1,4 @@
-//! What a loaded model and a request for log-probabilities must be before libtorch meets them.
+//! The checks of a model's configuration and of a request for log-probabilities, before libtorch sees them.
 
 use std::collections::HashSet;
 
@@ -7,10 +7,10 @@ use demask_api::{BackboneConfig, Sequence};
 use crate::error::Result;
 use crate::training::validation::{refuse, sequence};
 
-/// The special tokens and the picture codes must lie in the vocabulary.
+/// Checks that the special tokens and the picture codes lie in the vocabulary.
 ///
 /// # Errors
-/// [`ModelError::Refused`](crate::ModelError::Refused) naming the field.
+/// Returns [`ModelError::Refused`](crate::ModelError::Refused), which names the field.
 pub fn config(config: &BackboneConfig) -> Result<()> {
     let rows = config.rows();
     let specials = [
@@ -31,10 +31,11 @@ pub fn config(config: &BackboneConfig) -> Result<()> {
     Ok(())
 }
 
-/// The positions that a request for log-probabilities asks for.
+/// Checks the masked positions of a request for log-probabilities.
 ///
 /// # Errors
-/// [`ModelError::Refused`](crate::ModelError::Refused): another number of lists than of sequences; a position in the padding, past the end or twice.
+/// Returns [`ModelError::Refused`](crate::ModelError::Refused) if the number of lists differs from the number
+/// of sequences, or if a position lies in the padding, lies past the end or is masked twice.
 pub fn positions(config: &BackboneConfig, sequences: &[Sequence], masked: &[Vec<usize>]) -> Result<()> {
     let (lists, rows) = (masked.len(), sequences.len());
     if lists != rows {

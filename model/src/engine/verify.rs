@@ -1,12 +1,15 @@
-//! A checkpoint against a file of recorded tensors, number by number (`demask verify`).
+//! Compares a checkpoint with a file of recorded tensors, number by number (`demask verify`).
 //!
-//! What the file may hold for a backbone: `forward.*`, `padded.*`, `generate.*`, `generate_cfg.tokens`,
-//! `generate_padded.*`, `loss.*`, `grad.*`; of Fast-dLLM's samplers `generate.plain.*` and `generate.threshold.*`, the same
-//! `_with_prefix_cache` and `_with_dual_cache`, tokens and forward passes. Every tensor that is there and has a counterpart
-//! is checked; in f32 tokens must be equal, numbers within [`TOLERANCE`](crate::weights::compare::TOLERANCE) of the largest recorded
-//! magnitude. In bf16 a backbone's logits and gradients must be within [`BF16_TOLERANCE`], its losses within
-//! [`BF16_LOSS_TOLERANCE`]; its tokens, which two roundings may part, are not compared. Image tokenizers, CLIP and ImageReward
-//! compute in f32 whatever is asked.
+//! For a backbone the file may hold `forward.*`, `padded.*`, `generate.*`, `generate_cfg.tokens`,
+//! `generate_padded.*`, `loss.*` and `grad.*`. Recordings of Fast-dLLM's samplers are `generate.plain.*`,
+//! `generate.threshold.*`, and the same with `_with_prefix_cache` or `_with_dual_cache` after `generate`;
+//! each holds the tokens and the number of forward passes.
+//!
+//! Every recorded tensor that has a counterpart is checked. In f32 tokens must be equal, and numbers must
+//! agree within [`TOLERANCE`](crate::weights::compare::TOLERANCE) of the largest recorded magnitude. In bf16
+//! a backbone's logits and gradients must agree within [`BF16_TOLERANCE`] and its losses within
+//! [`BF16_LOSS_TOLERANCE`]; tokens are not compared, because rounding may change them. Image tokenizers, CLIP
+//! and ImageReward compute in f32 whatever dtype is asked for.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,30 +32,33 @@ use crate::training::optimizer::AdamW;
 use crate::weights::compare::{compare, compare_tokens};
 use crate::weights::safetensors;
 
-/// Without it no loss and no gradient was recorded.
+/// The input of the recorded losses and gradients. A file without it has neither.
 const LOSS_INPUT: &str = "loss.input_ids";
 
 /// Recorded tensors by name.
 type Recorded = BTreeMap<String, Tensor>;
 
-/// Largest difference allowed of a backbone's logits and gradients in bf16, relative to the largest recorded magnitude of the
-/// tensor: about twice what the CPU reaches on the recordings.
+/// The largest allowed difference of a backbone's logits and gradients in bf16, relative to the largest
+/// recorded magnitude of the tensor. It is about twice the difference that the CPU reaches on the recordings.
 pub const BF16_TOLERANCE: f64 = 0.25;
-/// The tolerance of a bf16 loss, which is a mean of many numbers.
+/// The largest allowed relative difference of a loss in bf16. It is smaller than [`BF16_TOLERANCE`] because a
+/// loss is a mean of many numbers.
 pub const BF16_LOSS_TOLERANCE: f64 = 1e-2;
 
-/// Compares a folder (a backbone, an image tokenizer, CLIP or ImageReward) with a file, in f32.
+/// Compares the model in a folder (a backbone, an image tokenizer, CLIP or ImageReward) with a recorded file,
+/// in f32.
 ///
 /// # Errors
-/// A folder or file that cannot be read, a recorded tensor without the inputs that it needs.
+/// Returns an error if the folder or file cannot be read, or if a recorded tensor lacks the inputs that it
+/// needs.
 pub fn verify(checkpoint: &Path, reference: &Path, device: Device) -> Result<Vec<TensorCheck>> {
     verify_in(checkpoint, reference, device, Kind::Float)
 }
 
-/// Verifies with a backbone that computes in f32 or bf16.
+/// Compares like [`verify`], with a backbone that computes in f32 or bf16.
 ///
 /// # Errors
-/// The errors of [`verify`].
+/// Returns the errors of [`verify`].
 pub fn verify_in(
     checkpoint: &Path,
     reference: &Path,
@@ -96,7 +102,8 @@ pub fn verify_in(
     Ok(checks)
 }
 
-/// `config.json`; where there is none, what ImageReward is published with.
+/// Reads `config.json`. Where ImageReward's published files take its place, returns a configuration that
+/// identifies ImageReward.
 fn configuration(checkpoint: &Path) -> Result<serde_json::Value> {
     let path = checkpoint.join(demask_api::checkpoint::CONFIG);
     if !path.exists() && checkpoint.join(MED_CONFIG).exists() {
@@ -134,7 +141,7 @@ fn forward(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorChec
         let real = need(recorded, "padded.attention_mask")?;
         let mask = AttentionMask::Hard(real.f_to_kind(Kind::Float)?);
         let found = logits(backbone, need(recorded, "padded.input_ids")?, &mask)?;
-        // A padded row has no key to attend to: only real positions mean something.
+        // Padded positions attend to no key, so their logits are meaningless in both tensors.
         let keep = real.f_unsqueeze(-1)?.f_to_kind(Kind::Float)?;
         checks.push(compare(
             "padded.logits",
@@ -193,7 +200,8 @@ fn generate(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorChe
     Ok(())
 }
 
-/// Fast-dLLM's samplers: 32 steps, blocks of 8, temperature 0, the head's weight multiplied by `head_scale`.
+/// Checks Fast-dLLM's samplers: 32 steps, blocks of 8, temperature 0, and a head weight that is multiplied by
+/// `head_scale`.
 fn fast_decoding(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorCheck>) -> Result<()> {
     let dual = TextCache::Dual {
         refresh: 1,
@@ -251,7 +259,7 @@ fn fast_decoding(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<Tens
     Ok(())
 }
 
-/// A copy whose head is multiplied by the recorded `head_scale`.
+/// Copies the backbone with its head weight multiplied by the recorded `head_scale`.
 fn scaled_head(backbone: &Backbone, recorded: &Recorded) -> Result<Backbone> {
     let copy = backbone.frozen_copy()?;
     if let Some(scale) = recorded.get("head_scale") {
@@ -266,7 +274,7 @@ fn scaled_head(backbone: &Backbone, recorded: &Recorded) -> Result<Backbone> {
     Ok(copy)
 }
 
-/// New tokens that the recordings generate.
+/// The number of tokens that the recorded runs generate.
 const NEW_TOKENS: usize = 32;
 
 fn request(backbone: &Backbone, prompt: &[i64], left_pad: usize, sampler: &TextSampler) -> SampleRequest {
@@ -311,9 +319,9 @@ fn floats_of(tensor: &Tensor) -> Result<Vec<Vec<f64>>> {
 
 /// The weights of the three losses in the recorded gradient.
 const COEFFICIENTS: [(&str, f64); 3] = [("t2i", 1.0), ("lm", 0.1), ("mmu", 1.0)];
-/// Rows of each task in the recorded batch.
+/// The number of rows per task in the recorded batch.
 const ROWS: usize = 2;
-/// Text length of the recorded batch: pictures of text-to-picture rows begin after it.
+/// The text length of the recorded batch; in text-to-image rows the picture follows it.
 const TEXT: usize = 16;
 
 fn losses(backbone: &mut Backbone, recorded: &Recorded, checks: &mut Vec<TensorCheck>) -> Result<()> {
@@ -334,7 +342,8 @@ fn losses(backbone: &mut Backbone, recorded: &Recorded, checks: &mut Vec<TensorC
             )));
         }
     }
-    // The optimiser serves as the accumulator: the recorded gradient is that of the three losses' weighted sum.
+    // The optimiser accumulates the gradients of the three losses: the recorded gradient is that of their
+    // weighted sum.
     let mut state = AdamW::new(backbone.parameters())?;
     for (number, (task, coefficient)) in COEFFICIENTS.into_iter().enumerate() {
         let range = number * ROWS..(number + 1) * ROWS;
@@ -381,7 +390,8 @@ fn losses(backbone: &mut Backbone, recorded: &Recorded, checks: &mut Vec<TensorC
     Ok(())
 }
 
-/// For each row of a task the masked positions, their labels and the published weight of each.
+/// Returns, for each row of a task, its masked positions with their labels and their weight in the published
+/// loss.
 fn task_weights(
     backbone: &Backbone,
     recorded: &Recorded,
@@ -419,7 +429,8 @@ fn task_weights(
         "mmu" => table("loss.answer_lengths_mmu")?,
         _ => Vec::new(),
     };
-    // The published trainer's means: pictures over masked codes, texts over all positions by 1 / p, answers also by length.
+    // The published trainer's normalisation: t2i averages over masked codes; lm averages over all positions,
+    // weighted by 1 / p; mmu weights by 1 / p and by 1 / answer length, and averages over rows.
     let weight = |row: usize, at: usize| match task {
         "t2i" => 1.0 / counted.max(1) as f64,
         "lm" => 1.0 / (p[row][at] * (ids.len() * ids[row].len()) as f64),

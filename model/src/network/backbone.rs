@@ -42,38 +42,39 @@ use crate::weights::shards::{RankOf, ShardMap};
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
 
-/// The backbone: configuration and parameters.
+/// The backbone: its configuration, its parameters and an optional adapter.
 #[derive(Debug)]
 pub struct Backbone {
     config: BackboneConfig,
     parameters: Parameters,
-    /// Weights of the blocks that are kept in fewer bits beside an adapter, and are none of the parameters.
+    /// The blocks' weights in a quantised format, beside an adapter. They are not among the parameters.
     quantized: QuantizedLeaves,
     lora: Option<Lora>,
     rotary: Rotary,
     names: Vec<BlockNames>,
     room: Room,
-    /// For a sampler's passes; made when one wants it.
+    /// Packed weights for a sampler's forward passes, made when first needed.
     packed: RefCell<Option<PackedWeights>>,
-    /// Who brings its weights together, where each rank keeps a part of them.
+    /// The gatherer of sharded weights.
     gather: OnceCell<Arc<dyn Gather>>,
     device: Device,
     kind: Kind,
 }
 
 impl Backbone {
-    /// Random weights from a seed (LLaDA's `mitchell` initialisation, `mmada.md` 1.4).
+    /// Initialises random weights from a seed (LLaDA's `mitchell` initialisation, `mmada.md` 1.4).
     ///
     /// # Errors
-    /// A configuration that makes no network.
+    /// Refuses an invalid configuration.
     pub fn fresh(config: &BackboneConfig, seed: u64, device: Device, kind: Kind) -> Result<Self> {
         Self::fresh_on(config, seed, (device, kind), None)
     }
 
-    /// The same weights, of which this rank keeps its part where it is told so.
+    /// Initialises the same weights as [`Self::fresh`]; with `part`, only this rank's shard of them is kept.
     ///
     /// # Errors
-    /// Those of [`Self::fresh`]; a head that is the embedding, which then has two places.
+    /// Returns the errors of [`Self::fresh`], and refuses to shard tied weights, because the embedding is
+    /// then used in two places.
     pub fn fresh_on(
         config: &BackboneConfig,
         seed: u64,
@@ -94,10 +95,11 @@ impl Backbone {
         Self::assemble(config.clone(), parameters, device, kind)
     }
 
-    /// Random weights for sampling alone, drawn where they are kept, with nothing beside them: a network to measure.
+    /// Initialises random weights for sampling only, directly on the device and without master weights. This
+    /// serves performance measurements.
     ///
     /// # Errors
-    /// A configuration that makes no network; libtorch's, out of memory among them.
+    /// Refuses an invalid configuration, and returns libtorch's errors, such as out of memory.
     pub fn random(config: &BackboneConfig, seed: i64, device: Device, kind: Kind) -> Result<Self> {
         check(config)?;
         footprint::check(config, device, kind, Purpose::Sample)?;
@@ -114,26 +116,28 @@ impl Backbone {
         Self::assemble(config.clone(), parameters, device, kind)
     }
 
-    /// Reads a folder, published or ours, for training: `config.json` and its weights, in one file or several.
+    /// Reads a folder, published or of this project, for training: `config.json` and the weights in one or
+    /// several files.
     ///
     /// # Errors
-    /// A broken file, missing, extra and misshapen tensors, each named.
+    /// Returns an error that names the damaged file, or the missing, extra or misshapen tensor.
     pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<Self> {
         Self::load_for(dir, device, kind, Purpose::Train)
     }
 
-    /// Loads a folder for training or for sampling; for sampling nothing is kept beside the weights in `kind`.
+    /// Reads a folder for training or for sampling. For sampling only the weights in `kind` are kept.
     ///
     /// # Errors
-    /// The errors of [`Self::load`].
+    /// Returns the errors of [`Self::load`].
     pub fn load_for(dir: &Path, device: Device, kind: Kind, purpose: Purpose) -> Result<Self> {
         Self::load_grown(dir, (device, kind), purpose, None, None)
     }
 
-    /// Loads a folder and adds picture codes where that is asked for; for training, this rank keeps its `part` where it is told so.
+    /// Reads a folder and adds picture codes as `growth` asks. With `part`, and for training, only this
+    /// rank's shard of the weights is kept.
     ///
     /// # Errors
-    /// The errors of [`Self::load`]; those of [`growth::grown`]; a head that is the embedding, of a part.
+    /// Returns the errors of [`Self::load`] and of [`growth::grown`], and refuses to shard tied weights.
     pub fn load_grown(
         dir: &Path,
         (device, kind): (Device, Kind),
@@ -173,10 +177,10 @@ impl Backbone {
         Self::assemble(config, parameters, device, kind)
     }
 
-    /// Loads a folder to stand frozen beside an adapter, its blocks' linear layers in the form that is asked for.
+    /// Reads a folder as the frozen base of an adapter, with the blocks' linear layers in the given format.
     ///
     /// # Errors
-    /// The errors of [`Self::load`].
+    /// Returns the errors of [`Self::load`].
     pub fn load_frozen(dir: &Path, device: Device, kind: Kind, form: FrozenBase) -> Result<Self> {
         if !form.is_quantized() {
             return Self::load_for(dir, device, kind, Purpose::Sample);
@@ -220,10 +224,11 @@ impl Backbone {
         })
     }
 
-    /// A copy whose weights do not change and ask for no gradient: the old or the reference policy.
+    /// Copies the backbone. The copy's weights do not change and have no gradient; it serves as the old or
+    /// the reference policy.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn frozen_copy(&self) -> Result<Self> {
         let parameters = self.parameters.frozen_copy()?;
         let mut copy = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
@@ -232,10 +237,11 @@ impl Backbone {
         Ok(copy)
     }
 
-    /// A copy for sampling alone whose trained weights have these values, flat and f32 as [`Parameters::master`] has them.
+    /// Copies the backbone for sampling, with these values of the trained weights, flat and f32 as in
+    /// [`Parameters::master`].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn frozen_at(&self, master: &Tensor) -> Result<Self> {
         let copy = self.frozen_copy()?;
         for (name, value) in self.trained().named_like(master)? {
@@ -245,18 +251,19 @@ impl Backbone {
         Ok(copy)
     }
 
-    /// A backbone on the same weights, whose gradients are taken apart from these: for another thread.
+    /// Returns a backbone for another thread that shares the weights and has gradients of its own.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn twin(&self) -> Result<Self> {
         self.with_adapter(Lora::twin)
     }
 
-    /// The same for another thread of a training step, with dropout of its own, drawn from this one's.
+    /// Returns a twin like [`Self::twin`] for another thread of a training step. Its dropout is seeded from
+    /// this backbone's.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn training_twin(&self) -> Result<Self> {
         self.with_adapter(Lora::training_twin)
     }
@@ -272,14 +279,14 @@ impl Backbone {
         Ok(twin)
     }
 
-    /// The backbone with an adapter on it, which is what is trained then.
+    /// Puts an adapter on the backbone. Only the adapter is trained from then on.
     #[must_use]
     pub fn adapted(mut self, lora: Lora) -> Self {
         self.lora = Some(lora);
         self
     }
 
-    /// Its adapter, if it has one.
+    /// Returns the adapter, if there is one.
     #[must_use]
     pub fn lora(&self) -> Option<&Lora> {
         self.lora.as_ref()
@@ -288,7 +295,7 @@ impl Backbone {
     /// Adds the adapter's product to the weights and drops the adapter.
     ///
     /// # Errors
-    /// Weights that are kept in fewer bits; libtorch's.
+    /// Refuses a quantised base, and returns libtorch's errors.
     pub fn merge(&mut self) -> Result<()> {
         if !self.quantized.is_empty() {
             let message =
@@ -301,25 +308,26 @@ impl Backbone {
         }
     }
 
-    /// How many numbers the network has, the adapter's left out.
+    /// Returns the number of the network's parameters, without the adapter's.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.parameters.count() + self.quantized.count()
     }
 
-    /// The weights of its blocks that are kept in fewer bits.
+    /// Returns the quantised weights of the blocks.
     #[must_use]
     pub fn quantized(&self) -> &QuantizedLeaves {
         &self.quantized
     }
 
-    /// What an optimiser works on: the adapter's parameters where there is one, else the network's own.
+    /// Returns the parameters that an optimiser updates: the adapter's if there is one, and the network's
+    /// otherwise.
     #[must_use]
     pub fn trained(&self) -> &Parameters {
         self.lora.as_ref().map_or(&self.parameters, Lora::parameters)
     }
 
-    /// What an optimiser works on, to be changed.
+    /// Returns the parameters that an optimiser updates, mutably.
     pub fn trained_mut(&mut self) -> &mut Parameters {
         match &mut self.lora {
             Some(lora) => lora.parameters_mut(),
@@ -327,29 +335,30 @@ impl Backbone {
         }
     }
 
-    /// Has its weights, of which each rank keeps a part, brought together by somebody. The first to be named stays.
+    /// Sets the gatherer of sharded weights. Only the first call has an effect.
     pub fn gathered_by(&self, gather: Arc<dyn Gather>) {
         self.gather.set(gather).ok();
     }
 
-    /// Who brings its weights together before they are computed with; none where they are here.
+    /// Returns the gatherer of sharded weights; `None` if the weights are not sharded.
     pub(crate) fn gather(&self) -> Option<&dyn Gather> {
         self.gather.get().map(AsRef::as_ref)
     }
 
-    /// Lets go of what is kept of the weights for a sampler's passes.
+    /// Drops the packed weights of a sampler's passes.
     pub(crate) fn forget_packed(&self) {
         self.packed.replace(None);
     }
 
-    /// How much of a batch goes through it at one time.
+    /// Returns the limits on how much of a batch is computed at one time.
     #[must_use]
     pub fn room(&self) -> &Room {
         &self.room
     }
 
-    /// Tokens of a micro-batch of a policy step: on a processor so few that a person's question is answered between two of them
-    /// ([`policy_tokens`]), on a GPU as many as there is room for. A training step's are not held to it.
+    /// Returns the number of tokens of a micro-batch of a policy step. On a CPU it is small enough that a
+    /// user's request is answered between two micro-batches ([`policy_tokens`]); on a GPU it is the number
+    /// that fits the memory. A supervised training step does not have this limit.
     #[must_use]
     pub fn policy_tokens(&self) -> usize {
         let room = self.room.forward_tokens();
@@ -360,8 +369,9 @@ impl Backbone {
         room.min(usize::try_from(most).unwrap_or(room))
     }
 
-    /// Works out how much of a batch goes through for training, where the device says how much memory is free, and whether blocks are
-    /// computed again in the backward pass. `aside`: bytes that a step takes beside activations; `tokens`: those of its largest batch.
+    /// Determines how much of a batch a training step computes at one time, from the device's free memory
+    /// where it is known, and whether the blocks are recomputed in the backward pass. `aside` is the number
+    /// of bytes that a step needs besides activations; `tokens` is the number of tokens of its largest batch.
     pub fn work_room_out(&self, aside: u64, tokens: usize, recompute: Recompute) {
         let trained = if self.lora.is_some() {
             Trained::Adapter
@@ -372,7 +382,8 @@ impl Backbone {
             config: &self.config,
             kind: self.kind,
             trained,
-            // Of weights that are gathered block by block nothing else can be done.
+            // Weights that are gathered block by block always need recomputation: the backward pass gathers
+            // each block again.
             recompute: if self.parameters.sharded().is_some() {
                 Recompute::Always
             } else {
@@ -390,63 +401,63 @@ impl Backbone {
         }
     }
 
-    /// Turns the adapter's dropout on for a training step, drawn from a seed, or off.
+    /// Turns on the adapter's dropout for a training step with a seed, or turns it off.
     pub fn set_dropout(&self, seed: Option<u64>) {
         if let Some(lora) = &self.lora {
             lora.set_dropout(seed);
         }
     }
 
-    /// Where the adapter's dropout stands, so that it can be drawn again.
+    /// Returns the position of the adapter's dropout stream, so that its masks can be drawn again.
     pub(crate) fn noise(&self) -> Option<Noise> {
         self.lora.as_ref().and_then(Lora::noise)
     }
 
-    /// Has the adapter's dropout go on from where it stood.
+    /// Sets the position of the adapter's dropout stream.
     pub(crate) fn set_noise(&self, noise: Option<Noise>) {
         if let Some(lora) = &self.lora {
             lora.set_noise(noise);
         }
     }
 
-    /// The shape.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &BackboneConfig {
         &self.config
     }
 
-    /// The parameters.
+    /// Returns the parameters.
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// The parameters, to be changed by an optimiser.
+    /// Returns the parameters mutably.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
     }
 
-    /// The device that holds it.
+    /// Returns the device of the weights.
     #[must_use]
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// What it computes in.
+    /// Returns the dtype of the computation.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// What queries and keys are turned by.
+    /// Returns the rotary embedding of queries and keys.
     pub(crate) fn rotary(&self) -> &Rotary {
         &self.rotary
     }
 
-    /// How a pass over some chunks is brought to the device.
+    /// Plans a pass over chunks and adds its tables to the packet for the device.
     ///
     /// # Errors
-    /// A row longer than the model's longest sequence or than the cache, with both numbers.
+    /// Refuses a row that is longer than the model's maximum or the cache, with both numbers.
     pub(crate) fn plan_pass(
         &self,
         cache: &KvCache,
@@ -465,18 +476,22 @@ impl Backbone {
         Ok(cache.plan(chunks, packet))
     }
 
-    /// Hidden states after the last norm of the chosen places of some rows, chunk by chunk: [T, D], or of the `wanted` of them
-    /// alone, [N, D], by their numbers [N]: what nobody reads is not computed behind the last attention. Keys and values of all
-    /// chosen places are written to the cache, the others are read from it.
+    /// Runs the blocks on the chosen positions of rows, chunk by chunk, and returns the hidden states after
+    /// the final norm, [T, D]. With `wanted`, [N] indices, only those states are returned, [N, D], and the
+    /// others are not computed after the last attention. Keys and values of all chosen positions are written
+    /// to the cache; those of other positions are read from it.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn run(&self, cache: &KvCache, pass: &Pass, wanted: Option<&Tensor>) -> Result<Tensor> {
         let (turns, heads) = (self.rotary.all(), self.config.n_heads as i64);
         let packed = self.packed_weights()?;
         #[cfg(fused)]
-        if let (Some(blocks), Some(wanted)) = (packed.as_deref().and_then(PackedWeights::blocks), wanted)
-            && let Some(hidden_ND) = cache.run_blocks(blocks, turns, pass, wanted)?
+        if let (Some(blocks), Some(wanted), None) = (
+            packed.as_deref().and_then(PackedWeights::blocks),
+            wanted,
+            &self.lora,
+        ) && let Some(hidden_ND) = cache.run_blocks(blocks, turns, pass, wanted)?
         {
             return Ok(hidden_ND);
         }
@@ -487,8 +502,8 @@ impl Backbone {
         })
     }
 
-    /// The blocks; `mix` is given each block's number and stacked projection and attends. Behind the last attention only the
-    /// `wanted` tokens go on, where they are named.
+    /// Runs all blocks. `mix` computes attention from a block's number and its stacked projection. With
+    /// `wanted`, only those tokens continue after the last attention.
     pub(crate) fn blocks(
         &self,
         ids: &Tensor,
@@ -507,7 +522,7 @@ impl Backbone {
         self.leave(x_BLD, delta_BLD.as_ref())
     }
 
-    /// The stream that the first block finds: token ids [B, L] to [B, L, D].
+    /// Embeds token ids: [B, L] to the residual stream [B, L, D].
     pub(crate) fn embedded(&self, ids: &Tensor) -> Result<Tensor> {
         let x_BLD = Tensor::f_embedding(self.leaf("wte")?, ids, -1, false, false)?;
         if self.config.input_emb_norm {
@@ -516,14 +531,15 @@ impl Backbone {
         Ok(x_BLD)
     }
 
-    /// A block's beginning: the stream with what the layer before adds to it, and its norm. What a layer adds is summed where the
-    /// next norm reads it.
+    /// Starts a block: adds the previous layer's output `delta` to the residual stream, and normalises the
+    /// sum. The addition happens here because one kernel can then do both.
     pub(crate) fn enter(&self, number: usize, x: Tensor, delta: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         self.sum_norm(x, delta, &self.names[number].attn_norm)
     }
 
-    /// The rest of a block, from what [`Self::enter`] gave: the stream, and what is to be added to it. `mix` is given the block's
-    /// number and stacked projection and attends; behind attention only the `wanted` tokens go on, where they are named.
+    /// Runs the rest of a block after [`Self::enter`]. Returns the residual stream and the output that is
+    /// still to be added to it. `mix` computes attention from the block's number and its stacked projection;
+    /// with `wanted`, only those tokens continue after it.
     pub(crate) fn block(
         &self,
         number: usize,
@@ -544,15 +560,15 @@ impl Backbone {
         self.residual(x_BLD, &gated_BLF, &names.down, packed)
     }
 
-    /// The last norm of the stream with what the last layer adds to it.
+    /// Adds the last layer's output to the residual stream and applies the final norm.
     pub(crate) fn leave(&self, x: Tensor, delta: Option<&Tensor>) -> Result<Tensor> {
         Ok(self.sum_norm(x, delta, &format!("{PREFIX}.ln_f"))?.1)
     }
 
-    /// Logits of chosen hidden states: [N, D] to [N, V], or to the columns `start..end` of V.
+    /// Computes the logits of hidden states: [N, D] to [N, V], or to the columns `start..end` of V.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn head(&self, x_ND: &Tensor, columns: Option<(i64, i64)>) -> Result<Tensor> {
         let table_VD = self.head_weight()?;
         let table_VD = match columns {
@@ -562,10 +578,11 @@ impl Backbone {
         self.scaled(x_ND.f_linear(&table_VD, self.head_bias(columns)?)?)
     }
 
-    /// Logits for a sampler's pass ([`Self::run`]), whose numbers need not be those of training to the last bit.
+    /// Computes logits for a sampler's pass ([`Self::run`]). They may differ from those of training in the
+    /// last bits.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn sampled_head(&self, x_ND: &Tensor, columns: Option<(i64, i64)>) -> Result<Tensor> {
         let packed = self.packed_weights()?;
         let weight = packed.as_ref().and_then(|packed| match columns {
@@ -597,8 +614,8 @@ impl Backbone {
         Ok(logits)
     }
 
-    /// The weights as a sampler's passes want them, where they are kept so: on a CPU in f32. Made here when they are not there
-    /// yet, or no longer those of the network.
+    /// Returns the packed weights for a sampler's passes, which exist on a CPU in f32. They are made here if
+    /// they are missing or older than the network's weights.
     fn packed_weights(&self) -> Result<Option<Ref<'_, PackedWeights>>> {
         let bytes = 4 * self.parameters.count();
         let wanted = fused::applies_to(self.device, self.kind) && self.kind == Kind::Float;
@@ -610,7 +627,7 @@ impl Backbone {
         if known != Some(version) {
             let head = self.head_name();
             let table = format!("{PREFIX}.wte.weight");
-            // The embedding is read row by row, unless it is the head too.
+            // The embedding is looked up row by row and need not be packed, unless it is also the head.
             let leaves = self
                 .parameters
                 .leaves()
@@ -670,24 +687,24 @@ impl Backbone {
         SamplingBlocks::new(self.leaf("wte")?, last_gain, constants, &blocks).map(Some)
     }
 
-    /// Has the weights ready for a sampler's passes, so that twins share them.
+    /// Makes the packed weights, so that twins share them.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn ready_to_sample(&self) -> Result<()> {
         self.packed_weights().map(|_| ())
     }
 
-    /// The name of the head's weight: the embedding's where the two are tied.
+    /// Returns the name of the head's weight, which is the embedding's if the two are tied.
     pub(crate) fn head_name(&self) -> String {
         let leaf = if self.config.weight_tying { "wte" } else { "ff_out" };
         format!("{PREFIX}.{leaf}.weight")
     }
 
-    /// The head's weight, [V, D]: the embedding where the two are tied.
+    /// Returns the head's weight, [V, D], which is the embedding if the two are tied.
     ///
     /// # Errors
-    /// A backbone without one (a fault of this crate).
+    /// Returns an error if the backbone lacks it, which is a bug of this crate.
     pub fn head_weight(&self) -> Result<Tensor> {
         Ok(self.parameters.leaf(&self.head_name())?.shallow_clone())
     }
@@ -707,7 +724,7 @@ impl Backbone {
                 None => Ok(x.f_linear(self.parameters.leaf(&weight_name)?, bias)?),
             };
         }
-        // In two dimensions, so that what the adapter adds is added in place to no view.
+        // In two dimensions the result is no view, so the adapter can add to it in place.
         let mut shape = x.size();
         let ins = shape.pop().unwrap_or_default();
         let x_TI = x.f_reshape([-1, ins])?;
@@ -722,9 +739,9 @@ impl Backbone {
         Ok(y_TO.f_view(&shape[..])?)
     }
 
-    /// The stream, and what the product of that name of `h` adds to it. Where a pass computes without gradient and no kernel
-    /// sums the two with the next norm, the product is added to the stream where it lies, in its own launch, and nothing is
-    /// left to add.
+    /// Computes the product of `h` with the named weight, and returns the residual stream with the product
+    /// still to be added. Without gradients, and if no kernel fuses the addition with the next norm, the
+    /// product is added to the stream in place in the same launch, and nothing is left to add.
     fn residual(
         &self,
         mut x: Tensor,
@@ -744,7 +761,7 @@ impl Backbone {
         Ok((x, None))
     }
 
-    /// The stream with `delta` added, and its norm.
+    /// Returns the residual stream plus `delta`, and the norm of that sum.
     fn sum_norm(&self, x: Tensor, delta: Option<&Tensor>, name: &str) -> Result<(Tensor, Tensor)> {
         let gain = self.parameters.leaf(&format!("{name}.weight"))?;
         let (x, y) = fused::sum_norm(x, delta, gain, self.config.rms_norm_eps)?;
@@ -754,7 +771,7 @@ impl Backbone {
         })
     }
 
-    /// What queries and keys are normalised with, where the model does that.
+    /// Returns the norms of queries and keys, if the model has them.
     pub(crate) fn norms(&self, block: usize) -> Result<Option<Norms<'_>>> {
         if !self.config.attention_layer_norm {
             return Ok(None);
@@ -771,8 +788,8 @@ impl Backbone {
     }
 }
 
-/// Some tokens of [T, D], or of [B, L, D] as one row [1, N, D]: with as many dimensions as before, since what computes on them
-/// chooses its way by that.
+/// Selects tokens of [T, D], or of [B, L, D] as one row [1, N, D]. The number of dimensions is kept, because
+/// later code branches on it.
 fn tokens(x: &Tensor, wanted_N: &Tensor) -> Result<Tensor> {
     if x.dim() == 2 {
         return Ok(x.f_index_select(0, wanted_N)?);
@@ -780,7 +797,7 @@ fn tokens(x: &Tensor, wanted_N: &Tensor) -> Result<Tensor> {
     Ok(x.f_flatten(0, -2)?.f_index_select(0, wanted_N)?.f_unsqueeze(0)?)
 }
 
-/// Who owns what of a network's weights where each rank keeps a part of every group.
+/// Computes which rank owns which of the network's weights if every group is sharded.
 fn cut(config: &BackboneConfig, own: RankOf, device: Device) -> Result<ShardMap> {
     if config.weight_tying {
         return Err(ModelError::Refused(

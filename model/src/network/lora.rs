@@ -1,6 +1,7 @@
-//! Low-rank adapters: trained beside frozen weights, saved in PEFT's layout, merged (arXiv 2106.09685).
+//! Low-rank adapters (LoRA, arXiv 2106.09685): trained beside frozen weights, saved in PEFT's layout, and
+//! merged.
 //!
-//! Legend: I inputs of a layer, O its outputs, R the rank; A is [R, I], B is [O, R].
+//! Legend: I inputs of a layer, O outputs, R rank, T tokens; A is [R, I], B is [O, R].
 
 #![allow(non_snake_case)]
 
@@ -27,34 +28,34 @@ use crate::weights::stored::StoredTensors;
 #[derive(Debug)]
 pub struct Lora {
     config: LoraConfig,
-    /// What the saved file calls the base.
+    /// The base's name in the saved configuration.
     base: String,
-    /// The adapted modules as the saved file lists them.
+    /// The adapted modules as the saved configuration lists them.
     targets: Vec<String>,
     parameters: Parameters,
-    /// The parts of each product of the backbone, by the product's name, the adapted ones with their A and B.
+    /// The backbone's products that the adapter changes, by name, each with its layers and their A and B.
     products: BTreeMap<String, Vec<AdapterPart>>,
-    /// This step's dropout.
+    /// The dropout of the present step.
     noise: Cell<Option<Noise>>,
 }
 
-/// Where dropout stands: a step's seed, and how many masks were drawn from it.
+/// The position of the dropout stream: the step's seed, and the number of masks drawn from it.
 pub(crate) type Noise = (u64, u64);
 
-/// One layer of a product.
+/// One linear layer of a product.
 #[derive(Clone, Debug)]
 struct AdapterPart {
     module: String,
     outs: i64,
-    /// The names of A and B.
+    /// The names of A and B, if the layer is adapted.
     adapted: Option<(String, String)>,
 }
 
 impl Lora {
-    /// A fresh adapter: A uniform as PEFT draws it, in ±1/sqrt(I), B zero.
+    /// Initialises an adapter as PEFT does: A uniform in ±1/sqrt(I), B zero.
     ///
     /// # Errors
-    /// A rank of 0, a dropout outside 0..1, a layer that no block has.
+    /// Refuses a rank of 0, a dropout outside 0..1, and a layer that no block has.
     pub fn fresh(
         config: &LoraConfig,
         backbone: &BackboneConfig,
@@ -93,12 +94,12 @@ impl Lora {
         ))
     }
 
-    /// Reads a folder in PEFT's layout, to stand on a base that lies in `base`: where it is saved again, that is the base it
-    /// names, whatever its maker called it.
+    /// Reads an adapter in PEFT's layout for the base in folder `base`. When it is saved again, it names that
+    /// folder as its base, whatever the file says.
     ///
     /// # Errors
-    /// A missing or broken file, an adapter of another kind; a module that no block has; missing, extra and misshapen
-    /// tensors, each named.
+    /// Returns an error for a missing or damaged file and for another kind of adapter, and an error that
+    /// names a module that no block has, or a missing, extra or misshapen tensor.
     pub fn load(
         dir: &Path,
         backbone: &BackboneConfig,
@@ -150,52 +151,52 @@ impl Lora {
         }
     }
 
-    /// Rank, scale and dropout.
+    /// Returns the rank, the scale and the dropout.
     #[must_use]
     pub fn config(&self) -> &LoraConfig {
         &self.config
     }
 
-    /// A and B of every adapted layer.
+    /// Returns A and B of every adapted layer.
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// The parameters, to be changed by an optimiser.
+    /// Returns the parameters mutably, for an optimiser.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
     }
 
-    /// Turns dropout on for a training step, drawn from a seed, or off.
+    /// Turns on dropout for a training step with a seed, or turns it off.
     pub fn set_dropout(&self, seed: Option<u64>) {
         let seed = seed.filter(|_| self.config.dropout > 0.0);
         self.noise.set(seed.map(|seed| (seed, 0)));
     }
 
-    /// Where dropout stands; none outside a training step.
+    /// Returns the position of the dropout stream; `None` outside a training step.
     pub(crate) fn noise(&self) -> Option<Noise> {
         self.noise.get()
     }
 
-    /// Has dropout go on from where it stood.
+    /// Sets the position of the dropout stream.
     pub(crate) fn set_noise(&self, noise: Option<Noise>) {
         self.noise.set(noise);
     }
 
-    /// Whether it adapts a layer of the product of that name.
+    /// Returns whether the adapter adapts a layer of the named product.
     #[must_use]
     pub fn adapts(&self, product: &str) -> bool {
         self.products.contains_key(product)
     }
 
-    /// Adds `scale · drop(x) Aᵀ Bᵀ` of every adapted layer of a product to `y`, where it lies: x [T, I], y [T, O].
+    /// Adds `scale · drop(x) Aᵀ Bᵀ` of every adapted layer of a product to `y` in place: x [T, I], y [T, O].
     ///
-    /// The layers of a product stand side by side in y; their B stand in a block diagonal, so that one product adds all of
-    /// them, and nothing of y is copied.
+    /// The outputs of a product's layers are concatenated in y. Their B form a block-diagonal matrix, so that
+    /// one product adds all of them and no part of y is copied.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn add(&self, product: &str, x: &Tensor, mut y: Tensor) -> Result<Tensor> {
         let Some(parts) = self.products.get(product) else {
             return Ok(y);
@@ -218,7 +219,7 @@ impl Lora {
         Ok(y)
     }
 
-    /// `drop(x) Aᵀ` of layers, side by side.
+    /// Computes `drop(x) Aᵀ` of several layers, concatenated.
     fn low(&self, x: &Tensor, a_all: &[&Tensor]) -> Result<Tensor> {
         let dropped = self.noise.get().is_some();
         if let ([a_RI], false) = (a_all, dropped) {
@@ -227,7 +228,7 @@ impl Lora {
         if !dropped {
             return Ok(x.f_linear(&Tensor::f_cat(a_all, 0)?, None::<&Tensor>)?);
         }
-        // Each layer drops other inputs.
+        // Each layer has a dropout mask of its own.
         let one = |a_RI: &&Tensor| -> Result<Tensor> {
             let x = match self.kept(x)? {
                 Some(kept) => x.f_mul(&kept)?,
@@ -241,7 +242,7 @@ impl Lora {
         )?)
     }
 
-    /// B of each layer, [O, 0] of one that is not adapted.
+    /// Returns the B of each layer; [O, 0] for a layer that is not adapted.
     fn beside(&self, parts: &[AdapterPart]) -> Result<Vec<Tensor>> {
         let parts = parts.iter().map(|part| match &part.adapted {
             Some((_, b)) => Ok(self.parameters.leaf(b)?.shallow_clone()),
@@ -253,8 +254,9 @@ impl Lora {
         parts.collect()
     }
 
-    /// Which inputs stay, made larger by as much as others are dropped; none outside a training step. Drawn where x lies: a
-    /// CPU takes one number after the other from the seed's stream, which a GPU would wait for.
+    /// Draws a dropout mask, scaled by the inverse of the share that is kept; `None` outside a training step.
+    /// The mask is drawn on the device of x: a CPU takes the numbers one by one from the seed's stream, for
+    /// which a GPU would have to wait.
     fn kept(&self, x: &Tensor) -> Result<Option<Tensor>> {
         let Some((seed, number)) = self.noise.get() else {
             return Ok(None);
@@ -264,7 +266,7 @@ impl Lora {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(number);
         if x.device().is_cuda() {
-            // Nothing else draws from libtorch's own generator.
+            // Nothing else draws from libtorch's global generator.
             tch::manual_seed(rng.random::<i64>());
             let mut kept = x.f_detach()?.f_empty_like()?;
             return Ok(Some(kept.f_bernoulli_float_(stays)?.f_mul_scalar(1.0 / stays)?));
@@ -276,10 +278,10 @@ impl Lora {
         Ok(Some(kept.f_to_kind(x.kind())?))
     }
 
-    /// Adds the product of B and A to the weights of the layers it stands beside.
+    /// Adds the product of B and A to the weights of the adapted layers.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn merge_into(&self, base: &Parameters) -> Result<()> {
         let named = self.parameters.named()?;
         tch::no_grad(|| {
@@ -294,11 +296,11 @@ impl Lora {
         })
     }
 
-    /// Writes `adapter_config.json` and `adapter_model.safetensors`, and beside them what a quantised base was kept in; gives the files'
-    /// names.
+    /// Writes `adapter_config.json`, `adapter_model.safetensors` and, for a quantised base, its format.
+    /// Returns the names of the files.
     ///
     /// # Errors
-    /// The file system's.
+    /// Returns the file system's errors.
     pub fn write(&self, dir: &Path) -> Result<Vec<&'static str>> {
         let path = dir.join(ADAPTER_CONFIG);
         let text = peft::text(&self.config, &self.targets, &self.base);
@@ -313,18 +315,20 @@ impl Lora {
         Ok(names)
     }
 
-    /// An adapter of the same values, whose gradients are taken apart from these, without dropout. This one stays as it is.
+    /// Returns an adapter that shares the values and has gradients of its own, without dropout. This adapter
+    /// does not change.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn twin(&self) -> Result<Self> {
         Ok(self.with(self.parameters.twin()?))
     }
 
-    /// The same for another thread of a training step, with dropout of its own, drawn from this one's.
+    /// Returns a twin like [`Self::twin`] for another thread of a training step. Its dropout is seeded from
+    /// this adapter's.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn training_twin(&self) -> Result<Self> {
         let twin = self.twin()?;
         if let Some((seed, number)) = self.noise.get() {
@@ -334,10 +338,10 @@ impl Lora {
         Ok(twin)
     }
 
-    /// An adapter of the same values for sampling, which stay when these change.
+    /// Copies the adapter for sampling; later changes of this adapter do not affect the copy.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn frozen_copy(&self) -> Result<Self> {
         Ok(self.with(self.parameters.frozen_copy()?))
     }
@@ -354,13 +358,13 @@ impl Lora {
     }
 }
 
-/// A folder's name that holds from anywhere.
+/// Returns the absolute path of a folder.
 fn whole(folder: &Path) -> String {
     let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     whole.display().to_string()
 }
 
-/// What a file adapts is there to be adapted, and is something.
+/// Checks that a file adapts at least one module, and only modules that the base has.
 fn known_alone(
     named: &BTreeSet<&str>,
     known: &BTreeSet<&str>,
@@ -416,13 +420,13 @@ fn check(config: &LoraConfig) -> Result<()> {
 /// A linear layer of a block.
 struct Layer {
     module: String,
-    /// The first module of the product that computes it.
+    /// The first module of the product that the layer belongs to.
     product: String,
     ins: i64,
     outs: i64,
 }
 
-/// The linear layers of all blocks, in the order of their products.
+/// Returns the linear layers of all blocks, in the order of their products.
 fn layers(config: &BackboneConfig) -> Vec<Layer> {
     let mut layers: Vec<Layer> = Vec::new();
     for slot in crate::network::slots::slots(config) {
@@ -461,7 +465,8 @@ fn slots(layers: &[Layer], modules: &BTreeSet<&str>, rank: usize) -> Vec<Slot> {
         .collect()
 }
 
-/// The ends of the modules' names where each is adapted in every block, else the names.
+/// Returns the last parts of the modules' names if each of these is adapted in every block, and the full
+/// names otherwise.
 fn targets(layers: &[Layer], modules: &BTreeSet<&str>) -> Vec<String> {
     let end = |module: &str| module.rsplit('.').next().unwrap_or_default().to_owned();
     let ends: BTreeSet<String> = modules.iter().map(|module| end(module)).collect();

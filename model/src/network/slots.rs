@@ -1,4 +1,5 @@
-//! Names and shapes of the backbone's parameters as they are published (`mmada.md` 1.2), and what fresh ones hold (1.4).
+//! The published names and shapes of the backbone's parameters (`mmada.md` 1.2), and their initial values
+//! (1.4).
 
 use demask_api::BackboneConfig;
 use rand_chacha::ChaCha8Rng;
@@ -8,18 +9,18 @@ use crate::error::Result;
 use crate::weights::init::{normal, truncated_normal};
 use crate::weights::slot::Slot;
 
-/// Where the published names begin.
+/// The prefix of the published names.
 pub(crate) const PREFIX: &str = "model.transformer";
 
-/// The parameter names of one block, made once.
+/// The parameter names of one block, built once.
 #[derive(Debug)]
 pub(crate) struct BlockNames {
     pub attn_norm: String,
-    /// q, k and v in one product.
+    /// The stacked projection of q, k and v, by the name of its first part.
     pub q: String,
     pub attn_out: String,
     pub ff_norm: String,
-    /// The gate and what it multiplies, in one product.
+    /// The stacked projection of the gate and of what it multiplies, by the name of its first part.
     pub gate: String,
     pub down: String,
     pub q_norm: String,
@@ -42,7 +43,8 @@ impl BlockNames {
     }
 }
 
-/// Layers of one input, their weights and then their biases one under the other, so that they are one product.
+/// Adds layers that share an input. Their weights, and then their biases, are stacked in memory, so that one
+/// product computes all of them.
 fn stacked(slots: &mut Vec<Slot>, layers: &[(String, i64)], ins: i64, bias: bool) {
     let mut push = |at: usize, slot: Slot| slots.push(if at == 0 { slot } else { slot.stack() });
     for (at, (name, outs)) in layers.iter().enumerate() {
@@ -53,7 +55,7 @@ fn stacked(slots: &mut Vec<Slot>, layers: &[(String, i64)], ins: i64, bias: bool
     }
 }
 
-/// Every parameter's published name and shape, in order.
+/// Returns the published name and shape of every parameter, in order.
 #[must_use]
 pub fn slots(config: &BackboneConfig) -> Vec<Slot> {
     let (width, hidden, rows) = (
@@ -111,13 +113,13 @@ pub fn slots(config: &BackboneConfig) -> Vec<Slot> {
     slots
 }
 
-/// Whether it is the weight of a linear layer of a block: what an adapter may stand beside.
+/// Returns whether this is the weight of a linear layer of a block, which an adapter can adapt.
 pub(crate) fn is_block_layer(slot: &Slot) -> bool {
     slot.shape.len() == 2 && slot.name.contains(".blocks.") && slot.name.ends_with(".weight")
 }
 
-/// How many numbers there are in each group of parameters that are computed with together: the embedding, each block, then the last norm
-/// and the head.
+/// Returns the number of parameters of each group that is used together: the embedding, each block, and the
+/// final norm with the head.
 #[must_use]
 pub(crate) fn groups(slots: &[Slot]) -> Vec<i64> {
     let block = |name: &str| -> Option<String> {
@@ -137,7 +139,7 @@ pub(crate) fn groups(slots: &[Slot]) -> Vec<i64> {
     lengths
 }
 
-/// The values of a fresh parameter (LLaDA's `mitchell` initialisation).
+/// Draws the initial values of a parameter (LLaDA's `mitchell` initialisation).
 pub(crate) fn initial(config: &BackboneConfig, slot: &Slot, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let name = slot.name.as_str();
     if name.ends_with(".bias") {

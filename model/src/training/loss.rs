@@ -1,8 +1,9 @@
 //! The unified masked-denoising loss (`mmada.md` 3.3), computed in chunks of the masked positions.
 //!
-//! The hidden states of all masked positions are gathered first. The head is then applied to one chunk of them at a time
-//! (`network/room.rs` sets its size), and the backward pass of a chunk runs before the logits of the next chunk exist. The
-//! logits of all positions therefore never exist together.
+//! The hidden states of all masked positions are gathered first. The head is then applied to one chunk of
+//! them at a time (`network/room.rs` sets its size), and the backward pass of a chunk runs before the logits
+//! of the next chunk exist. The logits of all positions therefore never exist together.
+//!
 //! Legend: B rows, L positions, N masked positions, D width, V vocabulary.
 
 #![allow(non_snake_case)]
@@ -44,8 +45,8 @@ pub struct Gathered {
 
 /// Groups rows for shared passes through the backbone, as indices.
 ///
-/// The rows of a group have similar lengths, so that little is computed on padding, and at most `most` tokens together. The
-/// groups depend on nothing but the lengths of the rows and `most` (L7, L8).
+/// The rows of a group have similar lengths, so that little is computed on padding, and at most `most` tokens
+/// together. The groups depend on nothing but the lengths of the rows and `most` (L7, L8).
 #[must_use]
 pub fn alike(rows: &[LossRow], most: usize) -> Vec<Vec<usize>> {
     let real = |at: usize| rows[at].ids.len() - rows[at].left_pad;
@@ -64,8 +65,8 @@ pub fn alike(rows: &[LossRow], most: usize) -> Vec<Vec<usize>> {
     groups
 }
 
-/// Runs the backbone on rows and gathers the hidden states at the targets. Where rows are not packed, the left padding of
-/// each is set so that all have the length of the longest row without padding.
+/// Runs the backbone on rows and gathers the hidden states at the targets. Where rows are not packed, the
+/// left padding of each is set so that all have the length of the longest row without padding.
 ///
 /// # Errors
 /// Any error libtorch reports.
@@ -73,8 +74,8 @@ pub fn gather(backbone: &Backbone, rows: &[LossRow]) -> Result<Gathered> {
     Ok(gather_with(backbone, rows, Packet::new())?.0)
 }
 
-/// Gathers as [`gather`] does. The rows are added to the packet, which is sent to the device in one copy before the forward
-/// pass, with whatever it already holds.
+/// Gathers as [`gather`] does. The rows are added to the packet, which is sent to the device in one copy
+/// before the forward pass, with whatever it already holds.
 ///
 /// # Errors
 /// Any error libtorch reports.
@@ -120,7 +121,7 @@ pub(crate) struct Targets {
 }
 
 impl Targets {
-    /// Puts the hidden states of a pass, which reads the targets alone, beside what the targets are.
+    /// Combines the targets with the hidden states of a pass that reads only the targets.
     ///
     /// # Errors
     /// Any error libtorch reports.
@@ -135,10 +136,12 @@ impl Targets {
     }
 }
 
-/// A pass over rows, each cut or filled at its front to the longest one's real tokens, with what the packet holds besides on the device.
+/// Plans a pass over rows and sends its data to the device, with whatever the packet already holds. Where
+/// rows are not packed, the left padding of each is set so that all have the length of the longest row
+/// without padding.
 ///
 /// # Errors
-/// libtorch's.
+/// Any error libtorch reports.
 pub(crate) fn plan(backbone: &Backbone, rows: &[LossRow], mut packet: Packet) -> Result<(FullPass, Targets)> {
     let real = |row: &LossRow| row.ids.len() - row.left_pad;
     let length = rows.iter().map(real).max().unwrap_or(0);
@@ -238,9 +241,9 @@ pub fn descend(
     let Some(kept) = &gathered.kept else {
         return descend_from_hidden(backbone, gathered, chunk, f);
     };
-    // With tied weights, a single backward pass adds the gradients of the head and of the embedding to each other first, and
-    // their sum to the accumulated gradient. Here they come from two backward passes. To get the same bits, the accumulated
-    // gradient is taken out before the first pass and added after the second.
+    // With tied weights, a single backward pass adds the gradients of the head and of the embedding to each
+    // other first, and their sum to the accumulated gradient. Here they come from two backward passes. To get
+    // the same bits, the accumulated gradient is taken out before the first pass and added after the second.
     let shared = backbone.parameters().leaf(&backbone.head_name())?;
     let shared = (backbone.config().weight_tying && count <= chunk).then(|| shared.grad());
     let aside = shared.filter(Tensor::defined).map(|mut sum| -> Result<_> {
@@ -285,10 +288,12 @@ fn descend_from_hidden(
     Ok(carried.f_backward()?)
 }
 
-/// Computes the weight of one masked position, with which the sum over targets is the published loss of the task.
+/// Computes the weight of one masked position, with which the sum over targets is the published loss of the
+/// task.
 ///
-/// `masked` is the number of masked positions of the task in the micro-batch; the loss of pictures is the plain mean over
-/// them. `p` is the mask probability of the row. `answers` is the divisor from [`answer_divisor`].
+/// `masked` is the number of masked positions of the task in the micro-batch; the loss of pictures is the
+/// plain mean over them. `p` is the mask probability of the row. `answers` is the divisor from
+/// [`answer_divisor`].
 #[must_use]
 pub fn position_weight(task: Task, masked: usize, p: f64, answers: f64) -> f64 {
     match task {

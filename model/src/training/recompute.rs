@@ -1,9 +1,12 @@
-//! Recomputation, also called activation checkpointing (arXiv 1604.06174): a forward pass without gradient that keeps each block's
-//! input alone, and a backward pass that goes block by block from the last, each computed once more, with gradient.
+//! Recomputation, also called activation checkpointing (arXiv 1604.06174). The forward pass runs without
+//! gradients and keeps only the input of each block. The backward pass runs from the last block to the first,
+//! and computes each block once more with gradients.
 //!
-//! The bits are those of a pass that keeps everything, on a CPU: the same kernels see the same numbers, and what an adapter drops is
-//! drawn again from where its stream stood. Here a pass goes block by block as it is told; [`forward`] and [`KeptInputs::backward`] take
-//! one pass through all of them, `sweep.rs` several, for which weights come and go. Legend: B rows, L positions, D width.
+//! On a CPU the result has the same bits as a pass that keeps all activations: the same kernels see the same
+//! numbers, and the adapter's dropout masks are drawn again from the kept position of their stream. The
+//! callers drive a pass block by block: [`forward`] and [`KeptInputs::backward`] take one pass through all
+//! blocks, and `sweep.rs` takes several passes whose weights are gathered and freed. Legend: B rows, L
+//! positions, D width.
 
 #![allow(non_snake_case)]
 
@@ -18,43 +21,44 @@ use crate::network::backbone::Backbone;
 use crate::network::full_forward::FullPass;
 use crate::network::lora::Noise;
 
-/// A forward pass without gradient on its way through the blocks.
+/// A forward pass without gradients, between two blocks.
 #[derive(Debug)]
 pub(crate) struct ForwardPass {
     pass: FullPass,
-    /// Whether what blocks are computed again from is kept.
+    /// Whether the inputs for recomputation are kept.
     keeps: bool,
     inputs: Vec<BlockInput>,
-    /// The stream so far, and what is to be added to it; none before the embedding.
+    /// The residual stream so far and the output to be added to it; `None` before the embedding.
     stream: Option<(Tensor, Option<Tensor>)>,
 }
 
-/// What a block is computed again from.
+/// The input from which a block is recomputed.
 #[derive(Debug)]
 struct BlockInput {
-    /// The stream.
+    /// The residual stream.
     x_BLD: Tensor,
-    /// Where the adapter's dropout stood.
+    /// The position of the adapter's dropout stream.
     noise: Option<Noise>,
 }
 
-/// What a forward pass kept.
+/// What a forward pass keeps for its backward pass.
 #[derive(Debug)]
 pub struct KeptInputs {
     pass: FullPass,
-    /// Of each block; taken as the backward pass goes.
+    /// The inputs of the blocks; the backward pass removes each as it uses it.
     inputs: RefCell<Vec<BlockInput>>,
-    /// The stream behind the last block, a leaf: its gradient is where the backward pass begins.
+    /// The residual stream after the last block. It is a leaf, whose gradient starts the backward pass.
     behind_BLD: Tensor,
-    /// The gradient of the stream behind the block that is next.
+    /// The gradient of the residual stream after the block that comes next in the backward pass.
     slope_BLD: RefCell<Option<Tensor>>,
 }
 
-/// Hidden states after the last norm of the tokens that the pass reads, with gradient down to the last block alone; the rest is
-/// [`KeptInputs::backward`]'s.
+/// Runs a forward pass. Returns the hidden states, after the final norm, of the tokens that the pass reads.
+/// Their gradient graph reaches back to the output of the last block only; [`KeptInputs::backward`] does the
+/// rest.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub(crate) fn forward(backbone: &Backbone, pass: FullPass) -> Result<(Tensor, KeptInputs)> {
     let mut forward = ForwardPass::new(pass, true);
     forward.embed(backbone)?;
@@ -65,7 +69,7 @@ pub(crate) fn forward(backbone: &Backbone, pass: FullPass) -> Result<(Tensor, Ke
 }
 
 impl ForwardPass {
-    /// A pass that is about to begin; `keeps`: its gradient is wanted.
+    /// Returns a pass before its embedding. `keeps` says whether a backward pass will follow.
     pub fn new(pass: FullPass, keeps: bool) -> Self {
         Self {
             pass,
@@ -75,20 +79,20 @@ impl ForwardPass {
         }
     }
 
-    /// Looks the tokens up.
+    /// Embeds the tokens.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn embed(&mut self, backbone: &Backbone) -> Result<()> {
         let x_BLD = tch::no_grad(|| backbone.embedded(self.pass.ids()))?;
         self.stream = Some((x_BLD, None));
         Ok(())
     }
 
-    /// Goes through a block, the next one.
+    /// Runs the next block, which has this number.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn through(&mut self, backbone: &Backbone, number: usize) -> Result<()> {
         heartbeat::beat();
         let Some((x_BLD, delta_BLD)) = self.stream.take() else {
@@ -107,10 +111,11 @@ impl ForwardPass {
         Ok(())
     }
 
-    /// Hidden states after the last norm, with gradient down to the last block alone, and what the rest is computed again from.
+    /// Returns the hidden states after the final norm, whose gradient graph reaches back to the output of the
+    /// last block only, and the inputs for recomputing the blocks.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn kept(self, backbone: &Backbone) -> Result<(Tensor, KeptInputs)> {
         let behind_BLD = tch::no_grad(|| match self.stream {
             Some((x_BLD, delta_BLD)) => sum(x_BLD, delta_BLD),
@@ -127,10 +132,10 @@ impl ForwardPass {
         Ok((hidden_BLD, kept))
     }
 
-    /// Hidden states after the last norm, without gradient.
+    /// Returns the hidden states after the final norm, without gradients.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn hidden(self, backbone: &Backbone) -> Result<Tensor> {
         tch::no_grad(|| match self.stream {
             Some((x_BLD, delta_BLD)) => backbone.leave(x_BLD, delta_BLD.as_ref()),
@@ -140,11 +145,11 @@ impl ForwardPass {
 }
 
 impl KeptInputs {
-    /// Takes the gradient on from the hidden states through all blocks to the embedding, once that of the hidden states has been
-    /// taken. Nothing is kept then.
+    /// Continues the backward pass from the hidden states, whose gradient has been computed, through all
+    /// blocks to the embedding. The kept inputs are used up.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn backward(&self, backbone: &Backbone) -> Result<()> {
         let noise = backbone.noise();
         self.begin_back()?;
@@ -156,20 +161,21 @@ impl KeptInputs {
         Ok(())
     }
 
-    /// Takes the gradient of the stream behind the last block over, where anything was asked of the hidden states.
+    /// Starts the backward pass with the gradient of the stream after the last block. There is none if no
+    /// loss depends on the hidden states.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub(crate) fn begin_back(&self) -> Result<()> {
         let slope_BLD = self.behind_BLD.f_grad()?;
         self.slope_BLD.replace(slope_BLD.defined().then_some(slope_BLD));
         Ok(())
     }
 
-    /// Computes a block again and takes its gradient for what comes from behind it: the next one on the way back.
+    /// Recomputes a block, which must be the next in backward order, and runs its backward pass.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub(crate) fn back_through(&self, backbone: &Backbone, number: usize) -> Result<()> {
         heartbeat::beat();
         let (input, slope) = (self.inputs.borrow_mut().pop(), self.slope_BLD.take());
@@ -177,8 +183,9 @@ impl KeptInputs {
             return Ok(());
         };
         backbone.set_noise(input.noise);
-        // In a pass that keeps everything the kernel that sums stream and layer also adds up the stream's two slopes, before
-        // it rounds them; so it does here, where there is nothing to add.
+        // In a pass that keeps all activations, the kernel that adds a layer's output to the stream also adds
+        // the stream's two gradients before it rounds them. To get the same bits, that kernel runs here too,
+        // with zeros as the output to be added.
         let learns = number > 0 || backbone.lora().is_none();
         let x_BLD = input.x_BLD.f_set_requires_grad(learns)?;
         let nothing = (number > 0 && fused::applies(&x_BLD))
@@ -193,10 +200,10 @@ impl KeptInputs {
         Ok(())
     }
 
-    /// Takes the embedding's gradient.
+    /// Computes the gradient of the embedding.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub(crate) fn back_to_embedding(&self, backbone: &Backbone) -> Result<()> {
         match self.slope_BLD.take() {
             Some(slope_BLD) => carry(&backbone.embedded(self.pass.ids())?, &slope_BLD),
@@ -205,8 +212,8 @@ impl KeptInputs {
     }
 }
 
-/// Takes the gradient of what was computed, for what comes from behind it. Neither an adapter nor what is below it may be there to learn
-/// anything.
+/// Runs the backward pass of `computed`, given its gradient `slope`. It does nothing if nothing below learns,
+/// as in a block without an adapter over a frozen embedding.
 fn carry(computed: &Tensor, slope: &Tensor) -> Result<()> {
     let carried = computed.f_mul(slope)?.f_sum(Kind::Float)?;
     if carried.requires_grad() {

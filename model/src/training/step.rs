@@ -31,12 +31,13 @@ const TASKS: [Task; 4] = [
 
 /// Trains one step.
 ///
-/// The noise is a function of `settings.seed` and the index of a row over all micro-batches. If the step fails, or its loss or
-/// gradient is not finite, the weights and the optimiser stay as they were and no gradient is left.
+/// The noise is a function of `settings.seed` and the index of a row over all micro-batches. If the step
+/// fails, or its loss or gradient is not finite, the weights and the optimiser stay as they were and no
+/// gradient is left.
 ///
 /// # Errors
-/// [`ModelError::Refused`] if the batch is empty or [`validation`] refuses a sequence or a setting, or any error libtorch
-/// reports.
+/// [`ModelError::Refused`] if the batch is empty or [`validation`] refuses a sequence or a setting, or any
+/// error libtorch reports.
 pub fn train(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
@@ -87,11 +88,12 @@ pub fn train_with(
     })
 }
 
-/// Runs a step deterministically (law L8) and repeats it where that can help. The step must leave everything unchanged if it
-/// fails.
+/// Runs a step deterministically (law L8) and repeats it where that can help. The step must leave everything
+/// unchanged if it fails.
 ///
-/// A step that runs out of memory is repeated with half as many tokens at a time, down to one row of `longest` tokens. A step
-/// that needs an operator without a deterministic implementation is repeated without determinism, which then stays off.
+/// A step that runs out of memory is repeated with half as many tokens at a time, down to one row of
+/// `longest` tokens. A step that needs an operator without a deterministic implementation is repeated without
+/// determinism, which then stays off.
 ///
 /// # Errors
 /// The errors of the step.
@@ -254,8 +256,8 @@ impl MicroBatch<'_> {
                 )
             })
             .collect();
-        // The rows of all tasks share the passes through the backbone. The weights of the targets make the sum equal to the
-        // sum of the tasks' losses.
+        // The rows of all tasks share the passes through the backbone. The weights of the targets make the
+        // sum equal to the sum of the tasks' losses.
         let shares: Vec<TaskShare> = TASKS
             .into_iter()
             .zip(settings.task_weights)

@@ -1,11 +1,13 @@
-//! Groups of rows through a network, forward and back.
+//! Takes groups of rows through the network, forward and backward.
 //!
-//! Where a rank has all weights each group goes through the whole network before the next. Where each rank keeps a part of them
-//! (`weights/shards/`) all groups of a unit go together, block by block: a block's weights are brought together once on the way there
-//! and once on the way back, while the groups before it are computed, and its gradients leave for their owners when all groups have
-//! added theirs, in the order of the groups, which is that of one rank with all weights (law L11).
+//! If a rank has all weights, each group goes through the whole network before the next. If the weights are
+//! sharded (`weights/shards/`), all groups of a unit go through the network together, block by block. A
+//! block's weights are gathered once in the forward and once in the backward pass, while the previous block
+//! is computed. Its gradients are sent to their owners when all groups have added theirs. They are added in
+//! the order of the groups, as on a single rank with all weights (law L11).
 //!
-//! Ranks go through their sweeps together: one that has no unit left, or whose unit failed, brings its part all the same.
+//! All ranks sweep together: a rank without a unit, or whose unit failed, still takes part in every
+//! collective call.
 
 use std::mem::take;
 
@@ -17,11 +19,13 @@ use crate::training::loss::{self, Gathered, LossRow, Targets, gather_to_descend}
 use crate::training::recompute::{ForwardPass, KeptInputs};
 use crate::weights::shards::gather::Gather;
 
-/// Takes the gradient of what `head` makes of each group's hidden states. `packed` gives a group's rows, what crosses to the device
-/// with them, and what `head` finds it by; `head` takes the gradient down to the hidden states ([`loss::descend`]). Once for each unit.
+/// Computes the gradient of `head` applied to the hidden states of each group. `packed` returns a group's
+/// rows, the data to send to the device with them, and a key to find that data. `head` runs the backward pass
+/// down to the hidden states ([`loss::descend`]). This is called once per unit.
 ///
 /// # Errors
-/// The first group's that failed; libtorch's; a peer that is gone.
+/// Returns the error of the first group that failed, libtorch's errors, or [`ModelError::World`] if a peer is
+/// gone.
 pub(crate) fn descend_each<G, K>(
     backbone: &Backbone,
     groups: &[G],
@@ -66,10 +70,11 @@ pub(crate) fn descend_each<G, K>(
     sweep.end()
 }
 
-/// What `head` makes of each group's hidden states, without gradient.
+/// Applies `head` to the hidden states of each group, without gradients, and returns the results.
 ///
 /// # Errors
-/// The first group's that failed; libtorch's; a peer that is gone.
+/// Returns the error of the first group that failed, libtorch's errors, or [`ModelError::World`] if a peer is
+/// gone.
 pub(crate) fn gather_each<T>(
     backbone: &Backbone,
     groups: &[&[LossRow]],
@@ -106,16 +111,16 @@ pub(crate) fn gather_each<T>(
     Ok(made)
 }
 
-/// A way through all groups of weights and back.
+/// A forward pass, and usually a backward pass, over all groups of sharded weights.
 struct Sweep<'a> {
     backbone: &'a Backbone,
     gather: &'a dyn Gather,
-    /// Why nothing is computed any more.
+    /// The first error; nothing is computed after it, but collective calls continue.
     failed: Option<ModelError>,
 }
 
 impl<'a> Sweep<'a> {
-    /// Begins with what was prepared, or with nothing where that failed.
+    /// Starts a sweep with the prepared passes, or with none if preparing them failed.
     fn begin<T>(backbone: &'a Backbone, gather: &'a dyn Gather, prepared: Result<Vec<T>>) -> (Self, Vec<T>) {
         backbone.forget_packed();
         let (prepared, failed) = match prepared {
@@ -132,12 +137,13 @@ impl<'a> Sweep<'a> {
         )
     }
 
-    /// The group of the last norm and the head; that of block n is n + 1, that of the embedding 0.
+    /// Returns the index of the weight group of the final norm and the head. The embedding's is 0, and that
+    /// of block n is n + 1.
     fn last(&self) -> usize {
         self.backbone.config().n_layers + 1
     }
 
-    /// Computes, unless something failed before.
+    /// Runs `work`, unless something failed before.
     fn attempt(&mut self, work: impl FnOnce() -> Result<()>) {
         if self.failed.is_none() {
             self.failed = work().err();
@@ -148,8 +154,8 @@ impl<'a> Sweep<'a> {
         self.gather.unshard(self.backbone.parameters(), group, next)
     }
 
-    /// Takes passes through embedding and blocks; the last norm and the head are there then, and where the way back follows the last
-    /// block still is.
+    /// Takes passes through the embedding and all blocks. Afterwards the final norm and the head are
+    /// gathered, and the last block still is if a backward pass follows.
     fn forward(&mut self, mut passes: Vec<ForwardPass>, returns: bool) -> Result<Vec<ForwardPass>> {
         let (backbone, parameters, last) = (self.backbone, self.backbone.parameters(), self.last());
         self.gather.begin(parameters)?;
@@ -174,7 +180,7 @@ impl<'a> Sweep<'a> {
         Ok(take(&mut passes))
     }
 
-    /// Takes the gradient on through all blocks to the embedding.
+    /// Takes the gradient through all blocks to the embedding.
     fn back(&mut self, kept: &[KeptInputs]) -> Result<()> {
         let backbone = self.backbone;
         self.leave(self.last())?;
@@ -191,7 +197,7 @@ impl<'a> Sweep<'a> {
         self.leave(0)
     }
 
-    /// Sends a group's gradients and lets its weights go.
+    /// Sends a group's gradients to their owners and frees its gathered weights.
     fn leave(&self, group: usize) -> Result<()> {
         let parameters = self.backbone.parameters();
         self.gather.reduce(parameters, group)?;

@@ -1,8 +1,9 @@
-//! Gradients of the parts of a batch on several threads, each thread with leaves of its own.
+//! Computes the gradients of parts of a batch on several threads, each with leaves of its own.
 //!
-//! A small model's operations are too short to be worth dividing among threads: each waits for the slowest at every one of
-//! them. Here a thread takes part of the rows through the whole network, and gradients meet once a step. They are added in
-//! the order of the parts, so a batch gives the same sums each time (L8).
+//! The operations of a small model are too short to be divided among threads, which would wait for the
+//! slowest of them at every operation. Here each thread takes some rows through the whole network, and the
+//! gradients are added once per step. They are added in the order of the parts, so a batch gives the same
+//! sums each time (L8).
 
 use crate::device::kernels::threads::meet_threads;
 use crate::error::Result;
@@ -10,13 +11,14 @@ use crate::network::backbone::Backbone;
 use crate::training::interlude::Pause;
 use crate::training::loss::LossRow;
 
-/// Rows that a part has at least.
+/// The smallest number of rows of a part.
 const LEAST_ROWS: usize = 4;
 
-/// Parts of a batch that are done at one time here.
+/// Returns how many parts of a batch are computed at one time.
 #[must_use]
 pub fn at_once(backbone: &Backbone) -> usize {
-    // Weights that come block by block come once for all that are computed with them.
+    // Weights that are gathered block by block are gathered once for all rows that use them, so there is one
+    // part.
     if backbone.device().is_cuda() || backbone.parameters().sharded().is_some() {
         return 1;
     }
@@ -24,8 +26,9 @@ pub fn at_once(backbone: &Backbone) -> usize {
     usize::try_from(tch::get_num_threads()).unwrap_or(1).max(1)
 }
 
-/// The rows in as many parts as there are threads, as indices: each part has as many short and long ones. In a network whose
-/// batches are cut into units there are as many parts as the rows are enough for, whoever does them.
+/// Divides the rows, by index, into one part per thread, with a similar mix of short and long rows in each.
+/// If the network's batches are divided into units, the number of parts depends on the number of rows only,
+/// not on the number of threads.
 #[must_use]
 pub fn parts(backbone: &Backbone, rows: &[LossRow]) -> Vec<Vec<usize>> {
     let most = if backbone.room().is_cut_in_units() {
@@ -38,17 +41,18 @@ pub fn parts(backbone: &Backbone, rows: &[LossRow]) -> Vec<Vec<usize>> {
     order.sort_by_key(|&at| rows[at].ids.len() - rows[at].left_pad);
     let mut parts = vec![Vec::with_capacity(rows.len() / count + 1); count];
     for (number, at) in order.into_iter().enumerate() {
-        // There and back again, so that no part always has the longer one.
+        // The direction alternates, so that no part always gets the longer row.
         let (round, place) = (number / count, number % count);
         parts[if round % 2 == 0 { place } else { count - 1 - place }].push(at);
     }
     parts
 }
 
-/// Does `work` on each part at the same time. The first part is done by the thread that calls, and is given `pause`.
+/// Runs `work` on all parts, several at a time. The calling thread computes the first part of each round, and
+/// only it is given `pause`.
 ///
 /// # Errors
-/// The first part's that failed.
+/// Returns the error of the first part that failed.
 pub fn each<P, T, F>(backbone: &Backbone, parts: &mut [P], pause: &mut Pause<'_>, work: F) -> Result<Vec<T>>
 where
     P: Send,
@@ -62,7 +66,8 @@ where
     made.into_iter().collect()
 }
 
-/// The first part is done here, with the backbone itself; the others each by a twin in a thread, which come back.
+/// Runs `work` on the first part with the backbone itself on this thread, and on each other part with a twin
+/// on another thread. Returns the results and the twins.
 pub(super) fn on_twins<P, T, F>(
     backbone: &Backbone,
     parts: &mut [P],
@@ -78,7 +83,8 @@ where
         return Ok((Vec::new(), Vec::new()));
     };
     if others.is_empty() {
-        // A unit's bits are its own, whoever has another one to do beside it.
+        // A unit must have the same bits whether or not other units run beside it, so it always runs on one
+        // thread.
         let _restored = Threads(tch::get_num_threads());
         if backbone.room().is_cut_in_units() && !backbone.device().is_cuda() {
             tch::set_num_threads(1);
@@ -115,7 +121,7 @@ where
     Ok(done)
 }
 
-/// As many threads as there were, after a panic too.
+/// Restores the number of threads when dropped, also after a panic.
 struct Threads(i32);
 
 impl Drop for Threads {

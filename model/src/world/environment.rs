@@ -1,65 +1,68 @@
-//! What the daemon, torchrun or Slurm told this process about its place in a world.
+//! Reads this process's place in a world from the variables that the daemon, torchrun or Slurm set.
 
 use std::path::PathBuf;
 
 use crate::error::{ModelError, Result};
 
-/// Ranks that a world has at most (law L9).
+/// The largest number of ranks of a world (law L9).
 pub const MOST_RANKS: usize = 4096;
 
-/// A file in which the ranks of one machine find one another; it takes the place of a master.
+/// The variable that names a store file, through which the ranks of one machine find one another. It takes
+/// the place of a master address.
 pub const STORE_FILE: &str = "DEMASK_WORLD_STORE";
-/// The number of a listening socket that rank 0 inherits and serves the store on.
+/// The variable with the descriptor of a listening socket that rank 0 inherits and serves the store on.
 pub const STORE_SOCKET: &str = "DEMASK_WORLD_SOCKET";
 
 /// A process's place in a world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// Its number, from 0.
+    /// The rank, counted from 0.
     pub rank: usize,
-    /// How many there are.
+    /// The number of ranks.
     pub size: usize,
-    /// Its number on its machine.
+    /// The rank within its machine, counted from 0.
     pub local_rank: usize,
-    /// How many worlds were before this one for the same work: a store may outlive a world, and its keys are the dead one's.
+    /// The number of earlier worlds of the same job. A store may outlive a world, and its keys are then those
+    /// of the ended world.
     pub generation: u64,
-    /// Where ranks find one another.
+    /// Where the ranks find one another.
     pub rendezvous: Rendezvous,
 }
 
-/// Where ranks find one another.
+/// Where the ranks of a world find one another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rendezvous {
-    /// A file that all of them reach: one machine.
+    /// A file that all ranks can reach, on one machine.
     File(PathBuf),
     /// A store over TCP.
     Tcp {
-        /// The master's name or address.
+        /// The name or address of the master.
         host: String,
-        /// Its port.
+        /// The port of the master.
         port: u16,
-        /// What this process has to do with it.
+        /// Whether this process serves the store.
         role: StoreRole,
     },
 }
 
-/// What a process has to do with a store over TCP.
+/// The role of a process towards a store over TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreRole {
-    /// Another process serves it.
+    /// Another process serves the store.
     Client,
-    /// This one serves it, and listens on the master's address alone.
+    /// This process serves the store, and listens on the master's address only.
     Server,
-    /// This one serves it on a listening socket that it inherited.
+    /// This process serves the store on a listening socket that it inherited.
     Inherited(i32),
 }
 
 impl Membership {
-    /// Reads the place from variables as torchrun, the daemon (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) or
-    /// Slurm (SLURM_PROCID, SLURM_NTASKS, …) set them; `get` gives a variable's value.
+    /// Reads the place from the variables of torchrun and the daemon (RANK, WORLD_SIZE, LOCAL_RANK,
+    /// MASTER_ADDR, MASTER_PORT) or of Slurm (SLURM_PROCID, SLURM_NTASKS, …). `get` returns a variable's
+    /// value.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] naming the variable that is missing or makes no sense.
+    /// Returns [`ModelError::Refused`], which names the variable that is missing or invalid.
     pub fn from_variables(get: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let slurm = get("RANK").is_none() && get("SLURM_PROCID").is_some();
         let names = if slurm {
@@ -88,7 +91,7 @@ impl Membership {
         })
     }
 
-    /// What every key of this world in the store begins with.
+    /// Returns the prefix of all keys of this world in the store.
     #[must_use]
     pub fn prefix(&self) -> String {
         format!("demask/{}/", self.generation)
@@ -99,7 +102,7 @@ fn rendezvous(get: &dyn Fn(&str) -> Option<String>, rank: usize, slurm: bool) ->
     if let Some(file) = get(STORE_FILE) {
         return Ok(Rendezvous::File(file.into()));
     }
-    // Under torchrun the store at the master's port is its agent's own.
+    // Under torchrun its agent serves the store at the master's port.
     let agent = get("TORCHELASTIC_USE_AGENT_STORE").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let role = match get(STORE_SOCKET) {
         _ if rank > 0 || agent => StoreRole::Client,
@@ -139,7 +142,7 @@ fn in_range<T: TryFrom<usize>>(number: usize, what: &str) -> Result<T> {
     T::try_from(number).map_err(|_| ModelError::Refused(format!("{what} is {number}: too large")))
 }
 
-/// The first name of a list of nodes as Slurm writes it, `gpu[03-07,11],login` for one.
+/// Returns the first name of a node list in Slurm's notation, for example `gpu[03-07,11],login`.
 fn first_of_nodes(list: &str) -> String {
     let end = list.find([',', '[']).unwrap_or(list.len());
     let (name, rest) = list.split_at(end);

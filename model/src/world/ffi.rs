@@ -1,22 +1,23 @@
-//! The calls of `csrc/world.cpp`, and how an error of it comes back.
+//! The C functions of `csrc/world.cpp`, and the conversion of their errors.
 
 use std::ffi::{CString, c_int};
 
 use crate::error::{ModelError, Result};
 
-/// A store or a group of the C++ half.
+/// A pointer to a store, a group or pending calls of the C++ side.
 pub(super) type Object = *mut std::ffi::c_void;
 
-/// What a wait answers that was not answered in its time.
+/// The return code of a wait that timed out.
 #[cfg(fused)]
 const TIMED_OUT: c_int = 2;
 
-/// Does a call of the C++ half: `Ok(false)` where a wait was not answered in its time. A build without that half refuses.
+/// Calls a C function; `Ok(false)` means that a wait timed out. A build without the C++ kernels refuses.
 macro_rules! call {
     ($name:ident($($argument:expr),* $(,)?)) => {{
         #[cfg(fused)]
         {
-            // SAFETY: handles are live for the call, pointers lead to room of the length that is told, texts end with NUL.
+            // SAFETY: handles are live for the call, pointers lead to buffers of the given lengths, and
+            // strings end with NUL.
             crate::world::ffi::told(stringify!($name), unsafe { crate::world::ffi::names::$name($($argument),*) })
         }
         #[cfg(not(fused))]
@@ -109,10 +110,10 @@ pub(super) fn absent() -> Result<bool> {
     ))
 }
 
-/// A text as C takes it.
+/// Converts a string to a C string.
 ///
 /// # Errors
-/// It has a NUL inside.
+/// Refuses a string that contains NUL.
 pub(super) fn text(text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| ModelError::Refused(format!("{text:?}: a NUL inside")))
 }

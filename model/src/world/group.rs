@@ -1,5 +1,6 @@
-//! What ranks do together: c10d's collective calls, which all ranks of a group begin in the same order. Each call ends when this
-//! rank's part is done, or fails when a peer is gone or the group's limit is over; a group of which a call failed is dead.
+//! The collective calls of c10d, which all ranks of a group must make in the same order. A call returns when
+//! this rank's part is done, and fails if a peer is gone or the group's time limit is over. A group is
+//! unusable after a failed call.
 
 use std::time::Duration;
 
@@ -11,29 +12,29 @@ use super::store::{Store, millis};
 use crate::device::kernels::ffi::handle;
 use crate::error::{ModelError, Result};
 
-/// What carries a group's tensors.
+/// The backend that carries a group's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fabric {
-    /// TCP, for tensors on the CPU.
+    /// Gloo over TCP, for tensors on the CPU.
     Gloo,
-    /// NVIDIA's, for tensors on a GPU. Never run with more than one GPU so far: none was at hand.
+    /// NCCL, for tensors on a GPU. It has not been run with more than one GPU yet.
     Nccl,
 }
 
-/// How values of several ranks become one.
+/// The reduction of an all-reduce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduce {
-    /// Their sum, in whichever order c10d likes: see [`ProcessGroup::all_reduce`].
+    /// The sum, in c10d's order of summands: see [`ProcessGroup::all_reduce`].
     Sum = 0,
-    /// Their mean.
+    /// The mean.
     Mean = 1,
-    /// The least.
+    /// The minimum.
     Least = 3,
-    /// The most.
+    /// The maximum.
     Most = 4,
 }
 
-/// Ranks that call together. One thread owns it.
+/// A process group: ranks that make collective calls together. One thread owns it.
 #[derive(Debug)]
 pub struct ProcessGroup {
     object: Object,
@@ -41,14 +42,15 @@ pub struct ProcessGroup {
     size: usize,
 }
 
-// SAFETY: the handle is a counted pointer that this alone drops, and every call borrows it.
+// SAFETY: only this value drops the counted pointer, and every call borrows it.
 unsafe impl Send for ProcessGroup {}
 
 impl ProcessGroup {
-    /// Opens a group of all ranks; `limit` holds for each later call.
+    /// Opens a group of all ranks. `limit` is the time limit of each later call.
     ///
     /// # Errors
-    /// A rank that does not come within the limit; NCCL without libtorch's CUDA half.
+    /// Returns [`ModelError::World`] if a rank does not join within the limit, or if NCCL is asked for
+    /// without libtorch's CUDA libraries.
     pub fn open(
         store: &Store,
         (rank, size): (usize, usize),
@@ -70,53 +72,55 @@ impl ProcessGroup {
         Ok(Self { object, rank, size })
     }
 
-    /// This process's number.
+    /// Returns the rank of this process.
     #[must_use]
     pub fn rank(&self) -> usize {
         self.rank
     }
 
-    /// How many ranks there are.
+    /// Returns the number of ranks.
     #[must_use]
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Other patience for the calls that follow.
+    /// Sets the time limit of later calls.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn set_limit(&self, limit: Duration) -> Result<()> {
         call!(demask_group_limit(self.object, millis(limit)))?;
         Ok(())
     }
 
-    /// Every rank's tensor becomes that of one.
+    /// Broadcasts the tensor of rank `from` to every rank's `tensor`.
     ///
     /// # Errors
-    /// A peer that is gone, or the limit.
+    /// Returns [`ModelError::World`] if a peer is gone or the time limit is over.
     pub fn broadcast(&self, tensor: &Tensor, from: usize) -> Result<()> {
         contiguous(tensor)?;
         call!(demask_group_broadcast(self.object, handle(tensor), from as i64))?;
         Ok(())
     }
 
-    /// Every rank's tensor becomes the one of all. The order of a sum is c10d's: it is the same on all ranks and each time, but
-    /// another for another number of ranks, and within a tensor it depends on where an element lies. What must not depend on
-    /// the number of ranks is summed by whoever owns it ([`Self::all_to_all`]), or has one summand that is not zero.
+    /// Reduces `tensor` over all ranks, in place. c10d chooses the order of a sum. The order is the same on
+    /// all ranks and in every run, but it depends on the number of ranks and on the position of an element in
+    /// the tensor. A sum that must not depend on the number of ranks is computed by the rank that owns it
+    /// ([`Self::all_to_all`]), or has only one summand that is not zero.
     ///
     /// # Errors
-    /// A peer that is gone, or the limit.
+    /// Returns [`ModelError::World`] if a peer is gone or the time limit is over.
     pub fn all_reduce(&self, tensor: &Tensor, how: Reduce) -> Result<()> {
         contiguous(tensor)?;
         call!(demask_group_all_reduce(self.object, handle(tensor), how as i64))?;
         Ok(())
     }
 
-    /// Row r of `from` goes to rank r, and row r of the answer came from rank r. [size, …] both.
+    /// Sends row r of `from` to rank r, and receives row r of `to` from rank r. Both have the shape [size,
+    /// …].
     ///
     /// # Errors
-    /// A peer that is gone, or the limit.
+    /// Returns [`ModelError::World`] if a peer is gone or the time limit is over.
     pub fn all_to_all(&self, to: &Tensor, from: &Tensor) -> Result<()> {
         contiguous(to)?;
         contiguous(from)?;
@@ -124,11 +128,13 @@ impl ProcessGroup {
         Ok(())
     }
 
-    /// Piece r becomes that of rank r. An empty one stays as it is. On Gloo this is several times faster than its own call of the
-    /// name, which copies through one flat buffer.
+    /// Gathers the pieces of all ranks: on every rank, piece r becomes that of rank r. An empty piece is
+    /// skipped. On Gloo this is several times faster than c10d's own all-gather, which copies through one
+    /// flat buffer.
     ///
     /// # Errors
-    /// A peer that is gone, or the limit; another number of pieces than of ranks.
+    /// Returns [`ModelError::World`] if a peer is gone or the time limit is over, and refuses a number of
+    /// pieces that differs from the number of ranks.
     pub fn all_gather(&self, pieces: &[Tensor]) -> Result<()> {
         if pieces.len() != self.size {
             let message = format!("{} pieces for {} ranks", pieces.len(), self.size);
@@ -144,10 +150,10 @@ impl ProcessGroup {
         Ok(())
     }
 
-    /// Each piece, none of them empty, begins to come from the rank beside it.
+    /// Starts to broadcast each piece from the rank beside it. No piece may be empty.
     ///
     /// # Errors
-    /// A group that is dead.
+    /// Returns [`ModelError::World`] if the group is unusable.
     pub fn begin_gather(&self, pieces: &[(usize, Tensor)]) -> Result<PendingCalls> {
         pieces.iter().try_for_each(|(_, piece)| contiguous(piece))?;
         let roots: Vec<i64> = pieces.iter().map(|(root, _)| *root as i64).collect();
@@ -164,11 +170,13 @@ impl ProcessGroup {
         Ok(calls)
     }
 
-    /// Of `from` the first so many numbers begin to go to rank 0, the next to rank 1 and so on; from each rank as many as `received`
-    /// says begin to come, one rank's behind the other's in `to`.
+    /// Starts an all-to-all with unequal lengths. The first `sent[0]` numbers of `from` go to rank 0, the
+    /// next `sent[1]` to rank 1, and so on. `to` receives `received[r]` numbers from each rank r, in the
+    /// order of ranks.
     ///
     /// # Errors
-    /// A group that is dead; lengths that are not those of the ranks or of the tensors.
+    /// Returns [`ModelError::World`] if the group is unusable, and refuses lengths that do not match the
+    /// ranks or the tensors.
     pub fn begin_exchange(
         &self,
         (to, received): (&Tensor, &[i64]),
@@ -197,28 +205,29 @@ impl ProcessGroup {
         Ok(calls)
     }
 
-    /// Waits until all ranks have come here.
+    /// Waits until all ranks have made this call.
     ///
     /// # Errors
-    /// A peer that is gone, or the limit.
+    /// Returns [`ModelError::World`] if a peer is gone or the time limit is over.
     pub fn barrier(&self) -> Result<()> {
         call!(demask_group_barrier(self.object))?;
         Ok(())
     }
 }
 
-/// Calls that are on their way, on threads or streams of c10d's own.
+/// Asynchronous collective calls in progress, on c10d's own threads or streams.
 #[derive(Debug)]
 pub struct PendingCalls(Object);
 
-// SAFETY: the handle is owned by this alone, and every call borrows it.
+// SAFETY: only this value owns the handle, and every call borrows it.
 unsafe impl Send for PendingCalls {}
 
 impl PendingCalls {
-    /// Waits until this rank's part of all of them is done; when they began and ended, in seconds of a steady clock.
+    /// Waits until this rank's part of all calls is done. Returns when they began and ended, in seconds of a
+    /// steady clock.
     ///
     /// # Errors
-    /// A peer that is gone, or the limit.
+    /// Returns [`ModelError::World`] if a peer is gone or the time limit is over.
     pub fn wait(self) -> Result<(f64, f64)> {
         let mut times = [0.0; 2];
         call!(demask_calls_wait(self.0, times.as_mut_ptr()))?;
@@ -230,7 +239,7 @@ impl Drop for PendingCalls {
     fn drop(&mut self) {
         #[cfg(fused)]
         if !self.0.is_null() {
-            // SAFETY: the handle is this one's own and is not used again.
+            // SAFETY: this value owns the handle, which is not used again.
             unsafe { super::ffi::names::demask_calls_drop(self.0) };
         }
     }
@@ -244,7 +253,7 @@ fn handle(_: &Tensor) -> Object {
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         #[cfg(fused)]
-        // SAFETY: the handle is this one's own and is not used again.
+        // SAFETY: this value owns the handle, which is not used again.
         unsafe {
             super::ffi::names::demask_group_drop(self.object);
         }
@@ -260,11 +269,12 @@ fn contiguous(tensor: &Tensor) -> Result<()> {
     ))
 }
 
-/// The sum of squares of each `chunk` numbers of a flat f32 tensor, f64, in an order that nothing changes: neither threads nor where
-/// else the tensor is cut at multiples of a chunk.
+/// Returns the sum of squares of each chunk of `chunk` numbers of a flat f32 tensor, as f64. The order of
+/// summation depends neither on the number of threads nor on where else the tensor is cut at multiples of a
+/// chunk.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn chunk_squares(flat: &Tensor, chunk: i64) -> Result<Tensor> {
     use tch::Kind;
     let (count, device) = (flat.numel() as i64, flat.device());

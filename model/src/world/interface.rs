@@ -1,15 +1,16 @@
-//! The network interface that Gloo is to use: the one on the way to the master. Left to itself Gloo takes the address that the host's
-//! own name has, or the loopback, and ranks of two machines never meet; or it listens on a network where one machine's ranks need none.
+//! Chooses the network interface for Gloo: the one that leads to the master. By default Gloo takes the
+//! address of the host's name or the loopback. Ranks on two machines may then never meet, and ranks on one
+//! machine may listen on a network that they do not need.
 
 use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use super::environment::{Membership, Rendezvous};
 
-/// Names the interface that Gloo uses, and NCCL for finding its peers.
+/// The variables that name the interface, of Gloo and of NCCL's bootstrap.
 const NAMES: [&str; 2] = ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"];
 
-/// Has Gloo and NCCL use the interface on the way to the master, where nobody said otherwise.
+/// Makes Gloo and NCCL use the interface that leads to the master, unless a variable names another one.
 pub(super) fn choose(member: &Membership) {
     let address = match &member.rendezvous {
         Rendezvous::File(_) => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -22,12 +23,13 @@ pub(super) fn choose(member: &Membership) {
         .into_iter()
         .filter(|variable| std::env::var_os(variable).is_none())
     {
-        // SAFETY: before the group's threads, the only ones that read these; Rust's readers take the lock that this takes.
+        // SAFETY: the group's threads, which are the only ones to read these variables outside Rust, do not
+        // exist yet; Rust's readers take the lock that `set_var` takes.
         unsafe { std::env::set_var(variable, &name) };
     }
 }
 
-/// The address from which this machine would speak to a master; nothing is sent.
+/// Returns the address from which this machine reaches the master. Connecting a UDP socket sends nothing.
 fn own_address(host: &str, port: u16) -> Option<IpAddr> {
     [
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -41,25 +43,25 @@ fn own_address(host: &str, port: u16) -> Option<IpAddr> {
     })
 }
 
-/// The name of the interface that has an address.
+/// Returns the name of the interface with this address.
 fn interface_of(address: IpAddr) -> Option<String> {
     let mut first = std::ptr::null_mut();
-    // SAFETY: room for one pointer; the list is freed below.
+    // SAFETY: `first` has room for one pointer, and the list is freed below.
     if unsafe { libc::getifaddrs(&raw mut first) } != 0 {
         return None;
     }
     let (mut at, mut name) = (first, None);
     while !at.is_null() && name.is_none() {
-        // SAFETY: an entry of the list, which ends with a null pointer.
+        // SAFETY: `at` is an entry of the list, which ends with a null pointer.
         let entry = unsafe { &*at };
         if address_of(entry) == Some(address) {
-            // SAFETY: the system's names end with NUL.
+            // SAFETY: interface names end with NUL.
             let text = unsafe { CStr::from_ptr(entry.ifa_name) };
             name = Some(text.to_string_lossy().into_owned());
         }
         at = entry.ifa_next;
     }
-    // SAFETY: what getifaddrs gave, once.
+    // SAFETY: the list came from `getifaddrs` and is freed once.
     unsafe { libc::freeifaddrs(first) };
     name
 }
@@ -68,7 +70,7 @@ fn address_of(entry: &libc::ifaddrs) -> Option<IpAddr> {
     if entry.ifa_addr.is_null() {
         return None;
     }
-    // SAFETY: the family says which of the two structures it is.
+    // SAFETY: the address family says which of the two structures this is.
     unsafe {
         match i32::from((*entry.ifa_addr).sa_family) {
             libc::AF_INET => {

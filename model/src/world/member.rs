@@ -1,4 +1,5 @@
-//! This process as a member of a world: what rank 0 orders, one verdict of all ranks, the end of the process.
+//! This process as a member of a world: the orders of rank 0, the agreement of all ranks on a result, and
+//! leaving the world.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -11,55 +12,57 @@ use super::interface;
 use super::store::Store;
 use crate::error::{ModelError, Result};
 
-/// The exit code of a rank that lost a peer: start the world again. Anything else but 0 is a fault of its own.
+/// The exit code of a rank that lost a peer; the world should be started again. Any other code than 0 is a
+/// fault of the rank itself.
 pub const PEER_LOST: i32 = 75;
-/// The exit code of a rank with a fault of its own, of which the others know nothing.
+/// The exit code of a rank with a fault of its own that the other ranks do not know of.
 pub const FAULT: i32 = 70;
 
 /// How long a rank waits for its peers within a step.
 pub const STEP_LIMIT: Duration = Duration::from_secs(120);
-/// The same where files are read and written.
+/// How long a rank waits for its peers while files are read or written.
 pub const FILES_LIMIT: Duration = Duration::from_secs(1800);
-/// How long ranks wait for the last of them to come.
+/// How long the ranks wait until all have joined.
 pub const JOIN_LIMIT: Duration = Duration::from_secs(300);
-/// How long a rank waits for an order until it looks whether the store still answers.
+/// How long a rank waits for an order before it checks that the store still exists.
 const ORDER_LOOK: Duration = Duration::from_secs(60);
-/// Bytes of an order at most: a batch of token ids (law L9).
+/// The largest size of an order in bytes: a batch of token ids (law L9).
 const LONGEST_ORDER: i64 = 1 << 30;
-/// Bytes of a rank's words about its failure.
+/// The length in bytes of a rank's failure message.
 const WORDS: usize = 400;
 
 /// A world that this process has joined.
 #[derive(Debug)]
 pub struct World {
     membership: Membership,
-    /// For what lies on the CPU: orders, verdicts, and tensors without a GPU.
+    /// The group for the CPU: orders, agreements, and tensors on the CPU.
     host: ProcessGroup,
-    /// For what lies on a GPU.
+    /// The group for tensors on a GPU.
     gpu: Option<ProcessGroup>,
-    /// Dropped last: groups find their peers in it.
+    /// The store, in which the groups find their peers. Its drop comes after theirs, by the order of fields.
     store: Store,
-    /// Orders so far.
+    /// The number of orders so far.
     orders: Cell<u64>,
-    /// Groups opened beside these so far.
+    /// The number of additional groups so far.
     more: Cell<u64>,
-    /// How long a call of a step may take.
+    /// The time limit of a call within a step.
     step: Duration,
 }
 
 impl World {
-    /// Joins: ends when all ranks have come.
+    /// Joins the world. Returns when all ranks have joined.
     ///
     /// # Errors
-    /// A rank that does not come in time; no store.
+    /// Returns [`ModelError::World`] if a rank does not join in time, and an error if the store cannot be
+    /// opened.
     pub fn join(membership: Membership, device: Device) -> Result<Self> {
         Self::join_within(membership, device, JOIN_LIMIT, STEP_LIMIT)
     }
 
-    /// Joins with other patience than that of [`JOIN_LIMIT`] and [`STEP_LIMIT`].
+    /// Joins with other time limits than [`JOIN_LIMIT`] and [`STEP_LIMIT`].
     ///
     /// # Errors
-    /// Those of [`Self::join`].
+    /// Returns the errors of [`Self::join`].
     pub fn join_within(
         membership: Membership,
         device: Device,
@@ -68,7 +71,8 @@ impl World {
     ) -> Result<Self> {
         interface::choose(&membership);
         let store = Store::open(&membership, joining)?;
-        // Nobody opens a group, which has one limit for both, before all have come.
+        // A group has one time limit for opening and for its calls. Ranks therefore wait for one another in
+        // the store, with the longer limit, before any of them opens a group.
         let come = store.add("joined", 1)?;
         if come == membership.size as i64 {
             store.set("all", "here")?;
@@ -82,7 +86,8 @@ impl World {
         let open = |fabric| ProcessGroup::open(&store, place, fabric, step);
         let host = open(Fabric::Gloo)?;
         let gpu = device.is_cuda().then(|| open(Fabric::Nccl)).transpose()?;
-        // NCCL sets up at its first call: a broken fabric is told before weights are loaded.
+        // NCCL sets itself up at its first call, so a barrier here reports a broken network before weights
+        // are loaded.
         host.barrier()?;
         gpu.as_ref().map_or(Ok(()), ProcessGroup::barrier)?;
         Ok(Self {
@@ -96,25 +101,25 @@ impl World {
         })
     }
 
-    /// This process's number.
+    /// Returns the rank of this process.
     #[must_use]
     pub fn rank(&self) -> usize {
         self.membership.rank
     }
 
-    /// How many ranks there are.
+    /// Returns the number of ranks.
     #[must_use]
     pub fn size(&self) -> usize {
         self.membership.size
     }
 
-    /// The store, with this world's keys.
+    /// Returns the store with this world's keys.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The group for tensors on a device.
+    /// Returns the group for tensors on a device.
     #[must_use]
     pub fn group(&self, device: Device) -> &ProcessGroup {
         self.gpu
@@ -123,10 +128,11 @@ impl World {
             .unwrap_or(&self.host)
     }
 
-    /// One more group of all ranks, whose calls do not stand in a row with those of the others. All ranks ask together.
+    /// Opens an additional group of all ranks, whose calls are not ordered with those of other groups. This
+    /// is a collective call of all ranks.
     ///
     /// # Errors
-    /// A peer that does not come.
+    /// Returns [`ModelError::World`] if a peer does not join.
     pub fn another_group(&self, device: Device) -> Result<ProcessGroup> {
         let number = self.more.replace(self.more.get() + 1);
         let store = self.store.below(&format!("group/{number}"), self.step)?;
@@ -138,10 +144,10 @@ impl World {
         ProcessGroup::open(&store, (self.rank(), self.size()), fabric, self.step)
     }
 
-    /// Tells the other ranks, who wait in [`Self::await_order`], what is done next. Rank 0's.
+    /// Sends an order to the other ranks, which wait in [`Self::await_order`]. Only rank 0 calls this.
     ///
     /// # Errors
-    /// A peer that is gone.
+    /// Returns [`ModelError::World`] if a peer is gone.
     pub fn order(&self, bytes: &[u8]) -> Result<()> {
         if self.size() == 1 {
             return Ok(());
@@ -152,15 +158,17 @@ impl World {
         self.host.broadcast(&Tensor::f_from_slice(bytes)?, 0)
     }
 
-    /// Waits for rank 0's next order, as long as it takes: rank 0 may sample for hours. Its end is seen at once, because the store
-    /// is its own or its starter's.
+    /// Waits for rank 0's next order. There is no time limit, because rank 0 may sample for hours. With a
+    /// store over TCP, the end of rank 0 or of its starter is noticed at once, because one of them serves the
+    /// store. With a store file it is noticed within a minute, once the file has been removed.
     ///
     /// # Errors
-    /// Rank 0 is gone; an order that is too long.
+    /// Returns [`ModelError::World`] if rank 0 is gone or an order is too long.
     pub fn await_order(&self) -> Result<Vec<u8>> {
         let key = self.next_order();
         while !self.store.wait(&key, ORDER_LOOK)? {
-            // A file outlives those who wrote in it; who started the ranks removes it.
+            // A store file outlives its writers. The process that started the ranks removes it when it ends
+            // them.
             if let Rendezvous::File(path) = &self.membership.rendezvous
                 && !path.exists()
             {
@@ -189,13 +197,15 @@ impl World {
         format!("order/{number}")
     }
 
-    /// One verdict of all ranks on a piece of work that each has done its part of: what it gave, or the failure of the first rank
-    /// that failed, in the same words on every rank, so that all go on alike.
+    /// Makes all ranks agree on the result of a piece of work that each has done its part of. Returns this
+    /// rank's value if every rank succeeded. Otherwise every rank returns the same message, that of the
+    /// lowest failed rank, so that all continue alike.
     ///
     /// # Errors
-    /// [`ModelError::Refused`]: a rank failed. A peer that is gone, as [`ModelError::World`].
+    /// Returns [`ModelError::Refused`] if a rank failed, and [`ModelError::World`] if a peer is gone.
     pub fn agree<T>(&self, own: Result<T>) -> Result<T> {
-        // A rank whose device failed cannot go on, nor can one that lost a peer: the others see it leave.
+        // A rank whose device failed or that lost a peer cannot take part in further calls. The others notice
+        // when it leaves.
         if let Err(error) = &own
             && (error.is_device_fault() || matches!(error, ModelError::World(_)))
         {
@@ -224,10 +234,11 @@ impl World {
         Err(ModelError::Refused(format!("rank {first}: {words}")))
     }
 
-    /// Does what may take long, such as reading and writing files, with patience for it.
+    /// Runs work that may take long, such as reading or writing files, with the longer time limit
+    /// [`FILES_LIMIT`].
     ///
     /// # Errors
-    /// Those of the work.
+    /// Returns the errors of the work.
     pub fn patiently<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.host.set_limit(FILES_LIMIT)?;
         let done = work();
@@ -236,10 +247,10 @@ impl World {
     }
 }
 
-/// Ends this process at once, without destructors: closed sockets tell the peers, while closing a group on which a call hangs would
-/// wait for it.
+/// Exits this process at once, without destructors. The closed sockets notify the peers, whereas closing a
+/// group with a hanging call would wait for that call.
 pub fn leave(code: i32, why: &dyn std::fmt::Display) -> ! {
     tracing::error!("this rank leaves with {code}: {why}");
-    // SAFETY: takes a number and does not return.
+    // SAFETY: `_exit` takes a number and does not return.
     unsafe { libc::_exit(code) }
 }

@@ -1,17 +1,21 @@
-//! Processes that train one model together: a rank each, on libtorch's own c10d (Gloo on CPUs, NCCL on GPUs).
+//! Worlds: processes that train one model together, one rank each, on libtorch's c10d (Gloo on CPUs, NCCL on
+//! GPUs).
 //!
-//! - `environment.rs`: what the daemon, torchrun or Slurm told this process about its place;
-//! - `store.rs`: where ranks find one another; `group.rs`: what they do together; `ffi.rs`: both across the language border;
-//! - `interface.rs`: the network interface that Gloo is to use;
-//! - `member.rs`: this process as a member: orders of rank 0, one verdict of all, the end.
+//! - `environment.rs`: the variables of the daemon, torchrun or Slurm that give a process its place;
+//! - `store.rs`: the key-value store in which ranks find one another; `group.rs`: collective calls; `ffi.rs`:
+//!   the C functions of both;
+//! - `interface.rs`: the network interface for Gloo;
+//! - `member.rs`: this process as a member: orders of rank 0, agreement of all ranks, leaving.
 //!
-//! A process joins a world only when it is told to (`--world`), never because a variable was left in a shell. One world has one
-//! fate: whoever sees a call fail leaves at once with [`member::PEER_LOST`], whose closed sockets tell the others within
-//! milliseconds, and whoever started them starts all again from the last checkpoint (law L1).
+//! A process joins a world only if it is started with `--world`, never because a variable was left in a
+//! shell. All ranks share one fate. A rank whose call fails leaves at once with [`member::PEER_LOST`], and
+//! its closed sockets notify the others within milliseconds. The process that started the ranks then restarts
+//! all of them from the last checkpoint (law L1).
 //!
-//! Neither c10d's store nor Gloo nor NCCL asks who speaks: the network between the ranks is to be trusted.
+//! Neither c10d's store nor Gloo nor NCCL authenticates its peers: the network between the ranks must be
+//! trusted.
 //!
-//! Not here: how a step is divided among ranks (`training/ranks/`), and who starts them.
+//! Not here: the division of a step among ranks (`training/ranks/`), and starting the ranks.
 
 pub mod environment;
 mod ffi;

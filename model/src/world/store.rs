@@ -1,4 +1,4 @@
-//! Where ranks find one another: c10d's stores of keys, over TCP or in a file.
+//! The stores of c10d, over TCP or in a file: keys and values by which the ranks find one another.
 
 use std::net::TcpListener;
 use std::os::fd::IntoRawFd as _;
@@ -8,21 +8,22 @@ use super::environment::{Membership, Rendezvous, StoreRole};
 use super::ffi::{Object, call, text};
 use crate::error::{ModelError, Result};
 
-/// Keys and values that all ranks of a world see.
+/// A key-value store that all ranks of a world see.
 #[derive(Debug)]
 pub struct Store {
     object: Object,
 }
 
-// SAFETY: c10d's stores lock themselves; the handle is a counted pointer that this alone drops.
+// SAFETY: c10d's stores lock themselves, and only this value drops the counted pointer.
 unsafe impl Send for Store {}
 
 impl Store {
-    /// Opens a member's store, in which every key is below the world's own prefix. A store that this process serves listens on the
-    /// master's address alone, where c10d's own would listen on all.
+    /// Opens a member's store; the world's prefix is put before every key. A store that this process serves
+    /// listens on the master's address only, whereas c10d by default listens on all addresses.
     ///
     /// # Errors
-    /// An address that cannot be listened on, nobody who serves the store within the `limit`.
+    /// Returns an error if the address cannot be listened on, or if nobody serves the store within the
+    /// `limit`.
     pub fn open(member: &Membership, limit: Duration) -> Result<Self> {
         let mut whole = std::ptr::null_mut();
         match &member.rendezvous {
@@ -51,10 +52,10 @@ impl Store {
         whole.below(&member.prefix(), limit)
     }
 
-    /// The same store, every key below a prefix.
+    /// Returns a view of the store that puts a prefix before every key.
     ///
     /// # Errors
-    /// A prefix with a NUL inside.
+    /// Refuses a prefix that contains NUL.
     pub fn below(&self, prefix: &str, limit: Duration) -> Result<Self> {
         let (prefix, mut object) = (text(prefix)?, std::ptr::null_mut());
         call!(demask_store_below(
@@ -66,10 +67,10 @@ impl Store {
         Ok(Self { object })
     }
 
-    /// Adds to a counter and says what it is then.
+    /// Adds to a counter and returns its new value.
     ///
     /// # Errors
-    /// The store is gone.
+    /// Returns [`ModelError::World`] if the store is gone.
     pub fn add(&self, key: &str, by: i64) -> Result<i64> {
         let (key, mut sum) = (text(key)?, 0);
         call!(demask_store_add(self.object, key.as_ptr(), by, &mut sum))?;
@@ -79,17 +80,17 @@ impl Store {
     /// Sets a key.
     ///
     /// # Errors
-    /// The store is gone.
+    /// Returns [`ModelError::World`] if the store is gone.
     pub fn set(&self, key: &str, value: &str) -> Result<()> {
         let (key, value) = (text(key)?, text(value)?);
         call!(demask_store_set(self.object, key.as_ptr(), value.as_ptr()))?;
         Ok(())
     }
 
-    /// Waits until a key is set; false when it was not within the `limit`.
+    /// Waits until a key is set. Returns false if it is not set within the `limit`.
     ///
     /// # Errors
-    /// The store is gone.
+    /// Returns [`ModelError::World`] if the store is gone.
     pub fn wait(&self, key: &str, limit: Duration) -> Result<bool> {
         let key = text(key)?;
         call!(demask_store_wait(self.object, key.as_ptr(), millis(limit)))
@@ -103,14 +104,14 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         #[cfg(fused)]
-        // SAFETY: the handle is this one's own and is not used again.
+        // SAFETY: this value owns the handle, which is not used again.
         unsafe {
             super::ffi::names::demask_store_drop(self.object);
         }
     }
 }
 
-/// The socket that this process serves the store on, or -1.
+/// Returns the descriptor of the socket that this process serves the store on, or -1.
 fn listening(host: &str, port: u16, role: StoreRole) -> Result<i64> {
     match role {
         StoreRole::Client => Ok(-1),

@@ -65,7 +65,7 @@ pub fn compare(home: &Home, options: &EvalCompare) -> anyhow::Result<ExitCode> {
     show_split(&compared, options.items)
 }
 
-/// The counted rows of an evaluation by suite and item. Several samples of an item are several rows.
+/// Returns the counted rows of an evaluation by suite and item. Each sample of an item is a row.
 fn by_item(subject: &Subject) -> BTreeMap<(&str, &str), Vec<&EvalItem>> {
     let mut items: BTreeMap<(&str, &str), Vec<&EvalItem>> = BTreeMap::new();
     for row in subject.items.iter().filter(|row| row.counted) {
@@ -75,8 +75,9 @@ fn by_item(subject: &Subject) -> BTreeMap<(&str, &str), Vec<&EvalItem>> {
     items
 }
 
-/// Pairs the counted items of both evaluations, by suite. The credit of an item that was sampled several times is the mean of
-/// its samples, and the item is right where all of them are: samples of one item are no items of their own.
+/// Pairs the counted items of both evaluations, by suite. If an item was sampled several times, its credit is
+/// the mean over its samples, and it is right if all samples are. The samples of one item are not counted as
+/// separate items.
 fn pair<'a>(a: &'a Subject, b: &'a Subject) -> BTreeMap<&'a str, Pairs<'a>> {
     let of_b = by_item(b);
     let mut suites: BTreeMap<&str, Pairs> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What of a profile could be changed so that it takes less, and how much it would take then.
+//! The changes of a profile that reduce its memory, with the memory that each would need.
 
 use demask_api::Shard;
 use demask_api::plan::TrainingPlan;
@@ -9,19 +9,19 @@ use serde::Serialize;
 use super::stage::unit_rows;
 use super::{fits, there};
 
-/// Ranks that are proposed.
+/// The numbers of ranks that are proposed.
 const WORLDS: [u64; 3] = [2, 4, 8];
 
-/// A change of the profile that takes less.
+/// A change of the profile that needs less memory.
 #[derive(Serialize)]
 pub(super) struct MemoryChange {
     pub change: String,
-    /// Bytes that a rank takes then.
+    /// The bytes that a rank then needs.
     pub bytes: u64,
     pub fits: Option<bool>,
 }
 
-/// Every change that makes a rank take less than the plan says.
+/// Returns every change after which a rank needs less than the plan.
 pub(super) fn of(plan: &TrainingPlan<'_>, device_memory: Option<u64>) -> Vec<MemoryChange> {
     let fresh = LoraConfig::default();
     let lora = plan.lora.unwrap_or(&fresh);
@@ -63,7 +63,7 @@ pub(super) fn of(plan: &TrainingPlan<'_>, device_memory: Option<u64>) -> Vec<Mem
         .collect()
 }
 
-/// Changes of what is computed and kept, on as many ranks as there are.
+/// Returns the changes of what is computed and stored, for the same number of ranks.
 fn own<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
     let row = TrainingPlan {
         rows: 1,
@@ -112,7 +112,7 @@ fn own<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
         ),
         ("all of these but offload", all),
     ];
-    // What ranks refuse.
+    // Training on several ranks refuses Muon and bf16 moments.
     if plan.ranks.count > 1 {
         plans.retain(|(_, plan)| !plan.muon && plan.moments == MomentKind::F32);
     }
@@ -122,10 +122,10 @@ fn own<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
         .collect()
 }
 
-/// More ranks, and weights divided too.
+/// Returns the plans with more ranks, and those with sharded weights.
 fn worlds<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
     if plan.muon || plan.moments == MomentKind::Bf16 {
-        // What ranks refuse.
+        // Training on several ranks refuses Muon and bf16 moments.
         return Vec::new();
     }
     let on = |ranks: Ranks| {

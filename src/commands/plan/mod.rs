@@ -1,7 +1,8 @@
-//! `demask plan`: what a run of a profile will take of memory, part by part, whether that is there, and what would make it less. Nothing is
-//! loaded and no engine is asked: it is arithmetic over shapes, which the engine sizes its micro-batches by (`demask_api::plan`).
+//! `demask plan`: the memory that a run of a profile will need, by part, whether that much is available, and
+//! what would reduce it. Nothing is loaded and no engine is started. The numbers are computed from shapes by
+//! `demask_api::plan`, which the engine also uses to size its micro-batches.
 //!
-//! `stage.rs` is what a stage takes, `changes.rs` what would take less.
+//! `stage.rs` computes what a stage needs; `changes.rs` what would need less.
 
 mod changes;
 mod stage;
@@ -24,7 +25,7 @@ use crate::exit::FAILED;
 use crate::terminal::print;
 use changes::MemoryChange;
 
-/// Of the memory that is there, what the engine leaves alone: fragments, and what libraries take for themselves.
+/// The share of the available memory that is left free: for fragmentation, and for what libraries allocate.
 const SPARE: f64 = 0.08;
 
 #[derive(Serialize)]
@@ -33,12 +34,12 @@ struct MemoryReport {
     /// `cpu` or `gpu`.
     device: &'static str,
     dtype: &'static str,
-    /// How many ranks there are, and what is divided over them.
+    /// The number of ranks, and what is sharded among them.
     ranks: u64,
     shard: Shard,
-    /// Bytes that are there for one rank; none where that is not known.
+    /// The bytes available to one rank; `None` if that is unknown.
     memory: Option<u64>,
-    /// Bytes that a rank takes.
+    /// The bytes that a rank needs.
     bytes: u64,
     fits: Option<bool>,
     recomputed: bool,
@@ -47,15 +48,16 @@ struct MemoryReport {
     rows: u64,
     length: u64,
     parts: Vec<MemoryPart>,
-    /// What a rank keeps in host memory beside a GPU.
+    /// The parts that a rank keeps in host memory when it computes on a GPU.
     host_parts: Vec<MemoryPart>,
     changes: Vec<MemoryChange>,
 }
 
-/// Works it out, prints it; exits 1 where it does not fit.
+/// Computes the plan and prints it. The exit code is 1 if it does not fit.
 ///
 /// # Errors
-/// A profile that is wrong or trains nothing; a checkpoint that is not there; ranks that are not to be had.
+/// An error if the profile is wrong or trains nothing, if a checkpoint does not exist, or if the ranks are
+/// impossible.
 pub fn plan(home: &Home, options: &PlanArgs) -> anyhow::Result<ExitCode> {
     let asked = &options.profile;
     let mut set = asked.set.clone();
@@ -78,14 +80,15 @@ pub fn plan(home: &Home, options: &PlanArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// The ranks that are asked for, or the profile's.
+/// Returns the ranks that the flags ask for, or else the profile's.
 fn ranks(profile: &Profile, options: &PlanArgs) -> Result<Ranks, String> {
     let count = profile.engine.ranks.unwrap_or(1) as u64;
     let adapted = profile.lora.is_some() || profile.adapter.is_some();
     let shard = match options.shard {
         Some(Sharding::Weights) => Shard::Weights,
         Some(Sharding::State) => Shard::State,
-        // The weights beside an adapter are on every rank, whatever the profile says of those that are trained.
+        // The frozen weights beside an adapter are complete on every rank; the profile's setting applies to
+        // trained weights only.
         None if adapted => Shard::State,
         None => profile.engine.shard,
     };
@@ -95,17 +98,18 @@ fn ranks(profile: &Profile, options: &PlanArgs) -> Result<Ranks, String> {
     Ok(Ranks { count, shard })
 }
 
-/// Memory that is there for a rank: of a GPU all of it, of a processor's its part.
+/// Returns the memory available to a rank: all memory of a GPU, or an equal part of the machine's free
+/// memory.
 fn there(device_memory: Option<u64>, ranks: Ranks) -> Option<u64> {
     device_memory.or_else(|| Some(memory::free()? / ranks.count.max(1)))
 }
 
-/// Whether so many bytes find room in what is there.
+/// Returns whether `bytes` fit into the available memory; `None` if that is unknown.
 fn fits(bytes: u64, memory: Option<u64>) -> Option<bool> {
     memory.map(|memory| bytes as f64 <= memory as f64 * (1.0 - SPARE))
 }
 
-/// What the stage that takes the most takes; none where no stage trains the model.
+/// Reports the stage that needs the most memory; `None` if no stage trains the model.
 fn report(
     profile: &Profile,
     config: &BackboneConfig,

@@ -1,4 +1,4 @@
-//! What a stage of a profile takes: its plan, from the stage's batch and the profile's lengths.
+//! The memory plan of one stage, from the stage's batch and the profile's lengths.
 
 use std::path::Path;
 
@@ -9,14 +9,15 @@ use demask_api::plan::TrainingPlan;
 use demask_api::sharding::Ranks;
 use demask_api::{BackboneConfig, FrozenBase, LoraConfig, Recompute, memory};
 
-/// Rows that are sampled at one time, at most.
+/// The largest number of rows that are sampled at one time.
 const SAMPLED_ROWS: u64 = 64;
-/// Tokens of a sequence beside prompt, answer and codes: what marks them.
+/// The number of tokens of a sequence besides prompt, answer and codes: the marks around them.
 const AROUND: usize = 8;
-/// Rows of a unit of a batch that ranks share, at least.
+/// The smallest number of rows of a unit, the part of a batch that one thread of a rank computes.
 const UNIT: u64 = 4;
 
-/// The adapter of a folder, as far as memory goes: of another rank than a fresh one, perhaps; its base is kept as it was trained over.
+/// Returns an approximation of a folder's adapter that suffices for its memory: the format of the base is
+/// read from the folder, and the rank is that of a fresh adapter.
 pub(super) fn adapter(folder: &Path) -> LoraConfig {
     let told = std::fs::read_to_string(folder.join(QUANTIZATION)).ok();
     let form = told
@@ -29,7 +30,7 @@ pub(super) fn adapter(folder: &Path) -> LoraConfig {
     }
 }
 
-/// The plan of a stage that trains the model.
+/// Returns the plan of a stage; `None` if the stage does not train the model.
 pub(super) fn plan<'a>(
     profile: &'a Profile,
     config: &'a BackboneConfig,
@@ -63,7 +64,7 @@ pub(super) fn plan<'a>(
         (true, false) => policy_tokens(memory::backbone_numbers(config)?).min(FORWARD_TOKENS),
         _ => FORWARD_TOKENS,
     };
-    // Ranks take units of a batch, a thread each.
+    // Ranks compute units of a batch, one per thread.
     let rows = match ranks.count {
         1 => rows,
         _ => unit_rows(rows, threads),
@@ -102,12 +103,12 @@ pub(super) fn plan<'a>(
     })
 }
 
-/// Rows that a rank does at one time: a unit a thread.
+/// Returns the number of rows that a rank computes at one time: one unit per thread.
 pub(super) fn unit_rows(rows: u64, threads: u64) -> u64 {
     rows.min(rows.div_ceil((rows / UNIT).max(1)) * threads)
 }
 
-/// Tokens of the longest sequence that the profile's budgets allow.
+/// Returns the number of tokens of the longest sequence that the profile's budgets allow.
 fn longest(profile: &Profile) -> usize {
     let budgets = &profile.budgets;
     [

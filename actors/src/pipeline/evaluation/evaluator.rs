@@ -285,7 +285,8 @@ pub async fn run_suite(
         .collect();
     let mut networks = networks::means(&said);
     if trial.samples > 1 {
-        // Samples of one item are no items of their own, as an interval over all scores would have it.
+        // An interval over all scores would treat the samples of one item as independent items, so there is
+        // none.
         networks
             .values_mut()
             .for_each(|mean| (mean.low, mean.high) = (None, None));

@@ -72,7 +72,7 @@ impl StageRun {
         self.end_of_step(&stage, done, after).await?;
         let waited = std::mem::take(&mut self.waited);
         let seconds = began.elapsed().saturating_sub(waited).as_secs_f64();
-        // A value that is not finite would be missing for watchers.
+        // The share must stay finite: a division by zero would give a value that watchers cannot show.
         let share = match self.context.engine.computed() - computed {
             computed if seconds > 0.0 => computed / seconds,
             _ => 0.0,

@@ -1,5 +1,6 @@
-//! AdamW on the flat master (decoupled weight decay on every parameter, as published): its state, and a step that is taken whole or
-//! not at all; with Muon the blocks' matrices take another update.
+//! AdamW on the flat master weights, with decoupled weight decay on every parameter as published: the
+//! optimiser's state, and a step that is taken completely or not at all. With Muon the blocks' matrices take
+//! another update.
 
 use std::collections::BTreeMap;
 
@@ -16,30 +17,30 @@ use crate::training::optimizer::update::Update;
 use crate::training::ranks::Share;
 use crate::weights::parameters::Parameters;
 
-/// The optimiser's state for one network.
+/// The optimiser state of one network.
 #[derive(Debug)]
 pub struct AdamW {
     step: u64,
     layout: MomentLayout,
-    /// None before the first step, which says how they are kept.
+    /// The moments; `None` before the first step, whose settings determine their form.
     moments: Option<Moments>,
-    /// Gradient accumulator; zero between steps.
+    /// The gradient accumulator, which is zero between steps.
     grad: Tensor,
     average: MovingAverage,
-    /// The rank's part of the state, where several train together: all of the above is that part alone.
+    /// This rank's share if several ranks train together. All fields above then hold this rank's shard only.
     share: Option<Share>,
 }
 
-/// The gradient norm of a step, and whether the step was taken.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Stepped {
-    /// Gradient norm before clipping.
+    /// The gradient norm before clipping.
     pub grad_norm: f64,
-    /// False when it was not finite; nothing was changed then.
+    /// Whether loss and gradient norm were finite. If not, nothing was changed.
     pub finite: bool,
 }
 
-/// Weights and optimiser state at one moment.
+/// A copy of the weights and the optimiser state.
 #[derive(Debug)]
 pub struct Snapshot {
     master: Tensor,
@@ -49,17 +50,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The weights, flat, f32.
+    /// Returns the weights, flat, f32.
     pub fn master(&self) -> &Tensor {
         &self.master
     }
 }
 
 impl AdamW {
-    /// A fresh state.
+    /// Returns a fresh state.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn new(parameters: &Parameters) -> Result<Self> {
         let own = parameters
             .sharded()
@@ -74,10 +75,10 @@ impl AdamW {
         })
     }
 
-    /// A fresh state of a rank's part of the parameters. What is taken from here on is taken by all ranks together.
+    /// Returns a fresh state of this rank's shard of the parameters. All ranks take its steps together.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn shared(share: Share, parameters: &Parameters) -> Result<Self> {
         let own = Self::new(&share.own(parameters)?)?;
         Ok(Self {
@@ -86,30 +87,31 @@ impl AdamW {
         })
     }
 
-    /// Has this state of a rank's part of the weights be one of several from here on.
+    /// Makes this state, which belongs to a shard of the weights, take its steps together with the other
+    /// ranks.
     pub fn join(&mut self, share: Share) {
         self.share = Some(share);
     }
 
-    /// The rank's part, where several train together.
+    /// Returns this rank's share, if several ranks train together.
     #[must_use]
     pub fn share(&self) -> Option<&Share> {
         self.share.as_ref()
     }
 
-    /// The accumulator: of a rank that shares, of its part.
+    /// Returns the gradient accumulator, which holds this rank's shard if several ranks train together.
     pub(in crate::training) fn accumulator(&self) -> &Tensor {
         &self.grad
     }
 
-    /// Steps so far.
+    /// Returns the number of steps so far.
     #[must_use]
     pub fn step_count(&self) -> u64 {
         self.step
     }
 
-    /// Bytes that steps with these constants take beside what is there: gradients in the leaves, moments that no step has wanted yet, and
-    /// what an update makes on its way.
+    /// Returns the number of bytes that a step with these settings needs in addition: gradients in the
+    /// leaves, moments that do not exist yet, and temporaries of the update.
     #[must_use]
     pub fn aside(&self, adam: &Adam) -> u64 {
         let own = self.layout.numbers;
@@ -129,36 +131,36 @@ impl AdamW {
         4 * leaves + u64::try_from(moments).unwrap_or(u64::MAX) + update
     }
 
-    /// How many numbers are trained; of a rank that shares, by all ranks together.
+    /// Returns the number of trained parameters, over all ranks.
     #[must_use]
     pub fn numbers(&self) -> u64 {
         let own = u64::try_from(self.layout.numbers).unwrap_or(0);
         self.share.as_ref().map_or(own, Share::numbers)
     }
 
-    /// Takes the leaves' gradients into the accumulator.
+    /// Adds the leaves' gradients to the accumulator.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn accumulate(&mut self, parameters: &mut Parameters) -> Result<()> {
         parameters.gather_grads(&mut self.grad)
     }
 
-    /// Drops what was accumulated, and what a backward pass that failed midway left in the leaves.
+    /// Drops the accumulated gradient, and what a failed backward pass left in the leaves.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn discard(&mut self, parameters: &mut Parameters) -> Result<()> {
         parameters.clear_grads();
         let _ = self.grad.f_zero_()?;
         Ok(())
     }
 
-    /// One step with what was accumulated for a `loss` whose gradient has that norm ([`Self::norm`]); when either is not
-    /// finite, weights and state stay as they were. Either way nothing remains accumulated.
+    /// Takes a step with the accumulated gradient, whose norm ([`Self::norm`]) and loss are given. If either
+    /// is not finite, weights and state stay as they were. The accumulator is empty afterwards in both cases.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn step_on(
         &mut self,
         (loss, grad_norm): (f64, f64),
@@ -185,10 +187,11 @@ impl AdamW {
         })
     }
 
-    /// The norm of what was accumulated, [1] f64, still on its device: so that it is read together with the losses.
+    /// Computes the norm of the accumulated gradient, [1] f64. It stays on the device, so that one transfer
+    /// reads it together with the losses.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn norm(&self) -> Result<Tensor> {
         match &self.share {
             Some(share) => share.norm(&self.grad),
@@ -196,10 +199,11 @@ impl AdamW {
         }
     }
 
-    /// One step with what was accumulated; leaves weights and state as they were when that is not finite.
+    /// Takes a step with the accumulated gradient. If its norm is not finite, weights and state stay as they
+    /// were.
     ///
     /// # Errors
-    /// libtorch's; nothing was changed then.
+    /// Returns libtorch's errors; nothing was changed in that case.
     pub fn step(
         &mut self,
         parameters: &Parameters,
@@ -255,7 +259,7 @@ impl AdamW {
         })
     }
 
-    /// Where moments and average are kept: with the weights, or in host memory.
+    /// Returns the device of moments and average: the weights' device, or host memory if they are offloaded.
     fn home(&self, adam: &Adam) -> Device {
         if adam.offload {
             Device::Cpu
@@ -264,15 +268,15 @@ impl AdamW {
         }
     }
 
-    /// Whether our own kernel takes the step.
+    /// Returns whether the CPU kernel takes the step.
     fn is_fused(&self, adam: &Adam) -> bool {
         !adam.muon
             && adam.moments == MomentKind::F32
             && fused::applies_to(self.grad.device(), self.grad.kind())
     }
 
-    /// Has the moments as a step wants them, and asks for the memory that it takes on its way, before anything changes: a device that
-    /// has none left leaves the state whole.
+    /// Converts the moments to the form that the step needs, and allocates the memory of its temporaries
+    /// once, before anything changes: a device that is out of memory then fails with the state intact.
     fn ready(&mut self, adam: &Adam) -> Result<()> {
         let made = match &self.moments {
             None => Some(Moments::zeros(
@@ -294,10 +298,10 @@ impl AdamW {
         Ok(())
     }
 
-    /// A copy of weights and state, for putting them back.
+    /// Copies weights and state, to be restored by [`Self::put_back`].
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn snapshot(&self, parameters: &Parameters) -> Result<Snapshot> {
         let copy = |tensor: &Tensor| -> Result<Tensor> {
             let mut copy = tensor.f_empty_like()?;
@@ -314,10 +318,10 @@ impl AdamW {
         })
     }
 
-    /// Weights and state as they were at the snapshot; nothing is accumulated then.
+    /// Restores weights and state from a snapshot, and empties the accumulator.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn put_back(&mut self, parameters: &mut Parameters, snapshot: Snapshot) -> Result<()> {
         self.discard(parameters)?;
         parameters.set(&snapshot.master)?;
@@ -327,18 +331,19 @@ impl AdamW {
         Ok(())
     }
 
-    /// What was accumulated, by parameter name.
+    /// Returns the accumulated gradient by parameter name.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn named_grads(&self, parameters: &Parameters) -> Result<BTreeMap<String, Tensor>> {
         parameters.named_like(&self.grad)
     }
 
-    /// The state as named tensors; where several ranks train together, of all of them on rank 0, when all of them ask.
+    /// Returns the state as named tensors. If several ranks train together, this is a collective call of all
+    /// ranks, and rank 0 receives the state of all of them.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         if let Some(share) = &self.share {
             let device = self.grad.device();
@@ -366,11 +371,12 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Takes a state that [`Self::state`] gave, or where weights are sharded what this rank owns of it: moments in f32 or bf16, second ones of all numbers or of those alone that Muon leaves to
-    /// Adam. The next step turns them into what it wants.
+    /// Restores a state from [`Self::state`], or, if weights are sharded, this rank's shard of one. Moments
+    /// may be in f32 or bf16, and second moments may exist for all numbers or only for those that Muon leaves
+    /// to Adam. The next step converts them to the form that it needs.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] naming what is missing or has another length.
+    /// Returns [`ModelError::Refused`], which names what is missing or has another length.
     pub fn restore(&mut self, prefix: &str, state: &BTreeMap<String, Tensor>) -> Result<()> {
         let get = |what: &str| {
             let name = format!("{prefix}.{what}");
@@ -391,10 +397,11 @@ impl AdamW {
                 Some(share) => &share.cut(tensor)?,
                 None => tensor,
             };
-            // Where it was read; the next step brings it to where it is wanted.
+            // The tensor stays on the device that it was read to; the next step moves it.
             Ok(tensor.f_to_kind(kind)?.copy())
         };
-        // Of a rank that shares, the state of all of them; Muon, which has fewer second moments, is not for those.
+        // If several ranks train together, the file has the state of all of them. They do not support Muon,
+        // so all numbers have second moments.
         let (all, fewer) = match &self.share {
             Some(share) => {
                 let all = i64::try_from(share.numbers()).unwrap_or(i64::MAX);

@@ -1,31 +1,33 @@
-//! The moving average of the weights, flat like the master. It begins at the weights of the first step that keeps one.
+//! The moving average (EMA) of the weights, flat like the master weights. It starts from the weights after
+//! the first step that keeps one.
 
 use demask_api::plan::UPDATED_AT_ONCE;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
-/// The average, once there is one.
+/// The moving average, if there is one.
 #[derive(Debug, Default)]
 pub struct MovingAverage(Option<Tensor>);
 
 impl MovingAverage {
-    /// One of these values.
+    /// Returns an average with these values.
     #[must_use]
     pub fn of(values: Option<Tensor>) -> Self {
         Self(values)
     }
 
-    /// Its values, if there is one.
+    /// Returns the values of the average, if there is one.
     #[must_use]
     pub fn values(&self) -> Option<&Tensor> {
         self.0.as_ref()
     }
 
-    /// Memory for an average that is about to begin, taken before a step changes anything; one that is there is brought to that device.
+    /// Allocates memory for an average that starts with this step, before the step changes anything. An
+    /// existing average is moved to the device instead.
     ///
     /// # Errors
-    /// libtorch's, out of memory among them.
+    /// Returns libtorch's errors, such as out of memory.
     pub fn reserve(&mut self, decay: f64, master: &Tensor, device: Device) -> Result<Option<Tensor>> {
         if let Some(values) = self.0.as_mut().filter(|values| values.device() != device) {
             *values = values.f_to_device(device)?;
@@ -37,10 +39,10 @@ impl MovingAverage {
             .transpose()?)
     }
 
-    /// Follows the weights after a step; `reserved`: what [`Self::reserve`] gave before it.
+    /// Updates the average after a step. `reserved` is the result of [`Self::reserve`] before that step.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn follow(&mut self, decay: f64, master: &Tensor, reserved: Option<Tensor>) -> Result<()> {
         if let Some(mut values) = reserved {
             values.f_copy_(master)?;
@@ -56,7 +58,7 @@ impl MovingAverage {
     }
 }
 
-/// An average in host memory crosses to the weights' device and back, piece by piece.
+/// Updates an average in host memory: it is copied to the weights' device and back in pieces.
 fn follow_afar(values: &Tensor, master: &Tensor, decay: f64) -> Result<()> {
     let (numbers, at_once) = (master.numel() as i64, UPDATED_AT_ONCE as i64);
     for first in (0..numbers).step_by(UPDATED_AT_ONCE as usize) {

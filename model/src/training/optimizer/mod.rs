@@ -1,5 +1,6 @@
-//! Optimisers: `adamw.rs` keeps the state and takes steps, `update.rs` is what a step does to the numbers, `moments.rs` how moments are
-//! kept, `clip.rs` the gradient's norm, `average.rs` the moving average; `muon.rs` gives the update of the blocks' matrices.
+//! Optimisers: `adamw.rs` keeps the state and takes steps; `update.rs` updates the numbers; `moments.rs`
+//! stores the moments; `clip.rs` has the gradient norm; `average.rs` the moving average; `muon.rs` Muon's
+//! update of the blocks' matrices.
 //!
 //! Not here: the learning rate, which comes with each step's settings.
 

@@ -1,8 +1,10 @@
-//! The moments of a gradient as they are kept: in f32 or bf16, and no second moment of matrices that take Muon's update.
+//! The storage of the gradient's moments, in f32 or bf16. Matrices that take Muon's update have no second
+//! moment.
 //!
-//! In bf16 a number has eight bits, and a second moment that moves by a thousandth a step would never move: what is stored is
-//! therefore rounded up or down by a dither that runs evenly through all fractions from step to step and is a function of place and
-//! step alone. On average nothing is lost then; each number is off by up to 0.8 %.
+//! A bf16 number has a significand of eight bits, so a second moment that changes by a thousandth per step
+//! would never change. Values are therefore rounded up or down by a dither that runs evenly through all
+//! fractions from step to step, and depends on nothing but position and step. On average nothing is lost;
+//! each number is off by up to 0.8 %.
 
 use std::borrow::Cow;
 
@@ -13,20 +15,21 @@ use crate::error::Result;
 use crate::training::optimizer::muon;
 use crate::weights::parameters::Parameters;
 
-/// What each place and each step add to the dither, in 65,536ths: odd, near the golden ratio's part.
+/// The dither's increments per position and per step, in 65,536ths. They are odd and near the golden ratio's
+/// fractions (0.618 and 0.382).
 const DITHER: (i64, i64) = (40_503, 25_033);
 
-/// Numbers side by side in the flat master that take Adam's update beside Muon.
+/// A contiguous range of the flat master weights that takes Adam's update when Muon is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlatRange {
-    /// Where in the master, and how many.
+    /// The offset in the master weights, and the length.
     pub flat: i64,
     pub count: i64,
-    /// Where among all numbers that have a second moment.
+    /// The offset among all numbers that have a second moment.
     pub second: i64,
 }
 
-/// Which numbers there are, and which of them Muon leaves to Adam.
+/// The number of parameters, and the ranges that Muon leaves to Adam.
 #[derive(Clone, Debug)]
 pub(super) struct MomentLayout {
     pub numbers: i64,
@@ -54,7 +57,7 @@ impl MomentLayout {
         }
     }
 
-    /// The numbers that take Adam's update.
+    /// Returns the ranges that take Adam's update.
     pub fn runs(&self, muon: bool) -> Cow<'_, [FlatRange]> {
         if muon {
             return Cow::Borrowed(&self.beside_muon);
@@ -66,26 +69,26 @@ impl MomentLayout {
         }])
     }
 
-    /// How many numbers have a second moment.
+    /// Returns how many numbers have a second moment.
     pub fn seconds(&self, muon: bool) -> i64 {
         self.runs(muon).iter().map(|run| run.count).sum()
     }
 }
 
-/// Both moments.
+/// The first and second moments.
 #[derive(Debug)]
 pub(super) struct Moments {
-    /// Of every number.
+    /// The first moment of every number.
     pub first: Tensor,
-    /// Of those that take Adam's update, back to back.
+    /// The second moments of the numbers that take Adam's update, back to back.
     pub second: Tensor,
 }
 
 impl Moments {
-    /// Zeros.
+    /// Returns moments of zero.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn zeros(layout: &MomentLayout, (kind, muon): (MomentKind, bool), device: Device) -> Result<Self> {
         let place = (stored(kind), device);
         Ok(Self {
@@ -94,11 +97,12 @@ impl Moments {
         })
     }
 
-    /// The same moments as a step wants them; none where they are so already. A matrix that Muon leaves to Adam again begins with the
-    /// square of its first moment as its second, as large as what it has seen of its gradient.
+    /// Converts the moments to the form that a step needs; `None` if they have it already. When Muon hands a
+    /// matrix back to Adam, its second moment starts as the square of its first moment, which has the
+    /// magnitude of its gradients.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn wanted(
         &self,
         layout: &MomentLayout,
@@ -114,7 +118,7 @@ impl Moments {
         let second = if have == count {
             self.second.f_to_kind(kind)?
         } else if have > count {
-            // All had one; those of the matrices go.
+            // All numbers had a second moment; those of the matrices are dropped.
             let of = |run: &FlatRange| self.second.f_narrow(0, run.flat, run.count);
             let kept = layout.runs(true).iter().map(of).collect::<Result<Vec<_>, _>>()?;
             Tensor::f_cat(&kept, 0)?.f_to_kind(kind)?
@@ -140,10 +144,10 @@ impl Moments {
         })
     }
 
-    /// A copy.
+    /// Copies the moments.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Returns libtorch's errors.
     pub fn copied(&self) -> Result<Self> {
         let copy = |tensor: &Tensor| -> Result<Tensor> {
             let mut copy = tensor.f_empty_like()?;
@@ -157,7 +161,7 @@ impl Moments {
     }
 }
 
-/// The dtype that moments are stored in.
+/// Returns the dtype that moments are stored in.
 pub(super) fn stored(kind: MomentKind) -> Kind {
     match kind {
         MomentKind::F32 => Kind::Float,
@@ -165,11 +169,12 @@ pub(super) fn stored(kind: MomentKind) -> Kind {
     }
 }
 
-/// Stored moments in f32 where the update is done: themselves where they are that already, else fetched. What is offloaded is fetched on a
-/// CPU too, so that the same is done there as on a GPU.
+/// Returns stored moments as f32 on the device of the update: the stored tensor itself if it is that already,
+/// and a copy otherwise. Offloaded moments are copied on a CPU too, so that a CPU runs the same code as a
+/// GPU.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub(super) fn fetched(kept: &Tensor, offloaded: bool, device: Device) -> Result<Tensor> {
     if !offloaded {
         return Ok(kept.f_to_kind(Kind::Float)?);
@@ -179,14 +184,14 @@ pub(super) fn fetched(kept: &Tensor, offloaded: bool, device: Device) -> Result<
     Ok(own.f_to_kind(Kind::Float)?)
 }
 
-/// Puts f32 values back where moments are stored, in the shape that they have there: with dither where that is bf16. `at` is
-/// the place of the first among all.
+/// Stores f32 values as moments, with dither if they are stored in bf16. `at` is the index of the first of
+/// them among all moments.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub(super) fn store(values: &Tensor, into: &mut Tensor, (at, step): (i64, u64)) -> Result<()> {
     if into.kind() == Kind::Float {
-        // They are the stored ones themselves, or were fetched from host memory.
+        // The values are the stored tensor itself, or were copied from host memory.
         if values.data_ptr() != into.data_ptr() {
             into.f_copy_(values)?;
         }
@@ -199,7 +204,8 @@ pub(super) fn store(values: &Tensor, into: &mut Tensor, (at, step): (i64, u64)) 
         .f_mul_scalar_(DITHER.0)?
         .f_add_scalar_(begun)?
         .f_bitwise_and_(0xffff)?;
-    // The upper half of an f32 is a bf16; what is added to the lower half carries over in that many cases of 65,536.
+    // The upper half of an f32 is a bf16. A number n added to the lower half carries over for n of the 65,536
+    // lower halves.
     let mut bits = places.f_to_kind(Kind::Int)?;
     drop(places);
     let _ = bits

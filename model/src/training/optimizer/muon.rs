@@ -1,5 +1,6 @@
-//! Muon's update of hidden matrices: the momentum with all its singular values brought near one (K. Jordan 2024),
-//! scaled to the size that Adam's update has (arXiv 2502.16982, equation 4), so that one learning rate serves both.
+//! Muon's update of hidden matrices (K. Jordan 2024): the momentum with all its singular values brought near
+//! one. It is scaled to the magnitude of Adam's update (arXiv 2502.16982, equation 4), so that one learning
+//! rate serves both.
 //!
 //! Legend: K matrices of one shape, M their shorter side, N their longer side.
 
@@ -13,14 +14,14 @@ use crate::error::Result;
 use crate::weights::parameters::Parameters;
 use crate::weights::slot::Slot;
 
-/// Newton–Schulz iterations, and the published coefficients of each.
+/// The number of Newton–Schulz iterations, and the published coefficients of each.
 const ITERATIONS: usize = 5;
 const QUINTIC: (f64, f64, f64) = (3.4445, -4.7750, 2.0315);
-/// The root mean square that an update of Adam's has.
+/// The root mean square of an update of Adam.
 const ADAM_SIZE: f64 = 0.2;
 
-/// Whether a parameter takes Muon's update: a matrix or a convolution between two hidden layers, which embeddings, head,
-/// norms and the first and last convolutions are not.
+/// Returns whether a parameter takes Muon's update: a matrix or a convolution between two hidden layers.
+/// Embeddings, the head, norms, and the first and last convolutions do not.
 pub(super) fn takes(slot: &Slot) -> bool {
     match slot.shape.len() {
         2 => slot.name.contains(".blocks."),
@@ -29,25 +30,26 @@ pub(super) fn takes(slot: &Slot) -> bool {
     }
 }
 
-/// Sides of the parameter as a matrix: what a convolution sees is one side.
+/// Returns the sides of the parameter as a matrix. All dimensions of a convolution but the first form one
+/// side.
 fn sides(slot: &Slot) -> (i64, i64) {
     (slot.shape[0], slot.shape[1..].iter().product())
 }
 
-/// Numbers of matrices whose directions are made together, at most (but always one matrix): stacked they are as fast as one, and take
-/// memory as many.
+/// The largest number of elements whose updates are computed in one batch, which always holds at least one
+/// matrix. A stack of matrices is computed as fast as one, but takes memory for all of them.
 const TOGETHER: i64 = demask_api::plan::MATRICES_AT_ONCE as i64;
 
-/// A parameter that takes Muon's update, and where it lies in the flat master.
+/// A parameter that takes Muon's update, with its offset in the flat master weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     /// The parameter.
     pub slot: &'a Slot,
-    /// Where it begins.
+    /// The offset of its first element.
     pub flat: i64,
 }
 
-/// All parameters that take Muon's update, in batches of one shape.
+/// Returns all parameters that take Muon's update, in batches of one shape.
 #[must_use]
 pub fn batches(parameters: &Parameters) -> Vec<Vec<Matrix<'_>>> {
     let mut by_shape: BTreeMap<(i64, i64), Vec<Vec<Matrix<'_>>>> = BTreeMap::new();
@@ -70,10 +72,10 @@ pub fn batches(parameters: &Parameters) -> Vec<Vec<Matrix<'_>>> {
     by_shape.into_values().flatten().collect()
 }
 
-/// The update of each matrix of a batch for its momentum; both flat.
+/// Computes the update of each matrix of a batch from its momentum; both are flat.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn directions(batch: &[Matrix<'_>], momenta: Vec<Tensor>) -> Result<Vec<Tensor>> {
     let lie = |(matrix, momentum): (&Matrix<'_>, Tensor)| -> Result<Tensor> {
         let (rows, columns) = sides(matrix.slot);
@@ -96,7 +98,7 @@ pub fn directions(batch: &[Matrix<'_>], momenta: Vec<Tensor>) -> Result<Vec<Tens
     batch.iter().enumerate().map(flat).collect()
 }
 
-/// The matrix with its shorter side first; the same turns it back.
+/// Transposes a matrix so that its shorter side comes first; a second call undoes the first.
 fn lying(slot: &Slot, matrix: &Tensor) -> Result<Tensor> {
     let (rows, columns) = sides(slot);
     if rows > columns {
@@ -105,10 +107,11 @@ fn lying(slot: &Slot, matrix: &Tensor) -> Result<Tensor> {
     Ok(matrix.shallow_clone())
 }
 
-/// Brings the singular values of each matrix into about 0.7 to 1.2 and keeps its singular vectors. [K, M, N] with M ≤ N.
+/// Brings the singular values of each matrix, [K, M, N] with M ≤ N, into about 0.7 to 1.2, and keeps its
+/// singular vectors.
 ///
 /// # Errors
-/// libtorch's.
+/// Returns libtorch's errors.
 pub fn orthogonalise(x_KMN: &Tensor) -> Result<Tensor> {
     let (a, b, c) = QUINTIC;
     let norm = x_KMN

@@ -1,5 +1,5 @@
-//! What a step does to moments and weights: in one pass of our own kernel where that applies, else piece by piece by libtorch's
-//! operators, so that what is made on the way is never as large as the model.
+//! The update of moments and weights: a fused CPU kernel in one pass where it applies, and otherwise
+//! libtorch's operators piece by piece, so that no temporary is as large as the model.
 
 use demask_api::Adam;
 use demask_api::plan::UPDATED_AT_ONCE;
@@ -10,21 +10,21 @@ use crate::training::optimizer::moments::{self, FlatRange, MomentLayout, Moments
 use crate::training::optimizer::muon;
 use crate::weights::parameters::Parameters;
 
-/// Numbers that take Adam's update at one time.
+/// The number of elements that take Adam's update at one time.
 const PIECE: i64 = UPDATED_AT_ONCE as i64;
 
-/// An update of AdamW.
+/// One update of AdamW.
 pub(super) struct Update<'a> {
     pub adam: &'a Adam,
     pub rate: f64,
-    /// What the gradient is multiplied by.
+    /// The factor that clips the gradient.
     pub clipped: f64,
-    /// The number of the step, from 1.
+    /// The number of the step, counted from 1.
     pub step: u64,
 }
 
 impl Update<'_> {
-    /// `1 - beta^step` of both moments.
+    /// Returns the bias corrections `1 - beta^step` of both moments.
     fn corrections(&self) -> (f64, f64) {
         let count = i32::try_from(self.step).unwrap_or(i32::MAX);
         (
@@ -33,7 +33,7 @@ impl Update<'_> {
         )
     }
 
-    /// Moves moments and weights, in one pass over them: on a CPU. Nothing remains accumulated.
+    /// Updates moments and weights in one pass with the CPU kernel, and zeroes the gradient.
     #[cfg(fused)]
     pub fn fused(&self, grad: &Tensor, moments: &Moments, master: &Tensor) -> Result<()> {
         let (correct1, correct2) = self.corrections();
@@ -58,7 +58,8 @@ impl Update<'_> {
         ))
     }
 
-    /// The same composed of libtorch's operators, with Muon's directions where they are asked for.
+    /// Updates moments and weights with libtorch's operators, with Muon's update of matrices if it is asked
+    /// for, and zeroes the gradient.
     pub fn composed(
         &self,
         grad: &Tensor,
@@ -113,7 +114,7 @@ impl Update<'_> {
         Ok(())
     }
 
-    /// Some matrices of one shape.
+    /// Updates a batch of matrices of one shape by Muon.
     fn muon_batch(
         &self,
         grad: &Tensor,
@@ -125,7 +126,7 @@ impl Update<'_> {
         let fetched = |kept: &Tensor| moments::fetched(kept, self.adam.offload, grad.device());
         let of = |flat: &Tensor, matrix: &muon::Matrix<'_>| flat.f_narrow(0, matrix.flat, matrix.slot.len());
         let momentum = |matrix: &muon::Matrix<'_>| -> Result<Tensor> {
-            // Nesterov's: the momentum after this gradient, moved on towards it once more.
+            // Nesterov momentum: the updated momentum, moved once more towards the gradient.
             let slope = of(grad, matrix)?.f_mul_scalar(self.clipped)?;
             let first = fetched(&of(&moments.first, matrix)?)?;
             Ok(first.f_lerp(&slope, 1.0 - beta1.powi(2))?)
@@ -147,7 +148,7 @@ impl Update<'_> {
         Ok(())
     }
 
-    /// Decays weights and moves them against a direction.
+    /// Applies weight decay and moves the weights against a direction.
     fn moved(&self, weights: &mut Tensor, mut direction: Tensor) -> Result<()> {
         if self.adam.weight_decay != 0.0 {
             let _ = weights.f_mul_scalar_(1.0 - self.rate * self.adam.weight_decay)?;
@@ -176,12 +177,12 @@ mod kernel {
         ) -> c_int;
     }
 
-    /// Rates as `csrc/adamw.cpp` numbers them.
+    /// Calls the kernel with the rates in the order of `AdamwRates` in `csrc/adamw.cpp`.
     pub(super) fn adamw([grad, first, second, master]: [&Tensor; 4], rates: [f64; 8]) -> Result<()> {
         #[allow(clippy::cast_possible_truncation)]
         let rates = rates.map(|rate| rate as f32);
-        // SAFETY: the handles are live tensors, whose shapes, dtypes and device are checked before anything is written; eight rates
-        // are read.
+        // SAFETY: the handles are live tensors, whose shapes, dtypes and device are checked before anything
+        // is written; eight rates are read.
         check(unsafe {
             demask_adamw(
                 handle(grad),
