@@ -170,16 +170,14 @@ mod calls {
         /// # Errors
         /// A cache or token ids of another network.
         pub fn run(&self, pass: &PassTables<'_>, wanted_N: &Tensor) -> Result<Tensor> {
-            if pass.kept.len() != self.blocks {
-                let message = format!(
-                    "a cache of {} blocks for a network of {}",
-                    pass.kept.len(),
-                    self.blocks
-                );
+            // A cache of one block serves all of them, one after the other, if nothing reads it after the pass.
+            let kept = pass.kept.iter().cycle().take(self.blocks);
+            let (keys, values): (Vec<Handle>, Vec<Handle>) =
+                kept.map(|(keys, values)| (handle(keys), handle(values))).unzip();
+            if keys.len() != self.blocks {
+                let message = format!("a cache of no blocks for a network of {}", self.blocks);
                 return Err(ModelError::Refused(message));
             }
-            let keys: Vec<Handle> = pass.kept.iter().map(|(keys, _)| handle(keys)).collect();
-            let values: Vec<Handle> = pass.kept.iter().map(|(_, values)| handle(values)).collect();
             let mut y = null_mut();
             // SAFETY: the handles are live tensors; slots and places lie within the cache, which was made for these rows; the
             // rotary tables are contiguous f32 and cover every position, which the backbone checked.
