@@ -100,10 +100,15 @@ pub fn train_with(
     let reference = reference.filter(|_| objective.kl != 0.0);
     let tokens = backbone.policy_tokens() * threads::at_once(backbone);
     backbone.work_room_out(optimizer.aside(&settings.adam), tokens, settings.recompute);
+    let share = optimizer.share().cloned();
+    share.iter().for_each(Share::begin_report);
     let mut report = retried(backbone, longest, |backbone| {
         step.run(backbone, optimizer, reference, interlude)
     })?;
     report.seconds = started.elapsed().as_secs_f64();
+    if let Some(share) = share {
+        report.ranks = share.reports(report.seconds)?;
+    }
     Ok(report)
 }
 
@@ -175,6 +180,7 @@ impl PolicyStep<'_> {
             behaviour: None,
             seconds: 0.0,
             finite: true,
+            ranks: Vec::new(),
         };
         // After the first inner step the current weights differ from those that the step began with. An interlude samples
         // from the latter, so they are kept as a frozen copy, made when the first interlude needs it.

@@ -1,8 +1,10 @@
 //! What ranks do together: c10d's collective calls, which all ranks of a group begin in the same order. Each call ends when this
 //! rank's part is done, or fails when a peer is gone or the group's limit is over; a group of which a call failed is dead.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
+use demask_api::DistReport;
 use tch::Tensor;
 
 use super::ffi::{Object, call};
@@ -39,6 +41,8 @@ pub struct ProcessGroup {
     object: Object,
     rank: usize,
     size: usize,
+    /// What crossed in the calls that were waited for.
+    tally: Cell<DistReport>,
 }
 
 // SAFETY: the handle is a counted pointer that this alone drops, and every call borrows it.
@@ -67,7 +71,12 @@ impl ProcessGroup {
             over_nccl,
             &mut object
         ))?;
-        Ok(Self { object, rank, size })
+        Ok(Self {
+            object,
+            rank,
+            size,
+            tally: Cell::default(),
+        })
     }
 
     /// This process's number.
@@ -80,6 +89,26 @@ impl ProcessGroup {
     #[must_use]
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// Takes what crossed in this group since this was called last, in the calls that were waited for. On a GPU the host's
+    /// waiting is short, because a stream waits in its place.
+    #[must_use]
+    pub fn take_tally(&self) -> DistReport {
+        self.tally.take()
+    }
+
+    /// Makes a call and counts its time, and the bytes that come in it.
+    fn counted(&self, bytes: usize, call: impl FnOnce() -> Result<()>) -> Result<()> {
+        let began = Instant::now();
+        let done = call();
+        let seconds = began.elapsed().as_secs_f64();
+        self.tally.set(self.tally.get().plus(DistReport {
+            wait_seconds: seconds,
+            seconds,
+            bytes: bytes as u64,
+        }));
+        done
     }
 
     /// Other patience for the calls that follow.
@@ -97,8 +126,11 @@ impl ProcessGroup {
     /// A peer that is gone, or the limit.
     pub fn broadcast(&self, tensor: &Tensor, from: usize) -> Result<()> {
         contiguous(tensor)?;
-        call!(demask_group_broadcast(self.object, handle(tensor), from as i64))?;
-        Ok(())
+        let comes = if from == self.rank { 0 } else { bytes(tensor) };
+        self.counted(comes, || {
+            call!(demask_group_broadcast(self.object, handle(tensor), from as i64))?;
+            Ok(())
+        })
     }
 
     /// Every rank's tensor becomes the one of all. The order of a sum is c10d's: it is the same on all ranks and each time, but
@@ -109,8 +141,12 @@ impl ProcessGroup {
     /// A peer that is gone, or the limit.
     pub fn all_reduce(&self, tensor: &Tensor, how: Reduce) -> Result<()> {
         contiguous(tensor)?;
-        call!(demask_group_all_reduce(self.object, handle(tensor), how as i64))?;
-        Ok(())
+        // A ring brings each part twice: to be summed, and as the sum.
+        let comes = 2 * bytes(tensor) * (self.size - 1) / self.size;
+        self.counted(comes, || {
+            call!(demask_group_all_reduce(self.object, handle(tensor), how as i64))?;
+            Ok(())
+        })
     }
 
     /// Row r of `from` goes to rank r, and row r of the answer came from rank r. [size, …] both.
@@ -120,8 +156,11 @@ impl ProcessGroup {
     pub fn all_to_all(&self, to: &Tensor, from: &Tensor) -> Result<()> {
         contiguous(to)?;
         contiguous(from)?;
-        call!(demask_group_all_to_all(self.object, handle(to), handle(from)))?;
-        Ok(())
+        let comes = bytes(to) * (self.size - 1) / self.size;
+        self.counted(comes, || {
+            call!(demask_group_all_to_all(self.object, handle(to), handle(from)))?;
+            Ok(())
+        })
     }
 
     /// Piece r becomes that of rank r. An empty one stays as it is. On Gloo this is several times faster than its own call of the
@@ -136,12 +175,15 @@ impl ProcessGroup {
         }
         pieces.iter().try_for_each(contiguous)?;
         let mut handles: Vec<_> = pieces.iter().map(handle).collect();
-        call!(demask_group_all_gather(
-            self.object,
-            handles.as_mut_ptr(),
-            pieces.len() as i64
-        ))?;
-        Ok(())
+        let all: usize = pieces.iter().map(bytes).sum();
+        self.counted(all - bytes(&pieces[self.rank]), || {
+            call!(demask_group_all_gather(
+                self.object,
+                handles.as_mut_ptr(),
+                pieces.len() as i64
+            ))?;
+            Ok(())
+        })
     }
 
     /// Each piece, none of them empty, begins to come from the rank beside it.
@@ -202,8 +244,10 @@ impl ProcessGroup {
     /// # Errors
     /// A peer that is gone, or the limit.
     pub fn barrier(&self) -> Result<()> {
-        call!(demask_group_barrier(self.object))?;
-        Ok(())
+        self.counted(0, || {
+            call!(demask_group_barrier(self.object))?;
+            Ok(())
+        })
     }
 }
 
@@ -249,6 +293,10 @@ impl Drop for ProcessGroup {
             super::ffi::names::demask_group_drop(self.object);
         }
     }
+}
+
+fn bytes(tensor: &Tensor) -> usize {
+    tensor.numel() * tensor.kind().elt_size_in_bytes()
 }
 
 fn contiguous(tensor: &Tensor) -> Result<()> {

@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use demask_api::DistReport;
 use tch::{Device, Kind, Tensor};
 
 use super::environment::{Membership, Rendezvous};
 use super::group::{Fabric, ProcessGroup, Reduce};
 use super::interface;
+use super::report::Identity;
 use super::store::Store;
 use crate::error::{ModelError, Result};
 
@@ -45,6 +47,8 @@ pub struct World {
     more: Cell<u64>,
     /// How long a call of a step may take.
     step: Duration,
+    /// Of all ranks, in their order.
+    identities: Vec<Identity>,
 }
 
 impl World {
@@ -86,6 +90,7 @@ impl World {
         host.barrier()?;
         gpu.as_ref().map_or(Ok(()), ProcessGroup::barrier)?;
         Ok(Self {
+            identities: Identity::exchange(&host, device)?,
             membership,
             host,
             gpu,
@@ -106,6 +111,17 @@ impl World {
     #[must_use]
     pub fn size(&self) -> usize {
         self.membership.size
+    }
+
+    pub(super) fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
+    /// Takes what went between this rank and its peers since this was called last, in the calls that it waited for.
+    #[must_use]
+    pub fn take_tally(&self) -> DistReport {
+        let groups = std::iter::once(&self.host).chain(&self.gpu);
+        groups.fold(DistReport::default(), |sum, group| sum.plus(group.take_tally()))
     }
 
     /// The store, with this world's keys.

@@ -3,7 +3,8 @@
 //! - `environment.rs`: what the daemon, torchrun or Slurm told this process about its place;
 //! - `store.rs`: where ranks find one another; `group.rs`: what they do together; `ffi.rs`: both across the language border;
 //! - `interface.rs`: the network interface that Gloo is to use;
-//! - `member.rs`: this process as a member: orders of rank 0, one verdict of all, the end.
+//! - `member.rs`: this process as a member: orders of rank 0, one verdict of all, the end;
+//! - `report.rs`: what each rank reports of itself and of a step.
 //!
 //! A process joins a world only when it is told to (`--world`), never because a variable was left in a shell. One world has one
 //! fate: whoever sees a call fail leaves at once with [`member::PEER_LOST`], whose closed sockets tell the others within
@@ -18,6 +19,7 @@ mod ffi;
 pub mod group;
 mod interface;
 pub mod member;
+mod report;
 pub mod store;
 
 pub use environment::{Membership, Rendezvous};

@@ -1,12 +1,15 @@
 //! The built `demask-engine` as ranks: one checkpoint whatever their number, and one fate.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use demask_api::{Answer, ModelSource, ObjectiveConfig, PROTOCOL, Request, Spacing, UniGrpo, wire};
+use demask_api::{
+    Answer, DistReport, ModelSource, ObjectiveConfig, PROTOCOL, Request, Spacing, TrainReport, UniGrpo, wire,
+};
 use demask_model::world::member::PEER_LOST;
 
 use crate::common;
@@ -182,6 +185,25 @@ fn saved(dir: &Path) -> ModelSource {
     }
 }
 
+/// Each rank reports its own process, memory and waiting.
+fn is_reported_by_each(report: &TrainReport, size: usize) {
+    let ranks = &report.ranks;
+    assert_eq!(ranks.len(), size, "{ranks:?}");
+    let processes: BTreeSet<u32> = ranks.iter().map(|rank| rank.pid).collect();
+    assert_eq!(processes.len(), size, "{ranks:?}");
+    for rank in ranks {
+        let DistReport {
+            wait_seconds, bytes, ..
+        } = rank.dist;
+        assert!(0.0 <= wait_seconds && wait_seconds <= rank.seconds, "{rank:?}");
+        assert_eq!(bytes > 0, size > 1, "{rank:?}");
+        assert!(
+            rank.device == "cpu" && rank.memory > 0 && rank.began_us > 0,
+            "{rank:?}"
+        );
+    }
+}
+
 #[test]
 fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with_any_other() {
     let place = tempfile::tempdir().unwrap();
@@ -200,7 +222,10 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
         let mut engines = Engines::start(size, &folder, shard);
         engines.load(fresh());
         for seed in 0..2 {
-            assert!(matches!(engines.train(seed), Some(Answer::Trained(_))));
+            let Some(Answer::Trained(report)) = engines.train(seed) else {
+                panic!("{size} ranks that shard {shard}");
+            };
+            is_reported_by_each(&report, size);
         }
         let first = engines.save(&folder.join("first"));
         // A save that is refused has taken nobody out of step.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use demask_api::DistReport;
+use demask_api::{DistReport, RankReport};
 use tch::{Device, Kind, Tensor};
 
 use crate::device::heartbeat;
@@ -159,10 +159,24 @@ impl Share {
         self.traffic.is_some()
     }
 
-    /// What weights and gradients have crossed since this was asked last; none where ranks have all weights.
-    #[must_use]
-    pub fn take_report(&self) -> Option<DistReport> {
-        self.traffic.as_ref().map(|traffic| traffic.take_report())
+    /// Begins to count what goes between this rank and its peers.
+    pub fn begin_report(&self) {
+        let _ = self.take_tally();
+    }
+
+    /// Returns the reports of all ranks about a step that took this one so long since [`Self::begin_report`]. All ranks call
+    /// together.
+    ///
+    /// # Errors
+    /// [`ModelError::World`]: a peer that is gone.
+    pub fn reports(&self, seconds: f64) -> Result<Vec<RankReport>> {
+        let reports = self.world.reports(self.device, seconds, self.take_tally());
+        reports.map_err(ModelError::fatal)
+    }
+
+    fn take_tally(&self) -> DistReport {
+        let traffic = self.traffic.as_ref().map(|traffic| traffic.take_report());
+        self.world.take_tally().plus(traffic.unwrap_or_default())
     }
 
     /// The f32 values of all weights of which each rank keeps a part, flat, on rank 0. All ranks ask together.
