@@ -156,7 +156,11 @@ impl LoadedModel {
             let message = format!("a moving average of {found} numbers, expected {expected}");
             return Err(ModelError::checkpoint(&path, message));
         }
-        self.backbone.trained().set(&state.read(AVERAGE)?)
+        let average = match self.backbone.trained().sharded() {
+            Some(sharded) => state.read_ranges(AVERAGE, ranges(sharded.map()))?,
+            None => state.read(AVERAGE)?,
+        };
+        self.backbone.trained().set(&average)
     }
 
     /// Leaves this rank its part of the optimiser's state, and lets all ranks train together from here on.
@@ -349,14 +353,18 @@ fn read_part(path: &Path, map: &ShardMap) -> Result<BTreeMap<String, Tensor>> {
     let read = |name: &str| -> Result<(String, Tensor)> {
         let numbers: i64 = stored.shape(name).unwrap_or_default().iter().product();
         let is_whole = name.starts_with("backbone.") && numbers == map.total();
-        let own = map.own_segments().map(|segment| (segment.start, segment.length));
         let tensor = match is_whole {
-            true => stored.read_ranges(name, own)?,
+            true => stored.read_ranges(name, ranges(map))?,
             false => stored.read(name)?,
         };
         Ok((name.to_owned(), tensor))
     };
     stored.names().map(read).collect()
+}
+
+/// Where each range of numbers begins that this rank owns, and how long it is.
+fn ranges(map: &ShardMap) -> impl Iterator<Item = (i64, i64)> {
+    map.own_segments().map(|segment| (segment.start, segment.length))
 }
 
 /// The folder of the base that an adapter's folder names.

@@ -7,11 +7,10 @@
 //!
 //! Ranks go through their sweeps together: one that has no unit left, or whose unit failed, brings its part all the same.
 
-use std::mem::take;
-
 use crate::device::transfer::{Arrived, Packet};
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
+use crate::network::full_forward::FullPass;
 use crate::training::interlude::Pause;
 use crate::training::loss::{self, Gathered, LossRow, Targets, gather_to_descend};
 use crate::training::recompute::{ForwardPass, KeptInputs};
@@ -45,13 +44,8 @@ pub(crate) fn descend_each<G, K>(
     });
     let (mut sweep, planned) = Sweep::begin(backbone, gather, planned.collect());
     let (passes, targets): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
-    let passes = passes
-        .into_iter()
-        .map(|pass| ForwardPass::new(pass, true))
-        .collect();
     let passes = sweep.forward(passes, true)?;
     let mut kept = Vec::with_capacity(passes.len());
-    let noise = backbone.noise();
     sweep.attempt(|| {
         for ((pass, targets), (group, key)) in passes.into_iter().zip(targets).zip(groups.iter().zip(keys)) {
             let (hidden, inputs) = pass.kept(backbone)?;
@@ -62,7 +56,6 @@ pub(crate) fn descend_each<G, K>(
         Ok(())
     });
     sweep.back(&kept)?;
-    backbone.set_noise(noise);
     sweep.end()
 }
 
@@ -89,10 +82,6 @@ pub(crate) fn gather_each<T>(
         .map(|rows| loss::plan(backbone, rows, Packet::new()));
     let (mut sweep, planned) = Sweep::begin(backbone, gather, planned.collect());
     let (passes, targets): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
-    let passes = passes
-        .into_iter()
-        .map(|pass| ForwardPass::new(pass, false))
-        .collect();
     let passes = sweep.forward(passes, false)?;
     let mut made = Vec::with_capacity(passes.len());
     sweep.attempt(|| {
@@ -137,11 +126,15 @@ impl<'a> Sweep<'a> {
         self.backbone.config().n_layers + 1
     }
 
-    /// Computes, unless something failed before.
-    fn attempt(&mut self, work: impl FnOnce() -> Result<()>) {
+    /// Computes, unless something failed before. Whatever failed gives nothing.
+    fn attempt<T: Default>(&mut self, work: impl FnOnce() -> Result<T>) -> T {
         if self.failed.is_none() {
-            self.failed = work().err();
+            match work() {
+                Ok(done) => return done,
+                Err(error) => self.failed = Some(error),
+            }
         }
+        T::default()
     }
 
     fn unshard(&self, group: usize, next: Option<usize>) -> Result<()> {
@@ -150,28 +143,25 @@ impl<'a> Sweep<'a> {
 
     /// Takes passes through embedding and blocks; the last norm and the head are there then, and where the way back follows the last
     /// block still is.
-    fn forward(&mut self, mut passes: Vec<ForwardPass>, returns: bool) -> Result<Vec<ForwardPass>> {
+    fn forward(&mut self, planned: Vec<FullPass>, returns: bool) -> Result<Vec<ForwardPass>> {
         let (backbone, parameters, last) = (self.backbone, self.backbone.parameters(), self.last());
         self.gather.begin(parameters)?;
         self.unshard(0, Some(1))?;
-        self.attempt(|| passes.iter_mut().try_for_each(|pass| pass.embed(backbone)));
+        let begun = planned
+            .into_iter()
+            .map(|pass| ForwardPass::begin(backbone, pass, returns));
+        let mut passes: Vec<ForwardPass> = self.attempt(|| begun.collect());
         self.gather.reshard(parameters, 0)?;
         for group in 1..last {
             self.unshard(group, Some(group + 1))?;
-            self.attempt(|| {
-                passes
-                    .iter_mut()
-                    .try_for_each(|pass| pass.through(backbone, group - 1))
-            });
+            let before = std::mem::take(&mut passes).into_iter();
+            passes = self.attempt(|| before.map(|pass| pass.through(backbone, group - 1)).collect());
             if group + 1 < last || !returns {
                 self.gather.reshard(parameters, group)?;
             }
         }
         self.unshard(last, None)?;
-        if self.failed.is_some() {
-            passes = Vec::new();
-        }
-        Ok(take(&mut passes))
+        Ok(passes)
     }
 
     /// Takes the gradient on through all blocks to the embedding.

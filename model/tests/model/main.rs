@@ -40,3 +40,6 @@ mod training {
     mod policy;
     mod recompute;
 }
+mod weights {
+    mod shards;
+}

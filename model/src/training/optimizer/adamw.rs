@@ -341,10 +341,7 @@ impl AdamW {
     /// libtorch's.
     pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         if let Some(share) = &self.share {
-            let device = self.grad.device();
-            let own = self.own_state(prefix)?.into_iter();
-            let there = own.map(|(name, tensor)| Ok((name, tensor.f_to_device(device)?)));
-            return share.whole_state(there.collect::<Result<_>>()?);
+            return share.whole_state(self.own_state(prefix));
         }
         self.own_state(prefix)
     }
@@ -366,7 +363,7 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Takes a state that [`Self::state`] gave, or where weights are sharded what this rank owns of it: moments in f32 or bf16, second ones of all numbers or of those alone that Muon leaves to
+    /// Takes a state that [`Self::state`] gave, or before it joins others what this rank owns of one: moments in f32 or bf16, second ones of all numbers or of those alone that Muon leaves to
     /// Adam. The next step turns them into what it wants.
     ///
     /// # Errors
@@ -378,11 +375,9 @@ impl AdamW {
                 .get(&name)
                 .ok_or_else(|| ModelError::Refused(format!("the optimiser's state lacks {name}")))
         };
-        let own = self.layout.numbers;
         let like = |tensor: &Tensor, lengths: &[i64], kind: Kind| -> Result<Tensor> {
             let found = tensor.numel() as i64;
-            let is_cut = found == own && self.share.as_ref().is_some_and(Share::is_of_weights);
-            if !lengths.contains(&found) && !is_cut {
+            if !lengths.contains(&found) {
                 let expected = lengths[0];
                 let message = format!("the optimiser's state has {found} numbers, expected {expected}");
                 return Err(ModelError::Refused(message));

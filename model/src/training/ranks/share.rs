@@ -91,6 +91,14 @@ impl Share {
         }
     }
 
+    /// One verdict of all ranks on a piece of work that each has done: [`World::agree`].
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`] on all ranks where one of them failed; [`ModelError::World`].
+    pub fn agree<T>(&self, own: Result<T>) -> Result<T> {
+        self.world.agree(own)
+    }
+
     fn group(&self) -> &ProcessGroup {
         self.world.group(self.device)
     }
@@ -113,15 +121,12 @@ impl Share {
         own.map_or((0, 0), |segment| (segment.start, segment.length))
     }
 
-    /// This rank's part of a flat tensor of all numbers; of one that is this part already, itself.
+    /// This rank's part of a flat tensor of all numbers.
     ///
     /// # Errors
     /// libtorch's.
     pub fn cut(&self, flat: &Tensor) -> Result<Tensor> {
-        if flat.numel() as i64 == self.map.total() {
-            return self.map.cut(flat);
-        }
-        Ok(flat.shallow_clone())
+        self.map.cut(flat)
     }
 
     /// Who owns which numbers.
@@ -182,9 +187,9 @@ impl Share {
     /// The f32 values of all weights of which each rank keeps a part, flat, on rank 0. All ranks ask together.
     ///
     /// # Errors
-    /// A peer that is gone; libtorch's.
+    /// Those of [`Self::whole_state`].
     pub fn whole_weights(&self, parameters: &Parameters) -> Result<Option<Tensor>> {
-        self.collected(parameters.master()).map_err(ModelError::fatal)
+        self.collected(parameters.master())
     }
 
     /// Updates the rank's own parameters, then takes the others' from their owners.
@@ -232,43 +237,60 @@ impl Share {
         norm().map_err(ModelError::fatal)
     }
 
-    /// The flat tensors of a state, whole, on rank 0; the others keep nothing of them.
+    /// The flat tensors of a state, whole, in rank 0's host memory; the others keep nothing of them. All ranks ask together.
     ///
     /// # Errors
-    /// A peer that is gone; libtorch's.
-    pub fn whole_state(&self, own: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
+    /// [`ModelError::Refused`] on all ranks where one of them has no state or no memory for it; a peer that is gone.
+    pub fn whole_state(&self, own: Result<BTreeMap<String, Tensor>>) -> Result<BTreeMap<String, Tensor>> {
         let mut whole = BTreeMap::new();
-        for (name, tensor) in own {
+        for (name, tensor) in self.world.agree(own)? {
             if name.ends_with(".step") {
                 whole.insert(name, tensor);
-            } else if let Some(all) = self.collected(&tensor).map_err(ModelError::fatal)? {
+            } else if let Some(all) = self.collected(&tensor)? {
                 whole.insert(name, all);
             }
         }
         Ok(whole)
     }
 
-    /// All ranks' parts of a tensor one behind the other, on rank 0.
+    /// All ranks' parts of a tensor one behind the other, in rank 0's host memory. On a GPU they cross a bucket at a time.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`] on all ranks where one of them has no memory for it. [`ModelError::World`]: a peer that is gone, and
+    /// whatever fails on one rank while the others wait for it.
     fn collected(&self, own: &Tensor) -> Result<Option<Tensor>> {
-        let like = (own.kind(), self.device);
-        let all = match self.world.rank() {
-            0 => Some(Tensor::f_empty([self.map.total()], like)?),
-            _ => None,
-        };
-        for segment in self.map.segments() {
-            let is_own = segment.rank == self.world.rank();
-            let own = || own.f_narrow(0, segment.at, segment.length);
-            let mut piece = match &all {
-                Some(all) => all.f_narrow(0, segment.start, segment.length)?,
-                None if is_own => own()?,
-                None => Tensor::f_empty([segment.length], like)?,
+        let room = || -> Result<(Option<Tensor>, Tensor)> {
+            let whole = match self.world.rank() {
+                0 => Some(Tensor::f_empty([self.map.total()], (own.kind(), Device::Cpu))?),
+                _ => None,
             };
-            if all.is_some() && is_own {
-                piece.f_copy_(&own()?)?;
+            let longest = self.map.segments().iter().map(|segment| segment.length).max();
+            let bucket = longest.unwrap_or(0).min(BUCKET);
+            Ok((whole, Tensor::f_empty([bucket], (own.kind(), self.device))?))
+        };
+        // Only now can a rank fail alone without its peers waiting for it.
+        let (whole, bucket) = self.world.agree(room())?;
+        self.collect(own, whole.as_ref(), &bucket)
+            .map_err(ModelError::fatal)?;
+        Ok(whole)
+    }
+
+    fn collect(&self, own: &Tensor, whole: Option<&Tensor>, bucket: &Tensor) -> Result<()> {
+        for segment in self.map.segments() {
+            for at in (0..segment.length).step_by(BUCKET as usize) {
+                heartbeat::beat();
+                let length = BUCKET.min(segment.length - at);
+                let mut piece = bucket.f_narrow(0, 0, length)?;
+                if segment.rank == self.world.rank() {
+                    piece.f_copy_(&own.f_narrow(0, segment.at + at, length)?)?;
+                }
+                self.group().broadcast(&piece, segment.rank)?;
+                if let Some(whole) = whole {
+                    whole.f_narrow(0, segment.start + at, length)?.f_copy_(&piece)?;
+                }
             }
-            self.group().broadcast(&piece, segment.rank)?;
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Adds the gradients of a round of units, one of each of the first `present` ranks, to what their owners have accumulated.
