@@ -318,39 +318,39 @@ impl Engine {
 
     /// Freezes the reference policy: a checkpoint's weights, or the present ones.
     fn set_reference(&mut self, checkpoint: Option<&Path>) -> Result<Answer> {
+        let world = self.world.as_ref().map(|(world, _)| Rc::clone(world));
+        // Each rank scores with a reference of its own: all have the new one, or all keep the one before.
+        let reference = match world {
+            None => self.made_reference(checkpoint)?,
+            Some(world) => world.patiently(|| world.agree(self.made_reference(checkpoint)))?,
+        };
+        self.reference = Some(reference);
+        Ok(Answer::Done)
+    }
+
+    fn made_reference(&mut self, checkpoint: Option<&Path>) -> Result<Backbone> {
         let (device, kind) = (self.place.device, self.place.kind);
         let LoadedModel {
             backbone: present,
             optimizer,
             ..
         } = self.model()?;
-        let reference = match checkpoint {
-            None => {
-                // On every rank, which each score with it.
-                let share = optimizer.share();
-                share.map_or(Ok(()), |share| share.bring_together(present.parameters(), true))?;
-                let frozen = present.frozen_copy().map_err(|error| match share {
-                    // Its peers have a reference now and score with it.
-                    Some(_) => error.fatal(),
-                    None => error,
-                })?;
-                share.map_or(Ok(()), |share| share.let_go(present.parameters()))?;
-                frozen
-            }
-            Some(dir) => {
-                check_manifest(dir)?;
-                let loaded = load_backbone(dir, &LoadOptions::sampling(), (device, kind), None)?;
-                if loaded.config() != present.config() {
-                    return Err(ModelError::checkpoint(
-                        dir,
-                        "a reference policy must have the shape of the loaded model",
-                    ));
-                }
-                loaded
-            }
+        let Some(dir) = checkpoint else {
+            let share = optimizer.share();
+            share.map_or(Ok(()), |share| share.bring_together(present.parameters(), true))?;
+            let frozen = present.frozen_copy();
+            share.map_or(Ok(()), |share| share.let_go(present.parameters()))?;
+            return frozen;
         };
-        self.reference = Some(reference);
-        Ok(Answer::Done)
+        check_manifest(dir)?;
+        let loaded = load_backbone(dir, &LoadOptions::sampling(), (device, kind), None)?;
+        if loaded.config() != present.config() {
+            return Err(ModelError::checkpoint(
+                dir,
+                "a reference policy must have the shape of the loaded model",
+            ));
+        }
+        Ok(loaded)
     }
 
     /// Takes these reward networks in place of others; the same ones are kept.
@@ -430,8 +430,8 @@ impl Engine {
                 if model.backbone.trained().trainable().is_ok() {
                     model.share(&world, options.reduction)?;
                     if options.shard == Shard::Weights && model.backbone.parameters().sharded().is_none() {
-                        tracing::info!(
-                            "an adapter is trained: ranks keep its state alone, and the weights below it are with each"
+                        tracing::warn!(
+                            "--shard weights: weights with an adapter on them, or one merged into them, stay whole on each rank; ranks shard the state alone"
                         );
                     }
                 }

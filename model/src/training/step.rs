@@ -149,11 +149,11 @@ fn step(
         descended.push(batch.train(backbone, optimizer, settings, &mut pause)?);
         first_row += sequences.len();
     }
-    let (tally, grad_norm) = read(&descended, optimizer).map_err(|error| match optimizer.share() {
-        // The other ranks take the step.
-        Some(_) => error.fatal(),
-        None => error,
-    })?;
+    let read = read(&descended, optimizer);
+    let (tally, grad_norm) = match optimizer.share() {
+        Some(share) => share.agree(read)?,
+        None => read?,
+    };
     let figures = (tally.loss, grad_norm);
     let stepped = optimizer.step_on(figures, backbone.trained_mut(), settings, settings.ema)?;
     Ok(TrainReport {

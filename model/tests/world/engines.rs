@@ -42,7 +42,11 @@ impl Engines {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let rank = |rank: usize| {
             let mut command = Command::new(PROGRAM);
+            // A relative path is another place for each.
+            let folder = place.join(format!("rank-{rank}"));
+            std::fs::create_dir_all(&folder).unwrap();
             command
+                .current_dir(folder)
                 .args(RANK)
                 .args(["--shard", shard, "--writes"])
                 .arg(place)
@@ -131,6 +135,18 @@ impl Engines {
                 ..common::settings(seed)
             },
         })
+    }
+
+    /// The log-probabilities of some tokens.
+    fn scores(&mut self) -> Vec<Vec<f32>> {
+        let answer = self.ask(&Request::LogProbs {
+            sequences: vec![common::sequence(1, 14, 0)],
+            masked: vec![vec![5, 7, 9]],
+        });
+        match answer {
+            Some(Answer::LogProbs { values }) => values,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn save(&mut self, dir: &Path) -> String {
@@ -289,20 +305,10 @@ fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
         std::fs::create_dir(&folder).unwrap();
         let mut engines = Engines::start(size, &folder, shard);
         engines.load(fresh());
-        let scored = |engines: &mut Engines| {
-            let answer = engines.ask(&Request::LogProbs {
-                sequences: vec![common::sequence(1, 14, 0)],
-                masked: vec![vec![5, 7, 9]],
-            });
-            match answer {
-                Some(Answer::LogProbs { values }) => values,
-                other => panic!("{other:?}"),
-            }
-        };
-        let mut scores = vec![scored(&mut engines)];
+        let mut scores = vec![engines.scores()];
         assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
         // Twice, of which the second finds them there.
-        scores.extend([scored(&mut engines), scored(&mut engines)]);
+        scores.extend([engines.scores(), engines.scores()]);
         assert_ne!(scores[0], scores[1]);
         assert_eq!(scores[1], scores[2]);
         let reference = engines.ask(&Request::SetReference { checkpoint: None });
@@ -326,11 +332,55 @@ fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
             panic!("{policy:?}");
         };
         assert!(report.finite);
-        scores.push(scored(&mut engines));
+        scores.push(engines.scores());
         said.push((scores, report.losses, engines.save(&folder.join("saved"))));
         engines.exit();
     }
     assert!(said.iter().all(|one| *one == said[0]), "{said:?}");
+}
+
+/// A reference that one rank alone cannot read is no rank's, and the world lives; the moving average is each rank's part of it.
+#[test]
+fn what_one_rank_cannot_read_none_takes() {
+    let place = tempfile::tempdir().unwrap();
+    let mut scores = Vec::new();
+    for shard in ["state", "weights"] {
+        let folder = place.path().join(shard);
+        std::fs::create_dir(&folder).unwrap();
+        let mut engines = Engines::start(2, &folder, shard);
+        engines.load(fresh());
+        for seed in 0..2 {
+            assert!(matches!(engines.train(seed), Some(Answer::Trained(_))));
+        }
+        engines.save(&folder.join("saved"));
+        std::os::unix::fs::symlink(folder.join("saved"), folder.join("rank-0/here")).unwrap();
+        let reference = |engines: &mut Engines, checkpoint: Option<&str>| {
+            let checkpoint = checkpoint.map(Into::into);
+            engines.ask(&Request::SetReference { checkpoint })
+        };
+        let Some(Answer::Failed(refused)) = reference(&mut engines, Some("here")) else {
+            panic!("a reference that rank 1 has not");
+        };
+        assert!(refused.to_string().contains("rank 1"), "{refused}");
+        std::os::unix::fs::symlink(folder.join("saved"), folder.join("rank-1/here")).unwrap();
+        for checkpoint in [Some("here"), None] {
+            assert!(matches!(reference(&mut engines, checkpoint), Some(Answer::Done)));
+        }
+        assert!(matches!(engines.train(2), Some(Answer::Trained(_))));
+        for average in [false, true] {
+            engines.load(ModelSource::Checkpoint {
+                dir: folder.join("saved"),
+                resume: false,
+                average,
+                image_tokenizer: None,
+                options: demask_api::LoadOptions::default(),
+            });
+            scores.push(engines.scores());
+        }
+        engines.exit();
+    }
+    assert_ne!(scores[0], scores[1], "the average");
+    assert_eq!(scores[..2], scores[2..]);
 }
 
 #[test]
