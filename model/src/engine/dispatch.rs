@@ -282,7 +282,7 @@ impl Engine {
                 optimizer,
             } => {
                 if self.world.as_ref().is_some_and(|(world, _)| world.rank() > 0) {
-                    return self.give_state(optimizer);
+                    return self.model()?.give(optimizer).map(|()| Answer::Done);
                 }
                 let model = self.model()?;
                 let saved = model.save(&dir, &attach, optimizer)?;
@@ -404,17 +404,6 @@ impl Engine {
         let pair = model.tokenizer.as_mut();
         let (tokenizer, trainer) = pair.ok_or_else(no_tokenizer)?;
         Ok((tokenizer, trainer))
-    }
-
-    /// What rank 0 needs of this one's state to save it all.
-    fn give_state(&mut self, optimizer: bool) -> Result<Answer> {
-        let model = self.model()?;
-        if optimizer {
-            model.backbone.trained().trainable()?;
-            model.optimizer.state("backbone")?;
-        }
-        model.whole_weights()?;
-        Ok(Answer::Done)
     }
 
     fn load(&mut self, source: ModelSource) -> Result<Answer> {

@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use demask_api::{
     Answer, DistReport, ModelSource, ObjectiveConfig, PROTOCOL, Request, Spacing, TrainReport, UniGrpo, wire,
 };
+use demask_model::engine::Engine;
+use demask_model::engine::device_choice::Place;
 use demask_model::world::member::PEER_LOST;
 
 use crate::common;
@@ -220,9 +222,26 @@ fn is_reported_by_each(report: &TrainReport, size: usize) {
     }
 }
 
+/// The hash of a model as one process alone, which is no rank, saves it before the first step.
+fn saved_alone(dir: &Path) -> String {
+    let mut engine = Engine::new(Place::choose("cpu", "f32", Some(1)).unwrap());
+    let model = fresh();
+    engine.handle(Request::Load { model }, &mut |_| ()).unwrap();
+    let save = Request::Save {
+        dir: dir.into(),
+        attach: [("cursor".to_owned(), "7".to_owned())].into(),
+        optimizer: true,
+    };
+    match engine.handle(save, &mut |_| ()).unwrap() {
+        Answer::Saved { hash, .. } => hash,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with_any_other() {
     let place = tempfile::tempdir().unwrap();
+    let alone = saved_alone(&place.path().join("alone"));
     let mut hashes = Vec::new();
     let (state, weights) = ("state", "weights");
     for ((size, shard), (then, other_shard)) in [
@@ -237,6 +256,11 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
         std::fs::create_dir(&folder).unwrap();
         let mut engines = Engines::start(size, &folder, shard);
         engines.load(fresh());
+        assert_eq!(
+            engines.save(&folder.join("fresh")),
+            alone,
+            "{size} ranks that shard {shard}"
+        );
         for seed in 0..2 {
             let Some(Answer::Trained(report)) = engines.train(seed) else {
                 panic!("{size} ranks that shard {shard}");
@@ -271,6 +295,50 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
     }
     hashes.dedup();
     assert_eq!(hashes.len(), 1, "{hashes:?}");
+}
+
+/// A figure of a process's memory, in bytes.
+fn memory(pid: u32, key: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+/// Rank 0 writes what it has not as it comes, and holds a piece of it at a time.
+#[test]
+fn a_checkpoint_is_nowhere_whole_in_memory() {
+    let place = tempfile::tempdir().unwrap();
+    let mut engines = Engines::start(2, place.path(), "weights");
+    engines.load(ModelSource::Fresh {
+        backbone: demask_api::BackboneConfig {
+            d_model: 512,
+            n_layers: 4,
+            mlp_hidden_size: Some(1024),
+            ..common::config()
+        },
+        image_tokenizer: None,
+        image_tokenizer_from: None,
+        seed: 1,
+    });
+    assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+    let rank = engines.ranks[0].id();
+    let before = memory(rank, "VmRSS:");
+    // The peak begins anew.
+    if let Err(error) = std::fs::write(format!("/proc/{rank}/clear_refs"), "5") {
+        println!("skipped: the peak of a process's memory cannot be reset here: {error}");
+        return;
+    }
+    let dir = place.path().join("saved");
+    engines.save(&dir);
+    let risen = memory(rank, "VmHWM:").saturating_sub(before);
+    // Weights, both moments and the average are each as large.
+    let weights = std::fs::metadata(dir.join("model.safetensors")).unwrap().len();
+    println!("{risen} bytes for weights of {weights}");
+    assert!(
+        weights > 30_000_000 && risen < weights / 2,
+        "{risen} bytes for weights of {weights}"
+    );
+    engines.exit();
 }
 
 /// What torchrun starts is the world that the daemon starts: it keeps the store itself, and gives every rank the same arguments.

@@ -346,7 +346,11 @@ impl AdamW {
         self.own_state(prefix)
     }
 
-    fn own_state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
+    /// The state of this rank's part as named tensors.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub(crate) fn own_state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         let step = i64::try_from(self.step).unwrap_or(i64::MAX);
         let (first, second) = match &self.moments {
             Some(moments) => (moments.first.shallow_clone(), moments.second.shallow_clone()),

@@ -253,44 +253,73 @@ impl Share {
         Ok(whole)
     }
 
-    /// All ranks' parts of a tensor one behind the other, in rank 0's host memory. On a GPU they cross a bucket at a time.
+    /// All ranks' parts of a tensor one behind the other, in rank 0's host memory.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] on all ranks where one of them has no memory for it. [`ModelError::World`]: a peer that is gone, and
-    /// whatever fails on one rank while the others wait for it.
+    /// Those of [`Self::collect_each`]; [`ModelError::Refused`] on all ranks where rank 0 has no memory for it.
     fn collected(&self, own: &Tensor) -> Result<Option<Tensor>> {
-        let room = || -> Result<(Option<Tensor>, Tensor)> {
-            let whole = match self.world.rank() {
-                0 => Some(Tensor::f_empty([self.map.total()], (own.kind(), Device::Cpu))?),
-                _ => None,
-            };
-            let longest = self.map.segments().iter().map(|segment| segment.length).max();
-            let bucket = longest.unwrap_or(0).min(BUCKET);
-            Ok((whole, Tensor::f_empty([bucket], (own.kind(), self.device))?))
+        let room = match self.world.rank() {
+            0 => Tensor::f_empty([self.map.total()], (own.kind(), Device::Cpu)).map(Some),
+            _ => Ok(None),
         };
-        // Only now can a rank fail alone without its peers waiting for it.
-        let (whole, bucket) = self.world.agree(room())?;
-        self.collect(own, whole.as_ref(), &bucket)
-            .map_err(ModelError::fatal)?;
+        let whole = self.world.agree(room.map_err(ModelError::from))?;
+        self.collect_each(own, &mut |start, piece| {
+            if let Some(whole) = &whole {
+                let length = piece.numel() as i64;
+                whole.f_narrow(0, start, length)?.f_copy_(piece)?;
+            }
+            Ok(())
+        })?;
         Ok(whole)
     }
 
-    fn collect(&self, own: &Tensor, whole: Option<&Tensor>, bucket: &Tensor) -> Result<()> {
-        for segment in self.map.segments() {
-            for at in (0..segment.length).step_by(BUCKET as usize) {
-                heartbeat::beat();
-                let length = BUCKET.min(segment.length - at);
-                let mut piece = bucket.f_narrow(0, 0, length)?;
-                if segment.rank == self.world.rank() {
-                    piece.f_copy_(&own.f_narrow(0, segment.at + at, length)?)?;
-                }
-                self.group().broadcast(&piece, segment.rank)?;
-                if let Some(whole) = whole {
-                    whole.f_narrow(0, segment.start + at, length)?.f_copy_(&piece)?;
+    /// Has all ranks' parts of a tensor cross to rank 0, which is given each piece with the place of its first number among all. All
+    /// ranks call together; a piece is a bucket at most.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`] on all ranks where one of them has no memory for a piece, or rank 0 could not take one.
+    /// [`ModelError::World`]: a peer that is gone, and whatever fails on one rank while the others wait for it.
+    pub fn collect_each(&self, own: &Tensor, take: &mut dyn FnMut(i64, &Tensor) -> Result<()>) -> Result<()> {
+        let longest = self.map.segments().iter().map(|segment| segment.length).max();
+        let bucket = Tensor::f_empty([longest.unwrap_or(0).min(BUCKET)], (own.kind(), self.device));
+        // From here on a rank that fails has peers that wait for it.
+        let bucket = self.world.agree(bucket.map_err(ModelError::from))?;
+        let mut taken = Ok(());
+        let mut crossing = || -> Result<()> {
+            for segment in self.map.segments() {
+                for at in (0..segment.length).step_by(BUCKET as usize) {
+                    heartbeat::beat();
+                    let mut piece = bucket.f_narrow(0, 0, BUCKET.min(segment.length - at))?;
+                    if segment.rank == self.world.rank() {
+                        piece.f_copy_(&own.f_narrow(0, segment.at + at, piece.numel() as i64)?)?;
+                    }
+                    self.group().broadcast(&piece, segment.rank)?;
+                    if self.world.rank() == 0 && taken.is_ok() {
+                        taken = take(segment.start + at, &piece);
+                    }
                 }
             }
+            Ok(())
+        };
+        crossing().map_err(ModelError::fatal)?;
+        self.agree_on(taken)
+    }
+
+    /// Agrees as [`Self::agree`], where this rank's own failure stays the error that it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::agree`], and the own one.
+    pub fn agree_on<T>(&self, own: Result<T>) -> Result<T> {
+        let told = match &own {
+            Ok(_) => Ok(()),
+            Err(error) => Err(ModelError::Refused(error.to_string())),
+        };
+        match (self.agree(told), own) {
+            (Err(lost @ ModelError::World(_)), _) => Err(lost),
+            (_, Err(own)) => Err(own),
+            (Err(other), Ok(_)) => Err(other),
+            (Ok(()), Ok(done)) => Ok(done),
         }
-        Ok(())
     }
 
     /// Adds the gradients of a round of units, one of each of the first `present` ranks, to what their owners have accumulated.
