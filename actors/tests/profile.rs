@@ -418,6 +418,19 @@ fn weights_are_sharded_over_ranks_where_there_are_some() {
         "{error}"
     );
     assert!(parsed("[engine]\nranks = 2\nshard = \"all\"\n").is_err());
+    // An adapter's base is whole on each rank, which nobody is to find out from a log.
+    for (key, adapter) in [
+        ("beside lora", "lora = { rank = 2 }\n"),
+        ("beside adapter", "adapter = \"a\"\n"),
+    ] {
+        let ranks = format!("{adapter}[engine]\nranks = 2\n");
+        assert!(parsed(&ranks).is_ok());
+        let error = parsed(&format!("{ranks}shard = \"weights\"\n")).unwrap_err();
+        assert!(
+            error.contains("shard is weights") && error.contains(key) && error.contains("whole on each rank"),
+            "{error}"
+        );
+    }
 }
 
 #[test]

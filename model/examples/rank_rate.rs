@@ -132,7 +132,7 @@ fn as_a_rank(course: &Course) -> anyhow::Result<()> {
         let batch = rows(course.rows, course.shape.length, words, step);
         let report = training::train(&mut backbone, &mut optimizer, &[batch], &settings)?;
         if step >= WARM_UP {
-            let dist = report.dist.unwrap_or_default();
+            let dist = report.ranks[own.rank].dist;
             seconds += report.seconds;
             waited += dist.wait_seconds;
             crossing += dist.seconds;

@@ -18,11 +18,11 @@ pub mod writer;
 
 pub use blobs::Blobs;
 pub use command::{ClientMessage, Command, Reply, ServerMessage};
-pub use live::{ActorState, ActorView, DeviceView, Frame, Knob, Overview, StageView};
+pub use live::{ActorState, ActorView, DeviceView, Frame, Knob, Overview, RankView, StageView};
 pub use record::{
     Alert, Checkpoint, CleanCheck, Envelope, Eval, EvalItem, Evaluation, ExampleRecord, GateVerdict, Labels,
-    Level, Lifecycle, Metric, Parent, QueueAction, QueueChange, Queued, Record, Relabelled, RolloutSample,
-    Run, RunEnd, RunRequest, Steer, Trace, TrainUse,
+    Level, Lifecycle, Metric, Parent, QueueAction, QueueChange, Queued, Ranks, Record, Relabelled,
+    RolloutSample, Run, RunEnd, RunRequest, Steer, Trace, TrainUse,
 };
 pub use runs::journal;
 pub use store::StoreError;

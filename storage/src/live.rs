@@ -88,6 +88,55 @@ pub struct DeviceView {
     pub busy: f64,
 }
 
+/// A rank of a run that several processes train together, by its last report.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RankView {
+    /// `cpu`, `cuda:0`.
+    pub device: String,
+    /// The name of its machine.
+    pub host: String,
+    /// Its process id on that machine.
+    pub pid: u32,
+    /// The resident memory of its process in bytes.
+    pub memory: u64,
+    /// The peak of `memory`.
+    pub peak: u64,
+    /// The memory of its GPU that tensors use, in bytes; 0 on a CPU.
+    pub device_memory: u64,
+    /// The peak of `device_memory`.
+    pub device_peak: u64,
+    /// The seconds that the last step took.
+    pub seconds: f64,
+    /// The seconds of these in which it waited for the other ranks or the network.
+    pub wait_seconds: f64,
+    /// The bytes that came from other ranks in the step.
+    pub bytes: u64,
+    /// How often the run's ranks were started again.
+    pub restarts: u64,
+    /// When its process joined the world, in microseconds since the epoch.
+    pub began_us: i64,
+}
+
+impl RankView {
+    /// Returns its share of the step that it waited, 0 to 1.
+    #[must_use]
+    pub fn waiting(&self) -> f64 {
+        match self.wait_seconds / self.seconds {
+            share if share.is_finite() => share.clamp(0.0, 1.0),
+            _ => 0.0,
+        }
+    }
+
+    /// Returns the memory that limits it, and its peak: the GPU's, or the process's on a CPU.
+    #[must_use]
+    pub fn memory_in_use(&self) -> (u64, u64) {
+        match self.device_peak {
+            0 => (self.memory, self.peak),
+            _ => (self.device_memory, self.device_peak),
+        }
+    }
+}
+
 /// A setting that can be changed during a run: a number within a range.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Knob {
@@ -138,6 +187,9 @@ pub struct Overview {
     pub elapsed_s: f64,
     /// The devices.
     pub devices: Vec<DeviceView>,
+    /// The ranks by their last reports; empty if one process trains alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<RankView>,
     /// The knobs.
     pub knobs: Vec<Knob>,
     /// The step of the last checkpoint, if there is one.
@@ -249,6 +301,7 @@ mod tests {
             stage: 0,
             elapsed_s: 0.0,
             devices: Vec::new(),
+            ranks: Vec::new(),
             knobs: Vec::new(),
             last_checkpoint: None,
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::events::{events_since, last_seq};
-use crate::record::{Alert, Envelope, Level, Metric, QueueAction, QueueChange, Record};
+use crate::record::{Alert, Envelope, Level, Metric, QueueAction, QueueChange, Ranks, Record};
 use crate::store::{self, StoreError};
 use crate::vocabulary::Decision;
 
@@ -152,6 +152,7 @@ fn kind_and_run(record: &Record) -> (&'static str, &str) {
             QueueAction::Cancel { run, .. } => ("queue", run),
         },
         Record::Metric(r) => ("metric", &r.run),
+        Record::Ranks(r) => ("ranks", &r.run),
         Record::Steer(r) => ("steer", &r.run),
         Record::Checkpoint(r) => ("checkpoint", &r.run),
         Record::Example(r) => ("example", &r.run),
@@ -237,6 +238,7 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
         Record::RunEnd(r) => {
             put("UPDATE run SET status = ?2, reason = ?3, ended_us = ?4 WHERE id = ?1", params![r.run, r.status, r.reason, at])
         }
+        Record::Ranks(r) => ranks(tx, r, at),
         Record::Metric(r) => metric(tx, r, at),
         Record::Steer(r) => put(
             "INSERT INTO steer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET
@@ -335,6 +337,36 @@ fn queue(tx: &Transaction<'_>, change: &QueueChange) -> Result<(), StoreError> {
             tx.prepare_cached("UPDATE queue SET cancelled = ?2 WHERE run = ?1")?
                 .execute(params![run, reason])?;
         }
+    }
+    Ok(())
+}
+
+/// Keeps the last report of each rank. A rank that the run has no more has no row.
+fn ranks(tx: &Transaction<'_>, ranks: &Ranks, at: i64) -> Result<(), StoreError> {
+    tx.prepare_cached("DELETE FROM rank WHERE run = ?1 AND rank >= ?2")?
+        .execute(params![ranks.run, ranks.ranks.len() as i64])?;
+    let mut put = tx.prepare_cached(
+        "INSERT OR REPLACE INTO rank VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+    )?;
+    for (number, r) in ranks.ranks.iter().enumerate() {
+        put.execute(params![
+            ranks.run,
+            number as i64,
+            ranks.step as i64,
+            r.device,
+            r.host,
+            i64::from(r.pid),
+            r.memory as i64,
+            r.peak as i64,
+            r.device_memory as i64,
+            r.device_peak as i64,
+            finite(r.seconds),
+            finite(r.wait_seconds),
+            r.bytes as i64,
+            r.restarts as i64,
+            r.began_us,
+            at
+        ])?;
     }
     Ok(())
 }

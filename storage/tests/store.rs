@@ -10,8 +10,8 @@ use demask_storage::runs::queue;
 use demask_storage::store::damage::{self, Damage};
 use demask_storage::store::{log, salvage};
 use demask_storage::{
-    Alert, Eval, Frame, Level, Metric, QueueAction, QueueChange, Queued, Record, Run, RunRequest, Steer,
-    StoreError, Writer, journal, store,
+    Alert, Eval, Frame, Level, Metric, QueueAction, QueueChange, Queued, RankView, Ranks, Record, Run,
+    RunRequest, Steer, StoreError, Writer, journal, store,
 };
 use proptest::prelude::*;
 
@@ -28,6 +28,27 @@ fn records() -> Vec<Record> {
             new: Some("0.1".into()),
             asked_step: 3,
             applied_step: applied,
+        })
+    };
+    let ranks = |step, restarts| {
+        let rank = |number| RankView {
+            device: "cpu".into(),
+            host: "x".into(),
+            pid: 7 + number,
+            memory: 1000,
+            peak: 2000,
+            seconds: 0.5,
+            wait_seconds: if number == 0 { 0.25 } else { f64::NAN },
+            bytes: 300,
+            restarts,
+            began_us: 5,
+            ..RankView::default()
+        };
+        let ranks = (0..3 - restarts as u32).map(rank).collect();
+        Record::Ranks(Ranks {
+            run: "r".into(),
+            step,
+            ranks,
         })
     };
     vec![
@@ -54,6 +75,8 @@ fn records() -> Vec<Record> {
             step: 2,
             values: vec![("train/loss".into(), 1.0)],
         }),
+        ranks(1, 0),
+        ranks(2, 1),
         steer(None),
         steer(Some(4)),
         Record::Alert(Alert {
@@ -91,7 +114,7 @@ fn dump(path: &std::path::Path) -> Vec<String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn l1_records_that_come_again_leave_the_same_rows(cuts in proptest::collection::vec(1usize..7, 0..4)) {
+    fn l1_records_that_come_again_leave_the_same_rows(cuts in proptest::collection::vec(1usize..9, 0..4)) {
         let folder = tempfile::tempdir().unwrap();
         let (once, again) = (folder.path().join("once.db"), folder.path().join("again.db"));
         Writer::open(&once).unwrap().append(&records(), 1).unwrap();
@@ -202,6 +225,28 @@ fn a_value_that_is_not_finite_is_null_with_an_alert() {
         rows.rows,
         vec![vec![serde_json::Value::Null, "not_finite".into()]]
     );
+}
+
+/// A world that was started again with one rank less: each of its ranks has one row, of the last step.
+#[test]
+fn a_rank_has_the_row_of_its_last_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    Writer::open(&path).unwrap().append(&records(), 1).unwrap();
+    let sql = "SELECT run, rank, step, pid, memory, peak, seconds, wait_seconds, bytes, restarts FROM v_rank ORDER BY rank";
+    let rows = query::query(&path, sql, 0).unwrap().rows;
+    let [run, null] = [serde_json::json!("r"), serde_json::Value::Null];
+    let number = |number: u64| serde_json::json!(number);
+    let row = |rank: u64, waited| {
+        let figures = [rank, 2, 7 + rank, 1000, 2000].map(number);
+        let behind = [serde_json::json!(0.5), waited, number(300), number(1)];
+        let row = [run.clone()].into_iter().chain(figures).chain(behind);
+        row.collect::<Vec<_>>()
+    };
+    assert_eq!(rows, vec![row(0, serde_json::json!(0.25)), row(1, null)]);
+    let connection = store::open_read_only(&path).unwrap();
+    assert_eq!(journal::world(&connection, "r").unwrap(), Some((5, 1)));
+    assert_eq!(journal::world(&connection, "other").unwrap(), None);
 }
 
 #[test]

@@ -432,6 +432,7 @@ fn nothing() -> Overview {
         eta_s: None,
         elapsed_s: 0.0,
         devices: Vec::new(),
+        ranks: Vec::new(),
         knobs: Vec::new(),
         last_checkpoint: None,
     }

@@ -22,7 +22,6 @@ use super::run_record::run_end;
 use super::{sockets, store_health};
 use crate::control::gateway::{self, PendingCommand};
 use crate::control::{Control, publish};
-use crate::engine::memory::resident;
 use crate::engine::starter::{EngineStarter, ProcessStarter};
 use crate::home::Home;
 use crate::run::context::RunDriver;
@@ -253,7 +252,7 @@ impl Daemon {
                     overview.state = RunState::Stopping;
                 }
                 for device in &mut overview.devices {
-                    (device.memory, device.peak) = resident(device.pid);
+                    (device.memory, device.peak) = demask_api::memory::resident(device.pid);
                 }
                 overview
             }

@@ -6,7 +6,6 @@
 pub mod actor;
 pub mod link;
 pub mod liveness;
-pub mod memory;
 pub mod process;
 pub mod starter;
 mod world;

@@ -54,6 +54,16 @@ impl Profile {
                 "is weights, and there is one process to keep them; add `ranks = 2`",
             );
         }
+        let adapter = [("lora", self.lora.is_some()), ("adapter", self.adapter.is_some())];
+        if let Some((key, _)) = adapter.iter().find(|(_, is_there)| *is_there)
+            && self.engine.shard == Shard::Weights
+        {
+            let message = format!(
+                "is weights beside {key}: an adapter is trained, and the weights below it stay whole on each rank; \
+                 use \"state\", which shards the adapter's optimiser"
+            );
+            return wrong("engine.shard", &message);
+        }
         if self.engine.ranks.is_some() && self.optimizer.muon {
             return wrong(
                 "optimizer.muon",

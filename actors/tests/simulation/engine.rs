@@ -422,7 +422,7 @@ impl ScriptedEngine {
                 masked: 5,
                 seconds: 0.0,
                 finite: true,
-                dist: None,
+                ranks: Vec::new(),
             }),
         }
     }
@@ -448,6 +448,7 @@ impl ScriptedEngine {
                 grad_norm: vec![1.0; inner_steps],
                 seconds: 0.0,
                 finite: true,
+                ranks: Vec::new(),
             }),
         }
     }

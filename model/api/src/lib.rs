@@ -25,7 +25,7 @@ pub use training::{estimators, policy, step_settings};
 
 pub use answer::{
     Answer, BehaviourReport, DeviceInfo, DistReport, EngineError, EngineInfo, PictureScore, PolicyReport,
-    SampleFrame, TensorCheck, TokenizerReport, TrainReport,
+    RankReport, SampleFrame, TensorCheck, TokenizerReport, TrainReport,
 };
 pub use checkpoint::{Manifest, ManifestFile};
 pub use config::{BackboneConfig, ImageTokenizerConfig, QuantizerLosses, StackConfig};
@@ -48,4 +48,4 @@ pub use sequence::{Sequence, Span, Task};
 pub use step_settings::{Adam, BlockNoise, LossNormalization, MomentKind, Recompute, Shard, StepSettings};
 
 /// The version of the engine protocol. A `Hello` with another version is refused, with both numbers.
-pub const PROTOCOL: u32 = 12;
+pub const PROTOCOL: u32 = 13;

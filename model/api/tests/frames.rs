@@ -18,7 +18,7 @@ fn report(loss: f64) -> TrainReport {
         masked: 1,
         seconds: 0.5,
         finite: loss.is_finite(),
-        dist: None,
+        ranks: Vec::new(),
     }
 }
 

@@ -27,11 +27,14 @@ use crate::network::lora::Lora;
 use crate::training::optimizer::AdamW;
 use crate::training::ranks::{Reduction, Share};
 use crate::weights::peft;
-use crate::weights::safetensors;
+use crate::weights::safetensors::{self, Entry, PiecewiseFile};
 use crate::weights::shards::{RankOf, ShardMap};
+use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
 use crate::world::World;
 
+/// The count of steps, in the optimiser's file.
+const STEP: &str = "backbone.step";
 /// The name of the moving average of the weights in the optimiser's file.
 const AVERAGE: &str = "backbone.average";
 
@@ -159,7 +162,11 @@ impl LoadedModel {
             let message = format!("a moving average of {found} numbers, expected {expected}");
             return Err(ModelError::checkpoint(&path, message));
         }
-        self.backbone.trained().set(&state.read(AVERAGE)?)
+        let average = match self.backbone.trained().sharded() {
+            Some(sharded) => state.read_ranges(AVERAGE, ranges(sharded.map()))?,
+            None => state.read(AVERAGE)?,
+        };
+        self.backbone.trained().set(&average)
     }
 
     /// Joins the world: this rank keeps its shard of the optimiser state, and from then on all ranks train
@@ -190,14 +197,51 @@ impl LoadedModel {
     /// Returns an error if the folder exists, if a name in `attach` is taken, if `optimizer` is set for a
     /// model that was loaded for sampling, or if a write fails. Nothing is left behind in that case.
     pub fn save(&self, dir: &Path, attach: &BTreeMap<String, String>, optimizer: bool) -> Result<Saved> {
-        let mut state = BTreeMap::new();
-        if optimizer {
-            self.backbone.trained().trainable()?;
-            // The state is gathered from all ranks before anything local can fail: the other ranks are in the
-            // same collective call and would wait for this one.
-            state = self.optimizer.state("backbone")?;
-        }
-        let weights = self.whole_weights()?;
+        let Some(share) = self.optimizer.share() else {
+            let state = match optimizer {
+                true => Some(self.whole_state()?),
+                false => None,
+            };
+            return self.write(dir, attach, |work| self.fill(work, attach, state, &[]));
+        };
+        let mut has_begun = false;
+        let saved = self.write(dir, attach, |work| {
+            has_begun = true;
+            let files = share.agree_on(self.begin_files(work, share, optimizer))?;
+            self.collect(share, Some(&files), optimizer)?;
+            let there = [(WEIGHTS, &files.weights), (OPTIMIZER, &files.optimizer)];
+            let there = there.iter().filter(|(_, file)| file.is_some());
+            let there: Vec<&str> = there.map(|(name, _)| *name).collect();
+            self.fill(work, attach, None, &there)
+        });
+        // What was refused before the other ranks were told is told them now.
+        if has_begun { saved } else { share.agree_on(saved) }
+    }
+
+    /// This rank's part of a save that rank 0 writes.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`]: rank 0 could not save; a peer that is gone.
+    pub fn give(&self, optimizer: bool) -> Result<()> {
+        let Some(share) = self.optimizer.share() else {
+            return Ok(());
+        };
+        share.agree_on(Ok(()))?;
+        self.collect(share, None, optimizer)
+    }
+
+    fn whole_state(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.backbone.trained().trainable()?;
+        self.optimizer.state("backbone")
+    }
+
+    /// Writes a folder that does not exist yet, by what fills it under another name.
+    fn write(
+        &self,
+        dir: &Path,
+        attach: &BTreeMap<String, String>,
+        fill: impl FnOnce(&Path) -> Result<Saved>,
+    ) -> Result<Saved> {
         if dir.exists() {
             return Err(ModelError::checkpoint(
                 dir,
@@ -214,52 +258,95 @@ impl LoadedModel {
         let work = parent.join(format!(".{name}.{}{SAVING}", std::process::id()));
         sweep(parent, &name);
         let mut moved = false;
-        let written = self
-            .fill(&work, attach, (weights, optimizer.then_some(state)))
-            .and_then(|saved| {
-                std::fs::rename(&work, dir).map_err(|source| ModelError::io(dir, source))?;
-                moved = true;
-                sync(parent)?;
-                Ok(saved)
-            });
+        let written = fill(&work).and_then(|saved| {
+            std::fs::rename(&work, dir).map_err(|source| ModelError::io(dir, source))?;
+            moved = true;
+            sync(parent)?;
+            Ok(saved)
+        });
         if written.is_err() {
             std::fs::remove_dir_all(if moved { dir } else { &work }).ok();
         }
         written
     }
 
-    /// Gathers sharded weights as one flat f32 tensor on rank 0. Returns `None` on other ranks, and if the
-    /// weights are not sharded. This is a collective call of all ranks.
-    ///
-    /// # Errors
-    /// Returns [`ModelError::World`] if a peer is gone, and libtorch's errors.
-    pub fn whole_weights(&self) -> Result<Option<Tensor>> {
-        match self.optimizer.share().filter(|share| share.is_of_weights()) {
-            Some(share) => share.whole_weights(self.backbone.parameters()),
-            None => Ok(None),
+    /// Creates the files that are filled with what comes from all ranks.
+    fn begin_files(&self, work: &Path, share: &Share, optimizer: bool) -> Result<SharedFiles> {
+        std::fs::create_dir_all(work).map_err(|source| ModelError::io(work, source))?;
+        let mut files = SharedFiles::default();
+        if share.is_of_weights() {
+            let slots = self.backbone.parameters().slots().iter();
+            let entries = slots.map(|slot| Entry::new(&slot.name, Kind::Float, &slot.shape));
+            let entries = entries.collect::<Result<_>>()?;
+            files.weights = Some(PiecewiseFile::create(&work.join(WEIGHTS), entries)?);
         }
+        if !optimizer {
+            return Ok(files);
+        }
+        self.backbone.trained().trainable()?;
+        let total = i64::try_from(share.numbers()).unwrap_or(i64::MAX);
+        let mut entries = Vec::new();
+        let mut here = BTreeMap::new();
+        for (name, own) in self.optimizer.own_state("backbone")? {
+            if name == STEP {
+                here.insert(name, own);
+            } else {
+                entries.push(Entry::new(&name, own.kind(), &[total])?);
+            }
+        }
+        if let Some((_, trainer)) = &self.tokenizer {
+            here.extend(trainer.state("image_tokenizer")?);
+        }
+        for (name, tensor) in &here {
+            entries.push(Entry::new(name, tensor.kind(), &tensor.size())?);
+        }
+        let file = PiecewiseFile::create(&work.join(OPTIMIZER), entries)?;
+        here.iter()
+            .try_for_each(|(name, tensor)| file.write(name, 0, tensor))?;
+        files.optimizer = Some(file);
+        Ok(files)
+    }
+
+    /// Has what each rank keeps alone cross to rank 0, which writes it piece by piece.
+    fn collect(&self, share: &Share, files: Option<&SharedFiles>, optimizer: bool) -> Result<()> {
+        if share.is_of_weights() {
+            let parameters = self.backbone.parameters();
+            let file = files.and_then(|files| files.weights.as_ref());
+            share.collect_each(parameters.master(), &mut |start, piece| {
+                file.map_or(Ok(()), |file| write_slots(file, parameters.slots(), start, piece))
+            })?;
+        }
+        if optimizer {
+            let file = files.and_then(|files| files.optimizer.as_ref());
+            for (name, own) in share.agree(self.optimizer.own_state("backbone"))? {
+                if name != STEP {
+                    share.collect_each(&own, &mut |start, piece| {
+                        file.map_or(Ok(()), |file| file.write(&name, start, piece))
+                    })?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn fill(
         &self,
         work: &Path,
         attach: &BTreeMap<String, String>,
-        (weights, mut state): (Option<Tensor>, Option<BTreeMap<String, Tensor>>),
+        mut state: Option<BTreeMap<String, Tensor>>,
+        there: &[&str],
     ) -> Result<Saved> {
         std::fs::create_dir_all(work).map_err(|source| ModelError::io(work, source))?;
         write_json(&work.join(CONFIG), self.backbone.config())?;
         let mut names = vec![CONFIG.to_owned()];
         if let Some(lora) = self.backbone.lora() {
             names.extend(lora.write(work)?.into_iter().map(str::to_owned));
-        } else {
-            let parameters = self.backbone.parameters();
-            let named = match &weights {
-                Some(weights) => parameters.named_like(weights)?,
-                None => parameters.named()?,
-            };
+        } else if !there.contains(&WEIGHTS) {
+            let named = self.backbone.parameters().named()?;
             safetensors::write(&work.join(WEIGHTS), &named, None)?;
             names.push(WEIGHTS.to_owned());
         }
+        names.extend(there.iter().map(|&name| name.to_owned()));
         if let Some((tokenizer, trainer)) = &self.tokenizer {
             let folder = work.join(IMAGE_TOKENIZER);
             std::fs::create_dir_all(&folder).map_err(|source| ModelError::io(&folder, source))?;
@@ -283,6 +370,30 @@ impl LoadedModel {
         names.sort();
         write_manifest(work, names, self.optimizer.step_count())
     }
+}
+
+/// The files of a checkpoint that are filled with what comes from all ranks.
+#[derive(Debug, Default)]
+struct SharedFiles {
+    /// Where each rank keeps a part of the weights alone.
+    weights: Option<PiecewiseFile>,
+    /// Where the optimiser's state is saved.
+    optimizer: Option<PiecewiseFile>,
+}
+
+/// Writes a piece of the flat weights, whose first number has that place among all, to the tensors that it is of.
+fn write_slots(file: &PiecewiseFile, slots: &[Slot], start: i64, piece: &Tensor) -> Result<()> {
+    let (end, mut behind) = (start + piece.numel() as i64, 0);
+    for slot in slots {
+        let first = behind;
+        behind += slot.len();
+        let (from, to) = (start.max(first), end.min(behind));
+        if from < to {
+            let part = piece.f_narrow(0, from - start, to - from)?;
+            file.write(&slot.name, from - first, &part)?;
+        }
+    }
+    Ok(())
 }
 
 /// Loads the backbone of a folder with the adapter, growth or merge that the options ask for. A folder that
@@ -359,14 +470,18 @@ fn read_part(path: &Path, map: &ShardMap) -> Result<BTreeMap<String, Tensor>> {
     let read = |name: &str| -> Result<(String, Tensor)> {
         let numbers: i64 = stored.shape(name).unwrap_or_default().iter().product();
         let is_whole = name.starts_with("backbone.") && numbers == map.total();
-        let own = map.own_segments().map(|segment| (segment.start, segment.length));
         let tensor = match is_whole {
-            true => stored.read_ranges(name, own)?,
+            true => stored.read_ranges(name, ranges(map))?,
             false => stored.read(name)?,
         };
         Ok((name.to_owned(), tensor))
     };
     stored.names().map(read).collect()
+}
+
+/// Where each range of numbers begins that this rank owns, and how long it is.
+fn ranges(map: &ShardMap) -> impl Iterator<Item = (i64, i64)> {
+    map.own_segments().map(|segment| (segment.start, segment.length))
 }
 
 /// Returns the base folder that an adapter's folder names.

@@ -286,7 +286,7 @@ impl Engine {
                 optimizer,
             } => {
                 if self.world.as_ref().is_some_and(|(world, _)| world.rank() > 0) {
-                    return self.give_state(optimizer);
+                    return self.model()?.give(optimizer).map(|()| Answer::Done);
                 }
                 let model = self.model()?;
                 let saved = model.save(&dir, &attach, optimizer)?;
@@ -322,40 +322,39 @@ impl Engine {
 
     /// Sets the frozen reference policy to a checkpoint's weights or to the present ones.
     fn set_reference(&mut self, checkpoint: Option<&Path>) -> Result<Answer> {
+        let world = self.world.as_ref().map(|(world, _)| Rc::clone(world));
+        // Each rank scores with a reference of its own: all have the new one, or all keep the one before.
+        let reference = match world {
+            None => self.made_reference(checkpoint)?,
+            Some(world) => world.patiently(|| world.agree(self.made_reference(checkpoint)))?,
+        };
+        self.reference = Some(reference);
+        Ok(Answer::Done)
+    }
+
+    fn made_reference(&mut self, checkpoint: Option<&Path>) -> Result<Backbone> {
         let (device, kind) = (self.place.device, self.place.kind);
         let LoadedModel {
             backbone: present,
             optimizer,
             ..
         } = self.model()?;
-        let reference = match checkpoint {
-            None => {
-                // Every rank needs all weights here, because each scores with its own copy of the reference.
-                let share = optimizer.share();
-                share.map_or(Ok(()), |share| share.bring_together(present.parameters(), true))?;
-                let frozen = present.frozen_copy().map_err(|error| match share {
-                    // The peers have a new reference by now and score with it, so this rank cannot continue
-                    // without one.
-                    Some(_) => error.fatal(),
-                    None => error,
-                })?;
-                share.map_or(Ok(()), |share| share.let_go(present.parameters()))?;
-                frozen
-            }
-            Some(dir) => {
-                check_manifest(dir)?;
-                let loaded = load_backbone(dir, &LoadOptions::sampling(), (device, kind), None)?;
-                if loaded.config() != present.config() {
-                    return Err(ModelError::checkpoint(
-                        dir,
-                        "a reference policy must have the shape of the loaded model",
-                    ));
-                }
-                loaded
-            }
+        let Some(dir) = checkpoint else {
+            let share = optimizer.share();
+            share.map_or(Ok(()), |share| share.bring_together(present.parameters(), true))?;
+            let frozen = present.frozen_copy();
+            share.map_or(Ok(()), |share| share.let_go(present.parameters()))?;
+            return frozen;
         };
-        self.reference = Some(reference);
-        Ok(Answer::Done)
+        check_manifest(dir)?;
+        let loaded = load_backbone(dir, &LoadOptions::sampling(), (device, kind), None)?;
+        if loaded.config() != present.config() {
+            return Err(ModelError::checkpoint(
+                dir,
+                "a reference policy must have the shape of the loaded model",
+            ));
+        }
+        Ok(loaded)
     }
 
     /// Loads these reward networks in place of the present ones, which stay if they are the same.
@@ -412,17 +411,6 @@ impl Engine {
         Ok((tokenizer, trainer))
     }
 
-    /// Takes part in the collective calls by which rank 0 gathers this rank's shard for a save.
-    fn give_state(&mut self, optimizer: bool) -> Result<Answer> {
-        let model = self.model()?;
-        if optimizer {
-            model.backbone.trained().trainable()?;
-            model.optimizer.state("backbone")?;
-        }
-        model.whole_weights()?;
-        Ok(Answer::Done)
-    }
-
     fn load(&mut self, source: ModelSource) -> Result<Answer> {
         // The cache on the shelf belongs to the network that is replaced.
         self.shelf.clear_beyond(0);
@@ -436,8 +424,8 @@ impl Engine {
                 if model.backbone.trained().trainable().is_ok() {
                     model.share(&world, options.reduction)?;
                     if options.shard == Shard::Weights && model.backbone.parameters().sharded().is_none() {
-                        tracing::info!(
-                            "an adapter is trained: ranks keep its state alone, and the weights below it are with each"
+                        tracing::warn!(
+                            "--shard weights: weights with an adapter on them, or one merged into them, stay whole on each rank; ranks shard the state alone"
                         );
                     }
                 }

@@ -100,11 +100,24 @@ pub fn train_with(
     let reference = reference.filter(|_| objective.kl != 0.0);
     let tokens = backbone.policy_tokens() * threads::at_once(backbone);
     backbone.work_room_out(optimizer.aside(&settings.adam), tokens, settings.recompute);
+    let share = optimizer.share().cloned();
+    share.iter().for_each(Share::begin_report);
     let mut report = retried(backbone, longest, |backbone| {
         step.run(backbone, optimizer, reference, interlude)
     })?;
     report.seconds = started.elapsed().as_secs_f64();
+    if let Some(share) = share {
+        report.ranks = share.reports(report.seconds)?;
+    }
     Ok(report)
+}
+
+/// What all ranks say of a piece of work that each has done; of one process alone, what it says.
+fn agreed<T>(share: Option<&Share>, done: Result<T>) -> Result<T> {
+    match share {
+        Some(share) => share.agree(done),
+        None => done,
+    }
 }
 
 /// A policy step whose inputs have been checked.
@@ -126,33 +139,38 @@ impl PolicyStep<'_> {
     ) -> Result<PolicyReport> {
         let policies = Policies { backbone, reference };
         let (objective, seed) = (self.objective, self.settings.seed);
-        // Where ranks bring weights together to score views, one that fails there alone would meet its peers in another call than
-        // they are in: the world ends and goes on from the last checkpoint.
-        let is_sharded = optimizer.share().is_some_and(Share::is_of_weights);
-        let alone = |error: ModelError| if is_sharded { error.fatal() } else { error };
-        let mut views: Vec<InnerViews> = (0..objective.inner_steps)
-            .map(|inner| {
-                let step = (seed, inner);
-                prepare(policies, self.drawn, self.estimator, objective, step, interlude)
-            })
-            .collect::<Result<_>>()
-            .map_err(alone)?;
+        // Each rank scores all views. What one could not, none could: all agree before the next calls that they make together.
+        let share = optimizer.share().cloned();
+        let mut views: Vec<InnerViews> = Vec::with_capacity(objective.inner_steps);
+        for inner in 0..objective.inner_steps {
+            let step = (seed, inner);
+            let scored = prepare(policies, self.drawn, self.estimator, objective, step, interlude);
+            views.push(agreed(share.as_ref(), scored)?);
+        }
         // A single inner step changes nothing until it is known to be finite. With several, an earlier one has already
         // changed the weights when a later one fails, so a snapshot is needed.
         let before = (objective.inner_steps > 1)
             .then(|| optimizer.snapshot(backbone.trained()))
-            .transpose()
-            .map_err(alone)?;
+            .transpose();
+        let before = agreed(share.as_ref(), before)?;
         let mut report = self.inner_steps(backbone, optimizer, &mut views, (before.as_ref(), interlude));
+        if matches!(report, Err(ModelError::World(_))) {
+            return report;
+        }
         if !report.as_ref().is_ok_and(|report| report.finite) {
-            match before {
-                Some(before) => optimizer.put_back(backbone.trained_mut(), before)?,
-                None => optimizer.discard(backbone.trained_mut())?,
-            }
+            let restored = match before {
+                Some(before) => optimizer.put_back(backbone.trained_mut(), before),
+                None => optimizer.discard(backbone.trained_mut()),
+            };
+            restored.map_err(|error| match &share {
+                // Some ranks have the weights of before, and some have not.
+                Some(_) => error.fatal(),
+                None => error,
+            })?;
         }
         if let Ok(report) = &mut report {
             report.step = optimizer.step_count();
-            report.behaviour = behaviour_report(&views, objective)?;
+            report.behaviour = agreed(share.as_ref(), behaviour_report(&views, objective))?;
         }
         report
     }
@@ -175,6 +193,7 @@ impl PolicyStep<'_> {
             behaviour: None,
             seconds: 0.0,
             finite: true,
+            ranks: Vec::new(),
         };
         // After the first inner step the current weights differ from those that the step began with. An interlude samples
         // from the latter, so they are kept as a frozen copy, made when the first interlude needs it.
@@ -201,7 +220,8 @@ impl PolicyStep<'_> {
                 descend_on(backbone, batches, self.objective, pause)
             };
             let sums = gradients::accumulate(backbone, optimizer, parts, &mut pause, (SUMS, work))?;
-            let (tally, grad_norm) = Tally::read(sums, tokens as f64, optimizer)?;
+            let read = Tally::read(sums, tokens as f64, optimizer);
+            let (tally, grad_norm) = agreed(optimizer.share(), read)?;
             let figures = (tally.loss, grad_norm);
             let (settings, trained) = (self.settings, backbone.trained_mut());
             let stepped = optimizer.step_on(figures, trained, settings, settings.ema)?;

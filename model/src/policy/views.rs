@@ -73,20 +73,32 @@ pub(super) fn prepare(
     let own = behaviour.get(inner * samples.len()..).unwrap_or_default();
     let rows = weighted_rows(planned, samples, objective.normalization, own);
     let plain: Vec<LossRow> = rows.iter().map(|row| row.row.clone()).collect();
-    let mut parts: Vec<Vec<WeightedRows>> = threads::parts(backbone, &plain)
+    let parts: Vec<Vec<WeightedRows>> = threads::parts(backbone, &plain)
         .into_iter()
         .map(|part| grouped(&part, &rows, backbone.policy_tokens()))
         .collect();
     // Both policies score the same groups of rows, because the bits of a row may depend on the other rows of its group.
-    let mut scores = |policy: &Backbone| {
+    let mut scores = |policy: &Backbone| -> Result<Vec<Vec<Tensor>>> {
         let mut pause = |_: &Backbone| match interlude.is_wanted() {
             true => interlude.take(backbone),
             false => Ok(()),
         };
-        threads::each(policy, &mut parts, &mut pause, |policy, part, pause| {
-            let groups: Vec<&[LossRow]> = part.iter().map(|group| group.rows.as_slice()).collect();
-            sweep::gather_each(policy, &groups, |gathered| scored(policy, gathered), pause)
-        })
+        let mut work: Vec<Vec<&[LossRow]>> = parts
+            .iter()
+            .map(|part| part.iter().map(|group| group.rows.as_slice()).collect())
+            .collect();
+        if policy.gather().is_some() {
+            // Weights that come group by group come once for all parts.
+            work = vec![work.concat()];
+        }
+        let done = threads::each(policy, &mut work, &mut pause, |policy, groups, pause| {
+            sweep::gather_each(policy, groups, |gathered| scored(policy, gathered), pause)
+        })?;
+        let mut done = done.into_iter().flatten();
+        Ok(parts
+            .iter()
+            .map(|part| done.by_ref().take(part.len()).collect())
+            .collect())
     };
     let old: Vec<Vec<Tensor>> = scores(backbone)?;
     let mut reference: Option<Vec<Vec<Tensor>>> = reference.map(scores).transpose()?;

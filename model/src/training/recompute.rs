@@ -25,11 +25,10 @@ use crate::network::lora::Noise;
 #[derive(Debug)]
 pub(crate) struct ForwardPass {
     pass: FullPass,
-    /// Whether the inputs for recomputation are kept.
-    keeps: bool,
-    inputs: Vec<BlockInput>,
-    /// The residual stream so far and the output to be added to it; `None` before the embedding.
-    stream: Option<(Tensor, Option<Tensor>)>,
+    /// What each block so far is computed again from; none where nothing is kept.
+    inputs: Option<Vec<BlockInput>>,
+    /// The stream so far, and what is to be added to it.
+    stream: (Tensor, Option<Tensor>),
 }
 
 /// The input from which a block is recomputed.
@@ -60,55 +59,49 @@ pub struct KeptInputs {
 /// # Errors
 /// Returns libtorch's errors.
 pub(crate) fn forward(backbone: &Backbone, pass: FullPass) -> Result<(Tensor, KeptInputs)> {
-    let mut forward = ForwardPass::new(pass, true);
-    forward.embed(backbone)?;
+    let mut forward = ForwardPass::begin(backbone, pass, true)?;
     for number in 0..backbone.config().n_layers {
-        forward.through(backbone, number)?;
+        forward = forward.through(backbone, number)?;
     }
     forward.kept(backbone)
 }
 
 impl ForwardPass {
-    /// Returns a pass before its embedding. `keeps` says whether a backward pass will follow.
-    pub fn new(pass: FullPass, keeps: bool) -> Self {
-        Self {
-            pass,
-            keeps,
-            inputs: Vec::new(),
-            stream: None,
-        }
-    }
-
-    /// Embeds the tokens.
+    /// Looks the tokens up. `keeps`: the gradient is wanted, so what blocks are computed again from is kept.
     ///
     /// # Errors
-    /// Returns libtorch's errors.
-    pub fn embed(&mut self, backbone: &Backbone) -> Result<()> {
-        let x_BLD = tch::no_grad(|| backbone.embedded(self.pass.ids()))?;
-        self.stream = Some((x_BLD, None));
-        Ok(())
+    /// libtorch's.
+    pub fn begin(backbone: &Backbone, pass: FullPass, keeps: bool) -> Result<Self> {
+        let x_BLD = tch::no_grad(|| backbone.embedded(pass.ids()))?;
+        Ok(Self {
+            pass,
+            inputs: keeps.then(Vec::new),
+            stream: (x_BLD, None),
+        })
     }
 
     /// Runs the next block, which has this number.
     ///
     /// # Errors
     /// Returns libtorch's errors.
-    pub fn through(&mut self, backbone: &Backbone, number: usize) -> Result<()> {
+    pub fn through(self, backbone: &Backbone, number: usize) -> Result<Self> {
         heartbeat::beat();
-        let Some((x_BLD, delta_BLD)) = self.stream.take() else {
-            return Ok(());
-        };
-        self.stream = Some(tch::no_grad(|| -> Result<_> {
+        let Self {
+            pass,
+            mut inputs,
+            stream: (x_BLD, delta_BLD),
+        } = self;
+        let stream = tch::no_grad(|| -> Result<_> {
             let noise = backbone.noise();
             let entered = backbone.enter(number, x_BLD, delta_BLD.as_ref())?;
             drop(delta_BLD);
-            if self.keeps {
+            if let Some(inputs) = &mut inputs {
                 let x_BLD = entered.0.shallow_clone();
-                self.inputs.push(BlockInput { x_BLD, noise });
+                inputs.push(BlockInput { x_BLD, noise });
             }
-            block(backbone, &self.pass, number, entered)
-        })?);
-        Ok(())
+            block(backbone, &pass, number, entered)
+        })?;
+        Ok(Self { pass, inputs, stream })
     }
 
     /// Returns the hidden states after the final norm, whose gradient graph reaches back to the output of the
@@ -117,15 +110,13 @@ impl ForwardPass {
     /// # Errors
     /// Returns libtorch's errors.
     pub fn kept(self, backbone: &Backbone) -> Result<(Tensor, KeptInputs)> {
-        let behind_BLD = tch::no_grad(|| match self.stream {
-            Some((x_BLD, delta_BLD)) => sum(x_BLD, delta_BLD),
-            None => backbone.embedded(self.pass.ids()),
-        })?;
+        let (x_BLD, delta_BLD) = self.stream;
+        let behind_BLD = tch::no_grad(|| sum(x_BLD, delta_BLD))?;
         let behind_BLD = behind_BLD.f_detach()?.f_set_requires_grad(true)?;
         let hidden_BLD = backbone.leave(behind_BLD.shallow_clone(), None)?;
         let kept = KeptInputs {
             pass: self.pass,
-            inputs: RefCell::new(self.inputs),
+            inputs: RefCell::new(self.inputs.unwrap_or_default()),
             behind_BLD,
             slope_BLD: RefCell::new(None),
         };
@@ -137,10 +128,8 @@ impl ForwardPass {
     /// # Errors
     /// Returns libtorch's errors.
     pub fn hidden(self, backbone: &Backbone) -> Result<Tensor> {
-        tch::no_grad(|| match self.stream {
-            Some((x_BLD, delta_BLD)) => backbone.leave(x_BLD, delta_BLD.as_ref()),
-            None => backbone.leave(backbone.embedded(self.pass.ids())?, None),
-        })
+        let (x_BLD, delta_BLD) = self.stream;
+        tch::no_grad(|| backbone.leave(x_BLD, delta_BLD.as_ref()))
     }
 }
 

@@ -77,7 +77,9 @@ pub fn train_with(
     let most = FORWARD_TOKENS * threads::at_once(backbone);
     let tokens = batches.max().unwrap_or(0).min(most);
     backbone.work_room_out(optimizer.aside(&settings.adam), tokens, settings.recompute);
-    retried(backbone, longest, |backbone| {
+    let (began, share) = (Instant::now(), optimizer.share().cloned());
+    share.iter().for_each(Share::begin_report);
+    let mut report = retried(backbone, longest, |backbone| {
         backbone.set_dropout(Some(settings.seed));
         let report = step(backbone, optimizer, (micro_batches, settings), interlude);
         backbone.set_dropout(None);
@@ -85,7 +87,11 @@ pub fn train_with(
             optimizer.discard(backbone.trained_mut())?;
         }
         report
-    })
+    })?;
+    if let Some(share) = share {
+        report.ranks = share.reports(began.elapsed().as_secs_f64())?;
+    }
+    Ok(report)
 }
 
 /// Runs a step deterministically (law L8) and repeats it where that can help. The step must leave everything
@@ -145,7 +151,11 @@ fn step(
         descended.push(batch.train(backbone, optimizer, settings, &mut pause)?);
         first_row += sequences.len();
     }
-    let (tally, grad_norm) = read(&descended, optimizer)?;
+    let read = read(&descended, optimizer);
+    let (tally, grad_norm) = match optimizer.share() {
+        Some(share) => share.agree(read)?,
+        None => read?,
+    };
     let figures = (tally.loss, grad_norm);
     let stepped = optimizer.step_on(figures, backbone.trained_mut(), settings, settings.ema)?;
     Ok(TrainReport {
@@ -161,7 +171,7 @@ fn step(
         masked: tally.masked,
         seconds: started.elapsed().as_secs_f64(),
         finite: stepped.finite,
-        dist: optimizer.share().and_then(Share::take_report),
+        ranks: Vec::new(),
     })
 }
 

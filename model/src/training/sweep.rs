@@ -9,11 +9,10 @@
 //! All ranks sweep together: a rank without a unit, or whose unit failed, still takes part in every
 //! collective call.
 
-use std::mem::take;
-
 use crate::device::transfer::{Arrived, Packet};
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
+use crate::network::full_forward::FullPass;
 use crate::training::interlude::Pause;
 use crate::training::loss::{self, Gathered, LossRow, Targets, gather_to_descend};
 use crate::training::recompute::{ForwardPass, KeptInputs};
@@ -49,13 +48,8 @@ pub(crate) fn descend_each<G, K>(
     });
     let (mut sweep, planned) = Sweep::begin(backbone, gather, planned.collect());
     let (passes, targets): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
-    let passes = passes
-        .into_iter()
-        .map(|pass| ForwardPass::new(pass, true))
-        .collect();
     let passes = sweep.forward(passes, true)?;
     let mut kept = Vec::with_capacity(passes.len());
-    let noise = backbone.noise();
     sweep.attempt(|| {
         for ((pass, targets), (group, key)) in passes.into_iter().zip(targets).zip(groups.iter().zip(keys)) {
             let (hidden, inputs) = pass.kept(backbone)?;
@@ -66,7 +60,6 @@ pub(crate) fn descend_each<G, K>(
         Ok(())
     });
     sweep.back(&kept)?;
-    backbone.set_noise(noise);
     sweep.end()
 }
 
@@ -94,10 +87,6 @@ pub(crate) fn gather_each<T>(
         .map(|rows| loss::plan(backbone, rows, Packet::new()));
     let (mut sweep, planned) = Sweep::begin(backbone, gather, planned.collect());
     let (passes, targets): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
-    let passes = passes
-        .into_iter()
-        .map(|pass| ForwardPass::new(pass, false))
-        .collect();
     let passes = sweep.forward(passes, false)?;
     let mut made = Vec::with_capacity(passes.len());
     sweep.attempt(|| {
@@ -143,11 +132,15 @@ impl<'a> Sweep<'a> {
         self.backbone.config().n_layers + 1
     }
 
-    /// Runs `work`, unless something failed before.
-    fn attempt(&mut self, work: impl FnOnce() -> Result<()>) {
+    /// Computes, unless something failed before. Whatever failed gives nothing.
+    fn attempt<T: Default>(&mut self, work: impl FnOnce() -> Result<T>) -> T {
         if self.failed.is_none() {
-            self.failed = work().err();
+            match work() {
+                Ok(done) => return done,
+                Err(error) => self.failed = Some(error),
+            }
         }
+        T::default()
     }
 
     fn unshard(&self, group: usize, next: Option<usize>) -> Result<()> {
@@ -156,28 +149,25 @@ impl<'a> Sweep<'a> {
 
     /// Takes passes through the embedding and all blocks. Afterwards the final norm and the head are
     /// gathered, and the last block still is if a backward pass follows.
-    fn forward(&mut self, mut passes: Vec<ForwardPass>, returns: bool) -> Result<Vec<ForwardPass>> {
+    fn forward(&mut self, planned: Vec<FullPass>, returns: bool) -> Result<Vec<ForwardPass>> {
         let (backbone, parameters, last) = (self.backbone, self.backbone.parameters(), self.last());
         self.gather.begin(parameters)?;
         self.unshard(0, Some(1))?;
-        self.attempt(|| passes.iter_mut().try_for_each(|pass| pass.embed(backbone)));
+        let begun = planned
+            .into_iter()
+            .map(|pass| ForwardPass::begin(backbone, pass, returns));
+        let mut passes: Vec<ForwardPass> = self.attempt(|| begun.collect());
         self.gather.reshard(parameters, 0)?;
         for group in 1..last {
             self.unshard(group, Some(group + 1))?;
-            self.attempt(|| {
-                passes
-                    .iter_mut()
-                    .try_for_each(|pass| pass.through(backbone, group - 1))
-            });
+            let before = std::mem::take(&mut passes).into_iter();
+            passes = self.attempt(|| before.map(|pass| pass.through(backbone, group - 1)).collect());
             if group + 1 < last || !returns {
                 self.gather.reshard(parameters, group)?;
             }
         }
         self.unshard(last, None)?;
-        if self.failed.is_some() {
-            passes = Vec::new();
-        }
-        Ok(take(&mut passes))
+        Ok(passes)
     }
 
     /// Takes the gradient through all blocks to the embedding.

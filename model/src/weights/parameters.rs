@@ -498,7 +498,7 @@ impl Parameters {
     /// libtorch's.
     pub fn twin(&self) -> Result<Self> {
         let shared = |leaf: &Tensor| leaf.f_detach();
-        let leaves = self.leaves.iter().map(shared).collect::<Result<_, _>>()?;
+        let leaves = self.leaves.iter().map(shared).collect::<Result<Vec<_>, _>>()?;
         let twin = Self {
             slots: self.slots.clone(),
             places: self.places.clone(),
@@ -506,8 +506,8 @@ impl Parameters {
             purpose: self.purpose,
             master: self.master.shallow_clone(),
             compute: self.compute.shallow_clone(),
+            sharded: self.sharded.as_ref().map(|sharded| sharded.twin(&leaves)),
             leaves,
-            sharded: self.sharded.as_ref().map(ShardedLeaves::shared),
         };
         twin.ask_for_gradients()?;
         Ok(twin)

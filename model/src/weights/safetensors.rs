@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use tch::{Device, Kind, Tensor};
@@ -34,42 +35,129 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
 /// [`ModelError::Io`] if the file cannot be written, [`ModelError::Refused`] for a dtype that cannot be written, or any error
 /// libtorch reports.
 pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: Option<Kind>) -> Result<()> {
-    let mut rows: Vec<(&String, &Tensor, Dtype, Kind)> = Vec::with_capacity(tensors.len());
+    let mut entries = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         let wanted = kind
             .filter(|_| tensor.is_floating_point())
             .unwrap_or_else(|| tensor.kind());
-        rows.push((name, tensor, dtype_of(wanted)?, wanted));
+        entries.push(Entry::new(name, wanted, &tensor.size())?);
     }
-    rows.sort_by(|left, right| right.2.cmp(&left.2).then(left.0.cmp(right.0)));
-    let header = header(&rows).map_err(|message| ModelError::checkpoint(path, message))?;
+    order(&mut entries);
+    let header = header(&entries).map_err(|message| ModelError::checkpoint(path, message))?;
     let failed = |source| ModelError::io(path, source);
     let mut file = BufWriter::new(File::create(path).map_err(failed)?);
     file.write_all(&(header.len() as u64).to_le_bytes())
         .and_then(|()| file.write_all(&header))
         .map_err(failed)?;
-    for (_, tensor, _, kind) in rows {
+    for entry in entries {
         heartbeat::beat();
-        file.write_all(&bytes_of(tensor, kind)?).map_err(failed)?;
+        file.write_all(&bytes_of(&tensors[&entry.name], entry.kind)?)
+            .map_err(failed)?;
     }
     file.flush().map_err(failed)
 }
 
-fn header(rows: &[(&String, &Tensor, Dtype, Kind)]) -> std::result::Result<Vec<u8>, String> {
-    let mut end = 0;
-    let infos = rows.iter().map(|(name, tensor, dtype, kind)| {
-        let start = end;
-        end += tensor.numel() * kind.elt_size_in_bytes();
-        let shape = tensor.size();
-        let info = TensorInfo {
-            dtype: *dtype,
+/// What a file says of a tensor.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    name: String,
+    kind: Kind,
+    dtype: Dtype,
+    shape: Vec<usize>,
+}
+
+impl Entry {
+    /// Creates the entry of a tensor.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`] for a dtype that cannot be written.
+    pub fn new(name: &str, kind: Kind, shape: &[i64]) -> Result<Self> {
+        Ok(Self {
+            name: name.to_owned(),
+            kind,
+            dtype: dtype_of(kind)?,
             shape: shape
                 .iter()
                 .map(|&side| usize::try_from(side).unwrap_or(0))
                 .collect(),
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.kind.elt_size_in_bytes()
+    }
+}
+
+/// A file whose tensors come in pieces, in any order: the bytes are those of [`write`].
+#[derive(Debug)]
+pub struct PiecewiseFile {
+    path: PathBuf,
+    file: File,
+    /// Where the numbers of each tensor begin.
+    starts: BTreeMap<String, (u64, Kind)>,
+}
+
+impl PiecewiseFile {
+    /// Creates the file with its header, and zeros in place of all numbers.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] if the file cannot be written.
+    pub fn create(path: &Path, mut entries: Vec<Entry>) -> Result<Self> {
+        order(&mut entries);
+        let header = header(&entries).map_err(|message| ModelError::checkpoint(path, message))?;
+        let failed = |source| ModelError::io(path, source);
+        let mut file = File::create(path).map_err(failed)?;
+        let length = (header.len() as u64).to_le_bytes();
+        file.write_all(&length)
+            .and_then(|()| file.write_all(&header))
+            .map_err(failed)?;
+        let mut end = (length.len() + header.len()) as u64;
+        let mut starts = BTreeMap::new();
+        for entry in entries {
+            let bytes = entry.bytes() as u64;
+            starts.insert(entry.name, (end, entry.kind));
+            end += bytes;
+        }
+        file.set_len(end).map_err(failed)?;
+        let path = path.to_owned();
+        Ok(Self { path, file, starts })
+    }
+
+    /// Writes a piece of a tensor, of which it holds the numbers from `at` on.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`] if the file cannot be written, [`ModelError::Refused`] for a name that the file has not (a fault of this
+    /// crate), or any error libtorch reports.
+    pub fn write(&self, name: &str, at: i64, piece: &Tensor) -> Result<()> {
+        let Some((start, kind)) = self.starts.get(name) else {
+            return Err(ModelError::Refused(format!(
+                "{}: no tensor {name}",
+                self.path.display()
+            )));
+        };
+        let at = at.unsigned_abs() * kind.elt_size_in_bytes() as u64;
+        self.file
+            .write_all_at(&bytes_of(piece, *kind)?, start + at)
+            .map_err(|source| ModelError::io(&self.path, source))
+    }
+}
+
+/// Orders entries as a file has them.
+fn order(entries: &mut [Entry]) {
+    entries.sort_by(|left, right| right.dtype.cmp(&left.dtype).then(left.name.cmp(&right.name)));
+}
+
+fn header(entries: &[Entry]) -> std::result::Result<Vec<u8>, String> {
+    let mut end = 0;
+    let infos = entries.iter().map(|entry| {
+        let start = end;
+        end += entry.bytes();
+        let info = TensorInfo {
+            dtype: entry.dtype,
+            shape: entry.shape.clone(),
             data_offsets: (start, end),
         };
-        ((*name).clone(), info)
+        (entry.name.clone(), info)
     });
     let metadata = Metadata::new(None, infos.collect()).map_err(|error| error.to_string())?;
     let mut header = serde_json::to_vec(&metadata).map_err(|error| error.to_string())?;

@@ -2,8 +2,10 @@
 //! this rank's part is done, and fails if a peer is gone or the group's time limit is over. A group is
 //! unusable after a failed call.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
+use demask_api::DistReport;
 use tch::Tensor;
 
 use super::ffi::{Object, call};
@@ -40,6 +42,8 @@ pub struct ProcessGroup {
     object: Object,
     rank: usize,
     size: usize,
+    /// What crossed in the calls that were waited for.
+    tally: Cell<DistReport>,
 }
 
 // SAFETY: only this value drops the counted pointer, and every call borrows it.
@@ -69,7 +73,12 @@ impl ProcessGroup {
             over_nccl,
             &mut object
         ))?;
-        Ok(Self { object, rank, size })
+        Ok(Self {
+            object,
+            rank,
+            size,
+            tally: Cell::default(),
+        })
     }
 
     /// Returns the rank of this process.
@@ -82,6 +91,26 @@ impl ProcessGroup {
     #[must_use]
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// Takes what crossed in this group since this was called last, in the calls that were waited for. On a GPU the host's
+    /// waiting is short, because a stream waits in its place.
+    #[must_use]
+    pub fn take_tally(&self) -> DistReport {
+        self.tally.take()
+    }
+
+    /// Makes a call and counts its time, and the bytes that come in it.
+    fn counted(&self, bytes: usize, call: impl FnOnce() -> Result<()>) -> Result<()> {
+        let began = Instant::now();
+        let done = call();
+        let seconds = began.elapsed().as_secs_f64();
+        self.tally.set(self.tally.get().plus(DistReport {
+            wait_seconds: seconds,
+            seconds,
+            bytes: bytes as u64,
+        }));
+        done
     }
 
     /// Sets the time limit of later calls.
@@ -99,8 +128,11 @@ impl ProcessGroup {
     /// Returns [`ModelError::World`] if a peer is gone or the time limit is over.
     pub fn broadcast(&self, tensor: &Tensor, from: usize) -> Result<()> {
         contiguous(tensor)?;
-        call!(demask_group_broadcast(self.object, handle(tensor), from as i64))?;
-        Ok(())
+        let comes = if from == self.rank { 0 } else { bytes(tensor) };
+        self.counted(comes, || {
+            call!(demask_group_broadcast(self.object, handle(tensor), from as i64))?;
+            Ok(())
+        })
     }
 
     /// Reduces `tensor` over all ranks, in place. c10d chooses the order of a sum. The order is the same on
@@ -112,8 +144,12 @@ impl ProcessGroup {
     /// Returns [`ModelError::World`] if a peer is gone or the time limit is over.
     pub fn all_reduce(&self, tensor: &Tensor, how: Reduce) -> Result<()> {
         contiguous(tensor)?;
-        call!(demask_group_all_reduce(self.object, handle(tensor), how as i64))?;
-        Ok(())
+        // A ring brings each part twice: to be summed, and as the sum.
+        let comes = 2 * bytes(tensor) * (self.size - 1) / self.size;
+        self.counted(comes, || {
+            call!(demask_group_all_reduce(self.object, handle(tensor), how as i64))?;
+            Ok(())
+        })
     }
 
     /// Sends row r of `from` to rank r, and receives row r of `to` from rank r. Both have the shape [size,
@@ -124,8 +160,11 @@ impl ProcessGroup {
     pub fn all_to_all(&self, to: &Tensor, from: &Tensor) -> Result<()> {
         contiguous(to)?;
         contiguous(from)?;
-        call!(demask_group_all_to_all(self.object, handle(to), handle(from)))?;
-        Ok(())
+        let comes = bytes(to) * (self.size - 1) / self.size;
+        self.counted(comes, || {
+            call!(demask_group_all_to_all(self.object, handle(to), handle(from)))?;
+            Ok(())
+        })
     }
 
     /// Gathers the pieces of all ranks: on every rank, piece r becomes that of rank r. An empty piece is
@@ -142,12 +181,15 @@ impl ProcessGroup {
         }
         pieces.iter().try_for_each(contiguous)?;
         let mut handles: Vec<_> = pieces.iter().map(handle).collect();
-        call!(demask_group_all_gather(
-            self.object,
-            handles.as_mut_ptr(),
-            pieces.len() as i64
-        ))?;
-        Ok(())
+        let all: usize = pieces.iter().map(bytes).sum();
+        self.counted(all - bytes(&pieces[self.rank]), || {
+            call!(demask_group_all_gather(
+                self.object,
+                handles.as_mut_ptr(),
+                pieces.len() as i64
+            ))?;
+            Ok(())
+        })
     }
 
     /// Starts to broadcast each piece from the rank beside it. No piece may be empty.
@@ -210,8 +252,10 @@ impl ProcessGroup {
     /// # Errors
     /// Returns [`ModelError::World`] if a peer is gone or the time limit is over.
     pub fn barrier(&self) -> Result<()> {
-        call!(demask_group_barrier(self.object))?;
-        Ok(())
+        self.counted(0, || {
+            call!(demask_group_barrier(self.object))?;
+            Ok(())
+        })
     }
 }
 
@@ -258,6 +302,10 @@ impl Drop for ProcessGroup {
             super::ffi::names::demask_group_drop(self.object);
         }
     }
+}
+
+fn bytes(tensor: &Tensor) -> usize {
+    tensor.numel() * tensor.kind().elt_size_in_bytes()
 }
 
 fn contiguous(tensor: &Tensor) -> Result<()> {

@@ -4,11 +4,13 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use demask_api::DistReport;
 use tch::{Device, Kind, Tensor};
 
 use super::environment::{Membership, Rendezvous};
 use super::group::{Fabric, ProcessGroup, Reduce};
 use super::interface;
+use super::report::Identity;
 use super::store::Store;
 use crate::error::{ModelError, Result};
 
@@ -47,6 +49,8 @@ pub struct World {
     more: Cell<u64>,
     /// The time limit of a call within a step.
     step: Duration,
+    /// Of all ranks, in their order.
+    identities: Vec<Identity>,
 }
 
 impl World {
@@ -91,6 +95,7 @@ impl World {
         host.barrier()?;
         gpu.as_ref().map_or(Ok(()), ProcessGroup::barrier)?;
         Ok(Self {
+            identities: Identity::exchange(&host, device)?,
             membership,
             host,
             gpu,
@@ -111,6 +116,17 @@ impl World {
     #[must_use]
     pub fn size(&self) -> usize {
         self.membership.size
+    }
+
+    pub(super) fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
+    /// Takes what went between this rank and its peers since this was called last, in the calls that it waited for.
+    #[must_use]
+    pub fn take_tally(&self) -> DistReport {
+        let groups = std::iter::once(&self.host).chain(&self.gpu);
+        groups.fold(DistReport::default(), |sum, group| sum.plus(group.take_tally()))
     }
 
     /// Returns the store with this world's keys.

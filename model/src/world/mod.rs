@@ -5,7 +5,8 @@
 //! - `store.rs`: the key-value store in which ranks find one another; `group.rs`: collective calls; `ffi.rs`:
 //!   the C functions of both;
 //! - `interface.rs`: the network interface for Gloo;
-//! - `member.rs`: this process as a member: orders of rank 0, agreement of all ranks, leaving.
+//! - `member.rs`: this process as a member: orders of rank 0, agreement of all ranks, leaving;
+//! - `report.rs`: what each rank reports of itself and of a step.
 //!
 //! A process joins a world only if it is started with `--world`, never because a variable was left in a
 //! shell. All ranks share one fate. A rank whose call fails leaves at once with [`member::PEER_LOST`], and
@@ -22,6 +23,7 @@ mod ffi;
 pub mod group;
 mod interface;
 pub mod member;
+mod report;
 pub mod store;
 
 pub use environment::{Membership, Rendezvous};

@@ -41,3 +41,6 @@ mod training {
     mod policy;
     mod recompute;
 }
+mod weights {
+    mod shards;
+}

@@ -1,13 +1,18 @@
 //! The built `demask-engine` as several ranks: a checkpoint does not depend on the number of ranks, and all
 //! ranks end together.
 
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use demask_api::{Answer, ModelSource, ObjectiveConfig, PROTOCOL, Request, Spacing, UniGrpo, wire};
+use demask_api::{
+    Answer, DistReport, ModelSource, ObjectiveConfig, PROTOCOL, Request, Spacing, TrainReport, UniGrpo, wire,
+};
+use demask_model::engine::Engine;
+use demask_model::engine::device_choice::Place;
 use demask_model::world::member::PEER_LOST;
 
 use crate::common;
@@ -40,7 +45,11 @@ impl Engines {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let rank = |rank: usize| {
             let mut command = Command::new(PROGRAM);
+            // A relative path is another place for each.
+            let folder = place.join(format!("rank-{rank}"));
+            std::fs::create_dir_all(&folder).unwrap();
             command
+                .current_dir(folder)
                 .args(RANK)
                 .args(["--shard", shard, "--writes"])
                 .arg(place)
@@ -133,6 +142,18 @@ impl Engines {
         })
     }
 
+    /// The log-probabilities of some tokens.
+    fn scores(&mut self) -> Vec<Vec<f32>> {
+        let answer = self.ask(&Request::LogProbs {
+            sequences: vec![common::sequence(1, 14, 0)],
+            masked: vec![vec![5, 7, 9]],
+        });
+        match answer {
+            Some(Answer::LogProbs { values }) => values,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn save(&mut self, dir: &Path) -> String {
         let save = Request::Save {
             dir: dir.into(),
@@ -185,12 +206,45 @@ fn saved(dir: &Path) -> ModelSource {
     }
 }
 
-/// A checkpoint has the same bytes for any number of ranks and either way of sharding, and resumes on any
-/// other number to the same bytes as without interruption. A refused save must not bring the ranks out of
-/// step.
+/// Each rank reports its own process, memory and waiting.
+fn is_reported_by_each(report: &TrainReport, size: usize) {
+    let ranks = &report.ranks;
+    assert_eq!(ranks.len(), size, "{ranks:?}");
+    let processes: BTreeSet<u32> = ranks.iter().map(|rank| rank.pid).collect();
+    assert_eq!(processes.len(), size, "{ranks:?}");
+    for rank in ranks {
+        let DistReport {
+            wait_seconds, bytes, ..
+        } = rank.dist;
+        assert!(0.0 <= wait_seconds && wait_seconds <= rank.seconds, "{rank:?}");
+        assert_eq!(bytes > 0, size > 1, "{rank:?}");
+        assert!(
+            rank.device == "cpu" && rank.memory > 0 && rank.began_us > 0,
+            "{rank:?}"
+        );
+    }
+}
+
+/// The hash of a model as one process alone, which is no rank, saves it before the first step.
+fn saved_alone(dir: &Path) -> String {
+    let mut engine = Engine::new(Place::choose("cpu", "f32", Some(1)).unwrap());
+    let model = fresh();
+    engine.handle(Request::Load { model }, &mut |_| ()).unwrap();
+    let save = Request::Save {
+        dir: dir.into(),
+        attach: [("cursor".to_owned(), "7".to_owned())].into(),
+        optimizer: true,
+    };
+    match engine.handle(save, &mut |_| ()).unwrap() {
+        Answer::Saved { hash, .. } => hash,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with_any_other() {
     let place = tempfile::tempdir().unwrap();
+    let alone = saved_alone(&place.path().join("alone"));
     let mut hashes = Vec::new();
     let (state, weights) = ("state", "weights");
     for ((size, shard), (then, other_shard)) in [
@@ -205,8 +259,16 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
         std::fs::create_dir(&folder).unwrap();
         let mut engines = Engines::start(size, &folder, shard);
         engines.load(fresh());
+        assert_eq!(
+            engines.save(&folder.join("fresh")),
+            alone,
+            "{size} ranks that shard {shard}"
+        );
         for seed in 0..2 {
-            assert!(matches!(engines.train(seed), Some(Answer::Trained(_))));
+            let Some(Answer::Trained(report)) = engines.train(seed) else {
+                panic!("{size} ranks that shard {shard}");
+            };
+            is_reported_by_each(&report, size);
         }
         let first = engines.save(&folder.join("first"));
         // A save that is refused leaves all ranks in step.
@@ -236,6 +298,50 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
     }
     hashes.dedup();
     assert_eq!(hashes.len(), 1, "{hashes:?}");
+}
+
+/// A figure of a process's memory, in bytes.
+fn memory(pid: u32, key: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+}
+
+/// Rank 0 writes what it has not as it comes, and holds a piece of it at a time.
+#[test]
+fn a_checkpoint_is_nowhere_whole_in_memory() {
+    let place = tempfile::tempdir().unwrap();
+    let mut engines = Engines::start(2, place.path(), "weights");
+    engines.load(ModelSource::Fresh {
+        backbone: demask_api::BackboneConfig {
+            d_model: 512,
+            n_layers: 4,
+            mlp_hidden_size: Some(1024),
+            ..common::config()
+        },
+        image_tokenizer: None,
+        image_tokenizer_from: None,
+        seed: 1,
+    });
+    assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+    let rank = engines.ranks[0].id();
+    let before = memory(rank, "VmRSS:");
+    // The peak begins anew.
+    if let Err(error) = std::fs::write(format!("/proc/{rank}/clear_refs"), "5") {
+        println!("skipped: the peak of a process's memory cannot be reset here: {error}");
+        return;
+    }
+    let dir = place.path().join("saved");
+    engines.save(&dir);
+    let risen = memory(rank, "VmHWM:").saturating_sub(before);
+    // Weights, both moments and the average are each as large.
+    let weights = std::fs::metadata(dir.join("model.safetensors")).unwrap().len();
+    println!("{risen} bytes for weights of {weights}");
+    assert!(
+        weights > 30_000_000 && risen < weights / 2,
+        "{risen} bytes for weights of {weights}"
+    );
+    engines.exit();
 }
 
 /// torchrun starts the same world as the daemon, although torchrun serves the store itself and gives every
@@ -271,20 +377,10 @@ fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
         std::fs::create_dir(&folder).unwrap();
         let mut engines = Engines::start(size, &folder, shard);
         engines.load(fresh());
-        let scored = |engines: &mut Engines| {
-            let answer = engines.ask(&Request::LogProbs {
-                sequences: vec![common::sequence(1, 14, 0)],
-                masked: vec![vec![5, 7, 9]],
-            });
-            match answer {
-                Some(Answer::LogProbs { values }) => values,
-                other => panic!("{other:?}"),
-            }
-        };
-        let mut scores = vec![scored(&mut engines)];
+        let mut scores = vec![engines.scores()];
         assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
         // Scores twice after the step; the second request finds the weights already gathered.
-        scores.extend([scored(&mut engines), scored(&mut engines)]);
+        scores.extend([engines.scores(), engines.scores()]);
         assert_ne!(scores[0], scores[1]);
         assert_eq!(scores[1], scores[2]);
         let reference = engines.ask(&Request::SetReference { checkpoint: None });
@@ -308,15 +404,57 @@ fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
             panic!("{policy:?}");
         };
         assert!(report.finite);
-        scores.push(scored(&mut engines));
+        scores.push(engines.scores());
         said.push((scores, report.losses, engines.save(&folder.join("saved"))));
         engines.exit();
     }
     assert!(said.iter().all(|one| *one == said[0]), "{said:?}");
 }
 
-/// When a rank is killed, every other rank ends with the exit code that makes the supervisor start a new
-/// world.
+/// A reference that one rank alone cannot read is no rank's, and the world lives; the moving average is each rank's part of it.
+#[test]
+fn what_one_rank_cannot_read_none_takes() {
+    let place = tempfile::tempdir().unwrap();
+    let mut scores = Vec::new();
+    for shard in ["state", "weights"] {
+        let folder = place.path().join(shard);
+        std::fs::create_dir(&folder).unwrap();
+        let mut engines = Engines::start(2, &folder, shard);
+        engines.load(fresh());
+        for seed in 0..2 {
+            assert!(matches!(engines.train(seed), Some(Answer::Trained(_))));
+        }
+        engines.save(&folder.join("saved"));
+        std::os::unix::fs::symlink(folder.join("saved"), folder.join("rank-0/here")).unwrap();
+        let reference = |engines: &mut Engines, checkpoint: Option<&str>| {
+            let checkpoint = checkpoint.map(Into::into);
+            engines.ask(&Request::SetReference { checkpoint })
+        };
+        let Some(Answer::Failed(refused)) = reference(&mut engines, Some("here")) else {
+            panic!("a reference that rank 1 has not");
+        };
+        assert!(refused.to_string().contains("rank 1"), "{refused}");
+        std::os::unix::fs::symlink(folder.join("saved"), folder.join("rank-1/here")).unwrap();
+        for checkpoint in [Some("here"), None] {
+            assert!(matches!(reference(&mut engines, checkpoint), Some(Answer::Done)));
+        }
+        assert!(matches!(engines.train(2), Some(Answer::Trained(_))));
+        for average in [false, true] {
+            engines.load(ModelSource::Checkpoint {
+                dir: folder.join("saved"),
+                resume: false,
+                average,
+                image_tokenizer: None,
+                options: demask_api::LoadOptions::default(),
+            });
+            scores.push(engines.scores());
+        }
+        engines.exit();
+    }
+    assert_ne!(scores[0], scores[1], "the average");
+    assert_eq!(scores[..2], scores[2..]);
+}
+
 #[test]
 fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another() {
     for (size, killed, shard) in [
@@ -344,7 +482,6 @@ fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another()
     }
 }
 
-/// Without `--world env`, an engine ignores the environment variables of torchrun.
 #[test]
 fn a_plain_engine_joins_no_world_because_a_variable_is_left_in_the_shell() {
     let place = tempfile::tempdir().unwrap();

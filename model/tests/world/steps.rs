@@ -36,6 +36,14 @@ pub fn play(scene: &str) -> bool {
         "sharded steps with two threads" => (2, weights),
         "steps in bf16" => (1, state),
         "sharded steps in bf16" => (1, weights),
+        "scores" => {
+            scores(&mut Learner::join(1, weights, Kind::Float));
+            return true;
+        }
+        "large weights" => {
+            large_weights();
+            return true;
+        }
         "faults" | "sharded faults" => {
             let options = if scene == "faults" { state } else { weights };
             faults(&mut Learner::join(1, options, Kind::Float));
@@ -119,6 +127,62 @@ impl Learner {
         let share = self.optimizer.share().unwrap();
         let whole = share.whole_weights(parameters).unwrap();
         whole.map_or_else(String::new, |whole| digest(&whole))
+    }
+
+    /// A policy step on so many groups.
+    fn align(
+        &mut self,
+        groups: usize,
+        inner_steps: usize,
+        learning_rate: f64,
+    ) -> demask_model::Result<demask_api::PolicyReport> {
+        let groups: Vec<_> = (0..groups)
+            .map(|_| common::group(&[1.0, -0.5, 0.0, 0.5, -1.0]))
+            .collect();
+        let objective = ObjectiveConfig {
+            inner_steps,
+            ..ObjectiveConfig::default()
+        };
+        let estimator = EstimatorConfig::from(UniGrpo {
+            spacing: Spacing::Cyclic,
+        });
+        let settings = StepSettings {
+            learning_rate,
+            ..Self::settings(7)
+        };
+        policy::train(
+            &mut self.backbone,
+            &mut self.optimizer,
+            None,
+            &groups,
+            &estimator,
+            &objective,
+            &settings,
+        )
+    }
+
+    /// What this rank has of a row of the embedding, where it lies in the master.
+    fn own_of_embedding(&self, row: i64) -> Vec<Tensor> {
+        let parameters = self.backbone.parameters();
+        let before = parameters
+            .slots()
+            .iter()
+            .take_while(|slot| slot.name != "model.transformer.wte.weight");
+        let start: i64 = before.map(|slot| slot.shape.iter().product::<i64>()).sum();
+        let start = start + row * 128;
+        let own = match parameters.sharded() {
+            None => vec![(start, 128)],
+            Some(sharded) => sharded
+                .map()
+                .within((start, start + 128))
+                .into_iter()
+                .filter(|segment| segment.rank == self.world.rank())
+                .map(|segment| (segment.at, segment.length))
+                .collect(),
+        };
+        own.into_iter()
+            .map(|(at, length)| parameters.master().narrow(0, at, length))
+            .collect()
     }
 
     /// Returns the losses and gradient norms of five training steps and two policy steps, then digests of
@@ -244,43 +308,52 @@ fn l11_is_not_kept_where_a_faster_sum_is_asked_for() {
 
 /// Plays "faults": a fault on one rank leaves the weights of all ranks as they were, and the world goes on.
 fn faults(learner: &mut Learner) {
-    let sharded = learner.backbone.parameters().sharded().is_some();
     learner.train(&[rows(22)], 1).unwrap();
-    let before = learner.weights();
+    let before = (learner.weights(), learner.optimizer.step_count());
+    let is_alone = |message: String| {
+        assert!(
+            message.contains("rank 1") && message.contains("out of memory"),
+            "{message}"
+        );
+    };
     if learner.world.rank() == 1 {
         learner.backbone.room().pretend(1);
     }
-    let message = learner.train(&[rows(22)], 2).unwrap_err().to_string();
-    assert!(
-        message.contains("rank 1") && message.contains("out of memory"),
-        "{message}"
-    );
-    assert_eq!(learner.weights(), before);
+    is_alone(learner.train(&[rows(22)], 2).unwrap_err().to_string());
+    assert_eq!((learner.weights(), learner.optimizer.step_count()), before);
+    // Where it scores the views that all score.
+    is_alone(learner.align(2, 2, 1e-3).unwrap_err().to_string());
+    assert_eq!((learner.weights(), learner.optimizer.step_count()), before);
     learner.backbone.room().pretend(usize::MAX);
-
-    if sharded {
-        assert!(learner.train(&[rows(22)], 3).unwrap().finite);
-        return;
-    }
+    assert!(learner.train(&[rows(22)], 3).unwrap().finite);
 
     // A token id that occurs in one row, and so on one rank, has an embedding of NaN.
     let mut poisoned = rows(22);
     let first = poisoned[5].left_pad;
     poisoned[5].ids[first] = 15;
-    let embedding = learner
-        .backbone
-        .parameters()
-        .value("model.transformer.wte.weight")
-        .unwrap();
-    let row = embedding.get(15);
-    let kept = row.copy();
-    let _ = tch::no_grad(|| row.shallow_clone().fill_(f64::NAN));
-    let before = learner.optimizer.step_count();
+    let row = learner.own_of_embedding(15);
+    let kept: Vec<Tensor> = row.iter().map(Tensor::copy).collect();
+    let before = (learner.weights(), learner.optimizer.step_count());
+    let put = |value: &dyn Fn(usize) -> Tensor| {
+        tch::no_grad(|| {
+            for (number, part) in row.iter().enumerate() {
+                part.shallow_clone().copy_(&value(number));
+            }
+        });
+    };
+    put(&|number| row[number].full_like(f64::NAN));
     let report = learner.train(&[poisoned], 3).unwrap();
     assert!(!report.finite, "{report:?}");
-    assert_eq!(learner.optimizer.step_count(), before);
-    tch::no_grad(|| row.shallow_clone().copy_(&kept));
+    put(&|number| kept[number].shallow_clone());
+    assert_eq!((learner.weights(), learner.optimizer.step_count()), before);
     assert!(learner.train(&[rows(22)], 4).unwrap().finite);
+
+    // The first inner step leaves weights that the second finds to be no numbers: both are taken back.
+    let before = (learner.weights(), learner.optimizer.step_count());
+    let report = learner.align(2, 2, f64::MAX).unwrap();
+    assert!(!report.finite && report.losses.len() == 2, "{report:?}");
+    assert_eq!((learner.weights(), learner.optimizer.step_count()), before);
+    assert!(learner.align(2, 2, 1e-3).unwrap().finite);
 
     let muon = StepSettings {
         adam: demask_api::Adam {
@@ -300,4 +373,58 @@ fn a_fault_of_one_rank_leaves_all_as_they_were() {
     start("faults", (3, 3), place.path(), Meeting::File).succeed();
     let place = tempfile::tempdir().unwrap();
     start("sharded faults", (3, 3), place.path(), Meeting::File).succeed();
+}
+
+/// Twice as many parts of a batch, one for each rank, are scored on weights that come no more often.
+fn scores(learner: &mut Learner) {
+    let mut came = |groups| {
+        let report = learner.align(groups, 1, 1e-3).unwrap();
+        assert!(report.finite, "{report:?}");
+        report
+            .ranks
+            .iter()
+            .map(|rank| rank.dist.bytes)
+            .collect::<Vec<_>>()
+    };
+    let (one, two) = (came(1), came(2));
+    let weights = learner.backbone.parameters().count();
+    for (one, two) in one.into_iter().zip(two) {
+        assert!(one > weights, "{one} bytes came, of {weights} numbers");
+        assert!(one.abs_diff(two) < weights / 8, "{one} and {two} bytes came");
+    }
+}
+
+#[test]
+fn sharded_weights_are_gathered_once_for_all_views_that_are_scored() {
+    let place = tempfile::tempdir().unwrap();
+    start("scores", (2, 2), place.path(), Meeting::File).succeed();
+}
+
+/// Weights of which each rank has more than what crosses at one time.
+fn large_weights() {
+    tch::set_num_threads(1);
+    let world = Rc::new(World::join_within(membership(), Device::Cpu, LONG, LONG).unwrap());
+    let config = demask_api::BackboneConfig {
+        d_model: 512,
+        mlp_hidden_size: Some(1024),
+        n_layers: 1,
+        ..common::config()
+    };
+    let (rank, size) = (world.rank(), world.size());
+    let place = (Device::Cpu, Kind::Float);
+    let part = Backbone::fresh_on(&config, 3, place, Some(RankOf { rank, size })).unwrap();
+    let share = Share::of(&world, &part, Reduction::Exact).unwrap();
+    let whole = share.whole_weights(part.parameters()).unwrap();
+    assert_eq!(whole.is_some(), rank == 0);
+    if let Some(whole) = whole {
+        let alone = Backbone::fresh_on(&config, 3, place, None).unwrap();
+        assert!(alone.parameters().count() > 2 * 16 * 65_536);
+        assert_eq!(digest(&whole), digest(alone.parameters().master()));
+    }
+}
+
+#[test]
+fn weights_cross_piece_by_piece_to_the_rank_that_saves_them() {
+    let place = tempfile::tempdir().unwrap();
+    start("large weights", (2, 2), place.path(), Meeting::File).succeed();
 }

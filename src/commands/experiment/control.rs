@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use demask_actors::home::Home;
-use demask_storage::{Command, Overview, Reply, query};
+use demask_storage::{Command, Overview, RankView, Reply, query};
 
 use crate::connection::reach;
 use crate::exit::UsageError;
@@ -73,6 +73,10 @@ pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
             waiting.print(query::Format::Table).trim_end()
         );
     }
+    if !overview.ranks.is_empty() {
+        println!();
+        ranks(&overview.ranks)?;
+    }
     let rows: Vec<Vec<String>> = actors
         .iter()
         .map(|actor| {
@@ -110,6 +114,32 @@ pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
         print::table(&["knob", "value", "allowed", ""], &rows)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a line a rank.
+fn ranks(ranks: &[RankView]) -> anyhow::Result<()> {
+    let rows: Vec<Vec<String>> = ranks
+        .iter()
+        .enumerate()
+        .map(|(number, rank)| {
+            let (memory, peak) = rank.memory_in_use();
+            vec![
+                number.to_string(),
+                rank.device.clone(),
+                format!("{} {}", rank.host, rank.pid),
+                format!("{:.2} GB", memory as f64 / 1e9),
+                format!("{:.2} GB", peak as f64 / 1e9),
+                format!("{:.2} s", rank.seconds),
+                format!("{:.0} %", 100.0 * rank.waiting()),
+                format!("{:.1} MB", rank.bytes as f64 / 1e6),
+                rank.restarts.to_string(),
+            ]
+        })
+        .collect();
+    let columns = [
+        "rank", "device", "process", "memory", "peak", "a step", "waiting", "received", "restarts",
+    ];
+    print::table(&columns, &rows)
 }
 
 /// Returns one line about the state of a run.

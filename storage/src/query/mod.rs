@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use crate::store::{self, StoreError};
 
 /// The public views.
-pub const VIEWS: [&str; 17] = [
+pub const VIEWS: [&str; 18] = [
     "v_run",
     "v_metric",
     "v_latest",
@@ -36,6 +36,7 @@ pub const VIEWS: [&str; 17] = [
     "v_alert",
     "v_clean",
     "v_queue",
+    "v_rank",
 ];
 /// The columns of the views, one view a line. They are a stable interface; a test compares them with the database.
 pub const COLUMNS: &str = include_str!("../schema/views.txt");

@@ -8,7 +8,7 @@ mod request;
 use serde::{Deserialize, Serialize};
 
 pub use self::request::{Labels, Parent, QueueAction, QueueChange, Queued, Relabelled, RunRequest};
-use crate::live::{ActorView, Frame, Overview};
+use crate::live::{ActorView, Frame, Overview, RankView};
 use crate::vocabulary::{Decision, Gate, Modality, RunState, SteerAction};
 
 /// A record on its way to watchers, with sequence number and time.
@@ -38,6 +38,8 @@ pub enum Record {
     Queue(QueueChange),
     /// The metrics of one step.
     Metric(Metric),
+    /// What the ranks of a run reported of a step.
+    Ranks(Ranks),
     /// A user's command: recorded when it is given, and again when it takes effect (law L4).
     Steer(Steer),
     /// A checkpoint is complete on disk.
@@ -79,7 +81,7 @@ impl Record {
     pub fn durable(&self) -> bool {
         !matches!(
             self,
-            Self::Metric(_) | Self::Frame(_) | Self::Actor(_) | Self::Overview(_)
+            Self::Metric(_) | Self::Ranks(_) | Self::Frame(_) | Self::Actor(_) | Self::Overview(_)
         )
     }
 
@@ -146,6 +148,17 @@ pub struct Metric {
     pub step: u64,
     /// Names and values; a value that is not finite is stored as NULL with an alert.
     pub values: Vec<(String, f64)>,
+}
+
+/// What the ranks of a run reported of a step. The store keeps the last report of each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ranks {
+    /// The run.
+    pub run: String,
+    /// The run's step, counted over all stages.
+    pub step: u64,
+    /// All ranks, in their order.
+    pub ranks: Vec<RankView>,
 }
 
 /// A user's command (law L4).

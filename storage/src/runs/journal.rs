@@ -130,6 +130,17 @@ pub fn checkpoints(connection: &Connection, run: &str) -> Result<Vec<Checkpoint>
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Returns when the ranks of a run joined their world, in microseconds since the epoch, and how often they were started again;
+/// `None` if no rank has reported a step.
+///
+/// # Errors
+/// Any SQLite error.
+pub fn world(connection: &Connection, run: &str) -> Result<Option<(i64, u64)>, StoreError> {
+    let sql = "SELECT began_us, restarts FROM rank WHERE run = ?1 AND rank = 0";
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64));
+    Ok(connection.query_row(sql, params![run], row).optional()?)
+}
+
 /// Returns a teacher's answers in a round of a run, so that they are not requested twice: text and sampler settings, by
 /// trace id.
 ///

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use demask_actors::control::client::Client;
-use demask_actors::engine::memory::resident;
+use demask_api::memory::resident;
 use demask_storage::{Command as Ask, Record, Reply, RunRequest};
 use demask_tests::Place;
 use demask_tests::acknowledged::Acknowledged;

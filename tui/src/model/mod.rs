@@ -12,7 +12,7 @@ pub mod seen;
 use std::collections::{BTreeMap, VecDeque};
 
 use demask_storage::query::curves::KnobTurn;
-use demask_storage::{ActorView, Eval, Frame, Knob, Level, Overview, RolloutSample};
+use demask_storage::{ActorView, Eval, Frame, Knob, Level, Overview, RankView, RolloutSample};
 
 use crate::keys::screen_key;
 use crate::model::seen::Seen;
@@ -160,6 +160,13 @@ impl Model {
     #[must_use]
     pub fn knobs(&self) -> &[Knob] {
         self.overview.as_ref().map_or(&[], |overview| &overview.knobs)
+    }
+
+    /// Returns the ranks of the daemon's run, as the actors are the daemon's too.
+    #[must_use]
+    pub fn ranks(&self) -> &[RankView] {
+        let of_daemon = if self.is_past { &self.live } else { &self.overview };
+        of_daemon.as_ref().map_or(&[], |overview| &overview.ranks)
     }
 
     /// Returns the step and group of the rollouts, oldest first.

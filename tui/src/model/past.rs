@@ -133,6 +133,7 @@ pub fn overview(records: &[Record], step: u64) -> Option<Overview> {
         eta_s: None,
         elapsed_s: 0.0,
         devices: Vec::new(),
+        ranks: Vec::new(),
         knobs: Vec::new(),
         last_checkpoint,
     })

@@ -1,5 +1,5 @@
-//! The screen Actors: the tree of actors with state, queue, response time, throughput and failures, and the last
-//! messages of one of them.
+//! The screen Actors: the tree of actors with state, queue, response time, throughput and failures, the ranks of the
+//! daemon's run, and the last messages of one actor.
 
 use demask_storage::{ActorState, ActorView};
 use ratatui::Frame;
@@ -15,6 +15,8 @@ use crate::model::{Model, Typing};
 use crate::pictures::Pictures;
 use crate::theme::{accent, bad, chosen, good, panel, quiet};
 
+/// The lines of the last messages, with their frame, that the ranks leave free.
+const MESSAGES: u16 = 5;
 /// The cells of a queue's bar.
 const BAR: u64 = 4;
 
@@ -71,8 +73,22 @@ impl Screen for ActorsScreen {
         let room = (listed.len() as u16 + 3)
             .min(area.height.saturating_sub(6))
             .max(4);
-        let [upper, lower] = Layout::vertical([Constraint::Length(room), Constraint::Min(3)]).areas(area);
+        // The ranks get what the actors leave, and a third of the screen at the least.
+        let left = area.height.saturating_sub(room + MESSAGES).max(area.height / 3);
+        let ranks = match model.ranks().len() {
+            0 => 0,
+            count => (count as u16 + 3).min(left),
+        };
+        let [upper, middle, lower] = Layout::vertical([
+            Constraint::Length(room),
+            Constraint::Length(ranks),
+            Constraint::Min(3),
+        ])
+        .areas(area);
         self.table(model, &listed, at, frame, upper);
+        if ranks > 0 {
+            rank_table(model, frame, middle);
+        }
         if let Some(actor) = one {
             last_messages(model, actor, frame, lower);
         }
@@ -145,6 +161,45 @@ impl ActorsScreen {
             .block(panel(&title));
         frame.render_stateful_widget(table, area, &mut TableState::default().with_selected(at));
     }
+}
+
+/// Draws a line a rank; those without room are counted in the title.
+fn rank_table(model: &Model, frame: &mut Frame, area: Rect) {
+    let all = model.ranks();
+    let shown = all.len().min(usize::from(area.height.saturating_sub(3)));
+    let rows = all.iter().take(shown).enumerate().map(|(number, rank)| {
+        let (memory, peak) = rank.memory_in_use();
+        let restarts = if rank.restarts > 0 {
+            bad(model)
+        } else {
+            Style::new()
+        };
+        Row::new([
+            Span::raw(number.to_string()),
+            Span::raw(rank.device.clone()),
+            Span::raw(format!("{:.2} GB", memory as f64 / 1e9)),
+            Span::raw(format!("{:.2} GB", peak as f64 / 1e9)),
+            Span::raw(format!("{:.2} s", rank.seconds)),
+            Span::raw(format!("{:.0} %", 100.0 * rank.waiting())),
+            Span::styled(rank.restarts.to_string(), restarts),
+            Span::raw(format!("{} {}", rank.host, rank.pid)),
+        ])
+    });
+    let widths = [5, 8, 10, 10, 9, 8, 9]
+        .map(Constraint::Length)
+        .into_iter()
+        .chain([Constraint::Min(6)]);
+    let head = Row::new([
+        "rank", "device", "memory", "peak", "a step", "waiting", "restarts", "process",
+    ]);
+    let title = match all.len() - shown {
+        0 => "ranks".to_owned(),
+        more => format!("ranks; {more} more: demask ps"),
+    };
+    let table = Table::new(rows, widths)
+        .header(head.style(accent(model)))
+        .block(panel(&title));
+    frame.render_widget(table, area);
 }
 
 /// Formats the number of waiting messages and the capacity.

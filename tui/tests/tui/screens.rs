@@ -3,7 +3,7 @@
 
 use demask_storage::{
     ActorState, ActorView, Alert, DeviceView, Envelope, Eval, Frame, GateVerdict, Knob, Level, Metric,
-    Overview, Record, Reply, RolloutSample, StageView, TrainUse,
+    Overview, RankView, Record, Reply, RolloutSample, StageView, TrainUse,
 };
 use demask_tui::{Dashboard, Effect, Model, Msg, render_to_string, update};
 
@@ -50,6 +50,7 @@ fn overview() -> Overview {
             peak: 3_170_000_000,
             busy: 0.97,
         }],
+        ranks: Vec::new(),
         knobs: vec![Knob {
             key: "kl".into(),
             value: 0.01,
@@ -401,6 +402,46 @@ fn an_earlier_run_is_opened_and_left_again() {
     assert!(asked.contains("'01a2'"), "{asked}");
     press(&mut model, &["1"]);
     assert!(shown(&model).contains("tabletop · running · step 172/213"));
+}
+
+/// The ranks of the daemon's run, of which the dashboard shows as many as there is room for.
+#[test]
+fn the_actors_screen_has_a_line_a_rank() {
+    let mut model = state();
+    let rank = |number: u32| RankView {
+        device: if number < 3 { "cpu".into() } else { "cuda:3".into() },
+        host: "node7".into(),
+        pid: 4100 + number,
+        memory: 1_400_000_000,
+        peak: 3_170_000_000,
+        device_memory: if number < 3 { 0 } else { 61_000_000_000 },
+        device_peak: if number < 3 { 0 } else { 74_500_000_000 },
+        seconds: 1.25,
+        wait_seconds: 0.25 * f64::from(number),
+        bytes: 1_000_000,
+        restarts: 1,
+        began_us: 0,
+    };
+    let with = |count: u32| Overview {
+        ranks: (0..count).map(rank).collect(),
+        ..overview()
+    };
+    update(&mut model, event(Record::Overview(with(4))));
+    press(&mut model, &["2"]);
+    at_both_sizes("ranks", &model);
+    let drawn = shown(&model);
+    for words in ["waiting", "cuda:3", "74.50 GB", "60 %", "node7 4101"] {
+        assert!(drawn.contains(words), "{words}: {drawn}");
+    }
+    update(&mut model, event(Record::Overview(with(40))));
+    let drawn = shown(&model);
+    assert!(
+        drawn.contains("more: demask ps") && drawn.contains("its last messages"),
+        "{drawn}"
+    );
+    // One process that trains alone has no ranks.
+    update(&mut model, event(Record::Overview(with(0))));
+    assert!(!shown(&model).contains("waiting   restarts"));
 }
 
 /// A benchmark result opens into its parts and items, which can be filtered to the wrong ones. Each item

@@ -10,7 +10,7 @@ use demask_api::{Answer, PolicyReport, Request};
 use demask_storage::Level;
 
 use super::ahead::StepPolicies;
-use super::reports::mean;
+use super::reports::{exchanged, mean};
 use super::state::{After, StageRun};
 use crate::control::KnobKey;
 use crate::engine::process::unexpected;
@@ -134,7 +134,12 @@ impl StageRun {
         Ok(())
     }
 
-    fn measure_policy(&self, report: &PolicyReport, mut values: Vec<(String, f64)>, rollout_seconds: f64) {
+    fn measure_policy(
+        &mut self,
+        report: &PolicyReport,
+        mut values: Vec<(String, f64)>,
+        rollout_seconds: f64,
+    ) {
         values.extend([
             ("policy/loss".to_owned(), mean(&report.losses)),
             ("policy/kl".to_owned(), mean(&report.kl)),
@@ -144,6 +149,8 @@ impl StageRun {
             ("rate/rollout_seconds".to_owned(), rollout_seconds),
             ("rate/policy_seconds".to_owned(), report.seconds),
         ]);
+        values.extend(exchanged(&report.ranks));
+        self.ranks(&report.ranks);
         self.metric(self.cursor.step, values);
     }
 }

@@ -1,6 +1,7 @@
 //! The reports of a life of a run to its watchers: alerts, metrics of a step, and the run's position.
 
-use demask_storage::{Alert, DeviceView, Level, Metric, Record, RunState, StageView};
+use demask_api::RankReport;
+use demask_storage::{Alert, DeviceView, Level, Metric, RankView, Ranks, Record, RunState, StageView};
 
 use super::state::StageRun;
 use crate::pipeline::run_error::RunError;
@@ -46,6 +47,24 @@ impl StageRun {
             .offer(Record::Metric(Metric { run, step, values }));
     }
 
+    /// Reports the ranks of the present step to the store and to watchers.
+    pub(super) fn ranks(&mut self, reports: &[RankReport]) {
+        let Some(first) = reports.first() else { return };
+        let restarts = match self.world {
+            Some((began_us, restarts)) => restarts + u64::from(began_us != first.began_us),
+            None => 0,
+        };
+        self.world = Some((first.began_us, restarts));
+        let ranks: Vec<RankView> = reports.iter().map(|report| rank_view(report, restarts)).collect();
+        self.context
+            .control
+            .report(|overview| overview.ranks.clone_from(&ranks));
+        let (run, step) = (self.context.run.clone(), self.cursor.step);
+        self.context
+            .recorder
+            .offer(Record::Ranks(Ranks { run, step, ranks }));
+    }
+
     /// Reports what the present step is doing, in words.
     pub(super) fn doing(&self, what: &str) {
         self.context
@@ -87,6 +106,35 @@ fn stage_views(profile: &Profile, step: u64) -> Vec<StageView> {
         }
     };
     profile.stages.iter().map(view).collect()
+}
+
+fn rank_view(report: &RankReport, restarts: u64) -> RankView {
+    RankView {
+        device: report.device.clone(),
+        host: report.host.clone(),
+        pid: report.pid,
+        memory: report.memory,
+        peak: report.peak,
+        device_memory: report.device_memory,
+        device_peak: report.device_peak,
+        seconds: report.seconds,
+        wait_seconds: report.dist.wait_seconds,
+        bytes: report.dist.bytes,
+        restarts,
+        began_us: report.began_us,
+    }
+}
+
+/// Measures what rank 0 and its peers exchanged in a step; empty if one process trains alone.
+pub(super) fn exchanged(ranks: &[RankReport]) -> Vec<(String, f64)> {
+    let Some(first) = ranks.first() else {
+        return Vec::new();
+    };
+    vec![
+        ("dist/wait_seconds".to_owned(), first.dist.wait_seconds),
+        ("dist/seconds".to_owned(), first.dist.seconds),
+        ("dist/bytes".to_owned(), first.dist.bytes as f64),
+    ]
 }
 
 /// Returns the arithmetic mean; 0 for no values.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use demask_api::StepSettings;
 use demask_rewards::benchmarks::Suites;
-use demask_storage::Blobs;
+use demask_storage::{Blobs, journal, store};
 
 use crate::control::KnobKey;
 use crate::inference::complete::Inference;
@@ -51,6 +51,8 @@ pub struct StageRun {
     pub(super) ahead: Option<Prefetch<Conditions, DrawnAhead>>,
     /// Consecutive batches of which no example fitted.
     pub(super) empty_batches: u64,
+    /// When the ranks of the last reported step joined their world, and how often they were started again.
+    pub(super) world: Option<(i64, u64)>,
 }
 
 /// What follows a step.
@@ -85,6 +87,10 @@ impl StageRun {
         }
         let blobs = Blobs::new(context.home.blobs());
         let suites = context.profile.suites();
+        let world = match context.profile.engine.ranks {
+            Some(_) => journal::world(&store::open_read_only(&context.home.database())?, &context.run)?,
+            None => None,
+        };
         let mut run = Self {
             suites,
             context,
@@ -101,6 +107,7 @@ impl StageRun {
             ready: None,
             ahead: None,
             empty_batches: 0,
+            world,
         };
         run.forget();
         run.present();

@@ -8,6 +8,7 @@ use demask_api::{Answer, Request, TrainReport};
 
 use demask_storage::Gate;
 
+use super::reports::exchanged;
 use super::state::{After, StageRun};
 use crate::engine::process::{EngineFailure, unexpected};
 use crate::pipeline::curation::curator::Demand;
@@ -148,11 +149,8 @@ impl StageRun {
             ("train/learning_rate".to_owned(), learning_rate),
             ("rate/tokens_per_s".to_owned(), tokens_per_s),
         ];
-        if let Some(dist) = &report.dist {
-            values.push(("dist/wait_seconds".to_owned(), dist.wait_seconds));
-            values.push(("dist/seconds".to_owned(), dist.seconds));
-            values.push(("dist/bytes".to_owned(), dist.bytes as f64));
-        }
+        values.extend(exchanged(&report.ranks));
+        self.ranks(&report.ranks);
         let losses = report.task_losses.iter();
         values.extend(losses.map(|(task, loss)| (format!("train/loss_{}", task_word(*task)), *loss)));
         self.metric(self.cursor.step, values);

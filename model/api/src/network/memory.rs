@@ -1,4 +1,4 @@
-//! The least memory that a network takes, and the free memory of this machine (law L9). A configuration of a few bytes may
+//! The least memory that a network takes, the free memory of this machine, and a process's resident memory (law L9). A configuration of a few bytes may
 //! describe a network that is larger than any machine. A size that overflows 64 bits is `None` and counts as too large.
 
 use std::path::{Path, PathBuf};
@@ -148,6 +148,18 @@ fn group_free(group: &Path) -> Option<u64> {
     Some(limit.saturating_sub(used.saturating_sub(files)))
 }
 
+/// Returns the resident memory of a process and its peak, in bytes; 0 where the system does not report it.
+#[must_use]
+pub fn resident(pid: u64) -> (u64, u64) {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let bytes = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        let kib = line.and_then(|rest| rest.trim_end_matches("kB").trim().parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    };
+    (bytes("VmRSS:"), bytes("VmHWM:"))
+}
+
 /// Formats a number of bytes with a binary unit.
 fn shown(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -193,6 +205,13 @@ mod tests {
             refused.contains("5.0 TiB") && refused.contains("1.0 MiB"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn a_process_holds_some_memory_and_never_more_than_its_peak() {
+        let (now, peak) = resident(u64::from(std::process::id()));
+        assert!(now > 100_000 && now <= peak, "{now} {peak}");
+        assert_eq!(resident(u64::MAX), (0, 0));
     }
 
     #[test]

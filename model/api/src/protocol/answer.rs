@@ -69,9 +69,36 @@ pub struct TrainReport {
     pub seconds: f64,
     /// Whether the loss and the gradient were finite. If not, the weights are unchanged.
     pub finite: bool,
-    /// What the step's ranks exchanged, as rank 0 saw it; where weights are sharded over them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dist: Option<DistReport>,
+    /// The report of each rank, in their order. Empty if one process trains alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<RankReport>,
+}
+
+/// The report of one rank of a world about itself and about a step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RankReport {
+    /// The name of its machine.
+    pub host: String,
+    /// Its process id on that machine.
+    pub pid: u32,
+    /// The device that it computes on.
+    pub device: String,
+    /// The time at which the process joined its world, in microseconds since the Unix epoch.
+    pub began_us: i64,
+    /// The resident memory of its process, in bytes. 0 if the system does not report it.
+    pub memory: u64,
+    /// The largest resident memory of its process so far, in bytes.
+    pub peak: u64,
+    /// The memory of its GPU that tensors use, in bytes. 0 on a CPU.
+    #[serde(default)]
+    pub device_memory: u64,
+    /// The largest `device_memory` so far, in bytes.
+    #[serde(default)]
+    pub device_peak: u64,
+    /// The time that the step took inside this rank, in seconds.
+    pub seconds: f64,
+    /// What went between this rank and its peers in the step.
+    pub dist: DistReport,
 }
 
 /// What went between a rank and its peers in a step.
@@ -83,6 +110,18 @@ pub struct DistReport {
     pub seconds: f64,
     /// Bytes that came.
     pub bytes: u64,
+}
+
+impl DistReport {
+    /// Returns the sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            wait_seconds: self.wait_seconds + other.wait_seconds,
+            seconds: self.seconds + other.seconds,
+            bytes: self.bytes + other.bytes,
+        }
+    }
 }
 
 /// The result of a policy step with its inner steps.
@@ -112,6 +151,9 @@ pub struct PolicyReport {
     pub seconds: f64,
     /// Whether everything was finite. If not, the weights are as before the step.
     pub finite: bool,
+    /// The report of each rank, in their order. Empty if one process trains alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranks: Vec<RankReport>,
 }
 
 /// The distance between the policy that drew the samples and the trained one, over the counted tokens of all inner steps.

@@ -346,15 +346,16 @@ impl AdamW {
     /// Returns libtorch's errors.
     pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         if let Some(share) = &self.share {
-            let device = self.grad.device();
-            let own = self.own_state(prefix)?.into_iter();
-            let there = own.map(|(name, tensor)| Ok((name, tensor.f_to_device(device)?)));
-            return share.whole_state(there.collect::<Result<_>>()?);
+            return share.whole_state(self.own_state(prefix));
         }
         self.own_state(prefix)
     }
 
-    fn own_state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
+    /// The state of this rank's part as named tensors.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub(crate) fn own_state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         let step = i64::try_from(self.step).unwrap_or(i64::MAX);
         let (first, second) = match &self.moments {
             Some(moments) => (moments.first.shallow_clone(), moments.second.shallow_clone()),
@@ -371,12 +372,11 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Restores a state from [`Self::state`], or, if weights are sharded, this rank's shard of one. Moments
-    /// may be in f32 or bf16, and second moments may exist for all numbers or only for those that Muon leaves
-    /// to Adam. The next step converts them to the form that it needs.
+    /// Takes a state that [`Self::state`] gave, or before it joins others what this rank owns of one: moments in f32 or bf16, second ones of all numbers or of those alone that Muon leaves to
+    /// Adam. The next step turns them into what it wants.
     ///
     /// # Errors
-    /// Returns [`ModelError::Refused`], which names what is missing or has another length.
+    /// [`ModelError::Refused`] naming what is missing or has another length.
     pub fn restore(&mut self, prefix: &str, state: &BTreeMap<String, Tensor>) -> Result<()> {
         let get = |what: &str| {
             let name = format!("{prefix}.{what}");
@@ -384,11 +384,9 @@ impl AdamW {
                 .get(&name)
                 .ok_or_else(|| ModelError::Refused(format!("the optimiser's state lacks {name}")))
         };
-        let own = self.layout.numbers;
         let like = |tensor: &Tensor, lengths: &[i64], kind: Kind| -> Result<Tensor> {
             let found = tensor.numel() as i64;
-            let is_cut = found == own && self.share.as_ref().is_some_and(Share::is_of_weights);
-            if !lengths.contains(&found) && !is_cut {
+            if !lengths.contains(&found) {
                 let expected = lengths[0];
                 let message = format!("the optimiser's state has {found} numbers, expected {expected}");
                 return Err(ModelError::Refused(message));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use demask_api::DistReport;
+use demask_api::{DistReport, RankReport};
 use tch::{Device, Kind, Tensor};
 
 use crate::device::heartbeat;
@@ -91,6 +91,14 @@ impl Share {
         }
     }
 
+    /// One verdict of all ranks on a piece of work that each has done: [`World::agree`].
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`] on all ranks where one of them failed; [`ModelError::World`].
+    pub fn agree<T>(&self, own: Result<T>) -> Result<T> {
+        self.world.agree(own)
+    }
+
     fn group(&self) -> &ProcessGroup {
         self.world.group(self.device)
     }
@@ -113,15 +121,12 @@ impl Share {
         own.map_or((0, 0), |segment| (segment.start, segment.length))
     }
 
-    /// This rank's part of a flat tensor of all numbers; of one that is this part already, itself.
+    /// This rank's part of a flat tensor of all numbers.
     ///
     /// # Errors
     /// libtorch's.
     pub fn cut(&self, flat: &Tensor) -> Result<Tensor> {
-        if flat.numel() as i64 == self.map.total() {
-            return self.map.cut(flat);
-        }
-        Ok(flat.shallow_clone())
+        self.map.cut(flat)
     }
 
     /// Who owns which numbers.
@@ -159,18 +164,32 @@ impl Share {
         self.traffic.is_some()
     }
 
-    /// What weights and gradients have crossed since this was asked last; none where ranks have all weights.
-    #[must_use]
-    pub fn take_report(&self) -> Option<DistReport> {
-        self.traffic.as_ref().map(|traffic| traffic.take_report())
+    /// Begins to count what goes between this rank and its peers.
+    pub fn begin_report(&self) {
+        let _ = self.take_tally();
+    }
+
+    /// Returns the reports of all ranks about a step that took this one so long since [`Self::begin_report`]. All ranks call
+    /// together.
+    ///
+    /// # Errors
+    /// [`ModelError::World`]: a peer that is gone.
+    pub fn reports(&self, seconds: f64) -> Result<Vec<RankReport>> {
+        let reports = self.world.reports(self.device, seconds, self.take_tally());
+        reports.map_err(ModelError::fatal)
+    }
+
+    fn take_tally(&self) -> DistReport {
+        let traffic = self.traffic.as_ref().map(|traffic| traffic.take_report());
+        self.world.take_tally().plus(traffic.unwrap_or_default())
     }
 
     /// The f32 values of all weights of which each rank keeps a part, flat, on rank 0. All ranks ask together.
     ///
     /// # Errors
-    /// A peer that is gone; libtorch's.
+    /// Those of [`Self::whole_state`].
     pub fn whole_weights(&self, parameters: &Parameters) -> Result<Option<Tensor>> {
-        self.collected(parameters.master()).map_err(ModelError::fatal)
+        self.collected(parameters.master())
     }
 
     /// Updates the rank's own parameters, then takes the others' from their owners.
@@ -218,43 +237,89 @@ impl Share {
         norm().map_err(ModelError::fatal)
     }
 
-    /// The flat tensors of a state, whole, on rank 0; the others keep nothing of them.
+    /// The flat tensors of a state, whole, in rank 0's host memory; the others keep nothing of them. All ranks ask together.
     ///
     /// # Errors
-    /// A peer that is gone; libtorch's.
-    pub fn whole_state(&self, own: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
+    /// [`ModelError::Refused`] on all ranks where one of them has no state or no memory for it; a peer that is gone.
+    pub fn whole_state(&self, own: Result<BTreeMap<String, Tensor>>) -> Result<BTreeMap<String, Tensor>> {
         let mut whole = BTreeMap::new();
-        for (name, tensor) in own {
+        for (name, tensor) in self.world.agree(own)? {
             if name.ends_with(".step") {
                 whole.insert(name, tensor);
-            } else if let Some(all) = self.collected(&tensor).map_err(ModelError::fatal)? {
+            } else if let Some(all) = self.collected(&tensor)? {
                 whole.insert(name, all);
             }
         }
         Ok(whole)
     }
 
-    /// All ranks' parts of a tensor one behind the other, on rank 0.
+    /// All ranks' parts of a tensor one behind the other, in rank 0's host memory.
+    ///
+    /// # Errors
+    /// Those of [`Self::collect_each`]; [`ModelError::Refused`] on all ranks where rank 0 has no memory for it.
     fn collected(&self, own: &Tensor) -> Result<Option<Tensor>> {
-        let like = (own.kind(), self.device);
-        let all = match self.world.rank() {
-            0 => Some(Tensor::f_empty([self.map.total()], like)?),
-            _ => None,
+        let room = match self.world.rank() {
+            0 => Tensor::f_empty([self.map.total()], (own.kind(), Device::Cpu)).map(Some),
+            _ => Ok(None),
         };
-        for segment in self.map.segments() {
-            let is_own = segment.rank == self.world.rank();
-            let own = || own.f_narrow(0, segment.at, segment.length);
-            let mut piece = match &all {
-                Some(all) => all.f_narrow(0, segment.start, segment.length)?,
-                None if is_own => own()?,
-                None => Tensor::f_empty([segment.length], like)?,
-            };
-            if all.is_some() && is_own {
-                piece.f_copy_(&own()?)?;
+        let whole = self.world.agree(room.map_err(ModelError::from))?;
+        self.collect_each(own, &mut |start, piece| {
+            if let Some(whole) = &whole {
+                let length = piece.numel() as i64;
+                whole.f_narrow(0, start, length)?.f_copy_(piece)?;
             }
-            self.group().broadcast(&piece, segment.rank)?;
+            Ok(())
+        })?;
+        Ok(whole)
+    }
+
+    /// Has all ranks' parts of a tensor cross to rank 0, which is given each piece with the place of its first number among all. All
+    /// ranks call together; a piece is a bucket at most.
+    ///
+    /// # Errors
+    /// [`ModelError::Refused`] on all ranks where one of them has no memory for a piece, or rank 0 could not take one.
+    /// [`ModelError::World`]: a peer that is gone, and whatever fails on one rank while the others wait for it.
+    pub fn collect_each(&self, own: &Tensor, take: &mut dyn FnMut(i64, &Tensor) -> Result<()>) -> Result<()> {
+        let longest = self.map.segments().iter().map(|segment| segment.length).max();
+        let bucket = Tensor::f_empty([longest.unwrap_or(0).min(BUCKET)], (own.kind(), self.device));
+        // From here on a rank that fails has peers that wait for it.
+        let bucket = self.world.agree(bucket.map_err(ModelError::from))?;
+        let mut taken = Ok(());
+        let mut crossing = || -> Result<()> {
+            for segment in self.map.segments() {
+                for at in (0..segment.length).step_by(BUCKET as usize) {
+                    heartbeat::beat();
+                    let mut piece = bucket.f_narrow(0, 0, BUCKET.min(segment.length - at))?;
+                    if segment.rank == self.world.rank() {
+                        piece.f_copy_(&own.f_narrow(0, segment.at + at, piece.numel() as i64)?)?;
+                    }
+                    self.group().broadcast(&piece, segment.rank)?;
+                    if self.world.rank() == 0 && taken.is_ok() {
+                        taken = take(segment.start + at, &piece);
+                    }
+                }
+            }
+            Ok(())
+        };
+        crossing().map_err(ModelError::fatal)?;
+        self.agree_on(taken)
+    }
+
+    /// Agrees as [`Self::agree`], where this rank's own failure stays the error that it is.
+    ///
+    /// # Errors
+    /// Those of [`Self::agree`], and the own one.
+    pub fn agree_on<T>(&self, own: Result<T>) -> Result<T> {
+        let told = match &own {
+            Ok(_) => Ok(()),
+            Err(error) => Err(ModelError::Refused(error.to_string())),
+        };
+        match (self.agree(told), own) {
+            (Err(lost @ ModelError::World(_)), _) => Err(lost),
+            (_, Err(own)) => Err(own),
+            (Err(other), Ok(_)) => Err(other),
+            (Ok(()), Ok(done)) => Ok(done),
         }
-        Ok(all)
     }
 
     /// Adds the gradients of a round of units, one of each of the first `present` ranks, to what their owners have accumulated.

@@ -154,11 +154,11 @@ impl ShardedLeaves {
         }
         let place = (own.buffer.kind(), own.buffer.device());
         let count: i64 = lengths.iter().sum();
-        let mut flat = match spare.filter(|spare| spare.numel() as i64 == count) {
+        // The leaves of a group are all of its numbers, so each is written.
+        let flat = match spare.filter(|spare| spare.numel() as i64 == count) {
             Some(spare) => spare,
             None => Tensor::f_empty([count], place)?,
         };
-        let _ = flat.f_zero_()?;
         let mut ends: Vec<i64> = lengths
             .iter()
             .scan(0, |end, length| Some(std::mem::replace(end, *end + length)))
@@ -172,17 +172,19 @@ impl ShardedLeaves {
             .collect();
         for (at, leaf) in &own.leaves {
             let grad = leaf.f_grad()?;
-            if grad.defined() {
-                let grad = grad.f_reshape([-1])?;
-                let end = at + grad.numel() as i64;
-                for (segment, place) in segments.iter().zip(&places) {
-                    let from = segment.start.max(*at);
-                    let length = (segment.start + segment.length).min(end) - from;
-                    if length > 0 {
-                        let part = grad.f_narrow(0, from - at, length)?;
-                        let mut to = flat.f_narrow(0, place + from - segment.start, length)?;
-                        tch::no_grad(|| to.f_copy_(&part))?;
-                    }
+            let end = at + leaf.numel() as i64;
+            for (segment, place) in segments.iter().zip(&places) {
+                let from = segment.start.max(*at);
+                let length = (segment.start + segment.length).min(end) - from;
+                if length <= 0 {
+                    continue;
+                }
+                let mut to = flat.f_narrow(0, place + from - segment.start, length)?;
+                if grad.defined() {
+                    let part = grad.f_reshape([-1])?.f_narrow(0, from - at, length)?;
+                    tch::no_grad(|| to.f_copy_(&part))?;
+                } else {
+                    let _ = to.f_zero_()?;
                 }
             }
             storage::drop_grad(leaf)?;
@@ -197,17 +199,14 @@ impl ShardedLeaves {
         }
     }
 
-    /// The same leaves, referred to once more.
+    /// The same groups for other leaves on the same memory, in the order of these: a twin's, whose gradients are its own.
     #[must_use]
-    pub fn shared(&self) -> Self {
+    pub fn twin(&self, leaves: &[Tensor]) -> Self {
+        let mut leaves = leaves.iter().map(Tensor::shallow_clone);
         let group = |group: &LeafGroup| LeafGroup {
             buffer: group.buffer.shallow_clone(),
             here: Arc::clone(&group.here),
-            leaves: group
-                .leaves
-                .iter()
-                .map(|(at, leaf)| (*at, leaf.shallow_clone()))
-                .collect(),
+            leaves: group.leaves.iter().map(|(at, _)| *at).zip(&mut leaves).collect(),
         };
         Self {
             map: self.map.clone(),

@@ -5,9 +5,10 @@
 use demask_storage::{Command as Ask, Record, RunState};
 use demask_tests::processes::children;
 use demask_tests::profile::smoke;
-use demask_tests::store::rows_as_csv;
+use demask_tests::store::{rows_as_csv, rows_as_json};
 use demask_tests::weights::{last_checkpoint, tensor_hashes};
-use demask_tests::{Place, start, wait_for};
+use demask_tests::{Place, said, start, wait_for};
+use serde_json::{Value, json};
 
 /// Returns a profile whose network spans several chunks of parameters and whose batches have several units of
 /// work.
@@ -39,6 +40,62 @@ fn kill(daemon: i32, rank: usize) -> bool {
     unsafe { libc::kill(pid, libc::SIGKILL) == 0 }
 }
 
+/// What the store tells of the ranks of a run that has ended: each with figures of its own, and how often all were started again.
+fn restarts(place: &Place, run: &str, ranks: usize) -> Value {
+    let sql = format!(
+        "SELECT *, (SELECT v_run.step FROM v_run WHERE v_run.run = v_rank.run) AS run_step FROM v_rank
+         WHERE run = '{run}' ORDER BY rank"
+    );
+    let rows = rows_as_json(place, &sql);
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), ranks, "{rows:?}");
+    let mut processes = Vec::new();
+    for (number, row) in rows.iter().enumerate() {
+        let figure = |name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}: {row}"));
+        assert_eq!(
+            (figure("rank"), &row["device"]),
+            (number as f64, &json!("cpu")),
+            "{row}"
+        );
+        assert!(
+            figure("memory") > 1e7 && figure("memory") <= figure("peak"),
+            "{row}"
+        );
+        assert!(
+            figure("wait_seconds") >= 0.0 && figure("wait_seconds") <= figure("seconds"),
+            "{row}"
+        );
+        assert_eq!(figure("bytes") > 0.0, ranks > 1, "{row}");
+        // The last steps of a run may train nothing.
+        assert!(
+            figure("step") > 0.0 && figure("step") <= figure("run_step"),
+            "{row}"
+        );
+        assert_eq!(row["host"], json!(demask_actors::home::host_name()), "{row}");
+        assert_eq!(row["restarts"], rows[0]["restarts"], "{rows:?}");
+        processes.push(row["pid"].as_u64().unwrap());
+    }
+    processes.sort_unstable();
+    processes.dedup();
+    assert_eq!(processes.len(), ranks, "{rows:?}");
+    rows[0]["restarts"].clone()
+}
+
+/// What `demask ps` prints of the ranks of a run that goes on, in both forms.
+fn shown(place: &Place, ranks: usize) {
+    let out = place.run(&["ps", "--json"]);
+    let status: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let listed = status["overview"]["ranks"].as_array().unwrap();
+    assert_eq!(listed.len(), ranks, "{status}");
+    assert!(
+        listed.iter().all(|rank| rank["seconds"].as_f64() > Some(0.0)),
+        "{status}"
+    );
+    let out = said(&place.run(&["ps"]));
+    let is_line = |line: &&str| line.contains(" cpu ") && line.contains(" GB ") && line.contains(" % ");
+    assert_eq!(out.lines().filter(is_line).count(), ranks, "{out}");
+}
+
 /// Runs the profile on `ranks` ranks that shard the state or the weights, as `shard` says, and kills rank
 /// `killed` after the first checkpoint if one is given. Returns the hashes of the final tensors, and the
 /// events about engines that died.
@@ -47,10 +104,18 @@ async fn run(ranks: usize, shard: &str, killed: Option<usize>) -> (Vec<String>, 
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
     let run = start(&mut client, &profile(ranks, shard)).await;
+    let (mut saved, mut reported) = (false, false);
+    wait_for(&mut client, |record| {
+        saved |= matches!(record, Record::Checkpoint(_));
+        reported |= matches!(record, Record::Ranks(_));
+        saved && reported
+    })
+    .await
+    .unwrap();
+    if killed.is_none() {
+        shown(&place, ranks);
+    }
     if let Some(rank) = killed {
-        wait_for(&mut client, |record| matches!(record, Record::Checkpoint(_)))
-            .await
-            .unwrap();
         assert!(
             kill(i32::try_from(place.pid().unwrap()).unwrap(), rank),
             "rank {rank}"
@@ -64,6 +129,10 @@ async fn run(ranks: usize, shard: &str, killed: Option<usize>) -> (Vec<String>, 
         "{end:?}"
     );
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    assert_eq!(
+        restarts(&place, &run, ranks),
+        json!(usize::from(killed.is_some()))
+    );
     let sql = "SELECT body FROM v_event WHERE kind = 'lifecycle' AND body LIKE '%the engine died%'";
     (
         tensor_hashes(&last_checkpoint(place.path(), &run)),

@@ -1,0 +1,119 @@
+//! The report of each rank about itself and about a step, known to all ranks.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use demask_api::{DistReport, RankReport, memory};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use super::group::{ProcessGroup, Reduce};
+use super::member::World;
+use crate::device::cuda;
+use crate::error::{ModelError, Result};
+
+/// Bytes of an identity as JSON, filled up with spaces. A host name has 64 bytes at most.
+const IDENTITY: usize = 256;
+/// Numbers of a rank's report of a step: memory and its peak, those of the device, seconds, and what was exchanged.
+const NUMBERS: usize = 8;
+
+/// What stays the same of a rank as long as its world lives.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Identity {
+    host: String,
+    pid: u32,
+    device: String,
+    began_us: i64,
+}
+
+impl Identity {
+    fn own(device: Device) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            host: host.trim().chars().take(64).collect(),
+            pid: std::process::id(),
+            device: match device {
+                Device::Cuda(number) => format!("cuda:{number}"),
+                _ => "cpu".to_owned(),
+            },
+            began_us: i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
+        }
+    }
+
+    /// Tells all ranks this rank's identity, and returns those of all in their order. All ranks call together.
+    ///
+    /// # Errors
+    /// A peer that is gone; an identity that is not readable.
+    pub fn exchange(group: &ProcessGroup, device: Device) -> Result<Vec<Self>> {
+        let unreadable = |error: serde_json::Error| ModelError::World(format!("a rank's identity: {error}"));
+        let mut own = serde_json::to_vec(&Self::own(device)).map_err(unreadable)?;
+        own.resize(IDENTITY.max(own.len()), b' ');
+        let own = Tensor::f_from_slice(&own[..IDENTITY])?;
+        let pieces: Vec<Tensor> = (0..group.size())
+            .map(|rank| match rank == group.rank() {
+                true => Ok(own.shallow_clone()),
+                false => Tensor::f_zeros([IDENTITY as i64], (Kind::Uint8, Device::Cpu)),
+            })
+            .collect::<std::result::Result<_, _>>()?;
+        if group.size() > 1 {
+            group.all_gather(&pieces)?;
+        }
+        let read = |piece: Tensor| -> Result<Self> {
+            serde_json::from_slice(&Vec::<u8>::try_from(piece)?).map_err(unreadable)
+        };
+        pieces.into_iter().map(read).collect()
+    }
+}
+
+impl World {
+    /// Returns the reports of all ranks about a step that took this one so long, in which that went between it and its peers. All
+    /// ranks call together.
+    ///
+    /// # Errors
+    /// A peer that is gone.
+    pub fn reports(&self, device: Device, seconds: f64, dist: DistReport) -> Result<Vec<RankReport>> {
+        let (resident, peak) = memory::resident(u64::from(std::process::id()));
+        let on_device = cuda::memory(device).unwrap_or_default();
+        let own: [f64; NUMBERS] = [
+            resident as f64,
+            peak as f64,
+            on_device.used as f64,
+            on_device.peak as f64,
+            seconds,
+            dist.wait_seconds,
+            dist.seconds,
+            dist.bytes as f64,
+        ];
+        let all = Tensor::f_zeros([self.size() as i64, NUMBERS as i64], (Kind::Double, Device::Cpu))?;
+        all.f_select(0, self.rank() as i64)?
+            .f_copy_(&Tensor::f_from_slice(&own)?)?;
+        if self.size() > 1 {
+            // One summand of each sum is not zero: no order can change it.
+            self.group(Device::Cpu).all_reduce(&all, Reduce::Sum)?;
+        }
+        let all = Vec::<f64>::try_from(all.f_reshape([-1])?)?;
+        let ranks = self.identities().iter().zip(all.chunks_exact(NUMBERS));
+        Ok(ranks.map(|(rank, numbers)| report(rank, numbers)).collect())
+    }
+}
+
+fn report(rank: &Identity, numbers: &[f64]) -> RankReport {
+    // Counts of bytes below 2^53 are exact in f64.
+    let bytes = |at: usize| numbers[at] as u64;
+    RankReport {
+        host: rank.host.clone(),
+        pid: rank.pid,
+        device: rank.device.clone(),
+        began_us: rank.began_us,
+        memory: bytes(0),
+        peak: bytes(1),
+        device_memory: bytes(2),
+        device_peak: bytes(3),
+        seconds: numbers[4],
+        dist: DistReport {
+            wait_seconds: numbers[5],
+            seconds: numbers[6],
+            bytes: bytes(7),
+        },
+    }
+}
