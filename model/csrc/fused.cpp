@@ -47,19 +47,19 @@ struct SumNorm : Function<SumNorm> {
     Tensor gain = weight.detach().to(at::kFloat).contiguous();
     bool half = x.scalar_type() != at::kFloat;
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
-      std::vector<float> a(n), b(n), c(n);
+      float *a = scratch(3 * n), *b = a + n, *c = b + n;
       for (int64_t row = begin; row < end; row++) {
-        const float* term = read(x, row * n, a.data(), n);
+        const float* term = read(x, row * n, a, n);
         if (sum) {
-          float* both = fresh(s, row * n, c.data());
-          sum_rows(term, read(delta, row * n, b.data(), n), both, n);
+          float* both = fresh(s, row * n, c);
+          sum_rows(term, read(delta, row * n, b, n), both, n);
           if (half) round_row(both, n);
           store(both, s, row * n, n);
           term = both;
         }
         float scale = 1.0f / std::sqrt(sum_squares(term, n) / n + static_cast<float>(eps));
         out<float>(scales)[row] = scale;
-        float* to = fresh(y, row * n, b.data());
+        float* to = fresh(y, row * n, b);
         scaled_row(term, scale, to, n);
         if (half) round_row(to, n);
         multiply_row(to, data<float>(gain), n);
@@ -85,11 +85,11 @@ struct SumNorm : Function<SumNorm> {
     Tensor parts = at::zeros({blocks, n}, scales.options());
     const float* w = data<float>(gain);
     at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> a(n), b(n), c(n);
+      float *a = scratch(3 * n), *b = a + n, *c = b + n;
       for (int64_t block = begin; block < end; block++)
         for (int64_t row = block * BLOCK; row < std::min(rows, (block + 1) * BLOCK); row++) {
-          const float *term = read(s, row * n, a.data(), n), *slope = read(dy, row * n, b.data(), n);
-          float* to = fresh(dx, row * n, c.data());
+          const float *term = read(s, row * n, a, n), *slope = read(dy, row * n, b, n);
+          float* to = fresh(dx, row * n, c);
           if (ds.defined()) load(ds, row * n, to, n);
           else std::fill(to, to + n, 0.0f);
           float scale = data<float>(scales)[row];
@@ -123,7 +123,7 @@ struct SplitTurn : Function<SplitTurn> {
     int64_t length = parts[0].size(2), width = parts[0].size(3), half = width / 2, stride = cos.size(1);
     const int64_t* place = index.defined() ? data<int64_t>(index) : nullptr;
     for_rows(rows, total, [&](int64_t begin, int64_t end) {
-      std::vector<float> a(width), b(width);
+      float *a = scratch(2 * width), *b = a + width;
       for (int64_t row = begin; row < end; row++) {
         int64_t stands = place ? place[row] : row, position = stands % length, at = row * total;
         const float *c = data<float>(cos) + position * stride, *s = data<float>(sin) + position * stride;
@@ -131,10 +131,10 @@ struct SplitTurn : Function<SplitTurn> {
           int64_t heads = parts[part].size(1);
           for (int64_t head = 0; head < heads; head++, at += width) {
             int64_t there = ((stands / length * heads + head) * length + position) * width;
-            const float* from = read(back ? parts[part] : joined, back ? there : at, a.data(), width);
+            const float* from = read(back ? parts[part] : joined, back ? there : at, a, width);
             const Tensor& goal = back ? joined : parts[part];
             if (part < 2) {
-              float* to = fresh(goal, back ? at : there, b.data());
+              float* to = fresh(goal, back ? at : there, b);
               turn(from, to, c, s, back ? -1.0f : 1.0f, half);
               from = to;
             }
@@ -210,11 +210,11 @@ struct Attend : Function<Attend> {
     Tensor p = at::bmm(q, k.transpose(1, 2));
     int64_t n = p.size(2), rows = p.size(0) * n, heads = q_in.size(1);
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
-      std::vector<float> a(n);
+      float* a = scratch(n);
       for (int64_t row = begin; row < end; row++) {
         int64_t first = pads.defined() ? data<int64_t>(pads)[row / n / heads] : 0, m = n - first;
         bool real = row % n >= first;
-        float* scores = change(p, row * n, a.data(), n);
+        float* scores = change(p, row * n, a, n);
         std::fill(scores, scores + (real ? first : n), 0.0f);
         if (real) {
           float sum = exp_row(scores + first, static_cast<float>(scale), highest(scores + first, m), m);
@@ -252,10 +252,10 @@ struct Attend : Function<Attend> {
     Tensor dv = at::bmm(p.transpose(1, 2), dy), ds = at::bmm(dy, v.transpose(1, 2));
     // For a key that is not attended to, p is 0, and so is its gradient.
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
-      std::vector<float> a(n), b(n);
+      float *a = scratch(2 * n), *b = a + n;
       for (int64_t row = begin; row < end; row++) {
-        const float* chances = read(p, row * n, a.data(), n);
-        float* slopes = change(ds, row * n, b.data(), n);
+        const float* chances = read(p, row * n, a, n);
+        float* slopes = change(ds, row * n, b, n);
         softmax_backward_row(chances, slopes, dot(chances, slopes, n), static_cast<float>(scale), n);
         store(slopes, ds, row * n, n);
       }
@@ -292,10 +292,10 @@ struct Gate : Function<Gate> {
     Tensor y = at::empty(sizes, x.options());
     bool half = x.scalar_type() != at::kFloat;
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
-      std::vector<float> a(2 * n), b(n);
+      float *a = scratch(3 * n), *b = a + 2 * n;
       for (int64_t row = begin; row < end; row++) {
-        const float* both = read(x, row * 2 * n, a.data(), 2 * n);
-        float* to = fresh(y, row * n, b.data());
+        const float* both = read(x, row * 2 * n, a, 2 * n);
+        float* to = fresh(y, row * n, b);
         exp_minus(both, to, n);
         (half ? gate_row_rounded : gate_row)(both, both + n, to, n);
         store(to, y, row * n, n);
@@ -309,10 +309,10 @@ struct Gate : Function<Gate> {
     Tensor x = ctx->get_saved_variables()[0], dy = grads[0].contiguous(), dx = at::empty_like(x);
     int64_t n = x.size(-1) / 2, rows = x.numel() / (2 * n);
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
-      std::vector<float> a(2 * n), b(n), c(2 * n);
+      float *a = scratch(5 * n), *b = a + 2 * n, *c = b + n;
       for (int64_t row = begin; row < end; row++) {
-        const float *both = read(x, row * 2 * n, a.data(), 2 * n), *slope = read(dy, row * n, b.data(), n);
-        float* to = fresh(dx, row * 2 * n, c.data());
+        const float *both = read(x, row * 2 * n, a, 2 * n), *slope = read(dy, row * n, b, n);
+        float* to = fresh(dx, row * 2 * n, c);
         gate_backward_row(both, both + n, slope, to, to + n, n);
         store(to, dx, row * 2 * n, 2 * n);
       }
@@ -338,9 +338,9 @@ struct LabelLogProb : Function<LabelLogProb> {
     }
     Tensor y = at::empty({rows}, logits.options().dtype(at::kFloat)), shift = at::empty_like(y);
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
-      std::vector<float> a(n);
+      float* a = scratch(n);
       for (int64_t row = begin; row < end; row++) {
-        const float* columns = read(logits, row * n, a.data(), n);
+        const float* columns = read(logits, row * n, a, n);
         float top = highest(columns, n);
         float norm = top + std::log(sum_exp(columns, top, n));
         out<float>(shift)[row] = norm;
@@ -357,11 +357,11 @@ struct LabelLogProb : Function<LabelLogProb> {
     Tensor dy = grads[0].contiguous(), dx = at::empty_like(logits);
     int64_t rows = logits.size(0), n = logits.size(1);
     for_rows(rows, n, [&](int64_t begin, int64_t end) {
-      std::vector<float> a(n), b(n);
+      float *a = scratch(2 * n), *b = a + n;
       for (int64_t row = begin; row < end; row++) {
         float slope = data<float>(dy)[row];
-        float* to = fresh(dx, row * n, b.data());
-        soften(read(logits, row * n, a.data(), n), to, data<float>(shift)[row], -slope, n);
+        float* to = fresh(dx, row * n, b);
+        soften(read(logits, row * n, a, n), to, data<float>(shift)[row], -slope, n);
         to[data<int64_t>(labels)[row]] += slope;
         store(to, dx, row * n, n);
       }

@@ -1,14 +1,18 @@
-//! A batch that is split over several threads gives the same gradients as on one thread, and the same bits
-//! each time.
+//! Work that is split over several threads: a batch gives the same gradients as on one thread, and the same
+//! bits each time. A sampler's pass gives the same bits for any number of threads.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
 
-use demask_api::{EstimatorConfig, ObjectiveConfig, Sequence, Spacing, UniGrpo};
-use demask_model::{policy, training};
-use tch::{Kind, Tensor};
+use demask_api::{BackboneConfig, EstimatorConfig, ObjectiveConfig, Sequence, Spacing, UniGrpo};
+use demask_model::device::kernels::rotary::Rotary;
+use demask_model::device::transfer::Packet;
+use demask_model::network::chunk::Chunk;
+use demask_model::network::kv_cache::KvCache;
+use demask_model::{Backbone, policy, training};
+use tch::{Device, Kind, Tensor};
 
-use common::{learner, sequence, settings};
+use common::{config, learner, sequence, settings};
 
 fn rows() -> Vec<Sequence> {
     (0..13)
@@ -74,4 +78,86 @@ fn l8_parts_give_the_gradient_of_the_whole_and_the_same_bits_each_time() {
     // Adam's first steps have the size of the learning rate whatever the size of the gradient, so rounding of
     // a gradient close to zero shows in the weights.
     assert!(away < 2e-3, "{away}");
+}
+
+/// A network of the shipped model's width, with fewer key heads than query heads.
+fn wide() -> BackboneConfig {
+    BackboneConfig {
+        d_model: 192,
+        n_heads: 6,
+        n_kv_heads: Some(2),
+        n_layers: 3,
+        mlp_hidden_size: Some(328),
+        ..config()
+    }
+}
+
+/// Returns the part of the given row that a pass computes: every place, or every third.
+fn chunk(slot: usize, keys: usize, whole: bool) -> Chunk {
+    let places: Vec<usize> = (0..keys).step_by(if whole { 1 } else { 3 }).collect();
+    let id = |place: &usize| (place * 5 + slot * 3 + usize::from(whole)) as u32 % 10;
+    Chunk {
+        slot,
+        ids: places.iter().map(id).collect(),
+        places,
+        offset: slot,
+        keys,
+        soft_pad: if slot == 1 { 2 } else { 0 },
+    }
+}
+
+/// Returns the hidden states of every second place, [N, D], of a whole pass and of a pass over a third of the
+/// places that reads what the first one left in the cache.
+fn hidden(backbone: &Backbone, rows: &[(usize, usize)]) -> Vec<Tensor> {
+    let config = backbone.config();
+    let cache = KvCache::new(config, 3, 24, Device::Cpu, backbone.kind()).unwrap();
+    let rotary = Rotary::new(config.head_dim(), 64, config.rope_theta, Device::Cpu).unwrap();
+    let pass = |whole| {
+        let chunks: Vec<Chunk> = rows
+            .iter()
+            .map(|&(slot, keys)| chunk(slot, keys, whole))
+            .collect();
+        let count: usize = chunks.iter().map(|chunk| chunk.places.len()).sum();
+        let mut packet = Packet::new();
+        let planned = cache.plan(&chunks, &mut packet);
+        let wanted = packet.longs((0..count as i64).step_by(2));
+        let arrived = packet.send(Device::Cpu).unwrap();
+        let pass = planned.arrive(&arrived, &rotary).unwrap();
+        backbone.run(&cache, &pass, Some(&arrived.get(wanted))).unwrap()
+    };
+    vec![pass(true), pass(false)]
+}
+
+#[test]
+fn l8_a_samplers_pass_has_the_same_bits_for_any_number_of_threads_and_those_of_the_operators() {
+    let rows = [(0, 24), (1, 17), (2, 22)];
+    let exact = hidden(
+        &Backbone::fresh(&wide(), 4, Device::Cpu, Kind::Double).unwrap(),
+        &rows,
+    );
+    let of = |threads: i32, rows: &[(usize, usize)]| {
+        tch::set_num_threads(threads);
+        let backbone = Backbone::fresh(&wide(), 4, Device::Cpu, Kind::Float).unwrap();
+        let found = hidden(&backbone, rows);
+        tch::set_num_threads(1);
+        found
+    };
+    let alone = of(1, &rows);
+    for (exact, found) in exact.iter().zip(&alone) {
+        assert_eq!(exact.size(), found.size());
+        let far = (exact - found.to_kind(Kind::Double))
+            .abs()
+            .max()
+            .double_value(&[]);
+        assert!(far < 2e-5, "{far}");
+    }
+    for threads in [2, 3, 5] {
+        for (one, several) in alone.iter().zip(&of(threads, &rows)) {
+            assert!(one.equal(several), "{threads} threads");
+        }
+    }
+    // A row has the same bits without the others: the first one's wanted places come first.
+    for (all, own) in alone.iter().zip(&of(2, &rows[..1])) {
+        assert!(all.narrow(0, 0, own.size()[0]).equal(own));
+    }
 }

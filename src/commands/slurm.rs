@@ -11,7 +11,6 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, bail};
-use demask_actors::home::Home;
 use demask_actors::profile::Profile;
 use serde_json::json;
 
@@ -40,7 +39,7 @@ const OURS: [&str; 8] = [
 /// # Errors
 /// An error if the profile or a flag is wrong, if more than one node is asked for, or if `sbatch` does not
 /// exist or refuses the job.
-pub fn slurm(_: &Home, options: &SlurmArgs) -> anyhow::Result<ExitCode> {
+pub fn slurm(options: &SlurmArgs) -> anyhow::Result<ExitCode> {
     let mut set = options.set.clone();
     set.extend(options.ranks.map(|ranks| format!("engine.ranks={ranks}")));
     let (text, origin) = named(&options.name, &set)?;

@@ -51,7 +51,7 @@ impl ModelSettings {
     pub fn new(home: &Home, model: &ModelArgs) -> anyhow::Result<Self> {
         let folder = match &model.checkpoint {
             Some(named) => pulled(home, "--checkpoint", named).with_context(|| instead(named))?,
-            None => shipped::folder(home)?,
+            None => shipped::folder()?,
         };
         let adapter = model.adapter.as_deref();
         let adapter = adapter

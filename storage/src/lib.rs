@@ -21,13 +21,13 @@ pub use command::{ClientMessage, Command, Reply, ServerMessage};
 pub use live::{ActorState, ActorView, DeviceView, Frame, Knob, Overview, RankView, StageView};
 pub use record::{
     Alert, Checkpoint, CleanCheck, Envelope, Eval, EvalItem, Evaluation, ExampleRecord, GateVerdict, Labels,
-    Level, Lifecycle, Metric, Parent, QueueAction, QueueChange, Queued, Ranks, Record, Relabelled,
-    RolloutSample, Run, RunEnd, RunRequest, Steer, Trace, TrainUse,
+    Level, Lifecycle, Metric, Parent, QueueAction, QueueChange, Queued, Record, Relabelled, RolloutSample,
+    Run, RunEnd, RunRequest, Steer, StepRanks, Trace, TrainUse,
 };
 pub use runs::journal;
 pub use store::StoreError;
 pub use writer::Writer;
 
 /// The version of the control protocol; every reply contains it.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 pub use vocabulary::{Decision, Gate, Modality, RunState, SteerAction, UnknownWord};

@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::events::{events_since, last_seq};
-use crate::record::{Alert, Envelope, Level, Metric, QueueAction, QueueChange, Ranks, Record};
+use crate::record::{Alert, Envelope, Level, Metric, QueueAction, QueueChange, Record, StepRanks};
 use crate::store::{self, StoreError};
 use crate::vocabulary::Decision;
 
@@ -342,7 +342,7 @@ fn queue(tx: &Transaction<'_>, change: &QueueChange) -> Result<(), StoreError> {
 }
 
 /// Keeps the last report of each rank. A rank that the run has no more has no row.
-fn ranks(tx: &Transaction<'_>, ranks: &Ranks, at: i64) -> Result<(), StoreError> {
+fn ranks(tx: &Transaction<'_>, ranks: &StepRanks, at: i64) -> Result<(), StoreError> {
     tx.prepare_cached("DELETE FROM rank WHERE run = ?1 AND rank >= ?2")?
         .execute(params![ranks.run, ranks.ranks.len() as i64])?;
     let mut put = tx.prepare_cached(

@@ -10,8 +10,8 @@ use demask_storage::runs::queue;
 use demask_storage::store::damage::{self, Damage};
 use demask_storage::store::{log, salvage};
 use demask_storage::{
-    Alert, Eval, Frame, Level, Metric, QueueAction, QueueChange, Queued, RankView, Ranks, Record, Run,
-    RunRequest, Steer, StoreError, Writer, journal, store,
+    Alert, Eval, Frame, Level, Metric, QueueAction, QueueChange, Queued, RankView, Record, Run, RunRequest,
+    Steer, StepRanks, StoreError, Writer, journal, store,
 };
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ fn records() -> Vec<Record> {
             ..RankView::default()
         };
         let ranks = (0..3 - restarts as u32).map(rank).collect();
-        Record::Ranks(Ranks {
+        Record::Ranks(StepRanks {
             run: "r".into(),
             step,
             ranks,

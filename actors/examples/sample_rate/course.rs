@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use demask_actors::engine::process::{EngineOptions, EngineProcess};
-use demask_actors::home::Home;
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::{CompletionRequest, Inference};
 use demask_actors::inference::settings::SamplerSettings;
@@ -104,8 +103,7 @@ fn report(tallies: &[Tally], pairs: &[(usize, &SamplerSettings)]) {
 impl Course {
     /// Opens the shipped model, with another length of answers unless `length` is 0.
     async fn open(suite: &Suite, length: usize, batches: &[usize]) -> anyhow::Result<Self> {
-        let home = std::env::temp_dir().join(format!("demask-sample-rate-{}", std::process::id()));
-        let checkpoint = shipped::folder(&Home::open(Some(home))?)?;
+        let checkpoint = shipped::folder()?;
         let mut inference = checkpoint_settings::inference(&checkpoint)?;
         if length > 0 {
             let mut budgets = *inference.builder().budgets();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use demask_storage::query::{self, PROCESS_LIMIT, Rows};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use crate::home::Home;
@@ -39,26 +39,27 @@ pub(super) async fn rows(home: &Home, sql: String, limit: u64) -> Result<Rows, S
 async fn answer(command: &mut Command) -> Result<Rows, String> {
     let words = |error: std::io::Error| format!("the query could not be run: {error}");
     let mut child = command.spawn().map_err(words)?;
-    let (mut said, mut complaint) = (Vec::new(), String::new());
-    if let Some(out) = child.stdout.take() {
-        out.take(LONGEST_ANSWER)
-            .read_to_end(&mut said)
-            .await
+    let (said, complaint) = (child.stdout.take(), child.stderr.take());
+    // Both are read at the same time: a process that fills the one that nobody reads would wait for ever.
+    let (said, complaint) =
+        tokio::try_join!(first_bytes(said, LONGEST_ANSWER), first_bytes(complaint, 1 << 16))
             .map_err(words)?;
-    }
-    if let Some(errors) = child.stderr.take() {
-        errors
-            .take(1 << 16)
-            .read_to_string(&mut complaint)
-            .await
-            .map_err(words)?;
-    }
     let status = child.wait().await.map_err(words)?;
     if !status.success() {
+        let complaint = String::from_utf8_lossy(&complaint);
         let complaint = complaint.trim();
         return Err(complaint.strip_prefix("demask: ").unwrap_or(complaint).to_owned());
     }
     serde_json::from_slice(&said).map_err(|error| format!("the query's answer was not understood: {error}"))
+}
+
+/// Reads a stream to its end, or its first `most` bytes.
+async fn first_bytes(from: Option<impl AsyncRead + Unpin>, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(from) = from {
+        from.take(most).read_to_end(&mut bytes).await?;
+    }
+    Ok(bytes)
 }
 
 /// Returns the path of the `demask` program if this process runs it; `None` in a test.

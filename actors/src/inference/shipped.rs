@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::home::Home;
-
 /// The name of the shipped checkpoint wherever a checkpoint may be named.
 pub(crate) const SHIPPED: &str = "shipped";
 
@@ -15,7 +13,7 @@ const WITHIN: &str = "shipped/tabletop";
 ///
 /// # Errors
 /// An error if none of these places has it. It says what to do.
-pub fn folder(_home: &Home) -> anyhow::Result<PathBuf> {
+pub fn folder() -> anyhow::Result<PathBuf> {
     let named = std::env::var_os("DEMASK_SHIPPED").map(PathBuf::from);
     let built = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../model/shipped/tabletop"));
     // If the program is called through a link, the places are beside the link's target.

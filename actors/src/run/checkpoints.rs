@@ -332,7 +332,7 @@ fn beginning(inference: Inference) -> Loaded {
 async fn from_checkpoint(context: &RunContext) -> Result<Loaded, RunError> {
     let dir = match &context.profile.start_from {
         Some(named) => named.clone(),
-        None => shipped::folder(&context.home).map_err(|error| RunError::Failed(error.to_string()))?,
+        None => shipped::folder().map_err(|error| RunError::Failed(error.to_string()))?,
     };
     let (inference, image_tokenizer) = match &context.profile.grow {
         Some(growth) => grown(context, growth, &dir).await?,
@@ -388,7 +388,7 @@ async fn beside<T: Send + 'static>(
 /// Returns the checkpoint whose image tokenizer is used, if one is named.
 fn image_tokenizer_from(context: &RunContext) -> Result<Option<PathBuf>, RunError> {
     match &context.profile.image_tokenizer_from {
-        Some(named) if named.as_os_str() == shipped::SHIPPED => shipped::folder(&context.home)
+        Some(named) if named.as_os_str() == shipped::SHIPPED => shipped::folder()
             .map(Some)
             .map_err(|error| RunError::Failed(error.to_string())),
         named => Ok(named.clone()),

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use demask_actors::home::Home;
 use demask_actors::inference::shipped;
 use demask_actors::profile::{Profile, StageKind};
 use demask_api::checkpoint::CONFIG;
@@ -28,14 +27,9 @@ pub(super) fn profile(name: &str) -> anyhow::Result<Profile> {
 
 /// Compares the least memory that training takes with the available memory. That is the whole memory of the GPU if the
 /// run computes on one, and the machine's free memory otherwise.
-pub(super) fn memory(
-    home: &Home,
-    profile: &Profile,
-    from_scratch: bool,
-    device: Option<&CudaDevice>,
-) -> DoctorCheck {
+pub(super) fn memory(profile: &Profile, from_scratch: bool, device: Option<&CudaDevice>) -> DoctorCheck {
     let name = "memory";
-    let config = match shape(home, profile, from_scratch) {
+    let config = match shape(profile, from_scratch) {
         Ok(config) => config,
         Err(why) => {
             return check(
@@ -78,7 +72,7 @@ fn weigh(needed: Option<u64>, free: u64) -> DoctorCheck {
 ///
 /// # Errors
 /// A message if the configuration in its folder is missing or wrong.
-pub fn shape(home: &Home, profile: &Profile, from_scratch: bool) -> Result<BackboneConfig, String> {
+pub fn shape(profile: &Profile, from_scratch: bool) -> Result<BackboneConfig, String> {
     if from_scratch {
         // The sizes are those that a run makes: the vocabulary of the trained tokenizer, and the picture codes.
         let tokenizer = profile.image_tokenizer.as_ref();
@@ -92,7 +86,7 @@ pub fn shape(home: &Home, profile: &Profile, from_scratch: bool) -> Result<Backb
     }
     let folder = match &profile.start_from {
         Some(folder) => folder.clone(),
-        None => shipped::folder(home).map_err(|error| format!("{error:#}"))?,
+        None => shipped::folder().map_err(|error| format!("{error:#}"))?,
     };
     read(&folder.join(CONFIG))
 }

@@ -58,7 +58,7 @@ pub fn doctor(home: &Home, options: &DoctorArgs) -> anyhow::Result<ExitCode> {
         place::left_sockets(home),
         place::disk_space(home),
         machine::descriptors(),
-        place::shipped(home),
+        place::shipped(),
         place::daemon(home),
         machine::terminal(),
     ];
@@ -67,7 +67,7 @@ pub fn doctor(home: &Home, options: &DoctorArgs) -> anyhow::Result<ExitCode> {
             Cuda::Ready { devices, .. } => devices.first(),
             _ => None,
         });
-        checks.push(memory::memory(home, profile, options.from_scratch, device));
+        checks.push(memory::memory(profile, options.from_scratch, device));
     }
     let ok = checks.iter().all(|check| check.status != Status::Fail);
     let cuda = answer.ok().map(|info| info.device.cuda);

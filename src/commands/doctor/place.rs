@@ -71,8 +71,8 @@ pub(super) fn disk_space(home: &Home) -> DoctorCheck {
     check("disk", Status::Ok, found, "")
 }
 
-pub(super) fn shipped(home: &Home) -> DoctorCheck {
-    match demask_actors::inference::shipped::folder(home) {
+pub(super) fn shipped() -> DoctorCheck {
+    match demask_actors::inference::shipped::folder() {
         Ok(folder) => check("shipped model", Status::Ok, folder.display().to_string(), ""),
         Err(error) => check(
             "shipped model",

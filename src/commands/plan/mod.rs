@@ -10,7 +10,6 @@ mod stage;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use demask_actors::home::Home;
 use demask_actors::profile::Profile;
 use demask_api::Shard;
 use demask_api::plan::MemoryPart;
@@ -58,13 +57,13 @@ struct MemoryReport {
 /// # Errors
 /// An error if the profile is wrong or trains nothing, if a checkpoint does not exist, or if the ranks are
 /// impossible.
-pub fn plan(home: &Home, options: &PlanArgs) -> anyhow::Result<ExitCode> {
+pub fn plan(options: &PlanArgs) -> anyhow::Result<ExitCode> {
     let asked = &options.profile;
     let mut set = asked.set.clone();
     set.extend(options.ranks.map(|ranks| format!("engine.ranks={ranks}")));
     let (text, origin) = named(&asked.name, &set)?;
     let profile = Profile::parse(&text, &origin).map_err(usage)?;
-    let config = shape(home, &profile, asked.from_scratch).map_err(|why| anyhow::anyhow!(why))?;
+    let config = shape(&profile, asked.from_scratch).map_err(|why| anyhow::anyhow!(why))?;
     let ranks = ranks(&profile, options).map_err(usage)?;
     let Some(report) = report(&profile, &config, options.device_memory, ranks) else {
         return Err(usage(format!("{origin}: no stage of it trains the model")).into());

@@ -53,10 +53,12 @@ pub(super) fn plan<'a>(
             .threads
             .map_or_else(cores, |threads| threads as u64)
     };
-    let threads = match gpu {
-        _ if gpu || ranks.divides_weights() => 1,
-        false if profile.engine.threads.is_none() => (all() / ranks.count).max(1),
-        _ => all(),
+    let threads = if gpu || ranks.divides_weights() {
+        1
+    } else if profile.engine.threads.is_none() {
+        (all() / ranks.count).max(1)
+    } else {
+        all()
     };
     let length = longest(profile).min(config.max_sequence_length) as u64;
     let rows = (stage.batch * if aligns { stage.group } else { 1 }) as u64;

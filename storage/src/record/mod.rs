@@ -39,7 +39,7 @@ pub enum Record {
     /// The metrics of one step.
     Metric(Metric),
     /// What the ranks of a run reported of a step.
-    Ranks(Ranks),
+    Ranks(StepRanks),
     /// A user's command: recorded when it is given, and again when it takes effect (law L4).
     Steer(Steer),
     /// A checkpoint is complete on disk.
@@ -152,7 +152,7 @@ pub struct Metric {
 
 /// What the ranks of a run reported of a step. The store keeps the last report of each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ranks {
+pub struct StepRanks {
     /// The run.
     pub run: String,
     /// The run's step, counted over all stages.

@@ -1,7 +1,7 @@
 //! The reports of a life of a run to its watchers: alerts, metrics of a step, and the run's position.
 
 use demask_api::RankReport;
-use demask_storage::{Alert, DeviceView, Level, Metric, RankView, Ranks, Record, RunState, StageView};
+use demask_storage::{Alert, DeviceView, Level, Metric, RankView, Record, RunState, StageView, StepRanks};
 
 use super::state::StageRun;
 use crate::pipeline::run_error::RunError;
@@ -62,7 +62,7 @@ impl StageRun {
         let (run, step) = (self.context.run.clone(), self.cursor.step);
         self.context
             .recorder
-            .offer(Record::Ranks(Ranks { run, step, ranks }));
+            .offer(Record::Ranks(StepRanks { run, step, ranks }));
     }
 
     /// Reports what the present step is doing, in words.

@@ -120,8 +120,7 @@ fn basic(text: &str) -> String {
 fn without_units(mut text: String) -> String {
     let without = python::strip(&UNIT_TEXT.replace_all(&text, "")).to_owned();
     if !without.is_empty() {
-        // The official code compares the texts first; either way, the stripped text is the result.
-        text = if without == text { text } else { without };
+        text = without;
     }
     for _ in 0..2 {
         let without = UNIT.replace_all(&text, "${1}").into_owned();
