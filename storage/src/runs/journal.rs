@@ -130,8 +130,8 @@ pub fn checkpoints(connection: &Connection, run: &str) -> Result<Vec<Checkpoint>
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Returns when the ranks of a run joined their world, in microseconds since the epoch, and how often they were started again;
-/// `None` if no rank has reported a step.
+/// Returns when the ranks of a run joined their world, in microseconds since the epoch, and how often they were started
+/// again; `None` if no rank has reported a step.
 ///
 /// # Errors
 /// Any SQLite error.
