@@ -1,12 +1,13 @@
 //! The samplers of picture codes, which draw all masked positions in parallel.
 //!
 //! MaskGIT draws every masked code and commits the most confident ones, with a cosine schedule and guidance (`mmada.md`
-//! 6.2). It can also commit an unlikely code ahead of the schedule (`ImageSampler::surprise`). The ancestral sampler commits
-//! each code independently with the probability of the schedule (`peers.md` B.11).
+//! 6.2). It can also commit an unlikely code ahead of the schedule (`ImageSampler::surprise`). The ancestral sampler
+//! commits each code independently with the probability of the schedule (`peers.md` B.11).
 //!
 //! Logits are computed at the masked positions and for the columns of picture codes only. Unless the request's quirks
-//! choose the published behaviour, probabilities are f32 in any compute dtype, the temperature falls as T (1 - progress),
-//! and the schedule counts from the codes that are masked at the start. Codes that are given (in- and outpainting) stay.
+//! choose the published behaviour, probabilities are f32 in any compute dtype, the temperature falls as T (1 -
+//! progress), and the schedule counts from the codes that are masked at the start. Codes that are given (in- and
+//! outpainting) stay.
 
 use demask_api::{ImageMethod, ImageSampler, Probabilities, Quirks, Sample, SampleFrame, SampleRequest};
 use rand::Rng as _;
@@ -133,8 +134,8 @@ impl ImageRow {
 
     /// Commits codes by MaskGIT.
     ///
-    /// If there is a surprise, it commits the surprise and every code above `accept`. The schedule commits if there is no
-    /// surprise, and also if more codes are still masked than it allows after this step.
+    /// If there is a surprise, it commits the surprise and every code above `accept`. The schedule commits if there is
+    /// no surprise, and also if more codes are still masked than it allows after this step.
     fn maskgit(&mut self) {
         let Some(surprise) = self.surprise() else {
             return self.keep_the_surest();
@@ -208,9 +209,9 @@ impl ImageRow {
 
     /// Returns the step of the schedule that applies now.
     ///
-    /// Without `accept` it is the row's step. Codes that were accepted early put the row ahead of the schedule: then it is
-    /// the first step at which the schedule leaves as few masked, so that the last codes are drawn at the temperature that
-    /// they would have without early acceptance.
+    /// Without `accept` it is the row's step. Codes that were accepted early put the row ahead of the schedule: then it
+    /// is the first step at which the schedule leaves as few masked, so that the last codes are drawn at the
+    /// temperature that they would have without early acceptance.
     fn scheduled_step(&self) -> usize {
         if self.sampler.accept <= 0.0 {
             return self.row.step;

@@ -1,4 +1,5 @@
-//! The checks of a request for samples, before libtorch sees it. Each refusal says what was expected and what was found.
+//! The checks of a request for samples, before libtorch sees it. Each refusal says what was expected and what was
+//! found.
 
 use demask_api::{
     BackboneConfig, Commit, End, ImageSampler, SampleRequest, Sampler, Span, TextCache, TextSampler,
