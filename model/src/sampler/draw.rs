@@ -279,6 +279,7 @@ fn stopped(
     let warm_NV = open_NV
         .f_div(&temperature_N1.f_masked_fill(&cold_N1, 1.0)?)?
         .f_softmax(-1, Kind::Float)?;
+    // First level: find the piece in which the cumulative sum passes the share.
     let pieces = (columns + PIECE - 1) / PIECE;
     let warm_NCP = warm_NV
         .f_constant_pad_nd([0, pieces * PIECE - columns])?
@@ -298,6 +299,7 @@ fn stopped(
     let before_N1 = running_NC
         .f_constant_pad_nd([1, 0])?
         .f_gather(1, &piece_N1, false)?;
+    // Second level: find the column within that piece, starting from the sum of the pieces before it.
     let stands_N1P = piece_N1.f_unsqueeze(2)?.f_expand([rows, 1, PIECE], false)?;
     let running_NP = warm_NCP
         .f_gather(1, &stands_N1P, false)?

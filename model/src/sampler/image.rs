@@ -111,6 +111,8 @@ impl ImageRow {
         if whole {
             return (Compute::All, masked);
         }
+        // Between two passes over the whole row, only the least certain codes are drawn. The codes that the last step
+        // committed are computed too, because the cache still has their mask tokens.
         let mut unsure = masked;
         unsure.sort_by(|&a, &b| self.certainty[a].total_cmp(&self.certainty[b]).then(a.cmp(&b)));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -126,6 +128,7 @@ impl ImageRow {
         )
     }
 
+    /// Commits the current guess at a position, counted from the target's start.
     fn write(&mut self, at: usize) {
         self.row.ids[self.row.request.target.start + at] = self.guess[at];
         self.row.commit_step[at] = u16::try_from(self.row.step).unwrap_or(u16::MAX);

@@ -368,6 +368,7 @@ impl<'a> Batch<'a> {
         };
         let shape =
             |(chunk, remaining): &(Chunk, RemainingSteps)| (chunk.places.len(), remaining.window.len());
+        // The steps run on tensors of fixed shapes, without padding, so all rows must have the same shape and columns.
         let alike = rows.windows(2).all(|pair| shape(&pair[0]) == shape(&pair[1]));
         let mut columns = self.running.iter().map(|row| row.sampling.state().columns);
         let Some(first) = columns

@@ -202,6 +202,8 @@ struct PictureFrame {
 }
 
 impl Workers {
+    /// Starts at most `count` workers, and divides the limits among them. There are no more workers than rows that may
+    /// run.
     fn start(backbone: &Backbone, limits: Limits, count: usize) -> Result<Self> {
         let count = count.min(limits.rows).max(1);
         let part = |whole: usize, number: usize| whole / count + usize::from(number < whole % count);
@@ -286,6 +288,8 @@ impl Drop for Workers {
 }
 
 impl Worker {
+    /// Starts the thread of a worker. A panic of the thread is caught and reported as an error, because the caller's
+    /// thread would otherwise wait for its report forever.
     fn start(
         backbone: Backbone,
         limits: Limits,
