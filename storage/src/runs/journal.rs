@@ -46,7 +46,8 @@ pub fn unfinished(connection: &Connection) -> Result<Option<Run>, StoreError> {
     Ok(found.map(|(run, _)| run))
 }
 
-/// Whether a run has a row, in a store of any version; a file without tables has none.
+/// Returns whether a run has a row. This works for a store of any schema version, and also for a file without tables,
+/// which has no rows.
 ///
 /// # Errors
 /// Any SQLite error.
