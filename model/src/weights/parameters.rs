@@ -282,8 +282,8 @@ impl Parameters {
     /// under the first one.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] if there is no parameter of this name (a bug in this crate), or any error libtorch
-    /// reports.
+    /// [`ModelError::Refused`] if there is no leaf of this name, or if its group of sharded weights is not gathered
+    /// (both are bugs in this crate).
     pub fn leaf(&self, name: &str) -> Result<&Tensor> {
         let number = self
             .index
