@@ -324,7 +324,7 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
     }
 }
 
-/// Gives the waiting runs the places from 1 in the new order; runs queued later get higher ones.
+/// Numbers the waiting runs from 1 in their new order. Runs that are queued later get higher numbers.
 fn queue(tx: &Transaction<'_>, change: &QueueChange) -> Result<(), StoreError> {
     match &change.change {
         QueueAction::Order { runs } => {
