@@ -1,14 +1,15 @@
 // Packed weights, which are stored once in the memory layout of the matrix library. f32 on a CPU.
 //
-// The library is MKL, which libtorch contains and whose packed interface it exports. A libtorch without MKL (on another processor
-// family) lacks these symbols, so they are looked up at run time.
+// The library is MKL, which libtorch contains and whose packed interface it exports. A libtorch without MKL (on another
+// processor family) lacks these symbols, so they are looked up at run time.
 #pragma once
 
 #include <dlfcn.h>
 
 #include "rows.h"
 
-// Integers are passed in registers and stack slots of eight bytes, so these signatures fit MKL with 32-bit and 64-bit integers.
+// Integers are passed in registers and stack slots of eight bytes, so these signatures fit MKL with 32-bit and 64-bit
+// integers.
 using PackedBytes = size_t (*)(int identifier, int64_t m, int64_t n, int64_t k);
 using Pack = void (*)(int layout, int identifier, int transposed, int64_t m, int64_t n, int64_t k, float alpha,
                       const float* from, int64_t stride, float* packed);
@@ -28,14 +29,15 @@ inline const PackingLibrary& packing_library() {
   return found;
 }
 
-// A packed weight, [O, I], cut by its outputs into pieces of nearly the same size, so that threads share a product of few rows.
+// A packed weight, [O, I], cut by its outputs into pieces of nearly the same size, so that threads share a product of
+// few rows.
 struct PackedMatrix {
   static constexpr int ROW_MAJOR = 101, AS_IT_IS = 111, TRANSPOSED = 112, PACKED = 151, RIGHT_SIDE = 162;
   // The number of rows that a weight is packed for. The layout does not depend on it
   // (`tests/model/network/packed_weights.rs`).
   static constexpr int64_t ROWS = 32;
-  // The outputs of a piece are a multiple of this, and so are the rows of a part, because then the library adds the terms of each
-  // number in the same order whatever the pieces and parts are.
+  // The outputs of a piece are a multiple of this, and so are the rows of a part, because then the library adds the
+  // terms of each number in the same order whatever the pieces and parts are.
   static constexpr int64_t COLUMNS = 16, ROWS_TOGETHER = 4;
   // Fewer outputs are no piece, and fewer rows no part: a thread costs more.
   static constexpr int64_t LEAST_COLUMNS = 64, LEAST_ROWS = 32;
@@ -58,7 +60,8 @@ struct PackedMatrix {
     return reinterpret_cast<float*>(static_cast<char*>(bytes.mutable_data_ptr()) + bytes.numel() / pieces * piece);
   }
 
-  // Returns the number of parts that a product's rows are cut into, so that each of the threads has something to compute.
+  // Returns the number of parts that a product's rows are cut into, so that each of the threads has something to
+  // compute.
   int64_t parts(int64_t rows, int64_t threads) const {
     return std::max<int64_t>(1, std::min((threads + pieces - 1) / pieces, rows / LEAST_ROWS));
   }

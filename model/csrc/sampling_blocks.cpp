@@ -1,8 +1,9 @@
 // The forward pass of a sampler through all transformer blocks in one call, on a CPU in f32 with packed weights.
 //
-// A cached step computes few positions: 32 positions of the shipped model take half a millisecond of arithmetic. Called operator
-// by operator, it takes three times as long, for allocations, dispatch and the starts of parallel regions. Here one team of
-// threads goes through all blocks, with a barrier between two stages, and all intermediate results lie in one allocation.
+// A cached step computes few positions: 32 positions of the shipped model take half a millisecond of arithmetic. Called
+// operator by operator, it takes three times as long, for allocations, dispatch and the starts of parallel regions.
+// Here one team of threads goes through all blocks, with a barrier between two stages, and all intermediate results lie
+// in one allocation.
 //
 // Legend: T computed positions, N wanted positions, D width, F feed-forward width, H query heads, E head width.
 
@@ -64,8 +65,8 @@ struct SamplingPass {
   void (*beat)();
   std::vector<CachedAttention> attention;
   std::vector<Task> tasks;
-  // The residual stream and what is to be added to it, [T, D]; normalised, [T, D]; rotated queries and mixed values, [T, H E];
-  // and the widest intermediate result, [T, ..]. The rows are filled up to a multiple of four.
+  // The residual stream and what is to be added to it, [T, D]; normalised, [T, D]; rotated queries and mixed values,
+  // [T, H E]; and the widest intermediate result, [T, ..]. The rows are filled up to a multiple of four.
   float *x, *delta, *normed, *turned, *mixed, *wide, *gated_rows, *y;
 
   void product(const Team& team, const PackedMatrix& weight, const float* from, float* to, int64_t rows) const {
@@ -136,8 +137,8 @@ struct SamplingPass {
     team.meet();
   }
 
-  // Behind the last attention only the wanted positions go on. `wide` and `normed` are free there, and hold the rows while they
-  // change their places.
+  // Behind the last attention only the wanted positions go on. `wide` and `normed` are free there, and hold the rows
+  // while they change their places.
   int64_t keep_wanted(const Team& team) const {
     int64_t across = net.blocks[0].attn_out.ins;
     team.share(kept, [&](int64_t begin, int64_t end) {
@@ -236,8 +237,8 @@ int demask_sampling_blocks(Tensor* table, Tensor* last_gain, double embedding_sc
   });
 }
 
-// The gains of queries and keys are both present or both null. `weights` are the stacked projection, the output of attention, the
-// stacked gate and its factor, and the last layer.
+// The gains of queries and keys are both present or both null. `weights` are the stacked projection, the output of
+// attention, the stacked gate and its factor, and the last layer.
 int demask_sampling_blocks_add(SamplingBlocks* net, Tensor* attn_gain, Tensor* ff_gain, Tensor* q_gain, Tensor* k_gain,
                                const PackedHandle* weights) {
   return guarded([&] {

@@ -147,6 +147,7 @@ fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Parses the arguments of the engine. Returns `None` after `--help` and `--version`, which print their text here.
 fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<EngineArguments>> {
     let (mut socket, mut device, mut dtype) = (None, "auto".to_owned(), "auto".to_owned());
     let (mut threads, mut rows, mut deterministic, mut die_with) = (None, None, None, None);
@@ -216,6 +217,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
             "--reduction fast: gradients of weights that are sharded are added exactly; leave it out, or use --shard state"
         );
     }
+    // A rank of a world may have no socket: only rank 0 serves clients.
     let socket = match socket {
         None if world => PathBuf::new(),
         other => other.context("--socket PATH is missing; see --help")?,

@@ -107,18 +107,18 @@ pub struct RankView {
     pub device_peak: u64,
     /// The seconds that the last step took.
     pub seconds: f64,
-    /// The seconds of these in which it waited for the other ranks or the network.
+    /// The part of `seconds` in which it waited for the other ranks or the network.
     pub wait_seconds: f64,
     /// The bytes that came from other ranks in the step.
     pub bytes: u64,
-    /// How often the run's ranks were started again.
+    /// The number of times that the run's ranks were restarted.
     pub restarts: u64,
-    /// When its process joined the world, in microseconds since the epoch.
+    /// The time at which its process joined the world, in microseconds since the epoch.
     pub began_us: i64,
 }
 
 impl RankView {
-    /// Returns its share of the step that it waited, 0 to 1.
+    /// Returns the share of the step in which it waited, 0 to 1.
     #[must_use]
     pub fn waiting(&self) -> f64 {
         match self.wait_seconds / self.seconds {
@@ -203,8 +203,8 @@ impl Overview {
         self.headline_within(usize::MAX)
     }
 
-    /// Like [`Self::headline`], in at most `columns` columns if possible: first the words about the remaining time are
-    /// shortened, then the speed is dropped, then the time.
+    /// Describes the run like [`Self::headline`], in at most `columns` columns if possible: first the words about the
+    /// remaining time are shortened, then the speed is dropped, then the time.
     #[must_use]
     pub fn headline_within(&self, columns: usize) -> String {
         let mut parts = vec![

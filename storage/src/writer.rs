@@ -324,7 +324,7 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
     }
 }
 
-/// Gives the waiting runs the places from 1 in the new order; runs queued later get higher ones.
+/// Numbers the waiting runs from 1 in their new order. Runs that are queued later get higher numbers.
 fn queue(tx: &Transaction<'_>, change: &QueueChange) -> Result<(), StoreError> {
     match &change.change {
         QueueAction::Order { runs } => {
@@ -341,7 +341,7 @@ fn queue(tx: &Transaction<'_>, change: &QueueChange) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Keeps the last report of each rank. A rank that the run has no more has no row.
+/// Replaces the row of each rank by its last report. Rows of ranks that the run no longer has are deleted.
 fn ranks(tx: &Transaction<'_>, ranks: &StepRanks, at: i64) -> Result<(), StoreError> {
     tx.prepare_cached("DELETE FROM rank WHERE run = ?1 AND rank >= ?2")?
         .execute(params![ranks.run, ranks.ranks.len() as i64])?;
@@ -371,6 +371,7 @@ fn ranks(tx: &Transaction<'_>, ranks: &StepRanks, at: i64) -> Result<(), StoreEr
     Ok(())
 }
 
+/// Writes the metrics of one step, and keeps the latest value of each metric in a table of its own.
 fn metric(tx: &Transaction<'_>, metric: &Metric, at: i64) -> Result<(), StoreError> {
     if metric.values.is_empty() {
         return Ok(());

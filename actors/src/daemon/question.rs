@@ -62,6 +62,8 @@ impl AnswerDesk<'_> {
         }
     }
 
+    /// Asks the model the question and waits for its answer. The request is made aside: the engine answers it between
+    /// two passes of its current work. A picture is encoded and saved on a blocking thread.
     async fn said(&self, id: &str, question: AskedQuestion, model: &PresentModel) -> anyhow::Result<Reply> {
         let began = Instant::now();
         let (run, step) = self.control.place();

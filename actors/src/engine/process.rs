@@ -161,6 +161,7 @@ impl EngineProcess {
             .stderr(errors)
             .spawn()
             .map_err(|error| start_error(missing_hint(&error)))?;
+        // Rank 0 serves the socket. The other ranks run the same command without one.
         let errors = || Ok(Log::begin(options.log.as_deref()).map_err(|(_, error)| error)?.1);
         let others = meeting.map(|meeting| meeting.start_others(command, errors));
         let others = others

@@ -40,6 +40,7 @@ impl Profile {
         distinct("stage", rounds.stages.iter().map(|stage| stage.name.as_str()))
     }
 
+    /// Checks settings of training that exclude each other, in particular those that several ranks do not support.
     fn check_training(&self) -> Result<(), Wrong> {
         self.check_start()?;
         if self.rollouts.staleness > 0 && self.rollouts.samplers == 0 {
@@ -184,6 +185,7 @@ fn check_engine(engine: &EngineKnobs) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// Checks that a source has the settings that its kind needs, and none that its kind would ignore.
 fn check_source(path: &str, source: &Source) -> Result<(), Wrong> {
     if source.kind.reads() && source.path.is_none() {
         let message = format!("is missing in source {}, which is read from a file", source.name);

@@ -144,6 +144,7 @@ fn key(
         members(&join(path, "*"), items, None, alternative, keys);
     }
     members(path, schema, given, alternative, keys);
+    // A tagged union is a key for its tag, and the keys of each alternative, which are marked with the tag's value.
     let Some((tag, alternatives)) = tagged(schema) else {
         return;
     };

@@ -134,6 +134,8 @@ impl Shards {
                 length,
             });
         }
+        // All packed shards are unpacked into one temporary file. `places` has the range of each shard, so that a shard
+        // is unpacked only once.
         let mut file = match &self.unpacked {
             Some(file) => file.try_clone().map_err(failed)?,
             None => {
@@ -284,6 +286,8 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
             }
             continue;
         };
+        // The sample ends where the key changes, or where a column appears for the second time: that is the next sample
+        // with the same key.
         if present.as_ref().is_some_and(|sample| sample.key != key) || !seen.insert(column.to_owned()) {
             return Ok(present);
         }

@@ -37,6 +37,8 @@ pub(super) fn draft(rng: &mut ChaCha8Rng, index: u64, held_out: bool) -> Draft {
     }
 }
 
+/// Draws the wanted objects of a category, and their relation if the category has one. A request that is held out names
+/// a held-out pair of shape and colour.
 fn request(rng: &mut ChaCha8Rng, category: Category, held_out: bool) -> SceneRequest {
     let one = |shape, colour, size| Want {
         count: 1,

@@ -69,6 +69,7 @@ fn regions(
         let Some(width) = widths.get(&**key) else {
             return broken(format!("storage {} belongs to no tensor", short(key)));
         };
+        // A storage begins with its number of elements, eight bytes, little-endian.
         let head = source.read(at, 8)?;
         let count = head
             .iter()

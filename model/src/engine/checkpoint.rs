@@ -117,6 +117,7 @@ impl LoadedModel {
         };
         if resume {
             let path = dir.join(OPTIMIZER);
+            // With sharded weights, a rank reads only its own part of the optimiser state.
             let state = match backbone.trained().sharded() {
                 Some(sharded) => read_part(&path, sharded.map())?,
                 None => safetensors::read(&path)?,
@@ -329,6 +330,8 @@ impl LoadedModel {
         Ok(())
     }
 
+    /// Writes the files of a checkpoint into the folder `work`, and the manifest last, so that a folder with a manifest
+    /// is complete. `there` names files that have already been written to the folder.
     fn fill(
         &self,
         work: &Path,

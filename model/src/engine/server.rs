@@ -372,6 +372,9 @@ fn sample(
     sampled
 }
 
+/// Samples requests, and those of other clients that arrive meanwhile, in one running batch. A client whose connection
+/// is closed loses its rows. An error of one client's request is sent to that client only, but a failure of the device
+/// ends all.
 fn sample_together(
     engine: &Engine,
     requests: Vec<SampleRequest>,

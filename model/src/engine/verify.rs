@@ -79,6 +79,7 @@ pub fn verify_in(
         let tokenizer = ImageTokenizer::load_for(checkpoint, device, Purpose::Sample)?;
         return image_tokenizer::verify(&tokenizer, &recorded);
     }
+    // Recorded losses are compared together with their gradients, which need trainable weights.
     let purpose = if recorded.contains_key(LOSS_INPUT) {
         Purpose::Train
     } else {
@@ -152,6 +153,8 @@ fn forward(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorChec
     Ok(())
 }
 
+/// Checks the samples of LLaDA's `generate`: without guidance, with guidance, and with left padding. The published code
+/// may write every token of the vocabulary, so the quirk `whole_vocabulary` is on.
 fn generate(backbone: &Backbone, recorded: &Recorded, checks: &mut Vec<TensorCheck>) -> Result<()> {
     let plain = TextSampler {
         steps: 16,

@@ -88,6 +88,7 @@ pub fn slots(config: &BackboneConfig) -> Vec<Slot> {
             norm(&mut slots, &names.k_norm, kv_width);
         }
         let layer = |what: &str| format!("{PREFIX}.blocks.{block}.{what}");
+        // Layers with the same input are stacked, so that one matrix product computes them.
         let qkv_outs = [("q_proj", width), ("k_proj", kv_width), ("v_proj", kv_width)];
         stacked(
             &mut slots,

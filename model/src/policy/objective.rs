@@ -1,8 +1,8 @@
 //! The objective of an inner step: the clipped token ratio times the advantage, minus a k3 penalty (`mmada.md` 5.2).
 //!
-//! A token with ratio r = exp(log p - log p_old) and advantage A contributes `min(r A, clip(r, 1 - e, 1 + e) A) - kl k3`,
-//! where `k3 = exp(d) - d - 1` and d = log p_reference - log p. If a policy other than the old one drew the samples, the
-//! first term is multiplied by min(p_old / p_drawn, cap). Legend: N counted tokens.
+//! A token with ratio r = exp(log p - log p_old) and advantage A contributes `min(r A, clip(r, 1 - e, 1 + e) A) - kl
+//! k3`, where `k3 = exp(d) - d - 1` and d = log p_reference - log p. If a policy other than the old one drew the
+//! samples, the first term is multiplied by min(p_old / p_drawn, cap). Legend: N counted tokens.
 
 #![allow(non_snake_case)]
 
@@ -18,7 +18,8 @@ use crate::training::loss::{Gathered, descend};
 use crate::training::optimizer::AdamW;
 use crate::training::sweep;
 
-/// The bound of a difference of log-probabilities before exp, which must stay finite. The ratio is clipped far below it.
+/// The bound of a difference of log-probabilities before exp, which must stay finite. The ratio is clipped far below
+/// it.
 const LOG_RATIO_BOUND: f64 = 10.0;
 
 /// The number of sums of an inner step: losses, penalties, ratios and clipped tokens.
@@ -118,8 +119,8 @@ pub(super) fn descend_on(
     Ok(sums)
 }
 
-/// Computes min(p_old / p_drawn, cap) for each token, [N] f32 without gradient: the importance weight of AReaL's decoupled
-/// objective (arXiv 2505.24298).
+/// Computes min(p_old / p_drawn, cap) for each token, [N] f32 without gradient: the importance weight of AReaL's
+/// decoupled objective (arXiv 2505.24298).
 fn behaviour_weights(old_N: &Tensor, drawn_N: &Tensor, objective: &ObjectiveConfig) -> Result<Tensor> {
     let ratio = bounded_exponent(&old_N.f_sub(drawn_N)?)?.f_exp()?;
     Ok(ratio.f_clamp_max(objective.behaviour_cap)?)

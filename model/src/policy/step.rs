@@ -1,8 +1,9 @@
 //! A policy step: several optimiser steps on the same scored groups.
 //!
-//! Each inner step maximises the clipped token ratio times the group advantage, minus a k3 penalty on the divergence from the
-//! reference. The mean is over a sample's masked tokens and then over samples, or over all tokens alike. The views of all
-//! inner steps are planned and scored before the first inner step, at which every ratio is therefore 1 (law L7).
+//! Each inner step maximises the clipped token ratio times the group advantage, minus a k3 penalty on the divergence
+//! from the reference. The mean is over a sample's masked tokens and then over samples, or over all tokens alike. The
+//! views of all inner steps are planned and scored before the first inner step, at which every ratio is therefore 1
+//! (law L7).
 
 use std::time::Instant;
 
@@ -19,11 +20,12 @@ use crate::training::ranks::Share;
 use crate::training::step::retried;
 use crate::training::{gradients, ranks, threads};
 
-/// Takes `inner_steps` optimiser steps on the groups. If one of them fails or is not finite, the weights and the optimiser
-/// are restored to their state before the first, and no gradient is left.
+/// Takes `inner_steps` optimiser steps on the groups. If one of them fails or is not finite, the weights and the
+/// optimiser are restored to their state before the first, and no gradient is left.
 ///
 /// # Errors
-/// [`ModelError::Refused`](crate::ModelError::Refused) if a sample or a setting is invalid, or any error libtorch reports.
+/// [`ModelError::Refused`](crate::ModelError::Refused) if a sample or a setting is invalid, or any error libtorch
+/// reports.
 pub fn train(
     backbone: &mut Backbone,
     optimizer: &mut AdamW,
@@ -112,7 +114,8 @@ pub fn train_with(
     Ok(report)
 }
 
-/// What all ranks say of a piece of work that each has done; of one process alone, what it says.
+/// Makes all ranks agree whether a piece of work, which each of them has done, succeeded. A process that trains alone
+/// keeps its own result.
 fn agreed<T>(share: Option<&Share>, done: Result<T>) -> Result<T> {
     match share {
         Some(share) => share.agree(done),
@@ -139,7 +142,8 @@ impl PolicyStep<'_> {
     ) -> Result<PolicyReport> {
         let policies = Policies { backbone, reference };
         let (objective, seed) = (self.objective, self.settings.seed);
-        // Each rank scores all views. What one could not, none could: all agree before the next calls that they make together.
+        // Each rank scores all views. The ranks agree on the success before their next collective call, because a rank
+        // that failed would not take part in it.
         let share = optimizer.share().cloned();
         let mut views: Vec<InnerViews> = Vec::with_capacity(objective.inner_steps);
         for inner in 0..objective.inner_steps {
@@ -163,7 +167,7 @@ impl PolicyStep<'_> {
                 None => optimizer.discard(backbone.trained_mut()),
             };
             restored.map_err(|error| match &share {
-                // Some ranks have the weights of before, and some have not.
+                // Some ranks have restored their weights and others have not, so the ranks cannot continue together.
                 Some(_) => error.fatal(),
                 None => error,
             })?;
@@ -195,8 +199,8 @@ impl PolicyStep<'_> {
             finite: true,
             ranks: Vec::new(),
         };
-        // After the first inner step the current weights differ from those that the step began with. An interlude samples
-        // from the latter, so they are kept as a frozen copy, made when the first interlude needs it.
+        // After the first inner step the current weights differ from those that the step began with. An interlude
+        // samples from the latter, so they are kept as a frozen copy, made when the first interlude needs it.
         let mut begun_with: Option<Backbone> = None;
         for (number, parts) in views.iter_mut().enumerate() {
             let mut pause = |present: &Backbone| {

@@ -21,7 +21,8 @@ pub fn views(backbone: &BackboneConfig, asked: &ViewScores) -> Result<()> {
     Ok(())
 }
 
-/// Checks the log-probabilities under the policy that drew the samples: one list per inner step and sample, or none at all.
+/// Checks the log-probabilities under the policy that drew the samples: one list per inner step and sample, or none at
+/// all.
 ///
 /// # Errors
 /// [`ModelError::Refused`](crate::ModelError::Refused) if the number of lists is wrong or a value is not finite.

@@ -1,5 +1,5 @@
-//! The masked views of all samples: rows with a weight for each counted token, and their log-probabilities under the old
-//! policy, the reference and the policy that drew the samples.
+//! The masked views of all samples: rows with a weight for each counted token, and their log-probabilities under the
+//! old policy, the reference and the policy that drew the samples.
 
 use demask_api::estimators::{InnerStep, MaskedView};
 use demask_api::{EstimatorConfig, LossNormalization, ObjectiveConfig, PolicySample, ViewScores};
@@ -33,8 +33,8 @@ pub(super) struct ScoredRows {
 pub(super) struct DrawnSamples<'a> {
     /// The samples.
     pub samples: &'a [&'a PolicySample],
-    /// The log-probabilities of their views under the policy that drew them, one list per inner step and sample. Empty if
-    /// the old policy drew them.
+    /// The log-probabilities of their views under the policy that drew them, one list per inner step and sample. Empty
+    /// if the old policy drew them.
     pub behaviour: &'a [Vec<f32>],
 }
 
@@ -45,7 +45,8 @@ pub(super) struct Policies<'a> {
     pub reference: Option<&'a Backbone>,
 }
 
-/// Plans the views of inner step `inner` from the step's seed and scores them.
+/// Plans the views of inner step `inner` from the step's seed, and scores them under the current policy (which is the
+/// old policy of the step) and the reference.
 ///
 /// # Errors
 /// Any error libtorch reports.
@@ -63,7 +64,7 @@ pub(super) fn prepare(
     let planned: Vec<(usize, Vec<MaskedView>)> = samples
         .iter()
         .enumerate()
-        // A sample with advantage 0 contributes nothing but its KL penalty.
+        // A sample with advantage 0 contributes only its KL penalty, so it is skipped if there is no reference.
         .filter(|(_, sample)| sample.advantage != 0.0 || reference.is_some())
         .map(|(number, sample)| {
             let step = inner_step(seed, (inner, objective.inner_steps), number);
@@ -88,7 +89,7 @@ pub(super) fn prepare(
             .map(|part| part.iter().map(|group| group.rows.as_slice()).collect())
             .collect();
         if policy.gather().is_some() {
-            // Weights that come group by group come once for all parts.
+            // Sharded weights are gathered group by group, and each group only once for all parts.
             work = vec![work.concat()];
         }
         let done = threads::each(policy, &mut work, &mut pause, |policy, groups, pause| {
@@ -127,8 +128,8 @@ fn inner_step(seed: u64, (number, count): (usize, usize), sample: usize) -> Inne
     }
 }
 
-/// Computes the log-probabilities of the counted tokens of all views: one list per inner step and sample, in the order of
-/// the views. The policy that drew the samples is scored in this way before another policy is trained on them.
+/// Computes the log-probabilities of the counted tokens of all views: one list per inner step and sample, in the order
+/// of the views. The policy that drew the samples is scored in this way before another policy is trained on them.
 ///
 /// # Errors
 /// [`ModelError::Refused`](crate::ModelError::Refused) if a sample or the estimator is invalid, or any error libtorch
@@ -228,8 +229,8 @@ fn weighted_rows(
     rows
 }
 
-/// Rows that share a pass through the backbone. For each of their targets: the advantage, and the log-probability under the
-/// policy that drew it.
+/// Rows that share a pass through the backbone. For each of their targets: the advantage, and the log-probability under
+/// the policy that drew it.
 struct WeightedRows {
     rows: Vec<LossRow>,
     advantages: Vec<f32>,
@@ -254,7 +255,8 @@ fn grouped(part: &[usize], rows: &[WeightedRow], most: usize) -> Vec<WeightedRow
         .collect()
 }
 
-/// Computes the log-probabilities of all targets of rows that share a pass through the backbone, [N] f32, without gradient.
+/// Computes the log-probabilities of all targets of rows that share a pass through the backbone, [N] f32, without
+/// gradient.
 ///
 /// # Errors
 /// Any error libtorch reports.

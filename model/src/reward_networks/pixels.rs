@@ -102,11 +102,12 @@ impl Pixels {
         }
     }
 
-    /// Reads the settings from `preprocessor_config.json` in a CLIP model's folder. Absent settings are the published ones.
+    /// Reads the settings from `preprocessor_config.json` in a CLIP model's folder. Absent settings are the published
+    /// ones.
     ///
     /// # Errors
-    /// [`ModelError::Checkpoint`] if the file is broken, names an unknown filter, or produces pictures of another size than the
-    /// network reads.
+    /// [`ModelError::Checkpoint`] if the file is broken, names an unknown filter, or produces pictures of another size
+    /// than the network reads.
     pub(super) fn of_clip(dir: &Path, side: usize) -> Result<Self> {
         let path = dir.join(PREPROCESSOR);
         if !path.exists() {
@@ -142,6 +143,7 @@ impl Pixels {
             }
             (_, Some(PublishedSize::Exactly { height, width }), _) => (width, height),
         };
+        // The network has one position embedding per patch, so it reads pictures of one size only.
         if cut != (side, side) || matches!(resize, Resize::Shorter(shorter) if shorter < side) {
             return wrong(format!(
                 "pictures are resized to {resize:?} and cut to {} x {}; the network reads {side} x {side}",
@@ -176,8 +178,8 @@ impl Pixels {
     /// Preprocesses pictures of any sizes to pixels, [B, 3, P, P], on the CPU.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] if a picture has no pixels, a number of bytes that does not match its sides, or too many pixels,
-    /// or if it is smaller than the crop; or any error libtorch reports.
+    /// [`ModelError::Refused`] if a picture has no pixels, a number of bytes that does not match its sides, or too many
+    /// pixels, or if it is smaller than the crop; or any error libtorch reports.
     pub(super) fn tensor(&self, pictures: &[Picture]) -> Result<Tensor> {
         let mut values = Vec::with_capacity(pictures.len() * 3 * self.side * self.side);
         for picture in pictures {

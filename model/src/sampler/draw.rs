@@ -1,8 +1,8 @@
 //! The draw of one token from each row of logits, with the model's confidence in it.
 //!
-//! On a CPU one kernel does the draw (`csrc/cached.cpp`). On other devices it is composed of libtorch's operators, so that
-//! the logits never leave the device: only seven numbers a row are read back. The caller supplies the noise, one uniform
-//! number per row, so that a draw does not depend on the other rows. Legend: N rows, V columns.
+//! On a CPU one kernel does the draw (`csrc/cached.cpp`). On other devices it is composed of libtorch's operators, so
+//! that the logits never leave the device: only seven numbers a row are read back. The caller supplies the noise, one
+//! uniform number per row, so that a draw does not depend on the other rows. Legend: N rows, V columns.
 
 #![allow(non_snake_case)]
 
@@ -17,16 +17,16 @@ use crate::error::{ModelError, Result};
 /// The temperature and the random number that one row is drawn with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Noise {
-    /// The sampling temperature. 0 takes the arg-max. Any other value draws from softmax(logits / temperature), which is
-    /// the distribution of the arg-max of logits plus temperature times Gumbel noise.
+    /// The sampling temperature. 0 takes the arg-max. Any other value draws from softmax(logits / temperature), which
+    /// is the distribution of the arg-max of logits plus temperature times Gumbel noise.
     pub temperature: f32,
-    /// A uniform number in 0..1, for inverse-transform sampling: the drawn column is the one where the cumulative sum of
-    /// the probabilities exceeds this share of their total.
+    /// A uniform number in 0..1, for inverse-transform sampling: the drawn column is the one where the cumulative sum
+    /// of the probabilities exceeds this share of their total.
     pub uniform: f32,
 }
 
-/// The columns that may be drawn. The softmax still includes the other columns, so that a token's probability is the same
-/// number as in training (L7).
+/// The columns that may be drawn. The softmax still includes the other columns, so that a token's probability is the
+/// same number as in training (L7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Writable {
     /// The end of the columns that may be drawn, exclusive.
@@ -37,8 +37,8 @@ pub struct Writable {
 
 /// The result of the draw from one row.
 ///
-/// Probabilities near 1 are f64 and differ down to 1e-16, as in the published code. In f32, tokens that the model is sure
-/// of would all have probability 1, and their ranking would be by position alone.
+/// Probabilities near 1 are f64 and differ down to 1e-16, as in the published code. In f32, tokens that the model is
+/// sure of would all have probability 1, and their ranking would be by position alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Drawn {
     /// The drawn column.
@@ -118,8 +118,8 @@ pub(super) fn fetched(measures_N7: &Tensor) -> Result<Vec<Drawn>> {
 pub(super) struct RowNoise {
     /// Whether any row has a temperature above 0.
     warm: bool,
-    /// Temperatures and uniform numbers, [N] each. Absent if no row has a temperature and the CPU's kernel, which always
-    /// takes both, is not used.
+    /// Temperatures and uniform numbers, [N] each. Absent if no row has a temperature and the CPU's kernel, which
+    /// always takes both, is not used.
     values_N: Option<(Tensor, Tensor)>,
 }
 
@@ -181,7 +181,8 @@ pub(super) fn measures(logits_NV: &Tensor, noise: &RowNoise, writable: Writable)
     Ok(composed(logits_NV, values.filter(|_| noise.warm), writable)?.1)
 }
 
-/// Takes the likeliest token of each row. Returns the tokens, [N], and their measures, [N, 7], on the device of the logits.
+/// Takes the likeliest token of each row. Returns the tokens, [N], and their measures, [N, 7], on the device of the
+/// logits.
 ///
 /// # Errors
 /// Any error libtorch reports.
@@ -260,12 +261,13 @@ fn composed(
     Ok((token_N1.f_squeeze_dim(1)?, Tensor::f_cat(&measures, 1)?))
 }
 
-/// The number of columns in a piece of a row: the search for the drawn column first finds its piece, then its place there.
+/// The number of columns in a piece of a row: the search for the drawn column first finds its piece, then its place
+/// there.
 const PIECE: i64 = 1024;
 
-/// Finds the first column, [N, 1], where the cumulative sum of a row's probabilities exceeds the row's uniform share of the
-/// total. A row with temperature 0 gets its likeliest column. The sums are f64; searching in two levels keeps only one of
-/// them per piece and one per column of a single piece.
+/// Finds the first column, [N, 1], where the cumulative sum of a row's probabilities exceeds the row's uniform share of
+/// the total. A row with temperature 0 gets its likeliest column. The sums are f64; searching in two levels keeps only
+/// one of them per piece and one per column of a single piece.
 fn stopped(
     open_NV: &Tensor,
     likeliest_N1: &Tensor,
@@ -277,6 +279,7 @@ fn stopped(
     let warm_NV = open_NV
         .f_div(&temperature_N1.f_masked_fill(&cold_N1, 1.0)?)?
         .f_softmax(-1, Kind::Float)?;
+    // First level: find the piece in which the cumulative sum passes the share.
     let pieces = (columns + PIECE - 1) / PIECE;
     let warm_NCP = warm_NV
         .f_constant_pad_nd([0, pieces * PIECE - columns])?
@@ -296,6 +299,7 @@ fn stopped(
     let before_N1 = running_NC
         .f_constant_pad_nd([1, 0])?
         .f_gather(1, &piece_N1, false)?;
+    // Second level: find the column within that piece, starting from the sum of the pieces before it.
     let stands_N1P = piece_N1.f_unsqueeze(2)?.f_expand([rows, 1, PIECE], false)?;
     let running_NP = warm_NCP
         .f_gather(1, &stands_N1P, false)?

@@ -94,9 +94,9 @@ impl RemainingCommits {
 impl RemainingSteps {
     /// Returns the number of steps to run before the host reads the results.
     ///
-    /// A schedule runs all its steps. A threshold does not know how many it needs: it assumes that the block takes as many
-    /// steps as the last one (`last_block_steps`; with 0, if there was none, one step for every two masked positions). It
-    /// runs at least two steps, unless fewer positions are masked.
+    /// A schedule runs all its steps. A threshold does not know how many it needs: it assumes that the block takes as
+    /// many steps as the last one (`last_block_steps`; with 0, if there was none, one step for every two masked
+    /// positions). It runs at least two steps, unless fewer positions are masked.
     pub fn steps(&self, last_block_steps: usize) -> usize {
         let steps = match &self.commits {
             RemainingCommits::Counts(counts) => counts.len(),

@@ -1,12 +1,13 @@
 //! The samplers of picture codes, which draw all masked positions in parallel.
 //!
 //! MaskGIT draws every masked code and commits the most confident ones, with a cosine schedule and guidance (`mmada.md`
-//! 6.2). It can also commit an unlikely code ahead of the schedule (`ImageSampler::surprise`). The ancestral sampler commits
-//! each code independently with the probability of the schedule (`peers.md` B.11).
+//! 6.2). It can also commit an unlikely code ahead of the schedule (`ImageSampler::surprise`). The ancestral sampler
+//! commits each code independently with the probability of the schedule (`peers.md` B.11).
 //!
 //! Logits are computed at the masked positions and for the columns of picture codes only. Unless the request's quirks
-//! choose the published behaviour, probabilities are f32 in any compute dtype, the temperature falls as T (1 - progress),
-//! and the schedule counts from the codes that are masked at the start. Codes that are given (in- and outpainting) stay.
+//! choose the published behaviour, probabilities are f32 in any compute dtype, the temperature falls as T (1 -
+//! progress), and the schedule counts from the codes that are masked at the start. Codes that are given (in- and
+//! outpainting) stay.
 
 use demask_api::{ImageMethod, ImageSampler, Probabilities, Quirks, Sample, SampleFrame, SampleRequest};
 use rand::Rng as _;
@@ -110,6 +111,8 @@ impl ImageRow {
         if whole {
             return (Compute::All, masked);
         }
+        // Between two passes over the whole row, only the least certain codes are drawn. The codes that the last step
+        // committed are computed too, because the cache still has their mask tokens.
         let mut unsure = masked;
         unsure.sort_by(|&a, &b| self.certainty[a].total_cmp(&self.certainty[b]).then(a.cmp(&b)));
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -125,6 +128,7 @@ impl ImageRow {
         )
     }
 
+    /// Commits the current guess at a position, counted from the target's start.
     fn write(&mut self, at: usize) {
         self.row.ids[self.row.request.target.start + at] = self.guess[at];
         self.row.commit_step[at] = u16::try_from(self.row.step).unwrap_or(u16::MAX);
@@ -133,8 +137,8 @@ impl ImageRow {
 
     /// Commits codes by MaskGIT.
     ///
-    /// If there is a surprise, it commits the surprise and every code above `accept`. The schedule commits if there is no
-    /// surprise, and also if more codes are still masked than it allows after this step.
+    /// If there is a surprise, it commits the surprise and every code above `accept`. The schedule commits if there is
+    /// no surprise, and also if more codes are still masked than it allows after this step.
     fn maskgit(&mut self) {
         let Some(surprise) = self.surprise() else {
             return self.keep_the_surest();
@@ -208,9 +212,9 @@ impl ImageRow {
 
     /// Returns the step of the schedule that applies now.
     ///
-    /// Without `accept` it is the row's step. Codes that were accepted early put the row ahead of the schedule: then it is
-    /// the first step at which the schedule leaves as few masked, so that the last codes are drawn at the temperature that
-    /// they would have without early acceptance.
+    /// Without `accept` it is the row's step. Codes that were accepted early put the row ahead of the schedule: then it
+    /// is the first step at which the schedule leaves as few masked, so that the last codes are drawn at the
+    /// temperature that they would have without early acceptance.
     fn scheduled_step(&self) -> usize {
         if self.sampler.accept <= 0.0 {
             return self.row.step;

@@ -1,7 +1,7 @@
 //! Samplers, which replace mask tokens: text block by block, the codes of a picture in parallel.
 //!
-//! Start with `reference.rs`: it has both sampling loops as the papers write them, one row at a time. The other files are
-//! the fast implementation of the same loops:
+//! Start with `reference.rs`: it has both sampling loops as the papers write them, one row at a time. The other files
+//! are the fast implementation of the same loops:
 //!
 //! - `text.rs`, `image.rs`: the two kinds of rows; `row.rs`: the state and the interface that both kinds share;
 //! - `forward_request.rs`: what a row asks of the next forward pass;

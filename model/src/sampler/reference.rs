@@ -1,7 +1,8 @@
-//! The two sampling loops as the papers write them: one row, a full forward pass per step, no cache. Read this file first.
+//! The two sampling loops as the papers write them: one row, a full forward pass per step, no cache. Read this file
+//! first.
 //!
-//! [`text`] is LLaDA's `generate` (arXiv 2502.09992, algorithms 4 and 5): semi-autoregressive blocks with low-confidence
-//! remasking. [`image`] is MaskGIT's decoding (arXiv 2202.04200) in MMaDA's form (`mmada.md` 6.2).
+//! [`text`] is LLaDA's `generate` (arXiv 2502.09992, algorithms 4 and 5): semi-autoregressive blocks with
+//! low-confidence remasking. [`image`] is MaskGIT's decoding (arXiv 2202.04200) in MMaDA's form (`mmada.md` 6.2).
 //!
 //! No request is served from here, because every logit is copied to the host. The samplers that serve (`text.rs`,
 //! `image.rs`, `batching/`) compute the same with caches, further rules and other rows in the batch.
@@ -22,8 +23,8 @@ use crate::training::mask_sampling::row_rng;
 
 /// Samples a text and returns the whole row with its target filled.
 ///
-/// It follows the settings `steps` (divided evenly among blocks), `block`, `temperature` and `guidance`. All other settings
-/// count as their defaults.
+/// It follows the settings `steps` (divided evenly among blocks), `block`, `temperature` and `guidance`. All other
+/// settings count as their defaults.
 ///
 /// # Errors
 /// An error if the row has padding but no token after it, or any error libtorch reports.
@@ -86,7 +87,8 @@ pub fn text(backbone: &Backbone, request: &SampleRequest, sampler: &TextSampler)
 
 /// Samples the codes of a picture and returns the whole row with its target filled.
 ///
-/// It follows the settings `steps`, `temperature`, `guidance` and `schedule`. All other settings count as their defaults.
+/// It follows the settings `steps`, `temperature`, `guidance` and `schedule`. All other settings count as their
+/// defaults.
 ///
 /// # Errors
 /// An error if the row has padding but no token after it, or any error libtorch reports.
@@ -134,8 +136,8 @@ fn masked(ids: &[u32], window: &Range<usize>, mask_token: u32) -> Vec<usize> {
     window.clone().filter(|&at| ids[at] == mask_token).collect()
 }
 
-/// Computes the logits of every position with classifier-free guidance: `u + (w + 1)(c - u)`, where c are the conditional
-/// logits, u the unconditional ones and w the guidance scale. With w = 0 they are c.
+/// Computes the logits of every position with classifier-free guidance: `u + (w + 1)(c - u)`, where c are the
+/// conditional logits, u the unconditional ones and w the guidance scale. With w = 0 they are c.
 fn guided_logits(
     backbone: &Backbone,
     request: &SampleRequest,
@@ -198,8 +200,8 @@ fn uniform(rng: &mut impl rand::Rng) -> f64 {
     f64::from(single)
 }
 
-/// Draws a column by inverse-transform sampling: the first one where the cumulative sum exceeds the uniform share of the
-/// total. The distribution is that of the arg-max of log-weights plus Gumbel noise, from one random number.
+/// Draws a column by inverse-transform sampling: the first one where the cumulative sum exceeds the uniform share of
+/// the total. The distribution is that of the arg-max of log-weights plus Gumbel noise, from one random number.
 fn categorical(weights: &[f64], uniform: f64) -> usize {
     let stop = uniform * weights.iter().sum::<f64>();
     let mut sum = 0.0;

@@ -1,7 +1,7 @@
 //! A row of the running batch: one sequence that is being sampled.
 //!
-//! [`RowState`] is the state that every row has. [`SamplingRule`] is the interface of the two kinds of rows: text by blocks
-//! (`text.rs`) and the codes of a picture (`image.rs`). The batch uses nothing but these two.
+//! [`RowState`] is the state that every row has. [`SamplingRule`] is the interface of the two kinds of rows: text by
+//! blocks (`text.rs`) and the codes of a picture (`image.rs`). The batch uses nothing but these two.
 
 use demask_api::{Attention, Quirks, Sample, SampleFrame, SampleRequest};
 use rand_chacha::ChaCha8Rng;
@@ -126,8 +126,9 @@ pub(super) trait SamplingRule: std::fmt::Debug {
         None
     }
 
-    /// Applies steps that the device ran by itself, each given as the draws at every position of the block. Stops at the end
-    /// of the block and then returns the number of steps that the block took; `None` means that the block goes on.
+    /// Applies steps that the device ran by itself, each given as the draws at every position of the block. Stops at
+    /// the end of the block and then returns the number of steps that the block took; `None` means that the block goes
+    /// on.
     fn replay(
         &mut self,
         _remaining: &RemainingSteps,
@@ -158,8 +159,8 @@ pub(super) trait SamplingRule: std::fmt::Debug {
         self.as_seen(self.unconditional(), self.state().request.unconditional_left_pad)
     }
 
-    /// Cuts the ids at [`Self::visible`] and classifies the padding by the attention mode of the quirks. Without a mask,
-    /// padding counts as ordinary tokens.
+    /// Cuts the ids at [`Self::visible`] and classifies the padding by the attention mode of the quirks. Without a
+    /// mask, padding counts as ordinary tokens.
     fn as_seen(&self, mut ids: Vec<u32>, padding: usize) -> RowTokens {
         ids.truncate(self.visible());
         let (pad, soft_pad) = match self.quirks().attention {

@@ -1,9 +1,10 @@
 //! The text sampler: semi-autoregressive blocks (`mmada.md` 6.1).
 //!
-//! A step draws a token at every masked position of the active block and commits the best of them. The request sets how the
-//! draws are ranked ([`demask_api::Remasking`]), how many are committed ([`demask_api::Commit`]), which keys and values are
-//! kept between passes ([`TextCache`]) and when a text ends early ([`End`]). Logits are computed at the masked positions of
-//! the active block only. A confidence is the probability of a token over the whole vocabulary, without temperature.
+//! A step draws a token at every masked position of the active block and commits the best of them. The request sets how
+//! the draws are ranked ([`demask_api::Remasking`]), how many are committed ([`demask_api::Commit`]), which keys and
+//! values are kept between passes ([`TextCache`]) and when a text ends early ([`End`]). Logits are computed at the
+//! masked positions of the active block only. A confidence is the probability of a token over the whole vocabulary,
+//! without temperature.
 
 use std::ops::Range;
 
@@ -52,7 +53,8 @@ impl TextRow {
     /// Creates the row of a request.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] if the target or a block is empty, or if the steps cannot be divided evenly among the blocks.
+    /// [`ModelError::Refused`] if the target or a block is empty, or if the steps cannot be divided evenly among the
+    /// blocks.
     pub fn new(backbone: &Backbone, request: SampleRequest, sampler: TextSampler) -> Result<Self> {
         let (blocks, steps) = plan(request.target.len(), &sampler)?;
         let row = RowState::new(backbone, request, columns(backbone, &sampler), 0.0);
@@ -92,8 +94,8 @@ impl TextRow {
 
     /// Returns the masked positions that the next step draws: normally those of the active block.
     ///
-    /// With `whole_vocabulary` the sampler may write the mask token itself, and then a finished block still has masks. As in
-    /// the published code, later blocks draw these positions again, unless a cache skips them.
+    /// With `whole_vocabulary` the sampler may write the mask token itself, and then a finished block still has masks.
+    /// As in the published code, later blocks draw these positions again, unless a cache skips them.
     fn drawn(&self) -> Vec<usize> {
         if !self.sampler.quirks.whole_vocabulary || self.sampler.cache != TextCache::None {
             return self.masked();
@@ -110,8 +112,8 @@ impl TextRow {
         self.counts = transfer_counts(self.masked().len(), self.steps);
     }
 
-    /// Moves on to the next block that has a mask, or ends the row. A block ends after its last step even if the sampler
-    /// wrote mask tokens there.
+    /// Moves on to the next block that has a mask, or ends the row. A block ends after its last step even if the
+    /// sampler wrote mask tokens there.
     fn settle(&mut self) {
         while !self.row.done && (self.row.step >= self.steps || self.drawn().is_empty()) {
             self.end_block();
@@ -438,8 +440,8 @@ fn plan(length: usize, sampler: &TextSampler) -> Result<(usize, usize)> {
     Ok((blocks, sampler.steps / blocks))
 }
 
-/// Returns the columns of a text row: logits for the whole vocabulary, and as writable either text without the mask token,
-/// or everything (`whole_vocabulary`, as published).
+/// Returns the columns of a text row: logits for the whole vocabulary, and as writable either text without the mask
+/// token, or everything (`whole_vocabulary`, as published).
 fn columns(backbone: &Backbone, sampler: &TextSampler) -> Columns {
     let config = backbone.config();
     let rows = u32::try_from(config.rows()).unwrap_or(u32::MAX);

@@ -1,4 +1,5 @@
-//! The checks of a request for samples, before libtorch sees it. Each refusal says what was expected and what was found.
+//! The checks of a request for samples, before libtorch sees it. Each refusal says what was expected and what was
+//! found.
 
 use demask_api::{
     BackboneConfig, Commit, End, ImageSampler, SampleRequest, Sampler, Span, TextCache, TextSampler,
@@ -67,6 +68,8 @@ fn image_sampler(sampler: &ImageSampler) -> Result<()> {
     Ok(())
 }
 
+/// Checks the sequence, the target, the padding and the unconditional sequence of a request, because libtorch would
+/// fail without naming the request.
 fn sample(config: &BackboneConfig, request: &SampleRequest) -> Result<()> {
     let refuse = |message: String| refuse(format!("request {}: {message}", request.id));
     let (length, longest) = (request.ids.len(), config.max_sequence_length);

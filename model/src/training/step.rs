@@ -74,6 +74,7 @@ pub fn train_with(
     let longest = lengths.max().unwrap_or(0);
     let real = |one: &Sequence| one.ids.len() - one.left_pad;
     let batches = micro_batches.iter().map(|rows| rows.iter().map(real).sum());
+    // Memory is planned for the largest micro-batch, but for no more tokens than are computed at one time.
     let most = FORWARD_TOKENS * threads::at_once(backbone);
     let tokens = batches.max().unwrap_or(0).min(most);
     backbone.work_room_out(optimizer.aside(&settings.adam), tokens, settings.recompute);
@@ -84,6 +85,7 @@ pub fn train_with(
         let report = step(backbone, optimizer, (micro_batches, settings), interlude);
         backbone.set_dropout(None);
         if report.is_err() {
+            // A failed step may be repeated, so its partial gradients must not remain.
             optimizer.discard(backbone.trained_mut())?;
         }
         report

@@ -11,12 +11,12 @@ use crate::weights::stored::StoredTensors;
 /// The most differences that an error lists.
 const NAMED: usize = 10;
 
-/// Compares the slots with the stored tensors. `source` maps the name of a slot to its stored name. A stored tensor that no
-/// slot needs is an error too, unless it is `ignored`.
+/// Compares the slots with the stored tensors. `source` maps the name of a slot to its stored name. A stored tensor
+/// that no slot needs is an error too, unless it is `ignored`.
 ///
 /// # Errors
-/// [`ModelError::Checkpoint`] if a tensor is missing, extra, misshapen or of an integer dtype. The message lists at most ten
-/// of them, with what was expected and what was found.
+/// [`ModelError::Checkpoint`] if a tensor is missing, extra, misshapen or of an integer dtype. The message lists at
+/// most ten of them, with what was expected and what was found.
 pub fn check(
     slots: &[Slot],
     stored: &StoredTensors,

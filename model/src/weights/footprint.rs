@@ -23,19 +23,20 @@ pub(crate) fn check(config: &BackboneConfig, device: Device, kind: Kind, purpose
     fits(memory::backbone_bytes(config, width), device)
 }
 
-/// Whether a part of a backbone's weights fits that one of `ranks` keeps, for training.
+/// Checks that one rank's part of the f32 master weights of a backbone fits, if they are sharded over `ranks` ranks for
+/// training.
 ///
 /// # Errors
-/// As [`check`].
+/// The errors of [`check`].
 pub(crate) fn check_part(config: &BackboneConfig, device: Device, ranks: usize) -> Result<()> {
     let whole = memory::backbone_bytes(config, MASTER);
     fits(whole.map(|bytes| bytes / ranks.max(1) as u64), device)
 }
 
-/// Whether a backbone that is frozen beside an adapter fits.
+/// Checks that the weights of a backbone fit that is frozen beside an adapter, in the format `form`.
 ///
 /// # Errors
-/// As [`check`].
+/// The errors of [`check`].
 pub(crate) fn check_frozen(
     config: &BackboneConfig,
     device: Device,
@@ -56,8 +57,8 @@ pub(crate) fn check_image_tokenizer(config: &ImageTokenizerConfig, device: Devic
     fits(memory::image_tokenizer_bytes(config), device)
 }
 
-/// Compares the needed bytes with the free host memory, or with the total memory of a GPU, because libtorch reuses what its
-/// caching allocator holds there.
+/// Compares the needed bytes with the free host memory, or with the total memory of a GPU, because libtorch reuses what
+/// its caching allocator holds there.
 fn fits(needed: Option<u64>, device: Device) -> Result<()> {
     let free = match device {
         Device::Cuda(_) => cuda::memory(device).map(|memory| memory.total),

@@ -1,5 +1,5 @@
-//! The initial values of fresh networks. They come from our own counter-based generator, so that a seed gives the same values
-//! on every device.
+//! The initial values of fresh networks. They come from our own counter-based generator, so that a seed gives the same
+//! values on every device.
 
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;

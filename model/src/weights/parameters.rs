@@ -1,9 +1,14 @@
-//! The parameters of a network, and the leaves in the compute dtype that the forward pass reads and autograd sees.
+//! The parameters of a network, and their leaves: the tensors in the compute dtype that the forward pass reads and that
+//! autograd differentiates.
 //!
-//! For training there is one flat f32 master: the optimiser works on it in a handful of wide operations, each leaf is a
-//! view into one flat copy of it, and a refresh after a step is a single conversion. For sampling there are the leaves
-//! and nothing else. Of weights that ranks share out (`shards.rs`) the master is what this rank owns, and leaves can be read while
-//! their group is gathered.
+//! Parameters for training have one flat f32 master copy, so that the optimiser needs only a few operations on large
+//! tensors. The leaves are views of one flat copy of the master in the compute dtype, so that a refresh after a step is
+//! a single conversion.
+//!
+//! Parameters for sampling have leaves and no master.
+//!
+//! Parameters that are sharded over ranks (`shards/`) have a master that contains only the part that this rank owns.
+//! Their leaves are readable only while their group is gathered.
 
 use std::collections::BTreeMap;
 
@@ -22,34 +27,36 @@ use crate::weights::stored::StoredTensors;
 pub struct Parameters {
     slots: Vec<Slot>,
     places: Vec<SlotPlace>,
-    /// The leaf that begins with the slot of a name.
+    /// The index of a leaf, by the name of its first slot.
     index: BTreeMap<String, usize>,
     purpose: Purpose,
-    /// All values, f32, in the order of the slots; empty when they are for sampling.
+    /// The master copy: all values in f32, in the order of the slots. Empty if the parameters are for sampling. Only
+    /// this rank's part if they are sharded.
     master: Tensor,
-    /// The values in the compute dtype (the master itself when that is f32); empty when they are for sampling.
+    /// The flat copy of the master in the compute dtype, of which the leaves are views. It is the master itself if that
+    /// dtype is f32 or the parameters are sharded. Empty if they are for sampling.
     compute: Tensor,
     leaves: Vec<Tensor>,
-    /// Where each rank keeps a part: the master is this one's then.
+    /// The leaves by group, if the parameters are sharded over ranks.
     sharded: Option<ShardedLeaves>,
 }
 
-/// Where the values of a slot lie.
+/// The location of a slot's values.
 #[derive(Clone, Copy, Debug)]
 struct SlotPlace {
-    /// In the flat master.
+    /// The offset in the flat master.
     flat: i64,
-    /// The number of its leaf.
+    /// The index of its leaf.
     leaf: usize,
-    /// In the flattened leaf.
+    /// The offset in the flattened leaf.
     within: i64,
 }
 
 impl Parameters {
-    /// Trainable parameters of the given shapes and values (one tensor a slot).
+    /// Creates trainable parameters from slots and values, one tensor per slot.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn new(slots: Vec<Slot>, values: &[Tensor], device: Device, compute: Kind) -> Result<Self> {
         let mut values = values.iter();
         Self::build(slots, device, compute, Purpose::Train, |_, into| {
@@ -60,10 +67,11 @@ impl Parameters {
         })
     }
 
-    /// Parameters of the given shapes; `fill` writes each slot's values, in order, where they are going to be.
+    /// Creates parameters. `fill` is called for each slot in order and writes the slot's values directly to their final
+    /// location.
     ///
     /// # Errors
-    /// Those of `fill`; libtorch's.
+    /// The errors of `fill`, or any error libtorch reports.
     pub fn build(
         slots: Vec<Slot>,
         device: Device,
@@ -80,10 +88,12 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Trainable parameters of which this rank keeps its part; `fill` writes each slot's values, in order, where they are cut from.
+    /// Creates trainable parameters that are sharded over ranks. `fill` is called for each slot in order and writes the
+    /// slot's values to a temporary tensor, from which this rank's part is copied. Only one slot is in memory as a
+    /// whole at a time.
     ///
     /// # Errors
-    /// Those of `fill`; libtorch's.
+    /// The errors of `fill`, or any error libtorch reports.
     pub fn build_part(
         slots: Vec<Slot>,
         device: Device,
@@ -108,7 +118,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Parameters without values.
+    /// Creates parameters without values.
     fn empty(slots: Vec<Slot>, device: Device, purpose: Purpose) -> Result<Self> {
         let none = || Tensor::f_empty([0], (Kind::Float, device));
         Ok(Self {
@@ -163,6 +173,7 @@ impl Parameters {
         Ok(())
     }
 
+    /// Makes autograd compute gradients of the leaves, if the parameters are for training.
     fn ask_for_gradients(&self) -> Result<()> {
         if self.purpose == Purpose::Train {
             for leaf in &self.leaves {
@@ -172,10 +183,11 @@ impl Parameters {
         Ok(())
     }
 
-    /// Reads every slot's tensor, stored under the name that `source` gives, straight to where it is going to be.
+    /// Loads the stored tensor of every slot directly to its final location. `source` maps the name of a slot to its
+    /// stored name.
     ///
     /// # Errors
-    /// Those of [`fit::check`]; a file that cannot be read; libtorch's.
+    /// The errors of [`fit::check`], an error if a file cannot be read, or any error libtorch reports.
     pub fn load(
         slots: Vec<Slot>,
         stored: &StoredTensors,
@@ -191,6 +203,7 @@ impl Parameters {
         })
     }
 
+    /// Returns a view of each slot's part of a flat tensor of the master's length.
     fn views(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
         let views = self.slots.iter().zip(&self.places);
         views
@@ -198,7 +211,7 @@ impl Parameters {
             .collect()
     }
 
-    /// Where each leaf begins in the flat master, and its shape.
+    /// Returns the offset of each leaf in the flat master, and its shape.
     fn leaf_shapes(&self) -> Vec<(i64, Vec<i64>)> {
         let mut shapes: Vec<(i64, Vec<i64>)> = Vec::new();
         for (slot, place) in self.slots.iter().zip(&self.places) {
@@ -210,6 +223,7 @@ impl Parameters {
         shapes
     }
 
+    /// Returns the leaves as views of the flat copy in the compute dtype.
     fn leaf_views(&self) -> Result<Vec<Tensor>> {
         let view = |(at, shape): (i64, Vec<i64>)| {
             let length = shape.iter().product();
@@ -222,23 +236,23 @@ impl Parameters {
         self.leaf_shapes().into_iter().map(view).collect()
     }
 
-    /// A slot's part of its leaf.
+    /// Returns a view of a slot's part of its leaf.
     fn in_leaf(&self, number: usize) -> Result<Tensor> {
         let place = self.places[number];
         let flat = self.leaves[place.leaf].f_detach()?.f_view([-1])?;
         part(&flat, place.within, &self.slots[number])
     }
 
-    /// What the values are for.
+    /// Returns whether the parameters are for training or for sampling.
     #[must_use]
     pub fn purpose(&self) -> Purpose {
         self.purpose
     }
 
-    /// Whether they can be trained.
+    /// Checks that the parameters can be trained.
     ///
     /// # Errors
-    /// [`ModelError::Refused`]: they were loaded for sampling.
+    /// [`ModelError::Refused`] if they were loaded for sampling.
     pub fn trainable(&self) -> Result<()> {
         match self.purpose {
             Purpose::Train => Ok(()),
@@ -249,13 +263,13 @@ impl Parameters {
         }
     }
 
-    /// The slots, in order.
+    /// Returns the slots, in order.
     #[must_use]
     pub fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
-    /// How many numbers there are.
+    /// Returns the number of elements of all parameters, on all ranks together.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.slots
@@ -264,10 +278,12 @@ impl Parameters {
             .sum()
     }
 
-    /// The leaf of a name: a parameter in the compute dtype, with those that are stacked under it.
+    /// Returns a leaf by the name of its first slot. It is in the compute dtype and includes the slots that are stacked
+    /// under the first one.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
+    /// [`ModelError::Refused`] if there is no leaf of this name, or if its group of sharded weights is not gathered
+    /// (both are bugs in this crate).
     pub fn leaf(&self, name: &str) -> Result<&Tensor> {
         let number = self
             .index
@@ -284,45 +300,46 @@ impl Parameters {
         Ok(&self.leaves[*number])
     }
 
-    /// The leaves by name.
+    /// Returns the leaves by name. Those of sharded parameters have memory only while their group is gathered.
     pub fn leaves(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.index
             .iter()
             .map(|(name, &number)| (name.as_str(), &self.leaves[number]))
     }
 
-    /// A number that is another one whenever a leaf has been written to.
+    /// Returns a number that changes whenever a leaf is written to.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn version(&self) -> Result<i64> {
         let versions = self.leaves.iter().map(Tensor::f_internal_version);
         versions.sum::<Result<i64, _>>().map_err(Into::into)
     }
 
-    /// Dtype and device of the leaves.
+    /// Returns the dtype and the device of the leaves.
     #[must_use]
     pub fn leaves_like(&self) -> (Kind, Device) {
         let leaf = self.leaves.first().unwrap_or(&self.master);
         (leaf.kind(), leaf.device())
     }
 
-    /// The leaves by group, where each rank keeps a part of them.
+    /// Returns the leaves by group if the parameters are sharded over ranks, otherwise `None`.
     #[must_use]
     pub fn sharded(&self) -> Option<&ShardedLeaves> {
         self.sharded.as_ref()
     }
 
-    /// All values, flat, f32; empty when they are for sampling; of sharded ones what this rank owns. Whoever changes it calls
-    /// [`Self::refresh`].
+    /// Returns the master copy, flat, f32. It is empty if the parameters are for sampling, and contains only this
+    /// rank's part if they are sharded. A caller that changes it must then call [`Self::refresh`].
     pub fn master(&self) -> &Tensor {
         &self.master
     }
 
-    /// Copies the master into the leaves.
+    /// Copies the master into the leaves, converted to the compute dtype. This does nothing if the leaves are views of
+    /// the master, or if the parameters are sharded: then the next gather reads the master.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn refresh(&self) -> Result<()> {
         if self.compute.kind() != Kind::Float {
             let mut compute = self.compute.shallow_clone();
@@ -334,7 +351,7 @@ impl Parameters {
     /// Adds the leaves' gradients to a flat f32 buffer and clears them.
     ///
     /// # Errors
-    /// They are for sampling; libtorch's.
+    /// [`ModelError::Refused`] if the parameters are for sampling, or any error libtorch reports.
     pub fn gather_grads(&mut self, into: &mut Tensor) -> Result<()> {
         self.trainable()?;
         tch::no_grad(|| {
@@ -351,10 +368,11 @@ impl Parameters {
         })
     }
 
-    /// Adds what the leaves' gradients hold for the numbers of the master from `start` on to a flat f32 buffer.
+    /// Adds the gradients of the elements of the master from `start` on to a flat f32 buffer. The length of the buffer
+    /// determines how many elements are added.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn add_grads_from(&self, start: i64, into: &Tensor) -> Result<()> {
         let end = start + into.numel() as i64;
         tch::no_grad(|| {
@@ -375,10 +393,11 @@ impl Parameters {
         })
     }
 
-    /// So many numbers of the master from `start` on, as parameters without leaves: for an optimiser that owns these alone.
+    /// Returns `length` elements of the master from `start` on as parameters without leaves, for an optimiser that owns
+    /// only this range. They share the memory of the master.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn range(&self, start: i64, length: i64) -> Result<Self> {
         let slots = vec![Slot::new("range", &[length])];
         Ok(Self {
@@ -393,7 +412,7 @@ impl Parameters {
         })
     }
 
-    /// Drops the leaves' gradients.
+    /// Clears the leaves' gradients. Those of sharded parameters are freed.
     pub fn clear_grads(&mut self) {
         if let Some(sharded) = &self.sharded {
             return sharded.drop_gradients();
@@ -403,10 +422,10 @@ impl Parameters {
         }
     }
 
-    /// The value of each parameter by name: f32, or the compute dtype when they are for sampling.
+    /// Returns the value of each parameter by name, in f32, or in the compute dtype if the parameters are for sampling.
     ///
     /// # Errors
-    /// libtorch's.
+    /// [`ModelError::Refused`] if the parameters are sharded (a bug in this crate), or any error libtorch reports.
     pub fn named(&self) -> Result<BTreeMap<String, Tensor>> {
         self.whole()?;
         if self.purpose == Purpose::Train {
@@ -418,29 +437,32 @@ impl Parameters {
             .collect()
     }
 
-    /// A flat tensor of the master's length cut into named views.
+    /// Splits a flat tensor of the length of the whole master into a named view per slot.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn named_like(&self, flat: &Tensor) -> Result<BTreeMap<String, Tensor>> {
         let names = self.slots.iter().map(|slot| slot.name.clone());
         Ok(names.zip(self.views(flat)?).collect())
     }
 
-    /// The part of a flat tensor of the master's length that belongs to this parameter, in its shape.
+    /// Returns a view of a parameter's part of a flat tensor of the master's length, in the parameter's shape.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
+    /// [`ModelError::Refused`] if there is no parameter of this name (a bug in this crate), or any error libtorch
+    /// reports.
     pub fn view(&self, flat: &Tensor, name: &str) -> Result<Tensor> {
         let number = self.number(name)?;
         part(flat, self.places[number].flat, &self.slots[number])
     }
 
-    /// A parameter's value where it lies, to be changed: in the master (then [`Self::refresh`] copies it), or in its leaf
-    /// when it is for sampling.
+    /// Returns a view of a parameter's value, through which it can be changed. If the parameters are for training, it
+    /// is a view of the master, and a caller that changes it must then call [`Self::refresh`]. If they are for
+    /// sampling, it is a view of the leaf. Sharded parameters are refused (a bug in this crate).
     ///
     /// # Errors
-    /// [`ModelError::Refused`] for a name that is not there (a fault of this crate).
+    /// [`ModelError::Refused`] if there is no parameter of this name (a bug in this crate), or any error libtorch
+    /// reports.
     pub fn value(&self, name: &str) -> Result<Tensor> {
         self.whole()?;
         match self.purpose {
@@ -449,7 +471,7 @@ impl Parameters {
         }
     }
 
-    /// That all values are here.
+    /// Checks that this rank has all values.
     fn whole(&self) -> Result<()> {
         match self.sharded {
             None => Ok(()),
@@ -459,15 +481,17 @@ impl Parameters {
         }
     }
 
+    /// Returns the index of a slot by its name.
     fn number(&self, name: &str) -> Result<usize> {
         let number = self.slots.iter().position(|slot| slot.name == name);
         number.ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))
     }
 
-    /// Overwrites all values with those of a flat tensor; of sharded ones also with what this rank owns.
+    /// Overwrites all values with those of a flat tensor. If the parameters are sharded, the tensor may contain either
+    /// all values or only those that this rank owns.
     ///
     /// # Errors
-    /// Another length; libtorch's.
+    /// [`ModelError::Refused`] if the tensor has any other length, or any error libtorch reports.
     pub fn set(&self, flat: &Tensor) -> Result<()> {
         if self.sharded.is_some() && flat.numel() == self.master.numel() {
             let mut master = self.master.shallow_clone();
@@ -492,10 +516,11 @@ impl Parameters {
         Ok(())
     }
 
-    /// Parameters of the same values, in leaves that have gradients of their own. A refresh of either is seen by both.
+    /// Creates parameters that share the values but have leaves with their own gradients. A refresh of either one
+    /// changes the values of both.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn twin(&self) -> Result<Self> {
         let shared = |leaf: &Tensor| leaf.f_detach();
         let leaves = self.leaves.iter().map(shared).collect::<Result<Vec<_>, _>>()?;
@@ -513,10 +538,12 @@ impl Parameters {
         Ok(twin)
     }
 
-    /// Parameters of the same values for sampling, which stay when these change: of trainable ones a copy in the compute dtype.
+    /// Creates parameters for sampling with the same values. Trainable parameters are copied in the compute dtype, so
+    /// that later steps do not change the copy. Parameters that are already for sampling share their leaves. Sharded
+    /// parameters must be gathered.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn frozen_copy(&self) -> Result<Self> {
         let device = self.master.device();
         let none = || Tensor::f_empty([0], (Kind::Float, device));
@@ -540,11 +567,12 @@ impl Parameters {
     }
 }
 
-/// A slot's part of a flat tensor, in its shape.
+/// Returns a view of a slot's part of a flat tensor, which begins at `at`, in the slot's shape.
 fn part(flat: &Tensor, at: i64, slot: &Slot) -> Result<Tensor> {
     Ok(flat.f_narrow(0, at, slot.len())?.f_view(&slot.shape[..])?)
 }
 
+/// Computes the location of each slot.
 fn places(slots: &[Slot]) -> Vec<SlotPlace> {
     let (mut places, mut flat, mut leaves, mut within) = (Vec::with_capacity(slots.len()), 0, 0, 0);
     for slot in slots {

@@ -58,8 +58,8 @@ fn refused(fields: &Map<String, Value>) -> Option<String> {
 /// Reads the configuration of a folder. The adapted modules are left empty: they follow from the names of the tensors.
 ///
 /// # Errors
-/// [`ModelError::Io`] if the file cannot be read. [`ModelError::Checkpoint`] if it is broken or describes a kind of adapter
-/// that we do not implement.
+/// [`ModelError::Io`] if the file cannot be read. [`ModelError::Checkpoint`] if it is broken or describes a kind of
+/// adapter that we do not implement.
 pub fn read(dir: &Path) -> Result<LoraConfig> {
     let path = dir.join(ADAPTER_CONFIG);
     let named = |message: String| ModelError::checkpoint(&path, message);
@@ -87,10 +87,12 @@ pub fn read(dir: &Path) -> Result<LoraConfig> {
     })
 }
 
-/// What the base of a folder's adapter was kept in while it was trained; in full where the folder does not say.
+/// Reads the format of the frozen base that a folder's adapter was trained beside. Returns the default if the folder
+/// does not name one.
 ///
 /// # Errors
-/// A broken file; a format that is not computed here.
+/// [`ModelError::Io`] if the file cannot be read. [`ModelError::Checkpoint`] if it is broken or names a format that we
+/// do not implement.
 pub fn frozen_base(dir: &Path) -> Result<FrozenBase> {
     let path = dir.join(QUANTIZATION);
     if !path.is_file() {
@@ -113,6 +115,7 @@ pub fn base(dir: &Path) -> Result<String> {
         .ok_or_else(|| ModelError::checkpoint(&path, "base_model_name_or_path is missing"))
 }
 
+/// Parses `adapter_config.json`.
 fn fields(path: &Path) -> Result<Map<String, Value>> {
     let text = bounded_file::read_text(path, limits::LONGEST_CONFIG)
         .map_err(|source| ModelError::io(path, source))?;

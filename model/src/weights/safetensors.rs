@@ -28,12 +28,12 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         .collect()
 }
 
-/// Writes tensors, the widest dtype first and then in the order of their names. If `kind` is given, floating-point tensors
-/// are written in that dtype. Only one tensor is copied at a time.
+/// Writes tensors, the widest dtype first and then in the order of their names. If `kind` is given, floating-point
+/// tensors are written in that dtype. Only one tensor is copied at a time.
 ///
 /// # Errors
-/// [`ModelError::Io`] if the file cannot be written, [`ModelError::Refused`] for a dtype that cannot be written, or any error
-/// libtorch reports.
+/// [`ModelError::Io`] if the file cannot be written, [`ModelError::Refused`] for a dtype that cannot be written, or any
+/// error libtorch reports.
 pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: Option<Kind>) -> Result<()> {
     let mut entries = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
@@ -57,7 +57,7 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: Option<Kind>
     file.flush().map_err(failed)
 }
 
-/// What a file says of a tensor.
+/// The entry of a tensor in the header of a file.
 #[derive(Clone, Debug)]
 pub struct Entry {
     name: String,
@@ -88,12 +88,13 @@ impl Entry {
     }
 }
 
-/// A file whose tensors come in pieces, in any order: the bytes are those of [`write`].
+/// A file whose tensors are written in pieces, in any order. The finished file has the same bytes as one written by
+/// [`write`].
 #[derive(Debug)]
 pub struct PiecewiseFile {
     path: PathBuf,
     file: File,
-    /// Where the numbers of each tensor begin.
+    /// The offset of each tensor's data in the file, in bytes.
     starts: BTreeMap<String, (u64, Kind)>,
 }
 
@@ -123,11 +124,11 @@ impl PiecewiseFile {
         Ok(Self { path, file, starts })
     }
 
-    /// Writes a piece of a tensor, of which it holds the numbers from `at` on.
+    /// Writes a piece of a tensor. The first element of the piece has the index `at` in the flattened tensor.
     ///
     /// # Errors
-    /// [`ModelError::Io`] if the file cannot be written, [`ModelError::Refused`] for a name that the file has not (a fault of this
-    /// crate), or any error libtorch reports.
+    /// [`ModelError::Io`] if the file cannot be written, [`ModelError::Refused`] if the file has no tensor of this name
+    /// (a bug in this crate), or any error libtorch reports.
     pub fn write(&self, name: &str, at: i64, piece: &Tensor) -> Result<()> {
         let Some((start, kind)) = self.starts.get(name) else {
             return Err(ModelError::Refused(format!(
@@ -142,7 +143,7 @@ impl PiecewiseFile {
     }
 }
 
-/// Orders entries as a file has them.
+/// Sorts entries into the order of a file: the widest dtype first, then by name.
 fn order(entries: &mut [Entry]) {
     entries.sort_by(|left, right| right.dtype.cmp(&left.dtype).then(left.name.cmp(&right.name)));
 }

@@ -7,8 +7,8 @@ pub struct Slot {
     pub name: String,
     /// The dimensions, outermost first.
     pub shape: Vec<i64>,
-    /// Whether the parameter shares a leaf with the slot before it, stacked on the first dimension, so that one matrix product
-    /// computes both.
+    /// Whether the parameter shares a leaf with the slot before it, stacked on the first dimension, so that one matrix
+    /// product computes both.
     pub stacked: bool,
 }
 

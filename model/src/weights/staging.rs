@@ -1,8 +1,8 @@
-//! Staging: the transfer of stored bytes to a GPU. Several threads read them into pinned memory, which the device copies by
-//! DMA.
+//! Staging: the transfer of stored bytes to a GPU. Several threads read them into pinned memory, which the device
+//! copies by DMA.
 //!
-//! A copy directly from a mapped file reaches about a third of the bandwidth of the bus: one thread faults in every page, and
-//! the driver then copies through its own small pinned buffers.
+//! A copy directly from a mapped file reaches about a third of the bandwidth of the bus: one thread faults in every
+//! page, and the driver then copies through its own small pinned buffers.
 
 use std::fs::File;
 use std::io;
@@ -44,8 +44,8 @@ impl Staging {
         })
     }
 
-    /// Copies `bytes` bytes of a file, from `offset` on, into a tensor. They are numbers of dtype `kind`, and are converted to
-    /// the dtype of the tensor.
+    /// Copies `bytes` bytes of a file, from `offset` on, into a tensor. They are numbers of dtype `kind`, and are
+    /// converted to the dtype of the tensor.
     ///
     /// # Errors
     /// Any error libtorch reports. An I/O error of the file is returned inside `Ok`.

@@ -2,7 +2,8 @@
 //! (`model.safetensors.index.json`, `mmada.md` 1.2).
 //!
 //! Opening reads only the headers. To read a tensor, its bytes are mapped, copied to their destination and dtype, and
-//! unmapped, so that reading takes no memory beyond one tensor. Tensors for a GPU are read through `staging.rs` instead.
+//! unmapped, so that reading takes no memory beyond one tensor. Tensors for a GPU are read through `staging.rs`
+//! instead.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,8 +137,8 @@ impl StoredTensors {
         let broken =
             |error: String| ModelError::checkpoint(path, format!("not a whole safetensors file: {error}"));
         let file = bounded_file::open(path).map_err(|source| ModelError::io(path, source))?;
-        // SAFETY: the map is only read here, for the header. If another process truncates the file meanwhile, the process
-        // ends with SIGBUS, as any reader of a map does.
+        // SAFETY: the map is only read here, for the header. If another process truncates the file meanwhile, the
+        // process ends with SIGBUS, as any reader of a map does.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| ModelError::io(path, source))?;
         let (header, metadata) =
             SafeTensors::read_metadata(&map).map_err(|error| broken(error.to_string()))?;
@@ -196,10 +197,12 @@ impl StoredTensors {
         })
     }
 
-    /// Some ranges of a tensor's numbers, each where it begins and how long it is, back to back; nothing else of it is read.
+    /// Reads some ranges of a tensor's elements and returns them one after the other. A range is the index of its first
+    /// element and its length. Nothing else of the tensor is read.
     ///
     /// # Errors
-    /// No such tensor; a range that is not in it; a file that cannot be read; libtorch's.
+    /// An error if there is no such tensor, if a range is not within it or if the file cannot be read, or any error
+    /// libtorch reports.
     pub fn read_ranges(&self, name: &str, ranges: impl Iterator<Item = (i64, i64)>) -> Result<Tensor> {
         let entry = self.entry(name)?;
         let width = entry.kind.elt_size_in_bytes();

@@ -32,6 +32,8 @@ pub fn parse_latex(text: &str) -> Option<Expr> {
     (!parser.met_broken.get()).then_some(expr)
 }
 
+/// Splits a text into tokens and drops spaces. A character that the grammar does not know becomes [`Token::Broken`],
+/// because the official lexer raises only when the parser reaches it.
 fn tokens(text: &str) -> Vec<Token> {
     const SIGNS: [&str; 23] = [
         "+", "-", "*", "/", "(", ")", "{", "}", "\\{", "\\}", "[", "]", "|", "_", "^", ":", "!", "=", "<",
@@ -503,6 +505,7 @@ impl LatexParser<'_> {
         Some(Expr::Function(name.to_owned(), vec![body, variable, from, end?]))
     }
 
+    /// Parses a function with its subscript, its superscript and its argument.
     fn function(&mut self, name: &str) -> Option<Expr> {
         self.at += 1;
         match name {
@@ -539,6 +542,7 @@ impl LatexParser<'_> {
         } else {
             self.product(false)?
         };
+        // A power of -1 means the inverse function, not the reciprocal. Other powers apply to the value.
         let is_inverse = power == Some(Expr::int(-1));
         let value = match name {
             "log" | "ln" => Expr::Function("log".to_owned(), std::iter::once(argument).chain(base).collect()),

@@ -91,8 +91,8 @@ pub fn query(path: &Path, sql: &str, limit: u64) -> Result<Rows, StoreError> {
     run(&store::open_read_only(path)?, sql, limit)
 }
 
-/// Like [`query`], in a process that does nothing else: SQLite's memory is limited too, and the result may have
-/// `largest` bytes.
+/// Runs one SELECT like [`query`], in a process that does nothing else. SQLite's memory is limited too, and the result
+/// may have `largest` bytes.
 ///
 /// # Errors
 /// Those of [`query`].
@@ -102,7 +102,7 @@ pub fn query_alone(path: &Path, sql: &str, limit: u64, largest: usize) -> Result
     bounded(&connection, sql, limit, largest)
 }
 
-/// Like [`query`], on an open connection, which stays restricted afterwards.
+/// Runs one SELECT like [`query`], on an open connection, which stays restricted afterwards.
 ///
 /// # Errors
 /// Those of [`query`].

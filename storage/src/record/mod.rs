@@ -38,7 +38,7 @@ pub enum Record {
     Queue(QueueChange),
     /// The metrics of one step.
     Metric(Metric),
-    /// What the ranks of a run reported of a step.
+    /// The reports of the ranks of a run about one step.
     Ranks(StepRanks),
     /// A user's command: recorded when it is given, and again when it takes effect (law L4).
     Steer(Steer),
@@ -75,8 +75,8 @@ pub enum Record {
 }
 
 impl Record {
-    /// Whether it must never be dropped under pressure (audit, samples, checkpoints, lineage). Metrics and frames may
-    /// be thinned.
+    /// Returns whether the record must never be dropped under pressure (audit, samples, checkpoints, lineage). Metrics,
+    /// frames and the reports of ranks may be thinned.
     #[must_use]
     pub fn durable(&self) -> bool {
         !matches!(
@@ -85,13 +85,14 @@ impl Record {
         )
     }
 
-    /// Whether it is also an event of the log. Benchmark items are rows only, because they are many and never replayed.
+    /// Returns whether the record is also an event of the log. Benchmark items are rows only, because they are many and
+    /// never replayed. Evaluations outside a run are rows only, too.
     #[must_use]
     pub fn logged(&self) -> bool {
         self.durable() && !matches!(self, Self::Item(_) | Self::Evaluation(_))
     }
 
-    /// Whether it is stored at all.
+    /// Returns whether the record is stored at all.
     #[must_use]
     pub fn stored(&self) -> bool {
         !matches!(self, Self::Actor(_) | Self::Overview(_))
@@ -150,7 +151,7 @@ pub struct Metric {
     pub values: Vec<(String, f64)>,
 }
 
-/// What the ranks of a run reported of a step. The store keeps the last report of each.
+/// The reports of the ranks of a run about one step. The store keeps only the last report of each rank.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRanks {
     /// The run.

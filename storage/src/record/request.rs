@@ -48,7 +48,7 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Whether there is no label.
+    /// Returns whether there is no label.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

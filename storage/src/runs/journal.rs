@@ -46,7 +46,8 @@ pub fn unfinished(connection: &Connection) -> Result<Option<Run>, StoreError> {
     Ok(found.map(|(run, _)| run))
 }
 
-/// Whether a run has a row, in a store of any version; a file without tables has none.
+/// Returns whether a run has a row. This works for a store of any schema version, and also for a file without tables,
+/// which has no rows.
 ///
 /// # Errors
 /// Any SQLite error.
@@ -130,8 +131,8 @@ pub fn checkpoints(connection: &Connection, run: &str) -> Result<Vec<Checkpoint>
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Returns when the ranks of a run joined their world, in microseconds since the epoch, and how often they were started again;
-/// `None` if no rank has reported a step.
+/// Returns the time at which rank 0 of a run joined its world, in microseconds since the epoch, and the number of times
+/// that the ranks were restarted; `None` if no rank has reported a step.
 ///
 /// # Errors
 /// Any SQLite error.

@@ -66,6 +66,8 @@ pub fn dry_run(profile: &Profile) -> DryRun {
     data_dir::within(profile.data.clone().or_else(data_dir::folder), || look(profile))
 }
 
+/// Reads the sources and collects all problems and notes instead of stopping at the first, so that the user can fix
+/// them together.
 fn look(profile: &Profile) -> DryRun {
     let mut found = DryRun::default();
     let forbidden = sources::benchmarks(profile, &mut LikenessCache::default(), &mut |_| ());

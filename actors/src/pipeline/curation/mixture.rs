@@ -181,6 +181,8 @@ impl Mixture {
             .collect()
     }
 
+    /// Draws one example: a source by its weight, then an accepted trace or an example of the source. Returns `None` if
+    /// there is nothing to draw. Every random number comes from `rng`, whose stream belongs to the step (law L8).
     fn pick(
         &mut self,
         rng: &mut ChaCha8Rng,

@@ -325,6 +325,8 @@ async fn judge_batch(
         let ItemRequest::Generate { may_think } = suite.request(item) else {
             continue;
         };
+        // An item that does not fit into the model's lengths counts as wrong, because leaving it out would improve the
+        // result.
         let mode = if may_think { trial.mode } else { Mode::Direct };
         if let Err(why) = inference.fits(&item.example, mode) {
             judged.push(ItemResult::too_long(*number, item.clone(), why.to_string()));

@@ -125,6 +125,8 @@ impl Given<'_> {
         Ok(())
     }
 
+    /// Judges drawings with reward networks. `open` has, for each drawing, the index of its item, the network (`clip`
+    /// or `image_reward`) and the text to compare with. All drawings are sent in one request.
     async fn by_networks(
         &self,
         link: &dyn EngineLink,

@@ -20,6 +20,9 @@ use crate::run::lineage;
 const DRAWN: usize = 4;
 
 impl StageRun {
+    /// Takes one step of a `reason` stage: the model proposes traces for some problems, and the sound ones enter the
+    /// pool. The verdict of every gate on every trace is recorded in the order of the funnel, so that each rejection
+    /// has a row with its reason.
     pub(super) async fn reason_step(&mut self, stage: &Stage, _done: u64) -> Result<After, RunError> {
         let round = round(&self.context.profile, self.cursor.step);
         let problems = self.problems(stage).await?;

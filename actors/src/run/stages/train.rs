@@ -24,6 +24,8 @@ const WATCH_EVERY: u64 = 25;
 const EMPTY_BATCHES: u64 = 10;
 
 impl StageRun {
+    /// Takes one step of a `pretrain` or `finetune` stage. What the step trains on is recorded before the optimiser
+    /// step (law L5). The next batch is made while the engine trains.
     pub(super) async fn train_step(
         &mut self,
         stage: &Stage,

@@ -1,11 +1,11 @@
 //! The running batch: rows of any lengths and settings share each forward pass of the network.
 //!
-//! This is continuous batching: a row joins as soon as the limits allow and leaves when it is done, a text after its last
-//! block and a picture after its last step. Rows are not padded to a common length and do not attend to each other, and a
-//! row's noise comes from its own seed. A row therefore gets the same sample as it would alone (law L8).
+//! This is continuous batching: a row joins as soon as the limits allow and leaves when it is done, a text after its
+//! last block and a picture after its last step. Rows are not padded to a common length and do not attend to each
+//! other, and a row's noise comes from its own seed. A row therefore gets the same sample as it would alone (law L8).
 //!
-//! Admission is fair between clients: the client with the fewest running rows is next, so a single prompt does not wait for
-//! the thousand rows of a benchmark that were queued before it.
+//! Admission is fair between clients: the client with the fewest running rows is next, so a single prompt does not wait
+//! for the thousand rows of a benchmark that were queued before it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -24,8 +24,8 @@ use crate::sampler::row::SamplingRow;
 use crate::sampler::text::TextRow;
 use demask_api::{Sample, SampleFrame, SampleRequest, Sampler};
 
-/// The callback for the frames of watched rows. It gets the row's ticket, the frame and, for a picture, the current guess of
-/// every code, so that the picture can be decoded.
+/// The callback for the frames of watched rows. It gets the row's ticket, the frame and, for a picture, the current
+/// guess of every code, so that the picture can be decoded.
 pub type OnFrame<'a> = &'a mut dyn FnMut(usize, SampleFrame, Option<&[u32]>) -> Result<()>;
 
 /// The size of a cache: the number of slots, one for each row or unconditional half, and the places in each.
@@ -171,10 +171,12 @@ impl<'a> Batch<'a> {
 
     /// Admits waiting rows, runs one forward pass and returns the rows that are done, with their tickets.
     ///
-    /// Where the device can run steps by itself, it runs the remaining steps of the rows' blocks in place of the one pass.
+    /// Where the device can run steps by itself, it runs the remaining steps of the rows' blocks in place of the one
+    /// pass.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] if logits are not finite, or any error libtorch reports. The batch is unusable after an error.
+    /// [`ModelError::Refused`] if logits are not finite, or any error libtorch reports. The batch is unusable after an
+    /// error.
     pub fn step(&mut self, on_frame: OnFrame<'_>) -> Result<Vec<(usize, Sample)>> {
         self.admit()?;
         let mut done = self.leave();
@@ -242,7 +244,8 @@ impl<'a> Batch<'a> {
         row
     }
 
-    /// Returns the waiting client with the fewest running rows. Ties go to the one with fewer admitted rows, then to the older.
+    /// Returns the waiting client with the fewest running rows. Ties go to the one with fewer admitted rows, then to
+    /// the older.
     fn next_client(&self) -> Option<usize> {
         let running = |client: usize| self.running.iter().filter(|row| row.client == client).count();
         let waiting = self.waiting.iter();
@@ -253,8 +256,8 @@ impl<'a> Batch<'a> {
 
     /// Returns the size that the cache needs before a row can be admitted, or `None` if the row has to wait.
     ///
-    /// The row has `halves` sequences (2 with guidance) of `length` tokens. A cache that must grow is made large enough for
-    /// all waiting rows at once where the limits allow, so that it is not reallocated for each of them.
+    /// The row has `halves` sequences (2 with guidance) of `length` tokens. A cache that must grow is made large enough
+    /// for all waiting rows at once where the limits allow, so that it is not reallocated for each of them.
     fn room_for(&self, halves: usize, length: usize) -> Option<CacheExtent> {
         let idle = self.running.is_empty();
         let rows: usize = self
@@ -348,8 +351,8 @@ impl<'a> Batch<'a> {
 
     /// Runs the remaining steps of all rows' active blocks on the device, without the host in between.
     ///
-    /// Returns false, and does nothing, if that is not possible: every row must allow it ([`RemainingSteps`]), and all must
-    /// have the same number of computed places, the same block length and the same columns.
+    /// Returns false, and does nothing, if that is not possible: every row must allow it ([`RemainingSteps`]), and all
+    /// must have the same number of computed places, the same block length and the same columns.
     fn block(&mut self) -> Result<bool> {
         let resident = self.stepping != Stepping::HostDriven;
         let Some(cache) = self.cache.as_ref().filter(|_| resident) else {
@@ -365,6 +368,7 @@ impl<'a> Batch<'a> {
         };
         let shape =
             |(chunk, remaining): &(Chunk, RemainingSteps)| (chunk.places.len(), remaining.window.len());
+        // The steps run on tensors of fixed shapes, without padding, so all rows must have the same shape and columns.
         let alike = rows.windows(2).all(|pair| shape(&pair[0]) == shape(&pair[1]));
         let mut columns = self.running.iter().map(|row| row.sampling.state().columns);
         let Some(first) = columns

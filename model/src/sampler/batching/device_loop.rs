@@ -1,8 +1,8 @@
 //! The device loop: several steps of a block that a GPU runs by itself, without the host choosing what is committed.
 //!
-//! If the host chooses the tokens to commit, the GPU is idle while it waits for the choice. Here the device chooses them,
-//! and the draws of all steps stay on the device until the last step. The host then replays the draws through the same code
-//! as for single steps (`text.rs`), so that the rules of a sampler are written once.
+//! If the host chooses the tokens to commit, the GPU is idle while it waits for the choice. Here the device chooses
+//! them, and the draws of all steps stay on the device until the last step. The host then replays the draws through the
+//! same code as for single steps (`text.rs`), so that the rules of a sampler are written once.
 //!
 //! On request (`DEMASK_CUDA_GRAPHS`), a CUDA graph launches all kernels of a step at once (`device/cuda/graph.rs`). The
 //! graph is reused for every block of the same shape.
@@ -81,8 +81,8 @@ enum GraphRecording {
 }
 
 impl DeviceBlock {
-    /// Builds the state for rows, each with its chunk and the remaining steps of its block. All chunks must have the same
-    /// number of places and all blocks the same length.
+    /// Builds the state for rows, each with its chunk and the remaining steps of its block. All chunks must have the
+    /// same number of places and all blocks the same length.
     ///
     /// # Errors
     /// An error if a row is longer than the model's longest sequence or than the cache, or any error libtorch reports.
@@ -134,8 +134,8 @@ impl DeviceBlock {
         })
     }
 
-    /// Returns the state for the next block: this one, refilled with the contents of `next`, if both have the same shape,
-    /// and `next` otherwise. Refilling keeps the recorded graph valid.
+    /// Returns the state for the next block: this one, refilled with the contents of `next`, if both have the same
+    /// shape, and `next` otherwise. Refilling keeps the recorded graph valid.
     ///
     /// # Errors
     /// Any error libtorch reports.
@@ -185,8 +185,8 @@ impl DeviceBlock {
         Ok(())
     }
 
-    /// Selects the masked positions that a step commits: in each row the most probable ones, as many as the step's count,
-    /// and all at or above the threshold. This is the rule of `commit.rs`.
+    /// Selects the masked positions that a step commits: in each row the most probable ones, as many as the step's
+    /// count, and all at or above the threshold. This is the rule of `commit.rs`.
     fn committed(&self, masked_N: &Tensor, measures_N7: &Tensor) -> Result<Tensor> {
         let column = |number: usize| measures_N7.f_select(1, number as i64);
         let (share_N, rest_N) = (

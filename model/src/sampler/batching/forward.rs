@@ -1,5 +1,5 @@
-//! One forward pass over the rows of the running batch: it computes the requested positions, draws tokens and hands the draws
-//! to the rows.
+//! One forward pass over the rows of the running batch: it computes the requested positions, draws tokens and hands the
+//! draws to the rows.
 //!
 //! Legend: T computed places, N drawn positions, G of them with guidance, V columns, D width.
 
@@ -24,8 +24,8 @@ const COLD: Noise = Noise {
     uniform: 0.0,
 };
 
-/// The most logits that exist at one time. With the intermediate results of the draw, 40 bytes a logit on a GPU, they take
-/// 5 GB.
+/// The most logits that exist at one time. With the intermediate results of the draw, 40 bytes a logit on a GPU, they
+/// take 5 GB.
 const LOGITS: usize = 1 << 27;
 
 /// A row that takes part in a forward pass.
@@ -145,8 +145,8 @@ fn groups<'t, 'r>(
 struct DrawGroup<'t, 'r> {
     columns: Columns,
     members: Vec<Member<'t, 'r>>,
-    /// The group's part of the pass's hidden states: first the drawn positions, then those of the unconditional halves. Its
-    /// length is N + G, on a CPU rounded up.
+    /// The group's part of the pass's hidden states: first the drawn positions, then those of the unconditional halves.
+    /// Its length is N + G, on a CPU rounded up.
     span: Span,
     guidance: Option<Guidance>,
     noise: RowNoise,
@@ -319,8 +319,8 @@ fn scales(members: &[Member<'_, '_>]) -> (Vec<i64>, Vec<f32>) {
     (guided, scales)
 }
 
-/// Returns the raises of a group's logits by credit, each as row, column and amount. A row with credit first earns from the
-/// likeliest tokens of this step.
+/// Returns the raises of a group's logits by credit, each as row, column and amount. A row with credit first earns from
+/// the likeliest tokens of this step.
 fn raises(
     group: &mut [Member<'_, '_>],
     logits_NV: &Tensor,

@@ -11,7 +11,8 @@ use crate::network::room::{SPARE, bytes_of};
 pub struct Limits {
     /// The number of rows; a row with guidance counts twice.
     pub rows: usize,
-    /// The number of tokens in all rows together, and of places in the cache. One row is always admitted, even beyond this.
+    /// The number of tokens in all rows together, and of places in the cache. One row is always admitted, even beyond
+    /// this.
     pub tokens: usize,
 }
 
@@ -26,8 +27,9 @@ impl Default for Limits {
 
 /// Lowers the token limit to what fits into `free` bytes of device memory.
 ///
-/// A token costs two places in the cache, since the old and the new cache both exist while it grows, and the activations
-/// of one transformer block in a pass over all places. Up to 8 GiB, but at most a quarter of `free`, is left for the draw.
+/// A token costs two places in the cache, since the old and the new cache both exist while it grows, and the
+/// activations of one transformer block in a pass over all places. Up to 8 GiB, but at most a quarter of `free`, is
+/// left for the draw.
 #[must_use]
 pub fn sampling_limits(limits: Limits, free: u64, config: &BackboneConfig, kind: Kind) -> Limits {
     let block = (8 * config.d_model + 4 * config.hidden()) as u64 * bytes_of(kind);

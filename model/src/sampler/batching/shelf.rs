@@ -28,8 +28,8 @@ impl Shelf {
         self.kept.borrow().as_ref().map_or(0, |kept| kept.cache.bytes())
     }
 
-    /// Drops the kept cache if it is larger than `bytes`, to free its memory. A recorded graph belongs to one network, so a
-    /// caller that loads another network clears the shelf with 0.
+    /// Drops the kept cache if it is larger than `bytes`, to free its memory. A recorded graph belongs to one network,
+    /// so a caller that loads another network clears the shelf with 0.
     pub fn clear_beyond(&self, bytes: u64) {
         if self.bytes() > bytes {
             self.kept.replace(None);

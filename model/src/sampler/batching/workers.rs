@@ -1,11 +1,12 @@
-//! The running batch on several threads. Each thread has its own batch, and their forward passes do not wait for each other.
+//! The running batch on several threads. Each thread has its own batch, and their forward passes do not wait for each
+//! other.
 //!
-//! The operators of a small model are too short to gain from several threads (see `training/threads.rs`). Rows are therefore
-//! distributed over worker threads, each of which computes with a single thread. A row that arrives alone is sampled on the
-//! caller's thread, with all of libtorch's threads.
+//! The operators of a small model are too short to gain from several threads (see `training/threads.rs`). Rows are
+//! therefore distributed over worker threads, each of which computes with a single thread. A row that arrives alone is
+//! sampled on the caller's thread, with all of libtorch's threads.
 //!
-//! A row gets its worker when it is submitted, and the choice depends only on the rows that are open then. One request on an
-//! idle engine is therefore batched in the same way each time (law L8).
+//! A row gets its worker when it is submitted, and the choice depends only on the rows that are open then. One request
+//! on an idle engine is therefore batched in the same way each time (law L8).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -81,8 +82,8 @@ impl<'a> WorkerPool<'a> {
     pub fn submit(&mut self, requests: Vec<SampleRequest>) -> Result<Range<usize>> {
         let rows = numbered(self.backbone, requests, self.submitted)?;
         let tickets = self.submitted..self.submitted + rows.len();
-        // Idle workers may still have reports about withdrawn rows. If one of them is an error, its worker has ended, and
-        // all workers are started again.
+        // Idle workers may still have reports about withdrawn rows. If one of them is an error, its worker has ended,
+        // and all workers are started again.
         if self
             .workers
             .as_ref()
@@ -113,8 +114,8 @@ impl<'a> WorkerPool<'a> {
         }
     }
 
-    /// Returns the tickets of the running rows, in no particular order. For worker threads these are the rows of their last
-    /// report.
+    /// Returns the tickets of the running rows, in no particular order. For worker threads these are the rows of their
+    /// last report.
     pub fn running(&self) -> impl Iterator<Item = usize> {
         let workers = self.workers.iter().flat_map(|workers| &workers.all);
         self.own
@@ -128,8 +129,8 @@ impl<'a> WorkerPool<'a> {
         self.own.is_empty() && self.workers.as_ref().is_none_or(Workers::is_idle)
     }
 
-    /// Runs one step on the caller's thread, or waits until a worker has finished one if the caller's thread has no rows.
-    /// Returns the rows that are done, with their tickets.
+    /// Runs one step on the caller's thread, or waits until a worker has finished one if the caller's thread has no
+    /// rows. Returns the rows that are done, with their tickets.
     ///
     /// # Errors
     /// The errors of [`Batch::step`]. The pool is unusable after an error.
@@ -158,8 +159,8 @@ impl Drop for WorkerPool<'_> {
 #[derive(Debug)]
 struct Workers {
     all: Vec<Worker>,
-    /// The reports of all workers. The channel is bounded (law L2), so it is dropped before the threads are joined: a worker
-    /// may block on sending to it.
+    /// The reports of all workers. The channel is bounded (law L2), so it is dropped before the threads are joined: a
+    /// worker may block on sending to it.
     reports: Option<Receiver<WorkerReport>>,
 }
 
@@ -201,6 +202,8 @@ struct PictureFrame {
 }
 
 impl Workers {
+    /// Starts at most `count` workers, and divides the limits among them. There are no more workers than rows that may
+    /// run.
     fn start(backbone: &Backbone, limits: Limits, count: usize) -> Result<Self> {
         let count = count.min(limits.rows).max(1);
         let part = |whole: usize, number: usize| whole / count + usize::from(number < whole % count);
@@ -247,8 +250,8 @@ impl Workers {
         }
     }
 
-    /// Applies the reports that have arrived, at most as many as there are workers. If `waits` is true, it blocks until there
-    /// is at least one.
+    /// Applies the reports that have arrived, at most as many as there are workers. If `waits` is true, it blocks until
+    /// there is at least one.
     fn receive(&mut self, waits: bool, on_frame: OnFrame<'_>, done: &mut Vec<(usize, Sample)>) -> Result<()> {
         let Some(reports) = &self.reports else {
             return Ok(());
@@ -285,6 +288,8 @@ impl Drop for Workers {
 }
 
 impl Worker {
+    /// Starts the thread of a worker. A panic of the thread is caught and reported as an error, because the caller's
+    /// thread would otherwise wait for its report forever.
     fn start(
         backbone: Backbone,
         limits: Limits,

@@ -1,18 +1,27 @@
-//! A step that several processes do together (`world`), with the same bits for any number of them (law L11).
+//! Sharded data-parallel training: several processes (`world`) take one step together. The result has the same bits for
+//! any number of processes (law L11).
 //!
-//! A batch is cut into units, whose number follows from its rows alone; rank r of N does units r, r + N, …, each with one thread of
-//! the CPU's libraries. Every rank owns some of the weights, cut at multiples of [`CHUNK`]: their moments, moving average and
-//! accumulator are there alone. After each round of units every rank sends every owner its piece of the gradient, and the owner
-//! adds the pieces in the order of the ranks, which is the order of the units. So sums are those of one rank that does all units one
-//! after the other. The gradient's norm is a sum over chunks in their order; the update is elementwise.
+//! A batch is divided into units. The number of units depends only on the rows of the batch. Rank r of N computes units
+//! r, r + N, …, and each unit uses one thread of the CPU's libraries.
 //!
-//! What else a rank keeps follows from how its network was loaded. With all weights (ZeRO 2, arXiv 1910.02054) it owns one range, and
-//! what the owners updated goes to all at the end of a step. With its part of every group of weights alone (ZeRO 3, FSDP) a group
-//! is brought together where it is computed with (`sweep.rs`, `weight_traffic.rs`); then a rank does one unit at a time.
+//! Every rank owns a part of the parameters, cut at multiples of [`CHUNK`](crate::weights::shards::CHUNK). Only the
+//! owner has the optimiser state of its part: the moments, the moving average and the gradient accumulator. After each
+//! round of units, every rank sends each owner that owner's piece of the gradient. The owner adds the pieces in the
+//! order of the ranks, which is the order of the units. The sums therefore equal those of a single rank that computes
+//! all units one after the other. The gradient norm is a sum over chunks in their order, and the update is elementwise.
 //!
-//! - `share.rs`: a rank's part of what is trained, and its update;
+//! The way in which the network was loaded determines how the weights are stored:
+//!
+//! - All weights on every rank (ZeRO 2, arXiv 1910.02054): a rank owns one contiguous range, and the updated ranges are
+//!   all-gathered at the end of a step.
+//! - A part of every group of weights on each rank (ZeRO 3, FSDP): a group is gathered when it is needed (`sweep.rs`,
+//!   `weight_traffic.rs`), and a rank computes one unit at a time.
+//!
+//! Files:
+//!
+//! - `share.rs`: the part of the parameters that a rank owns, and its update;
 //! - `units.rs`: the units of a batch, round by round;
-//! - `weight_traffic.rs`: groups of weights, and their gradients, on their way between ranks.
+//! - `weight_traffic.rs`: the all-gather of weight groups, and the exchange of their gradients.
 
 mod share;
 mod units;
@@ -24,21 +33,21 @@ pub use share::Share;
 pub use units::admit;
 pub(crate) use units::{Units, gradients};
 
-/// How gradients of several ranks become one.
+/// How the gradients of several ranks are summed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reduction {
-    /// In the order of the units: the same bits for any number of ranks.
+    /// In the order of the units. The result has the same bits for any number of ranks.
     #[default]
     Exact,
-    /// In c10d's order: other bits for another number of ranks.
+    /// In the order of c10d's all-reduce. The bits depend on the number of ranks.
     Fast,
 }
 
-/// How ranks train together.
+/// The options of training on several ranks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RankOptions {
-    /// How their gradients become one.
+    /// How the gradients of the ranks are summed.
     pub reduction: Reduction,
-    /// What each keeps alone.
+    /// What is divided over the ranks.
     pub shard: Shard,
 }

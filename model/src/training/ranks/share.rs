@@ -1,4 +1,5 @@
-//! A rank's part of what is trained: who owns which numbers, and how gradients, weights and state cross between owners.
+//! A rank's share of the trained parameters: which rank owns which elements, and the communication of gradients,
+//! weights and optimiser state between owners.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -21,28 +22,30 @@ use crate::weights::shards::{CHUNK, RankOf, ShardMap, chunks};
 use crate::world::group::{Reduce, chunk_squares};
 use crate::world::{ProcessGroup, World};
 
-/// Numbers of a range that cross at one time: the working set is twice as many for each rank.
+/// The most elements per owner that one collective call transfers. An exchange of gradients needs two buffers, one to
+/// send and one to receive. Each buffer has this many elements for each rank.
 const BUCKET: i64 = 16 * CHUNK;
 
-/// A rank's part of the numbers that are trained.
+/// A rank's share of the trained parameters.
 #[derive(Clone, Debug)]
 pub struct Share {
     pub(super) world: Rc<World>,
-    /// Who owns which of all numbers.
+    /// The owner of every element.
     map: ShardMap,
-    /// Where each rank keeps its part of the weights alone.
+    /// The traffic of sharded weights (ZeRO 3). `None` if every rank has all weights.
     pub(super) traffic: Option<Arc<WeightTraffic>>,
     device: Device,
     reduction: Reduction,
-    /// Units that a rank does at one time: as many on all.
+    /// The number of units that a rank computes at a time. It is the same on all ranks.
     pub(super) at_once: usize,
 }
 
 impl Share {
-    /// This rank's part of what is trained in a backbone, whose batches are cut into units from here on. All ranks ask together.
+    /// Creates this rank's share of the trained parameters of a backbone. From then on, the batches of the backbone are
+    /// divided into units. All ranks must call this together.
     ///
     /// # Errors
-    /// An adapter with dropout, which is drawn by thread; a peer that is gone.
+    /// [`ModelError::World`] if a peer is gone, or any error libtorch reports.
     pub fn of(world: &Rc<World>, backbone: &Backbone, reduction: Reduction) -> Result<Self> {
         let threads = threads::at_once(backbone);
         let at_once = Tensor::f_from_slice(&[threads as i64])?;
@@ -73,17 +76,18 @@ impl Share {
         })
     }
 
-    /// All numbers that are trained.
+    /// Returns the number of trained parameters, on all ranks together.
     #[must_use]
     pub fn numbers(&self) -> u64 {
         self.map.total().unsigned_abs()
     }
 
-    /// How many of them this rank has the leaves' gradients of at one time.
+    /// Returns the largest number of gradient elements that this rank holds at one time for the leaves.
     #[must_use]
     pub fn leaf_numbers(&self) -> u64 {
         let groups = self.map.groups().iter().map(|(start, end)| end - start);
-        // Those that are made, that are sent and that are received.
+        // With sharded weights, three groups exist at one time: the gradients that the backward pass computes, those
+        // that are being sent and those that are being received.
         let largest = 3 * groups.max().unwrap_or(0).unsigned_abs();
         match self.traffic {
             Some(_) => largest.min(self.numbers()),
@@ -91,10 +95,10 @@ impl Share {
         }
     }
 
-    /// One verdict of all ranks on a piece of work that each has done: [`World::agree`].
+    /// Makes all ranks agree whether a piece of work, which each of them has done, succeeded ([`World::agree`]).
     ///
     /// # Errors
-    /// [`ModelError::Refused`] on all ranks where one of them failed; [`ModelError::World`].
+    /// [`ModelError::Refused`] on all ranks if the work failed on one of them, or [`ModelError::World`].
     pub fn agree<T>(&self, own: Result<T>) -> Result<T> {
         self.world.agree(own)
     }
@@ -103,10 +107,10 @@ impl Share {
         self.world.group(self.device)
     }
 
-    /// The parameters that this rank owns.
+    /// Returns the parameters that this rank owns.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn own(&self, parameters: &Parameters) -> Result<Parameters> {
         let (start, length) = match self.traffic {
             Some(_) => (0, parameters.master().numel() as i64),
@@ -115,31 +119,32 @@ impl Share {
         parameters.range(start, length)
     }
 
-    /// Where the one range of numbers begins that this rank owns of all, and how long it is.
+    /// Returns the start and the length of the contiguous range that this rank owns (ZeRO 2).
     fn own_range(&self) -> (i64, i64) {
         let own = self.map.own_segments().next();
         own.map_or((0, 0), |segment| (segment.start, segment.length))
     }
 
-    /// This rank's part of a flat tensor of all numbers.
+    /// Returns this rank's part of a flat tensor of all elements.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn cut(&self, flat: &Tensor) -> Result<Tensor> {
         self.map.cut(flat)
     }
 
-    /// Who owns which numbers.
+    /// Returns the map from elements to owners.
     #[must_use]
     pub fn map(&self) -> &ShardMap {
         &self.map
     }
 
-    /// Brings weights of which each rank keeps a part together: they are whole then, on the ranks where they `stay`, until the next step
-    /// begins. All ranks do so together.
+    /// Gathers all groups of sharded weights. A rank whose `stay` is true keeps them gathered until the next sweep
+    /// begins. A rank whose `stay` is false takes part in the gather and frees each group at once. All ranks must call
+    /// this together. With unsharded weights it does nothing.
     ///
     /// # Errors
-    /// A peer that is gone.
+    /// [`ModelError::World`] if a peer is gone.
     pub fn bring_together(&self, parameters: &Parameters, stay: bool) -> Result<()> {
         match &self.traffic {
             Some(traffic) => traffic.unshard_all(parameters, stay).map_err(ModelError::fatal),
@@ -147,10 +152,10 @@ impl Share {
         }
     }
 
-    /// Lets go of weights that were brought together.
+    /// Frees the gathered weights.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn let_go(&self, parameters: &Parameters) -> Result<()> {
         match &self.traffic {
             Some(traffic) => traffic.begin(parameters),
@@ -158,22 +163,22 @@ impl Share {
         }
     }
 
-    /// Whether each rank keeps a part of the weights alone.
+    /// Returns whether the weights are sharded, and not only the optimiser state.
     #[must_use]
     pub fn is_of_weights(&self) -> bool {
         self.traffic.is_some()
     }
 
-    /// Begins to count what goes between this rank and its peers.
+    /// Resets the communication counters of this rank.
     pub fn begin_report(&self) {
         let _ = self.take_tally();
     }
 
-    /// Returns the reports of all ranks about a step that took this one so long since [`Self::begin_report`]. All ranks call
-    /// together.
+    /// Returns the reports of all ranks about a step. `seconds` is the time that the step took on this rank. The
+    /// communication is counted since [`Self::begin_report`]. All ranks must call this together.
     ///
     /// # Errors
-    /// [`ModelError::World`]: a peer that is gone.
+    /// [`ModelError::World`] if a peer is gone.
     pub fn reports(&self, seconds: f64) -> Result<Vec<RankReport>> {
         let reports = self.world.reports(self.device, seconds, self.take_tally());
         reports.map_err(ModelError::fatal)
@@ -184,18 +189,21 @@ impl Share {
         self.world.take_tally().plus(traffic.unwrap_or_default())
     }
 
-    /// The f32 values of all weights of which each rank keeps a part, flat, on rank 0. All ranks ask together.
+    /// Collects the f32 values of all sharded weights in one flat tensor on rank 0. The other ranks get `None`. All
+    /// ranks must call this together.
     ///
     /// # Errors
-    /// Those of [`Self::whole_state`].
+    /// The errors of [`Self::whole_state`].
     pub fn whole_weights(&self, parameters: &Parameters) -> Result<Option<Tensor>> {
         self.collected(parameters.master())
     }
 
-    /// Updates the rank's own parameters, then takes the others' from their owners.
+    /// Updates the parameters that this rank owns. With unsharded weights, the updated parameters of all owners are
+    /// then all-gathered.
     ///
     /// # Errors
-    /// [`ModelError::World`]: whatever goes wrong here leaves this rank with other weights than its peers have.
+    /// [`ModelError::World`] for any failure, because a failure here leaves this rank with weights that differ from
+    /// those of its peers.
     pub fn step(
         &self,
         parameters: &Parameters,
@@ -215,7 +223,9 @@ impl Share {
         Ok(stepped)
     }
 
-    /// The norm of the accumulators of all ranks, [1] f64: chunk by chunk, in their order.
+    /// Computes the norm of the accumulated gradients of all ranks, [1] f64. The sums of squares of the chunks are
+    /// added in the order of the chunks, so the bits do not depend on the number of ranks (law L11). `own` is this
+    /// rank's accumulator.
     ///
     /// # Errors
     /// [`ModelError::World`].
@@ -229,7 +239,7 @@ impl Share {
                 let own = squares.f_narrow(0, segment.at / CHUNK, count)?;
                 sums.f_narrow(0, first, count)?.f_copy_(&own)?;
             }
-            // One summand of each sum is not zero: no order can change it.
+            // Each chunk is nonzero on its owner only, so the order in which the all-reduce adds cannot change a bit.
             self.world.group(Device::Cpu).all_reduce(&sums, Reduce::Sum)?;
             let sum: f64 = transfer::read(&sums)?.into_iter().sum();
             Ok(Tensor::f_from_slice(&[sum.sqrt()])?.f_to_device(self.device)?)
@@ -237,10 +247,12 @@ impl Share {
         norm().map_err(ModelError::fatal)
     }
 
-    /// The flat tensors of a state, whole, in rank 0's host memory; the others keep nothing of them. All ranks ask together.
+    /// Collects the flat tensors of an optimiser state in the host memory of rank 0. The other ranks get only the step
+    /// counts, which every rank has. All ranks must call this together.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] on all ranks where one of them has no state or no memory for it; a peer that is gone.
+    /// [`ModelError::Refused`] on all ranks if one of them has no state or not enough memory, or [`ModelError::World`]
+    /// if a peer is gone.
     pub fn whole_state(&self, own: Result<BTreeMap<String, Tensor>>) -> Result<BTreeMap<String, Tensor>> {
         let mut whole = BTreeMap::new();
         for (name, tensor) in self.world.agree(own)? {
@@ -253,10 +265,12 @@ impl Share {
         Ok(whole)
     }
 
-    /// All ranks' parts of a tensor one behind the other, in rank 0's host memory.
+    /// Collects the parts of a tensor from all ranks into one flat tensor in the host memory of rank 0. The other ranks
+    /// get `None`.
     ///
     /// # Errors
-    /// Those of [`Self::collect_each`]; [`ModelError::Refused`] on all ranks where rank 0 has no memory for it.
+    /// The errors of [`Self::collect_each`], or [`ModelError::Refused`] on all ranks if rank 0 does not have enough
+    /// memory.
     fn collected(&self, own: &Tensor) -> Result<Option<Tensor>> {
         let room = match self.world.rank() {
             0 => Tensor::f_empty([self.map.total()], (own.kind(), Device::Cpu)).map(Some),
@@ -273,16 +287,18 @@ impl Share {
         Ok(whole)
     }
 
-    /// Has all ranks' parts of a tensor cross to rank 0, which is given each piece with the place of its first number among all. All
-    /// ranks call together; a piece is a bucket at most.
+    /// Sends the parts of a tensor from all ranks to rank 0, in pieces of at most `BUCKET` elements. On rank 0, `take`
+    /// is called with each piece and the index of its first element in the whole tensor. All ranks must call this
+    /// together.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] on all ranks where one of them has no memory for a piece, or rank 0 could not take one.
-    /// [`ModelError::World`]: a peer that is gone, and whatever fails on one rank while the others wait for it.
+    /// [`ModelError::Refused`] on all ranks if one of them does not have enough memory for a piece. Rank 0 returns the
+    /// error of `take`, and the other ranks then return [`ModelError::Refused`]. [`ModelError::World`] if a peer is
+    /// gone, or if a collective call fails on one rank while the others wait for it.
     pub fn collect_each(&self, own: &Tensor, take: &mut dyn FnMut(i64, &Tensor) -> Result<()>) -> Result<()> {
         let longest = self.map.segments().iter().map(|segment| segment.length).max();
         let bucket = Tensor::f_empty([longest.unwrap_or(0).min(BUCKET)], (own.kind(), self.device));
-        // From here on a rank that fails has peers that wait for it.
+        // From here on, peers wait in collective calls, so a failure of one rank is fatal.
         let bucket = self.world.agree(bucket.map_err(ModelError::from))?;
         let mut taken = Ok(());
         let mut crossing = || -> Result<()> {
@@ -305,10 +321,10 @@ impl Share {
         self.agree_on(taken)
     }
 
-    /// Agrees as [`Self::agree`], where this rank's own failure stays the error that it is.
+    /// Makes all ranks agree, as [`Self::agree`] does. A rank that failed returns its own error.
     ///
     /// # Errors
-    /// Those of [`Self::agree`], and the own one.
+    /// The errors of [`Self::agree`], and the error in `own`.
     pub fn agree_on<T>(&self, own: Result<T>) -> Result<T> {
         let told = match &own {
             Ok(_) => Ok(()),
@@ -322,12 +338,15 @@ impl Share {
         }
     }
 
-    /// Adds the gradients of a round of units, one of each of the first `present` ranks, to what their owners have accumulated.
+    /// Adds the gradients of one round of units to the accumulators of their owners. In a round, each of the first
+    /// `present` ranks has computed one unit. `own` holds the gradients of this rank's unit, and is `None` if this rank
+    /// has no unit in the round. The gradients are transferred in buckets, to bound the memory of the buffers.
     pub(super) fn exchange(&self, into: &Tensor, own: Option<&mut Parameters>, present: usize) -> Result<()> {
         let size = self.world.size();
         if size == 1 {
             return own.map_or(Ok(()), |own| own.gather_grads(&mut into.shallow_clone()));
         }
+        // The first segment is the longest one.
         let per = self.map.segments().first().map_or(0, |segment| segment.length);
         let mut at = 0;
         while at < per {
@@ -342,6 +361,7 @@ impl Share {
             };
             match self.reduction {
                 Reduction::Exact => {
+                    // The pieces are added in the order of the ranks, which is the order of the units (law L11).
                     let received = sent.f_empty_like()?;
                     self.group().all_to_all(&received, &sent)?;
                     (0..present).try_for_each(|rank| add(&received.f_select(0, rank as i64)?))?;
@@ -359,7 +379,8 @@ impl Share {
         Ok(())
     }
 
-    /// For each owner the gradient of so many of its numbers, [ranks, length] f32; zeros where there are none.
+    /// Copies, for each owner, `length` elements of the gradient from the element `at` of its range on, [ranks, length]
+    /// f32. Elements without a gradient, and those beyond the end of a range, are zero.
     fn by_owner(&self, own: Option<&Parameters>, at: i64, length: i64) -> Result<Tensor> {
         let size = self.world.size() as i64;
         let pieces = Tensor::f_zeros([size, length], (Kind::Float, self.device))?;

@@ -1,4 +1,4 @@
-//! The units of a batch on several ranks, round by round.
+//! The gradients of a batch whose units are divided over several ranks and computed round by round.
 
 use demask_api::{MomentKind, StepSettings};
 use tch::{Device, Kind, Tensor};
@@ -12,20 +12,21 @@ use crate::training::ranks::weight_traffic::WeightTraffic;
 use crate::training::{sweep, threads};
 use crate::world::group::Reduce;
 
-/// The parts of a batch that ranks do, and how many figures each gives.
+/// The units of a batch.
 #[derive(Debug)]
 pub struct Units<'a, P> {
-    /// In their order, on every rank.
+    /// One part of the batch for each unit. Every rank has all parts, in the same order.
     pub parts: &'a mut [P],
-    /// Numbers that a part's work gives.
+    /// The number of figures, such as sums of losses, that the work on one unit returns.
     pub figures: usize,
 }
 
-/// Does `work`, which takes gradients, on this rank's units while the others do theirs; all gradients are in the accumulators of
-/// their owners then. What each unit's work gave, on every rank.
+/// Computes the gradients of all units: `work` runs on this rank's units while the other ranks compute theirs. When
+/// this returns, the accumulators of the owners contain all gradients. Returns the figures of every unit, on every
+/// rank.
 ///
 /// # Errors
-/// [`ModelError::Refused`] on all ranks where one of them failed; [`ModelError::World`].
+/// [`ModelError::Refused`] on all ranks if the work failed on one of them, or [`ModelError::World`].
 pub fn gradients<P, F>(
     share: &Share,
     (backbone, optimizer): (&mut Backbone, &mut AdamW),
@@ -43,11 +44,15 @@ where
     let mut own: Vec<&mut P> = units.parts.iter_mut().skip(rank).step_by(size).collect();
     let work = |backbone: &Backbone, part: &mut &mut P, pause: &mut Pause<'_>| work(backbone, part, pause);
     let rounds: Vec<usize> = (0..count.div_ceil(size)).collect();
+    // A rank computes the units of several rounds at a time, one per thread, but the gradients are added one round
+    // after the other, so that they are summed in the order of the units (law L11).
     for rounds in rounds.chunks(share.at_once) {
         let end = own.len().min(rounds[rounds.len() - 1] + 1);
         let now = &mut own[rounds[0].min(end)..end];
         let made = match &share.traffic {
             Some(traffic) => {
+                // Sharded weights imply `at_once == 1`, so there is one round here. Its gradients are exchanged during
+                // the backward pass.
                 let present = size.min(count - rounds[0] * size);
                 traffic.begin_round(optimizer.accumulator(), present);
                 let done = swept(traffic, backbone, now, pause, work)?;
@@ -58,6 +63,7 @@ where
                     .and_then(|(made, twins)| Ok((made.into_iter().collect::<Result<Vec<_>>>()?, twins)));
                 let (made, mut twins) = share.world.agree(done)?;
                 for (number, &round) in rounds.iter().enumerate() {
+                    // The first unit's gradients are in the backbone itself, those of the others in its twins.
                     let trained = match number {
                         _ if number >= made.len() => None,
                         0 => Some(backbone.trained_mut()),
@@ -74,6 +80,7 @@ where
             figures.f_select(0, unit)?.f_copy_(made)?;
         }
     }
+    // A row is nonzero on one rank only, so the sum is exact.
     share.world.group(Device::Cpu).all_reduce(&figures, Reduce::Sum)?;
     let figures = figures.f_to_device(backbone.device())?;
     (0..count as i64)
@@ -81,11 +88,11 @@ where
         .collect()
 }
 
-/// Does a unit's work, or none, on weights that are brought together for it: every rank goes there and back once, also one that has no
-/// unit or whose unit failed before it began.
+/// Runs the work on at most one unit with sharded weights. Every rank takes part in the collective calls of one forward
+/// and backward sweep, also if it has no unit or if its unit failed before the sweep began.
 ///
 /// # Errors
-/// A peer that is gone; what else went wrong is inside.
+/// [`ModelError::World`] if a peer is gone. Any other error of the work is returned inside `Ok`.
 fn swept<P, F>(
     traffic: &WeightTraffic,
     backbone: &Backbone,
@@ -118,11 +125,11 @@ where
     Ok(done)
 }
 
-/// Whether ranks can take a step with these settings.
+/// Checks that several ranks can take a step with these settings. A single process accepts all settings.
 ///
 /// # Errors
-/// [`ModelError::Refused`]: Muon, whose update needs whole matrices; moments in bf16, whose rounding follows a number's place in what its
-/// owner has.
+/// [`ModelError::Refused`] for Muon, because its update needs whole matrices, and for moments in bf16, because their
+/// rounding depends on the index of an element within its owner's part.
 pub fn admit(optimizer: &AdamW, settings: &StepSettings) -> Result<()> {
     if optimizer.share().is_none() {
         return Ok(());

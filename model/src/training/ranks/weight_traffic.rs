@@ -1,8 +1,10 @@
-//! Weights on their way to where they are computed with, and gradients to their owners, while something else is computed.
+//! The communication of sharded weights and their gradients, overlapped with computation.
 //!
-//! A group of weights comes by one broadcast from each rank that owns a part of it; the next group's is begun before the present one is
-//! computed with. A group's gradients go in one exchange from all to all, and are waited for when the next ones go. One thread begins
-//! all calls, in the same order on every rank; c10d's own threads (on a GPU a stream) carry them.
+//! A group of weights is gathered by broadcasts, one for each part, from the rank that owns the part. The gather of the
+//! next group starts before the current group is used (prefetch). The gradients of a group are sent to their owners in
+//! one all-to-all exchange. The end of an exchange is awaited when the next one is about to start. One thread starts
+//! all calls, in the same order on every rank. The calls are carried out by c10d's own threads, or on a GPU by a
+//! stream.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -16,56 +18,58 @@ use crate::weights::shards::gather::Gather;
 use crate::weights::shards::leaves::{OutgoingGradients, ShardedLeaves};
 use crate::world::{PendingCalls, ProcessGroup, World};
 
-/// Says `0` where nothing is to be begun before it is waited for: to measure what is hidden.
+/// The environment variable that turns overlap off if its value is `0`. It serves to measure how much communication
+/// time the overlap hides.
 const PREFETCH: &str = "DEMASK_PREFETCH";
 
-/// The traffic of one model's weights.
+/// The communication of one model's weights and gradients.
 #[derive(Debug)]
 pub(super) struct WeightTraffic(Mutex<Traffic>);
 
 #[derive(Debug)]
 struct Traffic {
     group: ProcessGroup,
-    /// Whether something is begun before it is waited for.
+    /// Whether communication overlaps with computation.
     prefetches: bool,
-    /// A group of weights that is on its way.
+    /// The group of weights that is being gathered. A single rank makes no calls.
     coming: Option<(usize, Option<PendingCalls>)>,
-    /// Gradients that are on their way.
+    /// The gradients that are being exchanged.
     going: Option<Going>,
-    /// What the last gradients lay in, sent and received, for the next ones.
+    /// The send and the receive buffer of the last exchange, which the next one reuses.
     spare: Option<(Tensor, Tensor)>,
     round: Round,
     tally: DistReport,
-    /// When the last call that was waited for ended.
+    /// The end of the last call that was awaited, in seconds on the clock of [`PendingCalls::wait`].
     last_end: f64,
 }
 
-/// What the gradients of a round become.
+/// The current round of units.
 #[derive(Debug, Default)]
 struct Round {
-    /// The accumulator of what this rank owns.
+    /// The gradient accumulator of this rank's own parameters. `None` outside a round.
     into: Option<Tensor>,
-    /// So many ranks have a unit.
+    /// The number of ranks that have a unit in this round. They are the first ones.
     present: usize,
-    /// Whether the ways there and back have been gone.
+    /// Whether a sweep has begun in this round.
     swept: bool,
 }
 
+/// An exchange of gradients in progress.
 #[derive(Debug)]
 struct Going {
     group: usize,
     calls: Option<PendingCalls>,
-    /// What each rank sends, one's behind the other's.
+    /// The receive buffer: this rank's part of the gradient from every rank, in the order of the ranks.
     received: Tensor,
-    /// What is sent stays until it has gone.
+    /// The send buffer, which must live until the exchange has ended.
     sent: Tensor,
 }
 
 impl WeightTraffic {
-    /// Opens a group for it. All ranks ask together.
+    /// Opens a process group for this communication. All ranks must call this together.
     ///
     /// # Errors
-    /// A peer that does not come.
+    /// [`ModelError::World`] if a peer does not join.
     pub fn open(world: &World, device: Device) -> Result<Self> {
         Ok(Self(Mutex::new(Traffic {
             group: world.another_group(device)?,
@@ -83,7 +87,8 @@ impl WeightTraffic {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that gradients of the first so many ranks' units are to be added to an accumulator.
+    /// Begins a round in which the first `present` ranks have a unit. Their gradients will be added to the accumulator
+    /// `into`.
     pub fn begin_round(&self, into: &Tensor, present: usize) {
         self.locked().round = Round {
             into: Some(into.shallow_clone()),
@@ -92,15 +97,15 @@ impl WeightTraffic {
         };
     }
 
-    /// Whether the round's ways there and back have been gone.
+    /// Returns whether a sweep has begun in this round.
     pub fn has_swept(&self) -> bool {
         self.locked().round.swept
     }
 
-    /// Ends when all gradients of the round are in the accumulator.
+    /// Ends the round: waits for the last exchange and adds its gradients to the accumulator.
     ///
     /// # Errors
-    /// A peer that is gone.
+    /// [`ModelError::World`] if a peer is gone.
     pub fn end_round(&self, parameters: &Parameters) -> Result<()> {
         let mut traffic = self.locked();
         traffic.settle(sharded(parameters)?)?;
@@ -109,13 +114,15 @@ impl WeightTraffic {
         Ok(())
     }
 
-    /// Brings all groups together: they stay until a step begins, where they are wanted here.
+    /// Gathers all groups of weights. If `stay` is true, they stay gathered on this rank until the next sweep begins.
+    /// Otherwise each group is freed at once.
     ///
     /// # Errors
-    /// A peer that is gone.
+    /// [`ModelError::World`] if a peer is gone.
     pub fn unshard_all(&self, parameters: &Parameters, stay: bool) -> Result<()> {
         let groups = sharded(parameters)?.map().groups().len();
-        // The same on all ranks, of which one may have had them.
+        // All ranks must gather the same groups, but some ranks may still have them from an earlier call. Therefore all
+        // ranks free them first.
         self.begin(parameters)?;
         for group in 0..groups {
             self.unshard(parameters, group, (group + 1 < groups).then_some(group + 1))?;
@@ -126,7 +133,7 @@ impl WeightTraffic {
         Ok(())
     }
 
-    /// What has crossed since this was asked last.
+    /// Returns the communication counters and resets them.
     pub fn take_report(&self) -> DistReport {
         std::mem::take(&mut self.locked().tally)
     }
@@ -162,6 +169,7 @@ impl Gather for WeightTraffic {
 }
 
 impl Traffic {
+    /// Makes a group readable, waiting for its gather if necessary, and then starts to prefetch `next`.
     fn unshard(&mut self, parameters: &Parameters, group: usize, next: Option<usize>) -> Result<()> {
         let leaves = sharded(parameters)?;
         if !leaves.are_here(group) {
@@ -177,6 +185,7 @@ impl Traffic {
         }
     }
 
+    /// Starts to send the gradients of a group, after the previous exchange has ended.
     fn reduce(&mut self, leaves: &ShardedLeaves, group: usize) -> Result<()> {
         self.settle(leaves)?;
         self.send(leaves, group)?;
@@ -186,13 +195,13 @@ impl Traffic {
         Ok(())
     }
 
-    /// Begins to bring a group, unless it is on its way.
+    /// Starts to gather a group, unless its gather is already in progress.
     fn bring(&mut self, parameters: &Parameters, group: usize) -> Result<()> {
         if let Some((coming, _)) = &self.coming {
             if *coming == group {
                 return Ok(());
             }
-            // A fault of this crate: what was begun is waited for by all, or by none.
+            // A bug in this crate. A gather in progress cannot be abandoned, because every rank must wait for it.
             let message = format!("group {group} is wanted, {coming} is on its way");
             return Err(ModelError::World(message));
         }
@@ -211,6 +220,7 @@ impl Traffic {
         Ok(())
     }
 
+    /// Starts to send the gradients of a group to their owners.
     fn send(&mut self, leaves: &ShardedLeaves, group: usize) -> Result<()> {
         let (sent, received) = self.spare.take().unzip();
         let OutgoingGradients { flat, lengths } = leaves.take_gradients(group, sent)?;
@@ -239,7 +249,8 @@ impl Traffic {
         Ok(())
     }
 
-    /// Waits for gradients that are on their way and adds them, in the order of the ranks.
+    /// Waits for the exchange in progress, if any, and adds its gradients to the accumulator in the order of the ranks
+    /// (law L11).
     fn settle(&mut self, leaves: &ShardedLeaves) -> Result<()> {
         let Some(going) = self.going.take() else {
             return Ok(());
@@ -275,17 +286,19 @@ impl Traffic {
         Ok(())
     }
 
+    /// Waits for calls and adds their times to the counters.
     fn wait(&mut self, calls: PendingCalls) -> Result<()> {
         let waiting = Instant::now();
         let (began, ended) = calls.wait()?;
         self.tally.wait_seconds += waiting.elapsed().as_secs_f64();
-        // Calls that were under way together are counted once.
+        // Time in which several calls were in progress is counted once.
         self.tally.seconds += (ended - began.max(self.last_end)).max(0.0);
         self.last_end = self.last_end.max(ended);
         Ok(())
     }
 }
 
+/// Returns the total size of tensors in bytes.
 fn bytes<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> u64 {
     tensors
         .map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64)

@@ -91,6 +91,8 @@ impl Nf4Tensor {
             .f_narrow(0, 0, 15)?
             .f_add(&values.f_narrow(0, 1, 15)?)?
             .f_mul_scalar(0.5)?;
+        // Quantizing piece by piece bounds the temporary memory. The nearest of the sixteen values is found by counting
+        // the midpoints below a number.
         for first in (0..blocks).step_by(AT_ONCE as usize) {
             let count = AT_ONCE.min(blocks - first);
             let length = (count * BLOCK).min(numbers - first * BLOCK);

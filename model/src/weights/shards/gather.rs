@@ -1,34 +1,35 @@
-//! What brings sharded weights together, as those see it that compute with them.
+//! The interface through which the network and the training sweep gather sharded weights.
 
 use std::fmt::Debug;
 
 use crate::error::Result;
 use crate::weights::parameters::Parameters;
 
-/// Brings groups of weights of which each rank keeps a part to where they are computed with, and their gradients to their owners. All
-/// ranks call it in the same order, whatever they compute.
+/// Gathers groups of sharded weights for computation, and sends their gradients to their owners. All ranks must make
+/// the same calls in the same order, whatever they compute.
 pub trait Gather: Debug + Send + Sync {
-    /// Has a group's weights in their leaves, waiting for them where they have not come yet, and lets `next` begin to come.
+    /// Makes the leaves of a group readable: waits for its all-gather and starts it first if necessary. Then starts to
+    /// prefetch the group `next`.
     ///
     /// # Errors
-    /// A peer that is gone; libtorch's.
+    /// [`ModelError::World`](crate::ModelError::World) if a peer is gone, or any error libtorch reports.
     fn unshard(&self, parameters: &Parameters, group: usize, next: Option<usize>) -> Result<()>;
 
-    /// Lets a group's weights go.
+    /// Frees the gathered weights of a group.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     fn reshard(&self, parameters: &Parameters, group: usize) -> Result<()>;
 
-    /// Lets a group's gradients go to the owners of its numbers; they are not waited for.
+    /// Starts to send the gradients of a group to the owners of its elements, without waiting for the end.
     ///
     /// # Errors
-    /// A peer that is gone; libtorch's.
+    /// [`ModelError::World`](crate::ModelError::World) if a peer is gone, or any error libtorch reports.
     fn reduce(&self, parameters: &Parameters, group: usize) -> Result<()>;
 
-    /// Says that a way through all groups begins: whatever is here of them goes.
+    /// Begins a sweep through all groups. Groups that are still gathered are freed.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     fn begin(&self, parameters: &Parameters) -> Result<()>;
 }

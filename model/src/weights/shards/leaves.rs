@@ -1,5 +1,5 @@
-//! Leaves of weights of which each rank keeps a part: a buffer for each group that is computed with together, whose memory is there only
-//! while the group is gathered, and the leaves as views of it, which stay.
+//! The leaves of sharded weights. Each group of weights that is used together has one buffer, whose memory exists only
+//! while the group is gathered. The leaves are permanent views of the buffer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use crate::device::storage;
 use crate::error::{ModelError, Result};
 use crate::weights::shards::{Segment, ShardMap};
 
-/// Leaves, by group.
+/// The leaves of sharded weights, by group.
 #[derive(Debug)]
 pub struct ShardedLeaves {
     map: ShardMap,
@@ -22,28 +22,30 @@ pub struct ShardedLeaves {
 /// Leaves that are gathered together.
 #[derive(Debug)]
 struct LeafGroup {
-    /// All their values, one after the other, in the compute dtype.
+    /// The values of all leaves of the group, one after the other, in the compute dtype.
     buffer: Tensor,
-    /// Whether they are there; a twin asks the same.
+    /// Whether the group is gathered. Twins share this flag.
     here: Arc<AtomicBool>,
-    /// Each with where it begins in the flat master.
+    /// The leaves, each with its offset in the flat master.
     leaves: Vec<(i64, Tensor)>,
 }
 
-/// Gradients of a group on their way to the owners of its numbers.
+/// The gradients of a group, arranged for the exchange with the owners of its elements.
 #[derive(Debug)]
 pub struct OutgoingGradients {
-    /// Owner by owner, in the leaves' dtype.
+    /// The gradients, owner by owner, in the dtype of the leaves.
     pub flat: Tensor,
-    /// How many numbers of it each rank owns.
+    /// The number of elements of the group that each rank owns.
     pub lengths: Vec<i64>,
 }
 
 impl ShardedLeaves {
-    /// Leaves of these shapes, each with where it begins in the flat master; and the leaves in their order.
+    /// Creates leaves from their offsets in the flat master and their shapes. Also returns the leaves in the same
+    /// order. No group is gathered at first.
     ///
     /// # Errors
-    /// A leaf over the border of two groups (a fault of this crate); libtorch's.
+    /// [`ModelError::Refused`] if a leaf crosses the border of two groups (a bug in this crate), or any error libtorch
+    /// reports.
     pub fn new(
         map: ShardMap,
         shapes: &[(i64, Vec<i64>)],
@@ -81,35 +83,36 @@ impl ShardedLeaves {
         ))
     }
 
-    /// Who owns which numbers.
+    /// Returns the map from elements to owners.
     #[must_use]
     pub fn map(&self) -> &ShardMap {
         &self.map
     }
 
-    /// Whether the weights of a group are there.
+    /// Returns whether a group is gathered.
     #[must_use]
     pub fn are_here(&self, group: usize) -> bool {
         self.groups[group].here.load(Ordering::Acquire)
     }
 
-    /// Whether all weights are there.
+    /// Returns whether all groups are gathered.
     #[must_use]
     pub fn are_all_here(&self) -> bool {
         (0..self.groups.len()).all(|group| self.are_here(group))
     }
 
-    /// Whether a leaf can be read.
+    /// Returns whether a leaf can be read, which is the case while its group is gathered.
     #[must_use]
     pub fn is_readable(&self, leaf: usize) -> bool {
         self.group_of.get(leaf).is_none_or(|&group| self.are_here(group))
     }
 
-    /// Has memory for a group, with what this rank owns of it in its place; and where what others own goes, each piece with its
-    /// owner. `master`: what this rank owns, back to back.
+    /// Allocates the buffer of a group and copies this rank's part into it. `master` contains all elements that this
+    /// rank owns, one segment after the other. Returns every segment of the group with its piece of the buffer, for the
+    /// broadcast from its owner.
     ///
     /// # Errors
-    /// libtorch's, out of memory among them.
+    /// Any error libtorch reports, for example if there is not enough memory.
     pub fn make_room(&self, group: usize, master: &Tensor) -> Result<Vec<(Segment, Tensor)>> {
         let buffer = &self.groups[group].buffer;
         storage::fill(buffer)?;
@@ -126,25 +129,25 @@ impl ShardedLeaves {
         Ok(pieces)
     }
 
-    /// Says that a group's weights have come.
+    /// Marks a group as gathered.
     pub fn arrived(&self, group: usize) {
         self.groups[group].here.store(true, Ordering::Release);
     }
 
-    /// Lets a group's weights go.
+    /// Frees the buffer of a group.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn let_go(&self, group: usize) -> Result<()> {
         self.groups[group].here.store(false, Ordering::Release);
         storage::clear(&self.groups[group].buffer)
     }
 
-    /// The gradients of a group, owner by owner, zeros where there are none; the leaves have none any more. `spare`: a tensor that is
-    /// needed no more, for them where it is as long.
+    /// Moves the gradients of a group out of its leaves, arranged owner by owner. A leaf without a gradient counts as
+    /// zeros. `spare` is a tensor that is no longer needed. It is reused for the gradients if its length fits.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn take_gradients(&self, group: usize, spare: Option<Tensor>) -> Result<OutgoingGradients> {
         let own = &self.groups[group];
         let segments = self.map.within(self.map.groups()[group]);
@@ -154,11 +157,12 @@ impl ShardedLeaves {
         }
         let place = (own.buffer.kind(), own.buffer.device());
         let count: i64 = lengths.iter().sum();
-        // The leaves of a group are all of its numbers, so each is written.
+        // The leaves cover all elements of the group, so the loop below writes every element of `flat`.
         let flat = match spare.filter(|spare| spare.numel() as i64 == count) {
             Some(spare) => spare,
             None => Tensor::f_empty([count], place)?,
         };
+        // The next free offset in each owner's part of `flat`, and from it the offset of each segment.
         let mut ends: Vec<i64> = lengths
             .iter()
             .scan(0, |end, length| Some(std::mem::replace(end, *end + length)))
@@ -170,6 +174,7 @@ impl ShardedLeaves {
                 std::mem::replace(end, *end + segment.length)
             })
             .collect();
+        // Leaves and segments have different borders, so each leaf is cut at the borders of the segments.
         for (at, leaf) in &own.leaves {
             let grad = leaf.f_grad()?;
             let end = at + leaf.numel() as i64;
@@ -192,14 +197,15 @@ impl ShardedLeaves {
         Ok(OutgoingGradients { flat, lengths })
     }
 
-    /// Drops all gradients.
+    /// Frees all gradients.
     pub fn drop_gradients(&self) {
         for (_, leaf) in self.groups.iter().flat_map(|group| &group.leaves) {
             storage::drop_grad(leaf).ok();
         }
     }
 
-    /// The same groups for other leaves on the same memory, in the order of these: a twin's, whose gradients are its own.
+    /// Creates the groups of a twin, which has its own gradients. `leaves` are the twin's leaves, on the same memory
+    /// and in the same order.
     #[must_use]
     pub fn twin(&self, leaves: &[Tensor]) -> Self {
         let mut leaves = leaves.iter().map(Tensor::shallow_clone);

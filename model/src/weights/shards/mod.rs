@@ -1,9 +1,15 @@
-//! How the numbers of a flat master are cut over ranks, each of which owns some of them.
+//! Sharding: the division of a flat master copy of the parameters over ranks, each of which owns a part.
 //!
-//! Cuts lie at multiples of [`CHUNK`] numbers of the whole, so that sums over chunks do not depend on who owns them. Either every rank
-//! owns one range ([`ShardMap::in_ranges`]), or every rank a part of every group of weights that are computed with together
-//! ([`ShardMap::of_groups`]): then each brings its part when a group is gathered. A chunk over the border of two groups belongs to
-//! the one that it begins in.
+//! The master is cut only at multiples of [`CHUNK`] elements, so that a sum over a chunk does not depend on its owner.
+//! There are two divisions:
+//!
+//! - [`ShardMap::in_ranges`]: every rank owns one contiguous range.
+//! - [`ShardMap::of_groups`]: every rank owns a part of every group of weights. A group contains weights that are used
+//!   together, and it is all-gathered from the parts when it is needed. A chunk that crosses the border of two groups
+//!   is owned as a part of the first of them.
+//!
+//! - `gather.rs`: the interface of the all-gather;
+//! - `leaves.rs`: the leaves of sharded weights.
 
 pub mod gather;
 pub mod leaves;
@@ -12,43 +18,44 @@ use tch::Tensor;
 
 use crate::error::Result;
 
-/// Cuts lie at multiples of so many numbers.
+/// The number of elements of a chunk. The master is cut at multiples of it.
 pub const CHUNK: i64 = 65_536;
 
-/// A process's number, of how many.
+/// A rank and the number of ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RankOf {
-    /// From 0.
+    /// The rank, from 0.
     pub rank: usize,
-    /// Of how many.
+    /// The number of ranks.
     pub size: usize,
 }
 
-/// Numbers side by side that one rank owns.
+/// A contiguous range of elements that one rank owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// The first one's place in the whole.
+    /// The index of the first element in the flat master.
     pub start: i64,
-    /// How many.
+    /// The number of elements.
     pub length: i64,
-    /// Whose.
+    /// The owner.
     pub rank: usize,
-    /// The first one's place in what its rank owns, back to back.
+    /// The index of the first element in the owner's part, which holds the owner's segments one after the other.
     pub at: i64,
 }
 
-/// Who owns which numbers.
+/// The map from elements to owners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardMap {
     own: RankOf,
     total: i64,
     segments: Vec<Segment>,
-    /// Where each group begins and ends.
+    /// The start and the end (exclusive) of each group.
     groups: Vec<(i64, i64)>,
 }
 
 impl ShardMap {
-    /// A range for each rank, of equal length but for the last ones, which may have less or nothing.
+    /// Gives each rank one contiguous range. The ranges have equal lengths, except that the last ones may be shorter or
+    /// empty.
     #[must_use]
     pub fn in_ranges(total: i64, own: RankOf) -> Self {
         let per = chunks(chunks(total, CHUNK), own.size as i64) * CHUNK;
@@ -56,7 +63,8 @@ impl ShardMap {
         Self::of(total, own, cuts, vec![(0, total)])
     }
 
-    /// Of each group of so many numbers a part for each rank. Which rank has the smaller part goes round with the groups.
+    /// Gives each rank a part of each group. `lengths` are the numbers of elements of the groups. The parts of a group
+    /// may differ in size, so the rank with the smallest part rotates from group to group.
     #[must_use]
     pub fn of_groups(lengths: &[i64], own: RankOf) -> Self {
         let mut groups = Vec::with_capacity(lengths.len());
@@ -108,45 +116,45 @@ impl ShardMap {
         }
     }
 
-    /// This process, of how many.
+    /// Returns this process's rank and the number of ranks.
     #[must_use]
     pub fn own(&self) -> RankOf {
         self.own
     }
 
-    /// All numbers.
+    /// Returns the number of all elements.
     #[must_use]
     pub fn total(&self) -> i64 {
         self.total
     }
 
-    /// How many of them a rank owns.
+    /// Returns the number of elements that a rank owns.
     #[must_use]
     pub fn owned(&self, rank: usize) -> i64 {
         let own = self.segments.iter().filter(|segment| segment.rank == rank);
         own.map(|segment| segment.length).sum()
     }
 
-    /// Where each group begins and ends.
+    /// Returns the start and the end (exclusive) of each group.
     #[must_use]
     pub fn groups(&self) -> &[(i64, i64)] {
         &self.groups
     }
 
-    /// All segments, in the order of their numbers.
+    /// Returns all segments, in the order of their elements.
     #[must_use]
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
 
-    /// This rank's segments.
+    /// Returns this rank's segments.
     pub fn own_segments(&self) -> impl Iterator<Item = &Segment> {
         self.segments
             .iter()
             .filter(|segment| segment.rank == self.own.rank)
     }
 
-    /// The segments of some numbers, cut where these begin and end.
+    /// Returns the segments that overlap a range of elements, clipped to the range.
     #[must_use]
     pub fn within(&self, (start, end): (i64, i64)) -> Vec<Segment> {
         let cut = |segment: &Segment| {
@@ -162,10 +170,10 @@ impl ShardMap {
         self.segments.iter().filter_map(cut).collect()
     }
 
-    /// What this rank owns of a flat tensor of all numbers: a view where it is one range, else a copy.
+    /// Returns this rank's part of a tensor of all elements. It is a view if the part is contiguous, otherwise a copy.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn cut(&self, whole: &Tensor) -> Result<Tensor> {
         let whole = whole.f_reshape([-1])?;
         let own = self.own_segments();
@@ -179,10 +187,11 @@ impl ShardMap {
         })
     }
 
-    /// Copies what this rank owns of the numbers that `from` holds, which begin at `start`, to their places in what it owns.
+    /// Copies the elements of `from` that this rank owns into this rank's part, `into`. The first element of `from` has
+    /// the index `start` in the flat master.
     ///
     /// # Errors
-    /// libtorch's.
+    /// Any error libtorch reports.
     pub fn take(&self, from: &Tensor, start: i64, into: &Tensor) -> Result<()> {
         let from = from.f_reshape([-1])?;
         for segment in self.within((start, start + from.numel() as i64)) {
@@ -195,7 +204,7 @@ impl ShardMap {
     }
 }
 
-/// Pieces of a size that so many are cut into, the last one perhaps smaller.
+/// Returns the number of pieces of `size` into which `count` elements are divided. The last piece may be smaller.
 #[must_use]
 pub(crate) fn chunks(count: i64, size: i64) -> i64 {
     (count + size - 1) / size

@@ -212,6 +212,8 @@ impl Parser<'_> {
         self.take_command(&[close]).then_some(inside)
     }
 
+    /// Parses an operand: an expression in brackets, a command with its arguments, Euler's number, or a function
+    /// application or atom.
     pub(super) fn primary(&mut self, with_functions: bool) -> Option<Expr> {
         let absolute = |inside: Expr| Expr::Function("Abs".to_owned(), vec![inside]);
         match self.peek()?.clone() {

@@ -71,6 +71,7 @@ impl Parser<'_> {
             .or_else(|| self.atom())
     }
 
+    /// Parses a function with its subscript, its superscript and its arguments.
     pub(super) fn function(&mut self, name: &str) -> Option<Expr> {
         self.at += 1;
         if name == "sqrt" {
@@ -110,6 +111,7 @@ impl Parser<'_> {
                 self.product(false)?
             }]
         };
+        // A power of -1 means the inverse function, not the reciprocal. Other powers apply to the value.
         let is_inverse = power == Some(Expr::int(-1));
         let value = match name {
             "log" | "ln" => {
@@ -158,6 +160,7 @@ impl Parser<'_> {
     }
 }
 
+/// Returns whether a command is the name of a function.
 pub(super) fn is_function(name: &str) -> bool {
     const FUNCTIONS: [&str; 37] = [
         "log",

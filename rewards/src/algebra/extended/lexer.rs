@@ -240,6 +240,9 @@ pub fn tokens(text: &str) -> Option<Vec<Token>> {
     Some(tokens)
 }
 
+/// Reads the token at the start of `rest`, whose first character is `c`. Returns the token, or none for a space, and
+/// its length in bytes. Returns `None` for a character that the grammar does not know. The order of the cases is
+/// significant: a longer token is tried before a shorter one with which it begins.
 fn next(rest: &str, c: char) -> Option<(Option<Token>, usize)> {
     const SIGNS: [&str; 31] = [
         "+", "-", "*", "/", "(", ")", "\\(", "\\)", "{", "}", "\\{", "\\}", "[", "]", "|", "\\|", "_", "^",
@@ -348,6 +351,7 @@ fn closing(content: &str) -> Option<usize> {
     content.find('}')
 }
 
+/// Returns whether the grammar has a command of this name, other than spaces and accents.
 fn is_known(name: &str) -> bool {
     const KNOWN: [&str; 108] = [
         "lgroup",

@@ -140,6 +140,9 @@ fn overlap(a: &DetectedObject, b: &DetectedObject) -> f32 {
     if union == 0.0 { 0.0 } else { shared / union }
 }
 
+/// Returns the reasons why detections do not match the metadata, none if they match. As in the official script, the
+/// position is checked only if the number and the colour are right, and an object that does not match cannot be the
+/// reference of a later position.
 fn reasons(
     kept: &[(&str, Vec<DetectedObject>)],
     metadata: &Map<String, Value>,

@@ -120,6 +120,8 @@ impl Published for Mme {
         }
     }
 
+    // The interval is over pictures, not over questions, because the score counts the two questions of a picture
+    // together.
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
         let mut groups: BTreeMap<&str, Vec<&Judged>> = BTreeMap::new();
         for one in judged {

@@ -110,6 +110,7 @@ impl Published for Pope {
         }
     }
 
+    // The official protocol reports the mean of the splits' F1, VLMEvalKit the F1 over all answers.
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
         let is_official = protocol.name == "official";
         let all: Vec<Answered> = judged

@@ -107,6 +107,8 @@ fn environment(prefix: &str, is_boxed: bool) -> String {
     )
 }
 
+/// Builds the patterns of LaTeX answers, with math-verify's priorities. Up to six expressions that are joined by `and`,
+/// `or` or a comma are one answer.
 fn latex_patterns() -> Vec<Pattern> {
     let list = |is_boxed: bool| {
         let more: String = (1..6)
@@ -149,6 +151,7 @@ fn latex_patterns() -> Vec<Pattern> {
         .collect()
 }
 
+/// Builds the patterns of numbers and arithmetic expressions without LaTeX, with math-verify's priorities.
 fn plain_patterns() -> Vec<Pattern> {
     let number = r"(?<!\d)(?:(?P<integer1>-?[1-9]\d{0,2}(?:[ ,]\d{3})+)(?P<decimal1>\.\d+)?|(?P<integer2>-?\d+)(?P<decimal2>[.,]\d+)|(?P<decimal3>\.\d+)|(?P<integer3>-?\d+))(?P<percent>\s*(?:%|[Pp]ercent|\s*[Pp]ercentage|\s*[Pp]ct))?";
     let operators = r"+\-*×/\^()÷";
@@ -233,6 +236,8 @@ pub fn answers(text: &str) -> Vec<ExtractedAnswer> {
     answers
 }
 
+/// Parses a match of a LaTeX pattern. Returns the expression, or a set of all expressions if the match has several and
+/// all can be parsed, and the cleaned text.
 fn latex(found: &Captures<'_>) -> (Option<Expr>, String) {
     let group = |name: &str| {
         found

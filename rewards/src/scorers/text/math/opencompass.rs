@@ -80,6 +80,7 @@ fn normalised(answer: &str) -> String {
 
 /// OpenCompass' `_strip_string_v2`; `None` where the official code raises.
 fn stripped(text: &str) -> Option<String> {
+    // The replacements and their order are the official ones, including the repeated and the misspelt ones.
     let text = python::strip(text).replace('\n', "");
     let text = replace_all(
         text.trim_end_matches('.'),
