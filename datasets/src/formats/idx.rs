@@ -120,6 +120,7 @@ impl Idx {
                 format!("{count} pictures; at most {MOST_PICTURES} are read"),
             ));
         }
+        // The labels are small and kept in memory. The pictures are read one by one.
         let mut labels = Vec::new();
         reader
             .take(count as u64)

@@ -361,6 +361,8 @@ pub fn read(
         match row {
             Ok(examples) if is_held_out(source.test_share, &examples) => {}
             Ok(examples) => {
+                // The examples of a conversation repeat one another's turns, so the conversation is compared as a
+                // whole.
                 let whole = examples.last().is_some_and(|last| !last.turns.is_empty());
                 if whole && gates.is_copy(&examples, report).map_err(unindexed)? {
                     continue;
@@ -384,6 +386,7 @@ pub fn read(
                 });
             }
         }
+        // A large source with too many bad rows is refused early. A small one is judged after its last row.
         if too_many(kept.bad, count, profile) && count >= ENOUGH_ROWS {
             break;
         }

@@ -86,6 +86,7 @@ impl StageRun {
             self.sort_in(stage, group, &mut drawn).await?;
         }
         while drawn.groups < picked.len() && drawn.held.len() < stage.batch {
+            // With resampling, a group whose advantages are all 0 is not held, so further prompts may be needed.
             let room = stage.batch - drawn.held.len();
             let next = &picked[drawn.groups..picked.len().min(drawn.groups + room)];
             lineage::known(&self.context, &self.pictures, next).await?;
