@@ -267,10 +267,6 @@ struct Attend : Function<Attend> {
 
 // The gate, silu(gate) * up of [.., 2F], where the gate is the first half.
 
-// On entry, `y` holds exp(-gate).
-CLONES static void gate_row(const float* R gate, const float* R up, float* R y, int64_t n) {
-  for (int64_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + y[i]) * up[i];
-}
 CLONES static void gate_row_rounded(const float* R gate, const float* R up, float* R y, int64_t n) {
   for (int64_t i = 0; i < n; i++) y[i] = widened(narrowed(gate[i] / (1.0f + y[i]))) * up[i];
 }

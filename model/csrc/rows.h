@@ -164,6 +164,10 @@ CLONES static float exp_row(float* R a, float scale, float top, int64_t n) {
 CLONES static void exp_minus(const float* R a, float* R y, int64_t n) {
   for (int64_t i = 0; i < n; i++) y[i] = fast_exp(-a[i]);
 }
+// silu(gate) * up, where `y` holds exp(-gate) on entry.
+CLONES static void gate_row(const float* R gate, const float* R up, float* R y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + y[i]) * up[i];
+}
 CLONES static float sum_exp(const float* R a, float top, int64_t n) {
   float sum = 0;
   for (int64_t i = 0; i < n; i++) sum += fast_exp(a[i] - top);

@@ -29,11 +29,6 @@ struct SamplingBlocks {
   std::vector<SamplingBlock> blocks;
 };
 
-// exp(-gate) is computed in `y` first, as in `fused.cpp`.
-CLONES static void gated(const float* R gate, const float* R up, float* R y, int64_t n) {
-  for (int64_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + y[i]) * up[i];
-}
-
 CLONES static void add_row(float* R to, const float* R by, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] += by[i];
 }
@@ -112,7 +107,7 @@ struct SamplingPass {
         for (int64_t row = begin; row < end; row++) {
           const float* both = wide + row * 2 * n;
           exp_minus(both, gated_rows + row * n, n);
-          gated(both, both + n, gated_rows + row * n, n);
+          gate_row(both, both + n, gated_rows + row * n, n);
         }
       });
       team.meet();

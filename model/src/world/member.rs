@@ -4,13 +4,13 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use demask_api::DistReport;
+use demask_api::{DistReport, RankReport};
 use tch::{Device, Kind, Tensor};
 
 use super::environment::{Membership, Rendezvous};
 use super::group::{Fabric, ProcessGroup, Reduce};
 use super::interface;
-use super::report::Identity;
+use super::report::{Identity, exchange_reports};
 use super::store::Store;
 use crate::error::{ModelError, Result};
 
@@ -118,8 +118,13 @@ impl World {
         self.membership.size
     }
 
-    pub(super) fn identities(&self) -> &[Identity] {
-        &self.identities
+    /// Returns the reports of all ranks about a step that took this one so long, of which `dist` went between it
+    /// and its peers. All ranks call together.
+    ///
+    /// # Errors
+    /// A peer that is gone.
+    pub fn reports(&self, device: Device, seconds: f64, dist: DistReport) -> Result<Vec<RankReport>> {
+        exchange_reports(self.group(Device::Cpu), &self.identities, device, seconds, dist)
     }
 
     /// Takes what went between this rank and its peers since this was called last, in the calls that it waited for.

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use super::group::{ProcessGroup, Reduce};
-use super::member::World;
 use crate::device::cuda;
 use crate::error::{ModelError, Result};
 
@@ -65,36 +64,40 @@ impl Identity {
     }
 }
 
-impl World {
-    /// Returns the reports of all ranks about a step that took this one so long, in which that went between it and its peers. All
-    /// ranks call together.
-    ///
-    /// # Errors
-    /// A peer that is gone.
-    pub fn reports(&self, device: Device, seconds: f64, dist: DistReport) -> Result<Vec<RankReport>> {
-        let (resident, peak) = memory::resident(u64::from(std::process::id()));
-        let on_device = cuda::memory(device).unwrap_or_default();
-        let own: [f64; NUMBERS] = [
-            resident as f64,
-            peak as f64,
-            on_device.used as f64,
-            on_device.peak as f64,
-            seconds,
-            dist.wait_seconds,
-            dist.seconds,
-            dist.bytes as f64,
-        ];
-        let all = Tensor::f_zeros([self.size() as i64, NUMBERS as i64], (Kind::Double, Device::Cpu))?;
-        all.f_select(0, self.rank() as i64)?
-            .f_copy_(&Tensor::f_from_slice(&own)?)?;
-        if self.size() > 1 {
-            // One summand of each sum is not zero: no order can change it.
-            self.group(Device::Cpu).all_reduce(&all, Reduce::Sum)?;
-        }
-        let all = Vec::<f64>::try_from(all.f_reshape([-1])?)?;
-        let ranks = self.identities().iter().zip(all.chunks_exact(NUMBERS));
-        Ok(ranks.map(|(rank, numbers)| report(rank, numbers)).collect())
+/// Returns the reports of all ranks of a group about a step that took this one so long, of which `dist` went between it and its
+/// peers. All ranks call together.
+///
+/// # Errors
+/// A peer that is gone.
+pub(super) fn exchange_reports(
+    group: &ProcessGroup,
+    identities: &[Identity],
+    device: Device,
+    seconds: f64,
+    dist: DistReport,
+) -> Result<Vec<RankReport>> {
+    let (resident, peak) = memory::resident(u64::from(std::process::id()));
+    let on_device = cuda::memory(device).unwrap_or_default();
+    let own: [f64; NUMBERS] = [
+        resident as f64,
+        peak as f64,
+        on_device.used as f64,
+        on_device.peak as f64,
+        seconds,
+        dist.wait_seconds,
+        dist.seconds,
+        dist.bytes as f64,
+    ];
+    let all = Tensor::f_zeros([group.size() as i64, NUMBERS as i64], (Kind::Double, Device::Cpu))?;
+    all.f_select(0, group.rank() as i64)?
+        .f_copy_(&Tensor::f_from_slice(&own)?)?;
+    if group.size() > 1 {
+        // At most one summand of each sum is not zero, so no order of the summands changes the sum.
+        group.all_reduce(&all, Reduce::Sum)?;
     }
+    let all = Vec::<f64>::try_from(all.f_reshape([-1])?)?;
+    let ranks = identities.iter().zip(all.chunks_exact(NUMBERS));
+    Ok(ranks.map(|(rank, numbers)| report(rank, numbers)).collect())
 }
 
 fn report(rank: &Identity, numbers: &[f64]) -> RankReport {

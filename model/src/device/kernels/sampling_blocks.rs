@@ -6,7 +6,7 @@
 
 use tch::Tensor;
 
-use crate::device::kernels::packed_weights::PackedWeight;
+use crate::device::kernels::packed_weight::PackedWeight;
 
 /// The weights of one block.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ mod calls {
     use crate::device::heartbeat;
     use crate::device::kernels::ffi::{Handle, check, handle, take};
     use crate::device::kernels::kernel_set::KernelSet;
-    use crate::device::kernels::packed_weights::PackedHandle;
+    use crate::device::kernels::packed_weight::PackedHandle;
     use crate::device::kernels::rotary::Turns;
     use crate::error::{ModelError, Result};
 

@@ -2,7 +2,7 @@
 //! batch (law L8).
 #![allow(non_snake_case)]
 
-use demask_model::device::kernels::packed_weights::PackedWeight;
+use demask_model::device::kernels::packed_weight::PackedWeight;
 use tch::{Device, Kind, Tensor};
 
 fn numbers(shape: &[i64], salt: f64) -> Tensor {
