@@ -35,6 +35,7 @@ fn compile_kernels(libtorch: &Path) {
             "csrc/adamw.cpp",
             "csrc/fused.cpp",
             "csrc/attention_tiles.cpp",
+            "csrc/bf16_products.cpp",
             "csrc/cached.cpp",
             "csrc/cuda.cpp",
             "csrc/cuda_graph.cpp",

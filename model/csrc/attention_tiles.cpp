@@ -6,6 +6,8 @@
 
 #include "attention_tiles.h"
 
+#include "bf16_products.h"
+
 #if defined(__x86_64__) && defined(__GNUC__)
 #define HAS_X86_TILES 1
 #endif
@@ -102,6 +104,8 @@ TILES(Plain, )
 const AttentionTiles* attention_tiles(int64_t set) {
   switch (set) {
 #ifdef HAS_X86_TILES
+    case AMX_BF16:
+    case AVX512_BF16:
     case AVX512: return __builtin_cpu_supports("avx512f") ? &tiles_Avx512 : nullptr;
     case AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &tiles_Avx2 : nullptr;
 #endif
@@ -110,4 +114,7 @@ const AttentionTiles* attention_tiles(int64_t set) {
   }
 }
 
-extern "C" bool demask_has_kernels(int64_t set) { return attention_tiles(set) != nullptr; }
+extern "C" bool demask_has_kernels(int64_t set) {
+  bool multiplies_bf16 = set == AMX_BF16 || set == AVX512_BF16;
+  return attention_tiles(set) != nullptr && (!multiplies_bf16 || bf16_products(set) != nullptr);
+}

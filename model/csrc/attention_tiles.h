@@ -17,7 +17,7 @@ struct AttentionTiles {
 };
 
 // The instruction sets, numbered as in `kernel_set.rs`.
-enum KernelSet : int64_t { AVX512, AVX2, PLAIN };
+enum KernelSet : int64_t { AMX_BF16, AVX512_BF16, AVX512, AVX2, PLAIN };
 
 // Returns the implementation for an instruction set, or null if this processor or build does not support it.
 const AttentionTiles* attention_tiles(int64_t set);

@@ -1,9 +1,9 @@
-// The forward pass of a sampler through all transformer blocks in one call, on a CPU in f32 with packed weights.
+// The forward pass of a sampler through all transformer blocks in one call, on a CPU with packed weights, f32 or bf16.
 //
 // A cached step computes few positions: 32 positions of the shipped model take half a millisecond of arithmetic. Called
 // operator by operator, it takes three times as long, for allocations, dispatch and the starts of parallel regions.
 // Here one team of threads goes through all blocks, with a barrier between two stages, and all intermediate results lie
-// in one allocation.
+// in one allocation. With bf16 weights only the inputs of matrix products are rounded to bf16; the rest is computed in f32.
 //
 // Legend: T computed positions, N wanted positions, D width, F feed-forward width, H query heads, E head width.
 
@@ -52,6 +52,28 @@ struct Team {
   }
 };
 
+// The rows that a matrix product reads, in the dtype of its weight: [T, stride]. What is behind the columns of a row is zero.
+struct Inputs {
+  float* at = nullptr;
+  int64_t columns = 0, stride = 0;
+  bool is_bf16 = false;
+
+  uint16_t* bf16(int64_t row) const { return reinterpret_cast<uint16_t*>(at) + row * stride; }
+  float* f32(int64_t row) const { return at + row * stride; }
+  // Where to compute a row, and where to say that it is there. bf16 rows are computed in `room`.
+  float* fresh(int64_t row, float* room) const { return is_bf16 ? room : f32(row); }
+  void keep(int64_t row, const float* room) const {
+    if (is_bf16) narrow(room, bf16(row), columns);
+  }
+  // Writes n numbers of a row from column `from` on.
+  void write(int64_t row, int64_t from, const float* values, int64_t n) const {
+    if (is_bf16) narrow(values, bf16(row) + from, n);
+    else std::memcpy(f32(row) + from, values, n * 4);
+  }
+  void* row(int64_t row) const { return is_bf16 ? static_cast<void*>(bf16(row)) : f32(row); }
+  int64_t row_bytes() const { return stride * (is_bf16 ? 2 : 4); }
+};
+
 // One pass: what all threads read, and the memory that they fill.
 struct SamplingPass {
   const SamplingBlocks& net;
@@ -60,60 +82,75 @@ struct SamplingPass {
   void (*beat)();
   std::vector<CachedAttention> attention;
   std::vector<Task> tasks;
-  // The residual stream and what is to be added to it, [T, D]; normalised, [T, D]; rotated queries and mixed values,
-  // [T, H E]; and the widest intermediate result, [T, ..]. The rows are filled up to a multiple of four.
-  float *x, *delta, *normed, *turned, *mixed, *wide, *gated_rows, *y;
+  // The residual stream and what is to be added to it, [T, D]; rotated queries, [T, H E]; the widest result of a product,
+  // [T, ..]; and the result of the pass, [N, D].
+  float *x, *delta, *turned, *wide, *y;
+  // Normalised, [T, D]; mixed values, [T, H E]; gated, [T, F].
+  Inputs normed, mixed, gated_rows;
 
-  void product(const Team& team, const PackedMatrix& weight, const float* from, float* to, int64_t rows) const {
-    rows = (rows + PackedMatrix::ROWS_TOGETHER - 1) / PackedMatrix::ROWS_TOGETHER * PackedMatrix::ROWS_TOGETHER;
+  void product(const Team& team, const PackedMatrix& weight, const Inputs& from, float* to, int64_t rows) const {
+    if (!from.is_bf16) rows = weight.rows_read(rows);
     int64_t parts = weight.parts(rows, team.size);
-    team.share(weight.pieces * parts, [&](int64_t begin, int64_t end) {
-      for (int64_t share = begin; share < end; share++) weight.multiply(from, to, rows, share, parts);
-    });
+    team.share(weight.pieces * parts,
+               [&](int64_t begin, int64_t end) { weight.multiply(from.at, to, rows, begin, end, parts); });
     team.meet();
   }
 
-  // Adds `delta` to the stream, if asked to, and normalises it into `to`.
-  void sum_norm(const Team& team, bool adds, const Tensor& gain, float* to, int64_t rows) const {
+  // Adds `delta` to the stream, if asked to, and gives the normalised row to `take`, in memory that `place` names.
+  template <typename Place, typename Take>
+  void sum_norm(const Team& team, bool adds, const Tensor& gain, int64_t rows, const Place& place, const Take& take) const {
     team.share(rows, [&](int64_t begin, int64_t end) {
+      float* room = scratch(width);
       for (int64_t row = begin; row < end; row++) {
         float* stream = x + row * width;
         if (adds) add_row(stream, delta + row * width, width);
-        norm_row(stream, to + row * width, data<float>(gain), width, net.eps, false);
+        norm_row(stream, place(row, room), data<float>(gain), width, net.eps, false);
+        take(row, room);
       }
     });
     team.meet();
   }
 
+  void norm_inputs(const Team& team, bool adds, const Tensor& gain, int64_t rows) const {
+    sum_norm(team, adds, gain, rows, [&](int64_t row, float* room) { return normed.fresh(row, room); },
+             [&](int64_t row, const float* room) { normed.keep(row, room); });
+  }
+
   void run(const Team& team) const {
     // The first norm shares the rows in the same way, so no barrier is needed between the two.
     team.share(count, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; row++)
-        scaled_row(data<float>(net.table) + ids[row] * width, net.embedding_scale, x + row * width, width);
+      for (int64_t row = begin; row < end; row++) {
+        float* stream = x + row * width;
+        load(net.table, ids[row] * width, stream, width);
+        scale_row(stream, net.embedding_scale, width);
+      }
     });
     int64_t rows = count;
     for (size_t number = 0; number < net.blocks.size(); number++) {
       const SamplingBlock& block = net.blocks[number];
       if (team.me == 0) beat();
-      sum_norm(team, number > 0, block.attn_gain, normed, rows);
+      norm_inputs(team, number > 0, block.attn_gain, rows);
       product(team, block.joined, normed, wide, rows);
       attend(team, attention[number], block.joined.outs);
       if (number + 1 == net.blocks.size()) rows = keep_wanted(team);
       product(team, block.attn_out, mixed, delta, rows);
-      sum_norm(team, true, block.ff_gain, normed, rows);
+      norm_inputs(team, true, block.ff_gain, rows);
       product(team, block.gate, normed, wide, rows);
       team.share(rows, [&](int64_t begin, int64_t end) {
         int64_t n = block.down.ins;
+        float* room = scratch(n);
         for (int64_t row = begin; row < end; row++) {
           const float* both = wide + row * 2 * n;
-          exp_minus(both, gated_rows + row * n, n);
-          gate_row(both, both + n, gated_rows + row * n, n);
+          float* to = gated_rows.fresh(row, room);
+          exp_minus(both, to, n);
+          gate_row(both, both + n, to, n);
+          gated_rows.keep(row, room);
         }
       });
       team.meet();
       product(team, block.down, gated_rows, delta, rows);
     }
-    sum_norm(team, true, net.last_gain, y, rows);
+    sum_norm(team, true, net.last_gain, rows, [&](int64_t row, float*) { return y + row * width; }, [](int64_t, const float*) {});
   }
 
   void attend(const Team& team, const CachedAttention& attention, int64_t total) const {
@@ -122,35 +159,59 @@ struct SamplingPass {
       for (int64_t row = begin; row < end; row++) attention.place(row, wide + row * total, turned, room);
     });
     team.meet();
-    int64_t heads = attention.heads, head_width = attention.width;
+    int64_t head_width = attention.width;
     team.share(tasks.size(), [&](int64_t begin, int64_t end) {
       for (int64_t number = begin; number < end; number++)
         attention.attend(tasks[number], turned, room, [&](const float* result, int64_t query, int64_t head) {
-          std::memcpy(mixed + (query * heads + head) * head_width, result, head_width * 4);
+          mixed.write(query, head * head_width, result, head_width);
         });
     });
     team.meet();
   }
 
-  // Behind the last attention only the wanted positions go on. `wide` and `normed` are free there, and hold the rows
+  // Behind the last attention only the wanted positions go on. `delta` and `turned` are free there, and hold the rows
   // while they change their places.
   int64_t keep_wanted(const Team& team) const {
-    int64_t across = net.blocks[0].attn_out.ins;
+    int64_t bytes = mixed.row_bytes();
+    char* room = reinterpret_cast<char*>(turned);
     team.share(kept, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
-        std::memcpy(normed + row * width, x + wanted[row] * width, width * 4);
-        std::memcpy(turned + row * across, mixed + wanted[row] * across, across * 4);
+        std::memcpy(delta + row * width, x + wanted[row] * width, width * 4);
+        std::memcpy(room + row * bytes, mixed.row(wanted[row]), bytes);
       }
     });
     team.meet();
     team.share(kept, [&](int64_t begin, int64_t end) {
-      std::memcpy(x + begin * width, normed + begin * width, (end - begin) * width * 4);
-      std::memcpy(mixed + begin * across, turned + begin * across, (end - begin) * across * 4);
+      std::memcpy(x + begin * width, delta + begin * width, (end - begin) * width * 4);
+      std::memcpy(mixed.row(begin), room + begin * bytes, (end - begin) * bytes);
     });
     team.meet();
     return kept;
   }
 };
+
+// Hands out pieces of one allocation, each of which begins at a cache line.
+class Room {
+  float* next;
+
+ public:
+  static constexpr int64_t LINE = 16;
+  explicit Room(const Tensor& from) : next(out<float>(from)) {}
+
+  static int64_t lines(int64_t numbers) { return (numbers + LINE - 1) / LINE * LINE; }
+
+  float* take(int64_t numbers) { return std::exchange(next, next + lines(numbers)); }
+};
+
+// The floats that the inputs of a product with a weight take for so many rows.
+int64_t input_floats(const PackedMatrix& weight, int64_t rows) { return weight.stride() * rows / (weight.products ? 2 : 1); }
+
+Inputs inputs_of(const PackedMatrix& weight, float* at, int64_t rows) {
+  Inputs inputs{at, weight.ins, weight.stride(), weight.products != nullptr};
+  // What fills up the columns must be zero. The rows that fill up are computed, and nothing reads them; they are numbers at least.
+  std::memset(at, 0, input_floats(weight, rows) * 4);
+  return inputs;
+}
 }  // namespace
 
 // The least number of floating-point operations that another thread is started for.
@@ -188,23 +249,21 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
   }
   pass.tasks = pass.attention[0].tasks_of(chunks);
   const SamplingBlock& block = net.blocks[0];
-  int64_t rows = (std::max(count, kept) + 3) / 4 * 4, across = block.attn_out.ins;
+  int64_t rows = block.joined.rows_read(count), across = block.attn_out.stride();
   int64_t widest = std::max(block.joined.outs, block.gate.outs);
-  Tensor room = at::empty({rows * (3 * width + 2 * across + widest + block.down.ins)}, net.table.options());
-  Tensor y = at::empty({kept, width}, net.table.options());
-  float* next = out<float>(room);
-  auto take = [&](int64_t columns) { return std::exchange(next, next + rows * columns); };
-  pass.x = take(width);
-  pass.delta = take(width);
-  pass.normed = take(width);
-  pass.turned = take(across);
-  pass.mixed = take(across);
-  pass.wide = take(widest);
-  pass.gated_rows = take(block.down.ins);
+  int64_t floats = 2 * Room::lines(rows * width) + Room::lines(rows * across) + Room::lines(rows * widest);
+  for (const PackedMatrix* weight : {&block.joined, &block.attn_out, &block.down}) floats += Room::lines(input_floats(*weight, rows));
+  Tensor memory = at::empty({floats}, at::kFloat), y = at::empty({kept, width}, at::kFloat);
+  Room room(memory);
+  pass.x = room.take(rows * width);
+  pass.delta = room.take(rows * width);
+  pass.turned = room.take(rows * across);
+  pass.wide = room.take(rows * widest);
+  auto inputs = [&](const PackedMatrix& weight) { return inputs_of(weight, room.take(input_floats(weight, rows)), rows); };
+  pass.normed = inputs(block.joined);
+  pass.mixed = inputs(block.attn_out);
+  pass.gated_rows = inputs(block.down);
   pass.y = out<float>(y);
-  // The rows that fill up are computed, and nothing reads them. They begin as zeros, so that they are numbers.
-  for (auto [from, columns] : {std::pair{pass.normed, width}, {pass.mixed, across}, {pass.gated_rows, block.down.ins}})
-    std::fill(from + std::min(count, kept) * columns, from + rows * columns, 0.0f);
 #ifdef _OPENMP
   int64_t threads = threads_for(net, count);
 #pragma omp parallel num_threads(threads)
@@ -212,23 +271,24 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
 #else
   pass.run({0, 1});
 #endif
-  return y;
+  return y.to(net.table.scalar_type());
 }
 
 // A packed weight as Rust passes it.
 struct PackedHandle {
-  Tensor* bytes;
-  int64_t ins, outs, pieces;
+  Tensor* packed;
+  int64_t ins, outs, pieces, set;
 
-  PackedMatrix matrix() const { return PackedMatrix{*bytes, ins, outs, pieces}; }
+  PackedMatrix matrix() const { return PackedMatrix::of(*packed, ins, outs, pieces, set); }
 };
 
 extern "C" {
 int demask_sampling_blocks(Tensor* table, Tensor* last_gain, double embedding_scale, double eps, int64_t heads, int64_t width,
                            SamplingBlocks** made) {
   return guarded([&] {
-    TORCH_CHECK(table->is_contiguous() && table->scalar_type() == at::kFloat, "sampling blocks: misshapen");
-    *made = new SamplingBlocks{*table, *last_gain, static_cast<float>(embedding_scale), eps, heads, width, {}};
+    bool known = table->scalar_type() == at::kFloat || table->scalar_type() == at::kBFloat16;
+    TORCH_CHECK(table->is_contiguous() && known, "sampling blocks: misshapen");
+    *made = new SamplingBlocks{*table, last_gain->to(at::kFloat), static_cast<float>(embedding_scale), eps, heads, width, {}};
   });
 }
 
@@ -237,8 +297,9 @@ int demask_sampling_blocks(Tensor* table, Tensor* last_gain, double embedding_sc
 int demask_sampling_blocks_add(SamplingBlocks* net, Tensor* attn_gain, Tensor* ff_gain, Tensor* q_gain, Tensor* k_gain,
                                const PackedHandle* weights) {
   return guarded([&] {
-    SamplingBlock block{*attn_gain, *ff_gain, q_gain ? *q_gain : Tensor(), k_gain ? *k_gain : Tensor(), weights[0].matrix(),
-                        weights[1].matrix(), weights[2].matrix(), weights[3].matrix()};
+    auto gain = [](const Tensor* from) { return from ? from->to(at::kFloat).contiguous() : Tensor(); };
+    SamplingBlock block{gain(attn_gain), gain(ff_gain), gain(q_gain), gain(k_gain), weights[0].matrix(), weights[1].matrix(),
+                        weights[2].matrix(), weights[3].matrix()};
     int64_t width = net->table.size(1);
     bool fits = block.joined.ins == width && block.attn_out.ins == net->heads * net->width && block.attn_out.outs == width &&
                 block.gate.ins == width && block.gate.outs == 2 * block.down.ins && block.down.outs == width;

@@ -27,7 +27,7 @@ Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|
 
 --rows: how many sequences are sampled at one time, 64 unless named; one with guidance counts twice.
 --deterministic: on a GPU, the same bits for the same work where libtorch has a way (on, unless DEMASK_DETERMINISTIC=0), or
-the fastest way. DEMASK_NO_CUDA=1: no GPU is looked for. DEMASK_KERNELS=avx512|avx2|plain: the CPU's attention kernels.
+the fastest way. DEMASK_NO_CUDA=1: no GPU is looked for. DEMASK_KERNELS=amx|avx512bf16|avx512|avx2|plain: the CPU's kernels.
 --writes: it writes below this folder only, or below several; an empty one is nowhere. Without it everywhere. Where the kernel has
 Landlock and seccomp it also reaches no network and starts no program. DEMASK_SANDBOX=off: neither; network: sockets are allowed.
 --world env: a rank of a world, whose place the variables of torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) tell; only rank 0

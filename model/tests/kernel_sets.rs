@@ -143,10 +143,10 @@ proptest! {
 
 const TOKENS: &str = "tokens under ";
 
-/// Prints the kernel set and the samples of this process, for the test that started it.
+/// Prints the kernel set and the samples of this process, in f32 and bf16, for the test that started it.
 #[test]
 fn samples_of_this_process() {
-    let backbone = sharp(&config(), 3, (Device::Cpu, Kind::Float));
+    let backbones = [Kind::Float, Kind::BFloat16].map(|kind| sharp(&config(), 3, (Device::Cpu, kind)));
     let caches = [
         TextCache::None,
         TextCache::Prefix,
@@ -166,10 +166,10 @@ fn samples_of_this_process() {
             row(id as u64, id % 4, 1 + id % 5, 12, &sampler)
         })
         .collect();
-    let ids: Vec<Vec<u32>> = draw(&backbone, &requests)
-        .into_iter()
-        .map(|sample| sample.ids)
-        .collect();
+    let ids = backbones.map(|backbone| {
+        let samples = draw(&backbone, &requests).into_iter();
+        samples.map(|sample| sample.ids).collect::<Vec<_>>()
+    });
     let name = KernelSet::chosen().map_or("none", KernelSet::name);
     println!("{TOKENS}{name}: {ids:?}");
 }

@@ -20,12 +20,6 @@ const ARROWS: [(&str, &[&str]); 8] = [
 /// The most entries of a folder, not counting the file that opens it.
 const ENTRIES: usize = 12;
 
-/// The most type names that may be defined more than once.
-const MOST_SHARED: usize = 5;
-
-/// Type names that are defined more than once, with the reason why the name is right in each place.
-const SHARED_NAMES: [(&str, &str); 0] = [];
-
 fn house() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().into()
 }
@@ -128,7 +122,7 @@ fn no_circle_goes_through_the_rooms_of_a_crate() {
     }
 }
 
-/// A type name is defined once in all crates, except for the listed ones.
+/// A type name is defined once in all crates.
 #[test]
 fn a_type_name_is_defined_once() {
     let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -151,19 +145,6 @@ fn a_type_name_is_defined_once() {
         "the types of the house were not found"
     );
     defined.retain(|_, places| places.len() > 1);
-    let shared = BTreeMap::from(SHARED_NAMES);
-    assert!(
-        shared.len() <= MOST_SHARED,
-        "{} names are shared, expected at most {MOST_SHARED}",
-        shared.len()
-    );
-    for (name, reason) in shared {
-        let places = defined.remove(name);
-        assert!(
-            places.is_some(),
-            "{name} is defined once: its line here ({reason}) can go"
-        );
-    }
     assert!(
         defined.is_empty(),
         "names that are defined more than once: {defined:#?}\nExpected: one type of a name; the other is called what it is in its room"

@@ -614,12 +614,11 @@ impl Backbone {
         Ok(logits)
     }
 
-    /// Returns the packed weights for a sampler's passes, which exist on a CPU in f32. They are made here if
+    /// Returns the packed weights for a sampler's passes, which exist on a CPU. They are made here if
     /// they are missing or older than the network's weights.
     fn packed_weights(&self) -> Result<Option<Ref<'_, PackedWeights>>> {
-        let bytes = 4 * self.parameters.count();
-        let wanted = fused::applies_to(self.device, self.kind) && self.kind == Kind::Float;
-        if !wanted || !packed_weights::are_kept(bytes) {
+        let bytes = self.parameters.count() * self.kind.elt_size_in_bytes() as u64;
+        if !fused::applies_to(self.device, self.kind) || !packed_weights::are_kept(self.kind, bytes) {
             return Ok(None);
         }
         let version = self.parameters.version()?;

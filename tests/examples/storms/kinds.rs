@@ -5,7 +5,7 @@ use std::path::Path;
 
 use demask_tests::dice::Dice;
 use demask_tests::likeness::deeds;
-use demask_tests::profile::smoke_with_stages;
+use demask_tests::profile::{smoke, smoke_with_stages};
 use demask_tests::published::lay_out;
 use demask_tests::{Place, SMOKE, begin, ended, subscribed};
 use serde_json::json;
@@ -31,6 +31,8 @@ pub enum Kind {
     Grow,
     Promotion,
     Rewards,
+    Ranks,
+    Samplers,
     Queue,
     FirstCheckpoint,
     Save,
@@ -40,12 +42,14 @@ pub enum Kind {
     Disk,
 }
 
-pub const KINDS: [Kind; 12] = [
+pub const KINDS: [Kind; 14] = [
     Kind::Plain,
     Kind::Lora,
     Kind::Grow,
     Kind::Promotion,
     Kind::Rewards,
+    Kind::Ranks,
+    Kind::Samplers,
     Kind::Queue,
     Kind::FirstCheckpoint,
     Kind::Save,
@@ -63,6 +67,8 @@ impl Kind {
             Self::Grow => "grow",
             Self::Promotion => "promotion",
             Self::Rewards => "rewards",
+            Self::Ranks => "ranks",
+            Self::Samplers => "samplers",
             Self::Queue => "queue",
             Self::FirstCheckpoint => "first-checkpoint",
             Self::Save => "save",
@@ -85,6 +91,8 @@ impl Kind {
             Self::Grow => grow(place),
             Self::Promotion => promotion(),
             Self::Rewards => rewards(place),
+            Self::Ranks => smoke(&["engine.ranks=2", "engine.shard=weights", "stage.3.steps=6"]),
+            Self::Samplers => samplers(),
             Self::Queue => {
                 smoke_with_stages("[[stage]]\nname = \"little\"\nkind = \"pretrain\"\nsteps = 5\nbatch = 4\n")
             }
@@ -142,6 +150,15 @@ fn rewards(place: &Path) -> String {
          [[stage]]\nname = \"codes\"\nkind = \"tokenizer\"\nbatch = 4\n\
          [[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nsteps = 6\nbatch = 3\ngroup = 2\nlearning_rate = 1e-3\n"
     ))
+}
+
+/// Returns a profile of policy steps whose groups two sampling engines draw from weights one step old.
+fn samplers() -> String {
+    smoke_with_stages(
+        "[rollouts]\nsamplers = 2\nstaleness = 1\nthreads = 1\n\
+         [[stage]]\nname = \"codes\"\nkind = \"tokenizer\"\nbatch = 4\n\
+         [[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nsteps = 6\nbatch = 3\ngroup = 2\nlearning_rate = 1e-3\n",
+    )
 }
 
 /// Returns the result of an undisturbed run.

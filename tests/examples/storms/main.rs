@@ -26,6 +26,8 @@ Kinds, each 20 times unless a count is given; a line of COUNT is a kill, a stop,
   grow              the same of a text model that is given picture codes
   promotion         the same of a run whose gate promotes and rolls back
   rewards           the same with a reward in Python, which is killed too
+  ranks             the same of a run on two ranks, which are killed too
+  samplers          the same of a run whose groups two sampling engines draw, which are killed too
   queue             the same of three runs that wait for one another
   first-checkpoint  killed while the first checkpoint is written
   save              killed while any checkpoint is written

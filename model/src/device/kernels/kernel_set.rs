@@ -1,4 +1,4 @@
-//! The instruction set of the CPU's attention kernels: the widest of the processor, unless [`KERNELS`] names a narrower one.
+//! The instruction set of the CPU's kernels for attention and for products in bf16: the widest of the processor, unless [`KERNELS`] names a narrower one.
 //!
 //! Each set has its own tile size (`csrc/attention_tiles.cpp`) and its own rounding. All give the same tokens, unless two
 //! tokens are almost equally likely.
@@ -8,10 +8,14 @@ use std::sync::OnceLock;
 /// The environment variable that names an instruction set.
 pub const KERNELS: &str = "DEMASK_KERNELS";
 
-/// An instruction set of the attention kernels. The numbers are those of `csrc/attention_tiles.h`.
+/// An instruction set of the kernels. The numbers are those of `csrc/attention_tiles.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i64)]
 pub enum KernelSet {
+    /// AVX-512, with the tiles of AMX for products in bf16.
+    Amx,
+    /// AVX-512, with its dot products for products in bf16.
+    Avx512Bf16,
     /// AVX-512: 32 registers of 16 numbers.
     Avx512,
     /// AVX2 with FMA: 16 registers of 8 numbers.
@@ -27,6 +31,8 @@ impl KernelSet {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Amx => "amx",
+            Self::Avx512Bf16 => "avx512bf16",
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Plain => "plain",
@@ -36,7 +42,7 @@ impl KernelSet {
     /// Returns the sets that this processor and this build support, the widest first.
     #[must_use]
     pub fn here() -> Vec<Self> {
-        let mut sets = vec![Self::Avx512, Self::Avx2, Self::Plain];
+        let mut sets = vec![Self::Amx, Self::Avx512Bf16, Self::Avx512, Self::Avx2, Self::Plain];
         sets.retain(|&set| has(set));
         sets
     }

@@ -5,10 +5,11 @@
 
 #![allow(non_snake_case)]
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 #[cfg(fused)]
 use crate::device::kernels::ffi::{Handle, handle};
+use crate::device::kernels::kernel_set::KernelSet;
 use crate::error::Result;
 
 /// A packed weight, [O, I].
@@ -19,25 +20,32 @@ pub struct PackedWeight {
     outs: i64,
     /// The number of pieces that the outputs are cut into, for as many threads.
     pieces: i64,
+    /// The instruction set that multiplies by a bf16 weight.
+    set: KernelSet,
 }
 
 impl PackedWeight {
-    /// Packs an f32 weight, [O, I], on the CPU. Returns `None` if the library does not support packing.
+    /// Packs a weight, [O, I], on the CPU. Returns `None` if this is not supported for its dtype
+    /// ([`are_supported`]).
     ///
     /// # Errors
     /// Any error libtorch reports.
     pub fn new(weight_OI: &Tensor) -> Result<Option<Self>> {
         let (outs, ins) = weight_OI.size2()?;
-        let packed = library::pack(&weight_OI.f_detach()?)?;
-        Ok(packed.map(|(packed, pieces)| Self {
+        let Some(set) = KernelSet::chosen().filter(|_| are_supported(weight_OI.kind())) else {
+            return Ok(None);
+        };
+        let (packed, pieces) = library::pack(&weight_OI.f_detach()?, set)?;
+        Ok(Some(Self {
             packed,
             ins,
             outs,
             pieces,
+            set,
         }))
     }
 
-    /// Computes `x wᵀ + bias`, [T, O], of rows x, [T, I].
+    /// Computes `x wᵀ + bias`, [T, O], of rows x, [T, I], all of the weight's dtype. The sums are in f32.
     ///
     /// # Errors
     /// Any error libtorch reports, for example if the rows have another width.
@@ -56,6 +64,7 @@ impl PackedWeight {
             ins: self.ins,
             outs: self.outs,
             pieces: self.pieces,
+            set: self.set,
         }
     }
 }
@@ -68,6 +77,7 @@ pub(crate) struct PackedHandle {
     ins: i64,
     outs: i64,
     pieces: i64,
+    set: i64,
 }
 
 #[cfg(fused)]
@@ -79,13 +89,19 @@ impl PackedHandle {
             ins: weight.ins,
             outs: weight.outs,
             pieces: weight.pieces,
+            set: weight.set as i64,
         }
     }
 }
 
-/// Returns whether the matrix library packs weights.
-pub(crate) fn are_supported() -> bool {
-    library::packs()
+/// Returns whether weights of a dtype can be packed: f32 if the matrix library does it, bf16 if the processor has instructions
+/// for its products.
+pub(crate) fn are_supported(kind: Kind) -> bool {
+    match kind {
+        Kind::Float => library::packs(),
+        Kind::BFloat16 => KernelSet::chosen().is_some_and(library::packs_bf16),
+        _ => false,
+    }
 }
 
 #[cfg(fused)]
@@ -97,17 +113,20 @@ mod library {
 
     use super::PackedWeight;
     use crate::device::kernels::ffi::{Handle, check, handle, take};
+    use crate::device::kernels::kernel_set::KernelSet;
     use crate::error::Result;
 
     unsafe extern "C" {
         fn demask_packs() -> bool;
-        fn demask_pack(weight: Handle, packed: *mut Handle, pieces: *mut i64) -> c_int;
+        fn demask_packs_bf16(set: i64) -> bool;
+        fn demask_pack(weight: Handle, set: i64, packed: *mut Handle, pieces: *mut i64) -> c_int;
         fn demask_packed_product(
             x: Handle,
             weight: Handle,
             ins: i64,
             outs: i64,
             pieces: i64,
+            set: i64,
             y: *mut Handle,
         ) -> c_int;
     }
@@ -117,21 +136,24 @@ mod library {
         unsafe { demask_packs() }
     }
 
-    pub(super) fn pack(weight: &Tensor) -> Result<Option<(Tensor, i64)>> {
-        if !packs() {
-            return Ok(None);
-        }
+    pub(super) fn packs_bf16(set: KernelSet) -> bool {
+        // SAFETY: the function takes a number and queries the processor.
+        unsafe { demask_packs_bf16(set as i64) }
+    }
+
+    pub(super) fn pack(weight: &Tensor, set: KernelSet) -> Result<(Tensor, i64)> {
         let (mut packed, mut pieces) = (null_mut(), 0);
         // SAFETY: the handle is a live tensor, whose shape, dtype and device the function checks.
-        check(unsafe { demask_pack(handle(weight), &mut packed, &mut pieces) })?;
-        Ok(Some((take(packed), pieces)))
+        check(unsafe { demask_pack(handle(weight), set as i64, &mut packed, &mut pieces) })?;
+        Ok((take(packed), pieces))
     }
 
     pub(super) fn product(x: &Tensor, weight: &PackedWeight) -> Result<Tensor> {
         let (packed, ins, outs) = (handle(&weight.packed), weight.ins, weight.outs);
+        let (pieces, set) = (weight.pieces, weight.set as i64);
         let mut y = null_mut();
-        // SAFETY: as above; the packed bytes are those of a weight of this shape in so many pieces.
-        check(unsafe { demask_packed_product(handle(x), packed, ins, outs, weight.pieces, &mut y) })?;
+        // SAFETY: as above; the packed numbers are those of a weight of this shape in so many pieces.
+        check(unsafe { demask_packed_product(handle(x), packed, ins, outs, pieces, set, &mut y) })?;
         Ok(take(y))
     }
 }
@@ -140,14 +162,19 @@ mod library {
 mod library {
     use tch::Tensor;
 
+    use crate::device::kernels::kernel_set::KernelSet;
     use crate::error::{ModelError, Result};
 
     pub(super) fn packs() -> bool {
         false
     }
 
-    pub(super) fn pack(_: &Tensor) -> Result<Option<(Tensor, i64)>> {
-        Ok(None)
+    pub(super) fn packs_bf16(_: KernelSet) -> bool {
+        false
+    }
+
+    pub(super) fn pack(_: &Tensor, _: KernelSet) -> Result<(Tensor, i64)> {
+        Err(ModelError::Refused("this build packs no weights".into()))
     }
 
     pub(super) fn product(_: &Tensor, _: &super::PackedWeight) -> Result<Tensor> {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 #[cfg(fused)]
 use std::sync::Arc;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::device::kernels::packed_weight::{self, PackedWeight};
 #[cfg(fused)]
@@ -117,13 +117,13 @@ impl PackedWeights {
     }
 }
 
-/// Returns whether weights of this many bytes are packed.
+/// Returns whether weights of a dtype and this many bytes are packed.
 #[must_use]
-pub(crate) fn are_kept(bytes: u64) -> bool {
+pub(crate) fn are_kept(kind: Kind, bytes: u64) -> bool {
     let asked = match std::env::var(PACKED).as_deref().map(str::trim) {
         Ok("0") => false,
         Ok("1") => true,
         _ => bytes <= MOST,
     };
-    asked && packed_weight::are_supported()
+    asked && packed_weight::are_supported(kind)
 }

@@ -1,4 +1,4 @@
-//! All transformer blocks of a sampler's pass in one call of `csrc/sampling_blocks.cpp`: on a CPU, in f32, with packed weights.
+//! All transformer blocks of a sampler's pass in one call of `csrc/sampling_blocks.cpp`: on a CPU, with packed weights.
 //!
 //! Legend: T computed positions, N wanted positions, D width, H query heads, K key and value heads, E head width.
 
@@ -139,7 +139,7 @@ mod calls {
                 width,
             } = constants;
             let mut made = null_mut();
-            // SAFETY: the handles are live f32 tensors on the CPU, of which the object keeps references of its own.
+            // SAFETY: the handles are live tensors on the CPU, of which the object keeps references of its own.
             check(unsafe {
                 let (table, gain) = (handle(table_VD), handle(last_gain_D));
                 demask_sampling_blocks(table, gain, embedding_scale, eps, heads, width, &mut made)
