@@ -50,8 +50,7 @@ const EXAMPLES: &str = "Examples:
   demask query \"SELECT name, value FROM v_latest\"
 Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the followed run was stopped or its daemon ended.";
 
-const STUDY: &str = "A study runs one profile with several settings and seeds; each pair of setting and seed is a run.
-FILE.toml:
+const STUDY: &str = "A study runs one profile with several settings and seeds. Each pair is a run. FILE.toml:
   name = \"rates\"                     # default: the name of the file
   profile = \"my.toml\"                # a file in the folder of this one, or a shipped profile
   seeds = [1, 2, 3]
@@ -94,7 +93,7 @@ pub enum DemaskCommand {
     Profile(ProfileCommand),
     /// Compute how much memory a run of a profile needs, by part, whether it fits, and which changes would reduce it
     #[command(
-        after_help = "Examples:\n  demask plan tabletop\n  demask plan my.toml --device-memory 80GB\n  demask plan my.toml --device-memory 141GB --set optimizer.moments=bf16 --json\n  demask plan my.toml --device-memory 80GB --ranks 8 --shard weights\nThe plan is computed from tensor shapes; nothing is loaded. It is for a GPU with --device-memory (in\nbf16 unless the profile says f32), otherwise for the CPU of this machine. With --ranks it is for one\nrank; ranks on a CPU share its memory equally. Ranks train on CPUs only so far: for GPUs the plan says\nhow much memory they would need. Exits with 1 if the run does not fit."
+        after_help = "Examples:\n  demask plan tabletop\n  demask plan my.toml --device-memory 80GB\n  demask plan my.toml --device-memory 141GB --set optimizer.moments=bf16 --json\n  demask plan my.toml --device-memory 80GB --ranks 8 --shard weights\nThe plan is computed from tensor shapes; nothing is loaded. It is for a GPU with --device-memory (in\nbf16 unless the profile says f32), otherwise for the CPU of this machine. With --ranks it is for one\nrank; ranks on a CPU share its memory equally. Ranks train on CPUs only so far: for GPUs the plan\nsays how much memory they would need. Exits with 1 if the run does not fit."
     )]
     Plan(PlanArgs),
     /// Submit a run to a Slurm cluster as a job on one node, or print its batch script
@@ -105,7 +104,7 @@ pub enum DemaskCommand {
     /// Start, stop and inspect the daemon, the background process that owns runs
     #[command(
         subcommand,
-        after_help = "Examples:\n  demask daemon start\n  demask daemon start --log-format json\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts a daemon if none is running. SIGTERM ends the daemon as `demask daemon stop` does.\nRUST_LOG sets the log level. DEMASK_LOG_FORMAT sets the log format when another command starts the\ndaemon."
+        after_help = "Examples:\n  demask daemon start\n  demask daemon start --log-format json\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts a daemon if none is running. SIGTERM ends it as `demask daemon stop` does.\nRUST_LOG sets the log level. DEMASK_LOG_FORMAT sets the log format when another command starts the\ndaemon."
     )]
     Daemon(DaemonCommand),
     /// Open the dashboard of the running daemon
@@ -119,7 +118,7 @@ pub enum DemaskCommand {
     Pause(Json),
     /// Continue a run that is paused, stopped or failed
     #[command(
-        after_help = "A stopped run continues at its step, a failed one from its last checkpoint once the cause is fixed.\nThe final weights are those of a run that was never interrupted. A run that is done has no steps left:\n`demask run PROFILE --from RUN` starts another run from its weights.\nExamples:\n  demask resume\n  demask resume latest\n  demask resume baseline --follow"
+        after_help = "A stopped run continues at its step, a failed one from its last checkpoint once the cause is fixed.\nThe final weights are those of a run that was never interrupted. A run that is done has no steps\nleft: `demask run PROFILE --from RUN` starts another run from its weights.\nExamples:\n  demask resume\n  demask resume latest\n  demask resume baseline --follow"
     )]
     Resume(Resume),
     /// Save a checkpoint and end the run at the next step boundary
@@ -139,7 +138,7 @@ pub enum DemaskCommand {
     Set(Set),
     /// Ask the model of the current run, with its current weights
     #[command(
-        after_help = "Examples:\n  demask ask \"Ana has 5 pens, loses 2. How many pens?\" --reference 3\n  demask ask \"is there a circle?\" --image circle.png\n  demask ask \"a red circle\" --draw --output now.png\n  demask ask \"What is 3 + 4?\" --json\nThe model answers between two denoising steps, or after the current training step. The weights of the\nrun are not changed."
+        after_help = "Examples:\n  demask ask \"Ana has 5 pens, loses 2. How many pens?\" --reference 3\n  demask ask \"is there a circle?\" --image circle.png\n  demask ask \"a red circle\" --draw --output now.png\n  demask ask \"What is 3 + 4?\" --json\nThe model answers between two denoising steps, or after the current training step. The weights of\nthe run are not changed."
     )]
     Ask(AskModel),
     /// Generate an answer to a prompt
@@ -164,7 +163,7 @@ pub enum DemaskCommand {
     Describe(Describe),
     /// Evaluate a checkpoint on benchmarks
     #[command(
-        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval mine.toml; demask eval mine.toml:pens --limit 50; demask eval --list mine.toml\n  demask eval prompts.jsonl --scorer number --items answers.jsonl\n  demask eval history\n  demask eval show latest --wrong\n  demask eval compare RUN@40 RUN@80\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nA [[benchmark]] table of FILE.toml defines a benchmark of your own: file, prompt template, scorer (see\nthe README). Every item is stored (view v_item). An interrupted evaluation continues if it is started\nagain with the same settings.\n--clip and --image-reward take a folder as in [reward_networks] of a profile, with model.safetensors,\nconfig.json and tokenizer.json."
+        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval mine.toml; demask eval mine.toml:pens --limit 50; demask eval --list mine.toml\n  demask eval prompts.jsonl --scorer number --items answers.jsonl\n  demask eval history\n  demask eval show latest --wrong\n  demask eval compare RUN@40 RUN@80\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nA [[benchmark]] table of FILE.toml defines a benchmark of your own: file, prompt template, scorer\n(see the README). Every item is stored (view v_item). An interrupted evaluation continues if it is\nstarted again with the same settings.\n--clip and --image-reward take a folder as in [reward_networks] of a profile, with\nmodel.safetensors, config.json and tokenizer.json."
     )]
     Eval(EvalArgs),
     /// Score recorded predictions as the official tool of a benchmark does; no model is run

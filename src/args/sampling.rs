@@ -91,7 +91,7 @@ pub struct Generate {
     /// Commit every token whose probability is at least P, 0 to 1, and at least one token per step
     #[arg(long, value_name = "P", value_parser = amount, conflicts_with_all = ["steps", "factor"])]
     pub threshold: Option<f64>,
-    /// Commit the r-th most probable token as long as its probability is at least 1 - F / (r + 1)
+    /// Commit the r-th ranked token as long as its probability is at least 1 - F / (r + 1)
     #[arg(long, value_name = "F", value_parser = amount, conflicts_with = "steps")]
     pub factor: Option<f64>,
     /// Keys and values to reuse between steps; without a cache sampling is exact, with one it is faster

@@ -20,19 +20,19 @@ pub const DEQUANTIZED_AT_ONCE: u64 = 1 << 22;
 /// Bytes that each takes on the way: its code as an index of half as many, itself in f32.
 const DEQUANTIZED_BYTES: u64 = 2 + 4;
 
-/// What the linear layers' weights of all blocks are kept in beside an adapter. Embedding, head and norms stay in what the engine
-/// computes in.
+/// The storage format of the frozen weights of all blocks' linear layers, beside an adapter. The embedding, the head and the
+/// norms stay in the dtype that the engine computes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BaseDtype {
-    /// What the engine computes in.
+    /// The dtype that the engine computes in.
     #[default]
     Auto,
-    /// bfloat16: two bytes a number.
+    /// bfloat16: two bytes per weight.
     Bf16,
-    /// Eight bits a number, by rows.
+    /// Eight bits per weight, quantised by rows.
     Int8,
-    /// Four bits a number, by blocks of 64.
+    /// Four bits per weight, quantised in blocks of 64.
     Nf4,
 }
 

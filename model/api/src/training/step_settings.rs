@@ -27,8 +27,9 @@ pub struct Adam {
     /// rounding.
     #[serde(default)]
     pub moments: MomentKind,
-    /// Whether moments and moving average stay in host memory and cross to the GPU piece by piece for the update (as in ZeRO-Offload,
-    /// arXiv 2101.06840): 8 bytes a trained number less there, 12 with an average, for the bus twice a step. No effect on a CPU.
+    /// Whether moments and moving average stay in host memory and are copied to the GPU piece by piece for the update (as in
+    /// ZeRO-Offload, arXiv 2101.06840). This saves 8 bytes of GPU memory per trained weight, 12 with a moving average, and
+    /// costs two transfers per step. No effect on a CPU.
     #[serde(default)]
     pub offload: bool,
 }
@@ -108,15 +109,16 @@ pub enum Recompute {
     Never,
 }
 
-/// What each of several processes that train together keeps alone. A run ends in the same bits either way.
+/// What is divided among several processes that train together. The result of a run has the same bits either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shard {
-    /// Its part of moments, moving average and gradients (ZeRO 2, `SHARD_GRAD_OP`); all weights are with each.
+    /// Moments, moving average and gradients are divided; each process has all weights (ZeRO 2, `SHARD_GRAD_OP`).
     #[default]
     State,
-    /// Its part of the weights too (ZeRO 3, `FULL_SHARD`): a block's are gathered where it is computed with, and blocks are computed
-    /// again in the backward pass. Takes an n-th of the memory for n processes, and more traffic.
+    /// The weights are divided too (ZeRO 3, `FULL_SHARD`): the weights of a block are gathered when the block is computed, and
+    /// activations are recomputed in the backward pass. With n processes each needs an n-th of the memory, at the cost of more
+    /// communication.
     Weights,
 }
 
