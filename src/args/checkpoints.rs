@@ -44,7 +44,8 @@ pub struct VerifyArgs {
     /// Device to compute on: auto, cpu, cuda:0
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// Dtype in which a backbone computes, with its tolerance: f32 (1e-4), or bf16 (0.25, losses 1e-2, tokens not compared)
+    /// Dtype in which a backbone computes, with its tolerance: f32 (1e-4), or bf16 (0.25, losses 1e-2, tokens not
+    /// compared)
     #[arg(long, default_value = "f32", value_parser = ["f32", "bf16"])]
     pub dtype: String,
     /// Output
@@ -58,8 +59,8 @@ pub struct Convert {
     /// File written by torch.save (.pt, .pth, .bin, .ckpt), or a folder with pytorch_model.bin or its shards
     #[arg(value_name = "IN")]
     pub input: PathBuf,
-    /// Safetensors file to write (model.safetensors if OUT is an existing folder); if IN is a folder, a folder that does not
-    /// exist yet
+    /// Safetensors file to write (model.safetensors if OUT is an existing folder); if IN is a folder, a folder that
+    /// does not exist yet
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
     /// Dtype to convert floating-point tensors to [default: unchanged]
@@ -87,8 +88,8 @@ pub enum Floating {
 /// `demask merge`.
 #[derive(Debug, Args)]
 pub struct Merge {
-    /// Checkpoint of a run that trains an adapter (also as RUN[@STEP]), or the base checkpoint of the adapter that --adapter
-    /// names
+    /// Checkpoint of a run that trains an adapter (also as RUN[@STEP]), or the base checkpoint of the adapter that
+    /// --adapter names
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
     /// Folder to write; it must not exist
@@ -120,7 +121,8 @@ pub struct Grow {
     /// Image tokenizer to copy into the new model: a folder, or a pulled repository
     #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub image_tokenizer: Option<PathBuf>,
-    /// Side of the model's pictures in pixels [default: 512 for a published model; as recorded in a checkpoint of Demask]
+    /// Side of the model's pictures in pixels [default: 512 for a published model; as recorded in a checkpoint of
+    /// Demask]
     #[arg(long, value_name = "PIXELS", value_parser = count)]
     pub size: Option<usize>,
     /// Seed of the noise that is added to the new rows

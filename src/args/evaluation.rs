@@ -18,12 +18,14 @@ pub struct EvalArgs {
     /// Shows earlier evaluations
     #[command(subcommand)]
     pub action: Option<EvalAction>,
-    /// Suites to evaluate (see --list): NAME:PROTOCOL, or NAME for its first protocol; or a file with [[benchmark]] tables:
-    /// FILE.toml for all of them, FILE.toml:SUITE for one; or a file of rows (.jsonl, .parquet, .tar, a folder), each with a
-    /// prompt, the right answer and, for a question about a picture, the picture; with --embedded also `all`
+    /// Suites to evaluate (see --list): NAME:PROTOCOL, or NAME for its first protocol; or a file with [[benchmark]]
+    /// tables: FILE.toml for all of them, FILE.toml:SUITE for one; or a file of rows (.jsonl, .parquet, .tar, a
+    /// folder), each with a prompt, the right answer and, for a question about a picture, the picture; with --embedded
+    /// also `all`
     #[arg(value_name = "SUITE|FILE", required_unless_present = "list")]
     pub suites: Vec<String>,
-    /// Scorer for the rows of a file: exact, number, choice, f1, an official scorer, or the name of a reward [default: exact]
+    /// Scorer for the rows of a file: exact, number, choice, f1, an official scorer, or the name of a reward [default:
+    /// exact]
     #[arg(long, value_name = "SCORER")]
     pub scorer: Option<String>,
     /// Write every item to this file, as one line of JSON: prompt, output, answer, right answer, credit
@@ -53,16 +55,16 @@ pub struct EvalArgs {
     /// Judges of suites that cannot judge by themselves
     #[command(flatten)]
     pub judging: Judging,
-    /// Run the few made-up rows of a published benchmark that come with the program, as a test of the whole procedure; the
-    /// results measure nothing
+    /// Run the few made-up rows of a published benchmark that come with the program, as a test of the whole procedure;
+    /// the results measure nothing
     #[arg(long)]
     pub embedded: bool,
-    /// How log-likelihoods are computed: from LLaDA's Monte Carlo draws, from a fifth of the draws with the same value and
-    /// error, or by the chain rule from left to right, which gives a different number
+    /// How log-likelihoods are computed: from LLaDA's Monte Carlo draws, from a fifth of the draws with the same value
+    /// and error, or by the chain rule from left to right, which gives a different number
     #[arg(long, value_enum, default_value_t = Likelihood::Published)]
     pub likelihood: Likelihood,
-    /// Number of samples of each item, each with its own noise: results are means over the samples, and `pass@N` is the share
-    /// of items that at least one sample has right
+    /// Number of samples of each item, each with its own noise: results are means over the samples, and `pass@N` is the
+    /// share of items that at least one sample has right
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = samples, conflicts_with = "shards")]
     pub samples: usize,
     /// Evaluate only the K-th of N parts of the items, for several machines; `demask eval merge` combines the parts
@@ -124,8 +126,8 @@ pub struct Judging {
     /// Largest number of tokens to pay for at the judge
     #[arg(long, value_name = "TOKENS", default_value_t = 1_000_000)]
     pub judge_tokens: u64,
-    /// Program of the object detector (GenEval): for each line {"image", "path", "classes"} that it reads, it writes a line
-    /// {"detections", "colors"}
+    /// Program of the object detector (GenEval): for each line {"image", "path", "classes"} that it reads, it writes a
+    /// line {"detections", "colors"}
     #[arg(long, value_name = "COMMAND")]
     pub detector: Option<String>,
     /// Recorded detections in these drawings, in place of a detector: one {"image", "detections", "colors"} per line
@@ -172,8 +174,8 @@ fn part(text: &str) -> Result<(usize, usize), String> {
 /// `demask eval show`.
 #[derive(Debug, Args)]
 pub struct EvalShow {
-    /// Id of an evaluation or of a run (with @STEP or @best: the run's evaluation at that step), the beginning or end of an
-    /// id, the name of a run, or `latest`
+    /// Id of an evaluation or of a run (with @STEP or @best: the run's evaluation at that step), the beginning or end
+    /// of an id, the name of a run, or `latest`
     #[arg(default_value = "latest")]
     pub evaluation: String,
     /// Show only items whose answer is wrong

@@ -30,8 +30,8 @@ pub struct RunArgs {
         conflicts_with = "from_scratch"
     )]
     pub checkpoint: Option<PathBuf>,
-    /// Start from a checkpoint of another run, which is recorded as the parent of this run: its latest checkpoint, its best,
-    /// or the one of a step
+    /// Start from a checkpoint of another run, which is recorded as the parent of this run: its latest checkpoint, its
+    /// best, or the one of a step
     #[arg(long, value_name = "RUN[@STEP|best|latest]", conflicts_with_all = ["from_scratch", "checkpoint"])]
     pub from: Option<String>,
     /// Name, tags and note

@@ -87,8 +87,8 @@ pub struct PlanArgs {
     /// The profile
     #[command(flatten)]
     pub profile: AssumedProfile,
-    /// Plan for a GPU with this much memory, such as 80GB or 24GiB [default: plan for the CPU and the free memory of this
-    /// machine]
+    /// Plan for a GPU with this much memory, such as 80GB or 24GiB [default: plan for the CPU and the free memory of
+    /// this machine]
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub device_memory: Option<u64>,
     /// Plan for one of N processes that train together [default: `engine.ranks`, or 1]

@@ -168,8 +168,8 @@ pub enum StudyAction {
         /// File of the study
         #[arg(value_name = "FILE.toml")]
         file: PathBuf,
-        /// Also draw a chart to this file, .svg or .png: the mean of each setting over the seeds at each step, with its 95 %
-        /// interval
+        /// Also draw a chart to this file, .svg or .png: the mean of each setting over the seeds at each step, with its
+        /// 95 % interval
         #[arg(long, value_name = "FILE")]
         plot: Option<PathBuf>,
         /// Smooth the lines with this weight of earlier values, 0 to 0.999

@@ -13,12 +13,12 @@ use super::values::{amount, count, place, size, words};
 /// The model of a one-off command.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Checkpoint folder, pulled repository, or checkpoint of a run (RUN, RUN@STEP, RUN@best) [default: the shipped tabletop
-    /// model]
+    /// Checkpoint folder, pulled repository, or checkpoint of a run (RUN, RUN@STEP, RUN@best) [default: the shipped
+    /// tabletop model]
     #[arg(long, value_name = "DIR|OWNER/NAME|RUN[@STEP]")]
     pub checkpoint: Option<PathBuf>,
-    /// Low-rank adapter to apply to the checkpoint: a folder in PEFT's layout (such as a checkpoint of a run that trained an
-    /// adapter), or a pulled repository
+    /// Low-rank adapter to apply to the checkpoint: a folder in PEFT's layout (such as a checkpoint of a run that
+    /// trained an adapter), or a pulled repository
     #[arg(long, value_name = "DIR|OWNER/NAME", conflicts_with = "average")]
     pub adapter: Option<PathBuf>,
     /// Use the moving average of the weights, which a run with `ema` stores in its checkpoints
@@ -33,16 +33,16 @@ pub struct ModelArgs {
     /// Folder of the image tokenizer, for a published model that is distributed without one
     #[arg(long, value_name = "DIR")]
     pub image_tokenizer: Option<PathBuf>,
-    /// Size of pictures in pixels, as in 512 or 768x512; both sides must be multiples of the side of a code, which is 16 with
-    /// MMaDA's image tokenizer [default: the square that the model was trained with; 512 for published models]
+    /// Size of pictures in pixels, as in 512 or 768x512; both sides must be multiples of the side of a code, which is
+    /// 16 with MMaDA's image tokenizer [default: the square that the model was trained with; 512 for published models]
     #[arg(long, value_name = "SIDE|WIDTHxHEIGHT", value_parser = size)]
     pub size: Option<PictureSize>,
     /// Follow the published code wherever its results differ from Demask's (turns on all quirks)
     #[arg(long)]
     pub as_published: bool,
-    /// Set one quirk of the published code; may be repeated: attention=hard|none|additive, compounding_temperature=BOOL,
-    /// unconditional_prefix=N, probabilities=f32|logits, count_whole_picture=BOOL, whole_vocabulary=BOOL,
-    /// template=checkpoint|mmada|llada, eot_as_text=BOOL
+    /// Set one quirk of the published code; may be repeated: attention=hard|none|additive,
+    /// compounding_temperature=BOOL, unconditional_prefix=N, probabilities=f32|logits, count_whole_picture=BOOL,
+    /// whole_vocabulary=BOOL, template=checkpoint|mmada|llada, eot_as_text=BOOL
     #[arg(long = "quirk", value_name = "KEY=VALUE")]
     pub quirks: Vec<String>,
 }
@@ -139,14 +139,15 @@ pub struct Imagine {
     /// Prompt to draw
     #[arg(value_parser = words, required_unless_present = "file")]
     pub prompt: Option<String>,
-    /// Draw every prompt of this file (`-` is standard input), one per line: text, or JSON with "prompt"; --output is then a
-    /// folder
+    /// Draw every prompt of this file (`-` is standard input), one per line: text, or JSON with "prompt"; --output is
+    /// then a folder
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "from", "show"])]
     pub file: Option<PathBuf>,
     /// Number of pictures of each prompt of the file, with consecutive seeds
     #[arg(long, default_value_t = 1, value_parser = count, conflicts_with = "prompt")]
     pub samples: usize,
-    /// File to write the picture to; with --file, the folder for PROMPT-SAMPLE.png, which is created if it does not exist
+    /// File to write the picture to; with --file, the folder for PROMPT-SAMPLE.png, which is created if it does not
+    /// exist
     #[arg(long, short, value_name = "FILE.png|FOLDER")]
     pub output: PathBuf,
     /// The model
@@ -167,8 +168,8 @@ pub struct Imagine {
     /// Picture to change: redrawn where --mask is light, or extended with --outpaint
     #[arg(long, value_name = "PICTURE", requires = "open")]
     pub from: Option<PathBuf>,
-    /// Mask of the same size as the picture: white parts are redrawn, black and transparent parts stay; both pictures are
-    /// fitted to --size
+    /// Mask of the same size as the picture: white parts are redrawn, black and transparent parts stay; both pictures
+    /// are fitted to --size
     #[arg(
         long,
         value_name = "MASK",
@@ -177,8 +178,9 @@ pub struct Imagine {
         group = "open"
     )]
     pub mask: Option<PathBuf>,
-    /// Draw the surroundings of the picture, which is placed unscaled in a picture of --size and keeps its pixels. A code
-    /// that the picture covers only in part is drawn too and shown outside the picture, so edges join best between codes
+    /// Draw the surroundings of the picture, which is placed unscaled in a picture of --size and keeps its pixels. A
+    /// code that the picture covers only in part is drawn too and shown outside the picture, so edges join best between
+    /// codes
     #[arg(long, requires = "from", conflicts_with = "think", group = "open")]
     pub outpaint: bool,
     /// Position of the picture's upper left corner in pixels [default: centred, moved left and up to a whole code]
@@ -187,8 +189,8 @@ pub struct Imagine {
     /// Reason before drawing
     #[arg(long)]
     pub think: bool,
-    /// Factor by which the picture is enlarged, without smoothing [default: 8 for pictures of 32 pixels, less for larger
-    /// ones]
+    /// Factor by which the picture is enlarged, without smoothing [default: 8 for pictures of 32 pixels, less for
+    /// larger ones]
     #[arg(long, value_parser = value_parser!(u32).range(1..=64))]
     pub scale: Option<u32>,
     /// Show how the picture is filled in, step by step
@@ -205,8 +207,8 @@ pub struct Describe {
     /// Picture to describe or ask about
     #[arg(value_name = "FILE.png", required_unless_present = "file")]
     pub picture: Option<PathBuf>,
-    /// Describe every picture of this file (`-` is standard input), one per line: a path, or JSON with "image" and, for a
-    /// question, "prompt"; paths are relative to the file's folder
+    /// Describe every picture of this file (`-` is standard input), one per line: a path, or JSON with "image" and, for
+    /// a question, "prompt"; paths are relative to the file's folder
     #[arg(long, value_name = "FILE", conflicts_with = "picture")]
     pub file: Option<PathBuf>,
     /// Number of answers to each line of the file, with consecutive seeds
@@ -218,8 +220,8 @@ pub struct Describe {
     /// The model
     #[command(flatten)]
     pub model: ModelArgs,
-    /// How the picture is fitted to the model's picture size, a square unless --size is given: crop (to its middle), squash
-    /// (to the size, changing the aspect ratio), pad (with white)
+    /// How the picture is fitted to the model's picture size, a square unless --size is given: crop (to its middle),
+    /// squash (to the size, changing the aspect ratio), pad (with white)
     #[arg(long, default_value = "crop")]
     pub fit: Fit,
     /// Reason before answering

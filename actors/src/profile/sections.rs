@@ -26,9 +26,9 @@ pub struct EngineKnobs {
     #[schemars(range(min = 1, max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<usize>,
-    /// What is divided among these processes. With `weights`, sampling, scoring and evaluation gather all weights on the
-    /// first process, where they stay until its next step, and `demask ask` waits for the end of a step. Use sampling
-    /// engines (`rollouts.samplers`) to draw the rollouts then.
+    /// What is divided among these processes. With `weights`, sampling, scoring and evaluation gather all weights on
+    /// the first process, where they stay until its next step, and `demask ask` waits for the end of a step. Use
+    /// sampling engines (`rollouts.samplers`) to draw the rollouts then.
     #[serde(skip_serializing_if = "is_state")]
     pub shard: Shard,
 }

@@ -5,8 +5,8 @@ use tch::Tensor;
 
 use crate::error::Result;
 
-/// Frees the memory of a tensor and of all its views. A read from one of them before [`fill`] has reallocated the memory
-/// crashes the process.
+/// Frees the memory of a tensor and of all its views. A read from one of them before [`fill`] has reallocated the
+/// memory crashes the process.
 ///
 /// # Errors
 /// Any error libtorch reports; an error if the build has no C++ half.
@@ -45,7 +45,8 @@ mod shim {
     }
 
     pub(super) fn resize(tensor: &Tensor, bytes: usize) -> Result<()> {
-        // SAFETY: the handle is a live tensor. The callers ensure that no transfer to or from its memory is in progress.
+        // SAFETY: the handle is a live tensor. The callers ensure that no transfer to or from its memory is in
+        // progress.
         check(unsafe { demask_storage_resize(handle(tensor), i64::try_from(bytes).unwrap_or(i64::MAX)) })
     }
 

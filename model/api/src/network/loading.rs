@@ -24,8 +24,8 @@ pub const LINEAR_LAYERS: [&str; 7] = [
     "q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out",
 ];
 
-/// A low-rank adapter (arXiv 2106.09685): `scale · x Aᵀ Bᵀ` is added to a layer's `x Wᵀ`, and only A and B are trained. B is
-/// initialised to zero, so that the adapted model starts as the base.
+/// A low-rank adapter (arXiv 2106.09685): `scale · x Aᵀ Bᵀ` is added to a layer's `x Wᵀ`, and only A and B are trained.
+/// B is initialised to zero, so that the adapted model starts as the base.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
@@ -36,19 +36,21 @@ pub struct LoraConfig {
     pub alpha: f64,
     /// Whether the scale is `alpha / sqrt(rank)` instead (rsLoRA, arXiv 2312.03732).
     pub rank_stabilized: bool,
-    /// Probability that an input of A is dropped in a training step. Sampling, scoring and policy steps have no dropout.
+    /// Probability that an input of A is dropped in a training step. Sampling, scoring and policy steps have no
+    /// dropout.
     #[schemars(range(min = 0.0, max = 0.999))]
     pub dropout: f64,
-    /// Linear layers that get an adapter in every block, of `q_proj`, `k_proj`, `v_proj`, `attn_out`, `ff_proj`, `up_proj` and
-    /// `ff_out` ([`LINEAR_LAYERS`]).
+    /// Linear layers that get an adapter in every block, of `q_proj`, `k_proj`, `v_proj`, `attn_out`, `ff_proj`,
+    /// `up_proj` and `ff_out` ([`LINEAR_LAYERS`]).
     pub target_modules: Vec<String>,
     /// Seed of the initial values of A.
     pub seed: u64,
-    /// Storage format of the frozen weights of the blocks' linear layers, which are dequantised for each matrix product: `auto`
-    /// (the dtype that the engine computes in), `bf16`, `int8`, `nf4` (QLoRA). Checkpoints record it, so a model that is
-    /// loaded from one computes with the same weights.
+    /// Storage format of the frozen weights of the blocks' linear layers, which are dequantised for each matrix
+    /// product: `auto` (the dtype that the engine computes in), `bf16`, `int8`, `nf4` (QLoRA). Checkpoints record it,
+    /// so a model that is loaded from one computes with the same weights.
     pub base: BaseDtype,
-    /// Whether the constants of `nf4` are quantised too (QLoRA's double quantisation): 4.13 bits per weight instead of 4.5.
+    /// Whether the constants of `nf4` are quantised too (QLoRA's double quantisation): 4.13 bits per weight instead of
+    /// 4.5.
     pub double_quantization: bool,
 }
 
@@ -85,8 +87,8 @@ impl LoraConfig {
     }
 }
 
-/// Picture codes that are added to a text model (`mmada.md` 1.3). The embedding and the head get one new row per code: the
-/// mean of the existing rows plus a little noise.
+/// Picture codes that are added to a text model (`mmada.md` 1.3). The embedding and the head get one new row per code:
+/// the mean of the existing rows plus a little noise.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Growth {
@@ -118,7 +120,8 @@ pub struct LoadOptions {
     pub lora: Option<LoraConfig>,
     /// Folder of an adapter in PEFT's layout (`adapter_config.json`, `adapter_model.safetensors`).
     pub adapter: Option<PathBuf>,
-    /// Whether the adapter's product is added to the weights and the adapter dropped, so that a complete model is saved.
+    /// Whether the adapter's product is added to the weights and the adapter dropped, so that a complete model is
+    /// saved.
     pub merge: bool,
 }
 

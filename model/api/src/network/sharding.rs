@@ -38,8 +38,8 @@ impl Ranks {
         self.count > 1 && self.shard == Shard::Weights
     }
 
-    /// Returns the bytes of the buffers for the exchange of `numbers` gradient elements in a step, if every rank has all
-    /// weights: one buffer to send and one to receive, each with an f32 bucket per rank.
+    /// Returns the bytes of the buffers for the exchange of `numbers` gradient elements in a step, if every rank has
+    /// all weights: one buffer to send and one to receive, each with an f32 bucket per rank.
     #[must_use]
     pub fn exchanged_bytes(self, numbers: u64) -> u64 {
         if self.count < 2 {
@@ -72,7 +72,8 @@ impl GatheredGroups {
         }
     }
 
-    /// Returns the most elements that are gathered at one time: the current block and the next, the embedding and the head.
+    /// Returns the most elements that are gathered at one time: the current block and the next, the embedding and the
+    /// head.
     #[must_use]
     pub fn gathered(self) -> u64 {
         self.block
@@ -81,8 +82,8 @@ impl GatheredGroups {
             .saturating_add(self.head)
     }
 
-    /// Returns the most gradient elements that are in transfer at one time: two of the largest group, and those received of one
-    /// group.
+    /// Returns the most gradient elements that are in transfer at one time: two of the largest group, and those
+    /// received of one group.
     #[must_use]
     pub fn in_flight(self) -> u64 {
         self.block.max(self.embedding).saturating_mul(3)
