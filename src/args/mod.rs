@@ -123,7 +123,7 @@ pub enum DemaskCommand {
     Resume(Resume),
     /// Save a checkpoint and end the run at the next step boundary
     #[command(
-        after_help = "Example:\n  demask stop\nThe daemon keeps running, and the next run in the queue starts. `demask resume RUN` continues the\nstopped run. `demask daemon stop` ends the daemon without ending the run; the next\ndaemon continues it."
+        after_help = "Example:\n  demask stop\nThe daemon keeps running, and the next run in the queue starts. `demask resume RUN` continues the\nstopped run. `demask daemon stop` ends the daemon without ending the run; the next daemon\ncontinues the run."
     )]
     Stop(Json),
     /// Save a checkpoint at the next step boundary
