@@ -85,7 +85,7 @@ impl JsonSchema for SourceKind {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let generated = TABLETOP.iter().map(|(name, kind)| {
             let about = format!(
-                "Generated without end: the tabletop's {}.",
+                "Tabletop examples of the kind {}, generated without limit.",
                 kind.name().replace('_', " ")
             );
             (*name, about)

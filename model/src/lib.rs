@@ -1,8 +1,9 @@
 //! The libtorch half of Demask: the networks, their training, their samplers, and the `demask-engine` program.
 //!
-//! A module uses only those before it in this list: `device` (kernels, CUDA, transfers), `weights` (parameters in memory and on
-//! disk), `network` (the backbone), `world` (ranks), `training`, `policy`, `image_tokenizer`, `reward_networks`, `sampler`,
-//! `likelihood`, `engine` (the socket and the dispatch of requests). The `mod.rs` of each says what its files are for.
+//! A module uses only those before it in this list: `device` (kernels, CUDA, transfers), `weights` (parameters in
+//! memory and on disk), `network` (the backbone), `world` (ranks), `training`, `policy`, `image_tokenizer`,
+//! `reward_networks`, `sampler`, `likelihood`, `engine` (the socket and the dispatch of requests). The `mod.rs` of each
+//! says what its files are for.
 
 pub mod device;
 pub mod engine;

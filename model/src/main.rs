@@ -19,23 +19,27 @@ use demask_model::sampler::Limits;
 use demask_model::training::ranks::{RankOptions, Reduction};
 use demask_model::world::{Membership, World, member};
 
-const HELP: &str = "demask-engine: computes for Demask; started by the daemon or the command, seldom by hand
+const HELP: &str = "demask-engine: the process that computes for Demask; usually started by the daemon or the demask command
 
 Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
                      [--deterministic on|off] [--die-with PID] [--writes FOLDER]... [--world env] [--reduction exact|fast]
                      [--shard state|weights]
 
---rows: how many sequences are sampled at one time, 64 unless named; one with guidance counts twice.
---deterministic: on a GPU, the same bits for the same work where libtorch has a way (on, unless DEMASK_DETERMINISTIC=0), or
-the fastest way. DEMASK_NO_CUDA=1: no GPU is looked for. DEMASK_KERNELS=amx|avx512bf16|avx512|avx2|plain: the CPU's kernels.
---writes: it writes below this folder only, or below several; an empty one is nowhere. Without it everywhere. Where the kernel has
-Landlock and seccomp it also reaches no network and starts no program. DEMASK_SANDBOX=off: neither; network: sockets are allowed.
---world env: a rank of a world, whose place the variables of torchrun (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) tell; only rank 0
-has the socket, and orders the others. It leaves with 75 when it lost a peer. Without it such variables mean nothing.
---reduction: exact adds gradients in the order of the units, so that the number of ranks changes no bit; fast does not.
---shard: what a rank keeps alone: state, the optimiser's, or weights too, which are gathered block by block; the bits are the same.
-It does one request after the other, samples of several clients together, until it is asked to exit; SIGTERM ends it after the
-requests that have come, a second one at once.
+--rows: the largest number of sequences that are sampled at the same time (default 64); a sequence with guidance counts twice.
+--deterministic: on a GPU, on gives the same bits for the same work where libtorch supports it, off the fastest kernels (default on;
+off with DEMASK_DETERMINISTIC=0). DEMASK_NO_CUDA=1: no GPU is used. DEMASK_KERNELS=amx|avx512bf16|avx512|avx2|plain: the
+CPU's kernels.
+--writes: the engine may write below this folder only; may be repeated; an empty FOLDER forbids all writes. Default: everywhere. If
+the kernel has Landlock and seccomp, the engine also has no network and starts no program. DEMASK_SANDBOX=off turns off all of this,
+DEMASK_SANDBOX=network allows sockets.
+--world env: the process is a rank of a world; torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) give its place. Only
+rank 0 has the socket, and it commands the other ranks. A rank that loses a peer exits with 75. Without --world they are ignored.
+--reduction: exact (default) adds gradients in the order of the units, so the bits do not depend on the number of ranks; with fast
+they do.
+--shard: what is divided among the ranks: state (the optimiser state; default), or weights (the weights too, which are gathered block
+by block); the bits are the same.
+The engine handles one request after the other, but sampling requests of several clients together, until it is asked to exit. SIGTERM
+ends it after the requests that have arrived, a second SIGTERM at once.
 
 Example: demask-engine --socket /tmp/engine.sock --device cpu --threads 2";
 

@@ -10,22 +10,22 @@ use super::values::{codes, count};
 /// `demask pull`.
 #[derive(Debug, Args)]
 pub struct Pull {
-    /// The repository, and a branch, tag or commit of it
+    /// Repository, with an optional branch, tag or commit
     #[arg(value_name = "OWNER/NAME[@REVISION]", required_unless_present = "benchmark")]
     pub repo: Option<String>,
-    /// The data of a benchmark, by its name in `demask eval --list`
+    /// Download the data of a benchmark, by its name in `demask eval --list`
     #[arg(long, value_name = "NAME", conflicts_with_all = ["repo", "files", "dataset"])]
     pub benchmark: Option<String>,
-    /// Only this file, or those that fit a pattern with * and ?; may be given again
+    /// Download only this file, or the files that match a pattern with `*` and `?`; may be repeated
     #[arg(long = "file", value_name = "FILE")]
     pub files: Vec<String>,
-    /// Put the files into this folder too, as plain files that may be changed, and print it
+    /// Also copy the files into this folder, as plain files that may be changed, and print this folder
     #[arg(long, value_name = "DIR")]
     pub to: Option<PathBuf>,
-    /// It is a data set
+    /// The repository is a data set
     #[arg(long)]
     pub dataset: bool,
-    /// Files at once
+    /// Number of files to download in parallel
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub jobs: u8,
     /// Output
@@ -36,15 +36,16 @@ pub struct Pull {
 /// `demask verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// A folder with config.json and model.safetensors: a backbone, an image tokenizer, CLIP or ImageReward
+    /// Folder with config.json and model.safetensors: a backbone, an image tokenizer, CLIP or ImageReward
     pub checkpoint: PathBuf,
-    /// Recorded tensors
+    /// File of recorded tensors to compare with
     #[arg(value_name = "REFERENCE.safetensors")]
     pub reference: PathBuf,
-    /// Where to compute: auto, cpu, cuda:0
+    /// Device to compute on: auto, cpu, cuda:0
     #[arg(long, default_value = "cpu")]
     pub device: String,
-    /// In which numbers a backbone computes: f32, within 1e-4; bf16, within 0.25, losses within 1e-2, and without its tokens
+    /// Dtype in which a backbone computes, with its tolerance: f32 (1e-4), or bf16 (0.25, losses 1e-2, tokens not
+    /// compared)
     #[arg(long, default_value = "f32", value_parser = ["f32", "bf16"])]
     pub dtype: String,
     /// Output
@@ -55,16 +56,17 @@ pub struct VerifyArgs {
 /// `demask convert`.
 #[derive(Debug, Args)]
 pub struct Convert {
-    /// A file that torch.save wrote (.pt, .pth, .bin, .ckpt), or a folder with pytorch_model.bin or its shards
+    /// File written by torch.save (.pt, .pth, .bin, .ckpt), or a folder with pytorch_model.bin or its shards
     #[arg(value_name = "IN")]
     pub input: PathBuf,
-    /// The safetensors file to write (into an existing folder: model.safetensors); for a folder, one that is not there yet
+    /// Safetensors file to write (model.safetensors if OUT is an existing folder); if IN is a folder, a folder that
+    /// does not exist yet
     #[arg(value_name = "OUT")]
     pub output: PathBuf,
-    /// Write floating tensors in this type [default: as they are]
+    /// Dtype to convert floating-point tensors to [default: unchanged]
     #[arg(long, value_enum)]
     pub dtype: Option<Floating>,
-    /// The dictionary that is meant, keys joined by dots [default: the only one that holds tensors]
+    /// Dictionary to convert, by its keys joined with dots [default: the only one that holds tensors]
     #[arg(long)]
     pub key: Option<String>,
     /// Output
@@ -72,7 +74,7 @@ pub struct Convert {
     pub output_as: Json,
 }
 
-/// Types of floating tensors.
+/// Dtypes of floating-point tensors.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Floating {
     /// 32 bits
@@ -86,17 +88,17 @@ pub enum Floating {
 /// `demask merge`.
 #[derive(Debug, Args)]
 pub struct Merge {
-    /// A checkpoint: of a run that trains an adapter, which it carries (also as RUN[@STEP]), or the base of the one that
+    /// Checkpoint of a run that trains an adapter (also as RUN[@STEP]), or the base checkpoint of the adapter that
     /// --adapter names
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
-    /// The folder to write; it must not be there
+    /// Folder to write; it must not exist
     #[arg(value_name = "OUTPUT")]
     pub output: PathBuf,
-    /// An adapter in PEFT's layout: a folder, or a repository that was pulled
+    /// Adapter in PEFT's layout: a folder, or a pulled repository
     #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub adapter: Option<PathBuf>,
-    /// Write the weights in this type [default: as the checkpoint's are stored]
+    /// Dtype of the written weights [default: as stored in the checkpoint]
     #[arg(long, value_enum)]
     pub dtype: Option<Stored>,
     /// Output
@@ -107,25 +109,26 @@ pub struct Merge {
 /// `demask grow`.
 #[derive(Debug, Args)]
 pub struct Grow {
-    /// A text model: a checkpoint folder, a repository that was pulled, or RUN[@STEP]
+    /// Text model: a checkpoint folder, a pulled repository, or RUN[@STEP]
     #[arg(value_name = "CHECKPOINT")]
     pub checkpoint: PathBuf,
-    /// The folder to write; it must not be there
+    /// Folder to write; it must not exist
     #[arg(value_name = "OUTPUT")]
     pub output: PathBuf,
-    /// Picture codes, at most 262144 [default: as many as the image tokenizer has, else 8192]
+    /// Number of picture codes, at most 262144 [default: that of the image tokenizer, else 8192]
     #[arg(long, value_parser = codes)]
     pub codes: Option<usize>,
-    /// The folder of an image tokenizer that goes along, or a repository that was pulled
+    /// Image tokenizer to copy into the new model: a folder, or a pulled repository
     #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub image_tokenizer: Option<PathBuf>,
-    /// Side of its pictures in pixels [default: 512 as published; of a checkpoint of ours as it says]
+    /// Side of the model's pictures in pixels [default: 512 for a published model; as recorded in a checkpoint of
+    /// Demask]
     #[arg(long, value_name = "PIXELS", value_parser = count)]
     pub size: Option<usize>,
-    /// Seed of the noise in the new rows
+    /// Seed of the noise that is added to the new rows
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Write the weights in this type [default: as the checkpoint's are stored]
+    /// Dtype of the written weights [default: as stored in the checkpoint]
     #[arg(long, value_enum)]
     pub dtype: Option<Stored>,
     /// Output
@@ -133,7 +136,7 @@ pub struct Grow {
     pub output_as: Json,
 }
 
-/// Types that weights are stored in.
+/// Dtypes in which weights are stored.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Stored {
     /// 32 bits

@@ -8,72 +8,75 @@ use super::output::Json;
 use super::sampling::ModelArgs;
 use super::values::count;
 
-/// Samples of an item, at most.
+/// The largest number of samples of an item.
 const MOST_SAMPLES: usize = 1024;
 
 /// `demask eval`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct EvalArgs {
-    /// Looks at evaluations that were made
+    /// Shows earlier evaluations
     #[command(subcommand)]
     pub action: Option<EvalAction>,
-    /// Suites, see --list: NAME:PROTOCOL, or NAME for its first protocol; or files with a [[benchmark]]: FILE.toml for all in it,
-    /// FILE.toml:SUITE for one; or a file of rows (.jsonl, .parquet, .tar, a folder), each with a prompt and its right answer, and a
-    /// picture where it is about one; with --embedded also `all`
+    /// Suites to evaluate (see --list): NAME:PROTOCOL, or NAME for its first protocol; or a file with [[benchmark]]
+    /// tables: FILE.toml for all of them, FILE.toml:SUITE for one; or a file of rows (.jsonl, .parquet, .tar, a
+    /// folder), each with a prompt, the right answer and, for a question about a picture, the picture; with --embedded
+    /// also `all`
     #[arg(value_name = "SUITE|FILE", required_unless_present = "list")]
     pub suites: Vec<String>,
-    /// How the rows of a file are scored: exact (where nothing is said), number, choice, f1, an official scorer, a reward's name
+    /// Scorer for the rows of a file: exact, number, choice, f1, an official scorer, or the name of a reward [default:
+    /// exact]
     #[arg(long, value_name = "SCORER")]
     pub scorer: Option<String>,
-    /// Write every item to this file, a line of JSON each: prompt, output, answer, right answer, credit
+    /// Write every item to this file, as one line of JSON: prompt, output, answer, right answer, credit
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "no_store")]
     pub items: Option<PathBuf>,
-    /// Write over a file of items that is there
+    /// Overwrite an existing file of items
     #[arg(long, requires = "items")]
     pub force: bool,
-    /// Name the suites and end
+    /// List the suites and exit
     #[arg(long)]
     pub list: bool,
     /// The model
     #[command(flatten)]
     pub model: ModelArgs,
-    /// So many items a suite; held-out compositions among them come on top
+    /// Number of items per suite; items of held-out compositions are added to that number
     #[arg(long, value_parser = count)]
     pub limit: Option<usize>,
     /// Answer without reasoning
     #[arg(long)]
     pub no_think: bool,
-    /// Also say what this CLIP makes of drawings: the mean CLIP score, 0 to 100
+    /// Also score drawings with this CLIP model: the mean CLIP score, 0 to 100
     #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub clip: Option<PathBuf>,
-    /// Also say what this ImageReward makes of drawings, on the mean
+    /// Also score drawings with this ImageReward model: the mean reward
     #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub image_reward: Option<PathBuf>,
-    /// Who judges what a suite cannot by itself
+    /// Judges of suites that cannot judge by themselves
     #[command(flatten)]
     pub judging: Judging,
-    /// Ask the few made-up rows of a published benchmark that the program brings, to try its whole way; nothing is measured
+    /// Run the few made-up rows of a published benchmark that come with the program, as a test of the whole procedure;
+    /// the results measure nothing
     #[arg(long)]
     pub embedded: bool,
-    /// How log-likelihoods are worked out: LLaDA's draws; the same value and error by a fifth of them; or the chain rule from left
-    /// to right, which is another number
+    /// How log-likelihoods are computed: from LLaDA's Monte Carlo draws, from a fifth of the draws with the same value
+    /// and error, or by the chain rule from left to right, which gives a different number
     #[arg(long, value_enum, default_value_t = Likelihood::Published)]
     pub likelihood: Likelihood,
-    /// Samples of each item, each with noise of its own: figures are their mean, and `pass@N` the share of items that one of them
-    /// has right
+    /// Number of samples of each item, each with its own noise: results are means over the samples, and `pass@N` is the
+    /// share of items that at least one sample has right
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = samples, conflicts_with = "shards")]
     pub samples: usize,
-    /// Only the k-th of n parts of the items, for several machines; `demask eval merge` puts them together
+    /// Evaluate only the K-th of N parts of the items, for several machines; `demask eval merge` combines the parts
     #[arg(long, value_name = "K/N", value_parser = part)]
     pub shards: Option<(usize, usize)>,
     /// Seed of the samplers
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Keep nothing in the store
+    /// Do not write the evaluation to the store
     #[arg(long)]
     pub no_store: bool,
-    /// Begin anew where the same evaluation was interrupted
+    /// Start anew instead of continuing an interrupted evaluation or reusing stored items
     #[arg(long)]
     pub fresh: bool,
     /// Output
@@ -81,52 +84,53 @@ pub struct EvalArgs {
     pub output: Json,
 }
 
-/// What is done with evaluations that were made.
+/// An action on earlier evaluations.
 #[derive(Debug, Subcommand)]
 pub enum EvalAction {
-    /// Items of an evaluation: what was asked, what came, what was right
+    /// Show the items of an evaluation: prompt, output, right answer
     Show(EvalShow),
-    /// Two evaluations item by item: paired difference, its interval, McNemar's test
+    /// Compare two evaluations item by item: paired difference, its interval, McNemar's test
     Compare(EvalCompare),
-    /// Evaluations that were made, newest first
+    /// List earlier evaluations, newest first
     History(Json),
-    /// The parts of an evaluation that was made with --shards, as one
+    /// Combine the parts of an evaluation that was run with --shards
     Merge(EvalMerge),
 }
 
-/// How log-likelihoods are worked out.
+/// How log-likelihoods are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Likelihood {
-    /// LLaDA's draws, as many as the protocol says
+    /// LLaDA's Monte Carlo draws, as many as the protocol specifies
     Published,
-    /// The same value and standard error by a fifth of the draws
+    /// The same value and standard error from a fifth of the draws
     Reduced,
-    /// The chain rule from left to right
+    /// The chain rule from left to right, which gives a different number
     Chain,
 }
 
-/// The judges that are no part of the program.
+/// The judges outside the program.
 #[derive(Debug, Args)]
 pub struct Judging {
-    /// The judge model's OpenAI-compatible address, up to /v1 (WISE)
+    /// OpenAI-compatible address of the judge model, up to /v1 (WISE)
     #[arg(long, value_name = "URL", requires = "judge_model")]
     pub judge: Option<String>,
-    /// The judge model's name
+    /// Name of the judge model
     #[arg(long, value_name = "NAME", requires = "judge")]
     pub judge_model: Option<String>,
-    /// The environment variable that holds the judge's key
+    /// Environment variable that holds the API key of the judge
     #[arg(long, value_name = "VARIABLE", default_value = "OPENAI_API_KEY")]
     pub judge_key: String,
-    /// Questions to the judge at a time
+    /// Concurrent requests to the judge
     #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub judge_concurrency: u16,
-    /// Tokens that the judge may be paid for
+    /// Largest number of tokens to pay for at the judge
     #[arg(long, value_name = "TOKENS", default_value_t = 1_000_000)]
     pub judge_tokens: u64,
-    /// The detector's program (GenEval): it reads {"image", "path", "classes"} a line and answers {"detections", "colors"} a line
+    /// Program of the object detector (GenEval): for each line {"image", "path", "classes"} that it reads, it writes a
+    /// line {"detections", "colors"}
     #[arg(long, value_name = "COMMAND")]
     pub detector: Option<String>,
-    /// What a detector said of these drawings before: {"image", "detections", "colors"} a line
+    /// Recorded detections in these drawings, in place of a detector: one {"image", "detections", "colors"} per line
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "detector")]
     pub detections: Option<PathBuf>,
 }
@@ -134,13 +138,13 @@ pub struct Judging {
 /// `demask eval merge`.
 #[derive(Debug, Args)]
 pub struct EvalMerge {
-    /// The parts' ids, or the beginning or the end of each
+    /// Ids of the parts, or the beginning or end of each id
     #[arg(required = true, num_args = 2..)]
     pub evaluations: Vec<String>,
-    /// Files of benchmarks of your own, or of rows, that were evaluated
+    /// Files of own benchmarks, or of rows, that were evaluated
     #[arg(long, value_name = "FILE")]
     pub suites: Vec<String>,
-    /// How the rows of a file were scored
+    /// Scorer that was used for the rows of a file
     #[arg(long, value_name = "SCORER")]
     pub scorer: Option<String>,
     /// Output
@@ -170,17 +174,17 @@ fn part(text: &str) -> Result<(usize, usize), String> {
 /// `demask eval show`.
 #[derive(Debug, Args)]
 pub struct EvalShow {
-    /// An evaluation's id or a run's (with @STEP or @best: at that step), the beginning or the end of it, the run's name, or the
-    /// word latest
+    /// Id of an evaluation or of a run (with @STEP or @best: the run's evaluation at that step), the beginning or end
+    /// of an id, the name of a run, or `latest`
     #[arg(default_value = "latest")]
     pub evaluation: String,
-    /// Only items that are not right
+    /// Show only items whose answer is wrong
     #[arg(long)]
     pub wrong: bool,
-    /// Only this suite
+    /// Show only items of this suite
     #[arg(long)]
     pub suite: Option<String>,
-    /// At most this many; 0 means all
+    /// Largest number of items to show; 0 shows all
     #[arg(long, default_value_t = 20)]
     pub limit: usize,
     /// Output
@@ -191,11 +195,11 @@ pub struct EvalShow {
 /// `demask eval compare`.
 #[derive(Debug, Args)]
 pub struct EvalCompare {
-    /// One evaluation, as `show` takes it
+    /// First evaluation, named as for `show`
     pub a: String,
-    /// The other
+    /// Second evaluation
     pub b: String,
-    /// Also list so many items that one alone has right
+    /// Also list this many items that only one of the two has right
     #[arg(long, default_value_t = 0)]
     pub items: usize,
     /// Output

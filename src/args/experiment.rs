@@ -10,19 +10,19 @@ use super::runs::LabelFlags;
 /// `demask run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// A shipped profile's name (`demask profile list`) or a TOML file [default: tabletop]
+    /// Name of a shipped profile (`demask profile list`), or a TOML file [default: tabletop]
     #[arg(value_name = "NAME|FILE.toml", conflicts_with = "profile")]
     pub name: Option<String>,
-    /// The same as a flag
+    /// Profile, as a flag instead of an argument
     #[arg(long, default_value = "tabletop", value_name = "NAME|FILE.toml")]
     pub profile: String,
-    /// No dashboard: print where the run is, line by line, until it ends
+    /// Print the progress of the run line by line until it ends, instead of opening the dashboard
     #[arg(long)]
     pub headless: bool,
     /// Start from random weights instead of the shipped checkpoint
     #[arg(long)]
     pub from_scratch: bool,
-    /// Start from the weights of this checkpoint folder, pulled repository or run instead of the shipped one
+    /// Start from the weights of this checkpoint folder, pulled repository or run instead of the shipped checkpoint
     /// (`start_from` in a profile)
     #[arg(
         long,
@@ -30,55 +30,55 @@ pub struct RunArgs {
         conflicts_with = "from_scratch"
     )]
     pub checkpoint: Option<PathBuf>,
-    /// Start from the weights of another run, which is this one's parent from now on: its latest checkpoint, its best, or
-    /// that of a step
+    /// Start from a checkpoint of another run, which is recorded as the parent of this run: its latest checkpoint, its
+    /// best, or the one of a step
     #[arg(long, value_name = "RUN[@STEP|best|latest]", conflicts_with_all = ["from_scratch", "checkpoint"])]
     pub from: Option<String>,
-    /// What it is called
+    /// Name, tags and note
     #[command(flatten)]
     pub labels: LabelFlags,
-    /// Leave it to the daemon, which begins it once the runs before it have ended, however they end
+    /// Add the run to the daemon's queue; it starts when the runs before it have ended, however they end
     #[arg(long, conflicts_with = "detach")]
     pub queue: bool,
-    /// Change one value of the profile; may be given again
+    /// Override one value of the profile; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// So many processes on this machine train together (`engine.ranks`): the same run, bit for bit, for any number
+    /// Train with N processes on this machine (`engine.ranks`); the run is the same bit for bit for every N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub ranks: Option<u8>,
-    /// With --headless: leave at once, the daemon goes on
+    /// With --headless: return at once; the daemon continues the run
     #[arg(long, requires = "headless")]
     pub detach: bool,
     #[command(flatten)]
-    /// JSON lines instead of text, with --headless
+    /// With --headless: print JSON lines instead of text
     pub output: Json,
 }
 
 /// `demask slurm`.
 #[derive(Debug, Args)]
 pub struct SlurmArgs {
-    /// A shipped profile's name or a TOML file
+    /// Name of a shipped profile, or a TOML file
     #[arg(value_name = "NAME|FILE.toml")]
     pub name: String,
-    /// Machines; more than one is refused
+    /// Number of nodes; more than one is refused
     #[arg(long, default_value_t = 1, value_name = "M", value_parser = clap::value_parser!(u16).range(1..))]
     pub nodes: u16,
-    /// So many processes train together (`engine.ranks`)
+    /// Train with N processes (`engine.ranks`)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub ranks: Option<u8>,
-    /// GPUs that the job asks for: 1, or none
+    /// GPUs that the job requests: 0 or 1
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub gpus: u16,
-    /// Cores that the job asks for [default: `engine.threads`, or 1, for each rank]
+    /// CPU cores that the job requests [default: `engine.threads`, or 1, for each rank]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub cpus: Option<u16>,
-    /// Any other option of sbatch that takes a value; may be given again
+    /// Any other sbatch option that takes a value; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub sbatch: Vec<String>,
     /// Start from random weights instead of the shipped checkpoint
     #[arg(long)]
     pub from_scratch: bool,
-    /// Change one value of the profile; may be given again
+    /// Override one value of the profile; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Print the script instead of submitting it
@@ -92,25 +92,25 @@ pub struct SlurmArgs {
 /// `demask daemon`.
 #[derive(Debug, Subcommand)]
 pub enum DaemonCommand {
-    /// Start it in the background; an unfinished run goes on from its last checkpoint
+    /// Start the daemon in the background; an unfinished run continues from its last checkpoint
     Start {
-        /// Stay in the foreground
+        /// Run in the foreground
         #[arg(long)]
         foreground: bool,
-        /// Lines of its log: for a person, or a JSON object each
+        /// Format of the log lines
         #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "DEMASK_LOG_FORMAT")]
         log_format: LogFormat,
     },
-    /// Finish the step, checkpoint, flush, end
+    /// Finish the current step, save a checkpoint, flush the store and end the daemon
     Stop,
-    /// Is it up, and what is it doing?
+    /// Show whether the daemon is running and what it is doing
     Status(Json),
-    /// Print its log
+    /// Print the daemon's log
     Logs {
-        /// Last lines to print
+        /// Number of lines to print, from the end
         #[arg(long, default_value_t = 50)]
         lines: usize,
-        /// Go on printing as the log grows
+        /// Keep printing as the log grows
         #[arg(long, short)]
         follow: bool,
     },
@@ -119,16 +119,16 @@ pub enum DaemonCommand {
 /// How a log's lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Time, level and words
+    /// Time, level and message as text
     Text,
-    /// One object a line: timestamp, level, fields
+    /// One JSON object per line: timestamp, level, fields
     Json,
 }
 
 /// `demask attach`.
 #[derive(Debug, Args)]
 pub struct Attach {
-    /// How pictures are drawn
+    /// How to draw pictures
     #[arg(long, value_enum, default_value_t = Images::Auto)]
     pub images: Images,
 }
@@ -136,36 +136,36 @@ pub struct Attach {
 /// How pictures are drawn in the dashboard.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Images {
-    /// What the terminal can
+    /// The best way that the terminal supports
     Auto,
     /// Half-block characters
     Halfblocks,
-    /// Kitty's graphics
+    /// The Kitty graphics protocol
     Kitty,
     /// Sixel graphics
     Sixel,
-    /// Not at all
+    /// No pictures
     Off,
 }
 
 /// `demask ask`.
 #[derive(Debug, Args)]
 pub struct AskModel {
-    /// The prompt
+    /// Prompt
     pub prompt: String,
-    /// The picture that is asked about: a PNG or JPEG file
+    /// Picture to ask about: a PNG or JPEG file
     #[arg(long, value_name = "FILE", conflicts_with = "draw")]
     pub image: Option<PathBuf>,
-    /// Draw what the prompt says
+    /// Draw a picture of the prompt instead of answering it
     #[arg(long)]
     pub draw: bool,
-    /// Where the drawing goes
+    /// File to write the drawing to
     #[arg(long, value_name = "FILE.png", requires = "draw")]
     pub output: Option<PathBuf>,
     /// Answer without reasoning
     #[arg(long)]
     pub no_think: bool,
-    /// The right answer: the verdict is said
+    /// Right answer; the verdict on the model's answer is printed
     #[arg(long, value_name = "TEXT")]
     pub reference: Option<String>,
     /// Output
@@ -176,7 +176,7 @@ pub struct AskModel {
 /// `demask set`.
 #[derive(Debug, Args)]
 pub struct Set {
-    /// The knob and its new value
+    /// Knob and its new value
     #[arg(value_name = "KEY=VALUE")]
     pub assignment: String,
     #[command(flatten)]
@@ -187,18 +187,18 @@ pub struct Set {
 /// `demask query`.
 #[derive(Debug, Args)]
 pub struct Query {
-    /// For the daemon, which asks in a process of its own: one line of JSON with columns and rows
+    /// Internal, for queries of the daemon: print one line of JSON with columns and rows
     #[arg(long, hide = true)]
     pub rows: bool,
-    /// One SELECT statement; without it the views and their columns are listed
+    /// One SELECT statement; without it, the views and their columns are listed
     pub sql: Option<String>,
-    /// How to print
+    /// Output format
     #[arg(long, value_enum, default_value_t = QueryFormat::Table)]
     pub format: QueryFormat,
-    /// The same as --format json
+    /// Same as --format json
     #[arg(long)]
     pub json: bool,
-    /// At most this many rows; 0 means all
+    /// Largest number of rows to print; 0 prints all
     #[arg(long, default_value_t = 1000)]
     pub limit: u64,
 }
@@ -210,8 +210,8 @@ pub enum QueryFormat {
     Table,
     /// Comma-separated values
     Csv,
-    /// One array of objects
+    /// One JSON array of objects
     Json,
-    /// One object a line
+    /// One JSON object per line
     Jsonl,
 }

@@ -37,35 +37,36 @@ pub struct Cli {
     /// Folder of the database, pictures, logs and checkpoints [default: the user's data folder]
     #[arg(long, global = true, env = "DEMASK_HOME", value_name = "DIR")]
     pub home: Option<PathBuf>,
-    /// What to do
+    /// Command to run
     #[command(subcommand)]
     pub command: DemaskCommand,
 }
 
 const EXAMPLES: &str = "Examples:
-  demask run                                   train on the tabletop and watch it
+  demask run                                   train on the tabletop data and open the dashboard
   demask imagine \"two red circles\" --output circles.png
   demask generate \"Ben has 3 apples, buys 4. How many apples?\" --show
   demask eval tabletop-draw --limit 60 --json
   demask query \"SELECT name, value FROM v_latest\"
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the run that was followed was stopped or its daemon ended.";
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the followed run was stopped or its daemon ended.";
 
-const STUDY: &str = "A study is a profile with settings and seeds, each pair a run:
-  name = \"rates\"                     # the file's name, if it is left out
-  profile = \"my.toml\"                # a file beside this one, or a shipped profile
+const STUDY: &str = "A study runs one profile with several settings and seeds. Each pair is a run. FILE.toml:
+  name = \"rates\"                     # default: the name of the file
+  profile = \"my.toml\"                # a file in the folder of this one, or a shipped profile
   seeds = [1, 2, 3]
   metrics = [\"eval/*\", \"train/loss\"]
-  value = \"last\"                     # or best, or tail: the mean of the last tenth of the steps
+  value = \"last\"                     # last, best, or tail (the mean of the last tenth of the steps)
   from_scratch = false                # or: from = \"RUN@best\"
-  [set]                               # in all of them
+  [set]                               # for every run
   \"checkpoint.keep\" = 1
-  [grid]                              # every value with every other
+  [grid]                              # every combination of these values
   \"stage.cot.learning_rate\" = [1e-3, 3e-4]
-or, in place of [grid], one by one:
+or, in place of [grid], one table per setting:
   [[setting]]
   name = \"small\"
   set = { \"stage.cot.batch\" = 8 }
-What is done is not run again, whenever it was broken off. Every run has the tag study:NAME.
+An interrupted study is continued by the same command: runs that are done are not run again. Every
+run has the tag study:NAME.
 Examples:
   demask study rates.toml --dry-run
   demask study rates.toml
@@ -76,81 +77,81 @@ Examples:
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum DemaskCommand {
-    /// For programs: renders the templates that come as frames on standard input, within a limit of memory
+    /// Internal: render the templates that arrive as frames on standard input, within a memory limit
     #[command(hide = true)]
     RenderTemplates,
-    /// Start a run (and the daemon, if none is up) and open the dashboard
+    /// Start a run, and the daemon if none is running, and open the dashboard
     #[command(
         after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run smoke --from-scratch\n  demask run my.toml --name first --tag paper --note 'twice the batch'\n  demask run my.toml --from first@best\n  demask run my.toml --set seed=8 --queue"
     )]
     Run(RunArgs),
-    /// Profiles: list and show them, begin one, check one, every key
+    /// List, show, create and check profiles, and print their keys
     #[command(
         subcommand,
         after_help = "Examples:\n  demask profile list\n  demask profile show smoke\n  demask profile init --output my.toml --from tabletop-align\n  demask profile check my.toml\n  demask profile schema --table sampling.text\n  demask profile schema > profile.schema.json"
     )]
     Profile(ProfileCommand),
-    /// What a run of a profile will take of memory, by part, whether it fits, and what would take less
+    /// Compute how much memory a run of a profile needs, by part, whether it fits, and which changes would reduce it
     #[command(
-        after_help = "Examples:\n  demask plan tabletop\n  demask plan my.toml --device-memory 80GB\n  demask plan my.toml --device-memory 141GB --set optimizer.moments=bf16 --json\n  demask plan my.toml --device-memory 80GB --ranks 8 --shard weights\nArithmetic over shapes: nothing is loaded. With --device-memory it is of a GPU (bf16 unless the profile says f32), else of this\nmachine's processor. With --ranks it is of one rank; a processor's memory is theirs\nin equal parts. Ranks train on processors so far: of GPUs it is what they would take. Exits 1 when it does not fit."
+        after_help = "Examples:\n  demask plan tabletop\n  demask plan my.toml --device-memory 80GB\n  demask plan my.toml --device-memory 141GB --set optimizer.moments=bf16 --json\n  demask plan my.toml --device-memory 80GB --ranks 8 --shard weights\nThe plan is computed from tensor shapes; nothing is loaded. It is for a GPU with --device-memory (in\nbf16 unless the profile says f32), otherwise for the CPU of this machine. With --ranks it is for one\nrank; ranks on a CPU share its memory equally. Ranks train on CPUs only so far: for GPUs the plan\nsays how much memory they would need. Exits with 1 if the run does not fit."
     )]
     Plan(PlanArgs),
-    /// A run as a job of a Slurm cluster, on one node: the batch script, printed or handed to sbatch
+    /// Submit a run to a Slurm cluster as a job on one node, or print its batch script
     #[command(
-        after_help = "Examples:\n  demask slurm my.toml --ranks 8 --sbatch time=12:00:00 --sbatch partition=cpu --dry-run\n  demask slurm my.toml --gpus 1 --sbatch time=24:00:00\nFive minutes before the time limit the step is finished and saved and the job is requeued; the run goes on where it was.\nMore than one node is refused."
+        after_help = "Examples:\n  demask slurm my.toml --ranks 8 --sbatch time=12:00:00 --sbatch partition=cpu --dry-run\n  demask slurm my.toml --gpus 1 --sbatch time=24:00:00\nFive minutes before the time limit, the step is finished, a checkpoint is saved and the job is\nrequeued; the run then continues where it was. More than one node is refused."
     )]
     Slurm(SlurmArgs),
-    /// Start, stop or look at the background process that owns runs
+    /// Start, stop and inspect the daemon, the background process that owns runs
     #[command(
         subcommand,
-        after_help = "Examples:\n  demask daemon start\n  demask daemon start --log-format json\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts one if none is up; SIGTERM ends it as stop does.\nRUST_LOG says how much it logs; DEMASK_LOG_FORMAT is --log-format where another command starts it."
+        after_help = "Examples:\n  demask daemon start\n  demask daemon start --log-format json\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts a daemon if none is running. SIGTERM ends it as `demask daemon stop` does.\nRUST_LOG sets the log level. DEMASK_LOG_FORMAT sets the log format when another command starts the\ndaemon."
     )]
     Daemon(DaemonCommand),
-    /// Open the dashboard on the running daemon
+    /// Open the dashboard of the running daemon
     #[command(after_help = "Examples:\n  demask attach\n  demask attach --images halfblocks")]
     Attach(Attach),
-    /// Where the run is, what its actors are doing, what can be turned
+    /// Show the progress of the run, the state of its actors, and the knobs that can be changed
     #[command(after_help = "Examples:\n  demask ps\n  demask ps --json")]
     Ps(Json),
-    /// Hold the run at the next step boundary
+    /// Pause the run at the next step boundary
     #[command(after_help = "Example:\n  demask pause && demask checkpoint && demask resume")]
     Pause(Json),
-    /// Let a held run go on, or one that was stopped or failed
+    /// Continue a run that is paused, stopped or failed
     #[command(
-        after_help = "A stopped run goes on at its step, a failed one from its last checkpoint once its cause is mended; it ends in the\nweights of a run that was never stopped. One that is done has no step left: `demask run PROFILE --from RUN` begins\nanother with its weights.\nExamples:\n  demask resume\n  demask resume latest\n  demask resume baseline --follow"
+        after_help = "A stopped run continues at its step, a failed one from its last checkpoint once the cause is fixed.\nThe final weights are those of a run that was never interrupted. A run that is done has no steps\nleft: `demask run PROFILE --from RUN` starts another run from its weights.\nExamples:\n  demask resume\n  demask resume latest\n  demask resume baseline --follow"
     )]
     Resume(Resume),
-    /// Checkpoint and end the run at the next step boundary
+    /// Save a checkpoint and end the run at the next step boundary
     #[command(
-        after_help = "Example:\n  demask stop\nThe daemon stays up: `demask daemon stop` ends it and lets the run go on later.\n`demask resume RUN` goes on with a run that was stopped. A run that waits in the queue begins."
+        after_help = "Example:\n  demask stop\nThe daemon keeps running, and the next run in the queue starts. `demask resume RUN` continues the\nstopped run. `demask daemon stop` ends the daemon without ending the run; the next daemon\ncontinues the run."
     )]
     Stop(Json),
-    /// Write a checkpoint at the next step boundary
+    /// Save a checkpoint at the next step boundary
     #[command(
         after_help = "Example:\n  demask checkpoint\n  demask query \"SELECT step, path FROM v_checkpoint WHERE kept\""
     )]
     Checkpoint(Json),
-    /// Turn a knob at the next step boundary
+    /// Change a knob (a setting of the run) at the next step boundary
     #[command(
-        after_help = "Examples:\n  demask set learning_rate=0.0003\n  demask set kl=0.02\n  demask set reward.format=1.0\nThe knobs of the present run: demask ps"
+        after_help = "Examples:\n  demask set learning_rate=0.0003\n  demask set kl=0.02\n  demask set reward.format=1.0\n`demask ps` lists the knobs of the current run."
     )]
     Set(Set),
-    /// Ask the model of the run that is under way, as it is now
+    /// Ask the model of the current run, with its current weights
     #[command(
-        after_help = "Examples:\n  demask ask \"Ana has 5 pens, loses 2. How many pens?\" --reference 3\n  demask ask \"is there a circle?\" --image circle.png\n  demask ask \"a red circle\" --draw --output now.png\n  demask ask \"What is 3 + 4?\" --json\nIt is answered between two steps of denoising, or after the present step of training; the run's weights stay the same."
+        after_help = "Examples:\n  demask ask \"Ana has 5 pens, loses 2. How many pens?\" --reference 3\n  demask ask \"is there a circle?\" --image circle.png\n  demask ask \"a red circle\" --draw --output now.png\n  demask ask \"What is 3 + 4?\" --json\nThe model answers between two denoising steps, or after the current training step. The weights of\nthe run are not changed."
     )]
     Ask(AskModel),
-    /// Write an answer to a prompt
+    /// Generate an answer to a prompt
     #[command(
         after_help = "Examples:\n  demask generate \"Ana has 5 pens, loses 2. How many pens?\"\n  demask generate \"There are 12 birds. 5 come, they double. How many birds?\" --show --temperature 0.5 --seed 3\n  demask generate \"What is 3 + 4?\" --checkpoint LLaDA-8B-Instruct --adapter my-adapter/\n  demask generate --file problems.jsonl --samples 4 --json > answers.jsonl\n  echo \"What is 3 + 4?\" | demask generate -"
     )]
     Generate(Generate),
-    /// Fill holes in a text, from both sides
+    /// Fill in the masked tokens of a text, given the text before and after them
     #[command(
         after_help = "Examples:\n  demask fill \"The [MASK:8] sat on the mat.\" --checkpoint LLaDA-8B-Base\n  demask fill \"<think>5 - 2 = [MASK]. [MASK] + 4 = 7.</think>[MASK]\" --json"
     )]
     Fill(Fill),
-    /// Draw a picture
+    /// Draw a picture from a prompt, or change or extend a picture
     #[command(
         after_help = "Examples:\n  demask imagine \"a red circle above a blue square\" --output picture.png\n  demask imagine \"a green circle\" --output changed.png --from picture.png --mask mask.png\n  demask imagine \"a red circle\" --output wide.png --from part.png --outpaint --size 48x32\n  demask imagine \"draw as many red circles as 1 + 2\" --think --show --output three.png\n  demask imagine \"a lighthouse at dusk\" --output lighthouse.png --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2 --size 768x512\n  demask imagine --file prompts.jsonl --samples 4 --output pictures/ --json > pictures.jsonl"
     )]
@@ -160,72 +161,72 @@ pub enum DemaskCommand {
         after_help = "Examples:\n  demask describe picture.png\n  demask describe picture.png \"how many circles are there?\"\n  demask describe chart.png --fit squash --checkpoint MMaDA-8B-MixCoT --image-tokenizer magvitv2\n  demask describe --file questions.jsonl --samples 4 --json > answers.jsonl"
     )]
     Describe(Describe),
-    /// Score a checkpoint on benchmarks
+    /// Evaluate a checkpoint on benchmarks
     #[command(
-        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval mine.toml; demask eval mine.toml:pens --limit 50; demask eval --list mine.toml\n  demask eval prompts.jsonl --scorer number --items answers.jsonl\n  demask eval history\n  demask eval show latest --wrong\n  demask eval compare RUN@40 RUN@80\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nA [[benchmark]] of FILE.toml is a benchmark of your own: file, prompt template, scorer (README).\nEvery item is kept (v_item); an evaluation that was interrupted goes on where it is begun alike.\nA reward network is a folder as in [reward_networks] of a profile: model.safetensors, config.json, tokenizer.json."
+        after_help = "Examples:\n  demask eval --list\n  demask eval tabletop-draw tabletop-ask --json\n  demask eval tabletop-sums --no-think --limit 200\n  demask eval mine.toml; demask eval mine.toml:pens --limit 50; demask eval --list mine.toml\n  demask eval prompts.jsonl --scorer number --items answers.jsonl\n  demask eval history\n  demask eval show latest --wrong\n  demask eval compare RUN@40 RUN@80\n  demask eval tabletop-draw --clip clip-vit-large-patch14 --image-reward image-reward\nA [[benchmark]] table of FILE.toml defines a benchmark of your own: file, prompt template, scorer\n(see the README). Every item is stored (view v_item). An interrupted evaluation continues if it is\nstarted again with the same settings.\n--clip and --image-reward take a folder as in [reward_networks] of a profile, with\nmodel.safetensors, config.json and tokenizer.json."
     )]
     Eval(EvalArgs),
-    /// Grade recorded predictions as a benchmark's own tool grades them; no model runs
+    /// Score recorded predictions as the official tool of a benchmark does; no model is run
     #[command(
-        after_help = "A line of FILE is {\"scorer\", \"prediction\", \"reference\", \"options\"?}, or {\"kind\", ...} with the inputs beside\nit; the same line comes back with its \"verdict\". SCORER is a family or a scorer, as --list names them.\nExamples:\n  demask score --list\n  demask score gsm8k outputs.jsonl\n  demask score vqav2 answers.jsonl --json > verdicts.jsonl\n  other-tool | demask score math - --json\nLines that cannot be scored are named on standard error and make the command fail at the end; --strict stops at the first."
+        after_help = "Each line of FILE is {\"scorer\", \"prediction\", \"reference\", \"options\"?}, or {\"kind\", ...} with the\ninputs as further keys. With --json the same line is printed with its \"verdict\" added. SCORER is a\nscorer or a family of scorers, as listed by --list.\nExamples:\n  demask score --list\n  demask score gsm8k outputs.jsonl\n  demask score vqav2 answers.jsonl --json > verdicts.jsonl\n  other-tool | demask score math - --json\nLines that cannot be scored are reported on standard error, and the command fails at the end; with\n--strict it stops at the first one."
     )]
     Score(ScoreArgs),
-    /// Fetch a model or a data set from the Hugging Face Hub into its cache
+    /// Download a model or a data set from the Hugging Face Hub into the Hub's cache
     #[command(
-        after_help = "Prints the folder that holds the files. What Python's huggingface_hub has fetched is used, and the\nother way round; a download that broke off goes on; every size and hash is checked.\nWith --to the files are copied into that folder, outside the cache. A file there that has the right content\nstays, one of an earlier revision gives way, and where any other is in the way nothing is written.\nExamples:\n  demask pull GSAI-ML/LLaDA-8B-Instruct\n  demask pull Gen-Verse/MMaDA-8B-MixCoT@main --file config.json --file '*.safetensors'\n  demask pull OWNER/NAME --to my-model\n  demask generate \"What is 3 + 4?\" --checkpoint $(demask pull OWNER/NAME)\nEnvironment: HF_TOKEN (or the token file), HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."
+        after_help = "Prints the folder that contains the files. The cache is shared with Python's huggingface_hub. An\ninterrupted download is continued, and the size and hash of every file are checked.\nWith --to the files are also copied into that folder, outside the cache. Files there that have the\nright content are left alone, and files of an earlier revision are replaced; if any other file is in\nthe way, nothing is written.\nExamples:\n  demask pull GSAI-ML/LLaDA-8B-Instruct\n  demask pull Gen-Verse/MMaDA-8B-MixCoT@main --file config.json --file '*.safetensors'\n  demask pull OWNER/NAME --to my-model\n  demask generate \"What is 3 + 4?\" --checkpoint $(demask pull OWNER/NAME)\nEnvironment: HF_TOKEN (or the token file), HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE."
     )]
     Pull(Pull),
-    /// Ask the experiment store, read-only
+    /// Query the experiment store with SQL, read-only
     #[command(
         after_help = store_help::help()
     )]
     Query(Query),
-    /// List, show, compare and name runs
+    /// List, show, compare and label runs
     #[command(
         subcommand,
-        after_help = "A run is named by its id or its name, by the beginning or the end of its id, or by the word latest. RUN@STEP, RUN@best\nand RUN@latest are its checkpoints, wherever a checkpoint may be named.\nExamples:\n  demask runs list --tag paper\n  demask runs show latest\n  demask runs diff latest 80a7c1cf3794 --json\n  demask runs compare baseline latest --metric 'eval/*'\n  demask runs edit latest --name baseline --tag paper"
+        after_help = "RUN is the name or the id of a run, the beginning or the end of its id, or the word latest. Where a\ncommand takes a checkpoint, RUN@STEP, RUN@best and RUN@latest are checkpoints of the run.\nExamples:\n  demask runs list --tag paper\n  demask runs show latest\n  demask runs diff latest 80a7c1cf3794 --json\n  demask runs compare baseline latest --metric 'eval/*'\n  demask runs edit latest --name baseline --tag paper"
     )]
     Runs(Runs),
-    /// Runs that wait for their turn: list them, change their order, cancel one
+    /// List, reorder and cancel the runs that wait in the queue
     #[command(
         subcommand,
-        after_help = "The daemon begins one after another, however the one before ended; a daemon that dies forgets none.\nExamples:\n  demask run my.toml --set seed=7 --queue\n  demask queue list --json\n  demask queue move 80a7c1cf3794 1\n  demask queue cancel 80a7c1cf3794"
+        after_help = "The daemon starts the queued runs one after another, however the previous run ended. The queue\nsurvives a crash of the daemon.\nExamples:\n  demask run my.toml --set seed=7 --queue\n  demask queue list --json\n  demask queue move 80a7c1cf3794 1\n  demask queue cancel 80a7c1cf3794"
     )]
     Queue(Queue),
-    /// Settings by seeds: queue the runs of a study, wait for them, compare them
+    /// Queue the runs of a study (several settings and seeds), wait for them and compare them
     #[command(after_help = STUDY)]
     Study(Study),
-    /// Draw curves of runs, over each other, in a file or here
+    /// Draw metrics of one or several runs as charts, in the terminal or to a file
     #[command(
-        after_help = "Examples:\n  demask plot --metric 'reward/*'\n  demask plot latest 80a7c1cf3794 --metric train/loss --smooth 0.9 --output loss.svg\n  demask plot --metric policy/kl --log --x time --output kl.png --size 1200x500\nMarks show where a knob was turned (demask set)."
+        after_help = "Examples:\n  demask plot --metric 'reward/*'\n  demask plot latest 80a7c1cf3794 --metric train/loss --smooth 0.9 --output loss.svg\n  demask plot --metric policy/kl --log --x time --output kl.png --size 1200x500\nMarks in a chart show where a knob was changed (`demask set`)."
     )]
     Plot(Plot),
-    /// Write a run as one HTML page: configuration, curves, benchmarks, samples, funnel, steering
+    /// Write a report of a run as one HTML page: configuration, curves, benchmarks, samples, data funnel, steering
     #[command(
-        after_help = "Examples:\n  demask report --output report.html\n  demask report 80a7c1cf3794 --output run.html --samples 40\nThe page holds its pictures, runs no script and fetches nothing."
+        after_help = "Examples:\n  demask report --output report.html\n  demask report 80a7c1cf3794 --output run.html --samples 40\nThe page contains its pictures, runs no script and loads nothing from elsewhere."
     )]
     Report(RunReport),
-    /// Compare a checkpoint with recorded tensors, number by number
+    /// Compare the results of a checkpoint with recorded tensors, number by number
     #[command(after_help = "Example:\n  demask verify backbone/ backbone/reference.safetensors")]
     Verify(VerifyArgs),
-    /// Turn a PyTorch checkpoint into safetensors; nothing in it is ever run
+    /// Convert a PyTorch checkpoint to safetensors; no code in it is executed
     #[command(
         after_help = "Examples:\n  demask convert pytorch_model.bin model.safetensors\n  demask convert ImageReward.pt image-reward/ --dtype f16\n  demask convert epoch3.ckpt model.safetensors --key state_dict\n  demask convert LLaDA-8B-Base/ LLaDA-8B-Base-safetensors/"
     )]
     Convert(Convert),
-    /// Add an adapter to its checkpoint's weights: a model of its own
+    /// Merge an adapter into the weights of its checkpoint and write the result as a new model
     #[command(
-        after_help = "The tokenizer, the samplers and the image tokenizer go along.\nExamples:\n  demask merge LLaDA-8B-Instruct/ merged/ --adapter my-adapter/\n  demask merge checkpoints/RUN/step-00000040/ merged/\n  demask generate \"What is 3 + 4?\" --checkpoint merged/"
+        after_help = "The tokenizer, the sampler settings and the image tokenizer are copied.\nExamples:\n  demask merge LLaDA-8B-Instruct/ merged/ --adapter my-adapter/\n  demask merge checkpoints/RUN/step-00000040/ merged/\n  demask generate \"What is 3 + 4?\" --checkpoint merged/"
     )]
     Merge(Merge),
-    /// Give a text model picture codes, from LLaDA to what MMaDA is trained from
+    /// Add picture codes to a text model, as LLaDA is extended before it is trained into MMaDA
     #[command(
-        after_help = "Embedding and head grow by a row a code, each the mean of the rows that are there and a little\nnoise; a picture's token is the length of the tokenizer plus its code.\nExamples:\n  demask grow LLaDA-8B-Instruct/ grown/ --image-tokenizer magvitv2/ --size 256\n  demask grow LLaDA-8B-Instruct/ grown/ --codes 8192 --seed 7 --json\n  demask run --profile my.toml --checkpoint grown/"
+        after_help = "The embedding and the head get one new row per code: the mean of the existing rows plus a little\nnoise. The token id of a code is the length of the text tokenizer plus the code.\nExamples:\n  demask grow LLaDA-8B-Instruct/ grown/ --image-tokenizer magvitv2/ --size 256\n  demask grow LLaDA-8B-Instruct/ grown/ --codes 8192 --seed 7 --json\n  demask run --profile my.toml --checkpoint grown/"
     )]
     Grow(Grow),
-    /// Say what was found on this machine, what is missing and how to mend it
+    /// Check this machine: report what was found, what is missing and how to fix it
     #[command(
-        after_help = "Examples:\n  demask doctor\n  demask doctor --json\n  demask doctor --profile my.toml\n  demask doctor --repair\nExits 1 when something must be mended."
+        after_help = "Examples:\n  demask doctor\n  demask doctor --json\n  demask doctor --profile my.toml\n  demask doctor --repair\nExits with 1 if something must be fixed."
     )]
     Doctor(DoctorArgs),
 }

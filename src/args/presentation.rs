@@ -9,60 +9,60 @@ use super::output::Json;
 /// `demask plot`.
 #[derive(Debug, Args)]
 pub struct Plot {
-    /// Runs that are laid over each other: ids, their beginnings or ends, or the word latest
+    /// Runs to draw in one chart: names, ids, the beginnings or ends of ids, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     pub runs: Vec<String>,
-    /// Metrics, * stands for any letters; may be given again
+    /// Metrics to draw; `*` matches any characters; may be repeated
     #[arg(long = "metric", value_name = "GLOB", default_value = "train/loss")]
     pub metrics: Vec<String>,
-    /// Smooth the lines: the weight of what came before, 0 to 0.999; the values themselves are drawn faintly
+    /// Smooth the lines with this weight of earlier values, 0 to 0.999; the raw values are drawn faintly
     #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, value_parser = super::values::weight)]
     pub smooth: f64,
-    /// A logarithmic scale; values at or below 0 are left out
+    /// Use a logarithmic scale; values at or below 0 are left out
     #[arg(long)]
     pub log: bool,
-    /// What lies across
+    /// Quantity on the horizontal axis
     #[arg(long, value_enum, default_value_t = Across::Step)]
     pub x: Across,
-    /// Write it to this file, .svg or .png; without it the chart is drawn here
+    /// Write the chart to this file, .svg or .png [default: draw it in the terminal]
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Pixels of a metric's chart
+    /// Size of each metric's chart in pixels
     #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "900x340", value_parser = super::values::size)]
     pub size: demask_api::PictureSize,
-    /// Write over a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    /// The values instead of a chart
+    /// Print the values instead of a chart
     pub values: Json,
 }
 
-/// What lies across in a chart.
+/// The quantity on the horizontal axis of a chart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Across {
     /// Steps of the run
     Step,
-    /// Time since the run began
+    /// Time since the start of the run
     Time,
 }
 
 /// `demask report`.
 #[derive(Debug, Args)]
 pub struct RunReport {
-    /// The run: its id, the beginning or the end of it, or the word latest
+    /// Run: its name or id, the beginning or end of its id, or `latest`
     #[arg(value_name = "RUN", default_value = "latest")]
     pub run: String,
-    /// The page's file
+    /// File to write
     #[arg(long, value_name = "FILE.html")]
     pub output: PathBuf,
-    /// Weight of what came before in the curves, 0 to 0.999
+    /// Smooth the curves with this weight of earlier values, 0 to 0.999
     #[arg(long, value_name = "WEIGHT", default_value_t = 0.6, value_parser = super::values::weight)]
     pub smooth: f64,
-    /// Samples and items of each kind
+    /// Number of samples, and of items, of each kind on the page
     #[arg(long, default_value_t = 12)]
     pub samples: usize,
-    /// Write over a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     pub force: bool,
 }

@@ -7,16 +7,16 @@ use clap::{Args, Subcommand};
 
 use super::output::Json;
 
-/// What a run is called.
+/// The name, the tags and the note of a run.
 #[derive(Clone, Debug, Default, Args)]
 pub struct LabelFlags {
-    /// A name for the run, which stands for its id from now on
+    /// Name of the run, which commands accept in place of its id
     #[arg(long = "name", id = "run_name", value_name = "NAME")]
     pub run_name: Option<String>,
-    /// A tag; may be given again
+    /// Tag of the run; may be repeated
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
-    /// Something to remember about it
+    /// Note about the run
     #[arg(long, value_name = "TEXT")]
     pub note: Option<String>,
 }
@@ -24,10 +24,10 @@ pub struct LabelFlags {
 /// `demask resume`.
 #[derive(Debug, Args)]
 pub struct Resume {
-    /// A run that was stopped or failed, to go on from its last checkpoint [default: the present run, if it is held]
+    /// Stopped or failed run to continue from its last checkpoint [default: the current run, if it is paused]
     #[arg(value_name = "RUN")]
     pub run: Option<String>,
-    /// Print where the run is, line by line, until it ends
+    /// Print the progress of the run line by line until it ends
     #[arg(long, requires = "run")]
     pub follow: bool,
     #[command(flatten)]
@@ -38,39 +38,39 @@ pub struct Resume {
 /// `demask runs`.
 #[derive(Debug, Subcommand)]
 pub enum Runs {
-    /// All runs, newest first
+    /// List all runs, newest first
     List {
-        /// Only those with this tag; may be given again, all must fit
+        /// List only runs with this tag; may be repeated, and a run must then have all of the tags
         #[arg(long = "tag", value_name = "TAG")]
         tags: Vec<String>,
         /// Output
         #[command(flatten)]
         output: Json,
     },
-    /// One run: configuration, checkpoints, benchmarks
+    /// Show one run: configuration, checkpoints, benchmarks
     Show {
-        /// Its id or name, the beginning or the end of its id, or the word latest
+        /// Run: its name or id, the beginning or end of its id, or `latest`
         run: String,
         /// Output
         #[command(flatten)]
         output: Json,
     },
-    /// What differs between two runs
+    /// Show the differences between two runs
     Diff {
-        /// One run
+        /// First run
         a: String,
-        /// The other
+        /// Second run
         b: String,
         /// Output
         #[command(flatten)]
         output: Json,
     },
-    /// Runs side by side: values, configurations, benchmarks
+    /// Compare runs side by side: values, configurations, benchmarks
     #[command(
-        after_help = "Each value three times: the last, the best, and the mean of the last tenth of the steps.\nExamples:\n  demask runs compare first second latest\n  demask runs compare first second --metric 'eval/*' --json"
+        after_help = "Each value is shown three times: the last, the best, and the mean of the last tenth of the steps.\nExamples:\n  demask runs compare first second latest\n  demask runs compare first second --metric 'eval/*' --json"
     )]
     Compare(RunsCompare),
-    /// Change what a run is called
+    /// Change the name, the tags or the note of a run
     #[command(
         after_help = "Examples:\n  demask runs edit latest --name baseline --tag paper\n  demask runs edit baseline --untag paper --note 'learning rate too high'\n  demask runs edit baseline --name ''"
     )]
@@ -80,10 +80,10 @@ pub enum Runs {
 /// `demask runs compare`.
 #[derive(Debug, Args)]
 pub struct RunsCompare {
-    /// The runs
+    /// Runs to compare
     #[arg(value_name = "RUN", required = true, num_args = 2..)]
     pub runs: Vec<String>,
-    /// Only values whose names fit, with * and ?; may be given again [default: all but rate/*]
+    /// Compare only values whose names match, with `*` and `?`; may be repeated [default: all but rate/*]
     #[arg(long = "metric", value_name = "GLOB")]
     pub metrics: Vec<String>,
     /// Output
@@ -95,18 +95,18 @@ pub struct RunsCompare {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("change").required(true).multiple(true))]
 pub struct RunsEdit {
-    /// The run
+    /// Run to change
     pub run: String,
-    /// Its name from now on; '' takes it away
+    /// New name of the run; '' removes the name
     #[arg(long = "name", id = "run_name", value_name = "NAME", group = "change")]
     pub run_name: Option<String>,
-    /// Add a tag; may be given again
+    /// Add a tag; may be repeated
     #[arg(long = "tag", value_name = "TAG", group = "change")]
     pub tags: Vec<String>,
-    /// Take a tag away; may be given again
+    /// Remove a tag; may be repeated
     #[arg(long = "untag", value_name = "TAG", group = "change")]
     pub untags: Vec<String>,
-    /// Its note from now on; '' takes it away
+    /// New note about the run; '' removes the note
     #[arg(long, value_name = "TEXT", group = "change")]
     pub note: Option<String>,
     /// Output
@@ -117,21 +117,21 @@ pub struct RunsEdit {
 /// `demask queue`.
 #[derive(Debug, Subcommand)]
 pub enum Queue {
-    /// Those that wait, the next one first
+    /// List the queued runs, the next one first
     List(Json),
-    /// Put one at another place
+    /// Move a queued run to another position
     Move {
-        /// Its id or name, or the beginning or the end of its id
+        /// Run: its name or id, or the beginning or end of its id
         run: String,
-        /// The place, from 1
+        /// New position, counted from 1
         place: NonZeroUsize,
         /// Output
         #[command(flatten)]
         output: Json,
     },
-    /// Take one out
+    /// Remove a run from the queue
     Cancel {
-        /// Its id or name, or the beginning or the end of its id
+        /// Run: its name or id, or the beginning or end of its id
         run: String,
         /// Output
         #[command(flatten)]
@@ -143,16 +143,16 @@ pub enum Queue {
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Study {
-    /// Looks at a study
+    /// Shows a study
     #[command(subcommand)]
     pub action: Option<StudyAction>,
-    /// The study
+    /// File of the study
     #[arg(value_name = "FILE.toml", required = true)]
     pub file: Option<PathBuf>,
-    /// Leave at once, the daemon goes on with its runs
+    /// Return at once; the daemon continues the study's runs
     #[arg(long)]
     pub detach: bool,
-    /// Say what would be run, and run nothing
+    /// Print what would be run, and run nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Output
@@ -160,24 +160,25 @@ pub struct Study {
     pub output: Json,
 }
 
-/// What is done with a study.
+/// An action on a study.
 #[derive(Debug, Subcommand)]
 pub enum StudyAction {
-    /// Means over the seeds with their intervals, and the differences from the first setting
+    /// Show the means over the seeds with their intervals, and the differences from the first setting
     Show {
-        /// The study
+        /// File of the study
         #[arg(value_name = "FILE.toml")]
         file: PathBuf,
-        /// Also draw it into this file, .svg or .png: each setting's mean over the seeds at each step, and its 95 % interval
+        /// Also draw a chart to this file, .svg or .png: the mean of each setting over the seeds at each step, with its
+        /// 95 % interval
         #[arg(long, value_name = "FILE")]
         plot: Option<PathBuf>,
-        /// Smooth the lines: the weight of what came before, 0 to 0.999
+        /// Smooth the lines with this weight of earlier values, 0 to 0.999
         #[arg(long, value_name = "WEIGHT", default_value_t = 0.0, value_parser = super::values::weight, requires = "plot")]
         smooth: f64,
-        /// Pixels of a value's chart
+        /// Size of each value's chart in pixels
         #[arg(long, value_name = "WIDTHxHEIGHT", default_value = "900x340", value_parser = super::values::size, requires = "plot")]
         size: demask_api::PictureSize,
-        /// Write over a file that is there
+        /// Overwrite an existing file
         #[arg(long, requires = "plot")]
         force: bool,
         /// Output

@@ -10,100 +10,100 @@ use demask_datasets::pictures::fit::Fit;
 use super::output::Json;
 use super::values::{amount, count, place, size, words};
 
-/// Where the model of a one-off command comes from.
+/// The model of a one-off command.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// A checkpoint folder, a repository that was pulled, or a run's checkpoint (RUN, RUN@STEP, RUN@best) [default: the shipped
+    /// Checkpoint folder, pulled repository, or checkpoint of a run (RUN, RUN@STEP, RUN@best) [default: the shipped
     /// tabletop model]
     #[arg(long, value_name = "DIR|OWNER/NAME|RUN[@STEP]")]
     pub checkpoint: Option<PathBuf>,
-    /// A low-rank adapter to put on it: a folder in PEFT's layout (a checkpoint of a run that trained one is such), or a
-    /// repository that was pulled
+    /// Low-rank adapter to apply to the checkpoint: a folder in PEFT's layout (such as a checkpoint of a run that
+    /// trained an adapter), or a pulled repository
     #[arg(long, value_name = "DIR|OWNER/NAME", conflicts_with = "average")]
     pub adapter: Option<PathBuf>,
-    /// Use the moving average of the weights, which a run with `ema` keeps in its checkpoints
+    /// Use the moving average of the weights, which a run with `ema` stores in its checkpoints
     #[arg(long)]
     pub average: bool,
-    /// Where to compute: auto, cpu, cuda:0
+    /// Device to compute on: auto, cpu, cuda:0
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// How it samples, in place of the checkpoint's sampling.json: that file's JSON, or a file of it
+    /// Sampler settings that replace the checkpoint's sampling.json: JSON in the form of that file, or a file with it
     #[arg(long, value_name = "JSON|FILE.json")]
     pub sampling: Option<String>,
-    /// The folder of the image tokenizer, for a published model that comes without its own
+    /// Folder of the image tokenizer, for a published model that is distributed without one
     #[arg(long, value_name = "DIR")]
     pub image_tokenizer: Option<PathBuf>,
-    /// Size of the pictures in pixels, 512 or 768x512: multiples of what a code stands for, 16 with MMaDA's image tokenizer
-    /// [default: the square that the model was trained with, 512 for published ones]
+    /// Size of pictures in pixels, as in 512 or 768x512; both sides must be multiples of the side of a code, which is
+    /// 16 with MMaDA's image tokenizer [default: the square that the model was trained with; 512 for published models]
     #[arg(long, value_name = "SIDE|WIDTHxHEIGHT", value_parser = size)]
     pub size: Option<PictureSize>,
-    /// Do as the published code does wherever its numbers differ from ours
+    /// Follow the published code wherever its results differ from Demask's (turns on all quirks)
     #[arg(long)]
     pub as_published: bool,
-    /// Set one of its quirks; may be given again: attention=hard|none|additive, compounding_temperature=BOOL,
-    /// unconditional_prefix=N, probabilities=f32|logits, count_whole_picture=BOOL, whole_vocabulary=BOOL,
-    /// template=checkpoint|mmada|llada, eot_as_text=BOOL
+    /// Set one quirk of the published code; may be repeated: attention=hard|none|additive,
+    /// compounding_temperature=BOOL, unconditional_prefix=N, probabilities=f32|logits, count_whole_picture=BOOL,
+    /// whole_vocabulary=BOOL, template=checkpoint|mmada|llada, eot_as_text=BOOL
     #[arg(long = "quirk", value_name = "KEY=VALUE")]
     pub quirks: Vec<String>,
 }
 
-/// What is kept between the steps of the text sampler.
+/// The keys and values that the text sampler keeps between steps.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum CacheKind {
-    /// Nothing
+    /// No keys and values
     None,
-    /// What stands before the active block
+    /// Those of the positions before the active block
     Prefix,
-    /// Everything but the active block
+    /// Those of all positions outside the active block
     Dual,
 }
 
 /// `demask generate`.
 #[derive(Debug, Args)]
 pub struct Generate {
-    /// What to answer; - reads it from standard input
+    /// Prompt to answer; `-` reads it from standard input
     #[arg(value_parser = words, required_unless_present = "file")]
     pub prompt: Option<String>,
-    /// Answer every prompt of this file (- is standard input), a line each: text, or JSON with "prompt"
+    /// Answer every prompt of this file (`-` is standard input), one per line: text, or JSON with "prompt"
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub file: Option<PathBuf>,
-    /// So many answers to each prompt, of seeds that follow one another
+    /// Number of answers to each prompt, with consecutive seeds
     #[arg(long, default_value_t = 1, value_parser = count)]
     pub samples: usize,
     /// The model
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Denoising steps, a multiple of the blocks [default: as the checkpoint says; 256 for published models]
+    /// Denoising steps, a multiple of the number of blocks [default: set by the checkpoint; 256 for published models]
     #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
-    /// New tokens [default: as the checkpoint was trained; 512 for published models]
+    /// Number of new tokens [default: as the checkpoint was trained; 512 for published models]
     #[arg(long, value_parser = count)]
     pub length: Option<usize>,
-    /// Block length [default: as the checkpoint says; 128 for published models]
+    /// Block length in tokens [default: set by the checkpoint; 128 for published models]
     #[arg(long, value_parser = count)]
     pub block: Option<usize>,
-    /// Gumbel temperature; 0 is greedy [default: as the checkpoint says; 1 for published models]
+    /// Gumbel temperature; 0 is greedy [default: set by the checkpoint; 1 for published models]
     #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Classifier-free guidance; 0 is off [default: as the checkpoint says, else 0]
+    /// Classifier-free guidance scale; 0 is off [default: set by the checkpoint, else 0]
     #[arg(long, value_name = "S", value_parser = amount, allow_negative_numbers = true)]
     pub guidance: Option<f64>,
-    /// Commit every token that is at least this probable, 0 to 1, and one at least
+    /// Commit every token whose probability is at least P, 0 to 1, and at least one token per step
     #[arg(long, value_name = "P", value_parser = amount, conflicts_with_all = ["steps", "factor"])]
     pub threshold: Option<f64>,
-    /// Commit the r-th surest token while it is at least 1 - F / (r + 1) probable
+    /// Commit the r-th ranked token as long as its probability is at least 1 - F / (r + 1)
     #[arg(long, value_name = "F", value_parser = amount, conflicts_with = "steps")]
     pub factor: Option<f64>,
-    /// Keep keys and values between steps: exact without, faster with
+    /// Keys and values to reuse between steps; without a cache sampling is exact, with one it is faster
     #[arg(long, value_enum)]
     pub cache: Option<CacheKind>,
-    /// Seed of the noise
+    /// Seed of the sampling noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Answer at once, without reasoning
+    /// Answer without reasoning
     #[arg(long)]
     pub no_think: bool,
-    /// Show the masks being filled, step by step
+    /// Show how the masks are filled, step by step
     #[arg(long)]
     pub show: bool,
     /// Output
@@ -114,18 +114,18 @@ pub struct Generate {
 /// `demask fill`.
 #[derive(Debug, Args)]
 pub struct Fill {
-    /// The text, with [MASK] for one token that is not known and [MASK:N] for N
+    /// Text with [MASK] for one unknown token and [MASK:N] for N unknown tokens
     pub text: String,
     /// The model
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Denoising steps, at most one a masked token [default: as --sampling says, else one a masked token]
+    /// Denoising steps, at most one per masked token [default: set by --sampling, else one per masked token]
     #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
-    /// Gumbel temperature; 0 is greedy [default: as --sampling says, else 0]
+    /// Gumbel temperature; 0 is greedy [default: set by --sampling, else 0]
     #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Seed of the noise
+    /// Seed of the sampling noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Output
@@ -136,37 +136,40 @@ pub struct Fill {
 /// `demask imagine`.
 #[derive(Debug, Args)]
 pub struct Imagine {
-    /// What to draw
+    /// Prompt to draw
     #[arg(value_parser = words, required_unless_present = "file")]
     pub prompt: Option<String>,
-    /// Draw every prompt of this file (- is standard input), a line each: text, or JSON with "prompt"; --output is a folder then
+    /// Draw every prompt of this file (`-` is standard input), one per line: text, or JSON with "prompt"; --output is
+    /// then a folder
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "from", "show"])]
     pub file: Option<PathBuf>,
-    /// So many pictures of each prompt of the file, of seeds that follow one another
+    /// Number of pictures of each prompt of the file, with consecutive seeds
     #[arg(long, default_value_t = 1, value_parser = count, conflicts_with = "prompt")]
     pub samples: usize,
-    /// Where to write the picture; with --file the folder of PROMPT-SAMPLE.png, made where it is missing
+    /// File to write the picture to; with --file, the folder for PROMPT-SAMPLE.png, which is created if it does not
+    /// exist
     #[arg(long, short, value_name = "FILE.png|FOLDER")]
     pub output: PathBuf,
     /// The model
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Denoising steps [default: as the checkpoint says, else 12]
+    /// Denoising steps [default: set by the checkpoint, else 12]
     #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
-    /// Noise on the order in which tokens are kept [default: as the checkpoint says, else 1]
+    /// Temperature of the noise on the order in which codes are committed [default: set by the checkpoint, else 1]
     #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Classifier-free guidance; 0 is off [default: as the checkpoint says, else 2]
+    /// Classifier-free guidance scale; 0 is off [default: set by the checkpoint, else 2]
     #[arg(long, value_name = "S", value_parser = amount, allow_negative_numbers = true)]
     pub guidance: Option<f64>,
-    /// Seed of the noise
+    /// Seed of the sampling noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// A picture to draw on: anew where --mask is light, or around it with --outpaint
+    /// Picture to change: redrawn where --mask is light, or extended with --outpaint
     #[arg(long, value_name = "PICTURE", requires = "open")]
     pub from: Option<PathBuf>,
-    /// A picture of the same size: white is drawn anew, black and what is transparent stay; both are made to fit --size
+    /// Mask of the same size as the picture: white parts are redrawn, black and transparent parts stay; both pictures
+    /// are fitted to --size
     #[arg(
         long,
         value_name = "MASK",
@@ -175,23 +178,25 @@ pub struct Imagine {
         group = "open"
     )]
     pub mask: Option<PathBuf>,
-    /// Draw what lies around the picture, which stands unscaled in one of --size and keeps its pixels. A code that it covers
-    /// only in part is drawn too and shown outside it: edges that lie between codes join best
+    /// Draw the surroundings of the picture, which is placed unscaled in a picture of --size and keeps its pixels. A
+    /// code that the picture covers only in part is drawn too and shown outside the picture, so edges join best between
+    /// codes
     #[arg(long, requires = "from", conflicts_with = "think", group = "open")]
     pub outpaint: bool,
-    /// Where the picture's upper left corner stands, in pixels [default: in the middle, at the nearest whole code before it]
+    /// Position of the picture's upper left corner in pixels [default: centred, moved left and up to a whole code]
     #[arg(long, value_name = "X,Y", value_parser = place, requires = "outpaint")]
     pub place: Option<(usize, usize)>,
-    /// Reason first, then draw
+    /// Reason before drawing
     #[arg(long)]
     pub think: bool,
-    /// Enlarge this many times, without smoothing [default: 8 for pictures of 32 pixels, less for larger ones]
+    /// Factor by which the picture is enlarged, without smoothing [default: 8 for pictures of 32 pixels, less for
+    /// larger ones]
     #[arg(long, value_parser = value_parser!(u32).range(1..=64))]
     pub scale: Option<u32>,
-    /// Show the picture being filled in, step by step
+    /// Show how the picture is filled in, step by step
     #[arg(long)]
     pub show: bool,
-    /// JSON on standard output
+    /// Print JSON on standard output
     #[arg(long)]
     pub json: bool,
 }
@@ -199,30 +204,30 @@ pub struct Imagine {
 /// `demask describe`.
 #[derive(Debug, Args)]
 pub struct Describe {
-    /// A picture
+    /// Picture to describe or ask about
     #[arg(value_name = "FILE.png", required_unless_present = "file")]
     pub picture: Option<PathBuf>,
-    /// Read every picture of this file (- is standard input), a line each: a path, or JSON with "image" and, where something is
-    /// asked, "prompt"; paths are seen from the file's folder
+    /// Describe every picture of this file (`-` is standard input), one per line: a path, or JSON with "image" and, for
+    /// a question, "prompt"; paths are relative to the file's folder
     #[arg(long, value_name = "FILE", conflicts_with = "picture")]
     pub file: Option<PathBuf>,
-    /// So many answers to each line of the file, of seeds that follow one another
+    /// Number of answers to each line of the file, with consecutive seeds
     #[arg(long, default_value_t = 1, value_parser = count, conflicts_with = "picture")]
     pub samples: usize,
-    /// A question about it; without one the picture is described
+    /// Question about the picture [default: describe the picture]
     #[arg(value_parser = words)]
     pub question: Option<String>,
     /// The model
     #[command(flatten)]
     pub model: ModelArgs,
-    /// How the picture becomes one of the model's size, a square unless --size says otherwise: crop (its middle), squash (all
-    /// of it, squeezed), pad (all of it, white around it)
+    /// How the picture is fitted to the model's picture size, a square unless --size is given: crop (to its middle),
+    /// squash (to the size, changing the aspect ratio), pad (with white)
     #[arg(long, default_value = "crop")]
     pub fit: Fit,
-    /// Reason first, then answer
+    /// Reason before answering
     #[arg(long)]
     pub think: bool,
-    /// Seed of the noise
+    /// Seed of the sampling noise
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Output

@@ -1,7 +1,8 @@
 //! Fills a store through its own writer, as runs would, for measurements of queries. `tests/benches/query.py`
 //! calls it.
 //!
-//!     cargo run --release -p demask-storage --example fill -- HOME/demask.db [METRIC ROWS, default 1000000] [RUNS, default 4]
+//!     cargo run --release -p demask-storage --example fill -- HOME/demask.db [METRIC ROWS, default 1000000] [RUNS,
+//!     default 4]
 #![allow(missing_docs)]
 
 use std::error::Error;

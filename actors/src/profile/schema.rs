@@ -294,7 +294,7 @@ pub(super) fn rewards(_: &mut SchemaGenerator) -> Schema {
             let network = match reward.needs() {
                 Needs::Completion => String::new(),
                 Needs::Network(name) => format!(
-                    "; {} where reward_networks.{name} is named",
+                    "; default {} if reward_networks.{name} is set",
                     reward.default_weight()
                 ),
             };

@@ -26,8 +26,9 @@ pub struct EngineKnobs {
     #[schemars(range(min = 1, max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<usize>,
-    /// What each of these processes keeps alone. With `weights` samples, scores and evaluations have the weights gathered on the first
-    /// of them until its next step, and a question aside waits for the end of a step: let sampling engines (`rollouts.samplers`) draw.
+    /// What is divided among these processes. With `weights`, sampling, scoring and evaluation gather all weights on
+    /// the first process, where they stay until its next step, and `demask ask` waits for the end of a step. Use
+    /// sampling engines (`rollouts.samplers`) to draw the rollouts then.
     #[serde(skip_serializing_if = "is_state")]
     pub shard: Shard,
 }

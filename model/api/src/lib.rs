@@ -1,8 +1,8 @@
 //! The interface of `demask-engine` as plain data: all requests to an engine and its answers.
 //!
-//! A program that drives an engine (the actors, the command, a test with a scripted engine) depends on this crate only, which
-//! does not link libtorch. Requests and answers are sent over a Unix socket as length-prefixed JSON ([`wire`]). Weights are
-//! not: the engine reads and writes them as checkpoint folders ([`checkpoint`]).
+//! A program that drives an engine (the actors, the command, a test with a scripted engine) depends on this crate only,
+//! which does not link libtorch. Requests and answers are sent over a Unix socket as length-prefixed JSON ([`wire`]).
+//! Weights are not: the engine reads and writes them as checkpoint folders ([`checkpoint`]).
 
 pub mod bounded_file;
 pub mod data;

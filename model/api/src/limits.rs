@@ -1,5 +1,5 @@
-//! The limits on data from outside (law L9): the configurations of networks, and the small files beside weights. No published
-//! network comes near them. A value beyond its limit is refused by name before anything is built.
+//! The limits on data from outside (law L9): the configurations of networks, and the small files beside weights. No
+//! published network comes near them. A value beyond its limit is refused by name before anything is built.
 
 /// The allowed range of a count, with both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,8 @@ pub const NORM_GROUPS: CountRange = range(1, 1024);
 /// The rank of an adapter.
 pub const RANK: CountRange = range(1, 65_536);
 
-/// The most bytes of a `config.json`, a manifest, an index of weights, or a file of sampler settings or prompts. The longest
-/// known one, an index of 200 files, has 10 MB.
+/// The most bytes of a `config.json`, a manifest, an index of weights, or a file of sampler settings or prompts. The
+/// longest known one, an index of 200 files, has 10 MB.
 pub const LONGEST_CONFIG: u64 = 64 << 20;
 /// The most bytes of a `tokenizer.json`. The longest known ones have 35 MB.
 pub const LONGEST_TOKENIZER: u64 = 256 << 20;

@@ -1,5 +1,5 @@
-//! Temporary files: a file or folder is written under a temporary name beside its final place, until it is complete and the
-//! caller renames it.
+//! Temporary files: a file or folder is written under a temporary name beside its final place, until it is complete and
+//! the caller renames it.
 //!
 //! The temporary name contains the id of the process that writes it. The next process that writes to the same place can
 //! therefore recognise and remove what a killed process left behind.
@@ -17,7 +17,8 @@ pub fn beside(place: &Path) -> PathBuf {
     place.with_file_name(name + ending)
 }
 
-/// Returns the prefix `.NAME.PROCESS.` and the suffix of a temporary name, for callers that insert something in between.
+/// Returns the prefix `.NAME.PROCESS.` and the suffix of a temporary name, for callers that insert something in
+/// between.
 #[must_use]
 pub fn around(place: &Path) -> (String, &'static str) {
     let name = place.file_name().unwrap_or_default().to_string_lossy();

@@ -1,30 +1,31 @@
-//! The memory of tensors that stay while what they hold comes and goes, as weights do that ranks share out (`weights/shards/`).
+//! Frees and reallocates the memory of tensors that continue to exist, such as weights that are sharded among ranks
+//! (`weights/shards/`).
 
 use tch::Tensor;
 
 use crate::error::Result;
 
-/// Gives the memory of a tensor and of all its views back. Whoever reads one of them before [`fill`] has asked for it again ends
-/// the process.
+/// Frees the memory of a tensor and of all its views. A read from one of them before [`fill`] has reallocated the
+/// memory crashes the process.
 ///
 /// # Errors
-/// libtorch's; a build without the C++ half.
+/// Any error libtorch reports; an error if the build has no C++ half.
 pub(crate) fn clear(tensor: &Tensor) -> Result<()> {
     shim::resize(tensor, 0)
 }
 
-/// Has memory for all numbers of a tensor, which begins its storage, again; its values are whatever they are.
+/// Reallocates memory for all elements of a tensor that begins at the start of its storage. The values are undefined.
 ///
 /// # Errors
-/// libtorch's, out of memory among them; a build without the C++ half.
+/// Any error libtorch reports, such as out of memory; an error if the build has no C++ half.
 pub(crate) fn fill(tensor: &Tensor) -> Result<()> {
     shim::resize(tensor, tensor.numel() * tensor.kind().elt_size_in_bytes())
 }
 
-/// Lets a leaf's gradient go, where zeroing would keep its memory.
+/// Drops the gradient of a leaf tensor, which frees its memory; setting it to zero would not.
 ///
 /// # Errors
-/// libtorch's; a build without the C++ half.
+/// Any error libtorch reports; an error if the build has no C++ half.
 pub(crate) fn drop_grad(leaf: &Tensor) -> Result<()> {
     shim::drop_grad(leaf)
 }
@@ -44,7 +45,8 @@ mod shim {
     }
 
     pub(super) fn resize(tensor: &Tensor, bytes: usize) -> Result<()> {
-        // SAFETY: the handle is a live tensor; nothing is on its way to or from its memory (the callers').
+        // SAFETY: the handle is a live tensor. The callers ensure that no transfer to or from its memory is in
+        // progress.
         check(unsafe { demask_storage_resize(handle(tensor), i64::try_from(bytes).unwrap_or(i64::MAX)) })
     }
 

@@ -1,9 +1,9 @@
 //! Transfers between the host and a device, which are counted.
 //!
-//! A copy from pageable memory waits for all work that was submitted to the device, and so does every read. The inputs of a
-//! pass or a step are therefore packed into one [`Packet`] and sent in one asynchronous copy from pinned memory. Results are
-//! concatenated on the device and read at once. On a CPU there are no transfers, but they are counted all the same, so that
-//! tests can check the counts without a GPU.
+//! A copy from pageable memory waits for all work that was submitted to the device, and so does every read. The inputs
+//! of a pass or a step are therefore packed into one [`Packet`] and sent in one asynchronous copy from pinned memory.
+//! Results are concatenated on the device and read at once. On a CPU there are no transfers, but they are counted all
+//! the same, so that tests can check the counts without a GPU.
 
 use std::cell::Cell;
 
@@ -110,7 +110,8 @@ impl PacketPart {
     }
 }
 
-/// The alignment of each list of a packet, in bytes: a multiple of the size of every number, and of a kernel's vector loads.
+/// The alignment of each list of a packet, in bytes: a multiple of the size of every number, and of a kernel's vector
+/// loads.
 const ALIGNMENT: usize = 16;
 
 impl Packet {
@@ -177,8 +178,8 @@ impl Packet {
     }
 }
 
-/// Copies a tensor to a device. To a GPU the copy is asynchronous, from pinned memory. libtorch's allocator owns that memory
-/// and reuses it only after the copy is done.
+/// Copies a tensor to a device. To a GPU the copy is asynchronous, from pinned memory. libtorch's allocator owns that
+/// memory and reuses it only after the copy is done.
 fn across(host: &Tensor, device: Device) -> Result<Tensor> {
     if device.is_cuda() {
         let pinned = host.f_pin_memory(device)?;

@@ -32,8 +32,8 @@ use crate::weights::parameters::Parameters;
 use crate::weights::slot::Slot;
 use crate::weights::stored::StoredTensors;
 
-/// The image tokenizer: its configuration and parameters. It always computes in f32, because rounding to bf16 would flip the
-/// signs of latents near zero.
+/// The image tokenizer: its configuration and parameters. It always computes in f32, because rounding to bf16 would
+/// flip the signs of latents near zero.
 #[derive(Debug)]
 pub struct ImageTokenizer {
     config: ImageTokenizerConfig,
@@ -45,8 +45,8 @@ impl ImageTokenizer {
     /// Creates a tokenizer with random weights from a seed.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] if the configuration is invalid or the weights do not fit into memory, or any error libtorch
-    /// reports.
+    /// [`ModelError::Refused`] if the configuration is invalid or the weights do not fit into memory, or any error
+    /// libtorch reports.
     pub fn fresh(config: &ImageTokenizerConfig, seed: u64, device: Device) -> Result<Self> {
         check(config)?;
         footprint::check_image_tokenizer(config, device)?;
@@ -64,8 +64,8 @@ impl ImageTokenizer {
     /// Loads a folder for training: `config.json` and the weights.
     ///
     /// # Errors
-    /// [`ModelError::Io`] if a file cannot be read. [`ModelError::Checkpoint`] if a file is broken or a tensor is missing,
-    /// extra or misshapen. Any error libtorch reports.
+    /// [`ModelError::Io`] if a file cannot be read. [`ModelError::Checkpoint`] if a file is broken or a tensor is
+    /// missing, extra or misshapen. Any error libtorch reports.
     pub fn load(dir: &Path, device: Device) -> Result<Self> {
         Self::load_for(dir, device, Purpose::Train)
     }
@@ -127,8 +127,8 @@ impl ImageTokenizer {
     /// Encodes pictures of any sizes to codes, row by row. Pictures of the same size share a forward pass.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] if a side of a picture is not a multiple of the downscaling factor, or any error libtorch
-    /// reports.
+    /// [`ModelError::Refused`] if a side of a picture is not a multiple of the downscaling factor, or any error
+    /// libtorch reports.
     pub fn encode(&self, pictures: &[Picture]) -> Result<Vec<Vec<u32>>> {
         self.check_sides(pictures)?;
         let mut by_size: BTreeMap<PictureSize, Vec<usize>> = BTreeMap::new();
@@ -175,8 +175,8 @@ impl ImageTokenizer {
     /// Decodes codes, given row by row, to pictures. All pictures have the same grid; without one it is square.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] if the number of codes is not that of the grid or of a square, or a code is out of range; or
-    /// any error libtorch reports.
+    /// [`ModelError::Refused`] if the number of codes is not that of the grid or of a square, or a code is out of
+    /// range; or any error libtorch reports.
     pub fn decode(&self, codes: &[Vec<u32>], grid: Option<Grid>) -> Result<Vec<Picture>> {
         let Some(first) = codes.first() else {
             return Ok(Vec::new());
@@ -273,7 +273,8 @@ pub fn to_pictures(pixels: &Tensor) -> Result<Vec<Picture>> {
         .collect())
 }
 
-/// Compares the outputs for recorded `pixels` with recorded `latents`, `codes` and `reconstruction`, as far as they are there.
+/// Compares the outputs for recorded `pixels` with recorded `latents`, `codes` and `reconstruction`, as far as they are
+/// there.
 ///
 /// # Errors
 /// [`ModelError::Refused`] if there are no recorded `pixels`, or any error libtorch reports.

@@ -115,8 +115,8 @@ fn middle(slots: &mut Vec<Slot>, name: &str, width: i64) {
     residual(slots, &format!("{name}.block_2"), width, width);
 }
 
-/// Returns the initial value of a parameter. Convolutions are uniform in ±1/sqrt(fan in), biases are 0 and norms are the
-/// identity.
+/// Returns the initial value of a parameter. Convolutions are uniform in ±1/sqrt(fan in), biases are 0 and norms are
+/// the identity.
 pub(super) fn initial(slot: &Slot, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     if slot.shape.len() == 4 {
         let fan_in: i64 = slot.shape[1..].iter().product();

@@ -52,11 +52,12 @@ impl TokenizerTrainer {
         self.optimizer.restore(prefix, state)
     }
 
-    /// Takes one optimiser step on pictures. A step that fails or is not finite leaves the weights and the state as they were.
+    /// Takes one optimiser step on pictures. A step that fails or is not finite leaves the weights and the state as
+    /// they were.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] if there is no picture, the pictures have different sizes, a side is not a multiple of the
-    /// downscaling factor, or a setting is out of range; or any error libtorch reports.
+    /// [`ModelError::Refused`] if there is no picture, the pictures have different sizes, a side is not a multiple of
+    /// the downscaling factor, or a setting is out of range; or any error libtorch reports.
     pub fn step(
         &mut self,
         tokenizer: &mut ImageTokenizer,
@@ -96,8 +97,8 @@ impl TokenizerTrainer {
         let latents = tokenizer.latents(&pixels)?;
         let soft = latents.f_tanh()?;
         let signs = if step < weights.soft_steps {
-            // tanh gets steeper from step to step and approaches the sign, so that the decoder's input does not change abruptly
-            // when the soft steps end.
+            // tanh gets steeper from step to step and approaches the sign, so that the decoder's input does not change
+            // abruptly when the soft steps end.
             let steepness = 1.0 + STEEPEST * step as f64 / weights.soft_steps as f64;
             latents.f_mul_scalar(steepness)?.f_tanh()?
         } else {
@@ -127,8 +128,8 @@ impl TokenizerTrainer {
                 .f_mean(Kind::Float)?,
             None => Tensor::f_zeros([], (Kind::Float, latents.device()))?,
         };
-        // The entropy of each code should be small, so that each is certain. The entropy of the batch should be large, so that
-        // all codes are used.
+        // The entropy of each code should be small, so that each is certain. The entropy of the batch should be large,
+        // so that all codes are used.
         let loss = reconstruction
             .f_add(&commitment.f_mul_scalar(weights.commitment)?)?
             .f_add(&sample.f_mul_scalar(weights.sample_entropy)?)?
@@ -199,9 +200,9 @@ impl PatchMix {
     }
 }
 
-/// Computes the mean entropy of the bits and the entropy of the mean bits, in nats per bit. The first is small if every bit
-/// is certain. The second is large if all bits are used evenly. The bits are treated as independent, so that the cost does
-/// not grow with the codebook.
+/// Computes the mean entropy of the bits and the entropy of the mean bits, in nats per bit. The first is small if every
+/// bit is certain. The second is large if all bits are used evenly. The bits are treated as independent, so that the
+/// cost does not grow with the codebook.
 ///
 /// # Errors
 /// Any error libtorch reports.

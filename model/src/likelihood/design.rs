@@ -1,9 +1,9 @@
-//! The design of an estimate: the masked views of an answer, and the rule that turns their log-probabilities into one number
-//! with a standard error.
+//! The design of an estimate: the masked views of an answer, and the rule that turns their log-probabilities into one
+//! number with a standard error.
 //!
-//! Legend: l tokens of the answer; g(m) the mean, over all sets of m masked positions, of the mean log-probability of the
-//! masked tokens. The estimated number is g(1) + … + g(l). It equals LLaDA's equation 6, (l / m) times a sum of m terms,
-//! averaged over the l counts.
+//! Legend: l tokens of the answer; g(m) the mean, over all sets of m masked positions, of the mean log-probability of
+//! the masked tokens. The estimated number is g(1) + … + g(l). It equals LLaDA's equation 6, (l / m) times a sum of m
+//! terms, averaged over the l counts.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,8 @@ pub struct ViewDesign {
 #[derive(Clone, Debug)]
 struct Stratum {
     factor: f64,
-    /// The independent draws. Each is a list of views, as indices into the masks, and its value is the mean of its views.
+    /// The independent draws. Each is a list of views, as indices into the masks, and its value is the mean of its
+    /// views.
     units: Vec<Vec<usize>>,
     /// Whether the units are the whole population, so that the term has no sampling error.
     is_exact: bool,
@@ -79,8 +80,8 @@ impl ViewDesign {
         self.replicates = Some(replicates);
     }
 
-    /// Computes the value and its standard error from the log-probabilities of each view's counted tokens, in the order of
-    /// the views. The standard error is 0 if nothing was drawn at random, and `None` if a term has only one draw.
+    /// Computes the value and its standard error from the log-probabilities of each view's counted tokens, in the order
+    /// of the views. The standard error is 0 if nothing was drawn at random, and `None` if a term has only one draw.
     #[must_use]
     pub fn estimate(&self, log_probs: &[Vec<f64>]) -> (f64, Option<f64>) {
         if let Some(replicates) = &self.replicates {

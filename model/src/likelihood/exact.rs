@@ -16,7 +16,8 @@ pub(super) fn every_view(length: usize) -> ViewDesign {
     design
 }
 
-/// Returns the design of the chain rule: view i masks the positions from i on and counts position i. The value is the sum.
+/// Returns the design of the chain rule: view i masks the positions from i on and counts position i. The value is the
+/// sum.
 pub(super) fn chain(length: usize) -> ViewDesign {
     let mut design = ViewDesign::default();
     for at in 0..length {

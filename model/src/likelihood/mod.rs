@@ -1,14 +1,17 @@
-//! Log-likelihoods of answers given their prompts: a masked-diffusion model's, estimated from masked views of the answer.
+//! Log-likelihoods of answers given their prompts: a masked-diffusion model's, estimated from masked views of the
+//! answer.
 //!
-//! - `answer_mask.rs`: a masked view of an answer; `design.rs`: all views, and how their log-probabilities become one number
-//!   with a standard error;
-//! - `published.rs`: LLaDA's estimator; `reduced.rs`, `replicates.rs`, `surrogate.rs`: the same number with less variance;
+//! - `answer_mask.rs`: a masked view of an answer; `design.rs`: all views, and how their log-probabilities become one
+//!   number with a standard error;
+//! - `published.rs`: LLaDA's estimator; `reduced.rs`, `replicates.rs`, `surrogate.rs`: the same number with less
+//!   variance;
 //! - `exact.rs`: all views of a short answer, and the chain rule;
-//! - `scoring.rs`: many answers in batches; `view_pass.rs`: their forward passes; `validation.rs`: the checks of a query.
+//! - `scoring.rs`: many answers in batches; `view_pass.rs`: their forward passes; `validation.rs`: the checks of a
+//!   query.
 //!
-//! No keys or values are reused between two views of an answer. Attention is bidirectional, so the prompt's keys and values
-//! depend on which answer tokens are masked, and reusing them would compute a different model. The sampler's caches accept
-//! that error; a likelihood that is compared with published ones must not.
+//! No keys or values are reused between two views of an answer. Attention is bidirectional, so the prompt's keys and
+//! values depend on which answer tokens are masked, and reusing them would compute a different model. The sampler's
+//! caches accept that error; a likelihood that is compared with published ones must not.
 //!
 //! Not here: which answers are compared and what their likelihoods mean (`demask-rewards`).
 

@@ -1,9 +1,9 @@
 //! LLaDA's estimator (`_forward_process` and `get_loglikelihood` of its `eval_llada.py`; MMaDA's are the same).
 //!
-//! A batch of b views has one random start k, uniform in 1..=l. From there on the masked counts of its views lie l / b apart,
-//! rounded in f32 with ties to even, and wrap around from l to 1. A view with count x masks x positions, chosen uniformly.
-//! The value of a batch is the mean over its views of (l / x) times the sum of the masked tokens' log-probabilities. The
-//! estimate is the mean over batches.
+//! A batch of b views has one random start k, uniform in 1..=l. From there on the masked counts of its views lie l / b
+//! apart, rounded in f32 with ties to even, and wrap around from l to 1. A view with count x masks x positions, chosen
+//! uniformly. The value of a batch is the mean over its views of (l / x) times the sum of the masked tokens'
+//! log-probabilities. The estimate is the mean over batches.
 
 use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
@@ -12,8 +12,8 @@ use super::design::ViewDesign;
 
 /// Plans the views of `samples / batch` batches.
 ///
-/// With a single batch, the standard error is computed from its views as if they were independent. They are not, and the
-/// standard error is then too large.
+/// With a single batch, the standard error is computed from its views as if they were independent. They are not, and
+/// the standard error is then too large.
 pub(super) fn design(length: usize, samples: usize, batch: usize, rng: &mut ChaCha8Rng) -> ViewDesign {
     let mut design = ViewDesign::default();
     let mut units: Vec<Vec<usize>> = (0..samples / batch)

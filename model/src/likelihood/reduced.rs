@@ -4,10 +4,10 @@
 //! - Short answers: if an answer has no more views than the budget, all are computed, and there is no sampling error.
 //! - Stratification: the masked counts are strata, each with its share of the views. Small counts, whose values scatter
 //!   most, get more views.
-//! - Balanced masks: the positions are put on a circle in a random order, and each view of a replicate masks the next arc of
-//!   it. Every position is then masked about equally often, and every set of positions is equally likely.
-//! - Control variate: a linear model of the answer (`surrogate.rs`), fitted on the other replicates, predicts each view, and
-//!   only its errors are estimated by sampling.
+//! - Balanced masks: the positions are put on a circle in a random order, and each view of a replicate masks the next
+//!   arc of it. Every position is then masked about equally often, and every set of positions is equally likely.
+//! - Control variate: a linear model of the answer (`surrogate.rs`), fitted on the other replicates, predicts each
+//!   view, and only its errors are estimated by sampling.
 //!
 //! The standard error is that of the mean of the replicates.
 
@@ -62,15 +62,15 @@ fn replicate(length: usize, views: usize, design: &mut ViewDesign, rng: &mut Cha
     replicate
 }
 
-/// Estimates the standard deviation of the value of a view with `count` masked tokens, up to a factor. It is that of the mean
-/// of `count` out of `length` numbers drawn without replacement, as if the log-probability of a token did not depend on the
-/// mask.
+/// Estimates the standard deviation of the value of a view with `count` masked tokens, up to a factor. It is that of
+/// the mean of `count` out of `length` numbers drawn without replacement, as if the log-probability of a token did not
+/// depend on the mask.
 fn scatter(count: f64, length: usize) -> f64 {
     (1.0 / count - 1.0 / length as f64 + 1e-3).max(0.0).sqrt()
 }
 
-/// Divides the counts 1..length into at most `most` ranges. Each count has its own range if there are enough; otherwise the
-/// ranges have about equal sums of [`scatter`].
+/// Divides the counts 1..length into at most `most` ranges. Each count has its own range if there are enough; otherwise
+/// the ranges have about equal sums of [`scatter`].
 fn strata(length: usize, most: usize) -> Vec<(usize, usize)> {
     let most = most.min(length - 1);
     let all: f64 = (1..length).map(|count| scatter(count as f64, length)).sum();

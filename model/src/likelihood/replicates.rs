@@ -18,8 +18,8 @@ pub(super) type Replicate = Vec<(f64, usize)>;
 impl Replicates {
     /// Computes the value of each replicate from the log-probabilities of each view's tokens.
     ///
-    /// A value is the exact sum of the surrogate over all counts, plus the weighted differences between the network and the
-    /// surrogate on the replicate's views.
+    /// A value is the exact sum of the surrogate over all counts, plus the weighted differences between the network and
+    /// the surrogate on the replicate's views.
     pub fn values(&self, masks: &[AnswerMask], log_probs: &[Vec<f64>]) -> Vec<f64> {
         let alone = &log_probs[self.alone];
         let masked = |view: usize| masks[view].masked.as_slice();

@@ -1,9 +1,9 @@
-//! The scoring of many answers: the views of all answers become rows, which are sorted by length and computed in waves that
-//! fit a limit on tokens. Logits are computed for counted positions only, without gradient.
+//! The scoring of many answers: the views of all answers become rows, which are sorted by length and computed in waves
+//! that fit a limit on tokens. Logits are computed for counted positions only, without gradient.
 //!
-//! The views of an answer depend only on its own seed. Its value is therefore the same whichever answers are scored with it,
-//! as far as matrix products give a row the same bits in any batch (law L8). Sums are in f64.
-//! Legend: N counted positions, V vocabulary.
+//! The views of an answer depend only on its own seed. Its value is therefore the same whichever answers are scored
+//! with it, as far as matrix products give a row the same bits in any batch (law L8). Sums are in f64. Legend: N
+//! counted positions, V vocabulary.
 
 #![allow(non_snake_case)]
 
@@ -189,8 +189,8 @@ struct ViewRow {
     guidance: f32,
 }
 
-/// Computes the log-probabilities of each row's counted tokens, with the rows divided among threads. All rows are guided, or
-/// none is.
+/// Computes the log-probabilities of each row's counted tokens, with the rows divided among threads. All rows are
+/// guided, or none is.
 fn wave_log_probs(backbone: &Backbone, rows: &[ViewRow], most: usize) -> Result<Vec<Vec<f64>>> {
     let conditional: Vec<LossRow> = rows.iter().map(|row| row.conditional.clone()).collect();
     let halves = if rows.iter().any(|row| row.unconditional.is_some()) {
@@ -220,8 +220,8 @@ fn wave_log_probs(backbone: &Backbone, rows: &[ViewRow], most: usize) -> Result<
     Ok(all)
 }
 
-/// Computes the log-probabilities for rows that share a pass through the network, with the logits of `chunk` positions at a
-/// time.
+/// Computes the log-probabilities for rows that share a pass through the network, with the logits of `chunk` positions
+/// at a time.
 fn group_log_probs(pass: &ViewPass<'_>, rows: &[&ViewRow], chunk: usize) -> Result<Vec<Vec<f64>>> {
     let unconditional = rows.iter().filter_map(|row| row.unconditional.clone());
     let together: Vec<LossRow> = rows
@@ -255,8 +255,8 @@ fn group_log_probs(pass: &ViewPass<'_>, rows: &[&ViewRow], chunk: usize) -> Resu
         .collect())
 }
 
-/// Computes the log-probabilities of the labels `at..at + length`. With guidance, `half` is the index where the unconditional
-/// half begins and the factor w + 1 of each position, [N].
+/// Computes the log-probabilities of the labels `at..at + length`. With guidance, `half` is the index where the
+/// unconditional half begins and the factor w + 1 of each position, [N].
 fn label_log_probs(
     pass: &ViewPass<'_>,
     gathered: &Gathered,

@@ -1,11 +1,11 @@
-//! The surrogate: a linear model of an answer's log-probabilities, which serves as a control variate. Its mean over all masks
-//! is known exactly, so only the difference between the network and the surrogate is estimated by sampling.
+//! The surrogate: a linear model of an answer's log-probabilities, which serves as a control variate. Its mean over all
+//! masks is known exactly, so only the difference between the network and the surrogate is estimated by sampling.
 //!
-//! The model predicts the log-probability of token i under a mask as its value with the whole answer masked, plus an effect
-//! w(i, j) of each visible token j. The effects are fitted by ridge regression: an effect that is common to all visible tokens
-//! is fitted first, and the deviations of the single tokens from it are shrunk by the penalty. Because the model is fitted on
-//! other draws than it corrects, the correction has no bias, however bad the fit (regression estimators of survey sampling;
-//! Särndal, Swensson and Wretman, 1992, chapter 6). Legend: l tokens of the answer.
+//! The model predicts the log-probability of token i under a mask as its value with the whole answer masked, plus an
+//! effect w(i, j) of each visible token j. The effects are fitted by ridge regression: an effect that is common to all
+//! visible tokens is fitted first, and the deviations of the single tokens from it are shrunk by the penalty. Because
+//! the model is fitted on other draws than it corrects, the correction has no bias, however bad the fit (regression
+//! estimators of survey sampling; Särndal, Swensson and Wretman, 1992, chapter 6). Legend: l tokens of the answer.
 
 /// The longest answer whose effects are fitted. The fit solves l systems with an l × l matrix.
 const LONGEST: usize = 64;

@@ -1,10 +1,10 @@
-//! Forward passes over views without gradient. Where our own CPU kernels apply, they use the samplers' path: packed weights,
-//! and attention by our own kernels over rows that lie back to back.
+//! Forward passes over views without gradient. Where our own CPU kernels apply, they use the samplers' path: packed
+//! weights, and attention by our own kernels over rows that lie back to back.
 //!
-//! A pass takes few enough tokens that the activations of a transformer block stay in the processor's cache. The last block
-//! computes its layers after attention for the counted positions only. All blocks share one block's memory for keys and
-//! values, because none are read again after their block. Elsewhere (on a GPU, in other dtypes) the rows take the training
-//! path. Legend: T tokens, N counted positions, D width.
+//! A pass takes few enough tokens that the activations of a transformer block stay in the processor's cache. The last
+//! block computes its layers after attention for the counted positions only. All blocks share one block's memory for
+//! keys and values, because none are read again after their block. Elsewhere (on a GPU, in other dtypes) the rows take
+//! the training path. Legend: T tokens, N counted positions, D width.
 
 #![allow(non_snake_case)]
 
@@ -34,8 +34,8 @@ pub(super) struct ViewPass<'a> {
 }
 
 impl<'a> ViewPass<'a> {
-    /// Plans the passes of rows, each of which takes `halves` rows of the network. On the training path a pass has at most
-    /// `most` tokens.
+    /// Plans the passes of rows, each of which takes `halves` rows of the network. On the training path a pass has at
+    /// most `most` tokens.
     ///
     /// # Errors
     /// Any error libtorch reports, including out of memory.
@@ -68,8 +68,8 @@ impl<'a> ViewPass<'a> {
         &self.groups
     }
 
-    /// Computes the hidden states at the targets of some rows, which have no padding. The packet is sent to the device with
-    /// them, with whatever it already holds.
+    /// Computes the hidden states at the targets of some rows, which have no padding. The packet is sent to the device
+    /// with them, with whatever it already holds.
     ///
     /// # Errors
     /// Any error libtorch reports.

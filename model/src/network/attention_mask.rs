@@ -12,15 +12,16 @@ pub enum AttentionMask {
     None,
     /// Real tokens attend to real tokens only. The tensor is 1 at real tokens and 0 at padding, [B, L].
     Hard(Tensor),
-    /// A hard mask for rows whose padding is all at the front. Kernels then skip the padding, and its hidden states are 0.
+    /// A hard mask for rows whose padding is all at the front. Kernels then skip the padding, and its hidden states
+    /// are 0.
     LeftPads {
         /// The number of padding positions of each of the B rows.
         pads: Vec<usize>,
         /// The number of positions of each row, L.
         length: usize,
     },
-    /// Pairs of real tokens get +1 on their score, and padding still attends: the behaviour of the published trainer. The
-    /// tensor is as in [`Self::Hard`].
+    /// Pairs of real tokens get +1 on their score, and padding still attends: the behaviour of the published trainer.
+    /// The tensor is as in [`Self::Hard`].
     LegacyPlusOne(Tensor),
 }
 
@@ -77,8 +78,8 @@ impl AttentionMask {
     }
 }
 
-/// The bias of a pair that does not attend. It is finite, so that the softmax of a padding row, which attends to nothing, is
-/// not NaN. It stays finite in kernels that compute in base 2, where scores are 1.44 times as large.
+/// The bias of a pair that does not attend. It is finite, so that the softmax of a padding row, which attends to
+/// nothing, is not NaN. It stays finite in kernels that compute in base 2, where scores are 1.44 times as large.
 pub(crate) const SHUT: f64 = -1e30;
 
 /// Returns a bias of 0 for pairs that attend and [`SHUT`] for those that do not.

@@ -649,8 +649,8 @@ impl Backbone {
         Ok(Ref::filter_map(self.packed.borrow(), Option::as_ref).ok())
     }
 
-    /// Collects all blocks for one call, or `None` if the network has something that the call does not compute: biases, an
-    /// adapter, a quantised base.
+    /// Collects all blocks for one call, or `None` if the network has something that the call does not compute: biases,
+    /// an adapter, a quantised base.
     #[cfg(fused)]
     fn sampling_blocks(&self, packed: &PackedWeights) -> Result<Option<SamplingBlocks>> {
         let has_bias = self.parameters.leaves().any(|(name, _)| name.ends_with(".bias"));

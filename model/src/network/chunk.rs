@@ -13,7 +13,7 @@ pub struct Chunk {
     pub offset: usize,
     /// The number of places of the row. Queries attend to all of them.
     pub keys: usize,
-    /// The number of leading places that are soft padding: they attend and are attended to, but only pairs without them get
-    /// +1 on their score (`mmada.md` 1.5, the behaviour of the published trainer).
+    /// The number of leading places that are soft padding: they attend and are attended to, but only pairs without them
+    /// get +1 on their score (`mmada.md` 1.5, the behaviour of the published trainer).
     pub soft_pad: usize,
 }

@@ -10,12 +10,12 @@ use crate::error::{ModelError, Result};
 use crate::network::slots::PREFIX;
 use crate::weights::stored::StoredTensors;
 
-/// Reads the configuration of a folder. If the file does not say where the picture codes begin, the length of the folder's
-/// tokenizer does, if there is one.
+/// Reads the configuration of a folder. If the file does not say where the picture codes begin, the length of the
+/// folder's tokenizer does, if there is one.
 ///
 /// # Errors
-/// [`ModelError::Io`] if the file cannot be read. [`ModelError::Checkpoint`] if it is not a configuration, has an option that
-/// is not implemented, or its heads do not fit its width, or if the tokenizer is broken.
+/// [`ModelError::Io`] if the file cannot be read. [`ModelError::Checkpoint`] if it is not a configuration, has an
+/// option that is not implemented, or its heads do not fit its width, or if the tokenizer is broken.
 pub fn read_config(dir: &Path) -> Result<BackboneConfig> {
     let path = dir.join(CONFIG);
     let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
@@ -41,8 +41,8 @@ fn tokenizer_length(path: &Path) -> Result<u32> {
     Ok(u32::try_from(tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX))
 }
 
-/// Returns the number of tokens of a folder's text tokenizer: from its file, else from the configuration, else LLaDA's number
-/// if the vocabulary has LLaDA's size.
+/// Returns the number of tokens of a folder's text tokenizer: from its file, else from the configuration, else LLaDA's
+/// number if the vocabulary has LLaDA's size.
 pub(crate) fn text_tokens(dir: &Path, config: &BackboneConfig) -> Result<u32> {
     let path = dir.join(TOKENIZER);
     if path.is_file() {
@@ -58,8 +58,8 @@ pub(crate) fn text_tokens(dir: &Path, config: &BackboneConfig) -> Result<u32> {
     }
 }
 
-/// Returns a function from a parameter's name to its stored name. They differ only for tied weights that are stored under the
-/// head's name alone.
+/// Returns a function from a parameter's name to its stored name. They differ only for tied weights that are stored
+/// under the head's name alone.
 pub(crate) fn source(config: &BackboneConfig, stored: &StoredTensors) -> impl Fn(&str) -> String {
     let (table, head) = (format!("{PREFIX}.wte.weight"), format!("{PREFIX}.ff_out.weight"));
     let is_there = |name: &str| stored.shape(name).is_some();

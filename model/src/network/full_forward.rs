@@ -1,7 +1,8 @@
-//! The full forward pass of the backbone: every position of every row, without a cache. Training, scoring and verification
-//! use it. A sampler's passes are in `kv_cache.rs`.
+//! The full forward pass of the backbone: every position of every row, without a cache. Training, scoring and
+//! verification use it. A sampler's passes are in `kv_cache.rs`.
 //!
-//! Legend: B rows, L positions, T real tokens of packed rows, D width, H query heads, K key and value heads, E head width.
+//! Legend: B rows, L positions, T real tokens of packed rows, D width, H query heads, K key and value heads, E head
+//! width.
 
 #![allow(non_snake_case)]
 
@@ -70,8 +71,8 @@ impl FullPass {
         })
     }
 
-    /// Restricts the hidden states to those of some tokens, by their numbers [N]: behind the last attention nothing is computed for
-    /// the others.
+    /// Restricts the hidden states to those of some tokens, by their numbers [N]: behind the last attention nothing is
+    /// computed for the others.
     pub fn reading(self, wanted_N: Tensor) -> Self {
         Self {
             wanted_N: Some(wanted_N),
@@ -150,7 +151,8 @@ impl Backbone {
             .f_view([batch, length, width])?)
     }
 
-    /// Plans the packing of left-padded rows. Returns `None` if there is no padding or rows of this length are not packed.
+    /// Plans the packing of left-padded rows. Returns `None` if there is no padding or rows of this length are not
+    /// packed.
     pub(crate) fn plan_packing(
         &self,
         pads: &[usize],
@@ -162,8 +164,8 @@ impl Backbone {
         packs.then(|| packing::PlannedPacking::new(pads, length, place, packet))
     }
 
-    /// Computes the hidden states after the last norm without keeping keys and values: in the shape of the pass's tokens, or
-    /// [1, N, D] where the pass reads N of them.
+    /// Computes the hidden states after the last norm without keeping keys and values: in the shape of the pass's
+    /// tokens, or [1, N, D] where the pass reads N of them.
     ///
     /// # Errors
     /// Any error libtorch reports.

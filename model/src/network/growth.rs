@@ -1,8 +1,8 @@
-//! Growth: the extension of a text model by picture codes, as LLaDA is extended before MMaDA is trained from it (`mmada.md`
-//! 1.3).
+//! Growth: the extension of a text model by picture codes, as LLaDA is extended before MMaDA is trained from it
+//! (`mmada.md` 1.3).
 //!
-//! The token of a picture code is the length of the text tokenizer plus the code. The first codes therefore use the padding
-//! rows that the text model's embedding already has. As many rows as there are codes are added after them.
+//! The token of a picture code is the length of the text tokenizer plus the code. The first codes therefore use the
+//! padding rows that the text model's embedding already has. As many rows as there are codes are added after them.
 //! Legend: V rows, D width.
 
 #![allow(non_snake_case)]
@@ -14,14 +14,15 @@ use tch::{Kind, Tensor};
 use crate::error::{ModelError, Result};
 use crate::weights::init::normal;
 
-/// The standard deviation of new rows relative to that of the old ones. The variance is 1e-9 of theirs, as in Hugging Face's
-/// transformers.
+/// The standard deviation of new rows relative to that of the old ones. The variance is 1e-9 of theirs, as in Hugging
+/// Face's transformers.
 const SMALLNESS: f64 = 3.162_277_66e-5;
 
 /// Returns the configuration with picture codes that begin at token `offset`.
 ///
 /// # Errors
-/// [`ModelError::Refused`] if the model already has picture codes, the growth adds none, or the offset exceeds the rows.
+/// [`ModelError::Refused`] if the model already has picture codes, the growth adds none, or the offset exceeds the
+/// rows.
 pub fn grown(config: &BackboneConfig, growth: &Growth, offset: u32) -> Result<BackboneConfig> {
     let refuse = |message: String| Err(ModelError::Refused(format!("grow: {message}")));
     if config.codebook_size > 0 {

@@ -1,8 +1,8 @@
 //! Attention over the cache, composed of libtorch's operators. CUDA and all dtypes without a CPU kernel use it.
 //!
-//! All rows of a pass attend in one call over the slots in place ([`crate::device::kernels::ragged`]). The tables of a pass
-//! are sent to the device once, before its first block.
-//! Legend: T computed places, S slots, C places of a slot, H query heads, K key and value heads, E head width.
+//! All rows of a pass attend in one call over the slots in place ([`crate::device::kernels::ragged`]). The tables of a
+//! pass are sent to the device once, before its first block. Legend: T computed places, S slots, C places of a slot, H
+//! query heads, K key and value heads, E head width.
 
 #![allow(non_snake_case)]
 
@@ -72,8 +72,8 @@ impl PlannedAttention {
 }
 
 impl Plan {
-    /// Copies the tables of another plan into the tensors of this one, if a CUDA graph that was recorded with this plan then
-    /// computes the other ([`RaggedRows::refill`]). Returns whether it did.
+    /// Copies the tables of another plan into the tensors of this one, if a CUDA graph that was recorded with this plan
+    /// then computes the other ([`RaggedRows::refill`]). Returns whether it did.
     ///
     /// # Errors
     /// Any error libtorch reports.

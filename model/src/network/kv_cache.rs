@@ -1,13 +1,15 @@
 //! The KV cache: keys and values that are kept between a sampler's forward passes, and the attention over them.
 //!
-//! A *slot* holds the keys and values of one row at every transformer block. A pass computes some *places* of some rows (one
-//! [`Chunk`] per row), writes their keys and values to the slots, and lets them attend to everything in their slot.
+//! A *slot* holds the keys and values of one row at every transformer block. A pass computes some *places* of some rows
+//! (one [`Chunk`] per row), writes their keys and values to the slots, and lets them attend to everything in their
+//! slot.
 //!
-//! The other keys and values date from the pass that wrote them. They are exact as long as no token of the row has changed
-//! since, or if the network has a single block, where a key depends on its own token only. Otherwise they are an
-//! approximation.
+//! The other keys and values date from the pass that wrote them. They are exact as long as no token of the row has
+//! changed since, or if the network has a single block, where a key depends on its own token only. Otherwise they are
+//! an approximation.
 //!
-//! Legend: T computed places, R chunks, S slots, C places of a slot, H query heads, K key and value heads, E head width.
+//! Legend: T computed places, R chunks, S slots, C places of a slot, H query heads, K key and value heads, E head
+//! width.
 
 #![allow(non_snake_case)]
 
@@ -42,8 +44,9 @@ pub struct KvCache {
     capacity: usize,
 }
 
-/// Rounds a number of rows up to one of sixteen values between two powers of two. oneDNN compiles a matrix product again for
-/// each number of rows that it has not seen recently (`tests/benches/LOG.md`), so fewer distinct numbers save time.
+/// Rounds a number of rows up to one of sixteen values between two powers of two. oneDNN compiles a matrix product
+/// again for each number of rows that it has not seen recently (`tests/benches/LOG.md`), so fewer distinct numbers save
+/// time.
 #[must_use]
 pub fn rounded(rows: usize) -> usize {
     rows.next_multiple_of((rows.next_power_of_two() / 32).max(1))
@@ -68,8 +71,9 @@ enum Way {
 }
 
 impl Pass {
-    /// Copies the tokens and tables of another pass into the tensors of this one, if a CUDA graph that was recorded with this
-    /// pass then computes the other ([`crate::device::kernels::ragged::RaggedRows::refill`]). Returns whether it did.
+    /// Copies the tokens and tables of another pass into the tensors of this one, if a CUDA graph that was recorded
+    /// with this pass then computes the other ([`crate::device::kernels::ragged::RaggedRows::refill`]). Returns whether
+    /// it did.
     ///
     /// # Errors
     /// Any error libtorch reports.
@@ -285,8 +289,8 @@ impl KvCache {
         }
     }
 
-    /// Splits the stacked projection, [T, (H + 2K) E], into heads, normalises queries and keys if there are `norms`, rotates
-    /// them, writes the keys and values of block `block` to the cache, and attends: [T, H E].
+    /// Splits the stacked projection, [T, (H + 2K) E], into heads, normalises queries and keys if there are `norms`,
+    /// rotates them, writes the keys and values of block `block` to the cache, and attends: [T, H E].
     ///
     /// # Errors
     /// Any error libtorch reports.
@@ -328,8 +332,8 @@ impl KvCache {
 
 #[cfg(fused)]
 impl KvCache {
-    /// Runs a pass through all blocks in one call. Returns the hidden states of the wanted positions, [N, D], or `None` if the
-    /// cache or the pass are not those of the CPU kernel.
+    /// Runs a pass through all blocks in one call. Returns the hidden states of the wanted positions, [N, D], or `None`
+    /// if the cache or the pass are not those of the CPU kernel.
     ///
     /// # Errors
     /// Any error of [`SamplingBlocks::run`].
@@ -399,8 +403,9 @@ mod kernel {
     ) -> Result<Tensor> {
         let width = keys.size()[2];
         let mut y = null_mut();
-        // SAFETY: the handles are live tensors, or null for an absent norm; slots and places lie within the cache, which was
-        // made for these rows; the rotary tables are contiguous f32 and cover every position, which the backbone checked.
+        // SAFETY: the handles are live tensors, or null for an absent norm; slots and places lie within the cache,
+        // which was made for these rows; the rotary tables are contiguous f32 and cover every position, which the
+        // backbone checked.
         check(unsafe {
             demask_cached_attend(
                 handle(joined),

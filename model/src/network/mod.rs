@@ -3,7 +3,8 @@
 //! - `backbone.rs`: the blocks and the head; `full_forward.rs`: a forward pass over every position of every row;
 //! - `kv_cache.rs`, `kv_attention.rs`, `chunk.rs`: forward passes over some positions, with a cache of keys and values;
 //! - `attention_mask.rs`: the attention mask; `packing.rs`: the real tokens of padded rows, back to back;
-//! - `slots.rs`: published names and shapes of the parameters; `folder_config.rs`: the configuration of a model's folder;
+//! - `slots.rs`: published names and shapes of the parameters; `folder_config.rs`: the configuration of a model's
+//!   folder;
 //! - `lora.rs`: adapters beside frozen weights; `growth.rs`: the extension of a text model by picture codes;
 //! - `room.rs`: the limits on how much of a batch is computed at a time.
 //!

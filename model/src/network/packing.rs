@@ -18,8 +18,8 @@ pub enum Packing {
     Composed(Turns, RaggedRows),
 }
 
-/// Returns whether rows of this length are packed. Our CPU kernels pack short rows only; longer rows in their dtypes stay
-/// rectangular, with a mask.
+/// Returns whether rows of this length are packed. Our CPU kernels pack short rows only; longer rows in their dtypes
+/// stay rectangular, with a mask.
 #[must_use]
 pub fn packs(device: Device, kind: Kind, length: usize) -> bool {
     !fused::applies_to(device, kind) || fused::is_short(length)

@@ -1,13 +1,13 @@
 //! The memory limits of training: how many tokens a forward pass takes, and how many positions have logits at a time.
 //!
-//! On a GPU the limits are computed from the free memory and the shape of the network (`demask_api::activations`). On a CPU
-//! they are constants, because the operating system manages host memory. If the limits prove too high, for example because
-//! another process took the memory, a step that runs out of memory is repeated with half as many tokens
+//! On a GPU the limits are computed from the free memory and the shape of the network (`demask_api::activations`). On a
+//! CPU they are constants, because the operating system manages host memory. If the limits prove too high, for example
+//! because another process took the memory, a step that runs out of memory is repeated with half as many tokens
 //! ([`Room::halve`]), which gives the same sums up to rounding.
 //!
 //! This file also decides whether the backward pass computes blocks again (`training/recompute.rs`). With
-//! `Recompute::Auto`, a GPU recomputes if not even one row of the longest length would fit otherwise, and a CPU recomputes
-//! if the batch at hand would not fit.
+//! `Recompute::Auto`, a GPU recomputes if not even one row of the longest length would fit otherwise, and a CPU
+//! recomputes if the batch at hand would not fit.
 
 use std::cell::Cell;
 
@@ -23,7 +23,8 @@ pub const FORWARD_TOKENS: usize = activations::FORWARD_TOKENS as usize;
 pub const CHUNK: i64 = demask_api::plan::LOGITS_AT_ONCE as i64;
 /// The share of the free memory that stays unused, for fragmentation and for the needs of libraries.
 pub(crate) const SPARE: f64 = 0.08;
-/// Free memory is rounded down to this fraction of the total, so that a restarted run computes the same limits (law L8).
+/// Free memory is rounded down to this fraction of the total, so that a restarted run computes the same limits (law
+/// L8).
 const STEPS: u64 = 32;
 
 /// The limits of one network's training.
@@ -119,8 +120,8 @@ impl Room {
         self.recomputes.get()
     }
 
-    /// Computes the limits for a GPU with `free` of `total` bytes, of which a step takes `aside` bytes besides activations.
-    /// Does nothing if they were already computed for the same setting of recomputation.
+    /// Computes the limits for a GPU with `free` of `total` bytes, of which a step takes `aside` bytes besides
+    /// activations. Does nothing if they were already computed for the same setting of recomputation.
     pub fn work_out(&self, (free, total): (u64, u64), aside: u64, learner: &Learner<'_>) {
         if self.known.replace(Some(learner.recompute)) == Some(learner.recompute) {
             return;
@@ -158,8 +159,9 @@ impl Room {
         );
     }
 
-    /// Decides on a CPU whether blocks are computed again, for a batch of which `tokens` tokens are computed at the same
-    /// time. The bits of the result do not depend on this, so the decision may depend on the memory that is free now.
+    /// Decides on a CPU whether blocks are computed again, for a batch of which `tokens` tokens are computed at the
+    /// same time. The bits of the result do not depend on this, so the decision may depend on the memory that is free
+    /// now.
     pub fn settle(&self, tokens: usize, learner: &Learner<'_>) {
         let same = self.known.replace(Some(learner.recompute)) == Some(learner.recompute);
         if same && tokens <= self.settled.get() {
@@ -196,8 +198,8 @@ impl Room {
 
     /// Lowers the limits after a step ran out of memory, and returns whether it could.
     ///
-    /// The limit of tokens becomes half of the largest pass that was tried, but at least one row of `longest` tokens. If that
-    /// pass was already a single row, blocks are computed again from now on, if `Recompute::Auto` allows it.
+    /// The limit of tokens becomes half of the largest pass that was tried, but at least one row of `longest` tokens.
+    /// If that pass was already a single row, blocks are computed again from now on, if `Recompute::Auto` allows it.
     #[must_use]
     pub fn halve(&self, longest: usize) -> bool {
         let tried = self.tried.replace(0).min(self.forward_tokens());

@@ -74,8 +74,8 @@ pub struct ClipTextConfig {
     pub hidden_act: Activation,
     /// The epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// The end-of-text token, at whose first position the text's embedding is taken. The value 2 keeps its meaning from before
-    /// the published configurations were corrected: the position of the highest id.
+    /// The end-of-text token, at whose first position the text's embedding is taken. The value 2 keeps its meaning from
+    /// before the published configurations were corrected: the position of the highest id.
     pub eos_token_id: i64,
     /// The token that pads a batch.
     pub pad_token_id: i64,
@@ -305,13 +305,13 @@ pub struct Clip {
 }
 
 impl Clip {
-    /// Loads `config.json` and `model.safetensors` of a folder. Tensors have the published names and any floating-point dtype;
-    /// the network computes in f32.
+    /// Loads `config.json` and `model.safetensors` of a folder. Tensors have the published names and any floating-point
+    /// dtype; the network computes in f32.
     ///
     /// # Errors
     /// [`ModelError::Io`](crate::ModelError::Io) if a file cannot be read.
-    /// [`ModelError::Checkpoint`](crate::ModelError::Checkpoint) if a file is broken or a tensor is missing, extra or misshapen.
-    /// Any error libtorch reports.
+    /// [`ModelError::Checkpoint`](crate::ModelError::Checkpoint) if a file is broken or a tensor is missing, extra or
+    /// misshapen. Any error libtorch reports.
     pub fn load(dir: &Path, device: Device) -> Result<Self> {
         let path = dir.join(demask_api::checkpoint::CONFIG);
         let config: ClipConfig = read_config(&path, "CLIP")?;
@@ -337,7 +337,8 @@ impl Clip {
     /// Embeds normalised pixels, [B, C, P, P], as vectors of length 1, [B, E].
     ///
     /// # Errors
-    /// [`ModelError::Refused`](crate::ModelError::Refused) if the pixels have another shape, or any error libtorch reports.
+    /// [`ModelError::Refused`](crate::ModelError::Refused) if the pixels have another shape, or any error libtorch
+    /// reports.
     pub fn image_embeds(&self, pixels: &Tensor) -> Result<Tensor> {
         let vision = &self.config.vision;
         check_pixels(pixels, vision.num_channels, vision.image_size)?;
@@ -370,8 +371,8 @@ impl Clip {
     /// Embeds texts as vectors of length 1, [B, E], from token ids, [B, L], and their attention mask `real`, [B, L].
     ///
     /// # Errors
-    /// [`ModelError::Refused`](crate::ModelError::Refused) if a text is too long or an id is outside the vocabulary, or any
-    /// error libtorch reports.
+    /// [`ModelError::Refused`](crate::ModelError::Refused) if a text is too long or an id is outside the vocabulary, or
+    /// any error libtorch reports.
     pub fn text_embeds(&self, ids: &Tensor, real: &Tensor) -> Result<Tensor> {
         let text = &self.config.text;
         let x = self.net.embed(ids, TOKENS, POSITIONS)?;
@@ -389,8 +390,8 @@ impl Clip {
         unit(&self.net.linear(&Tensor::f_stack(&rows, 0)?, "text_projection")?)
     }
 
-    /// Returns the position at which each text's embedding is taken: the first end-of-text token, or position 0 if there is
-    /// none.
+    /// Returns the position at which each text's embedding is taken: the first end-of-text token, or position 0 if
+    /// there is none.
     fn ends(&self, ids: &Tensor) -> Result<Vec<i64>> {
         let ids = ids.f_to_device(Device::Cpu)?.f_to_kind(Kind::Int64)?;
         let (_, length) = ids.size2()?;

@@ -103,8 +103,8 @@ impl Frozen {
     /// Computes the sum of the token and position embeddings, [B, L, D], of token ids, [B, L].
     ///
     /// # Errors
-    /// [`ModelError::Refused`] if the text is empty or too long or an id is outside the vocabulary, or any error libtorch
-    /// reports.
+    /// [`ModelError::Refused`] if the text is empty or too long or an id is outside the vocabulary, or any error
+    /// libtorch reports.
     pub(super) fn embed(&self, ids: &Tensor, tokens: &str, positions: &str) -> Result<Tensor> {
         let (tokens, positions) = (self.tensor(tokens)?, self.tensor(positions)?);
         let (_, length) = ids.size2()?;

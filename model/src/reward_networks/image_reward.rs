@@ -1,7 +1,7 @@
 //! ImageReward (arXiv 2304.05977): a score of how much people would prefer a picture for a prompt.
 //!
-//! It has three parts: BLIP's vision transformer, a BERT with cross-attention to the picture in every layer, and a head of
-//! linear layers on the first position of the text.
+//! It has three parts: BLIP's vision transformer, a BERT with cross-attention to the picture in every layer, and a head
+//! of linear layers on the first position of the text.
 //!
 //! Legend: B rows, P side of a picture in pixels, N patches, W width of the vision transformer, L text positions,
 //! D width of the text encoder.
@@ -23,12 +23,12 @@ use crate::error::Result;
 const VISION_EPS: f64 = 1e-6;
 /// The bias on the score of a padding key, as published.
 const SHUT: f64 = -10_000.0;
-/// The layers of the head: the number in the published name and the output width. Between them there is only dropout, which
-/// is off.
+/// The layers of the head: the number in the published name and the output width. Between them there is only dropout,
+/// which is off.
 const HEAD: [(usize, usize); 5] = [(0, 1024), (2, 128), (4, 64), (6, 16), (7, 1)];
 
-/// The `config.json` of an ImageReward model: the values that the published code has in code and in `med_config.json`. The
-/// defaults are those of the published model.
+/// The `config.json` of an ImageReward model: the values that the published code has in code and in `med_config.json`.
+/// The defaults are those of the published model.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ImageRewardConfig {
@@ -121,12 +121,12 @@ impl Default for BlipTextConfig {
 }
 
 impl ImageRewardConfig {
-    /// Reads `config.json`. If there is none, it reads the published `med_config.json`, and the vision transformer is the
-    /// published one.
+    /// Reads `config.json`. If there is none, it reads the published `med_config.json`, and the vision transformer is
+    /// the published one.
     ///
     /// # Errors
-    /// [`ModelError::Io`](crate::ModelError::Io) if neither can be read, [`ModelError::Checkpoint`](crate::ModelError::Checkpoint)
-    /// if it is not a configuration.
+    /// [`ModelError::Io`](crate::ModelError::Io) if neither can be read,
+    /// [`ModelError::Checkpoint`](crate::ModelError::Checkpoint) if it is not a configuration.
     fn read(dir: &Path) -> Result<Self> {
         let (path, published) = (dir.join(demask_api::checkpoint::CONFIG), dir.join(MED_CONFIG));
         let config = if path.exists() || !published.exists() {
@@ -217,8 +217,8 @@ const TEXT: &str = "blip.text_encoder";
 const TOKENS: &str = "blip.text_encoder.embeddings.word_embeddings.weight";
 const POSITIONS: &str = "blip.text_encoder.embeddings.position_embeddings.weight";
 
-/// Returns whether a published tensor is not part of the reward: BLIP's projections for another loss, and BERT's table of
-/// positions.
+/// Returns whether a published tensor is not part of the reward: BLIP's projections for another loss, and BERT's table
+/// of positions.
 fn ignored(name: &str) -> bool {
     let unused = ["blip.vision_proj.", "blip.text_proj."];
     name.ends_with(".position_ids") || unused.iter().any(|prefix| name.starts_with(prefix))
@@ -232,13 +232,13 @@ pub struct ImageRewardNetwork {
 }
 
 impl ImageRewardNetwork {
-    /// Loads `config.json` (or the published `med_config.json`) and `model.safetensors` of a folder. Tensors have the published
-    /// names and any floating-point dtype; the network computes in f32.
+    /// Loads `config.json` (or the published `med_config.json`) and `model.safetensors` of a folder. Tensors have the
+    /// published names and any floating-point dtype; the network computes in f32.
     ///
     /// # Errors
     /// [`ModelError::Io`](crate::ModelError::Io) if a file cannot be read.
-    /// [`ModelError::Checkpoint`](crate::ModelError::Checkpoint) if a file is broken or a tensor is missing, extra or misshapen.
-    /// Any error libtorch reports.
+    /// [`ModelError::Checkpoint`](crate::ModelError::Checkpoint) if a file is broken or a tensor is missing, extra or
+    /// misshapen. Any error libtorch reports.
     pub fn load(dir: &Path, device: Device) -> Result<Self> {
         let config = ImageRewardConfig::read(dir)?;
         let net = Frozen::load(dir, config.shapes(), ignored, device)?;
@@ -257,10 +257,12 @@ impl ImageRewardNetwork {
         self.net.count()
     }
 
-    /// Computes the picture features that the text encoder attends to, [B, N + 1, W], from normalised pixels, [B, 3, P, P].
+    /// Computes the picture features that the text encoder attends to, [B, N + 1, W], from normalised pixels, [B, 3, P,
+    /// P].
     ///
     /// # Errors
-    /// [`ModelError::Refused`](crate::ModelError::Refused) if the pixels have another shape, or any error libtorch reports.
+    /// [`ModelError::Refused`](crate::ModelError::Refused) if the pixels have another shape, or any error libtorch
+    /// reports.
     pub fn image_features(&self, pixels: &Tensor) -> Result<Tensor> {
         let (vision, net) = (&self.config.vision, &self.net);
         check_pixels(pixels, 3, vision.image_size)?;
@@ -293,12 +295,12 @@ impl ImageRewardNetwork {
         Ok(x.f_add(&net.linear(&h, &format!("{name}.mlp.fc2"))?)?)
     }
 
-    /// Computes the text features, [B, L, D], from token ids, [B, L], their attention mask `real`, [B, L], and the picture
-    /// features.
+    /// Computes the text features, [B, L, D], from token ids, [B, L], their attention mask `real`, [B, L], and the
+    /// picture features.
     ///
     /// # Errors
-    /// [`ModelError::Refused`](crate::ModelError::Refused) if a text is too long or an id is outside the vocabulary, or any
-    /// error libtorch reports.
+    /// [`ModelError::Refused`](crate::ModelError::Refused) if a text is too long or an id is outside the vocabulary, or
+    /// any error libtorch reports.
     pub fn text_features(&self, ids: &Tensor, real: &Tensor, image_features: &Tensor) -> Result<Tensor> {
         let (text, net) = (&self.config.text, &self.net);
         let (batch, length) = real.size2()?;
@@ -340,8 +342,8 @@ impl ImageRewardNetwork {
         net.norm(&h, &format!("{name}.output.LayerNorm"), text.layer_norm_eps)
     }
 
-    /// Computes the rewards, [B, 1], from text features, [B, L, D]. They are about standard normal on the pictures that people
-    /// rated.
+    /// Computes the rewards, [B, 1], from text features, [B, L, D]. They are about standard normal on the pictures that
+    /// people rated.
     ///
     /// # Errors
     /// Any error libtorch reports.

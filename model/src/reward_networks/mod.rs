@@ -4,8 +4,8 @@
 //! - `image_reward.rs`: ImageReward, how much people would prefer the picture for the text;
 //! - `frozen.rs`: the weights of a network that is not trained, and the layers that use them;
 //! - `recorded.rs`: the comparison of both networks with recorded tensors;
-//! - `scoring.rs`: the scores of pictures for texts; `texts.rs`: the tokenizer of a network; `pixels.rs`: its preprocessing of
-//!   pictures; `resample.rs`: Pillow's resizing, bit for bit.
+//! - `scoring.rs`: the scores of pictures for texts; `texts.rs`: the tokenizer of a network; `pixels.rs`: its
+//!   preprocessing of pictures; `resample.rs`: Pillow's resizing, bit for bit.
 //!
 //! Not here: the requests and answers (`demask-api`), and what a score means (`demask-rewards`).
 
@@ -23,8 +23,8 @@ pub use image_reward::{ImageRewardConfig, ImageRewardNetwork};
 pub use recorded::{verify_clip, verify_image_reward};
 pub use scoring::RewardNetworks;
 
-/// The file with the configuration of ImageReward's text encoder, published beside its weights. It is read if there is no
-/// `config.json`.
+/// The file with the configuration of ImageReward's text encoder, published beside its weights. It is read if there is
+/// no `config.json`.
 pub const MED_CONFIG: &str = "med_config.json";
 
 /// The reward network that a folder's `config.json` describes.

@@ -1,8 +1,8 @@
 //! The comparison of reward networks with recorded tensors (`demask verify`).
 //!
-//! A file may contain the inputs `pixel_values`, `input_ids` and `attention_mask` (all ones if absent), and the outputs that
-//! belong to them. The outputs of CLIP are `image_embeds`, `text_embeds` and `logits_per_image`. The outputs of ImageReward
-//! are `image_features`, `text_features` and `reward`.
+//! A file may contain the inputs `pixel_values`, `input_ids` and `attention_mask` (all ones if absent), and the outputs
+//! that belong to them. The outputs of CLIP are `image_embeds`, `text_embeds` and `logits_per_image`. The outputs of
+//! ImageReward are `image_features`, `text_features` and `reward`.
 
 use std::collections::BTreeMap;
 

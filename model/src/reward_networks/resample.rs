@@ -2,8 +2,8 @@
 //! trained with it.
 //!
 //! The horizontal pass comes first, then the vertical one. Each rounds to 8 bits and has fixed-point weights
-//! (`src/libImaging/Resample.c` up to version 12). Version 13 swaps the passes where that is less work, which changes some
-//! values by one level.
+//! (`src/libImaging/Resample.c` up to version 12). Version 13 swaps the passes where that is less work, which changes
+//! some values by one level.
 
 use demask_api::Picture;
 
@@ -20,7 +20,8 @@ pub(super) enum Filter {
 }
 
 impl Filter {
-    /// Returns the filter with a number of Pillow's and of `preprocessor_config.json`, or `None` if it is not implemented.
+    /// Returns the filter with a number of Pillow's and of `preprocessor_config.json`, or `None` if it is not
+    /// implemented.
     pub(super) fn numbered(number: u8) -> Option<Self> {
         match number {
             2 => Some(Self::Bilinear),
@@ -50,7 +51,8 @@ impl Filter {
     }
 }
 
-/// The inputs of one output pixel of a line: the index of the first input pixel, and the weights of it and those after it.
+/// The inputs of one output pixel of a line: the index of the first input pixel, and the weights of it and those after
+/// it.
 struct Taps {
     first: usize,
     weights: Vec<i64>,

@@ -57,8 +57,8 @@ impl RewardNetworks {
     /// Computes the score of each picture for its text, by each network.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] if the numbers of pictures and texts differ, or a picture has no pixels or too many; or any
-    /// error libtorch reports.
+    /// [`ModelError::Refused`] if the numbers of pictures and texts differ, or a picture has no pixels or too many; or
+    /// any error libtorch reports.
     pub fn score(&self, pictures: &[Picture], texts: &[String]) -> Result<Vec<PictureScore>> {
         if pictures.len() != texts.len() {
             let (pictures, texts) = (pictures.len(), texts.len());

@@ -1,4 +1,5 @@
-//! The tokenizer of a reward network: texts are encoded with its `tokenizer.json`, truncated, and padded to a common length.
+//! The tokenizer of a reward network: texts are encoded with its `tokenizer.json`, truncated, and padded to a common
+//! length.
 //!
 //! Legend: B texts, L tokens of the longest text.
 

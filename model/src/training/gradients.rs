@@ -1,4 +1,5 @@
-//! The gradients of a batch, computed by this process's threads or by the ranks of a world, in the optimiser's accumulator.
+//! The gradients of a batch, computed by this process's threads or by the ranks of a world, in the optimiser's
+//! accumulator.
 
 use tch::Tensor;
 
@@ -9,9 +10,9 @@ use crate::training::interlude::Pause;
 use crate::training::optimizer::AdamW;
 use crate::training::{ranks, threads};
 
-/// Does `work`, which takes gradients and gives `figures` numbers, on each part at the same time; all gradients are in the optimiser's
-/// accumulator then. The first part is done by the thread that calls, and is given `pause`. Of an optimiser that ranks share each
-/// does its parts, and all get the figures of all.
+/// Does `work`, which takes gradients and gives `figures` numbers, on each part at the same time; all gradients are in
+/// the optimiser's accumulator then. The first part is done by the thread that calls, and is given `pause`. Of an
+/// optimiser that ranks share each does its parts, and all get the figures of all.
 ///
 /// # Errors
 /// The first part's that failed; what the others left is in the accumulator, for [`AdamW::discard`].

@@ -1,10 +1,11 @@
-//! Interludes: other work between two micro-batches of a step, so that a user's question need not wait for the whole step.
+//! Interludes: other work between two micro-batches of a step, so that a user's question need not wait for the whole
+//! step.
 
 use crate::error::{ModelError, Result};
 use crate::network::backbone::Backbone;
 
-/// Work between two micro-batches of a step. It uses the weights from before the step (law L3) and does not change the bits
-/// of the step's result (law L8).
+/// Work between two micro-batches of a step. It uses the weights from before the step (law L3) and does not change the
+/// bits of the step's result (law L8).
 pub trait Interlude {
     /// Returns whether there is work.
     fn is_wanted(&mut self) -> bool;
@@ -12,7 +13,8 @@ pub trait Interlude {
     /// Does the work with the weights that the step began with, and does not change them.
     ///
     /// # Errors
-    /// A device fault only, which ends the step. Any other error concerns the asking client alone, not the step (law L8).
+    /// A device fault only, which ends the step. Any other error concerns the asking client alone, not the step (law
+    /// L8).
     fn take(&mut self, begun_with: &Backbone) -> Result<()>;
 
     /// Answers the waiting clients with the error that prevents the work.

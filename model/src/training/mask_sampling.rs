@@ -1,16 +1,17 @@
 //! Mask sampling: the forward process, which chooses the masked tokens of a sequence (`mmada.md` 3.1, 3.2).
 //!
-//! The noise of a row is a pure function of (seed, row), so a step that is repeated after a crash is the same step (law L8).
+//! The noise of a row is a pure function of (seed, row), so a step that is repeated after a crash is the same step (law
+//! L8).
 //!
-//! The times of the rows of a batch are stratified: one uniform start, shifted by row / rows modulo 1. Every single row has
-//! the published distribution, and a batch has less variance.
+//! The times of the rows of a batch are stratified: one uniform start, shifted by row / rows modulo 1. Every single row
+//! has the published distribution, and a batch has less variance.
 //!
-//! An answer of L tokens has exactly l masked tokens, with l uniform in 1..=L, and its loss has the weight L / l: LLaDA's
-//! equation 14. This has the same expectation as independent masks with probability p uniform in 0..1 and weight 1 / p, but
-//! less variance, and no row is without a mask.
+//! An answer of L tokens has exactly l masked tokens, with l uniform in 1..=L, and its loss has the weight L / l:
+//! LLaDA's equation 14. This has the same expectation as independent masks with probability p uniform in 0..1 and
+//! weight 1 / p, but less variance, and no row is without a mask.
 //!
-//! A share of the text answers can be noised block by block instead ([`BlockNoise`]). They then look as in semi-autoregressive
-//! sampling: clean blocks before the active one, and masks after it.
+//! A share of the text answers can be noised block by block instead ([`BlockNoise`]). They then look as in
+//! semi-autoregressive sampling: clean blocks before the active one, and masks after it.
 
 use demask_api::{BlockNoise, Sequence, Task};
 use rand::{Rng as _, SeedableRng as _};

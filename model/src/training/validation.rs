@@ -1,5 +1,5 @@
-//! The checks of a sequence and of the settings of a step, before libtorch sees them: token ids, spans, lengths and ranges.
-//! Each refusal says what was expected and what was found.
+//! The checks of a sequence and of the settings of a step, before libtorch sees them: token ids, spans, lengths and
+//! ranges. Each refusal says what was expected and what was found.
 
 use demask_api::{BackboneConfig, Sequence, Span, StepSettings};
 
@@ -13,8 +13,8 @@ pub(crate) fn refuse(message: String) -> Result<()> {
 /// Checks one sequence for training or scoring.
 ///
 /// # Errors
-/// [`ModelError::Refused`] with the sequence's id if it has no token but padding, too many tokens or a token outside the
-/// vocabulary, or if an answer lies outside the tokens or two answers overlap.
+/// [`ModelError::Refused`] with the sequence's id if it has no token but padding, too many tokens or a token outside
+/// the vocabulary, or if an answer lies outside the tokens or two answers overlap.
 pub fn sequence(config: &BackboneConfig, sequence: &Sequence) -> Result<()> {
     let refuse = |message: String| refuse(format!("sequence {}: {message}", sequence.id));
     let (first, length) = (sequence.left_pad, sequence.ids.len());

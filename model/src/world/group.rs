@@ -93,8 +93,8 @@ impl ProcessGroup {
         self.size
     }
 
-    /// Takes what crossed in this group since this was called last, in the calls that were waited for. On a GPU the host's
-    /// waiting is short, because a stream waits in its place.
+    /// Takes what crossed in this group since this was called last, in the calls that were waited for. On a GPU the
+    /// host's waiting is short, because a stream waits in its place.
     #[must_use]
     pub fn take_tally(&self) -> DistReport {
         self.tally.take()

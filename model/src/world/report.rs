@@ -64,8 +64,8 @@ impl Identity {
     }
 }
 
-/// Returns the reports of all ranks of a group about a step that took this one so long, of which `dist` went between it and its
-/// peers. All ranks call together.
+/// Returns the reports of all ranks of a group about a step that took this one so long, of which `dist` went between it
+/// and its peers. All ranks call together.
 ///
 /// # Errors
 /// A peer that is gone.

@@ -411,7 +411,8 @@ fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
     assert!(said.iter().all(|one| *one == said[0]), "{said:?}");
 }
 
-/// A reference that one rank alone cannot read is no rank's, and the world lives; the moving average is each rank's part of it.
+/// A reference that one rank alone cannot read is no rank's, and the world lives; the moving average is each rank's
+/// part of it.
 #[test]
 fn what_one_rank_cannot_read_none_takes() {
     let place = tempfile::tempdir().unwrap();

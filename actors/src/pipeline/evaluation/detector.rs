@@ -2,8 +2,8 @@
 //! file of recorded detections.
 //!
 //! The program reads lines `{"image": NAME, "path": PNG, "classes": […]}` and answers each with a line
-//! `{"detections": {CLASS: [[x1, y1, x2, y2, score], …]}, "colors": {CLASS: [NAME, …]}}`. A file has one such object per
-//! line and picture, with `image` in each.
+//! `{"detections": {CLASS: [[x1, y1, x2, y2, score], …]}, "colors": {CLASS: [NAME, …]}}`. A file has one such object
+//! per line and picture, with `image` in each.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Exact and near duplicates of text: a hash of the normalised text, and MinHash with banding over word shingles.
 //!
 //! Two texts whose shingle sets have the Jaccard similarity s share a band with probability 1 − (1 − s^R)^B, which for
-//! B = 14 bands of R = 8 hashes is 0.5 at s ≈ 0.7 (Broder 1997; the settings of RedPajama and DCLM). Texts that share a band
-//! are compared by their whole signatures, so a band shared by chance makes no duplicate.
+//! B = 14 bands of R = 8 hashes is 0.5 at s ≈ 0.7 (Broder 1997; the settings of RedPajama and DCLM). Texts that share a
+//! band are compared by their whole signatures, so a band shared by chance makes no duplicate.
 //!
 //! The index takes 0.6 to 0.9 kB per admitted text. It is in memory up to a limit and in unnamed temporary
 //! files beyond it, so that a source of a million rows needs no more memory than one of a hundred thousand

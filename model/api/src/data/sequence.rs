@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Task {
-    /// A caption to a picture (`t2i`). Picture positions are masked by the cosine schedule, and the loss is the plain mean of
-    /// the cross-entropy.
+    /// A caption to a picture (`t2i`). Picture positions are masked by the cosine schedule, and the loss is the plain
+    /// mean of the cross-entropy.
     TextToImage,
-    /// Text to text (`lm`, `lm_chat`). Of the L answer positions, l in 1..=L are masked, and the cross-entropy has the weight
-    /// L / l: LLaDA's equation 14, with the expectation of independent masks of probability p and weight 1 / p, but less
-    /// variance.
+    /// Text to text (`lm`, `lm_chat`). Of the L answer positions, l in 1..=L are masked, and the cross-entropy has the
+    /// weight L / l: LLaDA's equation 14, with the expectation of independent masks of probability p and weight 1 / p,
+    /// but less variance.
     Text,
     /// A picture and a question to text (`mmu`). As `Text`; the picture is never masked.
     Understand,
@@ -42,10 +42,12 @@ impl Span {
     }
 }
 
-/// A training sequence: token ids, and the spans that may be masked (the answer). All other positions stay clean (the prompt).
+/// A training sequence: token ids, and the spans that may be masked (the answer). All other positions stay clean (the
+/// prompt).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sequence {
-    /// The lineage id of the example that the sequence was made from: a row of `example` or `trace` in the store (law L5).
+    /// The lineage id of the example that the sequence was made from: a row of `example` or `trace` in the store (law
+    /// L5).
     pub id: String,
     /// The task that it teaches.
     pub task: Task,

@@ -1,6 +1,6 @@
-//! The memory of activations, computed from the configuration of a backbone: the bytes of one token in training, of one masked
-//! position's logits and of one place in the KV cache. The engine chooses the size of its micro-batches by it, and
-//! `demask plan` predicts the memory of a run.
+//! The memory of activations, computed from the configuration of a backbone: the bytes of one token in training, of one
+//! masked position's logits and of one place in the KV cache. The engine chooses the size of its micro-batches by it,
+//! and `demask plan` predicts the memory of a run.
 
 use crate::network::config::BackboneConfig;
 
@@ -13,8 +13,8 @@ const LEAST_TOKENS: u64 = 512;
 
 /// Returns the tokens of a micro-batch of a policy step on a CPU, for a network with this many parameters.
 ///
-/// A micro-batch takes about a second of one core, with two operations per weight and token forward and four backward, because
-/// a user's question is answered between two micro-batches (law L10).
+/// A micro-batch takes about a second of one core, with two operations per weight and token forward and four backward,
+/// because a user's question is answered between two micro-batches (law L10).
 #[must_use]
 pub fn policy_tokens(parameters: u64) -> u64 {
     (OPERATIONS / (6 * parameters).max(1)).max(LEAST_TOKENS)
@@ -40,18 +40,19 @@ pub struct Activations<'a> {
     pub trained: Trained,
     /// Whether the backward pass computes blocks again, so that only their inputs are kept.
     pub recomputed: bool,
-    /// Whether our own kernels compute the network (on a CPU, in f32 or bf16). They keep less than libtorch's operators.
+    /// Whether our own kernels compute the network (on a CPU, in f32 or bf16). They keep less than libtorch's
+    /// operators.
     pub kernels: bool,
 }
 
 impl Activations<'_> {
     /// Returns how many numbers of one token a block keeps until its backward pass.
     ///
-    /// libtorch's operators, as the model's `fused.rs` composes them, keep the residual stream at both norms; the rows before
-    /// and after the gain of a norm, if weights are trained or an adapter reads them; the stacked projection, which contains
-    /// the values; the rotated queries and keys; the output of attention; and both halves of the gate, its activation and its
-    /// product. Our kernels keep neither normalised rows nor the projection nor the activation, but the queries, keys and values
-    /// of all heads.
+    /// libtorch's operators, as the model's `fused.rs` composes them, keep the residual stream at both norms; the rows
+    /// before and after the gain of a norm, if weights are trained or an adapter reads them; the stacked projection,
+    /// which contains the values; the rotated queries and keys; the output of attention; and both halves of the gate,
+    /// its activation and its product. Our kernels keep neither normalised rows nor the projection nor the activation,
+    /// but the queries, keys and values of all heads.
     fn block_numbers(&self) -> u64 {
         let (width, hidden) = (self.config.d_model as u64, self.config.hidden() as u64);
         let kv = (self.config.kv_heads() * self.config.head_dim()) as u64;
@@ -74,15 +75,15 @@ impl Activations<'_> {
         }
     }
 
-    /// Returns the bytes that one token of a forward pass with gradients takes: what all blocks keep until the backward pass,
-    /// and the gradients of the block that is computed.
+    /// Returns the bytes that one token of a forward pass with gradients takes: what all blocks keep until the backward
+    /// pass, and the gradients of the block that is computed.
     #[must_use]
     pub fn token_bytes(&self) -> u64 {
         let (width, block) = (self.config.d_model as u64, self.block_numbers());
         // The sums of softmax and of both norms, in f32.
         let sums = self.blocks() * 4 * (self.config.n_heads as u64 + 2);
-        // The inputs of the blocks and the output of the last; the incoming gradient, and twice the stream that it is multiplied
-        // with.
+        // The inputs of the blocks and the output of the last; the incoming gradient, and twice the stream that it is
+        // multiplied with.
         let inputs = if self.recomputed {
             (self.config.n_layers as u64 + 1) * width + 3 * width
         } else {
@@ -93,8 +94,8 @@ impl Activations<'_> {
         numbers * self.number + sums
     }
 
-    /// Returns the bytes of the attention probabilities of one row of `length` tokens, which the kernels keep for short rows,
-    /// and of their gradients at the current block.
+    /// Returns the bytes of the attention probabilities of one row of `length` tokens, which the kernels keep for short
+    /// rows, and of their gradients at the current block.
     #[must_use]
     pub fn probability_bytes(&self, length: u64) -> u64 {
         if !self.kernels || length > KERNEL_LENGTH {
@@ -107,8 +108,8 @@ impl Activations<'_> {
 /// The longest row whose attention our CPU kernels compute.
 pub const KERNEL_LENGTH: u64 = 256;
 
-/// Returns the bytes that the logits of one position take in the loss and its gradient: the logits, their f32 copy, their
-/// log-probabilities, and both gradients.
+/// Returns the bytes that the logits of one position take in the loss and its gradient: the logits, their f32 copy,
+/// their log-probabilities, and both gradients.
 #[must_use]
 pub fn logit_bytes(config: &BackboneConfig, number: u64) -> u64 {
     config.rows() as u64 * (2 * number + 3 * 4)

@@ -7,12 +7,13 @@ use crate::limits;
 
 /// The number of rows of LLaDA's embedding.
 pub const LLADA_VOCABULARY: usize = 126_464;
-/// The number of tokens of LLaDA's tokenizer. The embedding's rows after them are padding, and MMaDA's picture codes begin there
-/// (`mmada.md` 0.2).
+/// The number of tokens of LLaDA's tokenizer. The embedding's rows after them are padding, and MMaDA's picture codes
+/// begin there (`mmada.md` 0.2).
 pub const LLADA_TOKENIZER: u32 = 126_349;
 
-/// The `config.json` of the LLaDA / MMaDA language backbone (`mmada.md` 1.1), with the published field names and defaults.
-/// Other fields are ignored. [`published`](crate::network::published) reads a file, and also fills in or refuses fields.
+/// The `config.json` of the LLaDA / MMaDA language backbone (`mmada.md` 1.1), with the published field names and
+/// defaults. Other fields are ignored. [`published`](crate::network::published) reads a file, and also fills in or
+/// refuses fields.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BackboneConfig {
@@ -75,8 +76,8 @@ pub struct BackboneConfig {
     /// Number of picture codes in the vocabulary; 0 for a text model.
     #[schemars(range(min = 0, max = limits::CODEBOOK.most))]
     pub codebook_size: usize,
-    /// Token id of the first picture code: the length of the text tokenizer (`mmada.md` 0.2), which is no round number. Absent
-    /// means `vocab_size - codebook_size`, or the length of LLaDA's tokenizer if the vocabulary is LLaDA's.
+    /// Token id of the first picture code: the length of the text tokenizer (`mmada.md` 0.2), which is no round number.
+    /// Absent means `vocab_size - codebook_size`, or the length of LLaDA's tokenizer if the vocabulary is LLaDA's.
     #[schemars(range(min = 0, max = limits::TOKEN.most))]
     pub image_token_offset: Option<u32>,
 }
@@ -211,8 +212,8 @@ fn published_bits() -> usize {
     PUBLISHED_BITS
 }
 
-/// The `config.json` of the image tokenizer, MAGVIT-v2 with look-up-free quantisation. The published class takes no arguments,
-/// so its file contains no sizes. Missing fields have the published values (`mmada.md` 7.2, 7.3).
+/// The `config.json` of the image tokenizer, MAGVIT-v2 with look-up-free quantisation. The published class takes no
+/// arguments, so its file contains no sizes. Missing fields have the published values (`mmada.md` 7.2, 7.3).
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 pub struct ImageTokenizerConfig {
     /// The encoder, from a picture to the latent.
@@ -244,16 +245,17 @@ pub struct QuantizerLosses {
     /// Weight of the entropy of each bit, which training lowers so that bits become certain.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub sample_entropy: f64,
-    /// Weight of the entropy of the mean bit, which training raises so that bits are used evenly. It does not suit pictures that
-    /// are mostly uniform: the code of a uniform patch would then depend on its surroundings.
+    /// Weight of the entropy of the mean bit, which training raises so that bits are used evenly. It does not suit
+    /// pictures that are mostly uniform: the code of a uniform patch would then depend on its surroundings.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub batch_entropy: f64,
-    /// Number of first steps that pass the tanh of the latents to the decoder instead of their signs. Without them the codes
-    /// collapse to a few before the decoder has learnt to use them.
+    /// Number of first steps that pass the tanh of the latents to the decoder instead of their signs. Without them the
+    /// codes collapse to a few before the decoder has learnt to use them.
     pub soft_steps: u64,
-    /// Weight of the locality loss, by which a code depends on its own patch only; 0 is off. If it is above 0, the decoder gets
-    /// the codes of two pictures mixed patch by patch, and must draw the mixed picture. The loss is the distance between the
-    /// latents of the mixed picture and the mixed latents. It suits pictures whose patches join without seams.
+    /// Weight of the locality loss, by which a code depends on its own patch only; 0 is off. If it is above 0, the
+    /// decoder gets the codes of two pictures mixed patch by patch, and must draw the mixed picture. The loss is the
+    /// distance between the latents of the mixed picture and the mixed latents. It suits pictures whose patches join
+    /// without seams.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub locality: f64,
     /// Number of steps before the locality loss begins. Codes that the decoder does not use yet cannot be mixed.

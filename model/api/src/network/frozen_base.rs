@@ -1,8 +1,8 @@
 //! What the frozen weights beside an adapter are kept in, what that takes, and how a checkpoint tells it: in
 //! `quantization_config.json`, with the fields that the transformers library gives bitsandbytes' formats.
 //!
-//! The published formats: NF4 in blocks of 64 with one largest magnitude each, and double quantisation of those (QLoRA, arXiv 2305.14314);
-//! int8 by rows (the weights' half of LLM.int8, arXiv 2208.07339: activations stay as they are).
+//! The published formats: NF4 in blocks of 64 with one largest magnitude each, and double quantisation of those (QLoRA,
+//! arXiv 2305.14314); int8 by rows (the weights' half of LLM.int8, arXiv 2208.07339: activations stay as they are).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,19 +20,19 @@ pub const DEQUANTIZED_AT_ONCE: u64 = 1 << 22;
 /// Bytes that each takes on the way: its code as an index of half as many, itself in f32.
 const DEQUANTIZED_BYTES: u64 = 2 + 4;
 
-/// What the linear layers' weights of all blocks are kept in beside an adapter. Embedding, head and norms stay in what the engine
-/// computes in.
+/// The storage format of the frozen weights of all blocks' linear layers, beside an adapter. The embedding, the head
+/// and the norms stay in the dtype that the engine computes in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BaseDtype {
-    /// What the engine computes in.
+    /// The dtype that the engine computes in.
     #[default]
     Auto,
-    /// bfloat16: two bytes a number.
+    /// bfloat16: two bytes per weight.
     Bf16,
-    /// Eight bits a number, by rows.
+    /// Eight bits per weight, quantised by rows.
     Int8,
-    /// Four bits a number, by blocks of 64.
+    /// Four bits per weight, quantised in blocks of 64.
     Nf4,
 }
 
@@ -52,8 +52,8 @@ impl FrozenBase {
         self.dtype != BaseDtype::Auto
     }
 
-    /// Bytes of a weight of so many rows and columns, where a number as it is computed with takes `width`. None where a number of 64 bits
-    /// does not hold them.
+    /// Bytes of a weight of so many rows and columns, where a number as it is computed with takes `width`. None where a
+    /// number of 64 bits does not hold them.
     #[must_use]
     pub fn weight_bytes(self, rows: u64, columns: u64, width: u64) -> Option<u64> {
         let numbers = rows.checked_mul(columns)?;
@@ -88,8 +88,8 @@ impl FrozenBase {
             .checked_add(kept)
     }
 
-    /// Bytes that a product's weight takes while it is dequantised: the largest product's, queries, keys and values being one, gate and
-    /// what it multiplies another. Nothing where weights are kept as they are computed with.
+    /// Bytes that a product's weight takes while it is dequantised: the largest product's, queries, keys and values
+    /// being one, gate and what it multiplies another. Nothing where weights are kept as they are computed with.
     #[must_use]
     pub fn dequantized_bytes(self, config: &BackboneConfig, width: u64) -> u64 {
         if !self.is_quantized() {
@@ -146,8 +146,8 @@ impl FrozenBase {
     }
 }
 
-/// Rows and columns of a block's linear layers, in the order of `LINEAR_LAYERS` with the attention's and the feed-forward's last ones at their
-/// places: q, k, v, output, gate, up, down.
+/// Rows and columns of a block's linear layers, in the order of `LINEAR_LAYERS` with the attention's and the
+/// feed-forward's last ones at their places: q, k, v, output, gate, up, down.
 fn linear_shapes(config: &BackboneConfig) -> [(u64, u64); 7] {
     let [model, hidden] = [config.d_model, config.hidden()].map(|count| count as u64);
     let kv = (config.kv_heads() * config.head_dim()) as u64;

@@ -1,4 +1,4 @@
-//! How a checkpoint is loaded: what for, and what is put on it.
+//! How a checkpoint is loaded: its purpose, and what is added to it.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::network::frozen_base::{BaseDtype, FrozenBase};
 
-/// What loaded weights are for, which says what is kept beside them.
+/// The purpose of loaded weights, which decides what is kept beside them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
@@ -19,34 +19,38 @@ pub enum Purpose {
     Sample,
 }
 
-/// The linear layers of a block by their published names: what an adapter may be put on.
+/// The linear layers of a block, by their published names, that may get an adapter.
 pub const LINEAR_LAYERS: [&str; 7] = [
     "q_proj", "k_proj", "v_proj", "attn_out", "ff_proj", "up_proj", "ff_out",
 ];
 
-/// A low-rank adapter (arXiv 2106.09685): beside a layer's `x Wᵀ` stands `scale · x Aᵀ Bᵀ`, of which A and B alone are
-/// trained. B begins as zero, so that the adapted model begins as the base.
+/// A low-rank adapter (arXiv 2106.09685): `scale · x Aᵀ Bᵀ` is added to a layer's `x Wᵀ`, and only A and B are trained.
+/// B is initialised to zero, so that the adapted model starts as the base.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
-    /// Rows of A and columns of B.
+    /// Rank: the number of rows of A and of columns of B.
     #[schemars(range(min = 1, max = crate::limits::RANK.most))]
     pub rank: usize,
-    /// The scale is this by the rank.
+    /// Numerator of the scale, which is `alpha / rank`.
     pub alpha: f64,
-    /// The scale is by the root of the rank instead (rsLoRA, arXiv 2312.03732).
+    /// Whether the scale is `alpha / sqrt(rank)` instead (rsLoRA, arXiv 2312.03732).
     pub rank_stabilized: bool,
-    /// Probability that an input of A is dropped in a training step; never in sampling, scoring or a policy step.
+    /// Probability that an input of A is dropped in a training step. Sampling, scoring and policy steps have no
+    /// dropout.
     #[schemars(range(min = 0.0, max = 0.999))]
     pub dropout: f64,
-    /// Which layers of every block: of [`LINEAR_LAYERS`].
+    /// Linear layers that get an adapter in every block, of `q_proj`, `k_proj`, `v_proj`, `attn_out`, `ff_proj`,
+    /// `up_proj` and `ff_out` ([`LINEAR_LAYERS`]).
     pub target_modules: Vec<String>,
-    /// The seed of A.
+    /// Seed of the initial values of A.
     pub seed: u64,
-    /// What the frozen weights of the blocks' linear layers are kept in, dequantised for each product: `auto` (as the engine
-    /// computes), `bf16`, `int8`, `nf4` (QLoRA). Checkpoints tell it, and whatever loads them computes with the same.
+    /// Storage format of the frozen weights of the blocks' linear layers, which are dequantised for each matrix
+    /// product: `auto` (the dtype that the engine computes in), `bf16`, `int8`, `nf4` (QLoRA). Checkpoints record it,
+    /// so a model that is loaded from one computes with the same weights.
     pub base: BaseDtype,
-    /// Whether the constants of `nf4` are quantised too (QLoRA's double quantisation): 4.13 bits a weight in place of 4.5.
+    /// Whether the constants of `nf4` are quantised too (QLoRA's double quantisation): 4.13 bits per weight instead of
+    /// 4.5.
     pub double_quantization: bool,
 }
 
@@ -66,7 +70,7 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
-    /// How the base beside it is kept.
+    /// Returns how the base weights beside the adapter are stored.
     #[must_use]
     pub fn frozen_base(&self) -> FrozenBase {
         FrozenBase {
@@ -75,7 +79,7 @@ impl LoraConfig {
         }
     }
 
-    /// What the product of B and A is multiplied by.
+    /// Returns the factor by which the product of B and A is multiplied.
     #[must_use]
     pub fn scale(&self) -> f64 {
         let rank = self.rank.max(1) as f64;
@@ -83,15 +87,15 @@ impl LoraConfig {
     }
 }
 
-/// A text model that is given picture codes (`mmada.md` 1.3): rows are added to embedding and head, each the mean of those
-/// that are there and a little noise.
+/// Picture codes that are added to a text model (`mmada.md` 1.3). The embedding and the head get one new row per code:
+/// the mean of the existing rows plus a little noise.
 #[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Growth {
-    /// How many picture codes; the first one's token is the tokenizer's length.
+    /// Number of picture codes. The token id of the first one is the length of the text tokenizer.
     #[schemars(range(min = 1, max = crate::limits::CODEBOOK.most))]
     pub codebook_size: usize,
-    /// The seed of the noise.
+    /// Seed of the noise.
     pub seed: u64,
 }
 
@@ -104,24 +108,25 @@ impl Default for Growth {
     }
 }
 
-/// How a checkpoint is loaded; absent fields are what a run needs.
+/// How a checkpoint is loaded; the defaults are those of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoadOptions {
-    /// What the weights are for.
+    /// Purpose of the weights.
     pub purpose: Purpose,
     /// Picture codes for a text model that has none.
     pub grow: Option<Growth>,
-    /// A fresh adapter: it is trained, the base stays as it is.
+    /// A fresh adapter, which is trained while the base stays unchanged.
     pub lora: Option<LoraConfig>,
-    /// A folder with an adapter in PEFT's layout (`adapter_config.json`, `adapter_model.safetensors`).
+    /// Folder of an adapter in PEFT's layout (`adapter_config.json`, `adapter_model.safetensors`).
     pub adapter: Option<PathBuf>,
-    /// Adds the adapter's product to the weights and drops it, so that what is saved is a model of its own.
+    /// Whether the adapter's product is added to the weights and the adapter dropped, so that a complete model is
+    /// saved.
     pub merge: bool,
 }
 
 impl LoadOptions {
-    /// For sampling, scoring and comparing.
+    /// Returns the options for sampling, scoring and comparing.
     #[must_use]
     pub fn sampling() -> Self {
         Self {

@@ -1,5 +1,6 @@
-//! The least memory that a network takes, the free memory of this machine, and a process's resident memory (law L9). A configuration of a few bytes may
-//! describe a network that is larger than any machine. A size that overflows 64 bits is `None` and counts as too large.
+//! The least memory that a network takes, the free memory of this machine, and a process's resident memory (law L9). A
+//! configuration of a few bytes may describe a network that is larger than any machine. A size that overflows 64 bits
+//! is `None` and counts as too large.
 
 use std::path::{Path, PathBuf};
 
@@ -71,8 +72,8 @@ pub fn image_tokenizer_bytes(config: &ImageTokenizerConfig) -> Option<u64> {
     numbers.checked_mul(F32)
 }
 
-/// Returns the number of parameters in the convolutions of an encoder or decoder, without biases, shortcuts, downsampling and
-/// upsampling.
+/// Returns the number of parameters in the convolutions of an encoder or decoder, without biases, shortcuts,
+/// downsampling and upsampling.
 fn stack_numbers(config: &StackConfig) -> Option<u64> {
     let mut all = 0_u64;
     let mut widest = 0_u64;
@@ -87,8 +88,8 @@ fn stack_numbers(config: &StackConfig) -> Option<u64> {
     all.checked_add(widest.checked_mul(4)?)
 }
 
-/// Returns the bytes that this process can still allocate: the free memory of the machine including swap, or what its control
-/// group's limit leaves, if that is less. Returns `None` if the system does not report them.
+/// Returns the bytes that this process can still allocate: the free memory of the machine including swap, or what its
+/// control group's limit leaves, if that is less. Returns `None` if the system does not report them.
 #[must_use]
 pub fn free() -> Option<u64> {
     let machine = machine_free(Path::new("/proc/meminfo"));

@@ -1,7 +1,8 @@
 //! The description of a network: its configuration, its memory, and how it is stored and loaded.
 //!
 //! - `config.rs`: the configurations of the networks; `published.rs`: reading of a published `config.json`;
-//! - `validation.rs`: the check of its numbers against their limits; `tokenizer_rules.rs`: the limits of a tokenizer's rules;
+//! - `validation.rs`: the check of its numbers against their limits; `tokenizer_rules.rs`: the limits of a tokenizer's
+//!   rules;
 //! - `memory.rs`: the memory of weights, and the free memory of the machine; `activations.rs`: the memory of a batch;
 //!   `plan.rs`: the memory of training in total;
 //! - `checkpoint.rs`: the layout of a checkpoint folder and its manifest; `loading.rs`: the options of loading one.

@@ -1,5 +1,5 @@
-//! What training takes of memory, part by part, worked out from shapes alone: no weights are read, no device is asked. The engine's room is
-//! arithmetic over the same [`Activations`].
+//! What training takes of memory, part by part, worked out from shapes alone: no weights are read, no device is asked.
+//! The engine's room is arithmetic over the same [`Activations`].
 
 use serde::Serialize;
 

@@ -1,5 +1,5 @@
-//! Reading of a `config.json` that LLaDA or MMaDA published or that we wrote. Missing fields are filled in (`mmada.md` 1.1), and
-//! an option that we do not implement is refused by name.
+//! Reading of a `config.json` that LLaDA or MMaDA published or that we wrote. Missing fields are filled in (`mmada.md`
+//! 1.1), and an option that we do not implement is refused by name.
 
 use serde_json::{Map, Value, json};
 
@@ -35,8 +35,8 @@ pub enum ConfigError {
     Contradiction(String),
 }
 
-/// Returns the options that select a kind of network, with the one value of each that we implement. Absent or null means that
-/// value.
+/// Returns the options that select a kind of network, with the one value of each that we implement. Absent or null
+/// means that value.
 fn required() -> [(&'static str, Value); 8] {
     [
         ("alibi", json!(false)),
@@ -61,14 +61,14 @@ const ABSENT: [&str; 5] = [
 
 /// Reads the text of a `config.json`.
 ///
-/// Missing fields have LLaDA-8B's values. Some follow from other fields: picture codes are MMaDA's if the file is MMaDA's and
-/// none if it is LLaDA's, and `multi_query_attention` means one key and value head. Two kinds of fields are ignored.
-/// `rope_full_precision` changes only the rounding in bf16, and we always apply angles in f32. Dropouts take effect in the
-/// published training only.
+/// Missing fields have LLaDA-8B's values. Some follow from other fields: picture codes are MMaDA's if the file is
+/// MMaDA's and none if it is LLaDA's, and `multi_query_attention` means one key and value head. Two kinds of fields are
+/// ignored. `rope_full_precision` changes only the rounding in bf16, and we always apply angles in f32. Dropouts take
+/// effect in the published training only.
 ///
 /// # Errors
-/// [`ConfigError`] if the text is not a configuration, a number is beyond its limit, fields contradict one another, or an
-/// option is not implemented.
+/// [`ConfigError`] if the text is not a configuration, a number is beyond its limit, fields contradict one another, or
+/// an option is not implemented.
 pub fn read(text: &str) -> Result<BackboneConfig, ConfigError> {
     let mut fields: Map<String, Value> = serde_json::from_str(text)?;
     let hidden_is_absent = !fields.contains_key("mlp_hidden_size");

@@ -1,18 +1,18 @@
-//! Several ranks: what each of them has alone, and what it makes on its way because the rest is elsewhere.
+//! Training on several ranks: what is divided among them, and the buffers that a rank needs to exchange it.
 
 use crate::network::config::BackboneConfig;
 use crate::network::memory::block_numbers;
 use crate::training::step_settings::Shard;
 
-/// Numbers of a range of the gradient that cross at one time (`training/ranks/share.rs` in the engine).
+/// The most gradient elements per owner that one collective call transfers (`training/ranks/share.rs` in the engine).
 pub const BUCKET: u64 = 16 * 65_536;
 
-/// How a model lies on several ranks.
+/// How a model is divided among several ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ranks {
-    /// How many there are.
+    /// The number of ranks.
     pub count: u64,
-    /// What is divided over them.
+    /// What is divided among them.
     pub shard: Shard,
 }
 
@@ -26,20 +26,20 @@ impl Default for Ranks {
 }
 
 impl Ranks {
-    /// A rank's part of so many bytes, the largest one.
+    /// Returns the largest part that a rank has of `bytes` divided bytes.
     #[must_use]
     pub fn part(self, bytes: u64) -> u64 {
         bytes.div_ceil(self.count.max(1))
     }
 
-    /// Whether weights are divided: there is somebody to divide them with.
+    /// Returns whether weights are divided. A single rank always has all weights.
     #[must_use]
     pub fn divides_weights(self) -> bool {
         self.count > 1 && self.shard == Shard::Weights
     }
 
-    /// What a step's exchange of gradients makes on its way where weights are everywhere: what is sent to every owner and what comes back,
-    /// in f32, a bucket at a time.
+    /// Returns the bytes of the buffers for the exchange of `numbers` gradient elements in a step, if every rank has
+    /// all weights: one buffer to send and one to receive, each with an f32 bucket per rank.
     #[must_use]
     pub fn exchanged_bytes(self, numbers: u64) -> u64 {
         if self.count < 2 {
@@ -49,19 +49,19 @@ impl Ranks {
     }
 }
 
-/// Numbers of a backbone's groups, each of which is gathered whole.
+/// The number of elements of each kind of group of a backbone. A group is gathered as a whole.
 #[derive(Clone, Copy, Debug)]
 pub struct GatheredGroups {
-    /// A block's.
+    /// Elements of a block.
     pub block: u64,
-    /// The embedding's.
+    /// Elements of the embedding.
     pub embedding: u64,
-    /// The head's, where it is not the embedding.
+    /// Elements of the head; 0 if it shares the weights of the embedding.
     pub head: u64,
 }
 
 impl GatheredGroups {
-    /// Those of a shape.
+    /// Returns the numbers of elements of the groups of a backbone.
     #[must_use]
     pub fn of(config: &BackboneConfig) -> Self {
         let table = (config.rows() as u64).saturating_mul(config.d_model as u64);
@@ -72,7 +72,8 @@ impl GatheredGroups {
         }
     }
 
-    /// Numbers that are gathered at one time, at most: the block at hand and the next, embedding and head.
+    /// Returns the most elements that are gathered at one time: the current block and the next, the embedding and the
+    /// head.
     #[must_use]
     pub fn gathered(self) -> u64 {
         self.block
@@ -81,7 +82,8 @@ impl GatheredGroups {
             .saturating_add(self.head)
     }
 
-    /// Numbers of gradients that are on their way at one time, at most: two of the largest group, and what arrives of one.
+    /// Returns the most gradient elements that are in transfer at one time: two of the largest group, and those
+    /// received of one group.
     #[must_use]
     pub fn in_flight(self) -> u64 {
         self.block.max(self.embedding).saturating_mul(3)

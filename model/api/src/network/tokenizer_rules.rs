@@ -1,5 +1,5 @@
-//! The limits on the rules of a foreign tokenizer (law L9). A `tokenizer.json` is checked before it is given to the tokenizer
-//! library, which would apply its rules whatever the size of the result.
+//! The limits on the rules of a foreign tokenizer (law L9). A `tokenizer.json` is checked before it is given to the
+//! tokenizer library, which would apply its rules whatever the size of the result.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::limits;
 
-/// The largest factor by which the rules may lengthen a text. SentencePiece's usual table alone turns a character into 33
-/// bytes.
+/// The largest factor by which the rules may lengthen a text. SentencePiece's usual table alone turns a character into
+/// 33 bytes.
 const MOST_GROWTH: usize = 256;
 
 /// The rules of a `tokenizer.json` that transform a text before and after the vocabulary lookup.
@@ -88,8 +88,8 @@ fn replacement(rule: &Value) -> usize {
 
 /// Returns the bytes of the longest text with which SentencePiece's table replaces a character.
 ///
-/// The table starts with the length of a trie in four bytes. After the trie come the texts, each ended by a 0. For a table that
-/// cannot be read it returns 1, because the tokenizer library refuses such a table.
+/// The table starts with the length of a trie in four bytes. After the trie come the texts, each ended by a 0. For a
+/// table that cannot be read it returns 1, because the tokenizer library refuses such a table.
 fn longest_entry(table: &str) -> usize {
     let Ok(bytes) = STANDARD.decode(table) else {
         return 1;

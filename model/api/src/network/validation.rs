@@ -1,4 +1,5 @@
-//! The check of a configuration's numbers against their limits (law L9), field by field, before anything is built from them.
+//! The check of a configuration's numbers against their limits (law L9), field by field, before anything is built from
+//! them.
 
 use serde_json::{Map, Value};
 

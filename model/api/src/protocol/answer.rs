@@ -156,7 +156,8 @@ pub struct PolicyReport {
     pub ranks: Vec<RankReport>,
 }
 
-/// The distance between the policy that drew the samples and the trained one, over the counted tokens of all inner steps.
+/// The distance between the policy that drew the samples and the trained one, over the counted tokens of all inner
+/// steps.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BehaviourReport {
     /// The mean importance weight of a token, capped.

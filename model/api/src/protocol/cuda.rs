@@ -1,4 +1,5 @@
-//! The state of CUDA when an engine starts: whether it can compute there, and if not, what is wrong and what to do about it.
+//! The state of CUDA when an engine starts: whether it can compute there, and if not, what is wrong and what to do
+//! about it.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! Numbers that need not be finite. JSON writes NaN and the infinities as `null`, which these functions read as NaN, so that the
-//! report of a loss that is not finite can be read.
+//! Numbers that need not be finite. JSON writes NaN and the infinities as `null`, which these functions read as NaN, so
+//! that the report of a loss that is not finite can be read.
 
 use serde::{Deserialize, Deserializer};
 

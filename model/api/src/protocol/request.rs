@@ -39,12 +39,12 @@ pub enum ModelSource {
         dir: PathBuf,
         /// Whether to resume: to read the optimiser's state and step too, not only the weights.
         resume: bool,
-        /// Whether to load the moving average of the weights, which a run with `ema` keeps, in place of the weights. This is
-        /// for sampling and evaluation, not for resuming.
+        /// Whether to load the moving average of the weights, which a run with `ema` keeps, in place of the weights.
+        /// This is for sampling and evaluation, not for resuming.
         #[serde(default)]
         average: bool,
-        /// The folder of another image tokenizer, because published models have it in a repository of its own. If absent, the
-        /// checkpoint's own is loaded, if there is one.
+        /// The folder of another image tokenizer, because published models have it in a repository of its own. If
+        /// absent, the checkpoint's own is loaded, if there is one.
         #[serde(default)]
         image_tokenizer: Option<PathBuf>,
         /// The purpose of loading, and an adapter or picture codes to add.
@@ -85,8 +85,8 @@ pub enum Request {
         objective: ObjectiveConfig,
         /// The learning rate and the other settings of the step.
         settings: StepSettings,
-        /// The log-probabilities under the policy that drew the samples, as in `ViewsScored`. Empty if the current weights drew
-        /// them.
+        /// The log-probabilities under the policy that drew the samples, as in `ViewsScored`. Empty if the current
+        /// weights drew them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         behaviour: Vec<Vec<f32>>,
     },
@@ -100,11 +100,12 @@ pub enum Request {
     },
     /// Samples sequences. Answered by any number of `Frame`s, then `Samples`.
     Sample {
-        /// The sequences, of any lengths and samplers. They share a batch with those of other requests that arrive meanwhile.
+        /// The sequences, of any lengths and samplers. They share a batch with those of other requests that arrive
+        /// meanwhile.
         requests: Vec<SampleRequest>,
     },
-    /// Runs a user's request while other sequences are sampled: between two of their passes and in a batch of its own, so that
-    /// the other samples do not change (law L8). Answered as the inner request.
+    /// Runs a user's request while other sequences are sampled: between two of their passes and in a batch of its own,
+    /// so that the other samples do not change (law L8). Answered as the inner request.
     Aside {
         /// The request: `Sample` or `Encode`.
         request: Box<Request>,
@@ -123,7 +124,8 @@ pub enum Request {
         /// The answers, of any lengths and settings.
         queries: Vec<LikelihoodQuery>,
     },
-    /// Takes one training step of the image tokenizer (reconstruction, commitment, entropy). Answered by `TokenizerTrained`.
+    /// Takes one training step of the image tokenizer (reconstruction, commitment, entropy). Answered by
+    /// `TokenizerTrained`.
     TrainTokenizer {
         /// The pictures.
         pictures: Vec<Picture>,
@@ -159,10 +161,11 @@ pub enum Request {
         /// The file of recorded tensors.
         reference: PathBuf,
     },
-    /// Loads reward networks beside the model, in place of the previous ones. A network without a folder is dropped. If the
-    /// folders are the same as before, nothing is loaded again. Answered by `RewardLoaded`.
+    /// Loads reward networks beside the model, in place of the previous ones. A network without a folder is dropped. If
+    /// the folders are the same as before, nothing is loaded again. Answered by `RewardLoaded`.
     LoadReward {
-        /// CLIP's folder: `config.json`, `model.safetensors`, `tokenizer.json` and optionally `preprocessor_config.json`.
+        /// CLIP's folder: `config.json`, `model.safetensors`, `tokenizer.json` and optionally
+        /// `preprocessor_config.json`.
         #[serde(default)]
         clip: Option<PathBuf>,
         /// ImageReward's folder: `config.json` or the published `med_config.json`, `model.safetensors`, and BERT's
@@ -177,14 +180,15 @@ pub enum Request {
         /// The text of each picture.
         texts: Vec<String>,
     },
-    /// Asks for the progress of the computing thread. Answered by `Heartbeat` at once, also while other requests wait (law L10).
+    /// Asks for the progress of the computing thread. Answered by `Heartbeat` at once, also while other requests wait
+    /// (law L10).
     Heartbeat,
     /// Ends the engine with exit code 0. Answered by `Done`.
     Exit,
 }
 
-/// A request for the log-probabilities of views under the policy that drew the samples. The views are those of a policy step
-/// with the same groups, estimator and seed.
+/// A request for the log-probabilities of views under the policy that drew the samples. The views are those of a policy
+/// step with the same groups, estimator and seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ViewScores {
     /// The groups. Their advantages are not used.

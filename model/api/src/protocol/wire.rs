@@ -25,12 +25,12 @@ pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Option<T>>
     read_frame(input)?.map(|body| decode(&body)).transpose()
 }
 
-/// Reads the body of one frame. Returns `None` if the stream ended between two frames. It allocates memory for the bytes that
-/// arrive, not for the length that the frame announces.
+/// Reads the body of one frame. Returns `None` if the stream ended between two frames. It allocates memory for the
+/// bytes that arrive, not for the length that the frame announces.
 ///
 /// # Errors
-/// Any I/O error of the socket, `UnexpectedEof` if the stream ends within a frame, or `InvalidData` if the frame is too long.
-/// The stream cannot be read further after an error.
+/// Any I/O error of the socket, `UnexpectedEof` if the stream ends within a frame, or `InvalidData` if the frame is too
+/// long. The stream cannot be read further after an error.
 pub fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut head = Vec::with_capacity(4);
     input.by_ref().take(4).read_to_end(&mut head)?;

@@ -1,4 +1,5 @@
-//! The settings of the picture sampler: MaskGIT (`mmada.md` 6.2) or ancestral sampling, and its cache between forward passes.
+//! The settings of the picture sampler: MaskGIT (`mmada.md` 6.2) or ancestral sampling, and its cache between forward
+//! passes.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,14 +25,15 @@ pub enum ImageMethod {
     #[default]
     #[serde(rename = "maskgit")]
     MaskGit,
-    /// Every masked code independently, with the probability of the schedule: ancestral sampling, whose steps have exact
-    /// likelihoods (the "emerge" sampler, `peers.md` B.11).
+    /// Every masked code independently, with the probability of the schedule: ancestral sampling, whose steps have
+    /// exact likelihoods (the "emerge" sampler, `peers.md` B.11).
     Emerge,
 }
 
-/// The cache of a picture between passes over all of it, similar to Lumina-DiMOO's ML-Cache (`peers.md` B.4). The steps in between
-/// compute only the codes that were just committed and the least certain masked ones. Every other masked position keeps its last
-/// guess, and the other keys and values date from the pass that wrote them. Only the full passes are exact.
+/// The cache of a picture between passes over all of it, similar to Lumina-DiMOO's ML-Cache (`peers.md` B.4). The steps
+/// in between compute only the codes that were just committed and the least certain masked ones. Every other masked
+/// position keeps its last guess, and the other keys and values date from the pass that wrote them. Only the full
+/// passes are exact.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FeatureCache {
@@ -70,13 +72,14 @@ pub struct ImageSampler {
     pub schedule: MaskSchedule,
     /// Way in which codes are committed.
     pub method: ImageMethod,
-    /// Probability from which on MaskGIT commits a drawn code ahead of the schedule; 0 is off, as published. Sampling ends when
-    /// no code is masked.
+    /// Probability from which on MaskGIT commits a drawn code ahead of the schedule; 0 is off, as published. Sampling
+    /// ends when no code is masked.
     pub accept: f64,
-    /// Probability from which on MaskGIT commits a surprise ahead of the schedule; 0 is off, as published. A surprise is a drawn
-    /// code that is not the likeliest at its position, and each step commits the most probable one. Where every position is most
-    /// likely empty, committing the likeliest codes adds no information for many steps. An unlikely code that was drawn says
-    /// where something is, and makes the other codes certain. Codes below this probability are drawn again.
+    /// Probability from which on MaskGIT commits a surprise ahead of the schedule; 0 is off, as published. A surprise
+    /// is a drawn code that is not the likeliest at its position, and each step commits the most probable one. Where
+    /// every position is most likely empty, committing the likeliest codes adds no information for many steps. An
+    /// unlikely code that was drawn says where something is, and makes the other codes certain. Codes below this
+    /// probability are drawn again.
     pub surprise: f64,
     /// Cache between full passes; absent means that every step computes everything, which is exact.
     #[serde(skip_serializing_if = "Option::is_none")]

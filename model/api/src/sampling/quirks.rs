@@ -1,16 +1,18 @@
 //! Quirks: switches for the differences between the published code and ours.
 //!
-//! The defaults are our behaviour. [`Quirks::published`] sets all switches (`demask … --as-published`), and [`Quirks::set`] sets
-//! one (`--quirk KEY=VALUE`).
+//! The defaults are our behaviour. [`Quirks::published`] sets all switches (`demask … --as-published`), and
+//! [`Quirks::set`] sets one (`--quirk KEY=VALUE`).
 //!
-//! The text sampler uses `attention` and `whole_vocabulary`. The picture sampler uses `attention`, `compounding_temperature`,
-//! `unconditional_prefix`, `probabilities` and `count_whole_picture`. The code that writes prompts uses `template` and
-//! `eot_as_text`. The spacing of UniGRPO's mask ratios is a switch of its estimator ([`crate::Spacing`]).
+//! The text sampler uses `attention` and `whole_vocabulary`. The picture sampler uses `attention`,
+//! `compounding_temperature`, `unconditional_prefix`, `probabilities` and `count_whole_picture`. The code that writes
+//! prompts uses `template` and `eot_as_text`. The spacing of UniGRPO's mask ratios is a switch of its estimator
+//! ([`crate::Spacing`]).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The attention mode for a sequence that begins with padding (`mmada.md` 1.5). Without padding the three modes are the same.
+/// The attention mode for a sequence that begins with padding (`mmada.md` 1.5). Without padding the three modes are the
+/// same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attention {
@@ -19,7 +21,8 @@ pub enum Attention {
     Hard,
     /// All positions attend to all, including padding: the mode in which the published weights were trained.
     None,
-    /// Pairs of real tokens get +1 on their score, and padding still attends: the published trainer's mode since June 2025.
+    /// Pairs of real tokens get +1 on their score, and padding still attends: the published trainer's mode since
+    /// June 2025.
     Additive,
 }
 
@@ -30,8 +33,8 @@ pub enum Probabilities {
     /// At least f32, whatever the compute dtype.
     #[default]
     F32,
-    /// The dtype of the logits. With bf16 weights many scores tie at the cut, and only strictly lower ones stay masked, so that
-    /// fewer codes stay masked than the schedule says.
+    /// The dtype of the logits. With bf16 weights many scores tie at the cut, and only strictly lower ones stay masked,
+    /// so that fewer codes stay masked than the schedule says.
     Logits,
 }
 
@@ -39,8 +42,8 @@ pub enum Probabilities {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Template {
-    /// The checkpoint's own template. Without one it is that of the family: [`Self::Mmada`] for a model with picture codes,
-    /// [`Self::Llada`] for one without.
+    /// The checkpoint's own template. Without one it is that of the family: [`Self::Mmada`] for a model with picture
+    /// codes, [`Self::Llada`] for one without.
     #[default]
     Checkpoint,
     /// One line feed after a header, as in MMaDA's scripts, which replace the tokenizer's own template.
@@ -53,29 +56,30 @@ pub enum Template {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Quirks {
-    /// Attention mode. Ours is `hard`. The published one is `none`, with which the weights were trained and first sampled.
+    /// Attention mode. Ours is `hard`. The published one is `none`, with which the weights were trained and first
+    /// sampled.
     pub attention: Attention,
-    /// Multiply the picture sampler's temperature by (1 - progress) cumulatively at every step, so that it falls much faster.
-    /// Ours is the initial temperature times (1 - progress).
+    /// Multiply the picture sampler's temperature by (1 - progress) cumulatively at every step, so that it falls much
+    /// faster. Ours is the initial temperature times (1 - progress).
     pub compounding_temperature: bool,
-    /// Number of leading positions of the unconditional half of guidance that come from the unconditional sequence. The other
-    /// positions are the current ones of the conditional half. Ours is 0, which means all positions before the picture. The
-    /// published value is 513, the resolution plus one. It is right only for a text budget of 512: with 256, it freezes the
-    /// unconditional picture in its initial state.
+    /// Number of leading positions of the unconditional half of guidance that come from the unconditional sequence. The
+    /// other positions are the current ones of the conditional half. Ours is 0, which means all positions before the
+    /// picture. The published value is 513, the resolution plus one. It is right only for a text budget of 512: with
+    /// 256, it freezes the unconditional picture in its initial state.
     pub unconditional_prefix: usize,
     /// Dtype in which pictures are drawn. Ours is `f32`; the published one is `logits`.
     pub probabilities: Probabilities,
-    /// Let the picture schedule count from all codes instead of those that are masked at the start. Both are the same for a whole
-    /// picture. A partial picture gets one code per step until the schedule falls below its masked codes. Ours counts from the
-    /// masked codes.
+    /// Let the picture schedule count from all codes instead of those that are masked at the start. Both are the same
+    /// for a whole picture. A partial picture gets one code per step until the schedule falls below its masked codes.
+    /// Ours counts from the masked codes.
     pub count_whole_picture: bool,
-    /// Let the text sampler write every token, including picture codes and the mask token, and compute every block. Ours writes
-    /// text only, and a block that is all end-of-text is the last.
+    /// Let the text sampler write every token, including picture codes and the mask token, and compute every block.
+    /// Ours writes text only, and a block that is all end-of-text is the last.
     pub whole_vocabulary: bool,
     /// Chat template. Ours is `checkpoint`; the published one is `mmada`.
     pub template: Template,
-    /// End a turn in questions about pictures with the text `<eot_id>`, which becomes ordinary tokens, instead of the token
-    /// `<|eot_id|>`. The published captions, reasoning traces and picture benchmarks do this. Ours is the token.
+    /// End a turn in questions about pictures with the text `<eot_id>`, which becomes ordinary tokens, instead of the
+    /// token `<|eot_id|>`. The published captions, reasoning traces and picture benchmarks do this. Ours is the token.
     pub eot_as_text: bool,
 }
 
@@ -127,7 +131,8 @@ impl Quirks {
     /// Sets one switch from `KEY=VALUE`.
     ///
     /// # Errors
-    /// [`QuirkError`] if there is no such switch (the message lists the switches) or the switch does not take the value.
+    /// [`QuirkError`] if there is no such switch (the message lists the switches) or the switch does not take the
+    /// value.
     pub fn set(&mut self, assignment: &str) -> Result<(), QuirkError> {
         let serde_json::Value::Object(mut fields) = serde_json::json!(self) else {
             return Ok(()); // a struct is an object

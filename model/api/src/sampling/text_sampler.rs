@@ -27,20 +27,20 @@ pub enum Commit {
     /// The same number at each step, so that a block takes its share of `steps` (`mmada.md` 6.1).
     #[default]
     Schedule,
-    /// All tokens with at least this probability, and always the first-ranked one; `steps` is not used (Fast-dLLM, `peers.md`
-    /// B.1).
+    /// All tokens with at least this probability, and always the first-ranked one; `steps` is not used (Fast-dLLM,
+    /// `peers.md` B.1).
     Threshold {
         /// The least probability, 0 to 1; 0.9 as published.
         threshold: f64,
     },
-    /// The r-th ranked token as long as its probability is at least `1 - factor / (r + 1)`, and always the first-ranked one
-    /// (Fast-dLLM, `peers.md` B.1).
+    /// The r-th ranked token as long as its probability is at least `1 - factor / (r + 1)`, and always the first-ranked
+    /// one (Fast-dLLM, `peers.md` B.1).
     Factor {
         /// The factor; 1 as published. 0 commits one token per step.
         factor: f64,
     },
-    /// All tokens with at least probability `high`, the first-ranked token of each run of masked positions if it has at least
-    /// `low`, and always the first-ranked one of all (dInfer, `peers.md` B.3).
+    /// All tokens with at least probability `high`, the first-ranked token of each run of masked positions if it has at
+    /// least `low`, and always the first-ranked one of all (dInfer, `peers.md` B.3).
     Hierarchical {
         /// Probability from which on every token is committed.
         high: f64,
@@ -56,19 +56,19 @@ pub enum TextCache {
     /// None: every pass computes the whole row. This is exact.
     #[default]
     None,
-    /// Those of all positions before the active block, from the block's first pass (Fast-dLLM's prefix cache). It is exact at a
-    /// block's first pass; at later passes the prefix does not see the tokens that were committed since.
+    /// Those of all positions before the active block, from the block's first pass (Fast-dLLM's prefix cache). It is
+    /// exact at a block's first pass; at later passes the prefix does not see the tokens that were committed since.
     Prefix,
-    /// Those of the whole row, so that passes between refreshes compute the active block only (Fast-dLLM's dual cache). It is
-    /// exact at a refresh; between refreshes the other positions do not see the tokens that were committed since.
+    /// Those of the whole row, so that passes between refreshes compute the active block only (Fast-dLLM's dual cache).
+    /// It is exact at a refresh; between refreshes the other positions do not see the tokens that were committed since.
     Dual {
-        /// Number of blocks between two refreshes, which are passes over the whole row at the first pass of a block; 1 as
-        /// published. The first pass of a block without a refresh also computes the previous block, whose last tokens are not in
-        /// the cache yet.
+        /// Number of blocks between two refreshes, which are passes over the whole row at the first pass of a block; 1
+        /// as published. The first pass of a block without a refresh also computes the previous block, whose last
+        /// tokens are not in the cache yet.
         #[serde(default = "one")]
         refresh: usize,
-        /// Number of positions on either side of the active block that each pass also computes (dInfer's vicinity refresh, with
-        /// 16); 0 as in Fast-dLLM.
+        /// Number of positions on either side of the active block that each pass also computes (dInfer's vicinity
+        /// refresh, with 16); 0 as in Fast-dLLM.
         #[serde(default)]
         vicinity: usize,
     },
@@ -78,8 +78,9 @@ fn one() -> usize {
     1
 }
 
-/// Credit for tokens that earlier steps guessed (dInfer's credit decoding, `peers.md` B.3). At each step, the credits of every
-/// masked position decay, its current guess earns `p ^ power`, and logits are raised by `weight * ln(1 + credit)`.
+/// Credit for tokens that earlier steps guessed (dInfer's credit decoding, `peers.md` B.3). At each step, the credits
+/// of every masked position decay, its current guess earns `p ^ power`, and logits are raised by
+/// `weight * ln(1 + credit)`.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Credit {
@@ -121,10 +122,11 @@ pub enum End {
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TextSampler {
-    /// Number of denoising steps over the whole target, divided evenly among the blocks. Only [`Commit::Schedule`] uses it.
+    /// Number of denoising steps over the whole target, divided evenly among the blocks. Only [`Commit::Schedule`] uses
+    /// it.
     pub steps: usize,
-    /// Block length in tokens. Blocks are filled from left to right, and the last may be shorter (the published code requires a
-    /// multiple).
+    /// Block length in tokens. Blocks are filled from left to right, and the last may be shorter (the published code
+    /// requires a multiple).
     pub block: usize,
     /// Gumbel temperature; 0 is greedy.
     #[schemars(range(min = 0.0, max = 100.0))]
@@ -135,10 +137,10 @@ pub struct TextSampler {
     pub commit: Commit,
     /// Keys and values that are kept between passes.
     pub cache: TextCache,
-    /// Number of positions after the active block that the network sees (dLLM-RL's `further_horizon`, `mmada.md` 6.5); absent
-    /// means all, as published. A model that was trained on short answers does not know long rows of masks, and positions beyond
-    /// the horizon are not computed. The tokens after the target are hidden too, so it does not suit reasoning that a picture
-    /// follows.
+    /// Number of positions after the active block that the network sees (dLLM-RL's `further_horizon`, `mmada.md` 6.5);
+    /// absent means all, as published. A model that was trained on short answers does not know long rows of masks, and
+    /// positions beyond the horizon are not computed. The tokens after the target are hidden too, so it does not suit
+    /// reasoning that a picture follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub horizon: Option<usize>,
     /// Credit for tokens that are guessed repeatedly; absent means none.

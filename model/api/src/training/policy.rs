@@ -40,12 +40,13 @@ pub struct ObjectiveConfig {
     /// Number of inner steps on one batch of groups, mu.
     #[schemars(range(min = 1, max = 1000))]
     pub inner_steps: usize,
-    /// Cap of a token's importance weight when older weights drew the samples (AReaL, arXiv 2505.24298). The weight is the
-    /// probability of the token under the weights at the start of the step, divided by that under the older weights.
+    /// Cap of a token's importance weight when older weights drew the samples (AReaL, arXiv 2505.24298). The weight is
+    /// the probability of the token under the weights at the start of the step, divided by that under the older
+    /// weights.
     #[schemars(range(min = 1.0, max = 1000.0))]
     pub behaviour_cap: f64,
-    /// The mean in the objective: over the counted tokens of a sample and then over samples, as in the paper, or over all tokens
-    /// alike (DAPO, arXiv 2503.14476). With the latter, long answers weigh more than short ones.
+    /// The mean in the objective: over the counted tokens of a sample and then over samples, as in the paper, or over
+    /// all tokens alike (DAPO, arXiv 2503.14476). With the latter, long answers weigh more than short ones.
     pub normalization: LossNormalization,
 }
 

@@ -19,16 +19,17 @@ pub struct Adam {
     /// Decoupled weight decay, applied to every parameter as published.
     #[schemars(range(min = 0.0, max = 100.0))]
     pub weight_decay: f64,
-    /// Use Muon for the matrices of the transformer blocks (arXiv 2502.16982). Their update is the orthogonalised momentum,
-    /// scaled to the size of Adam's update. All other parameters use Adam.
+    /// Use Muon for the matrices of the transformer blocks (arXiv 2502.16982). Their update is the orthogonalised
+    /// momentum, scaled to the size of Adam's update. All other parameters use Adam.
     #[serde(default)]
     pub muon: bool,
-    /// Dtype of the moments: `f32`, or `bf16` for half the memory. In bf16 each number is off by up to 0.8 %, with unbiased
-    /// rounding.
+    /// Dtype of the moments: `f32`, or `bf16` for half the memory. In bf16 each number is off by up to 0.8 %, with
+    /// unbiased rounding.
     #[serde(default)]
     pub moments: MomentKind,
-    /// Whether moments and moving average stay in host memory and cross to the GPU piece by piece for the update (as in ZeRO-Offload,
-    /// arXiv 2101.06840): 8 bytes a trained number less there, 12 with an average, for the bus twice a step. No effect on a CPU.
+    /// Whether moments and moving average stay in host memory and are copied to the GPU piece by piece for the update
+    /// (as in ZeRO-Offload, arXiv 2101.06840). This saves 8 bytes of GPU memory per trained weight, 12 with a moving
+    /// average, and costs two transfers per step. No effect on a CPU.
     #[serde(default)]
     pub offload: bool,
 }
@@ -66,13 +67,14 @@ pub enum LossNormalization {
     /// reasoning trace then weighs less than one of a short answer.
     #[default]
     Sequence,
-    /// The mean over the tokens of all answers of the task, so that every token weighs the same (as in DAPO, arXiv 2503.14476).
+    /// The mean over the tokens of all answers of the task, so that every token weighs the same (as in DAPO, arXiv
+    /// 2503.14476).
     Token,
 }
 
-/// The noising of text answers block by block (blockwise SFT, arXiv 2508.19529). One block is partly masked, the blocks before
-/// it are clean, and those after it are masked but do not count in the loss, as in semi-autoregressive sampling. The loss is
-/// still a bound on a likelihood: that of the answer written block by block.
+/// The noising of text answers block by block (blockwise SFT, arXiv 2508.19529). One block is partly masked, the blocks
+/// before it are clean, and those after it are masked but do not count in the loss, as in semi-autoregressive sampling.
+/// The loss is still a bound on a likelihood: that of the answer written block by block.
 #[derive(Clone, Copy, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BlockNoise {
@@ -93,9 +95,9 @@ impl Default for BlockNoise {
     }
 }
 
-/// Activation checkpointing: whether the backward pass computes the activations of each block again (arXiv 1604.06174). Only the
-/// inputs of the blocks are then kept, which takes about a third more time for a fraction of the memory. On a CPU a step has the
-/// same bits either way.
+/// Activation checkpointing: whether the backward pass computes the activations of each block again (arXiv 1604.06174).
+/// Only the inputs of the blocks are then kept, which takes about a third more time for a fraction of the memory. On a
+/// CPU a step has the same bits either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recompute {
@@ -108,19 +110,21 @@ pub enum Recompute {
     Never,
 }
 
-/// What each of several processes that train together keeps alone. A run ends in the same bits either way.
+/// What is divided among several processes that train together. The result of a run has the same bits either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shard {
-    /// Its part of moments, moving average and gradients (ZeRO 2, `SHARD_GRAD_OP`); all weights are with each.
+    /// Moments, moving average and gradients are divided; each process has all weights (ZeRO 2, `SHARD_GRAD_OP`).
     #[default]
     State,
-    /// Its part of the weights too (ZeRO 3, `FULL_SHARD`): a block's are gathered where it is computed with, and blocks are computed
-    /// again in the backward pass. Takes an n-th of the memory for n processes, and more traffic.
+    /// The weights are divided too (ZeRO 3, `FULL_SHARD`): the weights of a block are gathered when the block is
+    /// computed, and activations are recomputed in the backward pass. With n processes each needs an n-th of the
+    /// memory, at the cost of more communication.
     Weights,
 }
 
-/// The settings of one optimiser step. The trainer sets them for each step, so that steering takes effect at an exact step.
+/// The settings of one optimiser step. The trainer sets them for each step, so that steering takes effect at an exact
+/// step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepSettings {
     /// The learning rate of this step.

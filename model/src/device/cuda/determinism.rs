@@ -22,16 +22,16 @@ pub fn deterministic() -> bool {
 
 /// Switches determinism on or off. libtorch's CUDA libraries must be loaded.
 ///
-/// It takes effect for convolutions and matrix products at once, and for all other operators within [`strictly`]. Sampling
-/// needs no more than the former: it never writes to an index twice, and libtorch's deterministic index operators would sort
-/// the indices at every block.
+/// It takes effect for convolutions and matrix products at once, and for all other operators within [`strictly`].
+/// Sampling needs no more than the former: it never writes to an index twice, and libtorch's deterministic index
+/// operators would sort the indices at every block.
 ///
 /// # Errors
 /// Any error libtorch reports.
 pub fn set_deterministic(on: bool) -> Result<()> {
     if on && std::env::var_os(WORKSPACE.0).is_none() {
-        // SAFETY: at start-up, before libtorch has threads that read the environment; Rust's readers take the lock that this
-        // takes. cuBLAS reads it when it is first used.
+        // SAFETY: at start-up, before libtorch has threads that read the environment; Rust's readers take the lock that
+        // this takes. cuBLAS reads it when it is first used.
         unsafe { std::env::set_var(WORKSPACE.0, WORKSPACE.1) };
     }
     shim::deterministic(on, false)?;
@@ -39,8 +39,8 @@ pub fn set_deterministic(on: bool) -> Result<()> {
     Ok(())
 }
 
-/// Runs `work` with only deterministic operators, if determinism is on. An operator without a deterministic implementation
-/// fails; with a mere warning, the backward pass of attention would not be deterministic.
+/// Runs `work` with only deterministic operators, if determinism is on. An operator without a deterministic
+/// implementation fails; with a mere warning, the backward pass of attention would not be deterministic.
 ///
 /// # Errors
 /// The errors of `work`, or any error libtorch reports, including "does not have a deterministic implementation".

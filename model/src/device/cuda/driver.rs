@@ -1,5 +1,5 @@
-//! The query of NVIDIA's driver before any CUDA library is loaded. The driver's library is small, and its C functions have not
-//! changed for many years.
+//! The query of NVIDIA's driver before any CUDA library is loaded. The driver's library is small, and its C functions
+//! have not changed for many years.
 
 use std::ffi::{CStr, c_char, c_int, c_uint};
 use std::path::Path;

@@ -1,7 +1,8 @@
-//! CUDA graphs: kernels that are recorded once and launched together, with libtorch's own class (`csrc/cuda_graph.cpp`).
+//! CUDA graphs: kernels that are recorded once and launched together, with libtorch's own class
+//! (`csrc/cuda_graph.cpp`).
 //!
-//! A sampling step of a small block is hundreds of short kernels, each with its own launch. A recorded step is one launch.
-//! This code has not run on a GPU so far, because none was available. It is therefore off unless requested
+//! A sampling step of a small block is hundreds of short kernels, each with its own launch. A recorded step is one
+//! launch. This code has not run on a GPU so far, because none was available. It is therefore off unless requested
 //! (`DEMASK_CUDA_GRAPHS=1`), and if recording fails the kernels are launched one by one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -69,12 +70,12 @@ mod shim {
 impl CudaGraph {
     /// Runs `work` on the stream that is used for recording on this device, and waits for it.
     ///
-    /// It must run before a recording, so that the libraries are initialised on that stream and have their workspaces outside
-    /// the memory of the recording.
+    /// It must run before a recording, so that the libraries are initialised on that stream and have their workspaces
+    /// outside the memory of the recording.
     ///
     /// # Errors
-    /// [`ModelError::Refused`] if the stream cannot be set up, for example because libtorch's CUDA libraries are not loaded;
-    /// `work` does not run then. The errors of `work`.
+    /// [`ModelError::Refused`] if the stream cannot be set up, for example because libtorch's CUDA libraries are not
+    /// loaded; `work` does not run then. The errors of `work`.
     pub fn warm<T>(device: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut aside = std::ptr::null_mut();
         // SAFETY: `aside` is written if the call succeeds.
@@ -88,8 +89,8 @@ impl CudaGraph {
 
     /// Records the kernels that `work` launches on a device, without running them.
     ///
-    /// `work` must neither wait for the device nor read from it, and it must have run once before ([`Self::warm`]). After a
-    /// failure no other recording is tried in this process.
+    /// `work` must neither wait for the device nor read from it, and it must have run once before ([`Self::warm`]).
+    /// After a failure no other recording is tried in this process.
     ///
     /// # Errors
     /// [`ModelError::Refused`] if recording fails or an earlier one has failed, or the errors of `work`.

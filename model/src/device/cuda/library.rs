@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 pub(super) struct Library(*mut c_void);
 
 impl Library {
-    /// Loads a library by its name, which the dynamic linker searches for, or by its path. Libraries that are loaded later can
-    /// use its symbols.
+    /// Loads a library by its name, which the dynamic linker searches for, or by its path. Libraries that are loaded
+    /// later can use its symbols.
     ///
     /// # Errors
     /// The message of the dynamic linker.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, String> {
         let name = CString::new(path.as_ref().as_os_str().as_bytes()).map_err(|error| error.to_string())?;
-        // SAFETY: the name ends with NUL; the library's constructors only register kernels. The error message is copied before
-        // another call can overwrite it.
+        // SAFETY: the name ends with NUL; the library's constructors only register kernels. The error message is copied
+        // before another call can overwrite it.
         unsafe {
             let opened = libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL);
             if !opened.is_null() {

@@ -18,8 +18,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Returns the memory for new tensors: what is free, and what libtorch holds but does not use. The latter is fragmented,
-    /// so a single tensor may not get all of it.
+    /// Returns the memory for new tensors: what is free, and what libtorch holds but does not use. The latter is
+    /// fragmented, so a single tensor may not get all of it.
     #[must_use]
     pub fn available(&self) -> u64 {
         self.free + self.held.saturating_sub(self.used)

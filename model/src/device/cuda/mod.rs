@@ -1,10 +1,12 @@
-//! libtorch's CUDA libraries: they are loaded at start-up if there are any, configured, and asked for a device's memory.
+//! libtorch's CUDA libraries: they are loaded at start-up if there are any, configured, and asked for a device's
+//! memory.
 //!
-//! The programs are linked with libtorch's CPU libraries only, so that one build runs on machines with and without a GPU.
-//! libtorch looks for CUDA once in a process. [`open`] must therefore run before anything that asks libtorch for CUDA
-//! (`tch::Cuda`, `tch::manual_seed`, any backward pass). If it runs too late, it reports [`Cuda::AskedTooEarly`].
+//! The programs are linked with libtorch's CPU libraries only, so that one build runs on machines with and without a
+//! GPU. libtorch looks for CUDA once in a process. [`open`] must therefore run before anything that asks libtorch for
+//! CUDA (`tch::Cuda`, `tch::manual_seed`, any backward pass). If it runs too late, it reports [`Cuda::AskedTooEarly`].
 //!
-//! - `opening.rs`: finding and loading the libraries; `library.rs`: dynamic loading; `driver.rs`: the query of the driver;
+//! - `opening.rs`: finding and loading the libraries; `library.rs`: dynamic loading; `driver.rs`: the query of the
+//!   driver;
 //! - `shim.rs`: calls into the loaded libraries; `memory.rs`: the memory of a device;
 //! - `determinism.rs`: deterministic operators; `graph.rs`: CUDA graphs.
 
@@ -46,7 +48,8 @@ pub fn open_cuda() -> bool {
     open().is_ready()
 }
 
-/// Returns whether something asked libtorch for CUDA before the libraries were loaded. The process then stays without CUDA.
+/// Returns whether something asked libtorch for CUDA before the libraries were loaded. The process then stays without
+/// CUDA.
 #[must_use]
 pub fn asked_too_early() -> bool {
     shim::asked()

@@ -1,5 +1,5 @@
-//! The loading of libtorch's CUDA libraries: where they are searched for, and the libraries that they load by themselves at
-//! run time but would not find.
+//! The loading of libtorch's CUDA libraries: where they are searched for, and the libraries that they load by
+//! themselves at run time but would not find.
 
 use std::collections::BTreeSet;
 use std::ffi::c_int;
@@ -15,9 +15,9 @@ const LIBRARY: &str = "libtorch_cuda.so";
 /// The prefix of the libtorch versions that these crates support.
 const NEEDED: &str = "2.11.";
 
-/// Loads the CUDA libraries: from the folder of the loaded `libtorch_cpu.so`, else from a folder of `LD_LIBRARY_PATH`, else
-/// from where the dynamic linker finds them. Then it loads the libraries that they would not find later. It does not check
-/// whether there is a device.
+/// Loads the CUDA libraries: from the folder of the loaded `libtorch_cpu.so`, else from a folder of `LD_LIBRARY_PATH`,
+/// else from where the dynamic linker finds them. Then it loads the libraries that they would not find later. It does
+/// not check whether there is a device.
 ///
 /// # Errors
 /// The reason why CUDA cannot be used: there is no library, it has another version, or it cannot be loaded.
@@ -35,15 +35,15 @@ pub fn open_library() -> Result<(), Cuda> {
     after(opened)
 }
 
-/// Loads the libraries that depend on the main one: linear algebra, which only some versions have in a library of its own, and
-/// the compiler, because cuDNN and fused kernels are compiled at run time.
+/// Loads the libraries that depend on the main one: linear algebra, which only some versions have in a library of its
+/// own, and the compiler, because cuDNN and fused kernels are compiled at run time.
 fn after(_: Library) -> Result<(), Cuda> {
     Library::open("libtorch_cuda_linalg.so").ok();
     open_compiler()
 }
 
-/// Loads NVRTC and its built-ins by their full paths. libtorch and cuDNN load them by name, and the dynamic linker does not
-/// search the folders where Python packages put them.
+/// Loads NVRTC and its built-ins by their full paths. libtorch and cuDNN load them by name, and the dynamic linker does
+/// not search the folders where Python packages put them.
 fn open_compiler() -> Result<(), Cuda> {
     for name in ["libnvrtc-builtins.so", "libnvrtc.so"] {
         let Some(path) = compiler_folders().iter().find_map(|folder| within(folder, name)) else {
@@ -57,7 +57,8 @@ fn open_compiler() -> Result<(), Cuda> {
     Ok(())
 }
 
-/// Returns the folders of the loaded CUDA libraries, and for each the folder where packages of CUDA 12 put the compiler.
+/// Returns the folders of the loaded CUDA libraries, and for each the folder where packages of CUDA 12 put the
+/// compiler.
 fn compiler_folders() -> BTreeSet<PathBuf> {
     let of_cuda = |path: &PathBuf| {
         let names = ["libcudart.so", "libcublas.so", "libcufft.so"];
@@ -149,7 +150,8 @@ pub(super) fn serves(driver: i32, runtime: i32) -> Result<(), Cuda> {
     })
 }
 
-/// Interprets the message of the dynamic linker's own search: there is no library, or one was found that cannot be loaded.
+/// Interprets the message of the dynamic linker's own search: there is no library, or one was found that cannot be
+/// loaded.
 fn unfound(folders: &[PathBuf], message: String) -> Cuda {
     if !message.starts_with(LIBRARY) {
         return not_opened(Path::new(LIBRARY), message);

@@ -1,5 +1,6 @@
-//! The product with a frozen weight that is kept in another form: the weight is made for the forward pass, forgotten, and made again for
-//! the backward pass, which takes the gradient of the input alone. A build without our C++ keeps the made weight until then.
+//! The product with a frozen weight that is kept in another form: the weight is made for the forward pass, forgotten,
+//! and made again for the backward pass, which takes the gradient of the input alone. A build without our C++ keeps the
+//! made weight until then.
 //!
 //! Legend: T rows, I inputs, O outputs.
 
@@ -63,7 +64,8 @@ mod library {
     pub(super) fn linear(x: &Tensor, weight: &Owner, bias: Option<&Tensor>) -> Result<Tensor> {
         let owner = Box::into_raw(Box::new(Arc::clone(weight))).cast();
         let (bias, mut y) = (bias.map_or(null_mut(), handle), null_mut());
-        // SAFETY: the handles are live tensors for the call; the owner is a box of ours, which `dropped` takes back, once.
+        // SAFETY: the handles are live tensors for the call; the owner is a box of ours, which `dropped` takes back,
+        // once.
         check(unsafe { demask_frozen_linear(handle(x), owner, made, dropped, bias, &mut y) })?;
         Ok(take(y))
     }

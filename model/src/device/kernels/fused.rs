@@ -1,5 +1,5 @@
-//! The fused CPU kernels of `csrc/fused.cpp` as functions of tensors, with gradients. Where they do not apply (CUDA, other
-//! dtypes, a build without C++ code), the functions are composed of libtorch's operators.
+//! The fused CPU kernels of `csrc/fused.cpp` as functions of tensors, with gradients. Where they do not apply (CUDA,
+//! other dtypes, a build without C++ code), the functions are composed of libtorch's operators.
 //!
 //! Legend: B rows, L positions, D width, H query heads, K key and value heads, E head width, F feed-forward width,
 //! N chosen positions, V vocabulary.
@@ -42,8 +42,8 @@ pub fn applies(x: &Tensor) -> bool {
     applies_to(x.device(), x.kind())
 }
 
-/// Computes the residual sum `s = x + delta` (or `s = x` without `delta`) and its RMS norm, `weight * round(s / rms(s))`, over
-/// the last dimension. Returns both.
+/// Computes the residual sum `s = x + delta` (or `s = x` without `delta`) and its RMS norm,
+/// `weight * round(s / rms(s))`, over the last dimension. Returns both.
 ///
 /// # Errors
 /// Any error libtorch reports.
@@ -62,8 +62,8 @@ pub fn sum_norm(x: Tensor, delta: Option<&Tensor>, weight: &Tensor, eps: f64) ->
 
 /// Computes the RMS norm with libtorch's operators: in f32 or wider, rounded, then multiplied by the gain.
 ///
-/// It takes two launches on a GPU. With the gain inside the first operator, a quarter of the values would round differently
-/// from the published code.
+/// It takes two launches on a GPU. With the gain inside the first operator, a quarter of the values would round
+/// differently from the published code.
 ///
 /// # Errors
 /// Any error libtorch reports.
@@ -71,8 +71,9 @@ pub fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     Ok(x.f_rms_norm(weight.size(), None::<&Tensor>, eps)?.f_mul(weight)?)
 }
 
-/// Splits the stacked projection, [B, L, (H + 2K) E], into q, [B, H, L, E], and k and v, [B, K, L, E], and rotates q and k.
-/// With `packed`, which only the kernels support, the projection is [1, T, ..] and is unpacked, with zeros at the padding.
+/// Splits the stacked projection, [B, L, (H + 2K) E], into q, [B, H, L, E], and k and v, [B, K, L, E], and rotates q
+/// and k. With `packed`, which only the kernels support, the projection is [1, T, ..] and is unpacked, with zeros at
+/// the padding.
 ///
 /// # Errors
 /// Any error libtorch reports.
@@ -97,8 +98,8 @@ pub fn split_turn(
     Ok([q?, k?, v?])
 }
 
-/// Splits and rotates with libtorch's operators: [.., P, (H + 2K) E] into q, [.., P, H, E], and k and v, [.., P, K, E], by
-/// rotary tables [P, 1, E].
+/// Splits and rotates with libtorch's operators: [.., P, (H + 2K) E] into q, [.., P, H, E], and k and v, [.., P, K, E],
+/// by rotary tables [P, 1, E].
 ///
 /// Queries and keys are adjacent and rotated together. That takes four launches on a GPU, three without a gradient.
 ///
@@ -143,8 +144,9 @@ const SHORT: i64 = demask_api::activations::KERNEL_LENGTH as i64;
 /// Computes `softmax(q k^T / sqrt(E) + bias) v` of q, [B, H, L, E], and k and v, [B, K, L, E], and merges the heads:
 /// [B, L, H E].
 ///
-/// The implementation is chosen by L and the bias, never by B, so that sampling and training give the same numbers (L7).
-/// With `packed`, which only the kernels support, the result is packed again, [1, T, H E], and padding is not attended to.
+/// The implementation is chosen by L and the bias, never by B, so that sampling and training give the same numbers
+/// (L7). With `packed`, which only the kernels support, the result is packed again, [1, T, H E], and padding is not
+/// attended to.
 ///
 /// # Errors
 /// Any error libtorch reports.
@@ -429,7 +431,8 @@ mod tests {
         }
     }
 
-    /// Splits and rotates in both ways, with gradients, and compares the norm bit for bit with one composed of eight operators.
+    /// Splits and rotates in both ways, with gradients, and compares the norm bit for bit with one composed of eight
+    /// operators.
     #[test]
     fn turning_together_and_the_short_norm_are_what_they_were() {
         for kind in [Kind::Float, Kind::BFloat16] {

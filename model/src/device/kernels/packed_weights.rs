@@ -1,11 +1,12 @@
-//! Packed weights: a second copy of the weights in the memory layout of the matrix library, for a sampler's passes on a CPU.
+//! Packed weights: a second copy of the weights in the memory layout of the matrix library, for a sampler's passes on a
+//! CPU.
 //!
-//! The library otherwise copies a weight into its layout at every product. For a product of many rows this costs little; for
-//! the eight to fifty rows of a cached step it takes up to two thirds of the time. The copy is made by the first pass that
-//! uses it, and again after the weights have changed.
+//! The library otherwise copies a weight into its layout at every product. For a product of many rows this costs
+//! little; for the eight to fifty rows of a cached step it takes up to two thirds of the time. The copy is made by the
+//! first pass that uses it, and again after the weights have changed.
 //!
-//! A product with packed weights adds in another order than one in training. A sampler's numbers therefore equal those of
-//! training up to rounding, as with its caches. The result for a row does not depend on the number of rows.
+//! A product with packed weights adds in another order than one in training. A sampler's numbers therefore equal those
+//! of training up to rounding, as with its caches. The result for a row does not depend on the number of rows.
 
 #![allow(non_snake_case)]
 
@@ -20,7 +21,8 @@ use crate::device::kernels::packed_weight::{self, PackedWeight};
 use crate::device::kernels::sampling_blocks::SamplingBlocks;
 use crate::error::Result;
 
-/// The environment variable that switches packing off (`0`) or on (`1`). By default weights of up to [`MOST`] bytes are packed.
+/// The environment variable that switches packing off (`0`) or on (`1`). By default weights of up to [`MOST`] bytes are
+/// packed.
 pub const PACKED: &str = "DEMASK_PACKED_WEIGHTS";
 /// The most bytes of weights that are packed by default.
 const MOST: u64 = 1 << 30;

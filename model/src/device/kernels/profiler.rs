@@ -1,5 +1,5 @@
-//! A profiler: the time of each CPU operator, without those that it calls, and of each GPU kernel, from libtorch's own profiler
-//! (`csrc/profiler.cpp`). Profiling itself takes time, so use its shares and counts, not its rates.
+//! A profiler: the time of each CPU operator, without those that it calls, and of each GPU kernel, from libtorch's own
+//! profiler (`csrc/profiler.cpp`). Profiling itself takes time, so use its shares and counts, not its rates.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,8 @@ pub struct ProfilerItem {
     pub gpu: bool,
     /// The number of calls.
     pub calls: u64,
-    /// The time of all calls in microseconds. For an operator, the time of the operators that it called is not included.
+    /// The time of all calls in microseconds. For an operator, the time of the operators that it called is not
+    /// included.
     pub micros: f64,
 }
 
@@ -46,8 +47,8 @@ impl ProfilerTable {
         self.count(|item| !item.gpu && item.name.contains("Launch"))
     }
 
-    /// Returns how often the CPU waited for a stream or an event, as it does to read a number. The wait for the whole device
-    /// at the end of [`profile`] is not counted.
+    /// Returns how often the CPU waited for a stream or an event, as it does to read a number. The wait for the whole
+    /// device at the end of [`profile`] is not counted.
     #[must_use]
     pub fn waits(&self) -> u64 {
         const WAITS: [&str; 2] = ["cudaStreamSynchronize", "cudaEventSynchronize"];
@@ -73,7 +74,8 @@ struct ProfilerSpan {
     took: u64,
 }
 
-/// Runs `work` on this thread and returns its profile. Work of other threads is not recorded, but all work of the GPU is.
+/// Runs `work` on this thread and returns its profile. Work of other threads is not recorded, but all work of the GPU
+/// is.
 ///
 /// # Errors
 /// The errors of `work`; [`ModelError::Refused`] if the profiler is already running or this build has no C++ code.
@@ -89,7 +91,8 @@ pub fn profile<T>(device: Device, work: impl FnOnce() -> Result<T>) -> Result<(T
 
 /// Sums the calls and the own time of each name.
 fn summed(mut events: Vec<ProfilerSpan>) -> ProfilerTable {
-    // Sorted so that a caller comes before the operators that it calls: by start, and for equal starts the longer one first.
+    // Sorted so that a caller comes before the operators that it calls: by start, and for equal starts the longer one
+    // first.
     events.sort_by_key(|event| (event.gpu, event.line, event.start, std::cmp::Reverse(event.took)));
     let mut own: Vec<u64> = events.iter().map(|event| event.took).collect();
     let mut open: Vec<usize> = Vec::new();

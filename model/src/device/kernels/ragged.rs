@@ -1,11 +1,12 @@
-//! Attention over rows of any lengths in one call: libtorch's flash attention, which takes the start and the number of each
-//! row's queries and keys. Nothing is padded, copied or sorted.
+//! Attention over rows of any lengths in one call: libtorch's flash attention, which takes the start and the number of
+//! each row's queries and keys. Nothing is padded, copied or sorted.
 //!
-//! Flash attention computes in bf16 or f16 on a GPU. Otherwise (f32 on a GPU, a CPU, rows with soft padding) libtorch's dense
-//! attention computes the rows one by one, with the same numbers up to rounding. The tests compare both ways with a dense mask.
+//! Flash attention computes in bf16 or f16 on a GPU. Otherwise (f32 on a GPU, a CPU, rows with soft padding) libtorch's
+//! dense attention computes the rows one by one, with the same numbers up to rounding. The tests compare both ways with
+//! a dense mask.
 //!
-//! Legend: R rows, T queries of all rows, S places that keys and values lie in, H query heads, K key and value heads, E head
-//! width.
+//! Legend: R rows, T queries of all rows, S places that keys and values lie in, H query heads, K key and value heads, E
+//! head width.
 
 #![allow(non_snake_case)]
 
@@ -25,7 +26,8 @@ pub struct RaggedRow {
     pub first_key: usize,
     /// The number of its keys.
     pub keys: usize,
-    /// The number of leading keys that are soft padding: pairs without soft padding get +1 on their score (`mmada.md` 1.5).
+    /// The number of leading keys that are soft padding: pairs without soft padding get +1 on their score (`mmada.md`
+    /// 1.5).
     pub soft_pad_keys: usize,
     /// The number of leading queries that are soft padding.
     pub soft_pad_queries: usize,
@@ -61,7 +63,8 @@ fn int(value: usize) -> i32 {
 }
 
 impl PlannedRagged {
-    /// Plans rows whose keys may lie anywhere in S. `longest_keys` bounds their keys, and those of rows that may replace them.
+    /// Plans rows whose keys may lie anywhere in S. `longest_keys` bounds their keys, and those of rows that may
+    /// replace them.
     pub fn anywhere(rows: Vec<RaggedRow>, longest_keys: usize, packet: &mut Packet) -> Self {
         let first_key = rows.iter().map(|row| int(row.first_key));
         let end = rows.last().map_or(0, |row| int(row.first_key + row.keys));
@@ -127,8 +130,8 @@ fn first_queries(rows: &[RaggedRow]) -> Vec<i32> {
 }
 
 impl RaggedRows {
-    /// Computes `softmax(q kᵀ / sqrt(E)) v` of each row: q [T, H, E], k and v [S, K, E] to [T, H E]. It has gradients if the
-    /// rows attend to themselves ([`PlannedRagged::of_themselves`]).
+    /// Computes `softmax(q kᵀ / sqrt(E)) v` of each row: q [T, H, E], k and v [S, K, E] to [T, H E]. It has gradients
+    /// if the rows attend to themselves ([`PlannedRagged::of_themselves`]).
     ///
     /// # Errors
     /// Any error libtorch reports.
@@ -149,11 +152,11 @@ impl RaggedRows {
         self.one_by_one(q_THE, k_SKE, v_SKE)
     }
 
-    /// Copies the tables of other rows into the tensors of these, if a CUDA graph that was recorded with these rows then
-    /// computes the others. Returns whether it did.
+    /// Copies the tables of other rows into the tensors of these, if a CUDA graph that was recorded with these rows
+    /// then computes the others. Returns whether it did.
     ///
-    /// `in_tables` says that flash attention computes ([`flash_takes`]), which reads the places and lengths of rows from the
-    /// tables. Computed one by one, they are part of the recorded launches, and must be equal.
+    /// `in_tables` says that flash attention computes ([`flash_takes`]), which reads the places and lengths of rows
+    /// from the tables. Computed one by one, they are part of the recorded launches, and must be equal.
     ///
     /// # Errors
     /// Any error libtorch reports.
@@ -263,8 +266,8 @@ pub(crate) fn flash_takes(device: Device, kind: Kind, width: i64) -> bool {
         && !NO_FLASH.load(Ordering::Relaxed)
 }
 
-/// Builds the bias of a row with soft padding, [1, 1, Q, keys]: 1 for pairs without soft padding, 0 for others. It has the
-/// device and dtype of `like`.
+/// Builds the bias of a row with soft padding, [1, 1, Q, keys]: 1 for pairs without soft padding, 0 for others. It has
+/// the device and dtype of `like`.
 fn weaker(row: &RaggedRow, like: &Tensor) -> Result<Tensor> {
     let strong = |count: usize, weak: usize| -> Result<Tensor> {
         let number = Tensor::f_arange(count as i64, (Kind::Int64, like.device()))?;
@@ -326,8 +329,8 @@ mod tests {
     }
 
     /// Computes what flash attention does from the tables alone, by its published rule: the queries of row r are
-    /// `first_query[r]..first_query[r + 1]`. Its keys begin at `first_key[r]`; there are `keys[r]` of them, or without `keys`
-    /// they end where those of the next row begin.
+    /// `first_query[r]..first_query[r + 1]`. Its keys begin at `first_key[r]`; there are `keys[r]` of them, or without
+    /// `keys` they end where those of the next row begin.
     fn by_tables(rows: &RaggedRows, q: &Tensor, k: &Tensor, v: &Tensor) -> Tensor {
         let (queries, keys) = (table(&rows.first_query_R), table(&rows.first_key_R));
         let used = rows.keys_R.as_ref().map(table);

@@ -17,8 +17,8 @@ pub(crate) struct BlockWeights<'a> {
     pub ff_gain: &'a Tensor,
     /// The gains of queries, [H E], and keys, [K E], if these are normalised.
     pub qk_gains: Option<(&'a Tensor, &'a Tensor)>,
-    /// The stacked projection to queries, keys and values, the output of attention, the stacked gate and its factor, and the
-    /// last layer.
+    /// The stacked projection to queries, keys and values, the output of attention, the stacked gate and its factor,
+    /// and the last layer.
     pub matrices: [&'a PackedWeight; 4],
 }
 
@@ -164,8 +164,8 @@ mod calls {
             Ok(all)
         }
 
-        /// Returns the hidden states after the last norm of the wanted positions, [N, D], given by their indices, [N]. Writes
-        /// the keys and values of all computed positions to the cache.
+        /// Returns the hidden states after the last norm of the wanted positions, [N, D], given by their indices, [N].
+        /// Writes the keys and values of all computed positions to the cache.
         ///
         /// # Errors
         /// A cache or token ids of another network.
@@ -179,8 +179,8 @@ mod calls {
                 return Err(ModelError::Refused(message));
             }
             let mut y = null_mut();
-            // SAFETY: the handles are live tensors; slots and places lie within the cache, which was made for these rows; the
-            // rotary tables are contiguous f32 and cover every position, which the backbone checked.
+            // SAFETY: the handles are live tensors; slots and places lie within the cache, which was made for these
+            // rows; the rotary tables are contiguous f32 and cover every position, which the backbone checked.
             check(unsafe {
                 demask_sampling_blocks_run(
                     self.net.as_ptr(),

@@ -7,7 +7,8 @@ unsafe extern "C" {
 
 /// Initialises libtorch's libraries on the current thread, so that a number of threads that is set afterwards stays.
 ///
-/// When a library is first used on a thread, it adopts the number that any thread set last. This call is that first use.
+/// When a library is first used on a thread, it adopts the number that any thread set last. This call is that first
+/// use.
 pub(crate) fn meet_threads() {
     tch::get_num_threads();
     #[cfg(fused)]

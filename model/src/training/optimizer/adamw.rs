@@ -372,8 +372,9 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Takes a state that [`Self::state`] gave, or before it joins others what this rank owns of one: moments in f32 or bf16, second ones of all numbers or of those alone that Muon leaves to
-    /// Adam. The next step turns them into what it wants.
+    /// Takes a state that [`Self::state`] gave, or before it joins others what this rank owns of one: moments in f32 or
+    /// bf16, second ones of all numbers or of those alone that Muon leaves to Adam. The next step turns them into what
+    /// it wants.
     ///
     /// # Errors
     /// [`ModelError::Refused`] naming what is missing or has another length.

@@ -17,8 +17,8 @@ pub struct OwnBenchmark {
     /// What it measures, in one line.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// The file or folder of its items: JSON lines, Parquet, tar shards, a folder of pictures; a relative one may also lie beside
-    /// the profile, or below `DEMASK_DATA`.
+    /// The file or folder of its items: JSON lines, Parquet, tar shards, a folder of pictures; a relative one may also
+    /// lie beside the profile, or below `DEMASK_DATA`.
     pub file: PathBuf,
     /// The format, as in a source's `kind`; absent: by the file's name.
     pub format: Option<String>,
@@ -33,8 +33,8 @@ pub struct OwnBenchmark {
     pub prompt: Option<String>,
     /// The right answer, also a template; absent: the column `reference`, `answer`, `target` or `label`.
     pub reference: Option<String>,
-    /// How an answer is scored: `exact`, `number`, `choice`, `regex`, `f1`, an official scorer of single answers (`gsm8k`,
-    /// `math.answer`, `math.completion`, `gqa.pair`, `vqav2.pair`, `gpqa_generative`, `arc_challenge_chat`,
+    /// How an answer is scored: `exact`, `number`, `choice`, `regex`, `f1`, an official scorer of single answers
+    /// (`gsm8k`, `math.answer`, `math.completion`, `gqa.pair`, `vqav2.pair`, `gpqa_generative`, `arc_challenge_chat`,
     /// `opencompass_first_option`), or a reward's name.
     #[serde(default = "exact")]
     pub scorer: String,

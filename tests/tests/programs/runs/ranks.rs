@@ -40,7 +40,8 @@ fn kill(daemon: i32, rank: usize) -> bool {
     unsafe { libc::kill(pid, libc::SIGKILL) == 0 }
 }
 
-/// What the store tells of the ranks of a run that has ended: each with figures of its own, and how often all were started again.
+/// What the store tells of the ranks of a run that has ended: each with figures of its own, and how often all were
+/// started again.
 fn restarts(place: &Place, run: &str, ranks: usize) -> Value {
     let sql = format!(
         "SELECT *, (SELECT v_run.step FROM v_run WHERE v_run.run = v_rank.run) AS run_step FROM v_rank

@@ -83,7 +83,8 @@ impl EstimatorConfig {
     /// Reads an estimator from settings, which include its name. `known` is the list of estimators.
     ///
     /// # Errors
-    /// A message if the name is missing or not in the list, or the estimator has no such settings, with those that there are.
+    /// A message if the name is missing or not in the list, or the estimator has no such settings, with those that
+    /// there are.
     pub fn read(mut settings: Map<String, Value>, known: &[EstimatorEntry]) -> Result<Self, String> {
         let names = || {
             let names: Vec<String> = known.iter().map(|entry| format!("`{}`", entry.name)).collect();

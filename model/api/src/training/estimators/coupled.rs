@@ -1,5 +1,5 @@
-//! Coupled-GRPO (`peers.md` B.13) in dLLM-RL's form: two complementary masks, so that every answer token counts once and is
-//! predicted with part of the others visible.
+//! Coupled-GRPO (`peers.md` B.13) in dLLM-RL's form: two complementary masks, so that every answer token counts once
+//! and is predicted with part of the others visible.
 
 use rand::Rng as _;
 use schemars::JsonSchema;
@@ -14,8 +14,8 @@ const LEAST_RATIO: f64 = 0.2;
 /// The width of the range of the ratio, which is uniform in 0.2..0.8, so that neither view is nearly empty.
 const RATIO_WIDTH: f64 = 0.6;
 
-/// Two complementary masks, so that each answer token is masked once (dLLM-RL's form). DiffuCoder (`peers.md` B.13) also has a
-/// third view, which masks everything, and weights for the pair.
+/// Two complementary masks, so that each answer token is masked once (dLLM-RL's form). DiffuCoder (`peers.md` B.13)
+/// also has a third view, which masks everything, and weights for the pair.
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Coupled {}

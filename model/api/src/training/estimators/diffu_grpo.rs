@@ -1,5 +1,5 @@
-//! d1's diffu-GRPO (`peers.md` B.12): the whole answer is masked, as at the first step of a sampler. Random masks in the prompt
-//! make the views of the inner steps differ.
+//! d1's diffu-GRPO (`peers.md` B.12): the whole answer is masked, as at the first step of a sampler. Random masks in
+//! the prompt make the views of the inner steps differ.
 
 use rand::Rng as _;
 use schemars::JsonSchema;

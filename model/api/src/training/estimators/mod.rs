@@ -1,5 +1,5 @@
-//! Estimators of a completion's likelihood from masked views of it. A masked-diffusion model has no likelihood in closed form.
-//! Each estimator has a file with its settings and its views, and a name in [`ESTIMATORS`].
+//! Estimators of a completion's likelihood from masked views of it. A masked-diffusion model has no likelihood in
+//! closed form. Each estimator has a file with its settings and its views, and a name in [`ESTIMATORS`].
 //!
 //! | name | views of an inner step | source |
 //! | --- | --- | --- |
@@ -8,9 +8,10 @@
 //! | `coupled` | two: complementary masks, each answer token masked in one | DiffuCoder in dLLM-RL's form, `peers.md` B.13 |
 //! | `trace_rl` | some moments of the sampler's trajectory, as the sampler saw them | TraceRL, `peers.md` B.14 |
 //!
-//! To add an estimator, write a file here with an [`Estimator`], whose fields are its settings in a profile, and add it to the
-//! list at the end of this file. The estimators are in this crate, not in the engine, so that a profile can be checked without
-//! an engine. `config.rs` is the configuration of an estimator in a profile or a request; `view.rs` is a masked view.
+//! To add an estimator, write a file here with an [`Estimator`], whose fields are its settings in a profile, and add it
+//! to the list at the end of this file. The estimators are in this crate, not in the engine, so that a profile can be
+//! checked without an engine. `config.rs` is the configuration of an estimator in a profile or a request; `view.rs` is
+//! a masked view.
 //!
 //! Not here: the use of the views' log-probabilities (`policy/objective.rs` of the engine).
 
@@ -31,8 +32,8 @@ pub use view::MaskedView;
 
 use crate::training::policy::PolicySample;
 
-/// An estimator of a completion's likelihood, which plans the masked views of an inner step. Its fields, each with a line of
-/// documentation and a range, are its settings in a profile.
+/// An estimator of a completion's likelihood, which plans the masked views of an inner step. Its fields, each with a
+/// line of documentation and a range, are its settings in a profile.
 ///
 /// The views are the same for the current, the old and the reference policy (law L7).
 pub trait Estimator:

@@ -1,5 +1,5 @@
-//! TraceRL (`peers.md` B.14): the views follow the trajectory of the rollout. Training scores a token with the same tokens
-//! visible as when the sampler committed it.
+//! TraceRL (`peers.md` B.14): the views follow the trajectory of the rollout. Training scores a token with the same
+//! tokens visible as when the sampler committed it.
 
 use std::collections::BTreeSet;
 
@@ -60,8 +60,8 @@ impl TraceRl {
         all.into_iter().collect()
     }
 
-    /// Builds the sampler's view at a moment. Tokens that were committed earlier are visible, all others are masked, and those of
-    /// the moment count.
+    /// Builds the sampler's view at a moment. Tokens that were committed earlier are visible, all others are masked,
+    /// and those of the moment count.
     fn view_at(&self, sample: &PolicySample, answer: &[usize], mask_token: u32, now: u16) -> MaskedView {
         let positions_where = |wanted: fn(&u16, &u16) -> bool| -> Vec<usize> {
             let positions = answer.iter().zip(&sample.commit_step);
@@ -79,8 +79,8 @@ impl TraceRl {
     }
 }
 
-/// Chooses `wanted` of `count` indices, evenly spaced from a random start and different at each inner step. Returns all if
-/// `wanted` is 0 or at least `count`.
+/// Chooses `wanted` of `count` indices, evenly spaced from a random start and different at each inner step. Returns all
+/// if `wanted` is 0 or at least `count`.
 fn spread_evenly(count: usize, wanted: usize, step: InnerStep, start: f64) -> Vec<usize> {
     if wanted == 0 || wanted >= count {
         return (0..count).collect();

@@ -1,5 +1,5 @@
-//! UniGRPO's structured noising (`mmada.md` 5.2): the prompt is clean and the answer is masked at a ratio that changes from one
-//! inner step to the next, so that the inner steps together cover all ratios.
+//! UniGRPO's structured noising (`mmada.md` 5.2): the prompt is clean and the answer is masked at a ratio that changes
+//! from one inner step to the next, so that the inner steps together cover all ratios.
 
 use rand::Rng as _;
 use schemars::JsonSchema;

@@ -41,8 +41,8 @@ pub(super) fn answer_positions(sequence: &Sequence) -> Vec<usize> {
     spans.flat_map(|span| span.start..span.end).collect()
 }
 
-/// Chooses each position with probability `ratio`. If none is chosen, it chooses a random one, so that no view is without a
-/// mask.
+/// Chooses each position with probability `ratio`. If none is chosen, it chooses a random one, so that no view is
+/// without a mask.
 pub(super) fn choose_at_least_one(answer: &[usize], ratio: f64, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let chosen: Vec<usize> = answer
         .iter()
