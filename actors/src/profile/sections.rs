@@ -27,7 +27,8 @@ pub struct EngineKnobs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<usize>,
     /// What each of these processes keeps alone. With `weights` samples, scores and evaluations have the weights gathered on the first
-    /// of them until its next step, and a question aside waits for the end of a step: let sampling engines (`rollouts.samplers`) draw.
+    /// of them until its next step, and a question aside waits for the end of a step: let sampling engines (`rollouts.samplers`) draw. Below an
+    /// adapter, `weights` shards the frozen weights, unless they are quantised; the adapter is whole in each process.
     #[serde(skip_serializing_if = "is_state")]
     pub shard: Shard,
 }
