@@ -418,31 +418,31 @@ fn weights_are_sharded_over_ranks_where_there_are_some() {
         "{error}"
     );
     assert!(parsed("[engine]\nranks = 2\nshard = \"all\"\n").is_err());
-    // An adapter's base is whole on each rank, which nobody is to find out from a log.
-    for (key, adapter) in [
-        ("beside lora", "lora = { rank = 2 }\n"),
-        ("beside adapter", "adapter = \"a\"\n"),
-    ] {
-        let ranks = format!("{adapter}[engine]\nranks = 2\n");
+    for adapter in ["lora = { rank = 2 }\n", "adapter = \"a\"\n"] {
+        assert!(parsed(&format!("{adapter}[engine]\nranks = 2\nshard = \"weights\"\n")).is_ok());
+    }
+    // A quantised base is whole on each rank, which nobody is to find out from a log.
+    for base in ["nf4", "int8"] {
+        let ranks = format!("lora = {{ rank = 2, base = \"{base}\" }}\n[engine]\nranks = 2\n");
         assert!(parsed(&ranks).is_ok());
         let error = parsed(&format!("{ranks}shard = \"weights\"\n")).unwrap_err();
         assert!(
-            error.contains("shard is weights") && error.contains(key) && error.contains("whole on each rank"),
+            error.contains("shard is weights")
+                && error.contains("whole on each rank")
+                && error.contains("use \"state\""),
             "{error}"
         );
     }
 }
 
 #[test]
-fn what_ranks_cannot_train_with_is_refused_before_the_run() {
-    for (optimizer, words) in [
-        ("muon = true", "whole matrices"),
-        ("moments = \"bf16\"", "rounding"),
+fn ranks_train_with_every_optimizer() {
+    for optimizer in [
+        "muon = true",
+        "moments = \"bf16\"",
+        "muon = true\nmoments = \"bf16\"",
     ] {
-        let alone = format!("[optimizer]\n{optimizer}\n");
-        assert!(parsed(&alone).is_ok());
-        let error = parsed(&format!("{alone}[engine]\nranks = 2\n")).unwrap_err();
-        assert!(error.contains(words), "{error}");
+        assert!(parsed(&format!("[optimizer]\n{optimizer}\n[engine]\nranks = 2\n")).is_ok());
     }
 }
 

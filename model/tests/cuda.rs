@@ -155,7 +155,7 @@ fn base(config: &BackboneConfig, (device, kind): (Device, Kind), form: FrozenBas
     let folder = tempfile::tempdir().unwrap();
     let whole = Backbone::fresh(config, 5, Device::Cpu, Kind::Float).unwrap();
     common::shards::write(folder.path(), config, &whole.parameters().named().unwrap(), 1);
-    Backbone::load_frozen(folder.path(), device, kind, form).unwrap()
+    Backbone::load_frozen(folder.path(), (device, kind), form, None).unwrap()
 }
 
 fn trained(config: &BackboneConfig, (device, kind): (Device, Kind), lora: Option<&LoraConfig>) -> Learnt {

@@ -1,7 +1,7 @@
 //! Checks of the values of a profile in combination. The range of a single value stands at its field, where
 //! the schema reads it; checks of the networks are in `shapes.rs`.
 
-use demask_api::{MomentKind, Shard};
+use demask_api::Shard;
 use std::collections::BTreeSet;
 
 use demask_api::BaseDtype;
@@ -40,7 +40,7 @@ impl Profile {
         distinct("stage", rounds.stages.iter().map(|stage| stage.name.as_str()))
     }
 
-    /// Checks settings of training that exclude each other, in particular those that several ranks do not support.
+    /// Checks settings of training that exclude each other, in particular what several ranks cannot shard.
     fn check_training(&self) -> Result<(), Wrong> {
         self.check_start()?;
         if self.rollouts.staleness > 0 && self.rollouts.samplers == 0 {
@@ -55,26 +55,16 @@ impl Profile {
                 "is weights, and there is one process to keep them; add `ranks = 2`",
             );
         }
-        let adapter = [("lora", self.lora.is_some()), ("adapter", self.adapter.is_some())];
-        if let Some((key, _)) = adapter.iter().find(|(_, is_there)| *is_there)
-            && self.engine.shard == Shard::Weights
+        if self.engine.shard == Shard::Weights
+            && self
+                .lora
+                .as_ref()
+                .is_some_and(|lora| lora.frozen_base().is_quantized())
         {
-            let message = format!(
-                "is weights beside {key}: an adapter is trained, and the weights below it stay whole on each rank; \
-                 use \"state\", which shards the adapter's optimiser"
-            );
-            return wrong("engine.shard", &message);
-        }
-        if self.engine.ranks.is_some() && self.optimizer.muon {
             return wrong(
-                "optimizer.muon",
-                "needs whole matrices, which none of several ranks has the state of; leave `engine.ranks` out, or use Adam",
-            );
-        }
-        if self.engine.ranks.is_some() && self.optimizer.moments == MomentKind::Bf16 {
-            return wrong(
-                "optimizer.moments",
-                "is bf16, whose rounding would depend on the number of ranks; use \"f32\", or leave `engine.ranks` out",
+                "engine.shard",
+                "is weights beside a quantised base, which stays whole on each rank; use \"state\", which shards the \
+                 adapter's optimiser, or leave `base` of [lora] out: a base in bf16 is sharded",
             );
         }
         if self.task_weights.iter().all(|&weight| weight == 0.0) {

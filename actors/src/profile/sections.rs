@@ -28,7 +28,8 @@ pub struct EngineKnobs {
     pub ranks: Option<usize>,
     /// What is divided among these processes. With `weights`, sampling, scoring and evaluation gather all weights on
     /// the first process, where they stay until its next step, and `demask ask` waits for the end of a step. Use
-    /// sampling engines (`rollouts.samplers`) to draw the rollouts then.
+    /// sampling engines (`rollouts.samplers`) to draw the rollouts then. With an adapter, `weights` divides the frozen
+    /// weights, unless they are quantised; each process holds the whole adapter.
     #[serde(skip_serializing_if = "is_state")]
     pub shard: Shard,
 }

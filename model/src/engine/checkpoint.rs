@@ -24,7 +24,7 @@ use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use crate::network::backbone::Backbone;
 use crate::network::lora::Lora;
-use crate::training::optimizer::AdamW;
+use crate::training::optimizer::{AdamW, SECOND};
 use crate::training::ranks::{Reduction, Share};
 use crate::weights::peft;
 use crate::weights::safetensors::{self, Entry, PiecewiseFile};
@@ -82,8 +82,9 @@ impl LoadedModel {
         Self::load_on(dir, resume, options, (device, kind), None)
     }
 
-    /// Reads a folder like [`Self::load_with`]. If `part` is given and the model has no adapter, only this
-    /// rank's shard of the weights is kept.
+    /// Reads a folder like [`Self::load_with`]. If `part` is given and the model is for training, only this rank's shard
+    /// of the weights is kept. An adapter is whole on every rank, and so are quantised weights below one and weights that
+    /// one was merged into.
     ///
     /// # Errors
     /// Returns the errors of [`Self::load_with`].
@@ -118,12 +119,16 @@ impl LoadedModel {
         if resume {
             let path = dir.join(OPTIMIZER);
             // With sharded weights, a rank reads only its own part of the optimiser state.
-            let state = match backbone.trained().sharded() {
-                Some(sharded) => read_part(&path, sharded.map())?,
-                None => safetensors::read(&path)?,
+            let (state, seconds) = match backbone.trained().sharded() {
+                Some(sharded) => read_part(&path, sharded.map(), &optimizer)?,
+                None => (safetensors::read(&path)?, None),
+            };
+            let restored = match seconds {
+                Some(seconds) => optimizer.restore_part("backbone", &state, seconds),
+                None => optimizer.restore("backbone", &state),
             };
             let named = |error: ModelError| ModelError::checkpoint(&path, error.to_string());
-            optimizer.restore("backbone", &state).map_err(named)?;
+            restored.map_err(named)?;
             if let Some((_, trainer)) = &mut tokenizer {
                 trainer.restore("image_tokenizer", &state).map_err(named)?;
             }
@@ -285,13 +290,13 @@ impl LoadedModel {
             return Ok(files);
         }
         self.backbone.trained().trainable()?;
-        let total = i64::try_from(share.numbers()).unwrap_or(i64::MAX);
         let mut entries = Vec::new();
         let mut here = BTreeMap::new();
         for (name, own) in self.optimizer.own_state("backbone")? {
             if name == STEP {
                 here.insert(name, own);
             } else {
+                let total = self.optimizer.map_of(&name).total();
                 entries.push(Entry::new(&name, own.kind(), &[total])?);
             }
         }
@@ -313,7 +318,7 @@ impl LoadedModel {
         if share.is_of_weights() {
             let parameters = self.backbone.parameters();
             let file = files.and_then(|files| files.weights.as_ref());
-            share.collect_each(parameters.master(), &mut |start, piece| {
+            share.collect_each((parameters.master(), share.map()), &mut |start, piece| {
                 file.map_or(Ok(()), |file| write_slots(file, parameters.slots(), start, piece))
             })?;
         }
@@ -321,7 +326,8 @@ impl LoadedModel {
             let file = files.and_then(|files| files.optimizer.as_ref());
             for (name, own) in share.agree(self.optimizer.own_state("backbone"))? {
                 if name != STEP {
-                    share.collect_each(&own, &mut |start, piece| {
+                    let own = (&own, self.optimizer.map_of(&name));
+                    share.collect_each(own, &mut |start, piece| {
                         file.map_or(Ok(()), |file| file.write(&name, start, piece))
                     })?;
                 }
@@ -438,9 +444,9 @@ pub fn load_backbone(
     if let Some(adapter) = adapter.filter(|_| !inside) {
         check_manifest(adapter)?;
     }
-    let part = part.filter(|_| !adapted);
+    let part = part.filter(|_| options.purpose == Purpose::Train && !options.merge);
     let mut backbone = match frozen_base(adapter, options)? {
-        Some(form) => Backbone::load_frozen(&base, place.0, place.1, form)?,
+        Some(form) => Backbone::load_frozen(&base, place, form, part)?,
         None => Backbone::load_grown(&base, place, purpose, options.grow.as_ref(), part)?,
     };
     if let Some(adapter) = adapter {
@@ -467,19 +473,30 @@ fn frozen_base(adapter: Option<&Path>, options: &LoadOptions) -> Result<Option<F
     }
 }
 
-/// Reads this rank's shard of the backbone's optimiser state, and the rest of the file completely.
-fn read_part(path: &Path, map: &ShardMap) -> Result<BTreeMap<String, Tensor>> {
+/// Reads this rank's shard of the backbone's optimiser state, and the rest of the file completely. Also returns the
+/// number of second moments of all ranks.
+fn read_part(
+    path: &Path,
+    map: &ShardMap,
+    optimizer: &AdamW,
+) -> Result<(BTreeMap<String, Tensor>, Option<i64>)> {
     let stored = StoredTensors::in_file(path)?;
+    let numbers = |name: &str| stored.shape(name).unwrap_or_default().iter().product::<i64>();
+    let seconds = numbers(&format!("backbone{SECOND}"));
     let read = |name: &str| -> Result<(String, Tensor)> {
-        let numbers: i64 = stored.shape(name).unwrap_or_default().iter().product();
-        let is_whole = name.starts_with("backbone.") && numbers == map.total();
+        let map = match name.ends_with(SECOND) {
+            true => optimizer.stored_seconds(seconds),
+            false => map,
+        };
+        let is_whole = name.starts_with("backbone.") && numbers(name) == map.total();
         let tensor = match is_whole {
             true => stored.read_ranges(name, ranges(map))?,
             false => stored.read(name)?,
         };
         Ok((name.to_owned(), tensor))
     };
-    stored.names().map(read).collect()
+    let state = stored.names().map(read).collect::<Result<_>>()?;
+    Ok((state, Some(seconds)))
 }
 
 /// Where each range of numbers begins that this rank owns, and how long it is.

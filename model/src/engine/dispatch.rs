@@ -340,7 +340,8 @@ impl Engine {
             ..
         } = self.model()?;
         let Some(dir) = checkpoint else {
-            let share = optimizer.share();
+            // Frozen weights below an adapter stay sharded: the reference has the same ones.
+            let share = optimizer.share().filter(|share| share.is_of_weights());
             share.map_or(Ok(()), |share| share.bring_together(present.parameters(), true))?;
             let frozen = present.frozen_copy();
             share.map_or(Ok(()), |share| share.let_go(present.parameters()))?;
@@ -417,15 +418,12 @@ impl Engine {
         let model = match self.world.clone() {
             None => self.read(source)?,
             Some((world, options)) => world.patiently(|| {
-                let read = self
-                    .read(source)
-                    .and_then(|model| ranks::admit(&model).map(|()| model));
-                let mut model = world.agree(read)?;
+                let mut model = world.agree(self.read(source))?;
                 if model.backbone.trained().trainable().is_ok() {
                     model.share(&world, options.reduction)?;
                     if options.shard == Shard::Weights && model.backbone.parameters().sharded().is_none() {
                         tracing::warn!(
-                            "--shard weights: weights with an adapter on them, or one merged into them, stay whole on each rank; ranks shard the state alone"
+                            "--shard weights: quantised weights below an adapter, and weights that one was merged into, stay whole on each rank; ranks shard the state alone"
                         );
                     }
                 }

@@ -5,7 +5,6 @@
 
 use demask_api::{Request, wire};
 
-use crate::engine::checkpoint::LoadedModel;
 use crate::error::{ModelError, Result};
 use crate::world::World;
 
@@ -73,18 +72,4 @@ pub fn decode(order: &[u8]) -> Result<Order> {
     }
     let request = wire::decode(order).map_err(|error| ModelError::World(format!("an order: {error}")))?;
     Ok(Order::Do(Box::new(request)))
-}
-
-/// Checks that ranks can train a model.
-///
-/// # Errors
-/// Returns [`ModelError::Refused`] if the model's adapter has dropout: its random numbers depend on the
-/// thread, not on the unit of work, so the result would depend on the number of ranks.
-pub fn admit(model: &LoadedModel) -> Result<()> {
-    match model.backbone.lora() {
-        Some(lora) if lora.config().dropout > 0.0 => Err(ModelError::Refused(
-            "an adapter with dropout over ranks: it is drawn by thread; set its dropout to 0".into(),
-        )),
-        _ => Ok(()),
-    }
 }

@@ -24,13 +24,14 @@ use crate::device::kernels::packed_weights::{self, PackedWeights};
 use crate::device::kernels::rotary::Rotary;
 #[cfg(fused)]
 use crate::device::kernels::sampling_blocks::{BlockConstants, BlockWeights, SamplingBlocks};
+use crate::device::storage;
 use crate::device::transfer::Packet;
 use crate::error::{ModelError, Result};
 use crate::network::chunk::Chunk;
 use crate::network::folder_config::{check, ignored, read_config, source, text_tokens};
 use crate::network::growth;
 use crate::network::kv_cache::{KvCache, Norms, Pass, PlannedPass};
-use crate::network::lora::{Lora, Noise};
+use crate::network::lora::{DropoutPosition, Lora};
 use crate::network::room::{Learner, Room};
 use crate::network::slots::{BlockNames, PREFIX, groups, initial, is_block_layer, slots};
 use crate::weights::fit;
@@ -57,6 +58,8 @@ pub struct Backbone {
     packed: RefCell<Option<PackedWeights>>,
     /// The gatherer of sharded weights.
     gather: OnceCell<Arc<dyn Gather>>,
+    /// A leaf of the head on the memory of the embedding's leaf, with a gradient of its own ([`Self::part_head`]).
+    head_leaf: OnceCell<Tensor>,
     device: Device,
     kind: Kind,
 }
@@ -73,8 +76,7 @@ impl Backbone {
     /// Initialises the same weights as [`Self::fresh`]; with `part`, only this rank's shard of them is kept.
     ///
     /// # Errors
-    /// Returns the errors of [`Self::fresh`], and refuses to shard tied weights, because the embedding is
-    /// then used in two places.
+    /// Returns the errors of [`Self::fresh`].
     pub fn fresh_on(
         config: &BackboneConfig,
         seed: u64,
@@ -82,7 +84,8 @@ impl Backbone {
         part: Option<RankOf>,
     ) -> Result<Self> {
         check(config)?;
-        let map = part.map(|own| cut(config, own, device)).transpose()?;
+        let map = part.map(|own| cut(config, own, (device, kind), Purpose::Train));
+        let map = map.transpose()?;
         if map.is_none() {
             footprint::check(config, device, kind, Purpose::Train)?;
         }
@@ -90,7 +93,7 @@ impl Backbone {
         let fill = |slot: &Slot, into: &mut Tensor| Ok(into.f_copy_(&initial(config, slot, &mut rng)?)?);
         let parameters = match map {
             None => Parameters::build(slots(config), device, kind, Purpose::Train, fill)?,
-            Some(map) => Parameters::build_part(slots(config), device, kind, map, fill)?,
+            Some(map) => Parameters::build_part(slots(config), device, kind, (map, Purpose::Train), fill)?,
         };
         Self::assemble(config.clone(), parameters, device, kind)
     }
@@ -133,11 +136,11 @@ impl Backbone {
         Self::load_grown(dir, (device, kind), purpose, None, None)
     }
 
-    /// Reads a folder and adds picture codes as `growth` asks. With `part`, and for training, only this
-    /// rank's shard of the weights is kept.
+    /// Reads a folder and adds picture codes as `growth` asks. With `part`, only this rank's shard of the weights is
+    /// kept.
     ///
     /// # Errors
-    /// Returns the errors of [`Self::load`] and of [`growth::grown`], and refuses to shard tied weights.
+    /// Returns the errors of [`Self::load`] and of [`growth::grown`].
     pub fn load_grown(
         dir: &Path,
         (device, kind): (Device, Kind),
@@ -151,8 +154,8 @@ impl Backbone {
             None => stored_config.clone(),
         };
         check(&config)?;
-        let map = part.filter(|_| purpose == Purpose::Train);
-        let map = map.map(|own| cut(&config, own, device)).transpose()?;
+        let map = part.map(|own| cut(&config, own, (device, kind), purpose));
+        let map = map.transpose()?;
         if map.is_none() {
             footprint::check(&config, device, kind, purpose)
                 .map_err(|error| ModelError::checkpoint(&dir.join(CONFIG), error.to_string()))?;
@@ -172,18 +175,24 @@ impl Backbone {
         };
         let parameters = match map {
             None => Parameters::build(slots(&config), device, kind, purpose, fill)?,
-            Some(map) => Parameters::build_part(slots(&config), device, kind, map, fill)?,
+            Some(map) => Parameters::build_part(slots(&config), device, kind, (map, purpose), fill)?,
         };
         Self::assemble(config, parameters, device, kind)
     }
 
-    /// Reads a folder as the frozen base of an adapter, with the blocks' linear layers in the given format.
+    /// Reads a folder as the frozen base of an adapter, with the blocks' linear layers in the given format. With `part`,
+    /// only this rank's shard is kept of a base that is not quantised.
     ///
     /// # Errors
     /// Returns the errors of [`Self::load`].
-    pub fn load_frozen(dir: &Path, device: Device, kind: Kind, form: FrozenBase) -> Result<Self> {
+    pub fn load_frozen(
+        dir: &Path,
+        (device, kind): (Device, Kind),
+        form: FrozenBase,
+        part: Option<RankOf>,
+    ) -> Result<Self> {
         if !form.is_quantized() {
-            return Self::load_for(dir, device, kind, Purpose::Sample);
+            return Self::load_grown(dir, (device, kind), Purpose::Sample, None, part);
         }
         let config = read_config(dir)?;
         check(&config)?;
@@ -219,6 +228,7 @@ impl Backbone {
             room: Room::default(),
             packed: RefCell::default(),
             gather: OnceCell::new(),
+            head_leaf: OnceCell::new(),
             device,
             kind,
         })
@@ -234,6 +244,9 @@ impl Backbone {
         let mut copy = Self::assemble(self.config.clone(), parameters, self.device, self.kind)?;
         copy.quantized = self.quantized.clone();
         copy.lora = self.lora.as_ref().map(Lora::frozen_copy).transpose()?;
+        if copy.parameters.sharded().is_some() {
+            copy.gather = self.gather.clone();
+        }
         Ok(copy)
     }
 
@@ -275,6 +288,9 @@ impl Backbone {
         twin.lora = self.lora.as_ref().map(adapter).transpose()?;
         twin.room = self.room.clone();
         twin.gather = self.gather.clone();
+        if self.head_leaf.get().is_some() {
+            twin.part_head()?;
+        }
         twin.packed = RefCell::new(self.packed.borrow().as_ref().map(PackedWeights::shared));
         Ok(twin)
     }
@@ -345,6 +361,54 @@ impl Backbone {
         self.gather.get().map(AsRef::as_ref)
     }
 
+    /// Gives the head a gradient of its own if its weights are the embedding's and are trained. The gradients of all
+    /// rows of a unit are then added for each of the two uses, and the two sums to each other at the end
+    /// ([`Self::join_head_gradient`]), in whatever order a unit's rows go through the network.
+    ///
+    /// # Errors
+    /// Returns libtorch's errors.
+    pub(crate) fn part_head(&self) -> Result<()> {
+        if self.config.weight_tying && self.lora.is_none() && self.head_leaf.get().is_none() {
+            let leaf = self.embedding_leaf()?.f_detach()?.f_set_requires_grad(true)?;
+            self.head_leaf.set(leaf).ok();
+        }
+        Ok(())
+    }
+
+    /// Returns the embedding's leaf, also if it is not gathered.
+    fn embedding_leaf(&self) -> Result<&Tensor> {
+        let name = self.head_name();
+        let mut leaves = self.parameters.leaves();
+        let found = leaves.find(|(leaf, _)| *leaf == name);
+        found
+            .map(|(_, leaf)| leaf)
+            .ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))
+    }
+
+    /// Adds the head's gradient to that of the embedding, if it has one of its own.
+    ///
+    /// # Errors
+    /// Returns libtorch's errors.
+    pub(crate) fn join_head_gradient(&self) -> Result<()> {
+        let Some(head) = self.head_leaf.get() else {
+            return Ok(());
+        };
+        let (own, mut whole) = (head.f_grad()?, self.embedding_leaf()?.f_grad()?);
+        // Whatever has reached the head's weights has also reached the embedding, through the hidden states.
+        if own.defined() && whole.defined() {
+            let _ = tch::no_grad(|| whole.f_add_(&own))?;
+        }
+        self.forget_head_gradient()
+    }
+
+    /// Drops the head's own gradient.
+    ///
+    /// # Errors
+    /// Returns libtorch's errors.
+    pub(crate) fn forget_head_gradient(&self) -> Result<()> {
+        self.head_leaf.get().map_or(Ok(()), storage::drop_grad)
+    }
+
     /// Drops the packed weights of a sampler's passes.
     pub(crate) fn forget_packed(&self) {
         self.packed.replace(None);
@@ -409,12 +473,21 @@ impl Backbone {
     }
 
     /// Returns the position of the adapter's dropout stream, so that its masks can be drawn again.
-    pub(crate) fn noise(&self) -> Option<Noise> {
+    pub(crate) fn noise(&self) -> Option<DropoutPosition> {
         self.lora.as_ref().and_then(Lora::noise)
     }
 
+    /// Moves the dropout stream behind the masks of one pass through the network, and returns where that pass begins.
+    pub(crate) fn reserve_noise(&self) -> Option<DropoutPosition> {
+        let begins = self.noise();
+        if let (Some(noise), Some(lora)) = (begins, &self.lora) {
+            lora.set_noise(Some(noise.after(lora.masks())));
+        }
+        begins
+    }
+
     /// Sets the position of the adapter's dropout stream.
-    pub(crate) fn set_noise(&self, noise: Option<Noise>) {
+    pub(crate) fn set_noise(&self, noise: Option<DropoutPosition>) {
         if let Some(lora) = &self.lora {
             lora.set_noise(noise);
         }
@@ -705,7 +778,8 @@ impl Backbone {
     /// # Errors
     /// Returns an error if the backbone lacks it, which is a bug of this crate.
     pub fn head_weight(&self) -> Result<Tensor> {
-        Ok(self.parameters.leaf(&self.head_name())?.shallow_clone())
+        let leaf = self.parameters.leaf(&self.head_name())?;
+        Ok(self.head_leaf.get().unwrap_or(leaf).shallow_clone())
     }
 
     fn leaf(&self, what: &str) -> Result<&Tensor> {
@@ -797,13 +871,7 @@ fn tokens(x: &Tensor, wanted_N: &Tensor) -> Result<Tensor> {
 }
 
 /// Computes which rank owns which of the network's weights if every group is sharded.
-fn cut(config: &BackboneConfig, own: RankOf, device: Device) -> Result<ShardMap> {
-    if config.weight_tying {
-        return Err(ModelError::Refused(
-            "weights sharded over ranks: the head is the embedding (weight_tying), which is computed with in two places; use shard = \"state\""
-                .into(),
-        ));
-    }
-    footprint::check_part(config, device, own.size)?;
+fn cut(config: &BackboneConfig, own: RankOf, place: (Device, Kind), purpose: Purpose) -> Result<ShardMap> {
+    footprint::check_part(config, place, purpose, own.size)?;
     Ok(ShardMap::of_groups(&groups(&slots(config)), own))
 }

@@ -36,11 +36,45 @@ pub struct Lora {
     /// The backbone's products that the adapter changes, by name, each with its layers and their A and B.
     products: BTreeMap<String, Vec<AdapterPart>>,
     /// The dropout of the present step.
-    noise: Cell<Option<Noise>>,
+    noise: Cell<Option<DropoutPosition>>,
 }
 
-/// The position of the dropout stream: the step's seed, and the number of masks drawn from it.
-pub(crate) type Noise = (u64, u64);
+/// A position in a stream of dropout masks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DropoutPosition {
+    seed: u64,
+    /// The number of masks that were drawn before.
+    number: u64,
+}
+
+impl DropoutPosition {
+    /// Returns the start of a seed's stream.
+    fn start(seed: u64) -> Self {
+        Self { seed, number: 0 }
+    }
+
+    /// Returns the position after so many masks.
+    pub fn after(self, masks: u64) -> Self {
+        let number = self.number + masks;
+        Self { number, ..self }
+    }
+
+    /// Returns the generator of the mask at this position.
+    fn generator(self) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(self.number);
+        rng
+    }
+
+    /// Returns the start of the stream of a unit of a batch that begins at this position. Its seed is a function of the
+    /// position and the unit's number (law L11).
+    pub fn of_unit(self, unit: usize) -> Self {
+        let mut rng = self.generator();
+        // A number of 64 bits takes two words.
+        rng.set_word_pos(2 * unit as u128);
+        Self::start(rng.random())
+    }
+}
 
 /// One linear layer of a product.
 #[derive(Clone, Debug)]
@@ -171,16 +205,22 @@ impl Lora {
     /// Turns on dropout for a training step with a seed, or turns it off.
     pub fn set_dropout(&self, seed: Option<u64>) {
         let seed = seed.filter(|_| self.config.dropout > 0.0);
-        self.noise.set(seed.map(|seed| (seed, 0)));
+        self.noise.set(seed.map(DropoutPosition::start));
     }
 
     /// Returns the position of the dropout stream; `None` outside a training step.
-    pub(crate) fn noise(&self) -> Option<Noise> {
+    pub(crate) fn noise(&self) -> Option<DropoutPosition> {
         self.noise.get()
     }
 
+    /// Returns the number of masks that a pass through the network draws, one for each adapted layer.
+    pub(crate) fn masks(&self) -> u64 {
+        let parts = self.products.values().flatten();
+        parts.filter(|part| part.adapted.is_some()).count() as u64
+    }
+
     /// Sets the position of the dropout stream.
-    pub(crate) fn set_noise(&self, noise: Option<Noise>) {
+    pub(crate) fn set_noise(&self, noise: Option<DropoutPosition>) {
         self.noise.set(noise);
     }
 
@@ -258,13 +298,12 @@ impl Lora {
     /// The mask is drawn on the device of x: a CPU takes the numbers one by one from the seed's stream, for
     /// which a GPU would have to wait.
     fn kept(&self, x: &Tensor) -> Result<Option<Tensor>> {
-        let Some((seed, number)) = self.noise.get() else {
+        let Some(noise) = self.noise.get() else {
             return Ok(None);
         };
-        self.noise.set(Some((seed, number + 1)));
+        self.noise.set(Some(noise.after(1)));
         let stays = 1.0 - self.config.dropout;
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(number);
+        let mut rng = noise.generator();
         if x.device().is_cuda() {
             // Nothing else draws from libtorch's global generator.
             tch::manual_seed(rng.random::<i64>());
@@ -331,9 +370,10 @@ impl Lora {
     /// Returns libtorch's errors.
     pub fn training_twin(&self) -> Result<Self> {
         let twin = self.twin()?;
-        if let Some((seed, number)) = self.noise.get() {
-            self.noise.set(Some((seed, number + 1)));
-            twin.noise.set(Some((seed.rotate_left(32) ^ number, 0)));
+        if let Some(noise) = self.noise.get() {
+            self.noise.set(Some(noise.after(1)));
+            let seed = noise.seed.rotate_left(32) ^ noise.number;
+            twin.noise.set(Some(DropoutPosition::start(seed)));
         }
         Ok(twin)
     }

@@ -18,7 +18,7 @@ use crate::training::interlude::{Interlude, Pause, Uninterrupted};
 use crate::training::optimizer::{AdamW, Snapshot};
 use crate::training::ranks::Share;
 use crate::training::step::retried;
-use crate::training::{gradients, ranks, threads};
+use crate::training::{gradients, threads};
 
 /// Takes `inner_steps` optimiser steps on the groups. If one of them fails or is not finite, the weights and the
 /// optimiser are restored to their state before the first, and no gradient is left.
@@ -82,7 +82,6 @@ pub fn train_with(
     let started = Instant::now();
     backbone.trained().trainable()?;
     validation::check(backbone.config(), groups, estimator, objective, settings)?;
-    ranks::admit(optimizer, settings)?;
     let samples: Vec<&PolicySample> = groups.iter().flat_map(|group| &group.samples).collect();
     validation::behaviour(behaviour, samples.len(), objective.inner_steps)?;
     let step = PolicyStep {

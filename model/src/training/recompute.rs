@@ -19,7 +19,7 @@ use crate::device::kernels::fused;
 use crate::error::Result;
 use crate::network::backbone::Backbone;
 use crate::network::full_forward::FullPass;
-use crate::network::lora::Noise;
+use crate::network::lora::DropoutPosition;
 
 /// A forward pass without gradients, between two blocks.
 #[derive(Debug)]
@@ -29,6 +29,9 @@ pub(crate) struct ForwardPass {
     inputs: Option<Vec<BlockInput>>,
     /// The stream so far, and what is to be added to it.
     stream: (Tensor, Option<Tensor>),
+    /// The position of the adapter's dropout stream before the next block. Several passes may go through the blocks
+    /// together, so each has its own.
+    noise: Option<DropoutPosition>,
 }
 
 /// The input from which a block is recomputed.
@@ -37,7 +40,7 @@ struct BlockInput {
     /// The residual stream.
     x_BLD: Tensor,
     /// The position of the adapter's dropout stream.
-    noise: Option<Noise>,
+    noise: Option<DropoutPosition>,
 }
 
 /// What a forward pass keeps for its backward pass.
@@ -77,6 +80,7 @@ impl ForwardPass {
             pass,
             inputs: keeps.then(Vec::new),
             stream: (x_BLD, None),
+            noise: backbone.reserve_noise(),
         })
     }
 
@@ -90,9 +94,10 @@ impl ForwardPass {
             pass,
             mut inputs,
             stream: (x_BLD, delta_BLD),
+            noise,
         } = self;
+        backbone.set_noise(noise);
         let stream = tch::no_grad(|| -> Result<_> {
-            let noise = backbone.noise();
             let entered = backbone.enter(number, x_BLD, delta_BLD.as_ref())?;
             drop(delta_BLD);
             if let Some(inputs) = &mut inputs {
@@ -101,7 +106,12 @@ impl ForwardPass {
             }
             block(backbone, &pass, number, entered)
         })?;
-        Ok(Self { pass, inputs, stream })
+        Ok(Self {
+            pass,
+            inputs,
+            stream,
+            noise: backbone.noise(),
+        })
     }
 
     /// Returns the hidden states after the final norm, whose gradient graph reaches back to the output of the

@@ -19,7 +19,7 @@ use crate::training::loss::{Gathered, LossRow, alike, answer_divisor, descend, p
 use crate::training::mask_sampling::{Noised, noise};
 use crate::training::optimizer::AdamW;
 use crate::training::ranks::Share;
-use crate::training::{gradients, ranks, sweep, threads, validation};
+use crate::training::{gradients, sweep, threads, validation};
 
 /// The tasks in the order of `StepSettings::task_weights`.
 const TASKS: [Task; 4] = [
@@ -63,7 +63,6 @@ pub fn train_with(
     }
     backbone.trained().trainable()?;
     validation::settings(settings)?;
-    ranks::admit(optimizer, settings)?;
     for sequence in micro_batches.iter().flatten() {
         validation::sequence(backbone.config(), sequence)?;
     }

@@ -49,6 +49,7 @@ pub(crate) fn descend_each<G, K>(
     let (mut sweep, planned) = Sweep::begin(backbone, gather, planned.collect());
     let (passes, targets): (Vec<_>, Vec<_>) = planned.into_iter().unzip();
     let passes = sweep.forward(passes, true)?;
+    let noise = backbone.noise();
     let mut kept = Vec::with_capacity(passes.len());
     sweep.attempt(|| {
         for ((pass, targets), (group, key)) in passes.into_iter().zip(targets).zip(groups.iter().zip(keys)) {
@@ -60,6 +61,7 @@ pub(crate) fn descend_each<G, K>(
         Ok(())
     });
     sweep.back(&kept)?;
+    backbone.set_noise(noise);
     sweep.end()
 }
 
@@ -96,6 +98,9 @@ pub(crate) fn gather_each<T>(
         Ok(())
     });
     sweep.gather.reshard(backbone.parameters(), sweep.last())?;
+    if sweep.is_tied() {
+        sweep.gather.reshard(backbone.parameters(), 0)?;
+    }
     sweep.end()?;
     Ok(made)
 }
@@ -132,6 +137,12 @@ impl<'a> Sweep<'a> {
         self.backbone.config().n_layers + 1
     }
 
+    /// Returns whether the head's weights are the embedding's. Their group then stays gathered from the embedding of
+    /// the tokens to the end of the sweep, and its two gradients are added to each other before they are sent.
+    fn is_tied(&self) -> bool {
+        self.backbone.config().weight_tying
+    }
+
     /// Computes, unless something failed before. Whatever failed gives nothing.
     fn attempt<T: Default>(&mut self, work: impl FnOnce() -> Result<T>) -> T {
         if self.failed.is_none() {
@@ -157,7 +168,9 @@ impl<'a> Sweep<'a> {
             .into_iter()
             .map(|pass| ForwardPass::begin(backbone, pass, returns));
         let mut passes: Vec<ForwardPass> = self.attempt(|| begun.collect());
-        self.gather.reshard(parameters, 0)?;
+        if !self.is_tied() {
+            self.gather.reshard(parameters, 0)?;
+        }
         for group in 1..last {
             self.unshard(group, Some(group + 1))?;
             let before = std::mem::take(&mut passes).into_iter();
@@ -175,16 +188,29 @@ impl<'a> Sweep<'a> {
         let backbone = self.backbone;
         self.leave(self.last())?;
         for group in (1..self.last()).rev() {
-            self.unshard(group, Some(group - 1))?;
+            let next = (group > 1 || self.learns()).then_some(group - 1);
+            self.unshard(group, next)?;
             self.attempt(|| {
                 kept.iter()
                     .try_for_each(|one| one.back_through(backbone, group - 1))
             });
             self.leave(group)?;
         }
-        self.unshard(0, None)?;
-        self.attempt(|| kept.iter().try_for_each(|one| one.back_to_embedding(backbone)));
-        self.leave(0)
+        if self.learns() {
+            self.unshard(0, None)?;
+            self.attempt(|| kept.iter().try_for_each(|one| one.back_to_embedding(backbone)));
+            self.attempt(|| backbone.join_head_gradient());
+            return self.leave(0);
+        }
+        match self.is_tied() {
+            true => self.gather.reshard(backbone.parameters(), 0),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns whether the network's weights are trained. Those below an adapter are frozen.
+    fn learns(&self) -> bool {
+        self.backbone.lora().is_none()
     }
 
     /// Sends a group's gradients to their owners and frees its gathered weights.

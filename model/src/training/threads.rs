@@ -121,8 +121,17 @@ where
     Ok(done)
 }
 
-/// Restores the number of threads when dropped, also after a panic.
-struct Threads(i32);
+/// Restores the number of threads of the CPU's libraries when dropped, also after a panic.
+pub(super) struct Threads(i32);
+
+impl Threads {
+    /// Sets one thread.
+    pub fn one() -> Self {
+        let before = Self(tch::get_num_threads());
+        tch::set_num_threads(1);
+        before
+    }
+}
 
 impl Drop for Threads {
     fn drop(&mut self) {

@@ -23,13 +23,22 @@ pub(crate) fn check(config: &BackboneConfig, device: Device, kind: Kind, purpose
     fits(memory::backbone_bytes(config, width), device)
 }
 
-/// Checks that one rank's part of the f32 master weights of a backbone fits, if they are sharded over `ranks` ranks for
-/// training.
+/// Checks that one rank's part of the weights of a backbone fits, if they are sharded over `ranks` ranks: of the f32
+/// master for training, or of frozen weights in the compute dtype.
 ///
 /// # Errors
 /// The errors of [`check`].
-pub(crate) fn check_part(config: &BackboneConfig, device: Device, ranks: usize) -> Result<()> {
-    let whole = memory::backbone_bytes(config, MASTER);
+pub(crate) fn check_part(
+    config: &BackboneConfig,
+    (device, kind): (Device, Kind),
+    purpose: Purpose,
+    ranks: usize,
+) -> Result<()> {
+    let width = match purpose {
+        Purpose::Train => MASTER,
+        Purpose::Sample => kind.elt_size_in_bytes() as u64,
+    };
+    let whole = memory::backbone_bytes(config, width);
     fits(whole.map(|bytes| bytes / ranks.max(1) as u64), device)
 }
 

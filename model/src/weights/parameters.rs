@@ -8,7 +8,8 @@
 //! Parameters for sampling have leaves and no master.
 //!
 //! Parameters that are sharded over ranks (`shards/`) have a master that contains only the part that this rank owns.
-//! Their leaves are readable only while their group is gathered.
+//! Their leaves are readable only while their group is gathered. Sharded parameters for sampling, such as the frozen base
+//! of an adapter, have that part in the compute dtype.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,7 @@ pub struct Parameters {
     index: BTreeMap<String, usize>,
     purpose: Purpose,
     /// The master copy: all values in f32, in the order of the slots. Empty if the parameters are for sampling. Only
-    /// this rank's part if they are sharded.
+    /// this rank's part if they are sharded, in the compute dtype if they are also for sampling.
     master: Tensor,
     /// The flat copy of the master in the compute dtype, of which the leaves are views. It is the master itself if that
     /// dtype is f32 or the parameters are sharded. Empty if they are for sampling.
@@ -88,9 +89,9 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Creates trainable parameters that are sharded over ranks. `fill` is called for each slot in order and writes the
-    /// slot's values to a temporary tensor, from which this rank's part is copied. Only one slot is in memory as a
-    /// whole at a time.
+    /// Creates parameters that are sharded over ranks. `fill` is called for each slot in order and writes the slot's
+    /// values to a temporary tensor, from which this rank's part is copied. Only one slot is in memory as a whole at a
+    /// time. Parameters for sampling are frozen: this rank's part is in the compute dtype, and no leaf has a gradient.
     ///
     /// # Errors
     /// The errors of `fill`, or any error libtorch reports.
@@ -98,11 +99,12 @@ impl Parameters {
         slots: Vec<Slot>,
         device: Device,
         compute: Kind,
-        map: ShardMap,
+        (map, purpose): (ShardMap, Purpose),
         mut fill: impl FnMut(&Slot, &mut Tensor) -> Result<()>,
     ) -> Result<Self> {
-        let mut parameters = Self::empty(slots, device, Purpose::Train)?;
-        let like = (Kind::Float, device);
+        let mut parameters = Self::empty(slots, device, purpose)?;
+        let learns = purpose == Purpose::Train;
+        let like = (if learns { Kind::Float } else { compute }, device);
         parameters.master = Tensor::f_empty([map.owned(map.own().rank)], like)?;
         parameters.compute = parameters.master.shallow_clone();
         tch::no_grad(|| -> Result<()> {
@@ -113,7 +115,8 @@ impl Parameters {
             }
             Ok(())
         })?;
-        let (sharded, leaves) = ShardedLeaves::new(map, &parameters.leaf_shapes(), (compute, device))?;
+        let place = (compute, device);
+        let (sharded, leaves) = ShardedLeaves::new(map, &parameters.leaf_shapes(), place, learns)?;
         (parameters.sharded, parameters.leaves) = (Some(sharded), leaves);
         Ok(parameters)
     }
@@ -539,12 +542,15 @@ impl Parameters {
     }
 
     /// Creates parameters for sampling with the same values. Trainable parameters are copied in the compute dtype, so
-    /// that later steps do not change the copy. Parameters that are already for sampling share their leaves. Sharded
-    /// parameters must be gathered.
+    /// that later steps do not change the copy. Parameters that are already for sampling share their leaves, and if they
+    /// are sharded they stay so. Sharded parameters for training must be gathered.
     ///
     /// # Errors
     /// Any error libtorch reports.
     pub fn frozen_copy(&self) -> Result<Self> {
+        if self.sharded.is_some() && self.purpose == Purpose::Sample {
+            return self.twin();
+        }
         let device = self.master.device();
         let none = || Tensor::f_empty([0], (Kind::Float, device));
         let copied = |leaf: &Tensor| -> Result<Tensor> {

@@ -212,6 +212,18 @@ impl ProcessGroup {
         Ok(calls)
     }
 
+    /// Exchanges as [`Self::begin_exchange`] does, and waits for the end.
+    ///
+    /// # Errors
+    /// Returns [`ModelError::World`] if a peer is gone or the time limit is over, and the refusals of
+    /// [`Self::begin_exchange`].
+    pub fn exchange(&self, to: (&Tensor, &[i64]), from: (&Tensor, &[i64])) -> Result<()> {
+        let (received, lengths) = to;
+        let own = usize::try_from(lengths.get(self.rank).copied().unwrap_or(0)).unwrap_or(0);
+        let comes = bytes(received) - own * received.kind().elt_size_in_bytes();
+        self.counted(comes, || self.begin_exchange(to, from)?.wait().map(drop))
+    }
+
     /// Starts an all-to-all with unequal lengths. The first `sent[0]` numbers of `from` go to rank 0, the
     /// next `sent[1]` to rank 1, and so on. `to` receives `received[r]` numbers from each rank r, in the
     /// order of ranks.

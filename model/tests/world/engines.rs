@@ -132,11 +132,16 @@ impl Engines {
     }
 
     fn train(&mut self, seed: u64) -> Option<Answer> {
+        self.train_by(demask_api::Adam::default(), seed)
+    }
+
+    fn train_by(&mut self, adam: demask_api::Adam, seed: u64) -> Option<Answer> {
         let rows = (0..22).map(|row| common::sequence(row, 10 + row as usize % 9, 0));
         self.ask(&Request::Train {
             micro_batches: vec![rows.collect()],
             settings: demask_api::StepSettings {
                 ema: 0.5,
+                adam,
                 ..common::settings(seed)
             },
         })
@@ -298,6 +303,71 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
     }
     hashes.dedup();
     assert_eq!(hashes.len(), 1, "{hashes:?}");
+}
+
+/// Moments in bf16, of which Muon's matrices have no second ones; and an adapter with dropout. Each resumes with another
+/// number of ranks and another division, and the optimiser between the two steps may be another.
+#[test]
+fn l11_whatever_is_trained_goes_on_from_a_checkpoint_with_any_number_of_ranks() {
+    let place = tempfile::tempdir().unwrap();
+    let base = place.path().join("base");
+    let muon = demask_api::Adam {
+        muon: true,
+        moments: demask_api::MomentKind::Bf16,
+        ..demask_api::Adam::default()
+    };
+    saved_alone(&base);
+    let adapted = || ModelSource::Checkpoint {
+        dir: base.clone(),
+        resume: false,
+        average: false,
+        image_tokenizer: None,
+        options: demask_api::LoadOptions {
+            lora: Some(demask_api::LoraConfig {
+                rank: 4,
+                dropout: 0.5,
+                ..demask_api::LoraConfig::default()
+            }),
+            ..demask_api::LoadOptions::default()
+        },
+    };
+    let (state, weights) = ("state", "weights");
+    for is_adapter in [false, true] {
+        let mut hashes = Vec::new();
+        for ((size, shard), (then, other)) in [
+            ((1, state), (3, weights)),
+            ((4, state), (2, weights)),
+            ((3, weights), (1, state)),
+            ((2, weights), (4, weights)),
+        ] {
+            let folder = place.path().join(format!("of-{size}-{shard}-{is_adapter}"));
+            std::fs::create_dir(&folder).unwrap();
+            let mut engines = Engines::start(size, &folder, shard);
+            engines.load(if is_adapter { adapted() } else { fresh() });
+            for seed in 0..2 {
+                let trained = engines.train_by(muon.clone(), seed);
+                assert!(matches!(trained, Some(Answer::Trained(_))), "{trained:?}");
+            }
+            let mut hash = vec![engines.save(&folder.join("first"))];
+            engines.exit();
+            let again = folder.join("again");
+            std::fs::create_dir(&again).unwrap();
+            let mut engines = Engines::start(then, &again, other);
+            assert_eq!(engines.load(saved(&folder.join("first"))), 2);
+            hash.push(engines.save(&again.join("same")));
+            for (seed, adam) in [(2, muon.clone()), (3, demask_api::Adam::default())] {
+                let trained = engines.train_by(adam, seed);
+                assert!(matches!(trained, Some(Answer::Trained(_))), "{trained:?}");
+                hash.push(engines.save(&again.join(format!("{seed}"))));
+            }
+            engines.exit();
+            // The number of the attached file is the same, so a folder that was only loaded is saved as it was.
+            assert_eq!(hash[0], hash[1], "{size} ranks that shard {shard}");
+            hashes.push(hash);
+        }
+        hashes.dedup();
+        assert_eq!(hashes.len(), 1, "{hashes:?}");
+    }
 }
 
 /// A figure of a process's memory, in bytes.

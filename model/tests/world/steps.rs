@@ -1,9 +1,15 @@
 //! Law L11: training takes the same steps for any number of ranks, bit for bit.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use demask_api::{EstimatorConfig, ObjectiveConfig, Sequence, Shard, Spacing, StepSettings, UniGrpo};
+use demask_api::{
+    Adam, EstimatorConfig, LINEAR_LAYERS, LoadOptions, LoraConfig, MomentKind, ObjectiveConfig, Sequence,
+    Shard, Spacing, StepSettings, UniGrpo,
+};
+use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::training::optimizer::AdamW;
 use demask_model::training::ranks::{RankOptions, Reduction, Share};
 use demask_model::weights::shards::RankOf;
@@ -16,111 +22,134 @@ use crate::common::{self, sequence};
 use crate::processes::{Meeting, PLACE, start};
 
 const LONG: Duration = Duration::from_secs(600);
+/// The folder of the weights below an adapter.
+const BASE: &str = "base";
 
 /// Runs the part of a rank in a scene. Returns false if this file has no such scene.
 pub fn play(scene: &str) -> bool {
-    let state = RankOptions::default();
-    let weights = RankOptions {
-        shard: Shard::Weights,
-        ..state
+    let options = RankOptions {
+        reduction: if scene.contains("fast") {
+            Reduction::Fast
+        } else {
+            Reduction::Exact
+        },
+        shard: if scene.contains("sharded") {
+            Shard::Weights
+        } else {
+            Shard::State
+        },
     };
-    let fast = RankOptions {
-        reduction: Reduction::Fast,
-        ..state
-    };
-    let (threads, options) = match scene {
-        "steps" => (1, state),
-        "steps with two threads" => (2, state),
-        "fast steps" => (1, fast),
-        "sharded steps" => (1, weights),
-        "sharded steps with two threads" => (2, weights),
-        "steps in bf16" => (1, state),
-        "sharded steps in bf16" => (1, weights),
-        "scores" => {
-            scores(&mut Learner::join(1, weights, Kind::Float));
-            return true;
-        }
-        "large weights" => {
-            large_weights();
-            return true;
-        }
-        "faults" | "sharded faults" => {
-            let options = if scene == "faults" { state } else { weights };
-            faults(&mut Learner::join(1, options, Kind::Float));
-            return true;
+    match scene {
+        "sharded scores" => scores(&mut Learner::join(scene, options)),
+        "large weights" => large_weights(),
+        "faults" | "sharded faults" => faults(&mut Learner::join(scene, options)),
+        _ if scene.contains("steps") => {
+            let mut learner = Learner::join(scene, options);
+            let steps = learner.steps();
+            let place = std::env::var(PLACE).unwrap();
+            std::fs::write(format!("{place}/rank-{}", learner.world.rank()), steps).unwrap();
         }
         _ => return false,
-    };
-    let kind = if scene.ends_with("bf16") {
-        Kind::BFloat16
-    } else {
-        Kind::Float
-    };
-    let mut learner = Learner::join(threads, options, kind);
-    let steps = learner.steps();
-    let place = std::env::var(PLACE).unwrap();
-    std::fs::write(format!("{place}/rank-{}", learner.world.rank()), steps).unwrap();
+    }
     true
 }
 
-/// A rank's model, whose parameters fill five whole chunks and part of a sixth.
+/// The shape of the model, whose parameters fill five whole chunks and part of a sixth.
+fn shape(scene: &str) -> demask_api::BackboneConfig {
+    demask_api::BackboneConfig {
+        d_model: 128,
+        mlp_hidden_size: Some(256),
+        weight_tying: scene.contains("tied"),
+        ..common::config()
+    }
+}
+
+/// An adapter that fills two whole chunks and part of a third.
+fn lora() -> LoraConfig {
+    LoraConfig {
+        rank: 32,
+        alpha: 32.0,
+        dropout: 0.25,
+        target_modules: LINEAR_LAYERS.map(str::to_owned).to_vec(),
+        seed: 5,
+        ..LoraConfig::default()
+    }
+}
+
+/// A rank's model.
 struct Learner {
     world: Rc<World>,
     backbone: Backbone,
     optimizer: AdamW,
+    adam: Adam,
 }
 
 impl Learner {
-    fn join(threads: i32, options: RankOptions, kind: Kind) -> Self {
-        tch::set_num_threads(threads);
+    fn join(scene: &str, options: RankOptions) -> Self {
+        tch::set_num_threads(if scene.contains("two threads") { 2 } else { 1 });
         let world = Rc::new(World::join_within(membership(), Device::Cpu, LONG, LONG).unwrap());
-        let config = demask_api::BackboneConfig {
-            d_model: 128,
-            mlp_hidden_size: Some(256),
-            ..common::config()
+        let kind = if scene.contains("in bf16") {
+            Kind::BFloat16
+        } else {
+            Kind::Float
         };
         let part = (options.shard == Shard::Weights).then_some(RankOf {
             rank: world.rank(),
             size: world.size(),
         });
-        let backbone = Backbone::fresh_on(&config, 3, (Device::Cpu, kind), part).unwrap();
-        let share = Share::of(&world, &backbone, options.reduction).unwrap();
-        let optimizer = if part.is_some() {
-            let mut own = AdamW::new(backbone.parameters()).unwrap();
-            own.join(share);
-            own
+        let place = (Device::Cpu, kind);
+        let mut model = if scene.contains("adapter") {
+            let base = Path::new(&std::env::var(PLACE).unwrap()).join(BASE);
+            let options = LoadOptions {
+                lora: Some(lora()),
+                ..LoadOptions::default()
+            };
+            LoadedModel::load_on(&base, false, &options, place, part).unwrap()
         } else {
-            AdamW::shared(share, backbone.trained()).unwrap()
+            let backbone = Backbone::fresh_on(&shape(scene), 3, place, part).unwrap();
+            LoadedModel {
+                optimizer: AdamW::new(backbone.parameters()).unwrap(),
+                backbone,
+                tokenizer: None,
+            }
+        };
+        model.share(&world, options.reduction).unwrap();
+        let moments = if scene.contains("moments") {
+            MomentKind::Bf16
+        } else {
+            MomentKind::F32
         };
         Self {
             world,
-            backbone,
-            optimizer,
+            backbone: model.backbone,
+            optimizer: model.optimizer,
+            adam: Adam {
+                moments,
+                muon: scene.contains("muon"),
+                ..Adam::default()
+            },
         }
     }
 
-    fn settings(seed: u64) -> StepSettings {
+    fn settings(&self, seed: u64) -> StepSettings {
         StepSettings {
             // A norm small enough that clipping applies at every step.
             clip_norm: 0.05,
             ema: 0.9,
+            adam: self.adam.clone(),
             ..common::settings(seed)
         }
     }
 
     fn train(&mut self, rows: &[Vec<Sequence>], seed: u64) -> demask_model::Result<demask_api::TrainReport> {
-        training::train(
-            &mut self.backbone,
-            &mut self.optimizer,
-            rows,
-            &Self::settings(seed),
-        )
+        let settings = self.settings(seed);
+        training::train(&mut self.backbone, &mut self.optimizer, rows, &settings)
     }
 
     /// Returns a digest of all weights. If the weights are sharded, only rank 0 returns a digest; the other
     /// ranks return an empty string.
     fn weights(&self) -> String {
-        let parameters = self.backbone.parameters();
+        let parameters = self.backbone.trained();
         if parameters.sharded().is_none() {
             return digest(parameters.master());
         }
@@ -148,7 +177,7 @@ impl Learner {
         });
         let settings = StepSettings {
             learning_rate,
-            ..Self::settings(7)
+            ..self.settings(7)
         };
         policy::train(
             &mut self.backbone,
@@ -212,22 +241,26 @@ impl Learner {
             inner_steps: 2,
             ..ObjectiveConfig::default()
         };
+        // The reference of an adapter has the same frozen weights below it, also where they are sharded.
+        let adapted = self.backbone.lora().is_some();
+        let reference = adapted.then(|| self.backbone.frozen_copy().unwrap());
         for seed in 5..7 {
+            let settings = self.settings(seed);
             let report = policy::train(
                 &mut self.backbone,
                 &mut self.optimizer,
-                None,
+                reference.as_ref(),
                 &groups,
                 &estimator,
                 &objective,
-                &Self::settings(seed),
+                &settings,
             )
             .unwrap();
             assert!(report.finite, "{report:?}");
             said += &format!("{:?} {:?} {}\n", report.losses, report.grad_norm, self.weights());
         }
         let own = self.optimizer.numbers();
-        assert_eq!(own, self.backbone.parameters().count());
+        assert_eq!(own, self.backbone.trained().count());
         // Only rank 0 has the whole optimizer state; the other ranks sent it their shards.
         let state = self.optimizer.state("state").unwrap();
         if self.world.rank() == 0 {
@@ -240,6 +273,17 @@ impl Learner {
         }
         said
     }
+}
+
+/// Saves weights that an adapter is put on.
+fn save_base(dir: &Path, config: &demask_api::BackboneConfig) {
+    let backbone = Backbone::fresh(config, 3, Device::Cpu, Kind::Float).unwrap();
+    let model = LoadedModel {
+        optimizer: AdamW::new(backbone.parameters()).unwrap(),
+        backbone,
+        tokenizer: None,
+    };
+    model.save(dir, &BTreeMap::new(), false).unwrap();
 }
 
 fn digest(tensor: &Tensor) -> String {
@@ -259,6 +303,9 @@ fn rows(count: u32) -> Vec<Sequence> {
 /// Returns what each rank of a world of `size` ranks reports about its steps.
 fn said(scene: &str, size: usize) -> Vec<String> {
     let place = tempfile::tempdir().unwrap();
+    if scene.contains("adapter") {
+        save_base(&place.path().join(BASE), &shape(scene));
+    }
     start(scene, (size, size), place.path(), Meeting::File).succeed();
     let left = |rank| std::fs::read_to_string(place.path().join(format!("rank-{rank}"))).unwrap();
     (0..size).map(left).collect()
@@ -282,8 +329,8 @@ fn l11_any_number_of_ranks_takes_the_same_steps_bit_for_bit() {
             );
         }
     }
-    assert_eq!(said("steps with two threads", 1)[0], alone, "threads");
-    assert_eq!(said("steps with two threads", 2)[0], alone, "threads and ranks");
+    assert_eq!(said("steps, two threads", 1)[0], alone, "threads");
+    assert_eq!(said("steps, two threads", 2)[0], alone, "threads and ranks");
 }
 
 /// Sharded weights give the same steps, also in a world of one rank. The groups of parameters are only one or
@@ -294,10 +341,90 @@ fn l11_weights_sharded_over_any_number_of_ranks_take_the_same_steps_bit_for_bit(
     for size in [1, 2, 3, 4] {
         assert_eq!(said("sharded steps", size)[0], alone, "{size} ranks");
     }
-    assert_eq!(said("sharded steps with two threads", 2)[0], alone, "threads");
+    assert_eq!(said("sharded steps, two threads", 2)[0], alone, "threads");
     // Gathered and sent in bf16, summed in f32.
-    let alone = said("steps in bf16", 1).remove(0);
-    assert_eq!(said("sharded steps in bf16", 3)[0], alone, "bf16");
+    let alone = said("steps, in bf16", 1).remove(0);
+    assert_eq!(said("sharded steps, in bf16", 3)[0], alone, "bf16");
+}
+
+/// Asserts that a scene and the same with sharded weights end alike for any number of ranks, and differ from another.
+fn are_alike(scene: &str, other: &str) {
+    let alone = said(scene, 1).remove(0);
+    assert_ne!(alone, said(other, 1)[0], "{scene} and {other}");
+    for size in [2, 3, 4] {
+        assert_eq!(said(scene, size)[0], alone, "{scene}, {size} ranks");
+    }
+    let sharded = format!("sharded {scene}");
+    for size in [1, 2, 3, 4] {
+        assert_eq!(said(&sharded, size)[0], alone, "{sharded}, {size} ranks");
+    }
+}
+
+/// The dither of moments in bf16 is a function of a number's place in the whole model.
+#[test]
+fn l11_moments_in_bf16_are_rounded_alike_on_any_number_of_ranks() {
+    are_alike("steps, moments", "steps");
+}
+
+/// Matrices of which several ranks own parts are updated as wholes. Two batches of them, of which with three and four
+/// ranks some compute none.
+#[test]
+fn l11_muon_takes_the_same_steps_on_any_number_of_ranks() {
+    are_alike("steps, muon", "steps");
+    let both = "steps, muon, moments";
+    let alone = said(both, 1).remove(0);
+    assert_eq!(said(&format!("sharded {both}"), 3)[0], alone);
+    assert_eq!(said(&format!("{both}, two threads"), 2)[0], alone);
+}
+
+/// An adapter is whole on every rank, and its dropout is drawn by unit. The frozen weights below it are gathered block by
+/// block where they are sharded.
+#[test]
+fn l11_an_adapter_with_dropout_takes_the_same_steps_on_any_number_of_ranks() {
+    are_alike("steps, adapter", "steps");
+    let alone = said("steps, adapter", 1).remove(0);
+    assert_eq!(said("steps, adapter, two threads", 2)[0], alone, "threads");
+    let alone = said("steps, adapter, in bf16", 1).remove(0);
+    assert_eq!(said("sharded steps, adapter, in bf16", 3)[0], alone, "bf16");
+    let alone = said("steps, adapter, tied, muon", 1).remove(0);
+    assert_eq!(
+        said("sharded steps, adapter, tied, muon", 3)[0],
+        alone,
+        "tied, muon"
+    );
+}
+
+/// A head that is the embedding is gathered once for both, and the gradients of both uses are added in one order.
+#[test]
+fn l11_a_head_that_is_the_embedding_takes_the_same_steps_on_any_number_of_ranks() {
+    are_alike("steps, tied", "steps");
+    let alone = said("steps, tied, in bf16", 1).remove(0);
+    assert_eq!(said("sharded steps, tied, in bf16", 3)[0], alone, "bf16");
+    assert_eq!(said("steps, tied, in bf16, two threads", 2)[0], alone, "threads");
+}
+
+/// What is elementwise rounds alike wherever a tensor is cut: ranks cut matrices at any place.
+#[test]
+fn l11_an_elementwise_operation_rounds_alike_in_any_part_of_a_tensor() {
+    tch::set_num_threads(1);
+    let numbers = |seed: i64| {
+        let steps = Tensor::arange(10_007, (Kind::Float, Device::Cpu));
+        ((steps * 0.37 + seed) * 12.9898).sin()
+    };
+    let (from, to) = (numbers(1), numbers(2));
+    let made = |from: &Tensor, to: &Tensor| {
+        let moved = from.lerp(to, 0.1);
+        let second = from.square().lerp(&to.square(), 0.05);
+        &moved / (second.sqrt() * 1.3 + 1e-8)
+    };
+    let whole = made(&from, &to);
+    for (start, length) in [(0, 3), (1, 17), (5, 1_001), (33, 9_974), (4_095, 4_097)] {
+        let part = made(&from.narrow(0, start, length), &to.narrow(0, start, length));
+        assert!(
+            part.equal(&whole.narrow(0, start, length)),
+            "{length} from {start}"
+        );
+    }
 }
 
 #[test]
@@ -355,15 +482,6 @@ fn faults(learner: &mut Learner) {
     assert_eq!((learner.weights(), learner.optimizer.step_count()), before);
     assert!(learner.align(2, 2, 1e-3).unwrap().finite);
 
-    let muon = StepSettings {
-        adam: demask_api::Adam {
-            muon: true,
-            ..demask_api::Adam::default()
-        },
-        ..Learner::settings(5)
-    };
-    let refused = training::train(&mut learner.backbone, &mut learner.optimizer, &[rows(8)], &muon);
-    assert!(refused.unwrap_err().to_string().contains("muon over ranks"));
     assert!(learner.train(&[rows(22)], 6).unwrap().finite);
 }
 
@@ -397,7 +515,7 @@ fn scores(learner: &mut Learner) {
 #[test]
 fn sharded_weights_are_gathered_once_for_all_views_that_are_scored() {
     let place = tempfile::tempdir().unwrap();
-    start("scores", (2, 2), place.path(), Meeting::File).succeed();
+    start("sharded scores", (2, 2), place.path(), Meeting::File).succeed();
 }
 
 /// Weights of which each rank has more than what crosses at one time.

@@ -31,25 +31,31 @@ pub(super) fn of(plan: &TrainingPlan<'_>, device_memory: Option<u64>) -> Vec<Mem
         ..lora.clone()
     };
     let mut plans = own(plan);
-    if plan.ranks.shard == Shard::State {
-        let adapters = [
-            ("lora = {}: an adapter is trained, the weights stay", lora),
-            (
-                "lora = { base = \"nf4\", double_quantization = true }: the frozen weights in 4.13 bits (QLoRA)",
-                &quantized,
-            ),
-        ];
-        let with = |(words, lora): (&str, _)| {
-            (
-                words.to_owned(),
-                TrainingPlan {
-                    lora: Some(lora),
-                    ..plan.clone()
-                },
-            )
+    // A quantised base is whole on every rank.
+    let undivided = Ranks {
+        shard: Shard::State,
+        ..plan.ranks
+    };
+    let adapters = [
+        (
+            "lora = {}: an adapter is trained, the weights stay",
+            lora,
+            plan.ranks,
+        ),
+        (
+            "lora = { base = \"nf4\", double_quantization = true }: the frozen weights in 4.13 bits (QLoRA)",
+            &quantized,
+            undivided,
+        ),
+    ];
+    plans.extend(adapters.map(|(words, lora, ranks)| {
+        let plan = TrainingPlan {
+            lora: Some(lora),
+            ranks,
+            ..plan.clone()
         };
-        plans.extend(adapters.map(with));
-    }
+        (words.to_owned(), plan)
+    }));
     plans.extend(worlds(plan));
     let before = plan.bytes();
     plans
@@ -77,7 +83,7 @@ fn own<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
         muon: true,
         ..row.clone()
     };
-    let mut plans = vec![
+    let plans = vec![
         (
             "recompute = \"always\": activations are computed again, a third more time",
             TrainingPlan {
@@ -112,10 +118,6 @@ fn own<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
         ),
         ("all of these but offload", all),
     ];
-    // Training on several ranks refuses Muon and bf16 moments.
-    if plan.ranks.count > 1 {
-        plans.retain(|(_, plan)| !plan.muon && plan.moments == MomentKind::F32);
-    }
     plans
         .into_iter()
         .map(|(change, plan)| (change.to_owned(), plan))
@@ -124,10 +126,6 @@ fn own<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
 
 /// Returns the plans with more ranks, and those with sharded weights.
 fn worlds<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
-    if plan.muon || plan.moments == MomentKind::Bf16 {
-        // Training on several ranks refuses Muon and bf16 moments.
-        return Vec::new();
-    }
     let on = |ranks: Ranks| {
         let rows = unit_rows(plan.rows, plan.threads);
         TrainingPlan {
@@ -144,7 +142,8 @@ fn worlds<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
             (words, on(Ranks { count, ..plan.ranks }))
         })
         .collect();
-    if plan.lora.is_none() && plan.ranks.shard == Shard::State {
+    let quantized = plan.lora.is_some_and(|lora| lora.frozen_base().is_quantized());
+    if !quantized && plan.ranks.shard == Shard::State {
         let as_many = WORLDS.into_iter().filter(|&count| count >= plan.ranks.count);
         plans.extend(as_many.map(|count| {
             let ranks = Ranks {

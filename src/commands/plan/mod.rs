@@ -82,17 +82,18 @@ pub fn plan(options: &PlanArgs) -> anyhow::Result<ExitCode> {
 /// Returns the ranks that the flags ask for, or else the profile's.
 fn ranks(profile: &Profile, options: &PlanArgs) -> Result<Ranks, String> {
     let count = profile.engine.ranks.unwrap_or(1) as u64;
-    let adapted = profile.lora.is_some() || profile.adapter.is_some();
+    let adapter = profile.adapter.as_deref().map(stage::adapter);
+    let lora = profile.lora.as_ref().or(adapter.as_ref());
+    let quantized = lora.is_some_and(|lora| lora.frozen_base().is_quantized());
     let shard = match options.shard {
         Some(Sharding::Weights) => Shard::Weights,
         Some(Sharding::State) => Shard::State,
-        // The frozen weights beside an adapter are complete on every rank; the profile's setting applies to
-        // trained weights only.
-        None if adapted => Shard::State,
+        // Quantised weights beside an adapter are complete on every rank.
+        None if quantized => Shard::State,
         None => profile.engine.shard,
     };
-    if shard == Shard::Weights && adapted {
-        return Err("--shard weights: the frozen weights beside an adapter are not divided; use --shard state, or base = \"nf4\"".into());
+    if shard == Shard::Weights && quantized {
+        return Err("--shard weights: quantised weights beside an adapter are not divided; use --shard state, or a base in bf16".into());
     }
     Ok(Ranks { count, shard })
 }

@@ -24,15 +24,20 @@ pub const MATRICES_AT_ONCE: u64 = 1 << 25;
 /// Bytes that each takes on the way: momentum, stack and direction in f32, three in bf16.
 const MATRIX_BYTES: u64 = 4 * 4 + 2 * 3;
 
-/// Bytes that an update of so many numbers takes on its way where it is composed of operators.
+/// Bytes that each takes beside them where it crosses between ranks: momentum and direction in f32, as they are sent and as they come.
+const CROSSING_MATRIX_BYTES: u64 = 4 * 4;
+
+/// Bytes that an update takes on its way where it is composed of operators: of so many numbers that a rank owns, of so many in all. Of Muon's
+/// matrices, a rank computes whole ones.
 #[must_use]
-pub fn update_bytes(numbers: u64, muon: bool) -> u64 {
+pub fn update_bytes((own, all): (u64, u64), muon: bool) -> u64 {
+    let crossing = if own < all { CROSSING_MATRIX_BYTES } else { 0 };
     let matrices = if muon {
-        MATRIX_BYTES * MATRICES_AT_ONCE.min(numbers)
+        (MATRIX_BYTES + crossing) * MATRICES_AT_ONCE.min(all)
     } else {
         0
     };
-    (UPDATED_BYTES * UPDATED_AT_ONCE.min(numbers)).max(matrices)
+    (UPDATED_BYTES * UPDATED_AT_ONCE.min(own)).max(matrices)
 }
 
 /// A model and how it is trained.
@@ -126,10 +131,15 @@ impl TrainingPlan<'_> {
             config: self.config,
             number: self.number,
             trained,
-            recomputed: self.recomputed || self.ranks.divides_weights(),
+            recomputed: self.recomputed || self.divides_base(),
             kernels: self.kernels,
         };
         self.rows * (self.length * activations.token_bytes() + activations.probability_bytes(self.length))
+    }
+
+    /// Whether the network's weights are divided over ranks: quantised ones are not.
+    fn divides_base(&self) -> bool {
+        self.ranks.divides_weights() && !self.base().0.is_quantized()
     }
 
     /// Numbers that this rank owns the state of.
@@ -142,7 +152,7 @@ impl TrainingPlan<'_> {
         if self.kernels && !self.muon && self.moments == MomentKind::F32 {
             return 0;
         }
-        update_bytes(self.owned(), self.muon)
+        update_bytes((self.owned(), self.trained()), self.muon)
     }
 
     /// Whether moments and average are elsewhere than the weights.
@@ -210,6 +220,12 @@ impl TrainingPlan<'_> {
                 ),
             ];
         }
+        // Frozen weights below an adapter are gathered group by group too, from what each rank keeps of them.
+        let groups = GatheredGroups::of(self.config).gathered();
+        let base = match self.lora {
+            Some(_) if self.divides_base() => number.saturating_mul(groups) + self.ranks.part(base),
+            _ => base,
+        };
         let weights = match self.lora {
             // The f32 weights are their own master.
             None if !half => base.saturating_sub(F32 * trained),
@@ -238,10 +254,10 @@ impl TrainingPlan<'_> {
             true => 0,
             false => bytes,
         });
-        let master = if self.ranks.divides_weights() {
-            self.owned()
-        } else {
-            trained
+        let master = match self.lora {
+            None if self.ranks.divides_weights() => self.owned(),
+            // An adapter is whole on every rank.
+            _ => trained,
         };
         let put_back = if self.put_back { F32 * master + kept } else { 0 };
         let reference = match self.lora {
@@ -253,7 +269,7 @@ impl TrainingPlan<'_> {
         let packed = match self.sampled {
             0 => 0,
             // Who samples has all weights.
-            _ if self.ranks.divides_weights() => base,
+            _ if self.divides_base() => base,
             _ if self.kernels && number == F32 => self.packed_bytes(form),
             _ => 0,
         };

@@ -16,6 +16,13 @@ use crate::training::optimizer::moments::{MomentLayout, Moments};
 use crate::training::optimizer::update::Update;
 use crate::training::ranks::Share;
 use crate::weights::parameters::Parameters;
+use crate::weights::shards::ShardMap;
+
+/// The end of the name of the second moments in a stored state.
+pub(crate) const SECOND: &str = ".second";
+
+/// The number of elements of a stored tensor, and the map that this rank's part is cut from it by.
+type StoredLength = (i64, Option<ShardMap>);
 
 /// The optimiser state of one network.
 #[derive(Debug)]
@@ -62,14 +69,20 @@ impl AdamW {
     /// # Errors
     /// Returns libtorch's errors.
     pub fn new(parameters: &Parameters) -> Result<Self> {
-        let own = parameters
-            .sharded()
-            .map(|_| parameters.range(0, parameters.master().numel() as i64));
+        let layout = match parameters.sharded() {
+            Some(sharded) => MomentLayout::new(parameters.slots(), sharded.map().clone()),
+            None => MomentLayout::alone(parameters.slots()),
+        };
+        Self::of(layout, parameters.master())
+    }
+
+    /// Returns a fresh state of the numbers that the layout says, whose weights are `master`.
+    fn of(layout: MomentLayout, master: &Tensor) -> Result<Self> {
         Ok(Self {
             step: 0,
-            layout: MomentLayout::new(own.transpose()?.as_ref().unwrap_or(parameters)),
+            layout,
             moments: None,
-            grad: parameters.master().f_zeros_like()?,
+            grad: master.f_zeros_like()?,
             average: MovingAverage::default(),
             share: None,
         })
@@ -80,7 +93,8 @@ impl AdamW {
     /// # Errors
     /// Returns libtorch's errors.
     pub fn shared(share: Share, parameters: &Parameters) -> Result<Self> {
-        let own = Self::new(&share.own(parameters)?)?;
+        let layout = MomentLayout::new(parameters.slots(), share.map().clone());
+        let own = Self::of(layout, share.own(parameters)?.master())?;
         Ok(Self {
             share: Some(share),
             ..own
@@ -126,7 +140,7 @@ impl AdamW {
         } else {
             width * (own + self.layout.seconds(adam.muon))
         };
-        let update = plan::update_bytes(u64::try_from(own).unwrap_or(0), adam.muon);
+        let update = self.update_bytes(adam);
         let leaves = self.share.as_ref().map_or(self.numbers(), Share::leaf_numbers);
         4 * leaves + u64::try_from(moments).unwrap_or(u64::MAX) + update
     }
@@ -136,6 +150,12 @@ impl AdamW {
     pub fn numbers(&self) -> u64 {
         let own = u64::try_from(self.layout.numbers).unwrap_or(0);
         self.share.as_ref().map_or(own, Share::numbers)
+    }
+
+    /// Returns the number of bytes of the temporaries of an update with libtorch's operators.
+    fn update_bytes(&self, adam: &Adam) -> u64 {
+        let own = u64::try_from(self.layout.numbers).unwrap_or(0);
+        plan::update_bytes((own, self.numbers()), adam.muon)
     }
 
     /// Adds the leaves' gradients to the accumulator.
@@ -249,7 +269,8 @@ impl AdamW {
         if self.is_fused(adam) {
             update.fused(&self.grad, moments, master)?;
         } else {
-            update.composed(&self.grad, moments, parameters, &self.layout)?;
+            let whose = (&self.layout, self.share.as_ref());
+            update.composed(&self.grad, moments, master, whose)?;
         }
         self.average.follow(ema, master, begins)?;
         parameters.refresh()?;
@@ -290,9 +311,7 @@ impl AdamW {
             self.moments = Some(made);
         }
         if !self.is_fused(adam) {
-            let own = u64::try_from(self.layout.numbers).unwrap_or(0);
-            let bytes = plan::update_bytes(own, adam.muon);
-            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            let bytes = i64::try_from(self.update_bytes(adam)).unwrap_or(i64::MAX);
             drop(Tensor::f_empty([bytes], (Kind::Uint8, self.grad.device()))?);
         }
         Ok(())
@@ -346,7 +365,7 @@ impl AdamW {
     /// Returns libtorch's errors.
     pub fn state(&self, prefix: &str) -> Result<BTreeMap<String, Tensor>> {
         if let Some(share) = &self.share {
-            return share.whole_state(self.own_state(prefix));
+            return share.whole_state(self.own_state(prefix), &|name| self.map_of(name));
         }
         self.own_state(prefix)
     }
@@ -372,53 +391,91 @@ impl AdamW {
         Ok(state)
     }
 
-    /// Takes a state that [`Self::state`] gave, or before it joins others what this rank owns of one: moments in f32 or
-    /// bf16, second ones of all numbers or of those alone that Muon leaves to Adam. The next step turns them into what
-    /// it wants.
+    /// Returns the owners of the numbers of a tensor of the state, by its name as in [`Self::own_state`].
+    pub(crate) fn map_of(&self, name: &str) -> &ShardMap {
+        let beside_muon = self
+            .moments
+            .as_ref()
+            .is_some_and(|moments| moments.is_beside_muon);
+        self.layout.seconds_map(beside_muon && name.ends_with(SECOND))
+    }
+
+    /// Returns the owners of the second moments in a stored state that has so many of them.
+    pub(crate) fn stored_seconds(&self, numbers: i64) -> &ShardMap {
+        self.layout.seconds_map(self.is_beside_muon(numbers))
+    }
+
+    /// Returns whether a state with so many second moments, over all ranks, has none of Muon's matrices.
+    fn is_beside_muon(&self, seconds: i64) -> bool {
+        seconds != self.layout.map.total() && seconds == self.layout.seconds_beside_muon.total()
+    }
+
+    /// Restores a state that [`Self::state`] returned: moments in f32 or bf16, second ones of all numbers or only of
+    /// those that Muon leaves to Adam. The next step converts them to the form that it needs.
     ///
     /// # Errors
     /// [`ModelError::Refused`] naming what is missing or has another length.
     pub fn restore(&mut self, prefix: &str, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        let seconds = state.get(&format!("{prefix}{SECOND}"));
+        let seconds = seconds.map_or(0, |second| second.numel() as i64);
+        let map = |map: &ShardMap| (map.total(), self.share.is_some().then(|| map.clone()));
+        let maps = (map(&self.layout.map), map(self.stored_seconds(seconds)));
+        self.restored(prefix, state, self.is_beside_muon(seconds), &maps)
+    }
+
+    /// Restores this rank's part of a state, which has `seconds` second moments over all ranks.
+    ///
+    /// # Errors
+    /// The errors of [`Self::restore`].
+    pub(crate) fn restore_part(
+        &mut self,
+        prefix: &str,
+        state: &BTreeMap<String, Tensor>,
+        seconds: i64,
+    ) -> Result<()> {
+        let own = |map: &ShardMap| (map.owned(map.own().rank), None);
+        let maps = (own(&self.layout.map), own(self.stored_seconds(seconds)));
+        self.restored(prefix, state, self.is_beside_muon(seconds), &maps)
+    }
+
+    /// Restores a state whose tensors have these numbers of elements, first of all parameters and then of the second
+    /// moments, and are cut by the maps beside them.
+    fn restored(
+        &mut self,
+        prefix: &str,
+        state: &BTreeMap<String, Tensor>,
+        is_beside_muon: bool,
+        (all, seconds): &(StoredLength, StoredLength),
+    ) -> Result<()> {
         let get = |what: &str| {
             let name = format!("{prefix}.{what}");
             state
                 .get(&name)
                 .ok_or_else(|| ModelError::Refused(format!("the optimiser's state lacks {name}")))
         };
-        let like = |tensor: &Tensor, lengths: &[i64], kind: Kind| -> Result<Tensor> {
+        let like = |tensor: &Tensor, (expected, map): &StoredLength, kind: Kind| -> Result<Tensor> {
             let found = tensor.numel() as i64;
-            if !lengths.contains(&found) {
-                let expected = lengths[0];
+            if found != *expected {
                 let message = format!("the optimiser's state has {found} numbers, expected {expected}");
                 return Err(ModelError::Refused(message));
             }
-            let tensor = match &self.share {
-                Some(share) => &share.cut(tensor)?,
+            let tensor = match map {
+                Some(map) => &map.cut(tensor)?,
                 None => tensor,
             };
             // The tensor stays on the device that it was read to; the next step moves it.
             Ok(tensor.f_to_kind(kind)?.copy())
-        };
-        // If several ranks train together, the file has the state of all of them. They do not support Muon,
-        // so all numbers have second moments.
-        let (all, fewer) = match &self.share {
-            Some(share) => {
-                let all = i64::try_from(share.numbers()).unwrap_or(i64::MAX);
-                (all, all)
-            }
-            None => (self.layout.numbers, self.layout.seconds(true)),
         };
         let kind = match get("first")?.kind() {
             Kind::BFloat16 => Kind::BFloat16,
             _ => Kind::Float,
         };
         let moments = Moments {
-            first: like(get("first")?, &[all], kind)?,
-            second: like(get("second")?, &[all, fewer], kind)?,
+            first: like(get("first")?, all, kind)?,
+            second: like(get("second")?, seconds, kind)?,
+            is_beside_muon,
         };
-        let average = get("average")
-            .ok()
-            .map(|average| like(average, &[all], Kind::Float));
+        let average = get("average").ok().map(|average| like(average, all, Kind::Float));
         let average = MovingAverage::of(average.transpose()?);
         self.step = u64::try_from(get("step")?.f_int64_value(&[0])?).unwrap_or(0);
         (self.moments, self.average) = (Some(moments), average);

@@ -11,4 +11,5 @@ mod moments;
 pub mod muon;
 mod update;
 
+pub(crate) use adamw::SECOND;
 pub use adamw::{AdamW, Snapshot, Stepped};

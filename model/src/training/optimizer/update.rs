@@ -7,8 +7,9 @@ use tch::Tensor;
 
 use crate::error::Result;
 use crate::training::optimizer::moments::{self, FlatRange, MomentLayout, Moments};
-use crate::training::optimizer::muon;
-use crate::weights::parameters::Parameters;
+use crate::training::optimizer::muon::{self, Matrix};
+use crate::training::ranks::Share;
+use crate::weights::shards::Segment;
 
 /// The number of elements that take Adam's update at one time.
 const PIECE: i64 = UPDATED_AT_ONCE as i64;
@@ -59,30 +60,33 @@ impl Update<'_> {
     }
 
     /// Updates moments and weights with libtorch's operators, with Muon's update of matrices if it is asked
-    /// for, and zeroes the gradient.
+    /// for, and zeroes the gradient. If several ranks train together, `share` has the parts of matrices that other
+    /// ranks own.
     pub fn composed(
         &self,
         grad: &Tensor,
         moments: &Moments,
-        parameters: &Parameters,
-        layout: &MomentLayout,
+        master: &Tensor,
+        (layout, share): (&MomentLayout, Option<&Share>),
     ) -> Result<()> {
-        let master = parameters.master();
-        for run in layout.runs(self.adam.muon).iter() {
+        for run in layout.runs(self.adam.muon) {
             let mut done = 0;
             while done < run.count {
                 let piece = FlatRange {
                     flat: run.flat + done,
                     count: PIECE.min(run.count - done),
                     second: run.second + done,
+                    place: run.place + done,
+                    second_place: run.second_place + done,
                 };
                 self.adam_piece(grad, moments, master, piece)?;
                 done += piece.count;
             }
         }
         if self.adam.muon {
-            for batch in muon::batches(parameters) {
-                self.muon_batch(grad, moments, parameters, &batch)?;
+            let at_once = share.map_or(1, Share::ranks);
+            for round in layout.batches.chunks(at_once) {
+                self.muon_round(grad, moments, master, round, (layout, share))?;
             }
         }
         Ok(())
@@ -107,42 +111,52 @@ impl Update<'_> {
         let mut update = first.f_div(&denominator)?;
         drop(denominator);
         let _ = update.f_mul_scalar_(1.0 / correct1)?;
-        moments::store(&first, &mut kept_first, (piece.flat, self.step))?;
-        moments::store(&second, &mut kept_second, (piece.second, self.step))?;
+        moments::store(&first, &mut kept_first, (piece.place, self.step))?;
+        moments::store(&second, &mut kept_second, (piece.second_place, self.step))?;
         self.moved(&mut master.f_narrow(0, piece.flat, piece.count)?, update)?;
         let _ = grad.f_zero_()?;
         Ok(())
     }
 
-    /// Updates a batch of matrices of one shape by Muon.
-    fn muon_batch(
+    /// Updates matrices by Muon: a batch of one shape for each rank.
+    fn muon_round(
         &self,
         grad: &Tensor,
         moments: &Moments,
-        parameters: &Parameters,
-        batch: &[muon::Matrix<'_>],
+        master: &Tensor,
+        round: &[Vec<Matrix>],
+        (layout, share): (&MomentLayout, Option<&Share>),
     ) -> Result<()> {
         let beta1 = self.adam.beta1;
         let fetched = |kept: &Tensor| moments::fetched(kept, self.adam.offload, grad.device());
-        let of = |flat: &Tensor, matrix: &muon::Matrix<'_>| flat.f_narrow(0, matrix.flat, matrix.slot.len());
-        let momentum = |matrix: &muon::Matrix<'_>| -> Result<Tensor> {
+        let of = |flat: &Tensor, part: &Segment| flat.f_narrow(0, part.at, part.length);
+        let momentum = |part: &Segment| -> Result<Tensor> {
             // Nesterov momentum: the updated momentum, moved once more towards the gradient.
-            let slope = of(grad, matrix)?.f_mul_scalar(self.clipped)?;
-            let first = fetched(&of(&moments.first, matrix)?)?;
+            let slope = of(grad, part)?.f_mul_scalar(self.clipped)?;
+            let first = fetched(&of(&moments.first, part)?)?;
             Ok(first.f_lerp(&slope, 1.0 - beta1.powi(2))?)
         };
-        let momenta = batch.iter().map(momentum).collect::<Result<Vec<_>>>()?;
-        let directions = muon::directions(batch, momenta)?;
-        for (matrix, direction) in batch.iter().zip(directions) {
-            let mut grad = of(grad, matrix)?;
-            let mut kept = of(&moments.first, matrix)?;
+        let parts: Vec<Vec<Segment>> = round.iter().map(|batch| layout.parts(batch)).collect();
+        let of_batch = |parts: &Vec<Segment>| parts.iter().map(momentum).collect::<Result<Vec<_>>>();
+        let momenta = parts.iter().map(of_batch).collect::<Result<Vec<_>>>()?;
+        let directions = match share {
+            Some(share) => share.directions(round, momenta)?,
+            None => {
+                let batches = round.iter().zip(momenta);
+                let made = batches.map(|(batch, momenta)| muon::directions(batch, momenta));
+                made.collect::<Result<_>>()?
+            }
+        };
+        for (part, direction) in parts.iter().flatten().zip(directions.into_iter().flatten()) {
+            let mut grad = of(grad, part)?;
+            let mut kept = of(&moments.first, part)?;
             let mut first = fetched(&kept)?;
             if self.clipped < 1.0 {
                 let _ = grad.f_mul_scalar_(self.clipped)?;
             }
             let _ = first.f_lerp_(&grad, 1.0 - beta1)?;
-            moments::store(&first, &mut kept, (matrix.flat, self.step))?;
-            self.moved(&mut of(parameters.master(), matrix)?, direction)?;
+            moments::store(&first, &mut kept, (part.start, self.step))?;
+            self.moved(&mut of(master, part)?, direction)?;
             let _ = grad.f_zero_()?;
         }
         Ok(())

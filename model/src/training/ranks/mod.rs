@@ -8,7 +8,9 @@
 //! owner has the optimiser state of its part: the moments, the moving average and the gradient accumulator. After each
 //! round of units, every rank sends each owner that owner's piece of the gradient. The owner adds the pieces in the
 //! order of the ranks, which is the order of the units. The sums therefore equal those of a single rank that computes
-//! all units one after the other. The gradient norm is a sum over chunks in their order, and the update is elementwise.
+//! all units one after the other. The gradient norm is a sum over chunks in their order. Adam's update is elementwise;
+//! Muon's is computed of whole matrices. Random numbers, of noise and of dropout, are functions of the step's seed and of
+//! the row or the unit.
 //!
 //! The way in which the network was loaded determines how the weights are stored:
 //!
@@ -20,9 +22,11 @@
 //! Files:
 //!
 //! - `share.rs`: the part of the parameters that a rank owns, and its update;
+//! - `matrices.rs`: matrices that one rank computes Muon's update of, from the parts of all;
 //! - `units.rs`: the units of a batch, round by round;
 //! - `weight_traffic.rs`: the all-gather of weight groups, and the exchange of their gradients.
 
+mod matrices;
 mod share;
 mod units;
 mod weight_traffic;
@@ -30,7 +34,6 @@ mod weight_traffic;
 use demask_api::Shard;
 
 pub use share::Share;
-pub use units::admit;
 pub(crate) use units::{Units, gradients};
 
 /// How the gradients of several ranks are summed.

@@ -34,7 +34,9 @@ pub struct Share {
     map: ShardMap,
     /// The traffic of sharded weights (ZeRO 3). `None` if every rank has all weights.
     pub(super) traffic: Option<Arc<WeightTraffic>>,
-    device: Device,
+    /// Whether the trained weights themselves are sharded. An adapter is whole on every rank, whatever is below it.
+    is_of_weights: bool,
+    pub(super) device: Device,
     reduction: Reduction,
     /// The number of units that a rank computes at a time. It is the same on all ranks.
     pub(super) at_once: usize,
@@ -53,23 +55,29 @@ impl Share {
         let parameters = backbone.trained();
         let device = parameters.master().device();
         backbone.room().cut_in_units();
+        backbone.part_head()?;
         let total = i64::try_from(parameters.count()).unwrap_or(i64::MAX);
         let own = RankOf {
             rank: world.rank(),
             size: world.size(),
         };
-        let (map, traffic) = match parameters.sharded() {
-            None => (ShardMap::in_ranges(total, own), None),
-            Some(sharded) => {
+        let map = match parameters.sharded() {
+            None => ShardMap::in_ranges(total, own),
+            Some(sharded) => sharded.map().clone(),
+        };
+        let traffic = match backbone.parameters().sharded() {
+            None => None,
+            Some(_) => {
                 let traffic = Arc::new(WeightTraffic::open(world, device)?);
                 backbone.gathered_by(Arc::clone(&traffic) as _);
-                (sharded.map().clone(), Some(traffic))
+                Some(traffic)
             }
         };
         Ok(Self {
             world: Rc::clone(world),
             map,
             traffic,
+            is_of_weights: parameters.sharded().is_some(),
             device,
             reduction,
             at_once: usize::try_from(at_once.f_int64_value(&[0])?).unwrap_or(1),
@@ -89,9 +97,9 @@ impl Share {
         // With sharded weights, three groups exist at one time: the gradients that the backward pass computes, those
         // that are being sent and those that are being received.
         let largest = 3 * groups.max().unwrap_or(0).unsigned_abs();
-        match self.traffic {
-            Some(_) => largest.min(self.numbers()),
-            None => self.numbers(),
+        match self.is_of_weights {
+            true => largest.min(self.numbers()),
+            false => self.numbers(),
         }
     }
 
@@ -103,7 +111,7 @@ impl Share {
         self.world.agree(own)
     }
 
-    fn group(&self) -> &ProcessGroup {
+    pub(super) fn group(&self) -> &ProcessGroup {
         self.world.group(self.device)
     }
 
@@ -112,9 +120,9 @@ impl Share {
     /// # Errors
     /// Any error libtorch reports.
     pub fn own(&self, parameters: &Parameters) -> Result<Parameters> {
-        let (start, length) = match self.traffic {
-            Some(_) => (0, parameters.master().numel() as i64),
-            None => self.own_range(),
+        let (start, length) = match self.is_of_weights {
+            true => (0, parameters.master().numel() as i64),
+            false => self.own_range(),
         };
         parameters.range(start, length)
     }
@@ -125,12 +133,10 @@ impl Share {
         own.map_or((0, 0), |segment| (segment.start, segment.length))
     }
 
-    /// Returns this rank's part of a flat tensor of all elements.
-    ///
-    /// # Errors
-    /// Any error libtorch reports.
-    pub fn cut(&self, flat: &Tensor) -> Result<Tensor> {
-        self.map.cut(flat)
+    /// Returns the number of ranks.
+    #[must_use]
+    pub fn ranks(&self) -> usize {
+        self.world.size()
     }
 
     /// Returns the map from elements to owners.
@@ -163,10 +169,10 @@ impl Share {
         }
     }
 
-    /// Returns whether the weights are sharded, and not only the optimiser state.
+    /// Returns whether the trained weights are sharded, and not only their optimiser state.
     #[must_use]
     pub fn is_of_weights(&self) -> bool {
-        self.traffic.is_some()
+        self.is_of_weights
     }
 
     /// Resets the communication counters of this rank.
@@ -195,7 +201,7 @@ impl Share {
     /// # Errors
     /// The errors of [`Self::whole_state`].
     pub fn whole_weights(&self, parameters: &Parameters) -> Result<Option<Tensor>> {
-        self.collected(parameters.master())
+        self.collected(parameters.master(), &self.map)
     }
 
     /// Updates the parameters that this rank owns. With unsharded weights, the updated parameters of all owners are
@@ -210,7 +216,7 @@ impl Share {
         update: impl FnOnce(&Parameters) -> Result<Stepped>,
     ) -> Result<Stepped> {
         let stepped = update(&self.own(parameters)?).map_err(ModelError::fatal)?;
-        if stepped.finite && self.traffic.is_none() {
+        if stepped.finite && !self.is_of_weights {
             let none = parameters.master().f_narrow(0, 0, 0)?;
             let mut pieces: Vec<Tensor> = (0..self.world.size()).map(|_| none.shallow_clone()).collect();
             for segment in self.map.segments() {
@@ -248,17 +254,22 @@ impl Share {
     }
 
     /// Collects the flat tensors of an optimiser state in the host memory of rank 0. The other ranks get only the step
-    /// counts, which every rank has. All ranks must call this together.
+    /// counts, which every rank has. `map_of` returns the owners of the numbers of a tensor by its name. All ranks must
+    /// call this together.
     ///
     /// # Errors
     /// [`ModelError::Refused`] on all ranks if one of them has no state or not enough memory, or [`ModelError::World`]
     /// if a peer is gone.
-    pub fn whole_state(&self, own: Result<BTreeMap<String, Tensor>>) -> Result<BTreeMap<String, Tensor>> {
+    pub fn whole_state<'a>(
+        &self,
+        own: Result<BTreeMap<String, Tensor>>,
+        map_of: &dyn Fn(&str) -> &'a ShardMap,
+    ) -> Result<BTreeMap<String, Tensor>> {
         let mut whole = BTreeMap::new();
         for (name, tensor) in self.world.agree(own)? {
             if name.ends_with(".step") {
                 whole.insert(name, tensor);
-            } else if let Some(all) = self.collected(&tensor)? {
+            } else if let Some(all) = self.collected(&tensor, map_of(&name))? {
                 whole.insert(name, all);
             }
         }
@@ -271,13 +282,13 @@ impl Share {
     /// # Errors
     /// The errors of [`Self::collect_each`], or [`ModelError::Refused`] on all ranks if rank 0 does not have enough
     /// memory.
-    fn collected(&self, own: &Tensor) -> Result<Option<Tensor>> {
+    fn collected(&self, own: &Tensor, map: &ShardMap) -> Result<Option<Tensor>> {
         let room = match self.world.rank() {
-            0 => Tensor::f_empty([self.map.total()], (own.kind(), Device::Cpu)).map(Some),
+            0 => Tensor::f_empty([map.total()], (own.kind(), Device::Cpu)).map(Some),
             _ => Ok(None),
         };
         let whole = self.world.agree(room.map_err(ModelError::from))?;
-        self.collect_each(own, &mut |start, piece| {
+        self.collect_each((own, map), &mut |start, piece| {
             if let Some(whole) = &whole {
                 let length = piece.numel() as i64;
                 whole.f_narrow(0, start, length)?.f_copy_(piece)?;
@@ -287,22 +298,26 @@ impl Share {
         Ok(whole)
     }
 
-    /// Sends the parts of a tensor from all ranks to rank 0, in pieces of at most `BUCKET` elements. On rank 0, `take`
-    /// is called with each piece and the index of its first element in the whole tensor. All ranks must call this
-    /// together.
+    /// Sends the parts of a tensor, whose owners `map` says, from all ranks to rank 0, in pieces of at most `BUCKET`
+    /// elements. On rank 0, `take` is called with each piece and the index of its first element in the whole tensor. All
+    /// ranks must call this together.
     ///
     /// # Errors
     /// [`ModelError::Refused`] on all ranks if one of them does not have enough memory for a piece. Rank 0 returns the
     /// error of `take`, and the other ranks then return [`ModelError::Refused`]. [`ModelError::World`] if a peer is
     /// gone, or if a collective call fails on one rank while the others wait for it.
-    pub fn collect_each(&self, own: &Tensor, take: &mut dyn FnMut(i64, &Tensor) -> Result<()>) -> Result<()> {
-        let longest = self.map.segments().iter().map(|segment| segment.length).max();
+    pub fn collect_each(
+        &self,
+        (own, map): (&Tensor, &ShardMap),
+        take: &mut dyn FnMut(i64, &Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let longest = map.segments().iter().map(|segment| segment.length).max();
         let bucket = Tensor::f_empty([longest.unwrap_or(0).min(BUCKET)], (own.kind(), self.device));
         // From here on, peers wait in collective calls, so a failure of one rank is fatal.
         let bucket = self.world.agree(bucket.map_err(ModelError::from))?;
         let mut taken = Ok(());
         let mut crossing = || -> Result<()> {
-            for segment in self.map.segments() {
+            for segment in map.segments() {
                 for at in (0..segment.length).step_by(BUCKET as usize) {
                     heartbeat::beat();
                     let mut piece = bucket.f_narrow(0, 0, BUCKET.min(segment.length - at))?;

@@ -1,6 +1,5 @@
 //! The gradients of a batch whose units are divided over several ranks and computed round by round.
 
-use demask_api::{MomentKind, StepSettings};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{ModelError, Result};
@@ -41,45 +40,52 @@ where
     let (rank, size) = (share.world.rank(), share.world.size());
     let count = units.parts.len();
     let figures = Tensor::f_zeros([count as i64, units.figures as i64], (Kind::Double, Device::Cpu))?;
-    let mut own: Vec<&mut P> = units.parts.iter_mut().skip(rank).step_by(size).collect();
-    let work = |backbone: &Backbone, part: &mut &mut P, pause: &mut Pause<'_>| work(backbone, part, pause);
+    let numbered = units.parts.iter_mut().enumerate();
+    let mut own: Vec<(usize, &mut P)> = numbered.skip(rank).step_by(size).collect();
+    // Dropout is drawn by unit, so that it depends neither on the rank nor on the thread (law L11).
+    let noise = backbone.noise();
+    let work = |backbone: &Backbone, (unit, part): &mut (usize, &mut P), pause: &mut Pause<'_>| {
+        backbone.set_noise(noise.map(|noise| noise.of_unit(*unit)));
+        backbone.forget_head_gradient()?;
+        let made = work(backbone, part, pause)?;
+        backbone.join_head_gradient()?;
+        Ok(made)
+    };
     let rounds: Vec<usize> = (0..count.div_ceil(size)).collect();
     // A rank computes the units of several rounds at a time, one per thread, but the gradients are added one round
     // after the other, so that they are summed in the order of the units (law L11).
     for rounds in rounds.chunks(share.at_once) {
         let end = own.len().min(rounds[rounds.len() - 1] + 1);
         let now = &mut own[rounds[0].min(end)..end];
-        let made = match &share.traffic {
+        let done = match &share.traffic {
             Some(traffic) => {
                 // Sharded weights imply `at_once == 1`, so there is one round here. Its gradients are exchanged during
-                // the backward pass.
+                // the backward pass, unless the weights are frozen below an adapter.
                 let present = size.min(count - rounds[0] * size);
                 traffic.begin_round(optimizer.accumulator(), present);
-                let done = swept(traffic, backbone, now, pause, work)?;
-                share.world.agree(done)?
+                swept(traffic, backbone, now, pause, work)?.map(|made| (made, Vec::new()))
             }
-            None => {
-                let done = threads::on_twins(backbone, now, pause, work)
-                    .and_then(|(made, twins)| Ok((made.into_iter().collect::<Result<Vec<_>>>()?, twins)));
-                let (made, mut twins) = share.world.agree(done)?;
-                for (number, &round) in rounds.iter().enumerate() {
-                    // The first unit's gradients are in the backbone itself, those of the others in its twins.
-                    let trained = match number {
-                        _ if number >= made.len() => None,
-                        0 => Some(backbone.trained_mut()),
-                        _ => Some(twins[number - 1].trained_mut()),
-                    };
-                    let (into, present) = (optimizer.accumulator(), size.min(count - round * size));
-                    tch::no_grad(|| share.exchange(into, trained, present)).map_err(ModelError::fatal)?;
-                }
-                made
-            }
+            None => threads::on_twins(backbone, now, pause, work)
+                .and_then(|(made, twins)| Ok((made.into_iter().collect::<Result<Vec<_>>>()?, twins))),
         };
+        let (made, mut twins) = share.world.agree(done)?;
+        let rounds_of_whole: &[usize] = if share.is_of_weights() { &[] } else { rounds };
+        for (number, &round) in rounds_of_whole.iter().enumerate() {
+            // The first unit's gradients are in the backbone itself, those of the others in its twins.
+            let trained = match number {
+                _ if number >= made.len() => None,
+                0 => Some(backbone.trained_mut()),
+                _ => Some(twins[number - 1].trained_mut()),
+            };
+            let (into, present) = (optimizer.accumulator(), size.min(count - round * size));
+            tch::no_grad(|| share.exchange(into, trained, present)).map_err(ModelError::fatal)?;
+        }
         for (made, &round) in made.iter().zip(rounds) {
             let unit = (round * size + rank) as i64;
             figures.f_select(0, unit)?.f_copy_(made)?;
         }
     }
+    backbone.set_noise(noise.map(|noise| noise.after(1)));
     // A row is nonzero on one rank only, so the sum is exact.
     share.world.group(Device::Cpu).all_reduce(&figures, Reduce::Sum)?;
     let figures = figures.f_to_device(backbone.device())?;
@@ -123,27 +129,4 @@ where
         .end_round(backbone.parameters())
         .map_err(ModelError::fatal)?;
     Ok(done)
-}
-
-/// Checks that several ranks can take a step with these settings. A single process accepts all settings.
-///
-/// # Errors
-/// [`ModelError::Refused`] for Muon, because its update needs whole matrices, and for moments in bf16, because their
-/// rounding depends on the index of an element within its owner's part.
-pub fn admit(optimizer: &AdamW, settings: &StepSettings) -> Result<()> {
-    if optimizer.share().is_none() {
-        return Ok(());
-    }
-    if settings.adam.moments == MomentKind::Bf16 {
-        return Err(ModelError::Refused(
-            "moments in bf16 over ranks: how they are rounded would depend on the number of ranks; use moments = \"f32\"".into(),
-        ));
-    }
-    if settings.adam.muon {
-        return Err(ModelError::Refused(
-            "muon over ranks: its update needs whole matrices, which no rank has the state of; use Adam"
-                .into(),
-        ));
-    }
-    Ok(())
 }

@@ -9,7 +9,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use demask_api::DistReport;
+use demask_api::{DistReport, Purpose};
 use tch::{Device, Tensor};
 
 use crate::error::{ModelError, Result};
@@ -162,6 +162,10 @@ impl Gather for WeightTraffic {
     }
 
     fn reduce(&self, parameters: &Parameters, group: usize) -> Result<()> {
+        if parameters.purpose() == Purpose::Sample {
+            // Frozen weights have no gradients.
+            return Ok(());
+        }
         self.locked()
             .reduce(sharded(parameters)?, group)
             .map_err(ModelError::fatal)

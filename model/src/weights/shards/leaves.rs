@@ -40,8 +40,8 @@ pub struct OutgoingGradients {
 }
 
 impl ShardedLeaves {
-    /// Creates leaves from their offsets in the flat master and their shapes. Also returns the leaves in the same
-    /// order. No group is gathered at first.
+    /// Creates leaves from their offsets in the flat master and their shapes; `learns` says whether they have gradients.
+    /// Also returns the leaves in the same order. No group is gathered at first.
     ///
     /// # Errors
     /// [`ModelError::Refused`] if a leaf crosses the border of two groups (a bug in this crate), or any error libtorch
@@ -50,6 +50,7 @@ impl ShardedLeaves {
         map: ShardMap,
         shapes: &[(i64, Vec<i64>)],
         (compute, device): (Kind, Device),
+        learns: bool,
     ) -> Result<(Self, Vec<Tensor>)> {
         let mut groups = Vec::with_capacity(map.groups().len());
         let (mut group_of, mut all) = (Vec::with_capacity(shapes.len()), Vec::with_capacity(shapes.len()));
@@ -64,7 +65,7 @@ impl ShardedLeaves {
                     ));
                 }
                 let view = buffer.f_narrow(0, at - start, length)?.f_view(&shape[..])?;
-                let leaf = view.f_detach()?.f_set_requires_grad(true)?;
+                let leaf = view.f_detach()?.f_set_requires_grad(learns)?;
                 all.push(leaf.shallow_clone());
                 leaves.push((*at, leaf));
                 group_of.push(number);

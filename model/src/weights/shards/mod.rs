@@ -116,6 +116,18 @@ impl ShardMap {
         }
     }
 
+    /// Returns the map of a tensor that has only some of the elements, in their order: `before(i)` of them come before
+    /// the element i. Each rank owns those of its elements that the tensor has.
+    #[must_use]
+    pub fn thinned(&self, before: impl Fn(i64) -> i64) -> Self {
+        let cut = |segment: &Segment| {
+            let end = segment.start + segment.length;
+            (segment.rank, before(segment.start), before(end))
+        };
+        let (cuts, total) = (self.segments.iter().map(cut), before(self.total));
+        Self::of(total, self.own, cuts, vec![(0, total)])
+    }
+
     /// Returns this process's rank and the number of ranks.
     #[must_use]
     pub fn own(&self) -> RankOf {

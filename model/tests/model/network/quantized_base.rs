@@ -346,7 +346,7 @@ fn it_takes_the_bytes_that_are_planned() {
             dtype,
             double_quantization,
         };
-        let backbone = Backbone::load_frozen(&dir, Device::Cpu, Kind::Float, form).unwrap();
+        let backbone = Backbone::load_frozen(&dir, (Device::Cpu, Kind::Float), form, None).unwrap();
         let rest = form.backbone_bytes(&config, 4).unwrap() - backbone.quantized().bytes();
         let full = FrozenBase::default().backbone_bytes(&config, 4).unwrap();
         let blocks = 2 * 4 * (2 * 16 * 16 + 2 * 8 * 16 + 3 * 24 * 16);

@@ -79,25 +79,17 @@ fn every_matrix_between_two_layers_has_a_direction_of_its_size() {
         .filter(|slot| slot.shape.len() == 2 && slot.name.contains(".blocks."))
         .count();
     let mut found = 0;
-    for batch in batches(parameters) {
+    for batch in batches(parameters.slots()) {
         let momenta: Vec<Tensor> = batch
             .iter()
-            .map(|matrix| {
-                parameters
-                    .view(parameters.master(), &matrix.slot.name)
-                    .unwrap()
-                    .reshape([-1])
-            })
+            .map(|matrix| parameters.master().narrow(0, matrix.flat, matrix.numbers()))
             .collect();
         // A matrix in a batch gets the same bits as alone.
         let together = directions(&batch, momenta.iter().map(Tensor::shallow_clone).collect()).unwrap();
         for ((matrix, momentum), direction) in batch.iter().zip(momenta).zip(together) {
             let alone = directions(&[*matrix], vec![momentum]).unwrap();
-            assert_eq!(
-                direction.numel() as i64,
-                matrix.slot.shape.iter().product::<i64>()
-            );
-            assert!(alone[0].equal(&direction), "{}", matrix.slot.name);
+            assert_eq!(direction.numel() as i64, matrix.numbers());
+            assert!(alone[0].equal(&direction), "{matrix:?}");
             found += 1;
         }
     }

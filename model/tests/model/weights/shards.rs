@@ -1,5 +1,6 @@
 //! Weights of which each rank keeps a part, as one process sees them.
 
+use demask_api::Purpose;
 use demask_model::weights::parameters::Parameters;
 use demask_model::weights::shards::{RankOf, ShardMap};
 use demask_model::weights::slot::Slot;
@@ -12,6 +13,7 @@ fn gathered() -> Parameters {
     let own = RankOf { rank: 0, size: 1 };
     let slots = vec![Slot::new("first", &[4]), Slot::new("second", &[2, 3])];
     let map = ShardMap::of_groups(&[10], own);
+    let map = (map, Purpose::Train);
     let parameters = Parameters::build_part(slots, Device::Cpu, Kind::Float, map, |_, into| {
         let _ = into.fill_(2.0);
         Ok(())

@@ -198,6 +198,24 @@ fn ranks_own_parts_of_the_state_and_of_the_weights() {
     };
     assert!(of("2") > of("4") && of("4") > of("8"));
 
+    // The frozen weights below an adapter are divided, 2 bytes a number, and the adapter is not.
+    let adapted = |ranks| {
+        let more = ["--ranks", ranks, "--shard", "weights", "--set", "lora.rank=2"];
+        plan(&more).1
+    };
+    let (two, eight) = (adapted("2"), adapted("8"));
+    assert_eq!(
+        part(&two, "weights") - part(&eight, "weights"),
+        trained * 2 / 2 - trained * 2 / 8
+    );
+    assert_eq!(part(&two, "master"), part(&eight, "master"));
+
+    // What ranks train with takes as little of each as of one: eight ranks divide the same state.
+    let frugal = ["--set", "optimizer.moments=bf16", "--set", "optimizer.muon=true"];
+    let (_, alone) = plan(&frugal);
+    let (_, ranks) = plan(&[&frugal[..], &["--ranks", "8"]].concat());
+    assert_eq!(part(&ranks, "moments"), part(&alone, "moments").div_ceil(8));
+
     let refused = place.run(&[
         "plan",
         &profile,
@@ -207,7 +225,7 @@ fn ranks_own_parts_of_the_state_and_of_the_weights() {
         "--shard",
         "weights",
         "--set",
-        "lora.rank=2",
+        "lora.base=nf4",
     ]);
     assert_eq!(refused.status.code(), Some(2));
 }

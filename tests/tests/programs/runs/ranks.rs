@@ -7,7 +7,7 @@ use demask_tests::processes::children;
 use demask_tests::profile::smoke;
 use demask_tests::store::{rows_as_csv, rows_as_json};
 use demask_tests::weights::{last_checkpoint, tensor_hashes};
-use demask_tests::{Place, said, start, wait_for};
+use demask_tests::{Place, finish, said, start, wait_for};
 use serde_json::{Value, json};
 
 /// Returns a profile whose network spans several chunks of parameters and whose batches have several units of
@@ -151,5 +151,38 @@ async fn l1_l11_any_number_of_ranks_ends_in_the_same_weights_and_so_does_one_tha
         let (hashes, deaths) = run(2, shard, Some(killed)).await;
         assert_eq!(hashes, alone, "rank {killed} killed, {shard}");
         assert!(deaths.lines().count() > 1, "nobody died: {deaths}");
+    }
+}
+
+/// Returns the hashes of the final tensors of a profile.
+async fn ended(profile: &str) -> Vec<String> {
+    let mut place = Place::default();
+    tensor_hashes(&finish(&mut place, profile, false).await)
+}
+
+/// An adapter with dropout on the shipped model, trained by Muon with moments in bf16, pretrained and aligned.
+#[tokio::test]
+async fn l11_an_adapter_with_dropout_by_muon_with_half_moments_ends_the_same_on_any_number_of_ranks() {
+    let profile = |ranks: usize, shard: &str| {
+        format!(
+            "name = \"ranks\"\nseed = 4\nlora = {{ rank = 4, dropout = 0.3 }}\n\
+             optimizer = {{ muon = true, moments = \"bf16\" }}\n\
+             [engine]\ndevice = \"cpu\"\ndtype = \"f32\"\nthreads = 1\nranks = {ranks}\nshard = \"{shard}\"\n\
+             [[source]]\nname = \"ask\"\nkind = \"tabletop_ask\"\n\
+             [[stage]]\nname = \"fine\"\nkind = \"finetune\"\nsteps = 3\nbatch = 12\n\
+             [[stage]]\nname = \"align\"\nkind = \"align\"\nsteps = 1\nbatch = 2\ngroup = 4\n"
+        )
+    };
+    let alone = ended(&profile(1, "state")).await;
+    assert!(
+        alone.iter().any(|hash| hash.contains("adapter_model")),
+        "{alone:?}"
+    );
+    for (ranks, shard) in [(3, "state"), (2, "weights")] {
+        assert_eq!(
+            ended(&profile(ranks, shard)).await,
+            alone,
+            "{ranks} ranks, {shard}"
+        );
     }
 }
