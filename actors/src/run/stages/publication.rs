@@ -27,7 +27,7 @@ const POLICIES: &str = "policies";
 const LENT: &str = "present-";
 
 /// The weights that a step begins with, and the weights that draw its groups.
-pub(super) struct StepPolicies {
+pub(crate) struct StepPolicies {
     pub(super) newest: PublishedPolicy,
     pub(super) drawing: DrawingPolicy,
     /// Seconds that publishing took.
