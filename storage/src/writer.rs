@@ -264,11 +264,11 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
             params![r.subject, r.gate, r.run, r.round as i64, r.passed, r.reason, r.source, r.count as i64],
         ),
         Record::Sample(r) => put(
-            "INSERT OR REPLACE INTO sample VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            "INSERT OR REPLACE INTO sample VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
             params![
                 r.id, r.run, r.step as i64, r.group as i64, r.number as i64, r.example, r.modality, r.weights as i64, r.prompt,
                 r.text, r.picture, json(&r.parts), finite(r.total), finite(r.advantage), r.trained,
-                r.reference, r.asked
+                r.reference, r.asked, r.staleness as i64
             ],
         ),
         Record::TrainUse(r) => {

@@ -15,10 +15,10 @@ use demask_storage::{Alert, Level, Record, Trace, journal, store};
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 
-use crate::engine::actor::EngineAddress;
 use crate::inference::complete::{CompletionRequest, Inference};
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::run_error::RunError;
+use crate::pipeline::sampling_engines::{Drawers, PublishedPolicy};
 use crate::pipeline::scorer::{Scorer, Verify};
 use crate::profile::Teacher;
 use crate::runtime::actor::{Supervised, handle_message};
@@ -62,6 +62,8 @@ pub struct Propose {
     pub round: u64,
     /// Weights version.
     pub weights: u64,
+    /// These weights, as the sampling engines load them; `None`: the training engine draws.
+    pub policy: Option<PublishedPolicy>,
     /// Tokenizer and budgets.
     pub inference: Arc<Inference>,
     /// Problems, each with its answer.
@@ -97,7 +99,7 @@ pub struct Reasoner {
 /// The resources of one life of the actor.
 struct Work {
     brief: ReasonerSettings,
-    engine: EngineAddress,
+    drawers: Drawers,
     scorer: Address<Scorer>,
     teacher: OnceCell<Option<TeacherClient>>,
 }
@@ -108,7 +110,7 @@ impl Reasoner {
     pub fn spawn(
         supervisor: &SupervisorHandle,
         brief: ReasonerSettings,
-        engine: EngineAddress,
+        drawers: Drawers,
         scorer: Address<Scorer>,
         faults: FaultInjection,
     ) -> Address<Self> {
@@ -117,7 +119,7 @@ impl Reasoner {
             faults: faults.clone(),
             work: Arc::new(Work {
                 brief: brief.clone(),
-                engine: engine.clone(),
+                drawers: drawers.clone(),
                 scorer: scorer.clone(),
                 teacher: OnceCell::new(),
             }),
@@ -186,9 +188,10 @@ impl Work {
         if asked.is_empty() {
             return Ok(BTreeMap::new());
         }
+        let link = self.drawers.link(propose.policy.as_ref());
         let made = propose
             .inference
-            .complete(&self.engine, &asked, &propose.samplers, None)
+            .complete(&*link, &asked, &propose.samplers, None)
             .await?;
         let sampler = serde_json::to_value(&propose.samplers.text).unwrap_or_default();
         let generator = format!("weights:{}", propose.weights);
@@ -385,8 +388,10 @@ fn falls_to_teacher(number: usize, share: f64) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
+    use crate::engine::actor::EngineAddress;
     use crate::engine::process::EngineOptions;
     use crate::engine::starter::ProcessStarter;
+    use crate::pipeline::sampling_engines::SamplingEngines;
     use crate::runtime::supervisor::RestartBudget;
     use crate::teacher::tests::{GOOD, http, scripted};
     use demask_datasets::example::{Kind, Split};
@@ -437,6 +442,7 @@ mod tests {
             step: 4,
             round: 1,
             weights: 7,
+            policy: None,
             inference: Arc::new(Inference::new(tokenizer, Budgets::default())),
             problems: Arc::new(vec![problem]),
             group: 3,
@@ -469,6 +475,10 @@ mod tests {
                 EngineOptions::default(),
                 Arc::new(ProcessStarter),
             );
+            let drawers = Drawers {
+                engine,
+                samplers: SamplingEngines::new(&[]),
+            };
             let scorer = Scorer::spawn(
                 &supervisor,
                 Judge::default(),
@@ -478,7 +488,7 @@ mod tests {
             )
             .unwrap();
             let brief = brief(url, &recorder, database.clone());
-            let reasoner = Reasoner::spawn(&supervisor, brief, engine, scorer, faults.clone());
+            let reasoner = Reasoner::spawn(&supervisor, brief, drawers, scorer, faults.clone());
             let proposals = reasoner.ask(propose()).await.unwrap().unwrap();
             let found: Vec<(&str, bool)> = proposals
                 .iter()

@@ -3,7 +3,7 @@
 //!
 //! L2: each group takes a permit before it is drawn and carries it. The permit is free again once the trainer has used
 //! the group and drops it, or once any actor on the way dies. There are therefore never more groups than one step can
-//! use, or two steps if the next step's groups are drawn ahead.
+//! use, or of more steps if the next steps' groups are drawn ahead.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +13,11 @@ use demask_storage::ActorState;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::control::Control;
-use crate::engine::actor::EngineAddress;
 use crate::inference::complete::{CompletionRequest, CompletionResult, Inference};
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::judgement::{JudgeCompletions, JudgedCompletion, JudgementItem};
 use crate::pipeline::run_error::RunError;
-use crate::pipeline::sampling_engines::{PublishedPolicy, SamplingEngines};
+use crate::pipeline::sampling_engines::{Drawers, DrawingPolicy, PublishedPolicy};
 use crate::pipeline::scorer::Scorer;
 use crate::runtime::actor::{Supervised, handle_message};
 use crate::runtime::fault_injection::{FaultInjection, SeededBug};
@@ -33,11 +32,12 @@ const MAILBOX: usize = 1;
 pub struct Roll {
     /// The step.
     pub step: u64,
-    /// Version of the weights that sample.
+    /// Version of the weights that sample; where these are the newest ones when a group is admitted, the present
+    /// version.
     pub weights: u64,
     /// Weights that sampling engines load to draw the groups; absent: the training engine draws them with its own
     /// weights.
-    pub policy: Option<PublishedPolicy>,
+    pub policy: Option<DrawingPolicy>,
     /// Tokenizer and budgets.
     pub inference: Arc<Inference>,
     /// Completions of each group: one prompt with different seeds.
@@ -59,29 +59,31 @@ pub struct Group {
     pub made: Vec<CompletionResult>,
     /// Scores.
     pub judged: Vec<JudgedCompletion>,
-    /// Version of the weights that sampled them.
-    pub weights: u64,
+    /// Version of the training engine's weights when it sampled them.
+    engine_weights: u64,
+    /// Published weights that sampled them; `None` if the training engine did.
+    pub policy: Option<PublishedPolicy>,
     /// L2: permit of the group, which its drop frees.
     pub permit: OwnedSemaphorePermit,
+}
+
+impl Group {
+    /// Returns the version of the weights that sampled the completions.
+    #[must_use]
+    pub fn weights(&self) -> u64 {
+        self.policy
+            .as_ref()
+            .map_or(self.engine_weights, |policy| policy.weights)
+    }
 }
 
 /// The Rollout actor.
 pub struct Rollout {
     life: Life,
     faults: FaultInjection,
-    engine: EngineAddress,
-    samplers: SamplingEngines,
+    drawers: Drawers,
     scorer: Address<Scorer>,
     permits: Arc<Semaphore>,
-}
-
-/// The engines that draw groups.
-#[derive(Clone)]
-pub struct Drawers {
-    /// Engine that trains.
-    pub engine: EngineAddress,
-    /// Engines that only sample.
-    pub samplers: SamplingEngines,
 }
 
 /// The handle through which others use the Rollout.
@@ -92,8 +94,8 @@ pub struct RolloutHandle {
 }
 
 impl RolloutHandle {
-    /// Spawns a Rollout under the supervisor, with permits for this many groups: those of the largest step, or of two
-    /// steps.
+    /// Spawns a Rollout under the supervisor, with permits for this many groups: those of the largest step, or of
+    /// several steps.
     #[must_use]
     pub fn spawn(
         supervisor: &SupervisorHandle,
@@ -106,8 +108,7 @@ impl RolloutHandle {
         let address = supervisor.spawn("rollout", "supervisor", move |life| Rollout {
             life,
             faults: faults.clone(),
-            engine: drawers.engine.clone(),
-            samplers: drawers.samplers.clone(),
+            drawers: drawers.clone(),
             scorer: scorer.clone(),
             permits: Arc::clone(&permits),
         });
@@ -134,7 +135,7 @@ impl Handler<Roll> for Rollout {
     type Result = AtomicResponse<Self, Result<Vec<Group>, RunError>>;
 
     fn handle(&mut self, roll: Roll, _: &mut Self::Context) -> Self::Result {
-        let (engine, samplers, scorer) = (self.engine.clone(), self.samplers.clone(), self.scorer.clone());
+        let (drawers, scorer) = (self.drawers.clone(), self.scorer.clone());
         let (permits, faults, probe) = (
             Arc::clone(&self.permits),
             self.faults.clone(),
@@ -156,9 +157,15 @@ impl Handler<Roll> for Rollout {
             );
             let wanted: Vec<CompletionRequest> = roll.groups.iter().flatten().cloned().collect();
             let (inference, how) = (&roll.inference, &roll.samplers);
-            let made = match &roll.policy {
-                Some(policy) => samplers.complete(policy, inference, &roll.groups, how).await?,
-                None => inference.complete(&engine, &wanted, how, None).await?,
+            let (made, drawn_by) = match &roll.policy {
+                Some(policy) => {
+                    let drawn = drawers.samplers.draw(policy, inference, &roll.groups, how);
+                    drawn.await?
+                }
+                None => {
+                    let made = inference.complete(&drawers.engine, &wanted, how, None).await?;
+                    (made, Vec::new())
+                }
             };
             faults.strike("rollout", roll.step);
             let score = JudgeCompletions {
@@ -169,7 +176,10 @@ impl Handler<Roll> for Rollout {
             };
             let judged = scorer.ask(score).await??;
             let made = seeded_bugs(&faults, &permits, made);
-            Ok(groups(&roll, made, judged, held))
+            let admitted = held
+                .into_iter()
+                .zip(drawn_by.into_iter().map(Some).chain(std::iter::repeat(None)));
+            Ok(groups(&roll, made, judged, admitted))
         })
     }
 }
@@ -212,22 +222,23 @@ fn items(roll: &Roll, wanted: &[CompletionRequest], made: &[CompletionResult]) -
         .collect()
 }
 
-/// Puts completions back into their groups, with a permit for each.
+/// Puts completions back into their groups, with a permit and the published weights that drew it for each.
 fn groups(
     roll: &Roll,
     made: Vec<CompletionResult>,
     judged: Vec<JudgedCompletion>,
-    permits: Vec<OwnedSemaphorePermit>,
+    admitted: impl Iterator<Item = (OwnedSemaphorePermit, Option<PublishedPolicy>)>,
 ) -> Vec<Group> {
     let (mut made, mut judged) = (made.into_iter(), judged.into_iter());
     roll.groups
         .iter()
-        .zip(permits)
-        .map(|(wanted, permit)| Group {
+        .zip(admitted)
+        .map(|(wanted, (permit, policy))| Group {
             wanted: wanted.clone(),
             made: made.by_ref().take(wanted.len()).collect(),
             judged: judged.by_ref().take(wanted.len()).collect(),
-            weights: roll.weights,
+            engine_weights: roll.weights,
+            policy,
             permit,
         })
         .collect()
@@ -255,8 +266,8 @@ mod tests {
             control: Arc::default(),
         };
         let places = Arc::new(Semaphore::new(2));
-        let permits = (0..2).map(|_| Arc::clone(&places).try_acquire_owned().unwrap());
-        let mut drawn = groups(&roll, Vec::new(), Vec::new(), permits.collect());
+        let permits = (0..2).map(|_| (Arc::clone(&places).try_acquire_owned().unwrap(), None));
+        let mut drawn = groups(&roll, Vec::new(), Vec::new(), permits);
         assert_eq!((drawn.len(), places.available_permits()), (2, 0));
         drawn.pop();
         assert_eq!(places.available_permits(), 1);

@@ -10,7 +10,7 @@ use demask_rewards::benchmarks::Suites;
 use demask_rewards::rewards::{self, REWARDS};
 
 use super::wrong::{Wrong, range, wrong};
-use super::{EngineKnobs, Profile, Source, Stage, StageKind, Teacher, schema};
+use super::{EngineKnobs, Profile, RolloutMode, Source, Stage, StageKind, Teacher, schema};
 
 impl Profile {
     /// Checks the whole profile, and returns the first wrong value's path and what is allowed.
@@ -47,6 +47,12 @@ impl Profile {
             return wrong(
                 "rollouts.staleness",
                 "is more than 0 without a sampling engine that could draw meanwhile; add `samplers = 1`",
+            );
+        }
+        if self.rollouts.mode == RolloutMode::Freshest && self.rollouts.staleness == 0 {
+            return wrong(
+                "rollouts.mode",
+                "is freshest, and no weights but a step's own may draw its groups; expected exact, or `staleness = 1` or more",
             );
         }
         if self.engine.shard == Shard::Weights && self.engine.ranks.is_none() {

@@ -30,8 +30,8 @@ pub(crate) use anchor::image_tokenizer_of;
 pub use configuration::Configuration;
 pub use own::{BenchmarkFile, ExternalReward, JudgedTask, PictureForm};
 pub use sections::{
-    CheckpointKnobs, EngineKnobs, Gate, RewardFolders, Rollouts, Rounds, RunLimits, Sampling, Source,
-    SourceKind, Stage, StageKind, Teacher,
+    CheckpointKnobs, EngineKnobs, Gate, RewardFolders, RolloutMode, Rollouts, Rounds, RunLimits, Sampling,
+    Source, SourceKind, Stage, StageKind, Teacher,
 };
 use text::{line_of, located, place};
 
@@ -129,7 +129,7 @@ pub struct Profile {
     /// Samplers of rollouts and evaluations.
     #[serde(default)]
     pub sampling: Sampling,
-    /// Sampling engines that draw the groups of `align` stages.
+    /// Sampling engines, beside the engine that trains.
     #[serde(default, skip_serializing_if = "Rollouts::is_default")]
     pub rollouts: Rollouts,
     /// Weight of each reward.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use demask_api::{EstimatorConfig, ImageSampler, ObjectiveConfig, Shard, TextSampler};
+use demask_api::{EstimatorConfig, ImageSampler, ObjectiveConfig, Shard, TextSampler, limits};
 pub use demask_datasets::source_kind::SourceKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,21 +50,28 @@ impl Default for EngineKnobs {
     }
 }
 
-/// Sampling engines that draw the groups of `align` stages. Without them the training engine draws the groups itself,
-/// between two steps.
+/// Sampling engines, which draw the groups of `align` stages, and the benchmarks and traces between two steps. Without
+/// them the training engine draws everything itself, between two steps.
 #[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rollouts {
     /// Engines that only sample, on the same device. Each is a process with its own copy of the weights, which follows
-    /// the trained weights. A step's groups are divided among them; a group is the same whichever engine draws it.
+    /// the trained weights. The groups of a step, the items of a benchmark and the traces of a round are divided among
+    /// them; each is the same whichever engine draws it.
     #[schemars(range(min = 0, max = 64))]
     pub samplers: usize,
     /// Steps by which the sampling weights may be older than the trained weights. With 0, each step's groups are drawn
-    /// with the weights that the step begins with. With 1, they are drawn with the weights of the step before, while
-    /// that step is trained; the loss then weighs each token by how much its probability has grown since
-    /// (`objective.behaviour_cap`). Either way a repeated run is the same (law L8).
-    #[schemars(range(min = 0, max = 1))]
+    /// with the weights that the step begins with. With N, they are drawn up to N steps earlier, while those steps are
+    /// trained; the loss then weighs each token by how much its probability has grown since
+    /// (`objective.behaviour_cap`). The groups of N steps more are held in memory, and up to 2 N + 1 folders of weights
+    /// lie beside the checkpoints, each as large as a checkpoint without its optimiser.
+    #[schemars(range(min = limits::STALENESS.least, max = limits::STALENESS.most))]
     pub staleness: u64,
+    /// Weights that draw a step's groups if `staleness` is above 0: `exact` (those of `staleness` steps before, even
+    /// where newer ones exist, so that a repeated run is the same, law L8) or `freshest` (the newest when a group is
+    /// admitted, never older than `staleness` steps; no two runs are the same, and `v_run.reproducible` is 0).
+    #[serde(skip_serializing_if = "RolloutMode::is_exact")]
+    pub mode: RolloutMode,
     /// CPU threads of a sampling engine; absent: as many as the training engine has.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
@@ -75,10 +82,39 @@ impl Rollouts {
         *self == Self::default()
     }
 
-    /// Returns whether a step's groups are drawn while the step before is trained.
+    /// Returns the number of steps whose groups exist at a time.
+    #[must_use]
+    pub fn steps_at_once(&self) -> usize {
+        match self.is_ahead() {
+            true => usize::try_from(self.staleness)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1),
+            false => 1,
+        }
+    }
+
+    /// Returns whether a step's groups are drawn while earlier steps are trained.
     #[must_use]
     pub const fn is_ahead(&self) -> bool {
         self.samplers > 0 && self.staleness > 0
+    }
+}
+
+/// Which weights draw a step's groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutMode {
+    /// Those of `staleness` steps before.
+    #[default]
+    Exact,
+    /// The newest ones when a group is admitted.
+    Freshest,
+}
+
+impl RolloutMode {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks by reference
+    fn is_exact(&self) -> bool {
+        *self == Self::Exact
     }
 }
 

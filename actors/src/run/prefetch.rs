@@ -1,5 +1,6 @@
 //! Prefetching. While the engine trains step k, the examples of step k + 1 are drawn and tokenized, and their pictures
-//! encoded. With sampling engines, its groups are drawn too (`stages/ahead.rs`).
+//! encoded. With sampling engines, the groups of the next steps are drawn too
+//! (`stages/rollouts/ahead.rs`).
 //!
 //! A prefetched batch equals the batch that the step would have made itself (law L8). If a knob was turned at the
 //! boundary in between, the demand differs; the batch is then discarded and made again (law L3).
@@ -18,7 +19,7 @@ use crate::pipeline::curation::curator::{Curator, Demand};
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::pipeline::rollout::Group;
 use crate::pipeline::run_error::RunError;
-use crate::pipeline::sampling_engines::PublishedPolicy;
+use crate::pipeline::sampling_engines::DrawingPolicy;
 use crate::runtime::supervisor::Address;
 
 /// What is needed to make a batch.
@@ -53,17 +54,17 @@ pub struct Conditions {
     /// Weight of each reward.
     pub rewards: BTreeMap<String, f64>,
     /// Weights that sample the groups.
-    pub policy: PublishedPolicy,
+    pub policy: DrawingPolicy,
 }
 
-/// The groups of a step, drawn while the step before is trained.
+/// The groups of a step, drawn while an earlier one is trained.
 #[derive(Default)]
 pub struct DrawnAhead {
     /// The prompts.
     pub batch: TrainingBatch,
     /// Groups of the first prompts.
     pub groups: Vec<Group>,
-    /// Log-probabilities of the views under the policy that drew the groups; empty where groups may still be dropped.
+    /// Log-probabilities of the views under the policies that drew the groups; empty where groups may still be dropped.
     pub behaviour: Vec<Vec<f32>>,
 }
 
@@ -80,12 +81,17 @@ impl<K: PartialEq, T: 'static> Prefetch<K, T> {
         Self { wanted, task }
     }
 
+    /// Returns whether the result is right for what is wanted now.
+    pub fn is_for(&self, wanted: &K) -> bool {
+        self.wanted == *wanted
+    }
+
     /// Returns the result if it was made for what is wanted now, else `None`.
     ///
     /// # Errors
     /// Any error of the work.
     pub async fn take(mut self, wanted: &K) -> Result<Option<T>, RunError> {
-        if self.wanted != *wanted {
+        if !self.is_for(wanted) {
             return Ok(None);
         }
         match (&mut self.task).await {

@@ -19,9 +19,9 @@ use crate::pipeline::evaluation::evaluator::EvaluatorHandle;
 use crate::pipeline::external_rewards::ExternalRewards;
 use crate::pipeline::reasoner::{self, Reasoner};
 use crate::pipeline::reward_networks::{Networks, in_profile};
-use crate::pipeline::rollout::{Drawers, RolloutHandle};
+use crate::pipeline::rollout::RolloutHandle;
 use crate::pipeline::run_error::RunError;
-use crate::pipeline::sampling_engines::SamplingEngines;
+use crate::pipeline::sampling_engines::{Drawers, SamplingEngines};
 use crate::pipeline::scorer::Scorer;
 use crate::profile::{Profile, StageKind};
 use crate::run::context::RunContext;
@@ -75,17 +75,15 @@ impl RunActors {
             teacher: context.profile.teacher.clone(),
             patience: Patience::default(),
         };
-        let engine = || context.engine.clone();
-        let reasoner = Reasoner::spawn(supervisor, brief, engine(), scorer.clone(), faults.clone());
-        // If groups are drawn ahead, there is room for the next step's groups beside the present ones.
-        let steps = 1 + usize::from(context.profile.rollouts.is_ahead());
-        let room = steps * most_groups(&context.profile);
         let drawers = Drawers {
-            engine: engine(),
+            engine: context.engine.clone(),
             samplers: SamplingEngines::new(&context.samplers),
         };
+        let reasoner = Reasoner::spawn(supervisor, brief, drawers.clone(), scorer.clone(), faults.clone());
+        // If groups are drawn ahead, there is room for the next steps' groups beside the present ones.
+        let room = context.profile.rollouts.steps_at_once() * most_groups(&context.profile);
         let rollout = RolloutHandle::spawn(supervisor, drawers.clone(), scorer, room, faults.clone());
-        let evaluator = EvaluatorHandle::spawn(supervisor, engine(), Some(external), faults.clone());
+        let evaluator = EvaluatorHandle::spawn(supervisor, drawers.clone(), Some(external), faults.clone());
         let addresses = Addresses {
             curator,
             reasoner,

@@ -1,5 +1,6 @@
-//! The limits on data from outside (law L9): the configurations of networks, and the small files beside weights. No
-//! published network comes near them. A value beyond its limit is refused by name before anything is built.
+//! The limits on data from outside (law L9): the configurations of networks, the counts of a profile that cost disk, and
+//! the small files beside weights. No published network comes near them. A value beyond its limit is refused by name
+//! before anything is built.
 
 /// The allowed range of a count, with both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,10 @@ pub const CODE_BITS: CountRange = range(1, 18);
 pub const NORM_GROUPS: CountRange = range(1, 1024);
 /// The rank of an adapter.
 pub const RANK: CountRange = range(1, 65_536);
+
+/// The number of steps by which the weights that draw a rollout may be older than those that are trained on it. A run
+/// keeps up to twice as many folders of weights, and one.
+pub const STALENESS: CountRange = range(0, 16);
 
 /// The most bytes of a `config.json`, a manifest, an index of weights, or a file of sampler settings or prompts. The
 /// longest known one, an index of 200 files, has 10 MB.

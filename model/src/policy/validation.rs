@@ -11,6 +11,13 @@ use crate::training::validation::{in_range, refuse, sequence, settings};
 /// [`ModelError::Refused`](crate::ModelError::Refused) with the sequence or the field that is invalid.
 pub fn views(backbone: &BackboneConfig, asked: &ViewScores) -> Result<()> {
     asked.estimator.check_settings().map_err(ModelError::Refused)?;
+    let samples: usize = asked.groups.iter().map(|group| group.samples.len()).sum();
+    if !asked.numbers.is_empty() && asked.numbers.len() != samples {
+        let found = asked.numbers.len();
+        return refuse(format!(
+            "numbers of {found} samples for {samples} samples, expected one a sample, or none"
+        ));
+    }
     for sample in asked.groups.iter().flat_map(|group| &group.samples) {
         sequence(backbone, &sample.sequence)?;
         asked

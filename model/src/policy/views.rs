@@ -142,7 +142,8 @@ pub fn score_views(backbone: &Backbone, asked: &ViewScores) -> Result<Vec<Vec<f3
     for inner in 0..asked.inner_steps {
         let (mut rows, mut owners) = (Vec::new(), Vec::new());
         for (number, sample) in samples.iter().enumerate() {
-            let step = inner_step(asked.seed, (inner, asked.inner_steps), number);
+            let planned = asked.numbers.get(number).copied().unwrap_or(number);
+            let step = inner_step(asked.seed, (inner, asked.inner_steps), planned);
             for view in asked.estimator.views(sample, mask_token, step) {
                 let targets = view
                     .counted

@@ -304,6 +304,9 @@ pub struct RolloutSample {
     pub modality: Modality,
     /// The version of the weights that sampled it.
     pub weights: u64,
+    /// The steps by which these weights are older than those that the step begins with.
+    #[serde(default)]
+    pub staleness: u64,
     /// The prompt.
     pub prompt: String,
     /// The completion as text; for a picture, what the detector reads.

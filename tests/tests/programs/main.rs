@@ -43,6 +43,8 @@ mod models {
 }
 mod runs {
     mod ahead;
+    mod ahead_freshest;
+    mod ahead_pool;
     mod asked;
     mod crash;
     mod damaged_store;

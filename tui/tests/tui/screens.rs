@@ -112,6 +112,7 @@ fn sample(number: u64, total: f64, advantage: f64) -> Msg {
         example: "e".into(),
         modality: demask_storage::Modality::Draw,
         weights: 171,
+        staleness: 0,
         prompt: "two red circles".into(),
         text: "large red circle left, small red circle top".into(),
         picture: None,

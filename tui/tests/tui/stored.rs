@@ -126,6 +126,7 @@ fn records() -> Vec<Record> {
         example: "problem".into(),
         modality: Modality::Text,
         weights: 9,
+        staleness: 0,
         prompt: "Ana has 5 pens".into(),
         text: "4".into(),
         picture: None,

@@ -18,13 +18,13 @@ use super::item_result::ItemResult;
 use super::judges::Given;
 use super::trial::Trial;
 use crate::control::Control;
-use crate::engine::actor::EngineAddress;
 use crate::engine::link::EngineLink;
 use crate::inference::complete::{CompletionRequest, Inference};
 use crate::inference::error::WorkError;
 use crate::inference::likelihood::{LikelihoodRequest, in_words};
 use crate::pipeline::external_rewards::ExternalRewards;
 use crate::pipeline::run_error::RunError;
+use crate::pipeline::sampling_engines::{Drawers, PublishedPolicy};
 use crate::runtime::actor::{Supervised, handle_message};
 use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
@@ -35,7 +35,7 @@ pub const BATCH: usize = 384;
 /// Capacity of the mailbox.
 const MAILBOX: usize = 4;
 
-/// The request to run these suites with the engine's present weights.
+/// The request to run these suites with the present weights.
 #[derive(Clone, Message)]
 #[rtype(result = "Result<Option<Vec<SuiteRun>>, RunError>")]
 pub struct Evaluate {
@@ -47,6 +47,8 @@ pub struct Evaluate {
     pub suites: Vec<Suite>,
     /// Settings of the evaluation.
     pub trial: Trial,
+    /// The present weights, as the sampling engines load them; `None`: the training engine evaluates.
+    pub policy: Option<PublishedPolicy>,
     /// Control of the run. The evaluation ends early when it says that the run is ending.
     pub control: Arc<Control>,
     number: u64,
@@ -60,6 +62,7 @@ impl Evaluate {
         inference: Arc<Inference>,
         suites: Vec<Suite>,
         trial: Trial,
+        policy: Option<PublishedPolicy>,
         control: Arc<Control>,
     ) -> Self {
         Self {
@@ -67,6 +70,7 @@ impl Evaluate {
             inference,
             suites,
             trial,
+            policy,
             control,
             number: 0,
         }
@@ -77,7 +81,7 @@ impl Evaluate {
 pub struct Evaluator {
     life: Life,
     faults: FaultInjection,
-    engine: EngineAddress,
+    drawers: Drawers,
     external: Option<ExternalRewards>,
     newest: Arc<AtomicU64>,
 }
@@ -94,7 +98,7 @@ impl EvaluatorHandle {
     #[must_use]
     pub fn spawn(
         supervisor: &SupervisorHandle,
-        engine: EngineAddress,
+        drawers: Drawers,
         external: Option<ExternalRewards>,
         faults: FaultInjection,
     ) -> Self {
@@ -103,7 +107,7 @@ impl EvaluatorHandle {
         let address = supervisor.spawn("evaluator", "supervisor", move |life| Evaluator {
             life,
             faults: faults.clone(),
-            engine: engine.clone(),
+            drawers: drawers.clone(),
             external: external.clone(),
             newest: Arc::clone(&shared),
         });
@@ -141,10 +145,15 @@ impl Handler<Evaluate> for Evaluator {
 
     fn handle(&mut self, mut request: Evaluate, _: &mut Self::Context) -> Self::Result {
         request.trial.external.clone_from(&self.external);
-        let (engine, newest, faults) = (self.engine.clone(), Arc::clone(&self.newest), self.faults.clone());
+        let (drawers, newest, faults) = (
+            self.drawers.clone(),
+            Arc::clone(&self.newest),
+            self.faults.clone(),
+        );
         let probe = self.life.probe.clone();
         handle_message(self, "Evaluate", async move {
             let wanted = || newest.load(Relaxed) == request.number && !request.control.halting();
+            let link = drawers.link(request.policy.as_ref());
             let mut results = Vec::new();
             for suite in &request.suites {
                 let name = suite.name();
@@ -157,7 +166,7 @@ impl Handler<Evaluate> for Evaluator {
                         whole = wanted() || done == all;
                         whole
                     });
-                    let suite = run_suite(&request.inference, &engine, suite, &request.trial, &mut follower);
+                    let suite = run_suite(&request.inference, &*link, suite, &request.trial, &mut follower);
                     tokio::select! {
                         result = suite => results.push(result?),
                         // L10: a person's stop does not wait for hundreds of items. The engine drops a request that

@@ -9,8 +9,8 @@ use std::time::Instant;
 use demask_api::{Answer, PolicyReport, Request};
 use demask_storage::Level;
 
-use super::ahead::StepPolicies;
 use super::reports::{exchanged, mean};
+use super::rollouts::ahead::asynchrony;
 use super::state::{After, StageRun};
 use crate::control::KnobKey;
 use crate::engine::process::unexpected;
@@ -61,7 +61,7 @@ impl StageRun {
             return Ok(After::Next);
         }
         let behaviour = self
-            .behaviour(stage, policies.as_ref(), &drawn.policy, behaviour)
+            .behaviour(stage, policies.as_ref(), &drawn, behaviour)
             .await?;
         self.doing(&format!("training on {} groups", drawn.policy.len()));
         let mut objective = stage.objective.clone();
@@ -73,21 +73,19 @@ impl StageRun {
             settings: self.settings(stage, done),
             behaviour,
         });
-        match policies
-            .as_ref()
-            .filter(|_| self.context.profile.rollouts.is_ahead())
-        {
-            Some(policies) => self.begin_ahead(stage, done, demand, &policies.newest),
-            None => self.begin_prefetch(stage, done, demand, false),
+        match self.context.profile.rollouts.is_ahead() {
+            true => self.begin_ahead(stage, done, &demand),
+            false => self.begin_prefetch(stage, done, demand, false),
         }
         let report = match training.await? {
             Answer::PolicyTrained(report) => report,
             other => return Err(unexpected("policy trained", &other).into()),
         };
         // L2: the groups were used, so the next ones may be drawn.
-        let mut measures = drawn.measures();
+        let (mut measures, drawn_by) = (drawn.measures(), drawn.drawn_by());
         drop(drawn);
-        measures.extend(policies.iter().flat_map(|policies| asynchrony(policies, &report)));
+        let policies = policies.iter();
+        measures.extend(policies.flat_map(|policies| asynchrony(policies, &drawn_by, &report)));
         if !report.finite {
             return self.not_finite("policy").await;
         }
@@ -153,18 +151,4 @@ impl StageRun {
         self.ranks(&report.ranks);
         self.metric(self.cursor.step, values);
     }
-}
-
-/// Measures how far sampling and training weights differ.
-fn asynchrony(policies: &StepPolicies, report: &PolicyReport) -> Vec<(String, f64)> {
-    let is_stale = policies.drawing != policies.newest;
-    let mut values = vec![
-        ("async/staleness".to_owned(), f64::from(u8::from(is_stale))),
-        ("async/publish_seconds".to_owned(), policies.seconds),
-    ];
-    if let Some(behaviour) = report.behaviour {
-        values.push(("async/behaviour_weight".to_owned(), behaviour.weight));
-        values.push(("async/logprob_gap".to_owned(), behaviour.gap));
-    }
-    values
 }

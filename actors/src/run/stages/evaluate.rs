@@ -65,8 +65,11 @@ impl StageRun {
             .iter()
             .map(|name| self.suites.find(name).ok_or_else(|| unknown(name)));
         let found = found.collect::<Result<_, _>>()?;
-        let request = Evaluate::new(step, self.inference.clone(), found, trial, control);
-        let Some(results) = self.addresses.evaluator.evaluate(request).await? else {
+        let lent = self.lend().await?;
+        let request = Evaluate::new(step, self.inference.clone(), found, trial, lent.clone(), control);
+        let results = self.addresses.evaluator.evaluate(request).await;
+        self.take_back(lent);
+        let Some(results) = results? else {
             return Ok(None);
         };
         let now = promotion::results(&results);

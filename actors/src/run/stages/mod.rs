@@ -2,13 +2,13 @@
 //!
 //! Not here: when a step is done (`driver`), and what is stored of it on disk (`checkpoints`).
 
-mod ahead;
 mod align;
 mod evaluate;
 pub mod preview;
+mod publication;
 mod reason;
 mod reports;
-mod rollout_groups;
+mod rollouts;
 mod saving;
 pub mod state;
 mod step;

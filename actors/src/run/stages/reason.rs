@@ -28,16 +28,30 @@ impl StageRun {
         let problems = self.problems(stage).await?;
         let count = problems.len() * stage.group;
         self.doing(&format!("round {round}: {count} traces, to be verified"));
+        // A teacher that writes all traces needs no engine.
+        let is_own = self
+            .context
+            .profile
+            .teacher
+            .as_ref()
+            .is_none_or(|teacher| teacher.share < 1.0);
+        let lent = match is_own {
+            true => self.lend().await?,
+            false => None,
+        };
         let propose = Propose {
             step: self.cursor.step,
             round,
             weights: self.weights,
+            policy: lent.clone(),
             inference: self.inference.clone(),
             problems: Arc::new(problems),
             group: stage.group,
             samplers: self.samplers(Some(self.temperature())),
         };
-        let proposals = self.addresses.reasoner.ask(propose).await??;
+        let proposals = self.addresses.reasoner.ask(propose).await;
+        self.take_back(lent);
+        let proposals = proposals??;
         let (sound, flawed): (Vec<&Proposal>, Vec<&Proposal>) =
             proposals.iter().partition(|one| one.flaw.is_none());
         for proposal in flawed {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use demask_api::StepSettings;
 use demask_rewards::benchmarks::Suites;
 use demask_storage::{Blobs, journal, store};
+use tokio::sync::Mutex;
 
 use crate::control::KnobKey;
 use crate::inference::complete::Inference;
@@ -47,8 +48,10 @@ pub struct StageRun {
     pub(super) reference: Option<u64>,
     /// Prefetched batch of the next step.
     pub(super) ready: Option<Prefetch<Demand, TrainingBatch>>,
-    /// Groups of the next step, which are drawn while this step is trained.
-    pub(super) ahead: Option<Prefetch<Conditions, DrawnAhead>>,
+    /// Groups of the next steps, which are drawn while this step is trained, by their step.
+    pub(super) ahead: BTreeMap<u64, Prefetch<Conditions, DrawnAhead>>,
+    /// Held while the groups of one of these steps are drawn.
+    pub(super) ahead_turn: Arc<Mutex<()>>,
     /// Consecutive batches of which no example fitted.
     pub(super) empty_batches: u64,
     /// When the ranks of the last reported step joined their world, and how often they were started again.
@@ -105,7 +108,8 @@ impl StageRun {
             waited: Duration::ZERO,
             reference: None,
             ready: None,
-            ahead: None,
+            ahead: BTreeMap::new(),
+            ahead_turn: Arc::default(),
             empty_batches: 0,
             world,
         };
@@ -208,7 +212,7 @@ impl StageRun {
     pub(super) fn forget(&mut self) {
         self.reference = None;
         self.ready = None;
-        self.ahead = None;
+        self.ahead.clear();
         // A repeated step may publish other weights under the same name.
         self.addresses.samplers.forget();
     }

@@ -126,6 +126,10 @@ impl StageRun {
         if due || ends || after == After::Checkpoint {
             self.checkpoint(if ends { "stage" } else { "interval" }).await?;
         }
+        // No life begins before this checkpoint, so no groups of this stage will be drawn again.
+        if ends && self.last_checkpoint() == Some(self.cursor.step) {
+            self.forget_policies();
+        }
         Ok(())
     }
 

@@ -118,6 +118,7 @@ fn drawn_by(less: Option<f32>, estimator: &EstimatorConfig) -> (Vec<f64>, Policy
     let behaviour: Option<Vec<Vec<f32>>> = less.map(|less| {
         let asked = ViewScores {
             groups: groups.to_vec(),
+            numbers: Vec::new(),
             estimator: estimator.clone(),
             inner_steps: 1,
             seed: settings.seed,
@@ -173,6 +174,41 @@ fn a_token_weighs_as_much_more_as_it_became_likelier_since_it_was_drawn_up_to_th
                 );
             }
         }
+    }
+}
+
+/// Where several policies drew the groups of a step, each scores its own samples alone, by the views that they have among
+/// all samples.
+#[test]
+fn samples_that_are_scored_alone_have_the_views_that_they_have_among_all() {
+    let (learner, groups, inner_steps) = (learner(1), [group(&ADVANTAGES), group(&ADVANTAGES)], 2);
+    let size = ADVANTAGES.len();
+    for estimator in estimators() {
+        let scored = |groups: &[PolicyGroup], numbers: Vec<usize>| {
+            let asked = ViewScores {
+                groups: groups.to_vec(),
+                numbers,
+                estimator: estimator.clone(),
+                inner_steps,
+                seed: 5,
+            };
+            policy::score_views(&learner.0, &asked)
+        };
+        let all = scored(&groups, Vec::new()).unwrap();
+        let own = scored(&groups[1..], (size..2 * size).collect()).unwrap();
+        assert_eq!(own.len(), size * inner_steps);
+        for (place, own) in own.iter().enumerate() {
+            let (inner, sample) = (place / size, place % size);
+            let among = &all[inner * 2 * size + size + sample];
+            assert_eq!(own.len(), among.len(), "{estimator:?}");
+            let near = own
+                .iter()
+                .zip(among)
+                .all(|(own, among)| (own - among).abs() < 1e-5);
+            assert!(near, "{estimator:?}: {own:?}, among all {among:?}");
+        }
+        let refused = scored(&groups, vec![0]).unwrap_err().to_string();
+        assert!(refused.contains("numbers of 1 samples"), "{refused}");
     }
 }
 

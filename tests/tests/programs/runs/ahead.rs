@@ -4,9 +4,12 @@
 use demask_storage::{Command as Ask, Record, RunState};
 use demask_tests::processes::children;
 use demask_tests::profile::smoke_with_stages;
-use demask_tests::store::rows_as_csv;
+use demask_tests::store::{rows_as_csv, rows_in};
 use demask_tests::weights::{last_checkpoint, weights_hash};
 use demask_tests::{Place, ended, said, start, subscribed, undisturbed, wait_for};
+
+/// The step at which the stage of policy steps begins, and its number of steps.
+const ALIGN: (u64, u64) = (3, 7);
 
 /// Returns a profile of policy steps with checkpoints; `samplers` engines draw groups from weights up to `staleness`
 /// steps old.
@@ -35,12 +38,21 @@ fn signal_sampler(place: &Place, signal: i32) {
     assert_eq!(unsafe { libc::kill(sampler, signal) }, 0);
 }
 
-/// Returns the hash of the final weights of a run in which a process was killed. Asserts that the groups of
-/// every step but the stage's first are one step stale.
-async fn killed(whom: Killed, after: u64) -> String {
+/// Returns the number of folders of published weights.
+fn published(place: &Place) -> usize {
+    let runs = std::fs::read_dir(place.path().join("checkpoints"))
+        .unwrap()
+        .flatten();
+    let policies = runs.filter_map(|run| std::fs::read_dir(run.path().join("policies")).ok());
+    policies.flatten().count()
+}
+
+/// Returns the hash of the final weights of a run in which a process was killed. Asserts that every step's groups were
+/// drawn with the weights of `staleness` steps before, or of the stage's start.
+async fn killed(whom: Killed, after: u64, staleness: u64) -> String {
     let mut place = Place::default();
     let mut client = subscribed(&mut place).await;
-    let run = start(&mut client, &profile(1, 1)).await;
+    let run = start(&mut client, &profile(1, staleness)).await;
     wait_for(
         &mut client,
         |record| matches!(record, Record::Checkpoint(saved) if saved.step >= after),
@@ -49,16 +61,22 @@ async fn killed(whom: Killed, after: u64) -> String {
     match whom {
         Killed::Daemon => {
             place.kill();
+            let count = published(&place) as u64;
+            assert!(count >= staleness && count <= 2 * staleness + 1, "{count} folders");
             client = subscribed(&mut place).await;
         }
         Killed::Sampler => signal_sampler(&place, libc::SIGKILL),
     }
     assert_eq!(ended(&mut client).await, RunState::Done, "{whom:?}");
-    let rows = "SELECT count(*) FROM v_metric WHERE name = 'async/staleness' AND value = 1";
-    assert!(
-        rows_as_csv(&place, rows).contains("\n6"),
-        "all steps but the stage's first"
-    );
+    let (start, steps) = ALIGN;
+    let wanted: Vec<Vec<serde_json::Value>> = (0..steps)
+        .map(|done| vec![(start + done).into(), done.min(staleness).into()])
+        .collect();
+    let groups = "SELECT DISTINCT step, staleness FROM v_rollout ORDER BY step";
+    assert_eq!(rows_in(place.path(), groups), wanted, "{whom:?}");
+    let steps =
+        "SELECT step, CAST(value AS INTEGER) FROM v_metric WHERE name = 'async/staleness' ORDER BY step";
+    assert_eq!(rows_in(place.path(), steps), wanted, "{whom:?}");
     weights_hash(&last_checkpoint(place.path(), &run))
 }
 
@@ -77,12 +95,7 @@ async fn l8_groups_are_the_same_whoever_draws_them() {
 async fn l1_l8_groups_that_are_drawn_ahead_are_the_same_for_any_number_of_engines_and_through_kills() {
     let mut place = Place::default();
     let one = undisturbed(&mut place, &profile(1, 1)).await;
-    let left = place.path().join("checkpoints");
-    let policies = std::fs::read_dir(left)
-        .unwrap()
-        .flatten()
-        .any(|run| run.path().join("policies").exists());
-    assert!(!policies, "what was published is removed at the end");
+    assert_eq!(published(&place), 0, "what was published is removed at the end");
     assert_ne!(
         one,
         undisturbed(&mut Place::default(), &profile(0, 0)).await,
@@ -94,17 +107,58 @@ async fn l1_l8_groups_that_are_drawn_ahead_are_the_same_for_any_number_of_engine
         "two engines"
     );
     for (whom, after) in [(Killed::Daemon, 6), (Killed::Sampler, 6)] {
-        assert_eq!(one, killed(whom, after).await, "{whom:?}");
+        assert_eq!(one, killed(whom, after, 1).await, "{whom:?}");
+    }
+}
+
+#[tokio::test]
+async fn l1_l8_groups_of_several_steps_ahead_are_the_same_for_any_number_of_engines_and_through_kills() {
+    let one = undisturbed(&mut Place::default(), &profile(1, 1)).await;
+    let three = undisturbed(&mut Place::default(), &profile(1, 3)).await;
+    assert_ne!(three, one, "older weights draw other groups");
+    assert_eq!(
+        three,
+        undisturbed(&mut Place::default(), &profile(2, 3)).await,
+        "two engines"
+    );
+    // After checkpoint 6 the groups of the steps 6 to 8 are drawn again by the weights of the steps 3 to 5.
+    for whom in [Killed::Daemon, Killed::Sampler] {
+        assert_eq!(three, killed(whom, 6, 3).await, "{whom:?}");
+    }
+}
+
+/// With resampling a step draws further groups itself, with the same older weights, while those of later steps are drawn.
+#[tokio::test]
+async fn l8_prompts_in_place_of_others_are_drawn_by_the_same_older_weights() {
+    let profile = |samplers| profile(samplers, 2).replace("group = 3", "group = 2\nresample = 2");
+    let one = undisturbed(&mut Place::default(), &profile(1)).await;
+    let mut place = Place::default();
+    assert_eq!(one, undisturbed(&mut place, &profile(2)).await);
+    let mixed =
+        "SELECT count(*) FROM (SELECT step FROM v_rollout GROUP BY step HAVING count(DISTINCT weights) > 1)";
+    assert_eq!(rows_in(place.path(), mixed), [[0]], "one policy a step");
+    let more =
+        "SELECT count(*) > 0 FROM (SELECT step FROM v_rollout GROUP BY step HAVING max(\"group\") > 2)";
+    assert_eq!(
+        rows_in(place.path(), more),
+        [[1]],
+        "some prompts were drawn in place of others"
+    );
+}
+
+#[tokio::test]
+async fn l3_a_knob_that_turns_has_what_was_drawn_ahead_drawn_again() {
+    for staleness in [1, 3] {
+        a_knob_turns(staleness).await;
     }
 }
 
 /// Groups that were drawn ahead are drawn again when a knob of sampling changes, so that the change takes
 /// effect at the step that its row names (L3).
-#[tokio::test]
-async fn l3_a_knob_that_turns_has_what_was_drawn_ahead_drawn_again() {
+async fn a_knob_turns(staleness: u64) {
     let mut place = Place::default();
     let mut client = subscribed(&mut place).await;
-    start(&mut client, &profile(1, 1)).await;
+    start(&mut client, &profile(1, staleness)).await;
     wait_for(
         &mut client,
         |record| matches!(record, Record::Checkpoint(saved) if saved.step >= 6),
@@ -121,7 +175,7 @@ async fn l3_a_knob_that_turns_has_what_was_drawn_ahead_drawn_again() {
     // Until a command takes effect, the weights are those of an undisturbed run. The first groups that differ
     // are therefore the first ones drawn at the new temperature.
     let mut undisturbed_place = Place::default();
-    undisturbed(&mut undisturbed_place, &profile(1, 1)).await;
+    undisturbed(&mut undisturbed_place, &profile(1, staleness)).await;
     let drawn = |place: &Place| {
         let rows = rows_as_csv(
             place,

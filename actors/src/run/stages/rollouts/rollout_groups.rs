@@ -12,8 +12,6 @@ use demask_datasets::example::Mode;
 use demask_rewards::advantages::advantages;
 use demask_storage::{Record, RolloutSample, TrainUse};
 
-use super::reports::mean;
-use super::state::StageRun;
 use crate::control::KnobKey;
 use crate::inference::complete::CompletionRequest;
 use crate::inference::settings::SamplerSettings;
@@ -21,18 +19,20 @@ use crate::pipeline::curation::kept_pictures::shows_picture;
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::pipeline::rollout::{Group, Roll};
 use crate::pipeline::run_error::RunError;
-use crate::pipeline::sampling_engines::PublishedPolicy;
+use crate::pipeline::sampling_engines::{DrawingPolicy, PublishedPolicy};
 use crate::profile::Stage;
 use crate::run::lineage::{self, modality};
+use crate::run::stages::reports::mean;
+use crate::run::stages::state::StageRun;
 use crate::runtime::actor::offload;
 use crate::runtime::seeds::seed_of;
 use demask_datasets::pictures::file::png;
 
 /// The groups of a step.
 #[derive(Default)]
-pub(super) struct RolloutGroups {
+pub(crate) struct RolloutGroups {
     /// Groups that are trained on.
-    pub(super) policy: Vec<PolicyGroup>,
+    pub(crate) policy: Vec<PolicyGroup>,
     /// The same groups with their permits, which they hold until this is dropped (law L2).
     held: Vec<Group>,
     /// Total rewards of all samples, by modality.
@@ -46,8 +46,17 @@ pub(super) struct RolloutGroups {
 }
 
 impl RolloutGroups {
+    /// Returns the policies of the groups that are trained on, in their order; empty where the training engine drew
+    /// them.
+    pub(crate) fn drawn_by(&self) -> Vec<PublishedPolicy> {
+        self.held
+            .iter()
+            .filter_map(|group| group.policy.clone())
+            .collect()
+    }
+
     /// Returns the mean rewards of all samples, and the share of groups with differing rewards.
-    pub(super) fn measures(&self) -> Vec<(String, f64)> {
+    pub(crate) fn measures(&self) -> Vec<(String, f64)> {
         let all: Vec<f64> = self.totals.values().flatten().copied().collect();
         let by_modality = self.totals.iter();
         let mut values: Vec<(String, f64)> = by_modality
@@ -67,11 +76,11 @@ impl RolloutGroups {
 impl StageRun {
     /// Draws the groups of a step from prompts in order, until there are `stage.batch` groups to train on or no prompts
     /// are left. Groups of the first prompts may be `ready`.
-    pub(super) async fn draw_groups(
+    pub(crate) async fn draw_groups(
         &self,
         stage: &Stage,
         picked: &[TrainingExample],
-        policy: Option<&PublishedPolicy>,
+        policy: Option<&DrawingPolicy>,
         ready: Vec<Group>,
     ) -> Result<RolloutGroups, RunError> {
         let mut drawn = RolloutGroups::default();
@@ -123,11 +132,14 @@ impl StageRun {
         &self,
         samplers: &SamplerSettings,
         rewards: &BTreeMap<String, f64>,
-        policy: Option<&PublishedPolicy>,
+        policy: Option<&DrawingPolicy>,
         step: u64,
     ) -> impl FnOnce(Vec<Vec<CompletionRequest>>) -> Roll + use<> {
         let (samplers, rewards, policy) = (samplers.clone(), rewards.clone(), policy.cloned());
-        let weights = policy.as_ref().map_or(self.weights, |policy| policy.weights);
+        let weights = match &policy {
+            Some(DrawingPolicy::Fixed(policy)) => policy.weights,
+            Some(DrawingPolicy::Newest) | None => self.weights,
+        };
         let (inference, control) = (self.inference.clone(), Arc::clone(&self.context.control));
         move |groups| Roll {
             step,
@@ -242,7 +254,11 @@ impl StageRun {
             number: at as u64,
             example: wanted.example.id.clone(),
             modality: modality(wanted.example.task(wanted.mode)),
-            weights: group.weights,
+            weights: group.weights(),
+            staleness: group
+                .policy
+                .as_ref()
+                .map_or(0, |policy| step.saturating_sub(policy.step)),
             prompt: wanted.example.prompt.clone(),
             text: judged.words.clone(),
             picture: None,

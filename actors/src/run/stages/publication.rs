@@ -1,0 +1,181 @@
+//! Publication of weights to the sampling engines: a folder of them for each policy step, and one that lasts as long as
+//! a request about the present weights.
+//!
+//! The groups of step i are drawn with the weights that step i - staleness began with. A step therefore needs as many
+//! older folders as the staleness, and so does a life that begins again at the last checkpoint (law L1): at most twice
+//! the staleness, and one. Each has the size of a checkpoint without its optimiser.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use demask_api::{Answer, Request};
+use demask_storage::Level;
+
+use super::state::StageRun;
+use crate::engine::process::unexpected;
+use crate::pipeline::run_error::RunError;
+use crate::pipeline::sampling_engines::{DrawingPolicy, PublishedPolicy};
+use crate::profile::RolloutMode;
+use crate::run::checkpoints;
+
+/// Name of the folder of published weights, beside the checkpoints.
+const POLICIES: &str = "policies";
+/// Beginning of the name of weights that are published for one request.
+const LENT: &str = "present-";
+
+/// The weights that a step begins with, and the weights that draw its groups.
+pub(crate) struct StepPolicies {
+    pub(super) newest: PublishedPolicy,
+    pub(super) drawing: DrawingPolicy,
+    /// Seconds that publishing took.
+    pub(super) seconds: f64,
+}
+
+impl StageRun {
+    /// Publishes the present weights to the sampling engines and finds the weights that draw this step's groups. `None`
+    /// where the training engine draws the groups itself.
+    pub(super) async fn publish(&mut self, done: u64) -> Result<Option<StepPolicies>, RunError> {
+        if self.context.samplers.is_empty() {
+            return Ok(None);
+        }
+        let (began, step) = (Instant::now(), self.cursor.step);
+        self.sweep_policies(step);
+        let newest = self
+            .save_policy(format!("step-{step:08}-{}", self.weights))
+            .await?;
+        self.addresses.samplers.publish(&newest);
+        let drawing = match self.drawing_policy(step - done, step) {
+            Some(drawing) => drawing,
+            None => {
+                let source = self.source_of(step - done, step);
+                let message = format!(
+                    "the weights that step {source} began with are gone; newer ones draw this step's groups"
+                );
+                self.alert(Level::Warn, "policy_gone", message).await?;
+                DrawingPolicy::Fixed(newest.clone())
+            }
+        };
+        let seconds = began.elapsed().as_secs_f64();
+        Ok(Some(StepPolicies {
+            newest,
+            drawing,
+            seconds,
+        }))
+    }
+
+    /// Returns the weights that draw the groups of a step of the stage that began at step `start`; `None` if they are
+    /// not there.
+    pub(super) fn drawing_policy(&self, start: u64, step: u64) -> Option<DrawingPolicy> {
+        match self.context.profile.rollouts.mode {
+            RolloutMode::Exact => self
+                .published(self.source_of(start, step))
+                .map(DrawingPolicy::Fixed),
+            RolloutMode::Freshest => Some(DrawingPolicy::Newest),
+        }
+    }
+
+    /// Returns the step whose first weights draw the groups of a step.
+    fn source_of(&self, start: u64, step: u64) -> u64 {
+        start.max(step.saturating_sub(self.context.profile.rollouts.staleness))
+    }
+
+    /// Publishes the present weights until [`Self::take_back`], so that the sampling engines answer requests about
+    /// them. `None` where there are none, or no room on the disk: the training engine gives the same answers.
+    pub(super) async fn lend(&mut self) -> Result<Option<PublishedPolicy>, RunError> {
+        if self.context.samplers.is_empty() {
+            return Ok(None);
+        }
+        // An earlier life may have been killed before it took its own back.
+        for entry in fs::read_dir(self.policies()).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(LENT) {
+                fs::remove_dir_all(entry.path()).ok();
+            }
+        }
+        let name = format!("{LENT}{:08}-{}", self.cursor.step, self.weights);
+        match self.save_policy(name).await {
+            Ok(lent) => Ok(Some(lent)),
+            Err(error) => match checkpoints::disk_full(&error) {
+                Some(why) => {
+                    tracing::warn!("the disk is full ({why}); the training engine answers alone");
+                    Ok(None)
+                }
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Removes weights that were published by [`Self::lend`].
+    pub(super) fn take_back(&self, lent: Option<PublishedPolicy>) {
+        if let Some(lent) = lent {
+            fs::remove_dir_all(lent.dir).ok();
+            // The next weights under this name may be others.
+            self.addresses.samplers.forget();
+        }
+    }
+
+    /// Removes all published weights, when no step needs them any more.
+    pub(super) fn forget_policies(&self) {
+        fs::remove_dir_all(self.policies()).ok();
+    }
+
+    /// Saves the present weights, without the optimiser, in a folder of this name.
+    async fn save_policy(&self, name: String) -> Result<PublishedPolicy, RunError> {
+        let policy = PublishedPolicy {
+            dir: self.policies().join(name),
+            weights: self.weights,
+            step: self.cursor.step,
+        };
+        fs::create_dir_all(self.policies()).map_err(|error| RunError::about(policy.dir.display(), error))?;
+        let request = Request::Save {
+            dir: policy.dir.clone(),
+            attach: BTreeMap::new(),
+            optimizer: false,
+        };
+        match self.context.engine.ask(request, None).await? {
+            Answer::Saved { .. } => Ok(policy),
+            other => Err(unexpected("saved", &other).into()),
+        }
+    }
+
+    fn policies(&self) -> PathBuf {
+        self.context.home.checkpoints(&self.context.run).join(POLICIES)
+    }
+
+    /// Returns the published weights that a step began with.
+    fn published(&self, step: u64) -> Option<PublishedPolicy> {
+        let entries = fs::read_dir(self.policies()).ok()?;
+        entries.flatten().find_map(|entry| {
+            let name = entry.file_name();
+            let (of, weights) = parsed(name.to_str()?)?;
+            (of == step).then(|| PublishedPolicy {
+                dir: entry.path(),
+                weights,
+                step,
+            })
+        })
+    }
+
+    /// Removes published weights that neither this step nor a life from the last checkpoint needs for drawing, folders
+    /// that were written in part, and weights that an earlier life published for this step.
+    fn sweep_policies(&self, step: u64) {
+        let staleness = self.context.profile.rollouts.staleness;
+        let before = |step: u64| -> Range<u64> { step.saturating_sub(staleness)..step };
+        let kept = [before(step), before(self.last_checkpoint().unwrap_or(0))];
+        for entry in fs::read_dir(self.policies()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let of = name.to_str().and_then(parsed).map(|(step, _)| step);
+            if of.is_none_or(|of| !kept.iter().any(|steps| steps.contains(&of))) {
+                fs::remove_dir_all(entry.path()).ok();
+            }
+        }
+    }
+}
+
+/// Parses the step and the weights version from the name of a step's folder.
+fn parsed(name: &str) -> Option<(u64, u64)> {
+    let (step, weights) = name.strip_prefix("step-")?.split_once('-')?;
+    Some((step.parse().ok()?, weights.parse().ok()?))
+}
