@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use demask_actors::engine::join::listen::ListenAddress;
 
 use super::output::Json;
 use super::runs::LabelFlags;
@@ -46,6 +47,10 @@ pub struct RunArgs {
     /// So many processes on this machine train together (`engine.ranks`): the same run, bit for bit, for any number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub ranks: Option<u8>,
+    /// Wait for these processes to join instead of starting them (`engine.join`): `demask-engine --join FILE` by srun, torchrun
+    /// or hand, on any machine, where `demask daemon start --listen ADDR --join-file FILE` is
+    #[arg(long, requires = "ranks")]
+    pub join: bool,
     /// With --headless: leave at once, the daemon goes on
     #[arg(long, requires = "headless")]
     pub detach: bool,
@@ -60,7 +65,8 @@ pub struct SlurmArgs {
     /// A shipped profile's name or a TOML file
     #[arg(value_name = "NAME|FILE.toml")]
     pub name: String,
-    /// Machines; more than one is refused
+    /// Machines. Over several, the ranks are divided evenly and join the daemon on the first; all must see the folder in which
+    /// the job is submitted, or DEMASK_HOME
     #[arg(long, default_value_t = 1, value_name = "M", value_parser = clap::value_parser!(u16).range(1..))]
     pub nodes: u16,
     /// So many processes train together (`engine.ranks`)
@@ -100,6 +106,13 @@ pub enum DaemonCommand {
         /// Lines of its log: for a person, or a JSON object each
         #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "DEMASK_LOG_FORMAT")]
         log_format: LogFormat,
+        /// Let engines join at this address, by TLS and the join file's token; without it no port is open. A free port unless
+        /// one is named
+        #[arg(long, value_name = "ADDR[:PORT]", requires = "join_file")]
+        listen: Option<ListenAddress>,
+        /// Where the file is written by which they join: only its readers can, so keep it in a folder of your own
+        #[arg(long, value_name = "FILE", requires = "listen")]
+        join_file: Option<PathBuf>,
     },
     /// Finish the step, checkpoint, flush, end
     Stop,

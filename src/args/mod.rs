@@ -97,13 +97,13 @@ pub enum DemaskCommand {
     Plan(PlanArgs),
     /// A run as a job of a Slurm cluster, on one node: the batch script, printed or handed to sbatch
     #[command(
-        after_help = "Examples:\n  demask slurm my.toml --ranks 8 --sbatch time=12:00:00 --sbatch partition=cpu --dry-run\n  demask slurm my.toml --gpus 1 --sbatch time=24:00:00\nFive minutes before the time limit the step is finished and saved and the job is requeued; the run goes on where it was.\nMore than one node is refused."
+        after_help = "Examples:\n  demask slurm my.toml --ranks 8 --sbatch time=12:00:00 --sbatch partition=cpu --dry-run\n  demask slurm my.toml --gpus 1 --sbatch time=24:00:00\n  demask slurm my.toml --nodes 2 --ranks 16 --sbatch time=12:00:00\nFive minutes before the time limit the step is finished and saved and the job is requeued; the run goes on where it was.\nOver several nodes the ranks join the daemon on the first; DEMASK_LISTEN in the job's environment names its address."
     )]
     Slurm(SlurmArgs),
     /// Start, stop or look at the background process that owns runs
     #[command(
         subcommand,
-        after_help = "Examples:\n  demask daemon start\n  demask daemon start --log-format json\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts one if none is up; SIGTERM ends it as stop does.\nRUST_LOG says how much it logs; DEMASK_LOG_FORMAT is --log-format where another command starts it."
+        after_help = "Examples:\n  demask daemon start\n  demask daemon start --log-format json\n  demask daemon start --listen 10.0.0.1 --join-file shared/join\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts one if none is up; SIGTERM ends it as stop does.\nRUST_LOG says how much it logs; DEMASK_LOG_FORMAT is --log-format where another command starts it."
     )]
     Daemon(DaemonCommand),
     /// Open the dashboard on the running daemon

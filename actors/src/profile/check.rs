@@ -49,6 +49,18 @@ impl Profile {
                 "is more than 0 without a sampling engine that could draw meanwhile; add `samplers = 1`",
             );
         }
+        if self.engine.join && self.engine.ranks.is_none() {
+            return wrong(
+                "engine.join",
+                "is true without a number of processes to wait for; add `ranks = 2`, or 1",
+            );
+        }
+        if self.rollouts.join && self.rollouts.samplers == 0 {
+            return wrong(
+                "rollouts.join",
+                "is true without a sampling engine to wait for; add `samplers = 1`",
+            );
+        }
         if self.engine.shard == Shard::Weights && self.engine.ranks.is_none() {
             return wrong(
                 "engine.shard",

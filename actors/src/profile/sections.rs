@@ -30,6 +30,16 @@ pub struct EngineKnobs {
     /// of them until its next step, and a question aside waits for the end of a step: let sampling engines (`rollouts.samplers`) draw.
     #[serde(skip_serializing_if = "is_state")]
     pub shard: Shard,
+    /// Whether the run waits for a world of `ranks` processes that join the daemon (`demask-engine --join FILE`), on this
+    /// machine or others, instead of starting them. They end in the same bits. Device and threads are then those of
+    /// each process's own command line.
+    #[serde(skip_serializing_if = "is_false")]
+    pub join: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 fn is_state(shard: &Shard) -> bool {
@@ -44,6 +54,7 @@ impl Default for EngineKnobs {
             threads: None,
             ranks: None,
             shard: Shard::default(),
+            join: false,
         }
     }
 }
@@ -66,6 +77,10 @@ pub struct Rollouts {
     /// CPU threads of a sampling engine; absent: as many as the training engine has.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
+    /// Whether the run waits for its sampling engines to join the daemon (`demask-engine --join FILE --role sample`) instead
+    /// of starting them.
+    #[serde(skip_serializing_if = "is_false")]
+    pub join: bool,
 }
 
 impl Rollouts {

@@ -51,6 +51,7 @@ mod runs {
     mod full_disk;
     mod given_data;
     mod hang;
+    mod join;
     mod loop_pieces;
     mod many;
     mod queue;
