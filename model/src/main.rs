@@ -4,9 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use demask_api::Shard;
+use demask_api::join::{JoiningEngine, PATIENCE};
+use demask_api::{JoinRole, PROTOCOL, Shard};
 use demask_model::ModelError;
 use demask_model::device::cuda;
 use demask_model::engine::Engine;
@@ -17,6 +19,8 @@ use demask_model::engine::server::{self, Served};
 use demask_model::engine::shutdown::{self, ShutdownSignal};
 use demask_model::sampler::Limits;
 use demask_model::training::ranks::{RankOptions, Reduction};
+use demask_model::world::join::clients::{ClientGiver, Clients};
+use demask_model::world::join::relay::{self, Joining, Relay};
 use demask_model::world::{Membership, World, member};
 
 const HELP: &str = "demask-engine: the process that computes for Demask; usually started by the daemon or the demask command
@@ -24,6 +28,7 @@ const HELP: &str = "demask-engine: the process that computes for Demask; usually
 Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
                      [--deterministic on|off] [--die-with PID] [--writes FOLDER]... [--world env] [--reduction exact|fast]
                      [--shard state|weights]
+       demask-engine --join FILE [--role train|sample] [--patience SECONDS] …
 
 --rows: the largest number of sequences that are sampled at the same time (default 64); a sequence with guidance counts twice.
 --deterministic: on a GPU, on gives the same bits for the same work where libtorch supports it, off the fastest kernels (default on;
@@ -34,6 +39,10 @@ the kernel has Landlock and seccomp, the engine also has no network and starts n
 DEMASK_SANDBOX=network allows sockets.
 --world env: the process is a rank of a world; torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) give its place. Only
 rank 0 has the socket, and it commands the other ranks. A rank that loses a peer exits with 75. Without --world they are ignored.
+--join FILE: the engine serves the daemon that wrote FILE (`demask daemon start --listen ADDR --join-file FILE`) instead of a socket. It
+is a rank of a world as with --world env, of which only rank 0 connects to the daemon, or with --role sample a single engine that only
+samples. It exits with 0 when its work is done, and with 75 when it should be started again: it lost a peer, or it could not reach the
+daemon for longer than --patience (default 120 s).
 --reduction: exact (default) adds gradients in the order of the units, so the bits do not depend on the number of ranks; with fast
 they do.
 --shard: what is divided among the ranks: state (the optimiser state; default), or weights (the weights too, which are gathered block
@@ -70,6 +79,9 @@ struct EngineArguments {
     /// Whether this process is a rank of a world, whose place the environment gives.
     world: bool,
     ranks: RankOptions,
+    /// The join file of the daemon to serve, and as what.
+    join: Option<(PathBuf, JoinRole)>,
+    patience: Duration,
 }
 
 impl EngineArguments {
@@ -82,11 +94,44 @@ impl EngineArguments {
         Sandbox {
             writes,
             sockets: self.socket.parent().map(Path::to_owned),
-            // Ranks communicate over TCP.
-            network: self.world,
+            // Ranks communicate over TCP, and so does an engine with the daemon that it joins.
+            network: self.world || self.join.is_some(),
             gpu: Sandbox::may_use_gpu(&self.device),
         }
     }
+
+    /// Returns what this engine joins, where it has so many ranks.
+    fn joining(&self, ranks: usize) -> Option<Joining> {
+        let (file, role) = self.join.clone()?;
+        let engine = JoiningEngine {
+            protocol: PROTOCOL,
+            role,
+            ranks,
+            shard: self.ranks.shard,
+            dtype: self.dtype.clone(),
+            host: relay::host(),
+            pid: std::process::id(),
+        };
+        Some(Joining {
+            file,
+            patience: self.patience,
+            engine,
+        })
+    }
+}
+
+/// Serves the daemon that this engine joins.
+fn serve_joined(
+    engine: &mut Engine,
+    joining: Joining,
+    shutdown: &ShutdownSignal,
+    fault: Fault,
+) -> std::io::Result<Served> {
+    let (giver, handed) = ClientGiver::open()?;
+    let relay = Relay::start(joining, giver)?;
+    let served = server::serve_clients(engine, Clients::Handed(handed), shutdown, fault);
+    relay.end();
+    served
 }
 
 fn run() -> anyhow::Result<()> {
@@ -130,10 +175,12 @@ fn run() -> anyhow::Result<()> {
     let mut limits = Limits::default();
     limits.rows = options.rows.unwrap_or(limits.rows).max(1);
     let mut engine = Engine::new(place).with_limits(limits).with_sandbox(held);
+    let mut size = 1;
     if let Some(member) = member {
         let rank = member.rank;
         let world = World::join(member, engine.device()).unwrap_or_else(|error| lost(&error));
-        tracing::info!("rank {rank} of {}", world.size());
+        size = world.size();
+        tracing::info!("rank {rank} of {size}");
         engine = engine.in_world(Rc::new(world), options.ranks);
         if rank > 0 {
             return match engine.follow() {
@@ -143,8 +190,11 @@ fn run() -> anyhow::Result<()> {
         }
     }
     let fault = Fault::from_environment()?;
-    let served = server::serve(&mut engine, &options.socket, &shutdown, fault)
-        .with_context(|| format!("socket {}", options.socket.display()))?;
+    let served = match options.joining(size) {
+        Some(joining) => serve_joined(&mut engine, joining, &shutdown, fault).context("--join")?,
+        None => server::serve(&mut engine, &options.socket, &shutdown, fault)
+            .with_context(|| format!("socket {}", options.socket.display()))?,
+    };
     if let Served::DeviceFailed(_) = served {
         shutdown::at_once();
     }
@@ -157,6 +207,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
     let (mut threads, mut rows, mut deterministic, mut die_with) = (None, None, None, None);
     let mut writes: Option<Vec<PathBuf>> = None;
     let (mut world, mut ranks) = (false, RankOptions::default());
+    let (mut join, mut role, mut patience) = (None, None, PATIENCE);
     while let Some(flag) = arguments.next() {
         let mut value = || {
             arguments
@@ -192,6 +243,15 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
                 "env" => world = true,
                 other => bail!("--world {other}: expected env"),
             },
+            "--join" => join = Some(PathBuf::from(value()?)),
+            "--role" => {
+                role = Some(match value()?.as_str() {
+                    "train" => JoinRole::Train,
+                    "sample" => JoinRole::Sample,
+                    other => bail!("--role {other}: expected train or sample"),
+                });
+            }
+            "--patience" => patience = Duration::from_secs(number(&flag, &value()?)?),
             "--reduction" => {
                 ranks.reduction = match value()?.as_str() {
                     "exact" => Reduction::Exact,
@@ -221,9 +281,17 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
             "--reduction fast: gradients of weights that are sharded are added exactly; leave it out, or use --shard state"
         );
     }
+    if role.is_some() && join.is_none() {
+        bail!("--role: it is what an engine joins a daemon as; name the daemon's file with --join FILE");
+    }
+    let join = join.map(|file| (file, role.unwrap_or(JoinRole::Train)));
+    if join.is_some() && (socket.is_some() || ranks.reduction == Reduction::Fast) {
+        bail!("--join: a daemon is served instead of --socket, and with --reduction exact alone");
+    }
+    world |= matches!(join, Some((_, JoinRole::Train)));
     // A rank of a world may have no socket: only rank 0 serves clients.
     let socket = match socket {
-        None if world => PathBuf::new(),
+        None if world || join.is_some() => PathBuf::new(),
         other => other.context("--socket PATH is missing; see --help")?,
     };
     Ok(Some(EngineArguments {
@@ -237,6 +305,8 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
         writes,
         world,
         ranks,
+        join,
+        patience,
     }))
 }
 

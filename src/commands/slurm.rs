@@ -1,5 +1,7 @@
-//! `demask slurm`: runs a profile as a job of a Slurm cluster, on one node. The batch script is printed or
-//! passed to `sbatch`.
+//! `demask slurm`: runs a profile as a job of a Slurm cluster. The batch script is printed or passed to `sbatch`.
+//!
+//! On one node the daemon starts the ranks itself. Over several the ranks are a job step of their own that joins the
+//! daemon on the first node, and that is started again when it loses a rank.
 //!
 //! The job has a daemon and a home of its own, which a requeued job finds by its job number. Before the time
 //! limit Slurm sends the script a signal. The daemon then finishes its step and writes a checkpoint, the job
@@ -12,6 +14,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, bail};
 use demask_actors::profile::Profile;
+use demask_api::Shard;
 use serde_json::json;
 
 use crate::args::SlurmArgs;
@@ -21,11 +24,14 @@ use crate::terminal::print;
 
 /// The number of seconds before the time limit at which Slurm sends the signal.
 const NOTICE: u32 = 300;
+/// The most starts of the ranks in one turn of a job.
+const STARTS: u32 = 100;
 
 /// Options of sbatch that the script sets itself, or that this command refuses or has flags for.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "nodes",
     "ntasks",
+    "ntasks-per-node",
     "signal",
     "requeue",
     "no-requeue",
@@ -37,11 +43,15 @@ const OURS: [&str; 8] = [
 /// Prints the script, or submits it.
 ///
 /// # Errors
-/// An error if the profile or a flag is wrong, if more than one node is asked for, or if `sbatch` does not
+/// An error if the profile or a flag is wrong, if the ranks cannot be divided over the nodes, or if `sbatch` does not
 /// exist or refuses the job.
 pub fn slurm(options: &SlurmArgs) -> anyhow::Result<ExitCode> {
     let mut set = options.set.clone();
     set.extend(options.ranks.map(|ranks| format!("engine.ranks={ranks}")));
+    if options.nodes > 1 {
+        refuse_division(options)?;
+        set.push("engine.join=true".to_owned());
+    }
     let (text, origin) = named(&options.name, &set)?;
     let profile = Profile::parse(&text, &origin).map_err(usage)?;
     refuse(options, &profile)?;
@@ -58,15 +68,20 @@ pub fn slurm(options: &SlurmArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Refuses ranks that cannot be divided evenly over several nodes.
+fn refuse_division(options: &SlurmArgs) -> Result<(), UsageError> {
+    let (nodes, ranks) = (options.nodes, options.ranks.map_or(0, u16::from));
+    if ranks > 0 && ranks.is_multiple_of(nodes) {
+        return Ok(());
+    }
+    Err(UsageError(format!(
+        "--nodes {nodes}: a run over several nodes is one of ranks that are divided evenly; add --ranks {}",
+        ranks.next_multiple_of(nodes).max(nodes)
+    )))
+}
+
 /// Refuses what is not supported yet instead of printing a script that would fail.
 fn refuse(options: &SlurmArgs, profile: &Profile) -> anyhow::Result<()> {
-    if options.nodes > 1 {
-        bail!(UsageError(format!(
-            "--nodes {}: a run is of one node. Engines find one another over several (`demask-engine --world env` reads what srun and torchrun \
-             set), but the daemon starts and commands those of its own machine alone; use --nodes 1",
-            options.nodes
-        )));
-    }
     if options.gpus > 1 {
         bail!(UsageError(format!(
             "--gpus {}: an engine computes on one GPU, and ranks train together on processors; use --gpus 1 or none",
@@ -117,12 +132,20 @@ fn script(options: &SlurmArgs, profile: &Profile, program: &Path) -> anyhow::Res
     if let Some(ranks) = options.ranks {
         let _ = write!(run, " --ranks {ranks}");
     }
+    if options.nodes > 1 {
+        run += " --join";
+    }
     if options.from_scratch {
         run += " --from-scratch";
     }
     for set in &options.set {
         let _ = write!(run, " --set {}", quoted(set));
     }
+    let world = if options.nodes > 1 {
+        world(profile, program)
+    } else {
+        String::new()
+    };
     let program = quoted(&program.display().to_string());
     let _ = write!(
         script,
@@ -141,7 +164,7 @@ limit() {{
   if [ "$code" -eq {STOPPED} ]; then scontrol requeue "$SLURM_JOB_ID"; fi
   exit "$code"
 }}
-
+{world}
 if [ "${{SLURM_RESTART_COUNT:-0}}" -gt 0 ] && "$demask" runs show latest > /dev/null 2>&1; then
   "$demask" resume latest --follow &
 else
@@ -158,6 +181,38 @@ exit "$code"
     Ok(script)
 }
 
+/// Returns the part of the script of a run over several nodes: the daemon that the ranks join, and the step that starts
+/// them, again whenever one is lost.
+fn world(profile: &Profile, program: &Path) -> String {
+    let engine = program.with_file_name("demask-engine");
+    let engine = quoted(&engine.display().to_string());
+    let mut flags = format!(
+        "--device {} --dtype {} --threads {}",
+        quoted(&profile.engine.device),
+        quoted(&profile.engine.dtype),
+        profile.engine.threads.unwrap_or(1)
+    );
+    if profile.engine.shard == Shard::Weights {
+        flags += " --shard weights";
+    }
+    format!(
+        r#"
+# The ranks of all nodes join the daemon on this one. DEMASK_LISTEN names the address of the network between them, if that of the
+# node's name is another.
+join="$DEMASK_HOME/join"
+mkdir -p "$DEMASK_HOME"
+"$demask" daemon start --listen "${{DEMASK_LISTEN:-$(hostname)}}" --join-file "$join" || exit 1
+ranks() {{
+  for start in {{1..{STARTS}}}; do
+    if srun --kill-on-bad-exit=1 {engine} --join "$join" --role train {flags}; then return; fi
+  done
+  "$demask" daemon stop
+}}
+ranks &
+"#
+    )
+}
+
 /// Returns the lines that Slurm reads.
 fn head(options: &SlurmArgs, profile: &Profile) -> String {
     let plain = |letter: char| {
@@ -172,10 +227,19 @@ fn head(options: &SlurmArgs, profile: &Profile) -> String {
     let cpus = options
         .cpus
         .map_or(each * profile.engine.ranks.unwrap_or(1), usize::from);
+    let ranks = profile.engine.ranks.unwrap_or(1);
+    let nodes = usize::from(options.nodes);
+    let (tasks, cpus) = match nodes {
+        1 => ("ntasks=1".to_owned(), cpus),
+        _ => (
+            format!("ntasks-per-node={}", ranks / nodes),
+            (cpus / ranks).max(1),
+        ),
+    };
     let mut lines = vec![
         format!("job-name=demask-{name}"),
-        format!("nodes={}", options.nodes),
-        "ntasks=1".to_owned(),
+        format!("nodes={nodes}"),
+        tasks,
         format!("cpus-per-task={cpus}"),
     ];
     if options.gpus > 0 {

@@ -102,7 +102,28 @@ impl Place {
     /// # Panics
     /// If the daemon ends instead.
     pub async fn serve_with(&mut self, variables: &[(&str, &Path)]) -> Client {
+        self.serve_as(&[], variables).await
+    }
+
+    /// Returns the join file of a daemon with a door.
+    #[must_use]
+    pub fn join_file(&self) -> PathBuf {
+        self.path().join("join")
+    }
+
+    /// Like [`Self::serve`], with a door on the loopback at which engines join.
+    ///
+    /// # Panics
+    /// If the daemon ends instead.
+    pub async fn serve_at_door(&mut self) -> Client {
+        let file = self.join_file();
+        let door = ["--listen", "127.0.0.1", "--join-file", &file.to_string_lossy()];
+        self.serve_as(&door, &[]).await
+    }
+
+    async fn serve_as(&mut self, arguments: &[&str], variables: &[(&str, &Path)]) -> Client {
         let mut command = self.demask(&["daemon", "start", "--foreground"]);
+        command.args(arguments);
         let log = std::fs::File::options()
             .create(true)
             .append(true)

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use demask_api::{JoinRole, Shard};
 use demask_datasets::data_dir;
 use demask_storage::{Record, Reply, Run, RunRequest, RunState, Steer, SteerAction, journal, store};
 
@@ -37,7 +38,10 @@ impl Daemon {
                 lives.forget();
                 end_run(&self.recorder, &id, RunState::Failed, &why).await?;
             } else if let Err(error) = self.begin_again(run) {
-                let why = format!("this version does not read its configuration: {error:#}");
+                let why = match error.is::<NoDoor>() {
+                    true => error.to_string(),
+                    false => format!("this version does not read its configuration: {error:#}"),
+                };
                 tracing::error!("run {id}: {why}");
                 end_run(&self.recorder, &id, RunState::Failed, &why).await?;
             }
@@ -49,9 +53,26 @@ impl Daemon {
     /// Starts another life of a run that was begun before.
     fn begin_again(&mut self, before: Run) -> anyhow::Result<()> {
         let (profile, from_scratch) = Profile::of_configuration(before.config.clone())?;
+        self.can_join(&profile)?;
         let generation = before.generation + 1;
         self.begin(Run { generation, ..before }, profile, from_scratch);
         Ok(())
+    }
+
+    /// Refuses a run whose engines are to join where the daemon listens for none.
+    fn can_join(&self, profile: &Profile) -> Result<(), NoDoor> {
+        let joins = profile.engine.join || profile.rollouts.join;
+        match joins && self.engines.lobby().is_none() {
+            true => Err(NoDoor),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes the row of the first life of a requested run, and its profile, if this daemon can run it.
+    pub(super) fn begun_by(&self, id: &str, request: &RunRequest) -> anyhow::Result<(Run, Profile)> {
+        let (begun, profile) = first_life(id, request)?;
+        self.can_join(&profile)?;
+        Ok((begun, profile))
     }
 
     /// Starts a life of a run: spawns its engines and runs [`live`] as a task.
@@ -76,6 +97,7 @@ impl Daemon {
             log: Some(self.home.engine_log()),
             // The engine may write checkpoints and nothing else.
             writes: Some(vec![self.home.checkpoints("")]),
+            joins: profile.engine.join.then_some(JoinRole::Train),
             ..EngineOptions::default()
         };
         let spawn = |name: &str, options| {
@@ -86,6 +108,8 @@ impl Daemon {
                 threads: profile.rollouts.threads.or(options.threads),
                 writes: Some(Vec::new()),
                 ranks: None,
+                shard: Shard::default(),
+                joins: profile.rollouts.join.then_some(JoinRole::Sample),
                 ..options.clone()
             };
             spawn(&format!("engine/{number}"), options)
@@ -131,7 +155,7 @@ impl Daemon {
         if let Some(busy) = self.busy() {
             return busy;
         }
-        let (begun, profile) = match checked(request).and_then(|id| Ok(first_life(&id, request)?)) {
+        let (begun, profile) = match checked(request).and_then(|id| self.begun_by(&id, request)) {
             Ok(first) => first,
             Err(error) => return refused(&format!("{error:#}")),
         };
@@ -181,7 +205,7 @@ impl Daemon {
             )));
         }
         // Checked before anything is written: if the configuration cannot be read, the run stays as it is.
-        Profile::of_configuration(before.config.clone())?;
+        self.can_join(&Profile::of_configuration(before.config.clone())?.0)?;
         let step = newest.unwrap_or(0);
         // L4: the resumption is recorded as a row. Orders from before it, above all a stop, take no effect any more.
         let steer = Steer {
@@ -209,6 +233,14 @@ impl Daemon {
         Ok(Reply::Started { run: run.to_owned() })
     }
 }
+
+/// The refusal of a run whose engines are to join a daemon that listens for none.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the run waits for engines that join, and this daemon listens for none: `demask daemon stop`, then \
+     `demask daemon start --listen ADDR --join-file FILE`"
+)]
+struct NoDoor;
 
 /// Checks the labels of a request and returns an id for its run.
 pub(super) fn checked(request: &RunRequest) -> anyhow::Result<String> {

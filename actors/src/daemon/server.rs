@@ -22,6 +22,9 @@ use super::run_record::run_end;
 use super::{sockets, store_health};
 use crate::control::gateway::{self, PendingCommand};
 use crate::control::{Control, publish};
+use crate::engine::join::door::OpenDoor;
+use crate::engine::join::listen::JoinDoor;
+use crate::engine::join::lobby::Lobby;
 use crate::engine::starter::{EngineStarter, ProcessStarter};
 use crate::home::Home;
 use crate::run::context::RunDriver;
@@ -39,19 +42,23 @@ pub(super) const RECORDED: Duration = Duration::from_secs(10);
 /// Commands that fit into the queue.
 const QUEUE: usize = 32;
 
-/// Serves a home until it is told to end. Blocks.
+/// Serves a home until it is told to end, and lets engines join at a door if one is given. Blocks.
 ///
 /// # Errors
-/// An error if another daemon holds the home's lock, or if the store or the socket cannot be opened.
-pub fn serve(home: &Home) -> anyhow::Result<()> {
-    serve_with(home, Rc::new(StageDriver::default()))
+/// An error if another daemon holds the home's lock, or if the store, the socket or the door cannot be opened.
+pub fn serve(home: &Home, door: Option<&JoinDoor>) -> anyhow::Result<()> {
+    serve_all(home, Rc::new(StageDriver::default()), door)
 }
 
-/// Serves a home as [`serve`] does, with another driver of the runs.
+/// Serves a home as [`serve`] does, with another driver of the runs and no door.
 ///
 /// # Errors
 /// As [`serve`].
 pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
+    serve_all(home, driver, None)
+}
+
+fn serve_all(home: &Home, driver: Rc<dyn RunDriver>, door: Option<&JoinDoor>) -> anyhow::Result<()> {
     let _lock = home.lock()?;
     // L1: the check comes before anything is written to the store.
     let found = store_health::at_start(home)?;
@@ -66,7 +73,7 @@ pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> 
         0 => {}
         count => tracing::info!("{count} sockets of engines that were killed are swept away"),
     }
-    let serving = serve_here(home.clone(), recorder.clone(), driver, Arc::new(ProcessStarter));
+    let serving = serve_at(home.clone(), recorder.clone(), driver, door);
     let served = actix::System::new().block_on(serving);
     recorder.close();
     thread.join().ok();
@@ -74,6 +81,25 @@ pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> 
         std::fs::remove_file(socket).ok();
     }
     tracing::info!("daemon ended");
+    served
+}
+
+/// Serves a home with engines of this machine, and with those that join at a door if one is given.
+async fn serve_at(
+    home: Home,
+    recorder: Recorder,
+    driver: Rc<dyn RunDriver>,
+    door: Option<&JoinDoor>,
+) -> anyhow::Result<()> {
+    let lobby = door.map(|door| Arc::new(Lobby::new(&door.file)));
+    let open = match (door, &lobby) {
+        (Some(door), Some(lobby)) => Some(OpenDoor::open(door, Arc::clone(lobby)).await?),
+        _ => None,
+    };
+    let served = serve_here(home, recorder, driver, Arc::new(ProcessStarter { lobby })).await;
+    if let Some(open) = open {
+        open.close().await;
+    }
     served
 }
 
@@ -250,6 +276,8 @@ impl Daemon {
                     overview.state = RunState::WaitingDisk;
                 } else if self.shutting_down {
                     overview.state = RunState::Stopping;
+                } else if let Some(awaited) = self.engines.lobby().and_then(Lobby::awaited) {
+                    overview.detail = awaited;
                 }
                 for device in &mut overview.devices {
                     (device.memory, device.peak) = demask_api::memory::resident(device.pid);

@@ -7,7 +7,6 @@ use demask_storage::runs::queue::{self, WaitingRun};
 use demask_storage::{QueueAction, QueueChange, Queued, Record, Reply, RunRequest, StoreError, store};
 
 use super::beginnings::checked;
-use super::run_record::first_life;
 use super::server::{Daemon, RECORDED, refused};
 
 /// L2: most runs in the queue.
@@ -43,10 +42,10 @@ impl Daemon {
                 return;
             };
             self.begun.insert(next.run.clone());
-            match first_life(&next.run, &next.request) {
+            match self.begun_by(&next.run, &next.request) {
                 Ok((begun, profile)) => self.begin(begun, profile, next.request.from_scratch),
                 Err(error) => {
-                    let reason = format!("it cannot be begun: {error}");
+                    let reason = format!("it cannot be begun: {error:#}");
                     tracing::error!("run {}: {reason}", next.run);
                     let run = next.run;
                     let id = format!("{run}/cancelled");
@@ -70,9 +69,9 @@ impl Daemon {
             Ok(run) => run,
             Err(error) => return refused(&format!("{error:#}")),
         };
-        let begun = match first_life(&run, request) {
+        let begun = match self.begun_by(&run, request) {
             Ok((begun, _)) => begun,
-            Err(error) => return refused(&error.to_string()),
+            Err(error) => return refused(&format!("{error:#}")),
         };
         let queued = Queued {
             run: run.clone(),

@@ -1,9 +1,11 @@
 //! The engine as seen by the other processes: its process and its watchdog, the actor that owns it, and the link that
-//! both implement.
+//! both implement. `body.rs` is what computes behind an engine's socket, and `join/` engines that join from elsewhere.
 //!
 //! Not here: the requests to an engine (`inference`, `run`), and everything that links libtorch (the `model` crate).
 
 pub mod actor;
+mod body;
+pub mod join;
 pub mod link;
 pub mod liveness;
 pub mod process;

@@ -9,14 +9,18 @@ use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use demask_api::{Answer, EngineError, EngineInfo, PROTOCOL, Request, SampleFrame, Shard, wire};
+use demask_api::{Answer, EngineError, EngineInfo, JoinRole, PROTOCOL, Request, SampleFrame, Shard, wire};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
+use super::body::Body;
+use super::join::bridge::JoinedEngine;
+use super::join::lobby::{Lobby, WantedEngine};
 use super::liveness::{Liveness, Urgency};
-use super::world::{Meeting, Others};
+use super::world::Meeting;
+use crate::home::host_name;
 use crate::runtime::ids;
 
 /// Longest start of an engine. An engine that exits is noticed at once, but a busy machine may load one slowly.
@@ -51,6 +55,8 @@ pub struct EngineOptions {
     pub ranks: Option<usize>,
     /// What is sharded among the ranks: the optimiser state, or the weights too.
     pub shard: Shard,
+    /// What an engine must have joined as, if it is not to be started.
+    pub joins: Option<JoinRole>,
 }
 
 impl EngineOptions {
@@ -75,6 +81,7 @@ impl Default for EngineOptions {
             writes: None,
             ranks: None,
             shard: Shard::default(),
+            joins: None,
         }
     }
 }
@@ -123,15 +130,13 @@ pub enum EngineFailure {
 /// together in one batch.
 #[derive(Debug)]
 pub struct EngineProcess {
-    child: AsyncMutex<Child>,
+    body: Body,
     /// Idle connections. A request opens another one if none is idle.
     idle: Mutex<Vec<UnixStream>>,
     socket: PathBuf,
     liveness: Liveness,
     log: Log,
     info: EngineInfo,
-    /// The other ranks of its world, which end with it.
-    others: Option<Others>,
 }
 
 impl EngineProcess {
@@ -146,7 +151,7 @@ impl EngineProcess {
             program: program.display().to_string(),
             message,
         };
-        let socket = options.socket_dir.join(format!("engine-{}.sock", short_id()));
+        let socket = new_socket(options);
         let command = || command(&program, options);
         let mut first = command();
         first.arg("--socket").arg(&socket);
@@ -170,34 +175,82 @@ impl EngineProcess {
         let stream = reach(&mut child, &socket, &log, &options.urgency)
             .await
             .map_err(start_error)?;
-        let info = placeholder_info();
-        let pid = child.id();
+        let liveness = Liveness::new(socket.clone(), child.id(), options.urgency.clone());
         let mut engine = Self {
-            child: AsyncMutex::new(child),
+            body: Body::Started(AsyncMutex::new(child), others),
             idle: Mutex::new(vec![stream]),
-            liveness: Liveness::new(socket.clone(), pid, options.urgency.clone()),
+            liveness,
             socket,
             log,
-            info,
-            others,
+            info: placeholder_info(),
         };
-        let other_protocol = |message: String| EngineFailure::Protocol {
-            program: program.display().to_string(),
-            message,
-        };
-        match engine.ask(&Request::Hello { protocol: PROTOCOL }).await {
-            Ok(Answer::Hello(info)) if info.protocol == PROTOCOL => engine.info = info,
-            Ok(Answer::Hello(info)) => {
-                return Err(other_protocol(format!("it speaks protocol {}", info.protocol)));
-            }
-            Ok(other) => return Err(unexpected("hello", &other)),
-            Err(EngineFailure::Engine(refusal)) => return Err(other_protocol(refusal.to_string())),
-            Err(failure) => return Err(failure),
-        }
+        engine.greet(&program.display().to_string()).await?;
         if options.log.is_some() {
             tracing::info!("engine, process {}: {}", engine.info.pid, engine.info.sandbox);
         }
         Ok(engine)
+    }
+
+    /// Waits for an engine that joins, and for its hello.
+    ///
+    /// # Errors
+    /// [`EngineFailure::Start`] if the daemon listens for none, and once a person wants the run to end; the errors of the
+    /// hello.
+    pub async fn join(
+        options: &EngineOptions,
+        role: JoinRole,
+        lobby: Option<&Lobby>,
+    ) -> Result<Self, EngineFailure> {
+        let start_error = |message: String| EngineFailure::Start {
+            program: "that joins".to_owned(),
+            message,
+        };
+        let wanted = WantedEngine {
+            role,
+            ranks: options.ranks.unwrap_or(1),
+            shard: options.shard,
+            dtype: options.dtype.clone(),
+        };
+        let lobby = lobby.ok_or_else(|| start_error("the daemon listens for none".to_owned()))?;
+        let session = lobby.take(&wanted, &options.urgency).await;
+        let session = session.map_err(start_error)?;
+        let named = format!("of process {} on {}", session.engine.pid, session.engine.host);
+        // Of a process on another machine nothing can be seen here.
+        let pid = (session.engine.host == host_name()).then_some(session.engine.pid);
+        let socket = new_socket(options);
+        let joined = JoinedEngine::open(session, &socket);
+        let joined = joined.map_err(|error| start_error(format!("{}: {error}", socket.display())))?;
+        let (log, _) = Log::begin(None).map_err(|(_, error)| start_error(error.to_string()))?;
+        let mut engine = Self {
+            body: Body::Joined(joined),
+            idle: Mutex::default(),
+            liveness: Liveness::new(socket.clone(), pid, options.urgency.clone()),
+            socket,
+            log,
+            info: placeholder_info(),
+        };
+        engine.greet(&named).await?;
+        engine.info.pid = pid.unwrap_or_default();
+        tracing::info!("the engine {named} serves the run: {}", engine.info.sandbox);
+        Ok(engine)
+    }
+
+    /// Asks for the engine's description of itself, and refuses an engine of another protocol.
+    async fn greet(&mut self, program: &str) -> Result<(), EngineFailure> {
+        let other_protocol = |message: String| EngineFailure::Protocol {
+            program: program.to_owned(),
+            message,
+        };
+        match self.ask(&Request::Hello { protocol: PROTOCOL }).await {
+            Ok(Answer::Hello(info)) if info.protocol == PROTOCOL => {
+                self.info = info;
+                Ok(())
+            }
+            Ok(Answer::Hello(info)) => Err(other_protocol(format!("it speaks protocol {}", info.protocol))),
+            Ok(other) => Err(unexpected("hello", &other)),
+            Err(EngineFailure::Engine(refusal)) => Err(other_protocol(refusal.to_string())),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Returns the engine's description of itself.
@@ -235,7 +288,7 @@ impl EngineProcess {
             // L10: an engine that makes no progress is given up; another one continues from the last checkpoint.
             why = self.liveness.hangs(request) => Err(std::io::Error::other(why)),
             // On `Exit` the ranks end in any order, so their loss is no failure.
-            why = self.lost(), if *request != Request::Exit => Err(std::io::Error::other(why)),
+            why = self.body.lost(), if *request != Request::Exit => Err(std::io::Error::other(why)),
         };
         match answered {
             // After a device error the engine exits. It is marked dead at once, so that the next request goes to a new
@@ -275,33 +328,16 @@ impl EngineProcess {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a rank of its world has ended; for ever if the engine has no ranks.
-    async fn lost(&self) -> String {
-        match &self.others {
-            Some(others) => others.lost().await,
-            None => std::future::pending().await,
-        }
-    }
-
     /// Asks the engine to exit, and waits until it has.
     pub async fn stop(&self) {
         if self.ask(&Request::Exit).await.is_ok() {
-            let mut child = self.child.lock().await;
-            tokio::time::timeout(Duration::from_secs(10), child.wait())
-                .await
-                .ok();
+            self.body.has_ended().await;
         }
     }
 
     async fn died(&self, why: String) -> EngineFailure {
-        let mut child = self.child.lock().await;
-        child.start_kill().ok();
-        let status = match tokio::time::timeout(Duration::from_secs(5), child.wait()).await {
-            Ok(Ok(status)) => format!("{status}; {why}"),
-            _ => why,
-        };
         EngineFailure::Died {
-            status,
+            status: self.body.give_up(why).await,
             tail: self.log.tail(),
         }
     }
@@ -451,9 +487,11 @@ fn missing_hint(error: &std::io::Error) -> String {
     }
 }
 
-fn short_id() -> String {
+/// Returns a path for an engine's socket that no other engine has.
+fn new_socket(options: &EngineOptions) -> PathBuf {
     let id = ids::new_id().simple().to_string();
-    id.chars().skip(18).collect()
+    let short: String = id.chars().skip(18).collect();
+    options.socket_dir.join(format!("engine-{short}.sock"))
 }
 
 fn placeholder_info() -> EngineInfo {

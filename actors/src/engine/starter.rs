@@ -3,9 +3,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use demask_api::{Answer, DeviceInfo, Request, SampleFrame};
 
+use super::join::lobby::Lobby;
 use super::process::{EngineFailure, EngineOptions, EngineProcess};
 
 /// A pending answer.
@@ -35,16 +37,31 @@ pub trait RunningEngine {
 pub trait EngineStarter: Send + Sync {
     /// Starts an engine.
     fn start<'a>(&'a self, options: &'a EngineOptions) -> Starting<'a>;
+
+    /// Returns the lobby of engines that join; `None` if none can.
+    fn lobby(&self) -> Option<&Lobby> {
+        None
+    }
 }
 
-/// The starter of processes of the engine's program.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ProcessStarter;
+/// The starter of processes of the engine's program, which also takes engines that join.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessStarter {
+    /// The lobby of engines that join; absent: the daemon listens for none.
+    pub lobby: Option<Arc<Lobby>>,
+}
 
 impl EngineStarter for ProcessStarter {
+    fn lobby(&self) -> Option<&Lobby> {
+        self.lobby.as_deref()
+    }
+
     fn start<'a>(&'a self, options: &'a EngineOptions) -> Starting<'a> {
         Box::pin(async move {
-            let started = EngineProcess::start(options).await?;
+            let started = match options.joins {
+                Some(role) => EngineProcess::join(options, role, self.lobby()).await?,
+                None => EngineProcess::start(options).await?,
+            };
             Ok(Box::new(started) as Box<dyn RunningEngine>)
         })
     }

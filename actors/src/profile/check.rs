@@ -55,6 +55,18 @@ impl Profile {
                 "is freshest, and no weights but a step's own may draw its groups; expected exact, or `staleness = 1` or more",
             );
         }
+        if self.engine.join && self.engine.ranks.is_none() {
+            return wrong(
+                "engine.join",
+                "is true without a number of processes to wait for; add `ranks = 2`, or 1",
+            );
+        }
+        if self.rollouts.join && self.rollouts.samplers == 0 {
+            return wrong(
+                "rollouts.join",
+                "is true without a sampling engine to wait for; add `samplers = 1`",
+            );
+        }
         if self.engine.shard == Shard::Weights && self.engine.ranks.is_none() {
             return wrong(
                 "engine.shard",

@@ -19,7 +19,7 @@ pub use network::{
     activations, checkpoint, config, frozen_base, loading, memory, plan, published, sharding,
     tokenizer_rules, validation,
 };
-pub use protocol::{answer, cuda, number, request, wire};
+pub use protocol::{answer, cuda, join, number, request, wire};
 pub use sampling::quirks;
 pub use training::{estimators, policy, step_settings};
 
@@ -34,6 +34,7 @@ pub use estimators::uni_grpo::Spacing;
 pub use estimators::{Coupled, DiffuGrpo, EstimatorConfig, TraceRl, UniGrpo};
 pub use frozen_base::{BaseDtype, FrozenBase};
 pub use grid::Grid;
+pub use join::{JoinFile, JoinRole};
 pub use likelihood::{LikelihoodEstimator, LikelihoodQuery, LogLikelihood};
 pub use loading::{Growth, LINEAR_LAYERS, LoadOptions, LoraConfig, Purpose};
 pub use picture::{Picture, PictureSize};

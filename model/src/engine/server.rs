@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, BufReader, ErrorKind};
 use std::net::Shutdown;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::AssertUnwindSafe;
@@ -30,6 +30,7 @@ use crate::engine::dispatch::Engine;
 use crate::engine::fault::Fault;
 use crate::engine::shutdown::{ShutdownSignal, UntilAsked};
 use crate::error::{ModelError, Result, of_libtorch};
+use crate::world::join::clients::Clients;
 
 /// The largest number of clients, and so of waiting requests (law L2). A client beyond it is refused and
 /// disconnected.
@@ -60,17 +61,29 @@ pub fn serve(
     shutdown: &ShutdownSignal,
     fault: Fault,
 ) -> io::Result<Served> {
-    let listener = bind(path)?;
-    let (sender, receiver) = channel();
-    let present = AtomicUsize::new(0);
-    let served = thread::scope(|scope| {
-        let present = &present;
-        let accepting = scope.spawn(move || accept(scope, &listener, &sender, (present, shutdown)));
-        let served = work(engine, Inbox::new(receiver), shutdown, fault);
-        accepting.join().unwrap_or(Ok(())).map(|()| served)
-    });
+    let served = serve_clients(engine, Clients::Socket(bind(path)?), shutdown, fault);
     std::fs::remove_file(path).ok();
     served
+}
+
+/// Serves clients of any source, as [`serve`] does.
+///
+/// # Errors
+/// Returns the errors of the source.
+pub fn serve_clients(
+    engine: &mut Engine,
+    clients: Clients,
+    shutdown: &ShutdownSignal,
+    fault: Fault,
+) -> io::Result<Served> {
+    let (sender, receiver) = channel();
+    let present = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let present = &present;
+        let accepting = scope.spawn(move || accept(scope, &clients, &sender, (present, shutdown)));
+        let served = work(engine, Inbox::new(receiver), shutdown, fault);
+        accepting.join().unwrap_or(Ok(())).map(|()| served)
+    })
 }
 
 /// Binds the socket. A stale socket, which nobody serves, is replaced; any other existing file is an error.
@@ -93,13 +106,13 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
 /// Accepts clients until the process is asked to end.
 fn accept<'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
-    listener: &UnixListener,
+    clients: &Clients,
     sender: &Sender<Job>,
     (present, shutdown): (&'scope AtomicUsize, &'scope ShutdownSignal),
 ) -> io::Result<()> {
-    while shutdown.wait_for(listener.as_fd())? {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
+    while shutdown.wait_for(clients.as_fd())? {
+        let stream = match clients.next() {
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!("client: {error}");
                 continue;

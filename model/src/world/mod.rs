@@ -6,9 +6,10 @@
 //!   the C functions of both;
 //! - `interface.rs`: the network interface for Gloo;
 //! - `member.rs`: this process as a member: orders of rank 0, agreement of all ranks, leaving;
-//! - `report.rs`: what each rank reports of itself and of a step.
+//! - `report.rs`: what each rank reports of itself and of a step;
+//! - `join/`: how rank 0 reaches a daemon that did not start it.
 //!
-//! A process joins a world only if it is started with `--world`, never because a variable was left in a
+//! A process joins a world only if it is started with `--world` or `--join`, never because a variable was left in a
 //! shell. All ranks share one fate. A rank whose call fails leaves at once with [`member::PEER_LOST`], and
 //! its closed sockets notify the others within milliseconds. The process that started the ranks then restarts
 //! all of them from the last checkpoint (law L1).
@@ -22,6 +23,7 @@ pub mod environment;
 mod ffi;
 pub mod group;
 mod interface;
+pub mod join;
 pub mod member;
 mod report;
 pub mod store;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use demask_actors::control::client::ClientError;
+use demask_actors::engine::join::listen::JoinDoor;
 use demask_actors::engine::liveness::is_stopped;
 use demask_actors::home::Home;
 use demask_storage::{Command as Ask, Reply};
@@ -30,27 +31,36 @@ const FORCE_WAIT: Duration = Duration::from_secs(2);
 pub fn daemon(home: &Home, options: DaemonCommand) -> anyhow::Result<ExitCode> {
     match options {
         DaemonCommand::Start {
-            foreground: true,
+            foreground,
             log_format,
+            listen,
+            join_file,
         } => {
-            log_to_stderr(log_format);
-            demask_actors::daemon::serve(home)?;
+            let file = join_file.map(std::path::absolute).transpose()?;
+            let door = listen.zip(file).map(|(address, file)| JoinDoor { address, file });
+            begin(home, foreground, log_format, door)?;
         }
-        DaemonCommand::Start {
-            foreground: false,
-            log_format,
-        } => match home.daemon_pid() {
-            Some(pid) => bail!(
-                "a daemon (process {pid}) has the home {} already; `demask attach` shows it",
-                home.root().display()
-            ),
-            None => println!("daemon started, process {}", start(home, Some(log_format))?),
-        },
         DaemonCommand::Stop => stop(home)?,
         DaemonCommand::Status(output) => return status(home, output.json),
         DaemonCommand::Logs { lines, follow } => logs(home, lines, follow)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves the home, or starts a process that does.
+fn begin(home: &Home, foreground: bool, log: LogFormat, door: Option<JoinDoor>) -> anyhow::Result<()> {
+    if foreground {
+        log_to_stderr(log);
+        return demask_actors::daemon::serve(home, door.as_ref());
+    }
+    if let Some(pid) = home.daemon_pid() {
+        bail!(
+            "a daemon (process {pid}) has the home {} already; `demask attach` shows it",
+            home.root().display()
+        );
+    }
+    println!("daemon started, process {}", start(home, Some(log), door.as_ref())?);
+    Ok(())
 }
 
 /// Returns the process id of the daemon, which is started first if none runs.
@@ -60,7 +70,7 @@ pub fn daemon(home: &Home, options: DaemonCommand) -> anyhow::Result<ExitCode> {
 pub fn ensure(home: &Home) -> anyhow::Result<u32> {
     match reach(home)? {
         Some((pid, _)) => Ok(pid),
-        None => start(home, None),
+        None => start(home, None, None),
     }
 }
 
@@ -81,8 +91,9 @@ fn log_to_stderr(format: LogFormat) {
     }
 }
 
-/// Starts a daemon in the background, with its log in this format if one is given.
-fn start(home: &Home, log_format: Option<LogFormat>) -> anyhow::Result<u32> {
+/// Starts a daemon in the background, with its log in this format if one is given, and at whose door engines join if
+/// there is one.
+fn start(home: &Home, log_format: Option<LogFormat>, door: Option<&JoinDoor>) -> anyhow::Result<u32> {
     let log = home.log();
     std::fs::create_dir_all(log.parent().unwrap_or(home.root())).with_context(|| {
         let root = home.root().display();
@@ -102,6 +113,11 @@ fn start(home: &Home, log_format: Option<LogFormat>) -> anyhow::Result<u32> {
         .args(["daemon", "start", "--foreground"]);
     if log_format == Some(LogFormat::Json) {
         command.args(["--log-format", "json"]);
+    }
+    if let Some(door) = door {
+        // The name was resolved already, and an address is a name for itself.
+        command.args(["--listen", &door.address.0.to_string()]);
+        command.arg("--join-file").arg(&door.file);
     }
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
     // In a process group of its own, the daemon does not get a Ctrl-C that is meant for the dashboard.

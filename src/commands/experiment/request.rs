@@ -35,6 +35,7 @@ pub fn of_flags(home: &Home, options: &RunArgs) -> anyhow::Result<(RunRequest, P
     };
     let mut set = options.set.clone();
     set.extend(options.ranks.map(|ranks| format!("engine.ranks={ranks}")));
+    set.extend(options.join.then(|| "engine.join=true".to_owned()));
     request(home, (&text, &origin), &set, start, labels(&options.labels)?)
 }
 

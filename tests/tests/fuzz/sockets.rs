@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use demask_api::join::{DaemonWord, Greeting};
 use demask_api::{Answer, Request, wire};
 use demask_storage::{ClientMessage, ServerMessage, query, store};
 use demask_tests::fuzz::{Door, room};
@@ -10,7 +11,7 @@ fn frame(body: &str) -> Vec<u8> {
     [&(body.len() as u32).to_le_bytes(), body.as_bytes()].concat()
 }
 
-/// Hostile frames of the engine's protocol, decoded as requests and as answers.
+/// Hostile frames of the engine's protocol, decoded as requests and as answers, and as the words of engines that join.
 #[test]
 fn frames() {
     let seeds = [
@@ -19,6 +20,8 @@ fn frames() {
         r#"{"ask":"save","dir":"/x","attach":{"a":"b"},"optimizer":true}"#,
         r#"{"answer":"loaded","step":3,"parameters":12}"#,
         r#"{"answer":"saved","hash":"00","bytes":18446744073709551615}"#,
+        r#"{"token":"00","purpose":{"line":{"session":1,"line":2}}}"#,
+        r#"{"leave":{"farewell":"again","why":"x"}}"#,
     ];
     Door {
         name: "frames",
@@ -40,6 +43,8 @@ fn frames() {
         while let Ok(Some(body)) = wire::read_frame(&mut stream) {
             wire::decode::<Request>(&body).ok();
             wire::decode::<Answer>(&body).ok();
+            wire::decode::<Greeting>(&body).ok();
+            wire::decode::<DaemonWord>(&body).ok();
         }
     });
 }

@@ -53,6 +53,7 @@ mod runs {
     mod full_disk;
     mod given_data;
     mod hang;
+    mod join;
     mod loop_pieces;
     mod many;
     mod queue;

@@ -34,7 +34,7 @@ pub fn read<T: DeserializeOwned>(input: &mut impl Read) -> io::Result<Option<T>>
 pub fn read_frame(input: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let mut head = Vec::with_capacity(4);
     input.by_ref().take(4).read_to_end(&mut head)?;
-    let Some(length) = checked_len(&head)? else {
+    let Some(length) = checked_len(&head, LONGEST)? else {
         return Ok(None);
     };
     let mut body = Vec::new();
@@ -56,9 +56,20 @@ pub async fn write_async<T: Serialize>(out: &mut (impl AsyncWrite + Unpin), valu
 /// # Errors
 /// The errors of [`read()`].
 pub async fn read_async<T: DeserializeOwned>(input: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<T>> {
+    read_within(input, LONGEST).await
+}
+
+/// Reads one value of at most `longest` bytes from a tokio stream, for peers that are not trusted yet (law L9).
+///
+/// # Errors
+/// The errors of [`read()`], with another limit.
+pub async fn read_within<T: DeserializeOwned>(
+    input: &mut (impl AsyncRead + Unpin),
+    longest: usize,
+) -> io::Result<Option<T>> {
     let mut head = Vec::with_capacity(4);
     (&mut *input).take(4).read_to_end(&mut head).await?;
-    let Some(length) = checked_len(&head)? else {
+    let Some(length) = checked_len(&head, longest)? else {
         return Ok(None);
     };
     let mut body = Vec::new();
@@ -71,14 +82,14 @@ fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     serde_json::to_writer(&mut bytes, value)?;
     let length = bytes.len() - 4;
     if length > LONGEST {
-        return Err(too_long(length));
+        return Err(too_long(length, LONGEST));
     }
     bytes[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
     Ok(bytes)
 }
 
 /// Returns the length of a frame from its first four bytes, or `None` if the stream ended before them.
-fn checked_len(head: &[u8]) -> io::Result<Option<usize>> {
+fn checked_len(head: &[u8], longest: usize) -> io::Result<Option<usize>> {
     if head.is_empty() {
         return Ok(None);
     }
@@ -86,7 +97,7 @@ fn checked_len(head: &[u8]) -> io::Result<Option<usize>> {
         return Err(cut_off(4, head.len()));
     };
     match u32::from_le_bytes(bytes) as usize {
-        length if length > LONGEST => Err(too_long(length)),
+        length if length > longest => Err(too_long(length, longest)),
         length => Ok(Some(length)),
     }
 }
@@ -111,9 +122,9 @@ fn cut_off(expected: usize, found: usize) -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, message)
 }
 
-fn too_long(length: usize) -> io::Error {
+fn too_long(length: usize, longest: usize) -> io::Error {
     invalid(format!(
-        "a frame of {length} bytes; at most {LONGEST} are allowed"
+        "a frame of {length} bytes; at most {longest} are allowed"
     ))
 }
 

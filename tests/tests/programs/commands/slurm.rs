@@ -69,12 +69,14 @@ fn the_script_asks_for_what_the_run_takes() {
 fn what_is_not_there_is_refused() {
     let place = Place::default();
     for (arguments, words) in [
-        (&["--nodes", "2"][..], "a run is of one node"),
+        (&["--nodes", "2"][..], "divided evenly; add --ranks 2"),
+        (&["--nodes", "2", "--ranks", "5"], "divided evenly; add --ranks 6"),
         (&["--gpus", "2"], "one GPU"),
         (
             &["--gpus", "1", "--ranks", "2"],
             "2 ranks train together on processors",
         ),
+        (&["--sbatch", "ntasks-per-node=2"], "the script sets it itself"),
         (&["--sbatch", "nodes=2"], "the script sets it itself"),
         (&["--sbatch", "comment=x --nodes=2"], "no option of sbatch"),
         (&["--sbatch", "time"], "expected KEY=VALUE"),
@@ -88,6 +90,39 @@ fn what_is_not_there_is_refused() {
     }
 }
 
+/// Over several nodes the ranks are tasks of a step that joins the daemon on the first node.
+#[test]
+fn the_script_of_several_nodes_starts_ranks_that_join() {
+    let place = Place::default();
+    let nodes = ["tabletop", "--nodes", "2", "--ranks", "8", "--set", "engine.threads=3"];
+    let text = script(&place, &[&nodes[..], &["--set", "engine.shard=weights"]].concat());
+    for line in [
+        "#SBATCH --nodes=2",
+        "#SBATCH --ntasks-per-node=4",
+        "#SBATCH --cpus-per-task=3",
+        r#"join="$DEMASK_HOME/join""#,
+        r#""$demask" daemon start --listen "${DEMASK_LISTEN:-$(hostname)}" --join-file "$join" || exit 1"#,
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "{line} is missing: {text}"
+        );
+    }
+    for part in [
+        "if srun --kill-on-bad-exit=1 ",
+        r#"/demask-engine --join "$join" --role train --device auto --dtype auto --threads 3 --shard weights;"#,
+        "run tabletop --headless --ranks 8 --join --set engine.threads=3",
+    ] {
+        assert!(text.contains(part), "{part} is missing: {text}");
+    }
+    assert!(!script(&place, &["tabletop", "--ranks", "8"]).contains("join"));
+}
+
+/// The number of the job. Ranks that srun starts meet at a port that is derived from it.
+fn job_id() -> u32 {
+    std::process::id()
+}
+
 /// Starts the job script in a simulated cluster environment: the job's number, the number of requeues, and an
 /// `scontrol` that logs its arguments.
 fn job(folder: &Path, restarts: u32) -> Child {
@@ -98,8 +133,9 @@ fn job(folder: &Path, restarts: u32) -> Child {
         .env("DEMASK_HOME", folder)
         .envs([
             ("PATH", path.as_str()),
-            ("SLURM_JOB_ID", "7"),
+            ("SLURM_JOB_ID", &job_id().to_string()),
             ("SLURM_RESTART_COUNT", &restarts.to_string()),
+            ("DEMASK_LISTEN", "127.0.0.1"),
         ])
         .stdin(Stdio::null())
         .stdout(
@@ -120,22 +156,51 @@ fn job(folder: &Path, restarts: u32) -> Child {
         .unwrap()
 }
 
-fn prepared(place: &Place) {
+/// An `srun` that starts two tasks on this machine, as if each were on a node of its own.
+const SRUN: &str = r#"#!/bin/bash
+shift
+tasks=()
+for rank in 0 1; do
+  SLURM_PROCID=$rank SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_JOB_NODELIST=127.0.0.1 "$@" &
+  tasks+=($!)
+done
+code=0
+for task in "${tasks[@]}"; do wait "$task" || code=$?; done
+exit "$code"
+"#;
+
+fn prepared(place: &Place, nodes: &str) {
     let profile = place.path().join("smoke.toml");
     std::fs::write(&profile, smoke(&["stage.0.steps=6", "checkpoint.every_steps=2"])).unwrap();
     let text = script(
         place,
-        &[profile.to_str().unwrap(), "--ranks", "2", "--from-scratch"],
+        &[
+            profile.to_str().unwrap(),
+            "--nodes",
+            nodes,
+            "--ranks",
+            "2",
+            "--from-scratch",
+        ],
     );
     std::fs::write(place.path().join("job.sh"), text).unwrap();
-    let scontrol = place.path().join("scontrol");
-    std::fs::write(&scontrol, "#!/bin/sh\necho \"$@\" >> scontrol.log\n").unwrap();
-    std::fs::set_permissions(&scontrol, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, program) in [
+        ("scontrol", "#!/bin/sh\necho \"$@\" >> scontrol.log\n"),
+        ("srun", SRUN),
+    ] {
+        let path = place.path().join(name);
+        std::fs::write(&path, program).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+fn home(place: &Place) -> std::path::PathBuf {
+    place.path().join(format!("demask-{}", job_id()))
 }
 
 /// Returns the hashes of the tensors in the last checkpoint of the job's home.
 fn ended(place: &Place) -> Vec<String> {
-    let home = place.path().join("demask-7");
+    let home = home(place);
     let runs = home.join("checkpoints");
     let run = std::fs::read_dir(runs)
         .unwrap()
@@ -154,13 +219,21 @@ fn log(place: &Place) -> String {
 /// the tensors of an uninterrupted job (L1, L8).
 #[test]
 fn l1_l8_a_job_that_meets_its_time_limit_goes_on_behind_it_as_if_there_had_been_none() {
-    let (place, other) = (Place::default(), Place::default());
-    prepared(&place);
+    let place = Place::default();
+    prepared(&place, "1");
     assert!(job(place.path(), 0).wait().unwrap().success(), "{}", log(&place));
-    prepared(&other);
+    for nodes in ["1", "2"] {
+        assert_eq!(limited(nodes), ended(&place), "{nodes} nodes");
+    }
+}
+
+/// Runs a job over so many nodes that meets its time limit, and its next turn. Returns the hashes of the final tensors.
+fn limited(nodes: &str) -> Vec<String> {
+    let other = Place::default();
+    prepared(&other, nodes);
     let mut first = job(other.path(), 0);
     // The time limit is reached once something is saved.
-    let home = other.path().join("demask-7/checkpoints");
+    let home = home(&other).join("checkpoints");
     let is_saved = || {
         std::fs::read_dir(&home)
             .into_iter()
@@ -186,10 +259,10 @@ fn l1_l8_a_job_that_meets_its_time_limit_goes_on_behind_it_as_if_there_had_been_
     assert_eq!(first.wait().unwrap().code(), Some(3), "{}", log(&other));
     assert_eq!(
         std::fs::read_to_string(other.path().join("scontrol.log")).unwrap(),
-        "requeue 7\n",
+        format!("requeue {}\n", job_id()),
         "{}",
         log(&other)
     );
     assert!(job(other.path(), 1).wait().unwrap().success(), "{}", log(&other));
-    assert_eq!(ended(&other), ended(&place));
+    ended(&other)
 }

@@ -1,0 +1,88 @@
+//! The address on which the daemon listens for engines. A person names the one that the other machines reach; nothing is
+//! listened on by default.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// An address and a port; 0: the system chooses one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenAddress(pub SocketAddr);
+
+/// Where the daemon listens for engines, and the file that tells them.
+#[derive(Clone, Debug)]
+pub struct JoinDoor {
+    /// The address.
+    pub address: ListenAddress,
+    /// The join file.
+    pub file: PathBuf,
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    /// Reads `ADDR` or `ADDR:PORT`, where the address may be a name.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return meant(address, text);
+        }
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return meant((address, 0).into(), text);
+        }
+        let (name, port) = text.rsplit_once(':').unwrap_or((text, "0"));
+        let port = port
+            .parse()
+            .map_err(|_| format!("{text}: {port} is no port, expected ADDR or ADDR:PORT"))?;
+        let found = (name, port).to_socket_addrs();
+        let found = found.map_err(|error| format!("{text}: {error}"))?.next();
+        let address = found.ok_or_else(|| format!("{text}: the name has no address"))?;
+        if address.ip().is_loopback() && name != "localhost" {
+            let ip = address.ip();
+            return Err(format!(
+                "{text}: the name is {ip} here, which other machines do not reach; name the address itself"
+            ));
+        }
+        meant(address, text)
+    }
+}
+
+/// Refuses an address that stands for all of them: the daemon could not tell engines which to dial, and would listen where
+/// nobody means to come from.
+fn meant(address: SocketAddr, text: &str) -> Result<ListenAddress, String> {
+    if address.ip().is_unspecified() {
+        return Err(format!(
+            "{text}: that is every network of this machine; name the address that the other machines reach"
+        ));
+    }
+    Ok(ListenAddress(address))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_with_and_without_a_port_and_one_that_is_all_of_them_is_refused() {
+        for (text, expected) in [
+            ("127.0.0.1", "127.0.0.1:0"),
+            ("10.1.2.3:7000", "10.1.2.3:7000"),
+            ("::1", "[::1]:0"),
+            ("[::1]", "[::1]:0"),
+            ("[::1]:7", "[::1]:7"),
+        ] {
+            let address: ListenAddress = text.parse().unwrap();
+            assert_eq!(address.0.to_string(), expected);
+        }
+        for (text, words) in [
+            ("0.0.0.0", "every network"),
+            ("[::]:7000", "every network"),
+            ("10.1.2.3:70000", "70000 is no port"),
+            ("no such name.invalid:1", "no such name.invalid:1: "),
+        ] {
+            let wrong = text.parse::<ListenAddress>().unwrap_err();
+            assert!(wrong.contains(words), "{wrong}");
+        }
+    }
+}

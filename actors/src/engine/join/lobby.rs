@@ -1,0 +1,196 @@
+//! The lobby: engines that have joined and wait for a run, and runs that wait for engines (law L10: what is waited for is
+//! told, and a person can end the wait).
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use demask_api::join::{Farewell, JoiningEngine, MOST_WAITING};
+use demask_api::{JoinRole, PROTOCOL, Shard};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::session::{AwaitedLines, EngineSession, JoinConnection};
+use crate::engine::liveness::Urgency;
+
+/// Time between two looks at whether a person wants the wait to end.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// The engine that a run needs.
+#[derive(Clone, Debug)]
+pub struct WantedEngine {
+    /// What it is for.
+    pub role: JoinRole,
+    /// The number of ranks of its world.
+    pub ranks: usize,
+    /// What is sharded among them.
+    pub shard: Shard,
+    /// Its precision.
+    pub dtype: String,
+}
+
+impl WantedEngine {
+    /// Says why an engine of the wanted role does not fit, or returns `None` if it does.
+    fn misfit(&self, found: &JoiningEngine) -> Option<String> {
+        if found.ranks != self.ranks {
+            let (wanted, found) = (self.ranks, found.ranks);
+            return Some(format!("the run is one of {wanted} ranks, and this world has {found}"));
+        }
+        if found.shard != self.shard {
+            let name = |shard| if shard == Shard::Weights { "weights" } else { "state" };
+            let wanted = name(self.shard);
+            return Some(format!("the run needs --shard {wanted} on each rank"));
+        }
+        let wanted = &self.dtype;
+        (found.dtype != *wanted).then(|| format!("the run needs --dtype {wanted} on each rank"))
+    }
+}
+
+/// The lobby of a daemon.
+#[derive(Debug)]
+pub struct Lobby {
+    /// The join file, for words about how to join.
+    file: String,
+    waiting: Mutex<Vec<EngineSession>>,
+    lines: Mutex<HashMap<u64, Weak<AwaitedLines>>>,
+    sessions: AtomicU64,
+    come: Notify,
+    /// What runs wait for, in words.
+    wanted: Mutex<Vec<String>>,
+}
+
+impl Lobby {
+    /// Makes an empty lobby whose door writes this join file.
+    #[must_use]
+    pub fn new(file: &Path) -> Self {
+        Self {
+            file: file.display().to_string(),
+            waiting: Mutex::default(),
+            lines: Mutex::default(),
+            // Numbers of an earlier daemon are no numbers of this one.
+            sessions: AtomicU64::new(u64::from(rand::random::<u32>()) << 16),
+            come: Notify::new(),
+            wanted: Mutex::default(),
+        }
+    }
+
+    /// Lets an engine in that has greeted.
+    pub(super) fn arrive(&self, engine: JoiningEngine, connection: JoinConnection) {
+        let (role, host) = (engine.role, engine.host.clone());
+        let (ranks, pid) = (engine.ranks, engine.pid);
+        let number = self.sessions.fetch_add(1, Relaxed);
+        let other = engine.protocol;
+        let session = EngineSession::begin(number, engine, connection);
+        if other != PROTOCOL {
+            let why = format!("it speaks protocol {PROTOCOL}, and the engine {other}");
+            return session.dismiss(Farewell::Refused, &why);
+        }
+        let mut waiting = lock(&self.waiting);
+        waiting.retain(|session| !session.is_over());
+        if waiting.len() >= MOST_WAITING {
+            let why = format!("{MOST_WAITING} engines wait for a run already");
+            return session.dismiss(Farewell::Refused, &why);
+        }
+        tracing::info!("joined to {role}: {ranks} ranks, by process {pid} on {host}, session {number}");
+        let mut lines = lock(&self.lines);
+        lines.retain(|_, lines| lines.strong_count() > 0);
+        lines.insert(number, Arc::downgrade(&session.lines));
+        waiting.push(session);
+        self.come.notify_waiters();
+    }
+
+    /// Gives a line to the session that asked for it.
+    pub(super) fn line(&self, session: u64, line: u64, connection: JoinConnection) {
+        let lines = lock(&self.lines).get(&session).and_then(Weak::upgrade);
+        if let Some(lines) = lines {
+            lines.come(line, connection);
+        }
+    }
+
+    /// Waits for an engine that fits. Engines of the same role that do not are told why and sent away.
+    ///
+    /// # Errors
+    /// An error once a person wants the run to end.
+    pub async fn take(&self, wanted: &WantedEngine, urgency: &Urgency) -> Result<EngineSession, String> {
+        let _told = Told::new(self, wanted);
+        loop {
+            let come = self.come.notified();
+            if let Some(session) = self.fitting(wanted) {
+                return Ok(session);
+            }
+            if urgency.is_set() {
+                return Err("a person wants the run to end".to_owned());
+            }
+            tokio::select! {
+                () = come => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
+    fn fitting(&self, wanted: &WantedEngine) -> Option<EngineSession> {
+        let mut waiting = lock(&self.waiting);
+        waiting.retain(|session| !session.is_over());
+        while let Some(at) = waiting
+            .iter()
+            .position(|session| session.engine.role == wanted.role)
+        {
+            let session = waiting.remove(at);
+            let Some(why) = wanted.misfit(&session.engine) else {
+                return Some(session);
+            };
+            tracing::warn!("process {} on {}: {why}", session.engine.pid, session.engine.host);
+            session.dismiss(Farewell::Refused, &why);
+        }
+        None
+    }
+
+    /// Says what runs wait for, or returns `None` if nothing is waited for.
+    #[must_use]
+    pub fn awaited(&self) -> Option<String> {
+        let wanted = lock(&self.wanted);
+        (!wanted.is_empty()).then(|| wanted.join("; "))
+    }
+
+    /// Sends away who waits, because the daemon ends.
+    pub(super) fn close(&self) {
+        for session in lock(&self.waiting).drain(..) {
+            session.dismiss(Farewell::Done, "the daemon ends");
+        }
+    }
+}
+
+/// Says what a run waits for, as long as it lives.
+struct Told<'a> {
+    lobby: &'a Lobby,
+    words: String,
+}
+
+impl<'a> Told<'a> {
+    fn new(lobby: &'a Lobby, wanted: &WantedEngine) -> Self {
+        let (role, ranks, file) = (wanted.role, wanted.ranks, &lobby.file);
+        let what = match role {
+            JoinRole::Train => format!("a world of {ranks} ranks"),
+            JoinRole::Sample => "a sampling engine".to_owned(),
+        };
+        let words = format!("waits for {what} to join: demask-engine --join {file} --role {role}");
+        tracing::info!("the run {words}");
+        lock(&lobby.wanted).push(words.clone());
+        Self { lobby, words }
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        let mut wanted = lock(&self.lobby.wanted);
+        if let Some(at) = wanted.iter().position(|words| *words == self.words) {
+            wanted.remove(at);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,347 @@
+//! Engines that the daemon did not start: ranks and sampling engines that join it by a join file, and strangers at its
+//! door (laws L1, L9, L10, L11).
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use demask_actors::control::client::Client;
+use demask_api::JoinFile;
+use demask_api::join::{MOST_STRANGERS, hex};
+use demask_storage::{Command as Ask, Record, Reply, RunState};
+use demask_tests::profile::{smoke, smoke_with_stages};
+use demask_tests::weights::{last_checkpoint, tensor_hashes};
+use demask_tests::{Place, ended, programs, said, start, wait_for};
+
+/// A profile whose batches have several units of work, on two ranks.
+fn profile(join: bool, shard: &str) -> String {
+    let (join, shard) = (format!("engine.join={join}"), format!("engine.shard={shard}"));
+    smoke(&["stage.1.batch=21", "engine.ranks=2", &join, &shard])
+}
+
+/// A policy stage whose groups two sampling engines draw ahead, and a profile that trains it.
+fn rollouts(join: bool) -> String {
+    smoke_with_stages(&format!(
+        "[rollouts]\nsamplers = 2\nstaleness = 1\nthreads = 1\njoin = {join}\n\
+         [[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 2\nbatch = 4\n\
+         [[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nsteps = 3\nbatch = 3\ngroup = 3\nlearning_rate = 1e-3\n"
+    ))
+}
+
+/// Engines that were started by hand. Those that still run are killed when this value is dropped.
+struct ByHand(Vec<Child>);
+
+impl ByHand {
+    /// Starts an engine by a join file; its words go to `NAME.log` in the home.
+    fn engine(place: &Place, file: &Path, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(place.path().join(format!("{name}.log")));
+        Command::new(programs().join("demask-engine"))
+            .arg("--join")
+            .arg(file)
+            .args(["--device", "cpu", "--dtype", "f32", "--threads", "1"])
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stderr(log.unwrap())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Starts a world of ranks with the variables that torchrun sets.
+    fn world(place: &Place, file: &Path, ranks: usize, arguments: &[&str]) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let rank = |rank: usize| {
+            let (number, size, port) = (rank.to_string(), ranks.to_string(), port.to_string());
+            let variables = [
+                ("RANK", number.as_str()),
+                ("WORLD_SIZE", &size),
+                ("MASTER_ADDR", "127.0.0.1"),
+                ("MASTER_PORT", &port),
+            ];
+            Self::engine(place, file, &format!("rank-{rank}"), arguments, &variables)
+        };
+        Self((0..ranks).map(rank).collect())
+    }
+
+    fn kill(&mut self, which: usize) {
+        self.0[which].kill().unwrap();
+    }
+
+    /// Waits for the end of all of them; returns their exit codes.
+    fn codes(&mut self) -> Vec<Option<i32>> {
+        let wait = |child: &mut Child| child.wait().as_ref().map(ExitStatus::code).unwrap();
+        self.0.iter_mut().map(wait).collect()
+    }
+}
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+fn log(place: &Place, name: &str) -> String {
+    std::fs::read_to_string(place.path().join(name)).unwrap_or_default()
+}
+
+/// Waits until the daemon says that the run waits for this.
+async fn awaited(client: &mut Client, what: &str) {
+    loop {
+        let Reply::Status(status) = client.ask(Ask::Status).await.unwrap() else {
+            panic!("no status")
+        };
+        if status.detail.contains(what) {
+            return;
+        }
+        assert!(
+            matches!(status.state, RunState::Starting | RunState::Running),
+            "{}: {}",
+            status.state,
+            status.detail
+        );
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Opens a second connection, for questions while events are read on the first.
+async fn subscribed(place: &mut Place) -> (Client, Client) {
+    let mut events = place.serve_at_door().await;
+    events.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    let questions = Client::connect(&place.home(), "test").await.unwrap();
+    (events, questions)
+}
+
+async fn first_checkpoint(client: &mut Client) {
+    wait_for(client, |record| matches!(record, Record::Checkpoint(_)))
+        .await
+        .unwrap();
+}
+
+/// Returns the hashes of the final tensors of a run whose engines the daemon starts itself.
+async fn by_the_daemon(profile: &str) -> Vec<String> {
+    let mut place = Place::default();
+    let mut client = demask_tests::subscribed(&mut place).await;
+    let run = start(&mut client, profile).await;
+    assert_eq!(ended(&mut client).await, RunState::Done);
+    tensor_hashes(&last_checkpoint(place.path(), &run))
+}
+
+/// The peer that is lost after the first checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    Nobody,
+    Rank(usize),
+    Daemon,
+}
+
+/// Returns the hashes of the final tensors of a run whose ranks join.
+async fn joined(shard: &str, lost: Lost) -> Vec<String> {
+    let mut place = Place::default();
+    let (mut events, mut questions) = subscribed(&mut place).await;
+    let run = start(&mut events, &profile(true, shard)).await;
+    awaited(&mut questions, "waits for a world of 2 ranks to join: demask-engine --join").await;
+    let shown = said(&place.run(&["ps"]));
+    assert!(shown.contains("waits for a world of 2 ranks"), "{shown}");
+    let file = place.join_file();
+    let mut world = ByHand::world(&place, &file, 2, &["--shard", shard]);
+    if lost != Lost::Nobody {
+        first_checkpoint(&mut events).await;
+    }
+    match lost {
+        Lost::Nobody => {}
+        Lost::Rank(rank) => {
+            world.kill(rank);
+            let mut expected = [Some(75); 2];
+            expected[rank] = None;
+            assert_eq!(world.codes(), expected, "the other rank asks to be started again");
+            awaited(&mut questions, "waits for a world of 2 ranks").await;
+            world = ByHand::world(&place, &file, 2, &["--shard", shard]);
+        }
+        // The same ranks come back to the next daemon, by the file that it writes.
+        Lost::Daemon => {
+            place.kill();
+            (events, _) = subscribed(&mut place).await;
+        }
+    }
+    assert_eq!(ended(&mut events).await, RunState::Done, "{}", log(&place, "daemon.out"));
+    assert_eq!(world.codes(), [Some(0); 2], "{}", log(&place, "rank-0.log"));
+    assert!(file.exists());
+    assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    assert!(!file.exists(), "the join file is removed at a clean end");
+    tensor_hashes(&last_checkpoint(place.path(), &run))
+}
+
+#[tokio::test]
+async fn l1_l11_ranks_that_join_end_in_the_weights_of_ranks_that_the_daemon_starts_whoever_is_lost() {
+    let expected = by_the_daemon(&profile(false, "state")).await;
+    for (shard, lost) in [
+        ("state", Lost::Nobody),
+        ("weights", Lost::Nobody),
+        ("state", Lost::Rank(0)),
+        ("state", Lost::Rank(1)),
+        ("state", Lost::Daemon),
+    ] {
+        assert_eq!(joined(shard, lost).await, expected, "{shard}, {lost:?}");
+    }
+}
+
+#[tokio::test]
+async fn l1_l8_sampling_engines_that_join_draw_the_groups_of_those_that_the_daemon_starts() {
+    let expected = by_the_daemon(&rollouts(false)).await;
+    let mut place = Place::default();
+    let (mut events, _) = subscribed(&mut place).await;
+    let run = start(&mut events, &rollouts(true)).await;
+    let file = place.join_file();
+    let sampler = |name: &str| ByHand::engine(&place, &file, name, &["--role", "sample"], &[]);
+    let mut engines = ByHand(vec![sampler("one"), sampler("two")]);
+    first_checkpoint(&mut events).await;
+    engines.kill(0);
+    engines.0.push(sampler("three"));
+    assert_eq!(ended(&mut events).await, RunState::Done, "{}", log(&place, "daemon.out"));
+    assert_eq!(engines.codes(), [None, Some(0), Some(0)], "{}", log(&place, "two.log"));
+    assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    assert_eq!(tensor_hashes(&last_checkpoint(place.path(), &run)), expected);
+}
+
+/// Returns the exit code of an engine that tries a join file for a second.
+fn code_by(place: &Place, file: &Path, name: &str) -> Option<i32> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = port.to_string();
+    let variables = [
+        ("RANK", "0"),
+        ("WORLD_SIZE", "1"),
+        ("MASTER_ADDR", "127.0.0.1"),
+        ("MASTER_PORT", port.as_str()),
+    ];
+    ByHand(vec![ByHand::engine(place, file, name, &["--patience", "1"], &variables)]).codes()[0]
+}
+
+/// Writes another join file.
+fn altered(place: &Place, alter: impl FnOnce(&mut JoinFile)) -> std::path::PathBuf {
+    let mut file = JoinFile::read(&place.join_file()).unwrap();
+    alter(&mut file);
+    let path = place.path().join("altered");
+    std::fs::write(&path, serde_json::to_vec(&file).unwrap()).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
+    let mut place = Place::default();
+    let (mut events, mut questions) = subscribed(&mut place).await;
+    start(&mut events, &profile(true, "state")).await;
+    awaited(&mut questions, "waits for a world of 2 ranks").await;
+    let file = JoinFile::read(&place.join_file()).unwrap();
+
+    let wrong = altered(&place, |file| file.token = hex(&[1; 32]));
+    assert_eq!(code_by(&place, &wrong, "token"), Some(75));
+    let words = log(&place, "token.log");
+    assert!(words.contains("the join file's token is not its own"), "{words}");
+    let daemon = log(&place, "daemon.out");
+    assert!(daemon.contains("its token is not that of the join file"), "{daemon}");
+    assert!(!daemon.contains(&file.token), "the log tells the token");
+
+    let wrong = altered(&place, |file| file.certificate = hex(&[1; 32]));
+    assert_eq!(code_by(&place, &wrong, "certificate"), Some(75));
+    let words = log(&place, "certificate.log");
+    assert!(words.contains("its certificate is not the one that the join file names"), "{words}");
+
+    let code = code_by(&place, &place.join_file(), "size");
+    assert_eq!(code, Some(1), "{}", log(&place, "size.log"));
+    let words = log(&place, "size.log");
+    assert!(words.contains("the run is one of 2 ranks, and this world has 1"), "{words}");
+
+    // More silent peers than may wait: those beyond are closed at once, the others when their time is over.
+    let address = (file.host.as_str(), file.port);
+    let silent = || {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    };
+    let flood: Vec<TcpStream> = (0..MOST_STRANGERS * 3).map(|_| silent()).collect();
+    assert!(matches!(questions.ask(Ask::Status).await, Ok(Reply::Status(_))));
+    // Ranks that come meanwhile try again until there is room.
+    let mut world = ByHand::world(&place, &place.join_file(), 2, &[]);
+    for mut stream in flood {
+        // A peer learns nothing: no byte comes before the end.
+        assert_eq!(stream.read(&mut [0]).map_or(0, |bytes| bytes), 0);
+    }
+    assert_eq!(ended(&mut events).await, RunState::Done, "{}", log(&place, "daemon.out"));
+    assert_eq!(world.codes(), [Some(0); 2], "{}", log(&place, "rank-0.log"));
+}
+
+#[tokio::test]
+async fn l10_a_run_that_waits_for_ranks_is_stopped_by_a_person_and_those_who_wait_for_a_run_leave_with_the_daemon() {
+    let mut place = Place::default();
+    let (mut events, mut questions) = subscribed(&mut place).await;
+    start(&mut events, &profile(true, "state")).await;
+    awaited(&mut questions, "waits for a world of 2 ranks").await;
+    let out = place.run(&["stop"]);
+    assert!(out.status.success(), "{}", said(&out));
+    assert_eq!(ended(&mut events).await, RunState::Stopped);
+    let mut world = ByHand::world(&place, &place.join_file(), 2, &[]);
+    while !log(&place, "daemon.out").contains("joined to train: 2 ranks") {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    assert_eq!(world.codes(), [Some(0); 2], "{}", log(&place, "rank-0.log"));
+}
+
+/// Returns the number of TCP ports on which a process listens.
+fn ports(pid: u32) -> usize {
+    let listening: Vec<String> = ["tcp", "tcp6"]
+        .iter()
+        .flat_map(|kind| std::fs::read_to_string(format!("/proc/{pid}/net/{kind}")))
+        .flat_map(|table| table.lines().map(ToOwned::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            (fields.get(3) == Some(&"0A")).then(|| format!("socket:[{}]", fields[9]))
+        })
+        .collect();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let open = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    open.filter(|target| listening.iter().any(|socket| target.as_os_str() == socket.as_str()))
+        .count()
+}
+
+#[tokio::test]
+async fn l9_no_port_is_open_unless_a_person_names_one_and_then_a_run_that_waits_for_ranks_is_refused() {
+    let mut place = Place::default();
+    place.serve().await;
+    assert_eq!(ports(place.pid().unwrap()), 0);
+    let out = place.run(&["run", "smoke", "--headless", "--from-scratch", "--ranks", "2", "--join"]);
+    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    assert!(said(&out).contains("this daemon listens for none"), "{}", said(&out));
+    assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    place.serve_at_door().await;
+    assert_eq!(ports(place.pid().unwrap()), 1);
+
+    for (arguments, words) in [
+        (&["--listen", "0.0.0.0", "--join-file", "f"][..], "every network of this machine"),
+        (&["--listen", "127.0.0.1"], "--join-file"),
+        (&["--join-file", "f"], "--listen"),
+    ] {
+        let out = place.run(&[&["daemon", "start"], arguments].concat());
+        assert_eq!(out.status.code(), Some(2), "{arguments:?}: {}", said(&out));
+        assert!(said(&out).contains(words), "{words} is missing: {}", said(&out));
+    }
+    for (arguments, words) in [
+        (&["--join", "f", "--role", "teach"][..], "expected train or sample"),
+        (&["--role", "sample", "--socket", "s"], "name the daemon's file with --join FILE"),
+        (&["--join", "f", "--socket", "s"], "instead of --socket"),
+        (&["--join", "f", "--reduction", "fast"], "with --reduction exact alone"),
+    ] {
+        let out = Command::new(programs().join("demask-engine")).args(arguments).output().unwrap();
+        assert_eq!(out.status.code(), Some(1), "{arguments:?}: {}", said(&out));
+        assert!(said(&out).contains(words), "{words} is missing: {}", said(&out));
+    }
+}
