@@ -391,7 +391,12 @@ fn refusals_say_what_to_do() {
             false,
             ["o/tiny", "check the name", "revision"],
         ),
-        ("418 I'm a teapot", "", false, ["the hub answered", "with 418", "o/tiny"]),
+        (
+            "418 I'm a teapot",
+            "",
+            false,
+            ["the hub answered", "with 418", "o/tiny"],
+        ),
     ];
     for (status, headers, token, words) in cases {
         let place = if token {

@@ -36,6 +36,7 @@ mod measurements {
 }
 mod models {
     mod adapters;
+    mod dcp;
     mod evaluation;
     mod likelihood;
     mod published;

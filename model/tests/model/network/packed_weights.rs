@@ -28,7 +28,8 @@ const SHAPES: [(i64, i64); 7] = [
 fn a_product_is_right_and_a_row_of_it_the_same_in_any_company() {
     for (kind, rounding) in [(Kind::Float, 0.0), (Kind::BFloat16, 1.0 / 256.0)] {
         for shape in SHAPES {
-            let Some(packed) = PackedWeight::new(&numbers(&[shape.1, shape.0], 0.1, kind)).expect("a weight to pack")
+            let Some(packed) =
+                PackedWeight::new(&numbers(&[shape.1, shape.0], 0.1, kind)).expect("a weight to pack")
             else {
                 println!("skipped: nothing packs {kind:?} here");
                 break;
@@ -48,8 +49,13 @@ fn check(packed: &PackedWeight, (ins, outs): (i64, i64), kind: Kind, rounding: f
     let whole_TO = packed.linear(&x_TI, Some(&bias_O)).expect("a product");
     assert_eq!((whole_TO.kind(), whole_TO.size()), (kind, vec![300, outs]));
     let allowed_TO = (product_TO.abs() + exact_TO.abs()) * rounding + 1e-6 * ins as f64;
-    let over = ((&exact_TO - double(&whole_TO)).abs() - allowed_TO).max().double_value(&[]);
-    assert!(over < 0.0, "{kind:?}, {ins} to {outs}: off by {over} more than allowed");
+    let over = ((&exact_TO - double(&whole_TO)).abs() - allowed_TO)
+        .max()
+        .double_value(&[]);
+    assert!(
+        over < 0.0,
+        "{kind:?}, {ins} to {outs}: off by {over} more than allowed"
+    );
     // In f32 odd widths, which no network has, may take another code path when there are few rows, so only even
     // widths are compared bit for bit.
     if kind == Kind::Float && !(ins % 8 == 0 && outs % 4 == 0) {
@@ -71,7 +77,8 @@ fn check(packed: &PackedWeight, (ins, outs): (i64, i64), kind: Kind, rounding: f
 #[test]
 fn rows_of_another_width_or_dtype_are_refused() {
     for (kind, other) in [(Kind::Float, Kind::BFloat16), (Kind::BFloat16, Kind::Float)] {
-        let Some(packed) = PackedWeight::new(&numbers(&[64, 32], 0.0, kind)).expect("a weight to pack") else {
+        let Some(packed) = PackedWeight::new(&numbers(&[64, 32], 0.0, kind)).expect("a weight to pack")
+        else {
             continue;
         };
         assert!(packed.linear(&numbers(&[4, 320], 0.0, kind), None).is_err());
