@@ -48,7 +48,10 @@ impl Body {
             Self::Joined(joined) => {
                 joined.give_up(&why);
                 let engine = &joined.session().engine;
-                format!("process {} on {}, which had joined; {why}", engine.pid, engine.host)
+                format!(
+                    "process {} on {}, which had joined; {why}",
+                    engine.pid, engine.host
+                )
             }
         }
     }

@@ -59,7 +59,10 @@ fn begin(home: &Home, foreground: bool, log: LogFormat, door: Option<JoinDoor>) 
             home.root().display()
         );
     }
-    println!("daemon started, process {}", start(home, Some(log), door.as_ref())?);
+    println!(
+        "daemon started, process {}",
+        start(home, Some(log), door.as_ref())?
+    );
     Ok(())
 }
 

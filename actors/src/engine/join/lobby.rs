@@ -36,10 +36,18 @@ impl WantedEngine {
     fn misfit(&self, found: &JoiningEngine) -> Option<String> {
         if found.ranks != self.ranks {
             let (wanted, found) = (self.ranks, found.ranks);
-            return Some(format!("the run is one of {wanted} ranks, and this world has {found}"));
+            return Some(format!(
+                "the run is one of {wanted} ranks, and this world has {found}"
+            ));
         }
         if found.shard != self.shard {
-            let name = |shard| if shard == Shard::Weights { "weights" } else { "state" };
+            let name = |shard| {
+                if shard == Shard::Weights {
+                    "weights"
+                } else {
+                    "state"
+                }
+            };
             let wanted = name(self.shard);
             return Some(format!("the run needs --shard {wanted} on each rank"));
         }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use demask_api::join::{JoinFile, SECRET, bytes_of_hex, hex};
 use demask_api::PROTOCOL;
+use demask_api::join::{JoinFile, SECRET, bytes_of_hex, hex};
 use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use sha2::{Digest as _, Sha256};

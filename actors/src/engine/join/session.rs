@@ -105,7 +105,10 @@ impl EngineSession {
             awaited.insert(line, come);
         }
         let asked = async {
-            self.words.send(DaemonWord::Dial { line }).await.map_err(Error::other)?;
+            self.words
+                .send(DaemonWord::Dial { line })
+                .await
+                .map_err(Error::other)?;
             waits.await.map_err(Error::other)
         };
         let limit = LINE_LIMIT.as_secs();
@@ -127,7 +130,9 @@ async fn attend(number: u64, connection: JoinConnection, said: mpsc::Receiver<Da
         Ok(()) => converse(&mut output, said, heard).await,
         broken => broken,
     };
-    ended.err().unwrap_or_else(|| Error::other("it was told to leave"))
+    ended
+        .err()
+        .unwrap_or_else(|| Error::other("it was told to leave"))
 }
 
 /// Says what is to be said, and beats. Returns once the engine was told to leave.

@@ -72,7 +72,9 @@ impl JoinFile {
             .map_err(|error| invalid(&format!("it is no join file: {error}")))?;
         for (name, text) in [("token", &file.token), ("certificate", &file.certificate)] {
             if bytes_of_hex(text).is_none() {
-                return Err(invalid(&format!("its {name} is not {SECRET} bytes in hexadecimal")));
+                return Err(invalid(&format!(
+                    "its {name} is not {SECRET} bytes in hexadecimal"
+                )));
             }
         }
         Ok(file)
@@ -240,7 +242,10 @@ mod tests {
             let head = u32::try_from(length).unwrap().to_le_bytes();
             [&head[..], &vec![b' '; length]].concat()
         };
-        for (length, words) in [(LONGEST_WORD, "not understood"), (LONGEST_WORD + 1, "at most 2048")] {
+        for (length, words) in [
+            (LONGEST_WORD, "not understood"),
+            (LONGEST_WORD + 1, "at most 2048"),
+        ] {
             let read = crate::wire::read_within::<Greeting>(&mut &frame(length)[..], LONGEST_WORD).await;
             let error = read.err().unwrap().to_string();
             assert!(error.contains(words), "{error}");

@@ -232,24 +232,30 @@ fn told(error: Error, session: Option<u64>) -> Error {
 /// Opens a connection for a purpose.
 async fn dial(file: &JoinFile, purpose: JoinPurpose) -> Result<Connection> {
     let (connector, name) = pinned::connector(&file.certificate).map_err(Error::other)?;
-    let dialling = async {
-        let stream = TcpStream::connect((file.host.as_str(), file.port)).await?;
-        stream.set_nodelay(true)?;
-        let mut stream = connector.connect(name, stream).await.map_err(|error| {
-            match pinned::is_other_daemon(&error) {
-                true => Error::other("its certificate is not the one that the join file names"),
-                false => error,
-            }
-        })?;
-        let token = file.token.clone();
-        wire::write_async(&mut stream, &Greeting { token, purpose }).await?;
-        Ok(stream)
-    };
+    let dialling =
+        async {
+            let stream = TcpStream::connect((file.host.as_str(), file.port)).await?;
+            stream.set_nodelay(true)?;
+            let mut stream = connector.connect(name, stream).await.map_err(|error| {
+                match pinned::is_other_daemon(&error) {
+                    true => Error::other("its certificate is not the one that the join file names"),
+                    false => error,
+                }
+            })?;
+            let token = file.token.clone();
+            wire::write_async(&mut stream, &Greeting { token, purpose }).await?;
+            Ok(stream)
+        };
     within(GREETING_LIMIT, dialling).await
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = || Error::new(ErrorKind::TimedOut, format!("no answer within {} s", limit.as_secs()));
+    let late = || {
+        Error::new(
+            ErrorKind::TimedOut,
+            format!("no answer within {} s", limit.as_secs()),
+        )
+    };
     timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
 }
 

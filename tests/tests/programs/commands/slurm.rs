@@ -94,7 +94,15 @@ fn what_is_not_there_is_refused() {
 #[test]
 fn the_script_of_several_nodes_starts_ranks_that_join() {
     let place = Place::default();
-    let nodes = ["tabletop", "--nodes", "2", "--ranks", "8", "--set", "engine.threads=3"];
+    let nodes = [
+        "tabletop",
+        "--nodes",
+        "2",
+        "--ranks",
+        "8",
+        "--set",
+        "engine.threads=3",
+    ];
     let text = script(&place, &[&nodes[..], &["--set", "engine.shard=weights"]].concat());
     for line in [
         "#SBATCH --nodes=2",

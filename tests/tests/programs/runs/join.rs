@@ -36,7 +36,13 @@ struct ByHand(Vec<Child>);
 
 impl ByHand {
     /// Starts an engine by a join file; its words go to `NAME.log` in the home.
-    fn engine(place: &Place, file: &Path, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Child {
+    fn engine(
+        place: &Place,
+        file: &Path,
+        name: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Child {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -55,7 +61,11 @@ impl ByHand {
 
     /// Starts a world of ranks with the variables that torchrun sets.
     fn world(place: &Place, file: &Path, ranks: usize, arguments: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let rank = |rank: usize| {
             let (number, size, port) = (rank.to_string(), ranks.to_string(), port.to_string());
             let variables = [
@@ -148,7 +158,11 @@ async fn joined(shard: &str, lost: Lost) -> Vec<String> {
     let mut place = Place::default();
     let (mut events, mut questions) = subscribed(&mut place).await;
     let run = start(&mut events, &profile(true, shard)).await;
-    awaited(&mut questions, "waits for a world of 2 ranks to join: demask-engine --join").await;
+    awaited(
+        &mut questions,
+        "waits for a world of 2 ranks to join: demask-engine --join",
+    )
+    .await;
     let shown = said(&place.run(&["ps"]));
     assert!(shown.contains("waits for a world of 2 ranks"), "{shown}");
     let file = place.join_file();
@@ -172,7 +186,12 @@ async fn joined(shard: &str, lost: Lost) -> Vec<String> {
             (events, _) = subscribed(&mut place).await;
         }
     }
-    assert_eq!(ended(&mut events).await, RunState::Done, "{}", log(&place, "daemon.out"));
+    assert_eq!(
+        ended(&mut events).await,
+        RunState::Done,
+        "{}",
+        log(&place, "daemon.out")
+    );
     assert_eq!(world.codes(), [Some(0); 2], "{}", log(&place, "rank-0.log"));
     assert!(file.exists());
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
@@ -206,15 +225,29 @@ async fn l1_l8_sampling_engines_that_join_draw_the_groups_of_those_that_the_daem
     first_checkpoint(&mut events).await;
     engines.kill(0);
     engines.0.push(sampler("three"));
-    assert_eq!(ended(&mut events).await, RunState::Done, "{}", log(&place, "daemon.out"));
-    assert_eq!(engines.codes(), [None, Some(0), Some(0)], "{}", log(&place, "two.log"));
+    assert_eq!(
+        ended(&mut events).await,
+        RunState::Done,
+        "{}",
+        log(&place, "daemon.out")
+    );
+    assert_eq!(
+        engines.codes(),
+        [None, Some(0), Some(0)],
+        "{}",
+        log(&place, "two.log")
+    );
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
     assert_eq!(tensor_hashes(&last_checkpoint(place.path(), &run)), expected);
 }
 
 /// Returns the exit code of an engine that tries a join file for a second.
 fn code_by(place: &Place, file: &Path, name: &str) -> Option<i32> {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let port = port.to_string();
     let variables = [
         ("RANK", "0"),
@@ -222,7 +255,14 @@ fn code_by(place: &Place, file: &Path, name: &str) -> Option<i32> {
         ("MASTER_ADDR", "127.0.0.1"),
         ("MASTER_PORT", port.as_str()),
     ];
-    ByHand(vec![ByHand::engine(place, file, name, &["--patience", "1"], &variables)]).codes()[0]
+    ByHand(vec![ByHand::engine(
+        place,
+        file,
+        name,
+        &["--patience", "1"],
+        &variables,
+    )])
+    .codes()[0]
 }
 
 /// Writes another join file.
@@ -247,18 +287,27 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
     let words = log(&place, "token.log");
     assert!(words.contains("the join file's token is not its own"), "{words}");
     let daemon = log(&place, "daemon.out");
-    assert!(daemon.contains("its token is not that of the join file"), "{daemon}");
+    assert!(
+        daemon.contains("its token is not that of the join file"),
+        "{daemon}"
+    );
     assert!(!daemon.contains(&file.token), "the log tells the token");
 
     let wrong = altered(&place, |file| file.certificate = hex(&[1; 32]));
     assert_eq!(code_by(&place, &wrong, "certificate"), Some(75));
     let words = log(&place, "certificate.log");
-    assert!(words.contains("its certificate is not the one that the join file names"), "{words}");
+    assert!(
+        words.contains("its certificate is not the one that the join file names"),
+        "{words}"
+    );
 
     let code = code_by(&place, &place.join_file(), "size");
     assert_eq!(code, Some(1), "{}", log(&place, "size.log"));
     let words = log(&place, "size.log");
-    assert!(words.contains("the run is one of 2 ranks, and this world has 1"), "{words}");
+    assert!(
+        words.contains("the run is one of 2 ranks, and this world has 1"),
+        "{words}"
+    );
 
     // More silent peers than may wait: those beyond are closed at once, the others when their time is over.
     let address = (file.host.as_str(), file.port);
@@ -275,12 +324,18 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
         // A peer learns nothing: no byte comes before the end.
         assert_eq!(stream.read(&mut [0]).map_or(0, |bytes| bytes), 0);
     }
-    assert_eq!(ended(&mut events).await, RunState::Done, "{}", log(&place, "daemon.out"));
+    assert_eq!(
+        ended(&mut events).await,
+        RunState::Done,
+        "{}",
+        log(&place, "daemon.out")
+    );
     assert_eq!(world.codes(), [Some(0); 2], "{}", log(&place, "rank-0.log"));
 }
 
 #[tokio::test]
-async fn l10_a_run_that_waits_for_ranks_is_stopped_by_a_person_and_those_who_wait_for_a_run_leave_with_the_daemon() {
+async fn l10_a_run_that_waits_for_ranks_is_stopped_by_a_person_and_those_who_wait_for_a_run_leave_with_the_daemon()
+ {
     let mut place = Place::default();
     let (mut events, mut questions) = subscribed(&mut place).await;
     start(&mut events, &profile(true, "state")).await;
@@ -309,8 +364,12 @@ fn ports(pid: u32) -> usize {
         .collect();
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let open = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-    open.filter(|target| listening.iter().any(|socket| target.as_os_str() == socket.as_str()))
-        .count()
+    open.filter(|target| {
+        listening
+            .iter()
+            .any(|socket| target.as_os_str() == socket.as_str())
+    })
+    .count()
 }
 
 #[tokio::test]
@@ -318,15 +377,30 @@ async fn l9_no_port_is_open_unless_a_person_names_one_and_then_a_run_that_waits_
     let mut place = Place::default();
     place.serve().await;
     assert_eq!(ports(place.pid().unwrap()), 0);
-    let out = place.run(&["run", "smoke", "--headless", "--from-scratch", "--ranks", "2", "--join"]);
+    let out = place.run(&[
+        "run",
+        "smoke",
+        "--headless",
+        "--from-scratch",
+        "--ranks",
+        "2",
+        "--join",
+    ]);
     assert_eq!(out.status.code(), Some(1), "{}", said(&out));
-    assert!(said(&out).contains("this daemon listens for none"), "{}", said(&out));
+    assert!(
+        said(&out).contains("this daemon listens for none"),
+        "{}",
+        said(&out)
+    );
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
     place.serve_at_door().await;
     assert_eq!(ports(place.pid().unwrap()), 1);
 
     for (arguments, words) in [
-        (&["--listen", "0.0.0.0", "--join-file", "f"][..], "every network of this machine"),
+        (
+            &["--listen", "0.0.0.0", "--join-file", "f"][..],
+            "every network of this machine",
+        ),
         (&["--listen", "127.0.0.1"], "--join-file"),
         (&["--join-file", "f"], "--listen"),
     ] {
@@ -335,12 +409,24 @@ async fn l9_no_port_is_open_unless_a_person_names_one_and_then_a_run_that_waits_
         assert!(said(&out).contains(words), "{words} is missing: {}", said(&out));
     }
     for (arguments, words) in [
-        (&["--join", "f", "--role", "teach"][..], "expected train or sample"),
-        (&["--role", "sample", "--socket", "s"], "name the daemon's file with --join FILE"),
+        (
+            &["--join", "f", "--role", "teach"][..],
+            "expected train or sample",
+        ),
+        (
+            &["--role", "sample", "--socket", "s"],
+            "name the daemon's file with --join FILE",
+        ),
         (&["--join", "f", "--socket", "s"], "instead of --socket"),
-        (&["--join", "f", "--reduction", "fast"], "with --reduction exact alone"),
+        (
+            &["--join", "f", "--reduction", "fast"],
+            "with --reduction exact alone",
+        ),
     ] {
-        let out = Command::new(programs().join("demask-engine")).args(arguments).output().unwrap();
+        let out = Command::new(programs().join("demask-engine"))
+            .args(arguments)
+            .output()
+            .unwrap();
         assert_eq!(out.status.code(), Some(1), "{arguments:?}: {}", said(&out));
         assert!(said(&out).contains(words), "{words} is missing: {}", said(&out));
     }
