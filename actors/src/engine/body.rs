@@ -19,7 +19,7 @@ const ASKED: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Body {
     /// A process of this machine, and the other ranks of its world, which end with it.
-    Started(Mutex<Child>, Option<Others>),
+    Started(Box<Mutex<Child>>, Option<Others>),
     /// An engine that has joined. Its world ends by itself.
     Joined(JoinedEngine),
 }

@@ -177,7 +177,7 @@ impl EngineProcess {
             .map_err(start_error)?;
         let liveness = Liveness::new(socket.clone(), child.id(), options.urgency.clone());
         let mut engine = Self {
-            body: Body::Started(AsyncMutex::new(child), others),
+            body: Body::Started(Box::new(AsyncMutex::new(child)), others),
             idle: Mutex::new(vec![stream]),
             liveness,
             socket,

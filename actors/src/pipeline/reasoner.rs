@@ -473,7 +473,7 @@ mod tests {
                 &supervisor,
                 "engine/0",
                 EngineOptions::default(),
-                Arc::new(ProcessStarter),
+                Arc::new(ProcessStarter { lobby: None }),
             );
             let drawers = Drawers {
                 engine,

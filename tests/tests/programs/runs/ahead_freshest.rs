@@ -68,7 +68,7 @@ async fn no_group_is_drawn_by_weights_older_than_the_bound() {
     signal(&place, true, libc::SIGCONT);
     assert_eq!(ended(&mut client).await, RunState::Done);
     let oldest = number(&place, "SELECT max(staleness) FROM v_rollout");
-    assert!(oldest >= 1 && oldest <= STALENESS, "{oldest}");
+    assert!((1..=STALENESS).contains(&oldest), "{oldest}");
     let groups = "SELECT count(DISTINCT step || '/' || \"group\") FROM v_rollout";
     assert_eq!(number(&place, groups), 80, "no group was lost or drawn twice");
     // A step that trained on older groups weighs their tokens by the policies that drew them.
