@@ -62,7 +62,10 @@ async fn killed(whom: Killed, after: u64, staleness: u64) -> String {
         Killed::Daemon => {
             place.kill();
             let count = published(&place) as u64;
-            assert!(count >= staleness && count <= 2 * staleness + 1, "{count} folders");
+            assert!(
+                count >= staleness && count <= 2 * staleness + 1,
+                "{count} folders"
+            );
             client = subscribed(&mut place).await;
         }
         Killed::Sampler => signal_sampler(&place, libc::SIGKILL),
