@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures what UniGRPO learns when rollouts are drawn beside training: samplers off, `exact` with staleness 1, `freshest` with staleness 1,
+# Measures what UniGRPO learns when rollouts are drawn beside training: samplers off, `exact` with staleness 1, `freshest` with staleness 2,
 # by seeds. Prints, for each, the mean reward of the last tenth of the steps and the benchmarks after them: mean over the seeds with its
 # 95 % interval (Student's t), and the paired difference from samplers off; then the reward of the first three steps.
 #
@@ -9,6 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seeds="${SEEDS:-1, 2, 3}"
+steps="${STEPS:-30}"
 home="${HOME_DIR:-$(mktemp -d)}"
 demask="$PWD/target/release/demask"
 export DEMASK_HOME="$home/home"
@@ -28,7 +29,7 @@ metrics = ["reward/*", "eval/*"]
 value = "tail"
 
 [set]
-"stage.unigrpo.steps" = ${STEPS:-30}
+"stage.unigrpo.steps" = $steps
 "stage.unigrpo.batch" = ${BATCH:-12}
 "stage.unigrpo.resample" = 0
 "stage.unigrpo.warmup" = 4
@@ -44,14 +45,14 @@ name = "exact, staleness 1"
 set = { "engine.threads" = 1, "rollouts.samplers" = 1, "rollouts.staleness" = 1, "rollouts.threads" = 1 }
 
 [[setting]]
-name = "freshest, staleness 1"
-set = { "engine.threads" = 1, "rollouts.samplers" = 1, "rollouts.staleness" = 1, "rollouts.threads" = 1, "rollouts.mode" = "freshest" }
+name = "freshest, up to 2"
+set = { "engine.threads" = 1, "rollouts.samplers" = 1, "rollouts.staleness" = 2, "rollouts.threads" = 1, "rollouts.mode" = "freshest" }
 TOML
 trap '"$demask" daemon stop > /dev/null 2>&1 || true' EXIT
 "$demask" study "$home/async_learning.toml" > "$home/study.log"
 "$demask" study show "$home/async_learning.toml"
 "$demask" query "SELECT substr(v_run.name, instr(v_run.name, ' ') + 1) AS run, round(avg(CASE WHEN v_metric.step < 3 THEN value END), 3) AS first_reward,
-  round(avg(CASE WHEN v_metric.step >= ${STEPS:-30} * 0.9 THEN value END), 3) AS last_reward
+  round(avg(CASE WHEN v_metric.step >= $((steps - (steps + 9) / 10)) THEN value END), 3) AS last_reward
   FROM v_metric JOIN v_run USING (run) WHERE v_metric.name = 'reward/total' GROUP BY 1 ORDER BY 1"
 "$demask" query "SELECT name, round(avg(value), 4) AS mean, round(max(value), 4) AS highest FROM v_metric WHERE name LIKE 'async/%' GROUP BY name"
 echo "the runs are in $DEMASK_HOME"
