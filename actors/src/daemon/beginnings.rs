@@ -219,9 +219,14 @@ impl Daemon {
             asked_step: step,
             applied_step: Some(step),
         };
+        // L1: so is the next life, before the answer: a daemon that dies then is followed by one that goes on with the run.
+        let life = Run {
+            generation: before.generation + 1,
+            ..before.clone()
+        };
         let recorded = async {
             self.recorder.record(Record::Steer(steer)).await?;
-            self.recorder.flush().await
+            record_run(&self.recorder, &life).await
         };
         let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
             return Ok(refused(

@@ -17,14 +17,14 @@ const ASKED: Duration = Duration::from_secs(10);
 
 /// What computes behind an engine's socket.
 #[derive(Debug)]
-pub(super) enum Body {
+pub(super) enum EngineBody {
     /// A process of this machine, and the other ranks of its world, which end with it.
     Started(Box<Mutex<Child>>, Option<Others>),
     /// An engine that has joined. Its world ends by itself.
     Joined(JoinedEngine),
 }
 
-impl Body {
+impl EngineBody {
     /// Waits until a rank of its world has ended; for ever if none can be seen to.
     pub async fn lost(&self) -> String {
         match self {

@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
-use super::body::Body;
+use super::body::EngineBody;
 use super::join::bridge::JoinedEngine;
 use super::join::lobby::{Lobby, WantedEngine};
 use super::liveness::{Liveness, Urgency};
@@ -130,7 +130,7 @@ pub enum EngineFailure {
 /// together in one batch.
 #[derive(Debug)]
 pub struct EngineProcess {
-    body: Body,
+    body: EngineBody,
     /// Idle connections. A request opens another one if none is idle.
     idle: Mutex<Vec<UnixStream>>,
     socket: PathBuf,
@@ -177,7 +177,7 @@ impl EngineProcess {
             .map_err(start_error)?;
         let liveness = Liveness::new(socket.clone(), child.id(), options.urgency.clone());
         let mut engine = Self {
-            body: Body::Started(Box::new(AsyncMutex::new(child)), others),
+            body: EngineBody::Started(Box::new(AsyncMutex::new(child)), others),
             idle: Mutex::new(vec![stream]),
             liveness,
             socket,
@@ -222,7 +222,7 @@ impl EngineProcess {
         let joined = joined.map_err(|error| start_error(format!("{}: {error}", socket.display())))?;
         let (log, _) = Log::begin(None).map_err(|(_, error)| start_error(error.to_string()))?;
         let mut engine = Self {
-            body: Body::Joined(joined),
+            body: EngineBody::Joined(joined),
             idle: Mutex::default(),
             liveness: Liveness::new(socket.clone(), pid, options.urgency.clone()),
             socket,

@@ -122,7 +122,7 @@ impl Lobby {
     /// # Errors
     /// An error once a person wants the run to end.
     pub async fn take(&self, wanted: &WantedEngine, urgency: &Urgency) -> Result<EngineSession, String> {
-        let _told = Told::new(self, wanted);
+        let _told = WaitNotice::new(self, wanted);
         loop {
             let come = self.come.notified();
             if let Some(session) = self.fitting(wanted) {
@@ -171,12 +171,12 @@ impl Lobby {
 }
 
 /// Says what a run waits for, as long as it lives.
-struct Told<'a> {
+struct WaitNotice<'a> {
     lobby: &'a Lobby,
     words: String,
 }
 
-impl<'a> Told<'a> {
+impl<'a> WaitNotice<'a> {
     fn new(lobby: &'a Lobby, wanted: &WantedEngine) -> Self {
         let (role, ranks, file) = (wanted.role, wanted.ranks, &lobby.file);
         let what = match role {
@@ -190,7 +190,7 @@ impl<'a> Told<'a> {
     }
 }
 
-impl Drop for Told<'_> {
+impl Drop for WaitNotice<'_> {
     fn drop(&mut self) {
         let mut wanted = lock(&self.lobby.wanted);
         if let Some(at) = wanted.iter().position(|words| *words == self.words) {

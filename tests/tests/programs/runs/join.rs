@@ -112,8 +112,12 @@ async fn awaited(client: &mut Client, what: &str) {
         if status.detail.contains(what) {
             return;
         }
+        // A run that was just begun has not reported yet.
         assert!(
-            matches!(status.state, RunState::Starting | RunState::Running),
+            matches!(
+                status.state,
+                RunState::Idle | RunState::Starting | RunState::Running
+            ),
             "{}: {}",
             status.state,
             status.detail
