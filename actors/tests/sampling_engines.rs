@@ -14,7 +14,7 @@ use demask_actors::pipeline::sampling_engines::{Drawers, PublishedPolicy, Sampli
 use demask_actors::runtime::recorder::Recorder;
 use demask_actors::runtime::supervisor::{RestartBudget, SupervisorHandle};
 use demask_api::{
-    Answer, Cuda, DeviceInfo, EngineError, LikelihoodEstimator, LikelihoodQuery, LogLikelihood, ModelSource,
+    Answer, DeviceInfo, EngineError, LikelihoodEstimator, LikelihoodQuery, LogLikelihood, ModelSource,
     PictureScore, Request, SampleFrame,
 };
 
@@ -59,10 +59,7 @@ impl RunningEngine for ScriptedSampler {
         let device = DeviceInfo {
             name: "scripted".into(),
             threads: 1,
-            compute: String::new(),
-            kernels: None,
-            matmul_gflops: None,
-            cuda: Cuda::default(),
+            ..DeviceInfo::default()
         };
         (0, device)
     }

@@ -6,7 +6,8 @@
 
 #include "attention_tiles.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && defined(__linux__)
+// Older compilers do not know these instructions.
+#if defined(__x86_64__) && defined(__linux__) && (__GNUC__ >= 11 || __clang_major__ >= 14)
 #define HAS_BF16_PRODUCTS 1
 #include <cpuid.h>
 #include <immintrin.h>
@@ -18,7 +19,7 @@ namespace {
 #ifdef HAS_BF16_PRODUCTS
 
 constexpr int64_t LANE = 16, TERMS = Bf16Products::TERMS;
-// The numbers of the packed weight between sixteen outputs and the next, for each step.
+// The numbers of a tile of the packed weight: sixteen outputs of the terms of one step.
 constexpr int64_t STEP = LANE * TERMS;
 
 // The layout of all eight tiles: 16 rows of 64 bytes.

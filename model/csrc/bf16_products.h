@@ -2,7 +2,7 @@
 // arrays, not on tensors.
 //
 // A weight, [O, I], is packed as [O / 16, I / 2, 16, 2]: sixteen outputs of two inputs lie side by side, which is a register of
-// AVX-512 and a row of an AMX tile. O is filled up to a multiple of 32 and I of 32, with zeros.
+// AVX-512 and a row of an AMX tile. Both O and I are filled up to multiples of 32 with zeros.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ struct Bf16Products {
   static constexpr int64_t ROWS = 32, OUTS = 32;
   // The terms of one step. Rows are filled up to a multiple of it with zeros.
   static constexpr int64_t TERMS = 32;
-  // The rows behind the last one that a call reads, up to a multiple of this. What they hold does not matter.
+  // A call reads rows up to a multiple of this. What those behind the last one hold does not matter.
   static constexpr int64_t ROWS_READ = 16;
 
   // Prepare this thread for calls, and end that.

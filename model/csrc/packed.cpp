@@ -65,8 +65,6 @@ static Tensor multiply(const Tensor& x_in, const PackedMatrix& weight) {
 extern "C" {
 bool demask_packs() { return packing_library().packs(); }
 
-bool demask_packs_bf16(int64_t set) { return bf16_products(set) != nullptr; }
-
 int demask_pack(Tensor* weight, int64_t set, Tensor** to, int64_t* pieces) {
   return guarded([&] {
     PackedMatrix matrix = packed(*weight, set);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use demask_api::join::{JoiningEngine, PATIENCE};
+use demask_api::machine::host_name;
 use demask_api::{JoinRole, PROTOCOL, Shard};
 use demask_model::ModelError;
 use demask_model::device::cuda;
@@ -20,7 +21,7 @@ use demask_model::engine::shutdown::{self, ShutdownSignal};
 use demask_model::sampler::Limits;
 use demask_model::training::ranks::{RankOptions, Reduction};
 use demask_model::world::join::clients::{ClientGiver, Clients};
-use demask_model::world::join::relay::{self, Joining, Relay};
+use demask_model::world::join::relay::{Joining, Relay};
 use demask_model::world::{Membership, World, member};
 
 const HELP: &str = "demask-engine: the process that computes for Demask; usually started by the daemon or the demask command
@@ -109,7 +110,7 @@ impl EngineArguments {
             ranks,
             shard: self.ranks.shard,
             dtype: self.dtype.clone(),
-            host: relay::host(),
+            host: host_name(),
             pid: std::process::id(),
         };
         Some(Joining {

@@ -131,7 +131,7 @@ fn hidden(backbone: &Backbone, rows: &[(usize, usize)]) -> Vec<Tensor> {
 
 /// Returns the dtypes that a pass in one call knows here, with the error that each may have.
 fn kinds() -> Vec<(Kind, f64)> {
-    let has_bf16 = matches!(KernelSet::chosen(), Some(KernelSet::Amx | KernelSet::Avx512Bf16));
+    let has_bf16 = KernelSet::chosen().is_some_and(KernelSet::multiplies_bf16);
     let bf16 = has_bf16.then_some((Kind::BFloat16, 0.04));
     if bf16.is_none() {
         println!("bf16 skipped: this processor has no products in it");

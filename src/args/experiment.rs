@@ -47,8 +47,9 @@ pub struct RunArgs {
     /// Train with N processes on this machine (`engine.ranks`); the run is the same bit for bit for every N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub ranks: Option<u8>,
-    /// Wait for these processes to join instead of starting them (`engine.join`). They are started as `demask-engine --join
-    /// FILE` by srun, torchrun or hand on any machine that reaches `demask daemon start --listen ADDR --join-file FILE`
+    /// Wait for these processes to join instead of starting them (`engine.join`). They are started as
+    /// `demask-engine --join FILE` by srun, torchrun or hand on any machine that reaches
+    /// `demask daemon start --listen ADDR --join-file FILE`
     #[arg(long, requires = "ranks")]
     pub join: bool,
     /// With --headless: return at once; the daemon continues the run
@@ -65,8 +66,8 @@ pub struct SlurmArgs {
     /// Name of a shipped profile, or a TOML file
     #[arg(value_name = "NAME|FILE.toml")]
     pub name: String,
-    /// Number of nodes. On several nodes the ranks are divided evenly and join the daemon on the first one; all must see
-    /// the folder in which the job is submitted, or DEMASK_HOME
+    /// Number of nodes. On several nodes the ranks are divided evenly and join the daemon on the first one; all must
+    /// see the folder in which the job is submitted, or DEMASK_HOME
     #[arg(long, default_value_t = 1, value_name = "M", value_parser = clap::value_parser!(u16).range(1..))]
     pub nodes: u16,
     /// Train with N processes (`engine.ranks`)
@@ -106,8 +107,8 @@ pub enum DaemonCommand {
         /// Format of the log lines
         #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "DEMASK_LOG_FORMAT")]
         log_format: LogFormat,
-        /// Accept engines that join at this address, over TLS and with the token of the join file. Without this option no
-        /// port is open [default port: a free one]
+        /// Accept engines that join at this address, over TLS and with the token of the join file. Without this option
+        /// no port is open [default port: a free one]
         #[arg(long, value_name = "ADDR[:PORT]", requires = "join_file")]
         listen: Option<ListenAddress>,
         /// File to write with the address, the token and the certificate's hash. Whoever can read it can join

@@ -6,11 +6,10 @@ use crate::home::Place;
 use crate::store::rows_as_csv;
 use crate::weights::{last_checkpoint, tensor_hashes};
 
-/// Queries of what a run did. Rates and times are left out, and ids are freed of the run's own id, because both differ between
-/// runs.
+/// Queries of what a run did. Rates and times are left out, and ids are freed of the run's own id, because both differ
+/// between runs.
 const DEEDS: [&str; 6] = [
-    "SELECT step, name, value FROM v_metric WHERE name NOT LIKE 'rate/%' AND name NOT LIKE 'dist/%' AND name NOT LIKE 'async/%'
-     ORDER BY name, step",
+    "SELECT step, name, value FROM v_metric WHERE name NOT LIKE 'rate/%' AND name NOT LIKE '%seconds' ORDER BY name, step",
     "SELECT step, stage, replace(subject, run, '') AS subject, source, score FROM v_lineage ORDER BY 1, 2, 3",
     "SELECT step, number, prompt, text, picture, parts, total, advantage FROM v_rollout ORDER BY 1, replace(sample, run, '')",
     "SELECT round, prompt, text, gate, passed, reason FROM v_trace ORDER BY 1, replace(trace, run, '')",

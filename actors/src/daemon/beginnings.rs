@@ -219,7 +219,8 @@ impl Daemon {
             asked_step: step,
             applied_step: Some(step),
         };
-        // L1: so is the next life, before the answer: a daemon that dies then is followed by one that goes on with the run.
+        // L1: so is the next life, before the answer: a daemon that dies then is followed by one that goes on with the
+        // run.
         let life = Run {
             generation: before.generation + 1,
             ..before.clone()

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use demask_api::checkpoint::{MANIFEST, STATE};
+use demask_api::machine::host_name;
 use demask_storage::store::damage;
 use demask_storage::store::{log, salvage};
 use demask_storage::{Alert, Checkpoint, Level, Record, Run, RunEnd, RunState, Writer, journal, store};
 
 use super::store_health::{FoundCheckpoint, checkpoints_on_disk, runs_on_disk};
-use crate::home::{Home, host_name};
+use crate::home::Home;
 use crate::profile::Profile;
 use crate::run::checkpoints::{Cursor, RUN};
 use crate::runtime::recorder::now_us;

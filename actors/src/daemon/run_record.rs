@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use demask_api::machine::host_name;
 use demask_storage::{Record, Run, RunEnd, RunRequest, RunState, Steer, journal, store};
 
-use crate::home::host_name;
 use crate::profile::{Profile, ProfileError};
 use crate::runtime::recorder::{Recorder, RecorderGone};
 

@@ -1,5 +1,5 @@
-//! What computes behind an engine's socket: a process that the daemon or the command has started, with the other ranks of
-//! its world, or an engine that has joined.
+//! What computes behind an engine's socket: a process that the daemon or the command has started, with the other ranks
+//! of its world, or an engine that has joined.
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use demask_api::machine::host_name;
 use demask_api::{Answer, EngineError, EngineInfo, JoinRole, PROTOCOL, Request, SampleFrame, Shard, wire};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
@@ -20,7 +21,6 @@ use super::join::bridge::JoinedEngine;
 use super::join::lobby::{Lobby, WantedEngine};
 use super::liveness::{Liveness, Urgency};
 use super::world::Meeting;
-use crate::home::host_name;
 use crate::runtime::ids;
 
 /// Longest start of an engine. An engine that exits is noticed at once, but a busy machine may load one slowly.
@@ -194,8 +194,8 @@ impl EngineProcess {
     /// Waits for an engine that joins, and for its hello.
     ///
     /// # Errors
-    /// [`EngineFailure::Start`] if the daemon listens for none, and once a person wants the run to end; the errors of the
-    /// hello.
+    /// [`EngineFailure::Start`] if the daemon listens for none, and once a person wants the run to end; the errors of
+    /// the hello.
     pub async fn join(
         options: &EngineOptions,
         role: JoinRole,

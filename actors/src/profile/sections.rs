@@ -32,9 +32,9 @@ pub struct EngineKnobs {
     /// weights, unless they are quantised; each process holds the whole adapter.
     #[serde(skip_serializing_if = "is_state")]
     pub shard: Shard,
-    /// Whether the run waits for a world of `ranks` processes that join the daemon (`demask-engine --join FILE`), on this
-    /// machine or others, instead of starting them. They end in the same bits. Device and threads are then those of
-    /// each process's own command line.
+    /// Whether the run waits for a world of `ranks` processes that join the daemon (`demask-engine --join FILE`), on
+    /// this machine or others, instead of starting them. They end in the same bits. Device and threads are then those
+    /// of each process's own command line.
     #[serde(skip_serializing_if = "is_false")]
     pub join: bool,
 }
@@ -86,8 +86,8 @@ pub struct Rollouts {
     /// CPU threads of a sampling engine; absent: as many as the training engine has.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
-    /// Whether the run waits for its sampling engines to join the daemon (`demask-engine --join FILE --role sample`) instead
-    /// of starting them.
+    /// Whether the run waits for its sampling engines to join the daemon (`demask-engine --join FILE --role sample`)
+    /// instead of starting them.
     #[serde(skip_serializing_if = "is_false")]
     pub join: bool,
 }

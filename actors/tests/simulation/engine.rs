@@ -12,8 +12,8 @@ use std::time::Duration;
 use demask_actors::engine::process::{EngineFailure, EngineOptions};
 use demask_actors::engine::starter::{Asking, EngineStarter, RunningEngine, Starting};
 use demask_api::{
-    Answer, Cuda, DeviceInfo, EngineError, ModelSource, PolicyGroup, PolicyReport, Request, Sample,
-    SampleFrame, SampleRequest, Sequence, StepSettings, TrainReport,
+    Answer, DeviceInfo, EngineError, ModelSource, PolicyGroup, PolicyReport, Request, Sample, SampleFrame,
+    SampleRequest, Sequence, StepSettings, TrainReport,
 };
 use demask_datasets::example::{Example, Mode};
 use demask_storage::{journal, store};
@@ -260,10 +260,7 @@ impl RunningEngine for ScriptedEngine {
         let device = DeviceInfo {
             name: "scripted".into(),
             threads: 1,
-            compute: String::new(),
-            kernels: None,
-            matmul_gflops: None,
-            cuda: Cuda::default(),
+            ..DeviceInfo::default()
         };
         (0, device)
     }

@@ -1,6 +1,6 @@
-//! The limits on data from outside (law L9): the configurations of networks, the counts of a profile that cost disk, and
-//! the small files beside weights. No published network comes near them. A value beyond its limit is refused by name
-//! before anything is built.
+//! The limits on data from outside (law L9): the configurations of networks, the counts of a profile that cost disk,
+//! and the small files beside weights. No published network comes near them. A value beyond its limit is refused by
+//! name before anything is built.
 
 /// The allowed range of a count, with both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -82,9 +82,9 @@ impl LoadedModel {
         Self::load_on(dir, resume, options, (device, kind), None)
     }
 
-    /// Reads a folder like [`Self::load_with`]. If `part` is given and the model is for training, only this rank's shard
-    /// of the weights is kept. An adapter is whole on every rank, and so are quantised weights below one and weights that
-    /// one was merged into.
+    /// Reads a folder like [`Self::load_with`]. If `part` is given and the model is for training, only this rank's
+    /// shard of the weights is kept. An adapter is whole on every rank, and so are quantised weights below one and
+    /// weights that one was merged into.
     ///
     /// # Errors
     /// Returns the errors of [`Self::load_with`].

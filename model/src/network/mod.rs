@@ -1,6 +1,6 @@
 //! The language backbone: the forward pass of LLaDA's and MMaDA's bidirectional transformer.
 //!
-//! - `backbone.rs`: the blocks and the head; `full_forward.rs`: a forward pass over every position of every row;
+//! - `backbone/`: the blocks and the head; `full_forward.rs`: a forward pass over every position of every row;
 //! - `kv_cache.rs`, `kv_attention.rs`, `chunk.rs`: forward passes over some positions, with a cache of keys and values;
 //! - `attention_mask.rs`: the attention mask; `packing.rs`: the real tokens of padded rows, back to back;
 //! - `slots.rs`: published names and shapes of the parameters; `folder_config.rs`: the configuration of a model's

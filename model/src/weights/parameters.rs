@@ -8,8 +8,8 @@
 //! Parameters for sampling have leaves and no master.
 //!
 //! Parameters that are sharded over ranks (`shards/`) have a master that contains only the part that this rank owns.
-//! Their leaves are readable only while their group is gathered. Sharded parameters for sampling, such as the frozen base
-//! of an adapter, have that part in the compute dtype.
+//! Their leaves are readable only while their group is gathered. Sharded parameters for sampling, such as the frozen
+//! base of an adapter, have that part in the compute dtype.
 
 use std::collections::BTreeMap;
 
@@ -542,8 +542,8 @@ impl Parameters {
     }
 
     /// Creates parameters for sampling with the same values. Trainable parameters are copied in the compute dtype, so
-    /// that later steps do not change the copy. Parameters that are already for sampling share their leaves, and if they
-    /// are sharded they stay so. Sharded parameters for training must be gathered.
+    /// that later steps do not change the copy. Parameters that are already for sampling share their leaves, and if
+    /// they are sharded they stay so. Sharded parameters for training must be gathered.
     ///
     /// # Errors
     /// Any error libtorch reports.

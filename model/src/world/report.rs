@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use demask_api::machine::host_name;
 use demask_api::{DistReport, RankReport, memory};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -26,10 +27,9 @@ pub(super) struct Identity {
 
 impl Identity {
     fn own(device: Device) -> Self {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            host: host.trim().chars().take(64).collect(),
+            host: host_name(),
             pid: std::process::id(),
             device: match device {
                 Device::Cuda(number) => format!("cuda:{number}"),

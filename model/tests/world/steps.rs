@@ -381,8 +381,8 @@ fn l11_muon_takes_the_same_steps_on_any_number_of_ranks() {
     assert_eq!(said(&format!("{both}, two threads"), 2)[0], alone);
 }
 
-/// An adapter is whole on every rank, and its dropout is drawn by unit. The frozen weights below it are gathered block by
-/// block where they are sharded.
+/// An adapter is whole on every rank, and its dropout is drawn by unit. The frozen weights below it are gathered block
+/// by block where they are sharded.
 #[test]
 fn l11_an_adapter_with_dropout_takes_the_same_steps_on_any_number_of_ranks() {
     are_alike("steps, adapter", "steps");

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
-use demask_actors::home::{Home, host_name};
+use demask_actors::home::Home;
 use demask_actors::inference::settings::SamplerSettings;
 use demask_actors::pipeline::evaluation::evaluator::run_suite;
 use demask_actors::pipeline::evaluation::trial::{LikelihoodWay, Trial};
@@ -14,6 +14,7 @@ use demask_actors::pipeline::reward_networks::Networks;
 use demask_actors::profile::{ExternalReward, RewardFolders};
 use demask_actors::runtime::ids;
 use demask_api::Remasking;
+use demask_api::machine::host_name;
 use demask_datasets::data_dir;
 use demask_datasets::example::{Kind, Mode};
 use demask_rewards::benchmarks::{

@@ -1,5 +1,5 @@
-//! The address on which the daemon listens for engines. A person names the one that the other machines reach; nothing is
-//! listened on by default.
+//! The address on which the daemon listens for engines. A person names the one that the other machines reach; nothing
+//! is listened on by default.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -47,8 +47,8 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// Refuses an address that stands for all of them: the daemon could not tell engines which to dial, and would listen where
-/// nobody means to come from.
+/// Refuses an address that stands for all of them: the daemon could not tell engines which to dial, and would listen
+/// where nobody means to come from.
 fn meant(address: SocketAddr, text: &str) -> Result<ListenAddress, String> {
     if address.ip().is_unspecified() {
         return Err(format!(

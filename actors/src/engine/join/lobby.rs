@@ -1,5 +1,5 @@
-//! The lobby: engines that have joined and wait for a run, and runs that wait for engines (law L10: what is waited for is
-//! told, and a person can end the wait).
+//! The lobby: engines that have joined and wait for a run, and runs that wait for engines (law L10: what is waited for
+//! is told, and a person can end the wait).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -41,14 +41,7 @@ impl WantedEngine {
             ));
         }
         if found.shard != self.shard {
-            let name = |shard| {
-                if shard == Shard::Weights {
-                    "weights"
-                } else {
-                    "state"
-                }
-            };
-            let wanted = name(self.shard);
+            let wanted = self.shard;
             return Some(format!("the run needs --shard {wanted} on each rank"));
         }
         let wanted = &self.dtype;
@@ -122,7 +115,7 @@ impl Lobby {
     /// # Errors
     /// An error once a person wants the run to end.
     pub async fn take(&self, wanted: &WantedEngine, urgency: &Urgency) -> Result<EngineSession, String> {
-        let _told = WaitNotice::new(self, wanted);
+        let _notice = WaitNotice::new(self, wanted);
         loop {
             let come = self.come.notified();
             if let Some(session) = self.fitting(wanted) {

@@ -1,8 +1,8 @@
 //! Engines that the daemon did not start: worlds of ranks and sampling engines on other machines, which dial it
 //! (`demask daemon start --listen ADDR --join-file FILE`, `demask-engine --join FILE`).
 //!
-//! - `listen.rs`: the address to listen on; `secrets.rs`: the certificate and the token, which exist in memory only, and
-//!   the join file;
+//! - `listen.rs`: the address to listen on; `secrets.rs`: the certificate and the token, which exist in memory only,
+//!   and the join file;
 //! - `door.rs`: the port: TLS, the greeting, and who is turned away;
 //! - `lobby.rs`: engines that have come and wait for a run, and runs that wait for them;
 //! - `session.rs`: the connection to one engine; `bridge.rs`: its lines behind a Unix socket, by which the rest of the

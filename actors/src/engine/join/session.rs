@@ -1,5 +1,5 @@
-//! The connection to one engine that has joined: its first connection, on which both sides show that they are there, and
-//! the lines that the daemon asks for.
+//! The connection to one engine that has joined: its first connection, on which both sides show that they are there,
+//! and the lines that the daemon asks for.
 
 use std::collections::HashMap;
 use std::io::{Error, Result};

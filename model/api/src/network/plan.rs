@@ -15,6 +15,8 @@ use crate::training::step_settings::MomentKind;
 pub const LOGITS_AT_ONCE: u64 = 4096;
 /// Bytes of an f32.
 const F32: u64 = 4;
+/// The most bytes of weights that a sampler on a CPU keeps a packed copy of, unless a person asks for it.
+pub const MOST_PACKED: u64 = 1 << 30;
 /// Numbers that take Adam's update at one time where it is composed of operators.
 pub const UPDATED_AT_ONCE: u64 = 1 << 22;
 /// Bytes that each takes on the way: two moments and the update in f32, the dither in eight bytes and its bits.
@@ -24,11 +26,12 @@ pub const MATRICES_AT_ONCE: u64 = 1 << 25;
 /// Bytes that each takes on the way: momentum, stack and direction in f32, three in bf16.
 const MATRIX_BYTES: u64 = 4 * 4 + 2 * 3;
 
-/// Bytes that each takes beside them where it crosses between ranks: momentum and direction in f32, as they are sent and as they come.
+/// Bytes that each takes beside them where it crosses between ranks: momentum and direction in f32, as they are sent
+/// and as they come.
 const CROSSING_MATRIX_BYTES: u64 = 4 * 4;
 
-/// Bytes that an update takes on its way where it is composed of operators: of so many numbers that a rank owns, of so many in all. Of Muon's
-/// matrices, a rank computes whole ones.
+/// Bytes that an update takes on its way where it is composed of operators: of so many numbers that a rank owns, of so
+/// many in all. Of Muon's matrices, a rank computes whole ones.
 #[must_use]
 pub fn update_bytes((own, all): (u64, u64), muon: bool) -> u64 {
     let crossing = if own < all { CROSSING_MATRIX_BYTES } else { 0 };
@@ -182,14 +185,16 @@ impl TrainingPlan<'_> {
         parts.filter(|part| part.bytes > 0).collect()
     }
 
-    /// What a sampler's passes keep in another order: weights that are quantised are not among them.
+    /// What a sampler's passes keep in another order: weights that are quantised are not among them. In bf16 only
+    /// processors with instructions for it keep a copy; it is counted for all.
     fn packed_bytes(&self, form: FrozenBase) -> u64 {
         let all = backbone_bytes(self.config, self.number).unwrap_or(u64::MAX);
-        if !form.is_quantized() {
-            return all;
-        }
-        let blocks = block_numbers(self.config).unwrap_or(0) * self.config.n_layers as u64;
-        all.saturating_sub(self.number * blocks)
+        let quantized = match form.is_quantized() {
+            true => block_numbers(self.config).unwrap_or(0) * self.config.n_layers as u64,
+            false => 0,
+        };
+        let packed = all.saturating_sub(self.number * quantized);
+        if packed > MOST_PACKED { 0 } else { packed }
     }
 
     /// The base as it is kept: bytes in the dtype that is computed in, or fewer bits.
@@ -270,7 +275,7 @@ impl TrainingPlan<'_> {
             0 => 0,
             // Who samples has all weights.
             _ if self.divides_base() => base,
-            _ if self.kernels && number == F32 => self.packed_bytes(form),
+            _ if self.kernels => self.packed_bytes(form),
             _ => 0,
         };
         // Master and accumulator of its gradient.

@@ -11,7 +11,7 @@ use crate::protocol::number;
 use crate::sampling::Sample;
 
 /// The device of an engine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeviceInfo {
     /// The name: `cpu`, or for example `cuda:0`.
     pub name: String,

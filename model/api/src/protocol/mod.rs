@@ -3,6 +3,7 @@
 //! - `request.rs`, `answer.rs`: the requests and the answers;
 //! - `wire.rs`: the frames; `number.rs`: numbers that need not be finite;
 //! - `join.rs`: how an engine that the daemon did not start reaches it;
+//! - `machine.rs`: the name of the machine;
 //! - `cuda.rs`: the state of CUDA on a machine, with a remedy for each fault.
 //!
 //! Not here: the data in a request (`data`, `network`, `sampling`, `training`).
@@ -10,6 +11,7 @@
 pub mod answer;
 pub mod cuda;
 pub mod join;
+pub mod machine;
 pub mod number;
 pub mod request;
 pub mod wire;

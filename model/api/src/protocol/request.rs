@@ -193,8 +193,8 @@ pub enum Request {
 pub struct ViewScores {
     /// The groups. Their advantages are not used.
     pub groups: Vec<PolicyGroup>,
-    /// The number of each sample among all samples of the policy step, which its views are planned by. Empty if these are all
-    /// of them.
+    /// The number of each sample among all samples of the policy step, which its views are planned by. Empty if these
+    /// are all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub numbers: Vec<usize>,
     /// The estimator, which plans the views.

@@ -123,6 +123,15 @@ pub enum Shard {
     Weights,
 }
 
+impl std::fmt::Display for Shard {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::State => "state",
+            Self::Weights => "weights",
+        })
+    }
+}
+
 /// The settings of one optimiser step. The trainer sets them for each step, so that steering takes effect at an exact
 /// step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -40,6 +40,12 @@ impl KernelSet {
         }
     }
 
+    /// Returns whether the set has instructions for products in bf16.
+    #[must_use]
+    pub fn multiplies_bf16(self) -> bool {
+        matches!(self, Self::Amx | Self::Avx512Bf16)
+    }
+
     /// Returns the sets that this processor and this build support, the widest first.
     #[must_use]
     pub fn here() -> Vec<Self> {

@@ -7,7 +7,7 @@
 //! - `packed_weight.rs`, `packed_weights.rs`: one weight, and those of a network, in the memory layout of the CPU's
 //!   matrix library;
 //! - `sampling_blocks.rs`: all blocks of a pass in one call, with packed weights;
-//! - `kernel_set.rs`: the instruction set of the CPU's attention kernels;
+//! - `kernel_set.rs`: the instruction set of the CPU's kernels;
 //! - `profiler.rs`: the time of each operator and kernel in a piece of work;
 //! - `threads.rs`: the thread counts of libtorch's libraries;
 //! - `ffi.rs`, `columns.rs`: handles, errors and table columns that Rust and C++ exchange.

@@ -94,12 +94,12 @@ impl PackedHandle {
     }
 }
 
-/// Returns whether weights of a dtype can be packed: f32 if the matrix library does it, bf16 if the processor has instructions
-/// for its products.
+/// Returns whether weights of a dtype can be packed: f32 if the matrix library does it, bf16 if the processor has
+/// instructions for its products.
 pub(crate) fn are_supported(kind: Kind) -> bool {
     match kind {
         Kind::Float => library::packs(),
-        Kind::BFloat16 => KernelSet::chosen().is_some_and(library::packs_bf16),
+        Kind::BFloat16 => KernelSet::chosen().is_some_and(KernelSet::multiplies_bf16),
         _ => false,
     }
 }
@@ -118,7 +118,6 @@ mod library {
 
     unsafe extern "C" {
         fn demask_packs() -> bool;
-        fn demask_packs_bf16(set: i64) -> bool;
         fn demask_pack(weight: Handle, set: i64, packed: *mut Handle, pieces: *mut i64) -> c_int;
         fn demask_packed_product(
             x: Handle,
@@ -134,11 +133,6 @@ mod library {
     pub(super) fn packs() -> bool {
         // SAFETY: the function takes nothing and looks up symbols.
         unsafe { demask_packs() }
-    }
-
-    pub(super) fn packs_bf16(set: KernelSet) -> bool {
-        // SAFETY: the function takes a number and queries the processor.
-        unsafe { demask_packs_bf16(set as i64) }
     }
 
     pub(super) fn pack(weight: &Tensor, set: KernelSet) -> Result<(Tensor, i64)> {
@@ -166,10 +160,6 @@ mod library {
     use crate::error::{ModelError, Result};
 
     pub(super) fn packs() -> bool {
-        false
-    }
-
-    pub(super) fn packs_bf16(_: KernelSet) -> bool {
         false
     }
 

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 #[cfg(fused)]
 use std::sync::Arc;
 
+use demask_api::plan::MOST_PACKED;
 use tch::{Kind, Tensor};
 
 use crate::device::kernels::packed_weight::{self, PackedWeight};
@@ -21,11 +22,9 @@ use crate::device::kernels::packed_weight::{self, PackedWeight};
 use crate::device::kernels::sampling_blocks::SamplingBlocks;
 use crate::error::Result;
 
-/// The environment variable that switches packing off (`0`) or on (`1`). By default weights of up to [`MOST`] bytes are
-/// packed.
+/// The environment variable that switches packing off (`0`) or on (`1`). By default weights of up to [`MOST_PACKED`]
+/// bytes are packed.
 pub const PACKED: &str = "DEMASK_PACKED_WEIGHTS";
-/// The most bytes of weights that are packed by default.
-const MOST: u64 = 1 << 30;
 
 /// The packed weights of a network: whole leaves by their names, and spans of the head's rows.
 #[derive(Debug)]
@@ -125,7 +124,7 @@ pub(crate) fn are_kept(kind: Kind, bytes: u64) -> bool {
     let asked = match std::env::var(PACKED).as_deref().map(str::trim) {
         Ok("0") => false,
         Ok("1") => true,
-        _ => bytes <= MOST,
+        _ => bytes <= MOST_PACKED,
     };
     asked && packed_weight::are_supported(kind)
 }

@@ -18,8 +18,8 @@ type OwnedPart = (usize, i64, i64);
 
 impl Share {
     /// Returns the directions of this rank's parts of matrices. Of a round of batches, batch r is computed by rank r.
-    /// `own` has the momentum of this rank's parts of each batch, in the order of the matrices. All ranks must call this
-    /// together, with the same round.
+    /// `own` has the momentum of this rank's parts of each batch, in the order of the matrices. All ranks must call
+    /// this together, with the same round.
     ///
     /// # Errors
     /// [`ModelError::World`](crate::ModelError::World) if a peer is gone, or any error libtorch reports.

@@ -9,8 +9,8 @@
 //! round of units, every rank sends each owner that owner's piece of the gradient. The owner adds the pieces in the
 //! order of the ranks, which is the order of the units. The sums therefore equal those of a single rank that computes
 //! all units one after the other. The gradient norm is a sum over chunks in their order. Adam's update is elementwise;
-//! Muon's is computed of whole matrices. Random numbers, of noise and of dropout, are functions of the step's seed and of
-//! the row or the unit.
+//! Muon's is computed of whole matrices. Random numbers, of noise and of dropout, are functions of the step's seed and
+//! of the row or the unit.
 //!
 //! The way in which the network was loaded determines how the weights are stored:
 //!

@@ -299,8 +299,8 @@ impl Share {
     }
 
     /// Sends the parts of a tensor, whose owners `map` says, from all ranks to rank 0, in pieces of at most `BUCKET`
-    /// elements. On rank 0, `take` is called with each piece and the index of its first element in the whole tensor. All
-    /// ranks must call this together.
+    /// elements. On rank 0, `take` is called with each piece and the index of its first element in the whole tensor.
+    /// All ranks must call this together.
     ///
     /// # Errors
     /// [`ModelError::Refused`] on all ranks if one of them does not have enough memory for a piece. Rank 0 returns the

@@ -40,8 +40,8 @@ pub struct OutgoingGradients {
 }
 
 impl ShardedLeaves {
-    /// Creates leaves from their offsets in the flat master and their shapes; `learns` says whether they have gradients.
-    /// Also returns the leaves in the same order. No group is gathered at first.
+    /// Creates leaves from their offsets in the flat master and their shapes; `learns` says whether they have
+    /// gradients. Also returns the leaves in the same order. No group is gathered at first.
     ///
     /// # Errors
     /// [`ModelError::Refused`] if a leaf crosses the border of two groups (a bug in this crate), or any error libtorch

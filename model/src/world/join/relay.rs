@@ -192,7 +192,8 @@ async fn attend(
             }
             Some(_) = work.join_next() => {}
             _ = end.wait_for(|&ended| ended) => {
-                // The server has ended and closed its lines. What is left is on its way; the hearing never ends by itself.
+                // The server has ended and closed its lines. What is left is on its way; the hearing never ends by
+                // itself.
                 let drained = async { while work.len() > 1 && work.join_next().await.is_some() {} };
                 timeout(DRAIN, drained).await.ok();
                 timeout(DRAIN, output.shutdown()).await.ok();
@@ -283,11 +284,4 @@ async fn carry(file: JoinFile, purpose: JoinPurpose, engine: std::os::unix::net:
     if let Err(error) = carrying.await {
         tracing::warn!("a line to the daemon: {error}");
     }
-}
-
-/// Returns the name of this machine.
-#[must_use]
-pub fn host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().chars().take(64).collect()
 }

@@ -22,8 +22,8 @@ const SHAPES: [(i64, i64); 7] = [
     (1, 1),
 ];
 
-/// Products are right to 1e-6 per input, and to the rounding of the result and of the sum with a bias. The first and the last
-/// rows of any count have the bits of the same rows in a product of 300 (L8).
+/// Products are right to 1e-6 per input, and to the rounding of the result and of the sum with a bias. The first and
+/// the last rows of any count have the bits of the same rows in a product of 300 (L8).
 #[test]
 fn a_product_is_right_and_a_row_of_it_the_same_in_any_company() {
     for (kind, rounding) in [(Kind::Float, 0.0), (Kind::BFloat16, 1.0 / 256.0)] {

@@ -177,8 +177,8 @@ fn a_token_weighs_as_much_more_as_it_became_likelier_since_it_was_drawn_up_to_th
     }
 }
 
-/// Where several policies drew the groups of a step, each scores its own samples alone, by the views that they have among
-/// all samples.
+/// Where several policies drew the groups of a step, each scores its own samples alone, by the views that they have
+/// among all samples.
 #[test]
 fn samples_that_are_scored_alone_have_the_views_that_they_have_among_all() {
     let (learner, groups, inner_steps) = (learner(1), [group(&ADVANTAGES), group(&ADVANTAGES)], 2);

@@ -130,7 +130,8 @@ async fn l1_l8_groups_of_several_steps_ahead_are_the_same_for_any_number_of_engi
     }
 }
 
-/// With resampling a step draws further groups itself, with the same older weights, while those of later steps are drawn.
+/// With resampling a step draws further groups itself, with the same older weights, while those of later steps are
+/// drawn.
 #[tokio::test]
 async fn l8_prompts_in_place_of_others_are_drawn_by_the_same_older_weights() {
     let profile = |samplers| profile(samplers, 2).replace("group = 3", "group = 2\nresample = 2");

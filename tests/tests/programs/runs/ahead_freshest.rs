@@ -1,5 +1,5 @@
-//! Rollouts in mode `freshest` through the built programs: the newest weights draw a group when it is admitted, and none
-//! is older than the bound.
+//! Rollouts in mode `freshest` through the built programs: the newest weights draw a group when it is admitted, and
+//! none is older than the bound.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{ActorState, Record, RunState};
@@ -34,8 +34,8 @@ fn number(place: &Place, sql: &str) -> u64 {
     rows_in(place.path(), sql)[0][0].as_u64().unwrap()
 }
 
-/// The training engine stands still for a while, so that the sampling engine comes as far ahead as it may. Then the sampling engine
-/// stands still, so that the trainer comes as close to it as it can.
+/// The training engine stands still for a while, so that the sampling engine comes as far ahead as it may. Then the
+/// sampling engine stands still, so that the trainer comes as close to it as it can.
 #[tokio::test]
 async fn no_group_is_drawn_by_weights_older_than_the_bound() {
     let mut place = Place::default();

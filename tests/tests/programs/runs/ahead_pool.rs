@@ -1,5 +1,5 @@
-//! The sampling engines draw the items of benchmarks and the traces of reasoning, through the built programs: the rows are
-//! those of a run without them.
+//! The sampling engines draw the items of benchmarks and the traces of reasoning, through the built programs: the rows
+//! are those of a run without them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Record, RunState};
@@ -10,7 +10,8 @@ use demask_tests::weights::{last_checkpoint, weights_hash};
 use demask_tests::{Place, ended, start, subscribed, undisturbed, wait_for};
 use serde_json::Value;
 
-/// Returns a profile that proposes traces, trains on them and is judged: regularly by the gate, and by two stages at the end.
+/// Returns a profile that proposes traces, trains on them and is judged: regularly by the gate, and by two stages at
+/// the end.
 fn profile(samplers: usize) -> String {
     let rollouts = match samplers {
         0 => String::new(),

@@ -149,6 +149,13 @@ async fn by_the_daemon(profile: &str) -> Vec<String> {
     tensor_hashes(&last_checkpoint(place.path(), &run))
 }
 
+/// Waits until the run is done and its ranks have left.
+async fn done(place: &Place, events: &mut Client, world: &mut ByHand) {
+    let words = || log(place, "daemon.out");
+    assert_eq!(ended(events).await, RunState::Done, "{}", words());
+    assert_eq!(world.codes(), [Some(0); 2], "{}", log(place, "rank-0.log"));
+}
+
 /// The peer that is lost after the first checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lost {
@@ -190,13 +197,7 @@ async fn joined(shard: &str, lost: Lost) -> Vec<String> {
             (events, _) = subscribed(&mut place).await;
         }
     }
-    assert_eq!(
-        ended(&mut events).await,
-        RunState::Done,
-        "{}",
-        log(&place, "daemon.out")
-    );
-    assert_eq!(world.codes(), [Some(0); 2], "{}", log(&place, "rank-0.log"));
+    done(&place, &mut events, &mut world).await;
     assert!(file.exists());
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
     assert!(!file.exists(), "the join file is removed at a clean end");
@@ -326,15 +327,9 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
     let mut world = ByHand::world(&place, &place.join_file(), 2, &[]);
     for mut stream in flood {
         // A peer learns nothing: no byte comes before the end.
-        assert_eq!(stream.read(&mut [0]).map_or(0, |bytes| bytes), 0);
+        assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
     }
-    assert_eq!(
-        ended(&mut events).await,
-        RunState::Done,
-        "{}",
-        log(&place, "daemon.out")
-    );
-    assert_eq!(world.codes(), [Some(0); 2], "{}", log(&place, "rank-0.log"));
+    done(&place, &mut events, &mut world).await;
 }
 
 #[tokio::test]

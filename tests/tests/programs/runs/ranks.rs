@@ -72,7 +72,7 @@ fn restarts(place: &Place, run: &str, ranks: usize) -> Value {
             figure("step") > 0.0 && figure("step") <= figure("run_step"),
             "{row}"
         );
-        assert_eq!(row["host"], json!(demask_actors::home::host_name()), "{row}");
+        assert_eq!(row["host"], json!(demask_api::machine::host_name()), "{row}");
         assert_eq!(row["restarts"], rows[0]["restarts"], "{rows:?}");
         processes.push(row["pid"].as_u64().unwrap());
     }

@@ -1,47 +1,43 @@
 //! The language backbone: a LLaDA-shaped bidirectional transformer (`mmada.md` 1.1 to 1.5).
 //!
+//! - `mod.rs`: what a backbone consists of, and its forward pass block by block; `loading.rs`: its weights, from random
+//!   numbers or a folder;
+//! - `sampling_weights.rs`: the packed weights of a sampler's passes; `tied_head.rs`: the gradient of a tied head.
+//!
+//! Not here: the full forward pass over padded rows (`../full_forward.rs`), adapters (`../lora.rs`).
+//!
 //! Pre-norm blocks with rotary attention and a gated feed-forward; no causal mask; position i predicts token i.
 //! Legend: B rows, L positions, D width, H heads, E head width, F feed-forward width, V vocabulary, N chosen positions.
 
 #![allow(non_snake_case)]
 
-use std::cell::{OnceCell, Ref, RefCell};
-use std::path::Path;
+mod loading;
+mod sampling_weights;
+mod tied_head;
+
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
 use demask_api::activations::{Trained, policy_tokens};
-use demask_api::checkpoint::CONFIG;
-use demask_api::{BackboneConfig, FrozenBase, Growth, Purpose, Recompute};
-use rand::SeedableRng as _;
-use rand_chacha::ChaCha8Rng;
+use demask_api::{BackboneConfig, Recompute};
 use tch::{Device, Kind, Tensor};
 
 use crate::device::cuda;
 use crate::device::heartbeat;
 use crate::device::kernels::frozen_linear;
 use crate::device::kernels::fused;
-use crate::device::kernels::packed_weights::{self, PackedWeights};
+use crate::device::kernels::packed_weights::PackedWeights;
 use crate::device::kernels::rotary::Rotary;
-#[cfg(fused)]
-use crate::device::kernels::sampling_blocks::{BlockConstants, BlockWeights, SamplingBlocks};
-use crate::device::storage;
 use crate::device::transfer::Packet;
 use crate::error::{ModelError, Result};
 use crate::network::chunk::Chunk;
-use crate::network::folder_config::{check, ignored, read_config, source, text_tokens};
-use crate::network::growth;
 use crate::network::kv_cache::{KvCache, Norms, Pass, PlannedPass};
 use crate::network::lora::{DropoutPosition, Lora};
 use crate::network::room::{Learner, Room};
-use crate::network::slots::{BlockNames, PREFIX, groups, initial, is_block_layer, slots};
-use crate::weights::fit;
-use crate::weights::footprint;
+use crate::network::slots::{BlockNames, PREFIX};
 use crate::weights::parameters::Parameters;
 use crate::weights::quantized::leaves::QuantizedLeaves;
 use crate::weights::shards::gather::Gather;
-use crate::weights::shards::{RankOf, ShardMap};
-use crate::weights::slot::Slot;
-use crate::weights::stored::StoredTensors;
 
 /// The backbone: its configuration, its parameters and an optional adapter.
 #[derive(Debug)]
@@ -65,151 +61,6 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Initialises random weights from a seed (LLaDA's `mitchell` initialisation, `mmada.md` 1.4).
-    ///
-    /// # Errors
-    /// Refuses an invalid configuration.
-    pub fn fresh(config: &BackboneConfig, seed: u64, device: Device, kind: Kind) -> Result<Self> {
-        Self::fresh_on(config, seed, (device, kind), None)
-    }
-
-    /// Initialises the same weights as [`Self::fresh`]; with `part`, only this rank's shard of them is kept.
-    ///
-    /// # Errors
-    /// Returns the errors of [`Self::fresh`].
-    pub fn fresh_on(
-        config: &BackboneConfig,
-        seed: u64,
-        (device, kind): (Device, Kind),
-        part: Option<RankOf>,
-    ) -> Result<Self> {
-        check(config)?;
-        let map = part.map(|own| cut(config, own, (device, kind), Purpose::Train));
-        let map = map.transpose()?;
-        if map.is_none() {
-            footprint::check(config, device, kind, Purpose::Train)?;
-        }
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let fill = |slot: &Slot, into: &mut Tensor| Ok(into.f_copy_(&initial(config, slot, &mut rng)?)?);
-        let parameters = match map {
-            None => Parameters::build(slots(config), device, kind, Purpose::Train, fill)?,
-            Some(map) => Parameters::build_part(slots(config), device, kind, (map, Purpose::Train), fill)?,
-        };
-        Self::assemble(config.clone(), parameters, device, kind)
-    }
-
-    /// Initialises random weights for sampling only, directly on the device and without master weights. This
-    /// serves performance measurements.
-    ///
-    /// # Errors
-    /// Refuses an invalid configuration, and returns libtorch's errors, such as out of memory.
-    pub fn random(config: &BackboneConfig, seed: i64, device: Device, kind: Kind) -> Result<Self> {
-        check(config)?;
-        footprint::check(config, device, kind, Purpose::Sample)?;
-        tch::manual_seed(seed);
-        let deviation = 1.0 / (config.d_model as f64).sqrt();
-        let fill = |slot: &Slot, into: &mut Tensor| {
-            let _ = match slot.shape.len() {
-                1 => into.f_fill_(1.0)?,
-                _ => into.f_normal_(0.0, deviation)?,
-            };
-            Ok(())
-        };
-        let parameters = Parameters::build(slots(config), device, kind, Purpose::Sample, fill)?;
-        Self::assemble(config.clone(), parameters, device, kind)
-    }
-
-    /// Reads a folder, published or of this project, for training: `config.json` and the weights in one or
-    /// several files.
-    ///
-    /// # Errors
-    /// Returns an error that names the damaged file, or the missing, extra or misshapen tensor.
-    pub fn load(dir: &Path, device: Device, kind: Kind) -> Result<Self> {
-        Self::load_for(dir, device, kind, Purpose::Train)
-    }
-
-    /// Reads a folder for training or for sampling. For sampling only the weights in `kind` are kept.
-    ///
-    /// # Errors
-    /// Returns the errors of [`Self::load`].
-    pub fn load_for(dir: &Path, device: Device, kind: Kind, purpose: Purpose) -> Result<Self> {
-        Self::load_grown(dir, (device, kind), purpose, None, None)
-    }
-
-    /// Reads a folder and adds picture codes as `growth` asks. With `part`, only this rank's shard of the weights is
-    /// kept.
-    ///
-    /// # Errors
-    /// Returns the errors of [`Self::load`] and of [`growth::grown`].
-    pub fn load_grown(
-        dir: &Path,
-        (device, kind): (Device, Kind),
-        purpose: Purpose,
-        growth: Option<&Growth>,
-        part: Option<RankOf>,
-    ) -> Result<Self> {
-        let stored_config = read_config(dir)?;
-        let config = match growth {
-            Some(growth) => growth::grown(&stored_config, growth, text_tokens(dir, &stored_config)?)?,
-            None => stored_config.clone(),
-        };
-        check(&config)?;
-        let map = part.map(|own| cut(&config, own, (device, kind), purpose));
-        let map = map.transpose()?;
-        if map.is_none() {
-            footprint::check(&config, device, kind, purpose)
-                .map_err(|error| ModelError::checkpoint(&dir.join(CONFIG), error.to_string()))?;
-        }
-        let stored = StoredTensors::in_folder(dir)?;
-        let source = source(&stored_config, &stored);
-        fit::check(&slots(&stored_config), &stored, &source, &ignored(&stored_config))?;
-        let mut rng = ChaCha8Rng::seed_from_u64(growth.map_or(0, |growth| growth.seed));
-        let fill = |slot: &Slot, into: &mut Tensor| {
-            let name = source(&slot.name);
-            let old = stored.shape(&name).map_or(0, |shape| shape[0]);
-            if old == slot.shape[0] {
-                return stored.copy_to(&name, into);
-            }
-            stored.copy_to(&name, &mut into.f_narrow(0, 0, old)?)?;
-            growth::fill(into, old, &mut rng)
-        };
-        let parameters = match map {
-            None => Parameters::build(slots(&config), device, kind, purpose, fill)?,
-            Some(map) => Parameters::build_part(slots(&config), device, kind, (map, purpose), fill)?,
-        };
-        Self::assemble(config, parameters, device, kind)
-    }
-
-    /// Reads a folder as the frozen base of an adapter, with the blocks' linear layers in the given format. With `part`,
-    /// only this rank's shard is kept of a base that is not quantised.
-    ///
-    /// # Errors
-    /// Returns the errors of [`Self::load`].
-    pub fn load_frozen(
-        dir: &Path,
-        (device, kind): (Device, Kind),
-        form: FrozenBase,
-        part: Option<RankOf>,
-    ) -> Result<Self> {
-        if !form.is_quantized() {
-            return Self::load_grown(dir, (device, kind), Purpose::Sample, None, part);
-        }
-        let config = read_config(dir)?;
-        check(&config)?;
-        footprint::check_frozen(&config, device, kind, form)
-            .map_err(|error| ModelError::checkpoint(&dir.join(CONFIG), error.to_string()))?;
-        let stored = StoredTensors::in_folder(dir)?;
-        let source = source(&config, &stored);
-        fit::check(&slots(&config), &stored, &source, &ignored(&config))?;
-        let fill = |slot: &Slot, into: &mut Tensor| stored.copy_to(&source(&slot.name), into);
-        let (layers, others): (Vec<Slot>, Vec<Slot>) = slots(&config).into_iter().partition(is_block_layer);
-        let quantized = QuantizedLeaves::build(&layers, form, (device, kind), fill)?;
-        let parameters = Parameters::build(others, device, kind, Purpose::Sample, fill)?;
-        let mut backbone = Self::assemble(config.clone(), parameters, device, kind)?;
-        backbone.quantized = quantized;
-        Ok(backbone)
-    }
-
     fn assemble(config: BackboneConfig, parameters: Parameters, device: Device, kind: Kind) -> Result<Self> {
         let rotary = Rotary::new(
             config.head_dim(),
@@ -359,59 +210,6 @@ impl Backbone {
     /// Returns the gatherer of sharded weights; `None` if the weights are not sharded.
     pub(crate) fn gather(&self) -> Option<&dyn Gather> {
         self.gather.get().map(AsRef::as_ref)
-    }
-
-    /// Gives the head a gradient of its own if its weights are the embedding's and are trained. The gradients of all
-    /// rows of a unit are then added for each of the two uses, and the two sums to each other at the end
-    /// ([`Self::join_head_gradient`]), in whatever order a unit's rows go through the network.
-    ///
-    /// # Errors
-    /// Returns libtorch's errors.
-    pub(crate) fn part_head(&self) -> Result<()> {
-        if self.config.weight_tying && self.lora.is_none() && self.head_leaf.get().is_none() {
-            let leaf = self.embedding_leaf()?.f_detach()?.f_set_requires_grad(true)?;
-            self.head_leaf.set(leaf).ok();
-        }
-        Ok(())
-    }
-
-    /// Returns the embedding's leaf, also if it is not gathered.
-    fn embedding_leaf(&self) -> Result<&Tensor> {
-        let name = self.head_name();
-        let mut leaves = self.parameters.leaves();
-        let found = leaves.find(|(leaf, _)| *leaf == name);
-        found
-            .map(|(_, leaf)| leaf)
-            .ok_or_else(|| ModelError::Refused(format!("no parameter {name}")))
-    }
-
-    /// Adds the head's gradient to that of the embedding, if it has one of its own.
-    ///
-    /// # Errors
-    /// Returns libtorch's errors.
-    pub(crate) fn join_head_gradient(&self) -> Result<()> {
-        let Some(head) = self.head_leaf.get() else {
-            return Ok(());
-        };
-        let (own, mut whole) = (head.f_grad()?, self.embedding_leaf()?.f_grad()?);
-        // Whatever has reached the head's weights has also reached the embedding, through the hidden states.
-        if own.defined() && whole.defined() {
-            let _ = tch::no_grad(|| whole.f_add_(&own))?;
-        }
-        self.forget_head_gradient()
-    }
-
-    /// Drops the head's own gradient.
-    ///
-    /// # Errors
-    /// Returns libtorch's errors.
-    pub(crate) fn forget_head_gradient(&self) -> Result<()> {
-        self.head_leaf.get().map_or(Ok(()), storage::drop_grad)
-    }
-
-    /// Drops the packed weights of a sampler's passes.
-    pub(crate) fn forget_packed(&self) {
-        self.packed.replace(None);
     }
 
     /// Returns the limits on how much of a batch is computed at one time.
@@ -651,25 +449,6 @@ impl Backbone {
         self.scaled(x_ND.f_linear(&table_VD, self.head_bias(columns)?)?)
     }
 
-    /// Computes logits for a sampler's pass ([`Self::run`]). They may differ from those of training in the
-    /// last bits.
-    ///
-    /// # Errors
-    /// Returns libtorch's errors.
-    pub fn sampled_head(&self, x_ND: &Tensor, columns: Option<(i64, i64)>) -> Result<Tensor> {
-        let packed = self.packed_weights()?;
-        let weight = packed.as_ref().and_then(|packed| match columns {
-            None => packed.get(&self.head_name()),
-            Some((0, end)) if end == self.config.rows() as i64 => packed.get(&self.head_name()),
-            Some(columns) => packed.span(columns),
-        });
-        let Some(weight) = weight else {
-            return self.head(x_ND, columns);
-        };
-        let bias_V = self.head_bias(columns)?;
-        self.scaled(weight.linear(x_ND, bias_V.as_ref())?)
-    }
-
     fn head_bias(&self, columns: Option<(i64, i64)>) -> Result<Option<Tensor>> {
         let Ok(bias_V) = self.parameters.leaf(&format!("{PREFIX}.ff_out.bias")) else {
             return Ok(None);
@@ -685,86 +464,6 @@ impl Backbone {
             return Ok(logits.f_mul_scalar(1.0 / (self.config.d_model as f64).sqrt())?);
         }
         Ok(logits)
-    }
-
-    /// Returns the packed weights for a sampler's passes, which exist on a CPU. They are made here if
-    /// they are missing or older than the network's weights.
-    fn packed_weights(&self) -> Result<Option<Ref<'_, PackedWeights>>> {
-        let bytes = self.parameters.count() * self.kind.elt_size_in_bytes() as u64;
-        if !fused::applies_to(self.device, self.kind) || !packed_weights::are_kept(self.kind, bytes) {
-            return Ok(None);
-        }
-        let version = self.parameters.version()?;
-        let known = self.packed.borrow().as_ref().map(PackedWeights::version);
-        if known != Some(version) {
-            let head = self.head_name();
-            let table = format!("{PREFIX}.wte.weight");
-            // The embedding is looked up row by row and need not be packed, unless it is also the head.
-            let leaves = self
-                .parameters
-                .leaves()
-                .filter(|(name, _)| *name != table || *name == head);
-            let codes = self.config.codebook_size as i64;
-            let first = i64::from(self.config.image_offset());
-            let pictures = (codes > 0).then_some((first, first + codes));
-            let packed = PackedWeights::new(version, leaves, &self.head_weight()?, pictures.as_slice())?;
-            #[cfg(fused)]
-            let packed = packed
-                .map(|mut packed| {
-                    if let Some(blocks) = self.sampling_blocks(&packed)? {
-                        packed.set_blocks(blocks);
-                    }
-                    Ok::<_, ModelError>(packed)
-                })
-                .transpose()?;
-            self.packed.replace(packed);
-        }
-        Ok(Ref::filter_map(self.packed.borrow(), Option::as_ref).ok())
-    }
-
-    /// Collects all blocks for one call, or `None` if the network has something that the call does not compute: biases,
-    /// an adapter, a quantised base.
-    #[cfg(fused)]
-    fn sampling_blocks(&self, packed: &PackedWeights) -> Result<Option<SamplingBlocks>> {
-        let has_bias = self.parameters.leaves().any(|(name, _)| name.ends_with(".bias"));
-        if has_bias || self.lora.is_some() || !self.quantized.is_empty() {
-            return Ok(None);
-        }
-        let gain = |name: &str| self.parameters.leaf(&format!("{name}.weight"));
-        let mut blocks = Vec::with_capacity(self.names.len());
-        for (number, names) in self.names.iter().enumerate() {
-            let matrix = |name: &str| packed.get(&format!("{name}.weight"));
-            let matrices = [&names.q, &names.attn_out, &names.gate, &names.down].map(|name| matrix(name));
-            let [Some(q), Some(attn_out), Some(gate), Some(down)] = matrices else {
-                return Ok(None);
-            };
-            blocks.push(BlockWeights {
-                attn_gain: gain(&names.attn_norm)?,
-                ff_gain: gain(&names.ff_norm)?,
-                qk_gains: self.norms(number)?.map(|norms| (norms.q, norms.k)),
-                matrices: [q, attn_out, gate, down],
-            });
-        }
-        let scale = match self.config.input_emb_norm {
-            true => (self.config.d_model as f64).sqrt(),
-            false => 1.0,
-        };
-        let constants = BlockConstants {
-            embedding_scale: scale,
-            eps: self.config.rms_norm_eps,
-            heads: self.config.n_heads as i64,
-            width: self.config.head_dim() as i64,
-        };
-        let last_gain = gain(&format!("{PREFIX}.ln_f"))?;
-        SamplingBlocks::new(self.leaf("wte")?, last_gain, constants, &blocks).map(Some)
-    }
-
-    /// Makes the packed weights, so that twins share them.
-    ///
-    /// # Errors
-    /// Returns libtorch's errors.
-    pub fn ready_to_sample(&self) -> Result<()> {
-        self.packed_weights().map(|_| ())
     }
 
     /// Returns the name of the head's weight, which is the embedding's if the two are tied.
@@ -868,10 +567,4 @@ fn tokens(x: &Tensor, wanted_N: &Tensor) -> Result<Tensor> {
         return Ok(x.f_index_select(0, wanted_N)?);
     }
     Ok(x.f_flatten(0, -2)?.f_index_select(0, wanted_N)?.f_unsqueeze(0)?)
-}
-
-/// Computes which rank owns which of the network's weights if every group is sharded.
-fn cut(config: &BackboneConfig, own: RankOf, place: (Device, Kind), purpose: Purpose) -> Result<ShardMap> {
-    footprint::check_part(config, place, purpose, own.size)?;
-    Ok(ShardMap::of_groups(&groups(&slots(config)), own))
 }
