@@ -7,7 +7,7 @@
 //! - `device_choice.rs`: the choice of device and dtype;
 //! - `sandbox.rs`: the restrictions on the process (Landlock and seccomp);
 //! - `ranks.rs`: the orders of rank 0 to the other ranks of a world;
-//! - `checkpoint.rs`: reading and writing checkpoint folders; `verify.rs`: comparison of a checkpoint with
+//! - `checkpoint/`: reading and writing checkpoint folders; `verify.rs`: comparison of a checkpoint with
 //!   recorded tensors;
 //! - `validation.rs`: the checks of a model's configuration and of a request for log-probabilities.
 //!

@@ -9,7 +9,7 @@
 //! - `peft.rs`: the configuration of an adapter in PEFT's format;
 //! - `shards/`: the part of each group of weights that a rank keeps; `quantized/`: frozen weights in fewer bits.
 //!
-//! Not here: which parameters a network has (`network/slots.rs`), and checkpoint folders (`engine/checkpoint.rs`).
+//! Not here: which parameters a network has (`network/slots.rs`), and checkpoint folders (`engine/checkpoint/`).
 
 pub mod compare;
 pub mod fit;
