@@ -1,34 +1,33 @@
 //! The engine: executes each request of the protocol on the loaded model.
+//!
+//! - `loading.rs`: the model, the reference policy and the reward networks that it loads;
+//! - `scoring.rs`: log-probabilities and log-likelihoods;
+//! - `in_world.rs`: an engine that is a rank of a world.
 
-use std::path::{Path, PathBuf};
+mod in_world;
+mod loading;
+mod scoring;
+
 use std::rc::Rc;
 use std::time::Instant;
 
-use demask_api::{
-    Answer, EngineInfo, LikelihoodQuery, LoadOptions, ModelSource, PROTOCOL, Request, SampleFrame, Sequence,
-    Shard, checkpoint,
-};
+use demask_api::{Answer, EngineInfo, PROTOCOL, Request, SampleFrame};
 
 use crate::device::heartbeat;
 use crate::engine::aside::{AnsweredBetween, AsideDesk, Bystanders, Nobody, alone, limits_on, no_tokenizer};
-use crate::engine::checkpoint::{LoadedModel, check_manifest, load_backbone};
+use crate::engine::checkpoint::LoadedModel;
 use crate::engine::device_choice::Place;
-use crate::engine::ranks::{self, Order};
+use crate::engine::ranks;
 use crate::engine::sample_requests::RunningRequests;
-use crate::engine::{validation, verify};
+use crate::engine::verify;
 use crate::error::{ModelError, Result};
 use crate::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
-use crate::likelihood::{Company, log_likelihoods};
 use crate::network::backbone::Backbone;
 use crate::policy::step::PolicyRequest;
 use crate::reward_networks::RewardNetworks;
 use crate::sampler::{Limits, Shelf};
-use crate::training::loss::LossRow;
-use crate::training::mask_sampling::masked;
 use crate::training::optimizer::AdamW;
 use crate::training::ranks::RankOptions;
-use crate::weights::shards::RankOf;
-use crate::weights::shards::leaves::ShardedLeaves;
 use crate::world::World;
 use crate::{policy, training};
 
@@ -47,9 +46,6 @@ pub struct Engine {
     /// The world that this engine is a rank of, and the options of training in it.
     world: Option<(Rc<World>, RankOptions)>,
 }
-
-/// The largest number of tokens scored between two checks of whether the client still waits.
-const WAVE: usize = 8192;
 
 /// A sampler cache of more bytes than this is freed before any request other than sampling, which may need
 /// the memory.
@@ -85,34 +81,6 @@ impl Engine {
     #[must_use]
     pub fn device(&self) -> tch::Device {
         self.place.device
-    }
-
-    /// Executes the orders of rank 0 until one asks to exit.
-    ///
-    /// # Errors
-    /// Returns [`ModelError::World`] if rank 0 is gone or an order cannot be decoded, and a device fault.
-    pub fn follow(&mut self) -> Result<()> {
-        let Some((world, _)) = self.world.clone() else {
-            return Ok(());
-        };
-        loop {
-            let request = match ranks::decode(&world.await_order()?)? {
-                Order::Do(request) if *request == Request::Exit => return Ok(()),
-                Order::Do(request) => *request,
-                Order::BringTogether => {
-                    self.bring_together(false)?;
-                    continue;
-                }
-            };
-            // Ranks agree on failures: what failed here failed on every rank, and rank 0 reports it to the
-            // client.
-            match self.answer(request, &mut |_| (), &mut Nobody) {
-                Err(lost @ ModelError::World(_)) => return Err(lost),
-                Err(error) if error.is_device_fault() => return Err(error),
-                Err(error) => tracing::warn!("{error}"),
-                Ok(_) => {}
-            }
-        }
     }
 
     /// Sets the bounds on what is sampled at one time.
@@ -159,45 +127,6 @@ impl Engine {
             crate::world::member::leave(crate::world::member::PEER_LOST, lost);
         }
         done
-    }
-
-    /// Gathers sharded weights on this rank, for a request that needs all of them. They stay gathered until
-    /// the next step. Does nothing if the weights are not sharded or are gathered already.
-    ///
-    /// # Errors
-    /// Returns libtorch's errors. If a peer is gone, this process exits.
-    pub fn weights_at_hand(&mut self) -> Result<()> {
-        let Some((world, _)) = self.world.clone() else {
-            return Ok(());
-        };
-        let sharded = self
-            .model
-            .as_ref()
-            .and_then(|model| model.backbone.parameters().sharded());
-        if sharded.is_none_or(ShardedLeaves::are_all_here) {
-            return Ok(());
-        }
-        let done = ranks::bring_together(&world).and_then(|()| self.bring_together(true));
-        if let Err(lost @ ModelError::World(_)) = &done {
-            crate::world::member::leave(crate::world::member::PEER_LOST, lost);
-        }
-        done
-    }
-
-    /// Takes part in gathering the weights; `stay` says whether they stay on this rank.
-    fn bring_together(&self, stay: bool) -> Result<()> {
-        let model = self.model.as_ref().ok_or_else(not_loaded)?;
-        let share = model.optimizer.share();
-        share.map_or(Ok(()), |share| {
-            share.bring_together(model.backbone.parameters(), stay)
-        })
-    }
-
-    /// Returns which shard of the weights this rank keeps, if the weights are sharded.
-    fn part(&self) -> Option<RankOf> {
-        let (world, options) = self.world.as_ref()?;
-        let (rank, size) = (world.rank(), world.size());
-        (options.shard == Shard::Weights).then_some(RankOf { rank, size })
     }
 
     fn answer(
@@ -320,56 +249,6 @@ impl Engine {
         }
     }
 
-    /// Sets the frozen reference policy to a checkpoint's weights or to the present ones.
-    fn set_reference(&mut self, checkpoint: Option<&Path>) -> Result<Answer> {
-        let world = self.world.as_ref().map(|(world, _)| Rc::clone(world));
-        // Each rank scores with a reference of its own: all have the new one, or all keep the one before.
-        let reference = match world {
-            None => self.made_reference(checkpoint)?,
-            Some(world) => world.patiently(|| world.agree(self.made_reference(checkpoint)))?,
-        };
-        self.reference = Some(reference);
-        Ok(Answer::Done)
-    }
-
-    fn made_reference(&mut self, checkpoint: Option<&Path>) -> Result<Backbone> {
-        let (device, kind) = (self.place.device, self.place.kind);
-        let LoadedModel {
-            backbone: present,
-            optimizer,
-            ..
-        } = self.model()?;
-        let Some(dir) = checkpoint else {
-            // Frozen weights below an adapter stay sharded: the reference has the same ones.
-            let share = optimizer.share().filter(|share| share.is_of_weights());
-            share.map_or(Ok(()), |share| share.bring_together(present.parameters(), true))?;
-            let frozen = present.frozen_copy();
-            share.map_or(Ok(()), |share| share.let_go(present.parameters()))?;
-            return frozen;
-        };
-        check_manifest(dir)?;
-        let loaded = load_backbone(dir, &LoadOptions::sampling(), (device, kind), None)?;
-        if loaded.config() != present.config() {
-            return Err(ModelError::checkpoint(
-                dir,
-                "a reference policy must have the shape of the loaded model",
-            ));
-        }
-        Ok(loaded)
-    }
-
-    /// Loads these reward networks in place of the present ones, which stay if they are the same.
-    fn load_reward(&mut self, clip: Option<PathBuf>, image_reward: Option<PathBuf>) -> Result<Answer> {
-        let kept = |rewards: &RewardNetworks| rewards.are_of(clip.as_deref(), image_reward.as_deref());
-        if clip.is_none() && image_reward.is_none() {
-            self.rewards = None;
-        } else if !self.rewards.as_ref().is_some_and(kept) {
-            self.rewards = Some(RewardNetworks::load(clip, image_reward, self.place.device)?);
-        }
-        let parameters = self.rewards.as_ref().map_or(0, RewardNetworks::parameters);
-        Ok(Answer::RewardLoaded { parameters })
-    }
-
     fn info(&self) -> EngineInfo {
         EngineInfo {
             protocol: PROTOCOL,
@@ -410,89 +289,6 @@ impl Engine {
         let pair = model.tokenizer.as_mut();
         let (tokenizer, trainer) = pair.ok_or_else(no_tokenizer)?;
         Ok((tokenizer, trainer))
-    }
-
-    fn load(&mut self, source: ModelSource) -> Result<Answer> {
-        // The cache on the shelf belongs to the network that is replaced.
-        self.shelf.clear_beyond(0);
-        let model = match self.world.clone() {
-            None => self.read(source)?,
-            Some((world, options)) => world.patiently(|| {
-                let mut model = world.agree(self.read(source))?;
-                if model.backbone.trained().trainable().is_ok() {
-                    model.share(&world, options.reduction)?;
-                    if options.shard == Shard::Weights && model.backbone.parameters().sharded().is_none() {
-                        tracing::warn!(
-                            "--shard weights: quantised weights below an adapter, and weights that one was merged into, stay whole on each rank; ranks shard the state alone"
-                        );
-                    }
-                }
-                Ok(model)
-            })?,
-        };
-        let answer = Answer::Loaded {
-            step: model.optimizer.step_count(),
-            parameters: model.backbone.count(),
-            backbone: Some(model.backbone.config().clone()),
-            image_tokenizer: model.tokenizer.is_some(),
-        };
-        // The model is replaced last, so that a load that fails leaves the engine as it was. The old
-        // reference policy belongs to the old model.
-        self.reference = None;
-        self.model = Some(model);
-        Ok(answer)
-    }
-
-    /// Reads a checkpoint, or initialises a fresh model.
-    fn read(&self, source: ModelSource) -> Result<LoadedModel> {
-        let (device, kind) = (self.place.device, self.place.kind);
-        let model = match source {
-            ModelSource::Fresh {
-                backbone,
-                image_tokenizer,
-                image_tokenizer_from,
-                seed,
-            } => {
-                let backbone = Backbone::fresh_on(&backbone, seed, (device, kind), self.part())?;
-                let optimizer = AdamW::new(backbone.parameters())?;
-                let tokenizer = match (image_tokenizer_from, image_tokenizer) {
-                    (Some(dir), _) => Some(ImageTokenizer::load(
-                        &dir.join(checkpoint::IMAGE_TOKENIZER),
-                        device,
-                    )?),
-                    (None, Some(config)) => Some(ImageTokenizer::fresh(&config, seed, device)?),
-                    (None, None) => None,
-                };
-                let tokenizer = tokenizer
-                    .map(|tokenizer| TokenizerTrainer::new(&tokenizer).map(|trainer| (tokenizer, trainer)))
-                    .transpose()?;
-                LoadedModel {
-                    backbone,
-                    optimizer,
-                    tokenizer,
-                }
-            }
-            ModelSource::Checkpoint {
-                dir,
-                resume,
-                average,
-                image_tokenizer,
-                options,
-            } => {
-                let mut model = LoadedModel::load_on(&dir, resume, &options, (device, kind), self.part())?;
-                if average {
-                    model.take_average(&dir, resume)?;
-                }
-                if let Some(folder) = image_tokenizer {
-                    let tokenizer = ImageTokenizer::load_for(&folder, device, options.purpose)?;
-                    let trainer = TokenizerTrainer::new(&tokenizer)?;
-                    model.tokenizer = Some((tokenizer, trainer));
-                }
-                model
-            }
-        };
-        validation::config(model.backbone.config())?;
-        Ok(model)
     }
 
     /// Returns the loaded model for aside requests.
@@ -555,50 +351,6 @@ impl Engine {
             reference: self.reference.as_ref(),
         };
         Ok((parts, between))
-    }
-
-    /// Estimates the log-likelihoods of answers. `is_gone` is called between batches, and the work ends once
-    /// it returns true.
-    ///
-    /// # Errors
-    /// Returns an error that names an invalid query, a refusal if nobody waits any more, and libtorch's
-    /// errors.
-    pub fn log_likelihoods(
-        &mut self,
-        queries: &[LikelihoodQuery],
-        is_gone: &dyn Fn() -> bool,
-    ) -> Result<Answer> {
-        let began = Instant::now();
-        self.weights_at_hand()?;
-        self.shelf.clear_beyond(SMALL_CACHE);
-        let model = self.model.as_ref().ok_or_else(not_loaded)?;
-        let tokens = self.limits_for(model, self.shelf.bytes()).tokens.min(WAVE);
-        let company = Company { tokens, is_gone };
-        let values = log_likelihoods(&model.backbone, queries, &company)?;
-        let seconds = began.elapsed().as_secs_f64();
-        Ok(Answer::LogLikelihoods { values, seconds })
-    }
-
-    fn log_probs(&mut self, sequences: &[Sequence], positions: &[Vec<usize>]) -> Result<Answer> {
-        let backbone = &self.model()?.backbone;
-        validation::positions(backbone.config(), sequences, positions)?;
-        let mask_token = backbone.config().mask_token_id;
-        let values = sequences
-            .iter()
-            .zip(positions)
-            .map(|(sequence, positions)| {
-                if positions.is_empty() {
-                    return Ok(Vec::new());
-                }
-                let row = LossRow {
-                    ids: masked(&sequence.ids, positions, mask_token),
-                    left_pad: sequence.left_pad,
-                    targets: positions.iter().map(|&at| (at, sequence.ids[at], 1.0)).collect(),
-                };
-                Ok(Vec::<f32>::try_from(policy::score(backbone, &[row])?)?)
-            })
-            .collect::<Result<_>>()?;
-        Ok(Answer::LogProbs { values })
     }
 }
 
