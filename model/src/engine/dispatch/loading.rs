@@ -146,7 +146,11 @@ impl Engine {
     }
 
     /// Loads these reward networks in place of the present ones, which stay if they are the same.
-    pub(super) fn load_reward(&mut self, clip: Option<PathBuf>, image_reward: Option<PathBuf>) -> Result<Answer> {
+    pub(super) fn load_reward(
+        &mut self,
+        clip: Option<PathBuf>,
+        image_reward: Option<PathBuf>,
+    ) -> Result<Answer> {
         let kept = |rewards: &RewardNetworks| rewards.are_of(clip.as_deref(), image_reward.as_deref());
         if clip.is_none() && image_reward.is_none() {
             self.rewards = None;
