@@ -15,241 +15,25 @@
 //! A conversation of several turns is an example for each of its answers, with all earlier turns as the prompt (LLaDA,
 //! arXiv 2502.09992, appendix B.1: n turns are n pairs). The loss covers the assistant's words alone. An answer never
 //! attends to later turns, just as at inference.
+//!
+//! - `mod.rs`: sequences to train on; `prompt.rs`: sequences to fill in;
+//! - `budgets.rs`: the length of each part; `error.rs`: why an example does not fit.
+
+mod budgets;
+mod error;
+mod prompt;
 
 use demask_api::Quirks;
-use demask_api::limits::{self, CountRange};
 use demask_api::sequence::{Sequence, Span, Task};
-use demask_api::validation::{self, OutOfRange};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use crate::example::{Example, Kind, Mode, Turn};
+use crate::example::{Example, Kind, Mode};
 use crate::prompts::layout;
-use crate::prompts::style::{ChatError, PromptStyle, PromptTask};
-use crate::prompts::text_tokenizer::{SpecialTokens, TextTokenizer, TokenizerError};
+use crate::prompts::style::PromptStyle;
+use crate::prompts::text_tokenizer::TextTokenizer;
 
-/// The number of marks around a picture's codes.
-pub const MARKS: usize = 2;
-
-/// The number of positions of each part of a sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Budget {
-    /// The prompt in tokens, including bos, task token and chat marks, excluding a picture.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub prompt: usize,
-    /// The answer with its reasoning, in tokens; also captions, and answers to instructions.
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub answer: usize,
-    /// The answer to a question or problem without reasoning, in tokens.
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub direct_answer: usize,
-    /// Picture codes; 0 for tasks without a picture.
-    #[schemars(range(min = 0, max = 1_000_000))]
-    pub codes: usize,
-}
-
-/// The budget of each task; the defaults are the tabletop's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Budgets {
-    /// Text to picture.
-    pub text_to_image: Budget,
-    /// Text to text.
-    pub text: Budget,
-    /// Questions about pictures.
-    pub understand: Budget,
-    /// Reasoning, then a picture.
-    pub think_then_draw: Budget,
-}
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Self {
-            text_to_image: Budget {
-                prompt: 16,
-                answer: 0,
-                direct_answer: 0,
-                codes: 64,
-            },
-            text: Budget {
-                prompt: 48,
-                answer: 36,
-                direct_answer: 4,
-                codes: 0,
-            },
-            understand: Budget {
-                prompt: 24,
-                answer: 36,
-                direct_answer: 5,
-                codes: 64,
-            },
-            think_then_draw: Budget {
-                prompt: 24,
-                answer: 16,
-                direct_answer: 16,
-                codes: 64,
-            },
-        }
-    }
-}
-
-/// The text positions of a picture's sequence in the published layout, without the task token.
-const PUBLISHED_TEXT: usize = 512;
-
-impl Budgets {
-    /// Returns the budgets of a published model: sequences of at most `longest` tokens, of which `answer` are new;
-    /// pictures of `codes` codes after 512 text positions. Think-then-draw gives at least half of those to the
-    /// reasoning.
-    #[must_use]
-    pub fn published(longest: usize, answer: usize, codes: usize) -> Self {
-        let room = longest.saturating_sub(codes + MARKS);
-        let text = room.min(PUBLISHED_TEXT + 1);
-        let budget = |prompt: usize, answer: usize, codes: usize| Budget {
-            prompt,
-            answer,
-            direct_answer: answer,
-            codes,
-        };
-        Self {
-            text_to_image: budget(text, 0, codes),
-            text: budget(longest.saturating_sub(answer), answer, 0),
-            understand: budget(room.saturating_sub(answer), answer, codes),
-            think_then_draw: budget(text - text / 2, text / 2, codes),
-        }
-    }
-
-    /// Checks every length against the limit of a sequence (law L9).
-    ///
-    /// # Errors
-    /// The first length beyond the limit, with the limit.
-    pub fn check(&self) -> Result<(), OutOfRange> {
-        let most = CountRange {
-            least: 0,
-            ..limits::POSITIONS
-        };
-        let tasks = [
-            ("text_to_image", &self.text_to_image),
-            ("text", &self.text),
-            ("understand", &self.understand),
-            ("think_then_draw", &self.think_then_draw),
-        ];
-        tasks.into_iter().try_for_each(|(task, budget)| {
-            let within = |part: &str, length| validation::within(&format!("{task}.{part}"), length, most);
-            within("prompt", budget.prompt)?;
-            within("answer", budget.answer)?;
-            within("direct_answer", budget.direct_answer)?;
-            within("codes", budget.codes)
-        })
-    }
-
-    /// Returns these budgets for pictures of `codes` codes.
-    #[must_use]
-    pub const fn with_codes(mut self, codes: usize) -> Self {
-        self.text_to_image.codes = codes;
-        self.understand.codes = codes;
-        self.think_then_draw.codes = codes;
-        self
-    }
-
-    /// Returns the budget of a task.
-    #[must_use]
-    pub const fn of(&self, task: Task) -> Budget {
-        match task {
-            Task::TextToImage => self.text_to_image,
-            Task::Text => self.text,
-            Task::Understand => self.understand,
-            Task::ThinkThenDraw => self.think_then_draw,
-        }
-    }
-}
-
-/// Why an example cannot become a sequence.
-#[derive(Debug, thiserror::Error)]
-pub enum SequenceError {
-    /// The prompt does not fit.
-    #[error("the prompt has {found} tokens, at most {limit} fit")]
-    PromptTooLong {
-        /// The budget.
-        limit: usize,
-        /// The prompt's length, marks included.
-        found: usize,
-    },
-    /// The answer does not fit.
-    #[error("the answer has {found} tokens, at most {limit} fit")]
-    AnswerTooLong {
-        /// The budget.
-        limit: usize,
-        /// The answer's length, with its eos.
-        found: usize,
-    },
-    /// The prompt and one of its choices do not fit together.
-    #[error("the prompt and a choice have {found} tokens, at most {limit} fit")]
-    ChoiceTooLong {
-        /// The budget of both together.
-        limit: usize,
-        /// Their length.
-        found: usize,
-    },
-    /// A choice without tokens has no likelihood.
-    #[error("the choice {choice:?} has no token, at least 1 is expected")]
-    EmptyChoice {
-        /// The choice.
-        choice: String,
-    },
-    /// The wrong number of picture codes.
-    #[error("{expected} picture codes expected, {found} found")]
-    Codes {
-        /// The budget.
-        expected: usize,
-        /// The number of given codes.
-        found: usize,
-    },
-    /// The text tokenizer failed.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// The chat template failed.
-    #[error(transparent)]
-    Chat(#[from] ChatError),
-}
-
-impl SequenceError {
-    /// Returns a message without the length found, so that equal failures can be counted together.
-    #[must_use]
-    pub fn reason(&self) -> String {
-        match self {
-            Self::PromptTooLong { limit, .. } => {
-                format!("the prompt is longer than the {limit} tokens that fit")
-            }
-            Self::AnswerTooLong { limit, .. } => {
-                format!("the answer is longer than the {limit} tokens that fit")
-            }
-            Self::ChoiceTooLong { limit, .. } => {
-                format!("the prompt and a choice are longer than the {limit} tokens that fit")
-            }
-            other => other.to_string(),
-        }
-    }
-}
-
-/// A sequence with mask tokens to fill in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prompt {
-    /// The task.
-    pub task: Task,
-    /// Prompt and mask tokens.
-    pub ids: Vec<u32>,
-    /// The number of leading padding positions.
-    pub left_pad: usize,
-    /// The positions to be filled first: text, or the picture's codes.
-    pub target: Span,
-    /// For think-then-draw, the picture's positions, which are filled after the reasoning.
-    pub then: Option<Span>,
-    /// For classifier-free guidance of a picture: the sequence without its words, of the same length.
-    pub unconditional: Option<Vec<u32>>,
-    /// The number of leading padding positions of `unconditional`.
-    pub unconditional_left_pad: usize,
-}
+pub use budgets::{Budget, Budgets, MARKS};
+pub use error::SequenceError;
+pub use prompt::Prompt;
 
 /// Builds token sequences from examples.
 #[derive(Clone)]
@@ -365,52 +149,6 @@ impl SequenceBuilder {
         Ok(sequence(&example.id, task, prompt.ids, prompt.left_pad, answer))
     }
 
-    /// Builds a sequence to fill in. Plain text ([`Kind::Text`]) is a prompt to continue. `codes` are those of the
-    /// picture that is asked about; other tasks ignore them.
-    ///
-    /// # Errors
-    /// An error if the prompt is too long, or if codes are missing.
-    pub fn prompt(&self, example: &Example, mode: Mode, codes: &[u32]) -> Result<Prompt, SequenceError> {
-        let (task, turns) = (example.task(mode), example.conversation());
-        let (specials, budget) = (self.tokenizer.specials(), self.budgets.of(task));
-        let answer = answer_budget(budget, example.kind, mode);
-        match task {
-            Task::Text => {
-                let asked = PromptTask::Answer { mode, picture: false };
-                // Plain text is continued as it is: without a chat, and without tokens before it.
-                let ids = match example.kind {
-                    Kind::Text => self.tokenizer.encode(&example.prompt)?,
-                    _ => self.chat(&turns, asked)?,
-                };
-                Ok(self.text_prompt(task, self.padded(ids, budget.prompt)?, answer))
-            }
-            Task::Understand => {
-                let image = self.image_ids(self.picture(task, codes)?);
-                let asked = PromptTask::Answer { mode, picture: true };
-                let chat = self.chat(&turns, asked)?;
-                fits_prompt(chat.len() + 1, budget.prompt)?;
-                let asked = layout::mmu_prompt(&specials, &image, &chat);
-                let head = self.padded(asked, budget.prompt + budget.codes + MARKS)?;
-                Ok(self.text_prompt(task, head, answer))
-            }
-            Task::TextToImage => self.drawing(&example.prompt, budget),
-            Task::ThinkThenDraw => self.think_then_draw(&turns, budget),
-        }
-    }
-
-    /// Returns the second half of think-then-draw: the sequence with its reasoning filled in and the picture still
-    /// masked. `None` for other tasks, and if the picture was the target already.
-    #[must_use]
-    pub fn then_draw(&self, prompt: &Prompt, filled: &[u32]) -> Option<Prompt> {
-        let target = prompt.then?;
-        Some(Prompt {
-            ids: filled.to_vec(),
-            target,
-            then: None,
-            ..prompt.clone()
-        })
-    }
-
     /// Returns a finished sample as a training sequence whose answer is every filled span.
     #[must_use]
     pub fn completed(&self, id: &str, prompt: &Prompt, filled: &[u32]) -> Sequence {
@@ -453,90 +191,6 @@ impl SequenceBuilder {
         ))
     }
 
-    fn chat(&self, turns: &[Turn], asked: PromptTask) -> Result<Vec<u32>, ChatError> {
-        self.style
-            .conversation(&self.tokenizer, &self.quirks, turns, asked)
-    }
-
-    /// Pads `ids` on the left to `len` and returns them with the amount of padding. A style without padding adds none.
-    fn padded(&self, ids: Vec<u32>, len: usize) -> Result<(Vec<u32>, usize), SequenceError> {
-        fits_prompt(ids.len(), len)?;
-        let left_pad = if self.style.is_padded() {
-            len - ids.len()
-        } else {
-            0
-        };
-        Ok((
-            [vec![self.tokenizer.specials().pad; left_pad], ids].concat(),
-            left_pad,
-        ))
-    }
-
-    fn text_prompt(&self, task: Task, (mut ids, left_pad): (Vec<u32>, usize), answer: usize) -> Prompt {
-        let target = Span {
-            start: ids.len(),
-            end: ids.len() + answer,
-        };
-        ids.resize(target.end, self.tokenizer.specials().mask);
-        Prompt {
-            task,
-            ids,
-            left_pad,
-            target,
-            then: None,
-            unconditional: None,
-            unconditional_left_pad: 0,
-        }
-    }
-
-    fn drawing(&self, text: &str, budget: Budget) -> Result<Prompt, SequenceError> {
-        let specials = self.tokenizer.specials();
-        let text = self.tokenizer.encode(text)?;
-        fits_prompt(text.len() + 3, budget.prompt)?;
-        let masks = vec![specials.mask; budget.codes];
-        let laid = layout::t2i(&specials, &text, &masks, budget.prompt - 1);
-        let empty = layout::t2i(&specials, &[], &masks, budget.prompt - 1);
-        let target = Span {
-            start: budget.prompt + 1,
-            end: budget.prompt + 1 + budget.codes,
-        };
-        Ok(Prompt {
-            task: Task::TextToImage,
-            ids: laid.ids,
-            left_pad: laid.left_pad,
-            target,
-            then: None,
-            unconditional: Some(empty.ids),
-            unconditional_left_pad: empty.left_pad,
-        })
-    }
-
-    fn think_then_draw(&self, turns: &[Turn], budget: Budget) -> Result<Prompt, SequenceError> {
-        let specials = self.tokenizer.specials();
-        let chat = self.chat(turns, PromptTask::ThinkThenDraw)?;
-        let head = self.padded([vec![specials.r2i], chat].concat(), budget.prompt)?;
-        let len = budget.prompt + budget.answer;
-        let answer = if self.style.is_padded() {
-            budget.answer
-        } else {
-            rounded(len - head.0.len())
-        };
-        let mut prompt = self.text_prompt(Task::ThinkThenDraw, head, answer);
-        prompt.ids.resize(len, specials.eos);
-        let picture = picture_to_fill(&specials, budget.codes);
-        prompt.ids.extend(&picture);
-        prompt.then = Some(Span {
-            start: len + 1,
-            end: len + 1 + budget.codes,
-        });
-        let (mut unconditional, left_pad) =
-            self.padded(vec![specials.r2i, specials.bos, specials.eos], len)?;
-        unconditional.resize(len, specials.eos);
-        unconditional.extend(&picture);
-        (prompt.unconditional, prompt.unconditional_left_pad) = (Some(unconditional), left_pad);
-        Ok(prompt)
-    }
-
     /// Tokenises an answer and fills it up with at least one eos.
     fn answer(&self, text: &str, limit: usize) -> Result<Vec<u32>, SequenceError> {
         let mut ids = self.tokenizer.encode(text)?;
@@ -558,14 +212,6 @@ impl SequenceBuilder {
     }
 }
 
-/// Rounds a length down to a multiple of [`WHOLE`], so that samplers can cut it into blocks; shorter lengths stay.
-fn rounded(room: usize) -> usize {
-    if room < WHOLE { room } else { room / WHOLE * WHOLE }
-}
-
-/// A divisor of the usual block lengths.
-const WHOLE: usize = 32;
-
 /// Overwrites a span with tokens of the same length.
 fn put(ids: &mut [u32], span: Span, tokens: &[u32]) {
     if let Some(place) = ids.get_mut(span.start..span.end)
@@ -575,38 +221,12 @@ fn put(ids: &mut [u32], span: Span, tokens: &[u32]) {
     }
 }
 
-/// Returns the answer's length; captions and instructions get the long answer in either mode.
-fn answer_budget(budget: Budget, kind: Kind, mode: Mode) -> usize {
-    match (mode, kind) {
-        (Mode::Think, _)
-        | (Mode::Direct, Kind::Caption | Kind::Scene | Kind::Instruction | Kind::PictureInstruction) => {
-            budget.answer
-        }
-        (Mode::Direct, _) => budget.direct_answer,
-    }
-}
-
-fn fits_prompt(found: usize, limit: usize) -> Result<(), SequenceError> {
-    if found > limit {
-        Err(SequenceError::PromptTooLong { limit, found })
-    } else {
-        Ok(())
-    }
-}
-
 fn fits_answer(found: usize, limit: usize) -> Result<(), SequenceError> {
     if found > limit {
         Err(SequenceError::AnswerTooLong { limit, found })
     } else {
         Ok(())
     }
-}
-
-fn picture_to_fill(specials: &SpecialTokens, codes: usize) -> Vec<u32> {
-    let mut ids = vec![specials.mask; codes + MARKS];
-    ids[0] = specials.soi;
-    ids[codes + 1] = specials.eoi;
-    ids
 }
 
 fn sequence(id: &str, task: Task, ids: Vec<u32>, left_pad: usize, answer: Vec<Span>) -> Sequence {
