@@ -1,9 +1,12 @@
 //! The suites that can be named: the listed ones, those of a profile's benchmarks, and held-out shares of its sources.
 
+mod suite;
+
 use std::sync::Arc;
 
+use super::Benchmark;
 use super::own::{HeldOut, HeldOutRows, Own, OwnBenchmark};
-use super::{Benchmark, Suite};
+pub use suite::Suite;
 
 /// The suites that can be named.
 #[derive(Clone, Debug, Default)]
