@@ -3,91 +3,26 @@
 //!
 //! Each request holds a permit (law L2) and has a time limit. Failed requests are repeated after doubling waits that
 //! honour `Retry-After`. Requests stop at a cap on tokens; the tokens of a request are reserved before it is sent.
+//!
+//! - `attempt.rs`: one request; `patience.rs`: the limits on retries and sizes; `budget.rs`: the cap on tokens;
+//! - `error.rs`: why there is no answer.
+
+mod attempt;
+mod budget;
+mod error;
+mod patience;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use reqwest::StatusCode;
-use reqwest::header::RETRY_AFTER;
-use serde::Deserialize;
-use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use attempt::AttemptFailure;
+use budget::Aside;
+pub use error::TeacherError;
+pub use patience::Patience;
+use patience::wait_before;
+
 use crate::profile::Teacher;
-use crate::runtime::http::{in_words, text_within};
-
-/// Most tokens that one answer can have cost. A server's larger number is reduced to this.
-const MOST_TOKENS: u64 = 1 << 32;
-
-/// The limits on retries, waits and sizes.
-#[derive(Clone, Debug)]
-pub struct Patience {
-    /// Tries in all.
-    pub tries: u32,
-    /// Wait after the first failure; doubled after each further one.
-    pub first_wait: Duration,
-    /// Longest wait, even if `Retry-After` asks for more.
-    pub longest_wait: Duration,
-    /// Time limit of one request, connection and body included.
-    pub limit: Duration,
-    /// Longest answer in bytes.
-    pub longest_body: usize,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            tries: 5,
-            first_wait: Duration::from_millis(500),
-            longest_wait: Duration::from_secs(60),
-            limit: Duration::from_secs(120),
-            longest_body: 4 << 20,
-        }
-    }
-}
-
-/// The reason why the teacher gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum TeacherError {
-    /// The HTTP client could not be made.
-    #[error("teacher {url}: {message}")]
-    Setup {
-        /// The address.
-        url: String,
-        /// The reason.
-        message: String,
-    },
-    /// The request would exceed the cap.
-    #[error(
-        "the teacher's cap of {cap} tokens is reached: {spent} are spent or set aside, {wanted} more were wanted; raise teacher.token_cap to go on"
-    )]
-    Cap {
-        /// The cap in tokens.
-        cap: u64,
-        /// Tokens that are spent or reserved.
-        spent: u64,
-        /// Tokens that this request needs.
-        wanted: u64,
-    },
-    /// The teacher refused the request; another try would not help.
-    #[error("the teacher refused with {status}: {body}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// The beginning of the answer.
-        body: String,
-    },
-    /// Every try failed.
-    #[error("the teacher failed {tries} times; the last time: {last}")]
-    Failed {
-        /// Number of tries.
-        tries: u32,
-        /// The last failure.
-        last: String,
-    },
-}
 
 /// A request to the teacher.
 #[derive(Clone, Debug)]
@@ -126,38 +61,6 @@ pub struct TeacherClient {
     key: Option<String>,
     permits: Semaphore,
     spent: AtomicU64,
-}
-
-/// The failure of one try.
-enum AttemptFailure {
-    Refused(u16, String),
-    Again {
-        why: String,
-        wait: Option<Duration>,
-        /// Tokens that were paid for although the try failed.
-        used: Option<u64>,
-    },
-}
-
-#[derive(Deserialize)]
-struct Body {
-    choices: Vec<Choice>,
-    usage: Option<Usage>,
-}
-
-#[derive(Deserialize)]
-struct Choice {
-    message: Message,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    content: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Usage {
-    total_tokens: u64,
 }
 
 impl TeacherClient {
@@ -252,146 +155,17 @@ impl TeacherClient {
     fn set_aside(&self, question: &Question<'_>) -> Result<Aside<'_>, TeacherError> {
         // A token has at least one byte, so the number of bytes of a prompt is an upper bound of its tokens.
         let wanted = question.max_tokens + (question.prompt.len() + question.system.len()) as u64;
-        let cap = self.teacher.token_cap;
-        let room = |spent: u64| (spent.saturating_add(wanted) <= cap).then(|| spent + wanted);
-        match self.spent.fetch_update(Relaxed, Relaxed, room) {
-            Ok(_) => Ok(Aside {
-                spent: &self.spent,
-                tokens: wanted,
-            }),
-            Err(spent) => Err(TeacherError::Cap { cap, spent, wanted }),
-        }
+        Aside::of(&self.spent, self.teacher.token_cap, wanted)
     }
-
-    async fn try_once(&self, question: &Question<'_>) -> Result<(String, Option<u64>), AttemptFailure> {
-        let again = |why: String| AttemptFailure::Again {
-            why,
-            wait: None,
-            used: None,
-        };
-        let body = json!({
-            "model": self.teacher.model,
-            "messages": messages(question),
-            "temperature": question.temperature,
-            "seed": question.seed,
-            "max_tokens": question.max_tokens,
-        });
-        let url = format!("{}/chat/completions", self.teacher.url.trim_end_matches('/'));
-        let mut request = self.http.post(url).json(&body);
-        if let Some(key) = &self.key {
-            request = request.bearer_auth(key);
-        }
-        let response = request.send().await.map_err(|error| again(in_words(&error)))?;
-        let status = response.status();
-        let wait = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(seconds);
-        let text = text_within(response, self.patience.longest_body)
-            .await
-            .map_err(again)?;
-        if !status.is_success() {
-            return Err(failed(status, &text, wait));
-        }
-        let body: Body = serde_json::from_str(&text)
-            .map_err(|error| again(format!("not a chat completion ({error}): {}", beginning(&text))))?;
-        let content = body
-            .choices
-            .into_iter()
-            .next()
-            .and_then(|choice| choice.message.content)
-            .unwrap_or_default();
-        // L9: the server states this number, so it is limited to what the store's sums and the cap's can hold.
-        let used = body.usage.map(|usage| usage.total_tokens.min(MOST_TOKENS));
-        if content.trim().is_empty() {
-            return Err(AttemptFailure::Again {
-                why: "an empty answer".into(),
-                wait: None,
-                used,
-            });
-        }
-        Ok((content, used))
-    }
-}
-
-/// Builds the messages: a system message if there is one, then the text with its picture.
-fn messages(question: &Question<'_>) -> Vec<Value> {
-    let mut messages = Vec::new();
-    if !question.system.is_empty() {
-        messages.push(json!({ "role": "system", "content": question.system }));
-    }
-    let content = match question.picture {
-        None => json!(question.prompt),
-        Some(png) => {
-            let url = format!("data:image/png;base64,{}", STANDARD.encode(png));
-            json!([
-                { "type": "text", "text": question.prompt },
-                { "type": "image_url", "image_url": { "url": url } },
-            ])
-        }
-    };
-    messages.push(json!({ "role": "user", "content": content }));
-    messages
-}
-
-/// Reserved tokens. Dropping the reservation returns them unless they were settled, also when the request is abandoned.
-struct Aside<'a> {
-    spent: &'a AtomicU64,
-    tokens: u64,
-}
-
-impl Aside<'_> {
-    fn settle(mut self, used: u64) {
-        self.spent.fetch_add(used, Relaxed);
-        self.spent.fetch_sub(self.tokens, Relaxed);
-        self.tokens = 0;
-    }
-}
-
-impl Drop for Aside<'_> {
-    fn drop(&mut self) {
-        self.spent.fetch_sub(self.tokens, Relaxed);
-    }
-}
-
-fn failed(status: StatusCode, text: &str, wait: Option<Duration>) -> AttemptFailure {
-    let passing = status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT
-        );
-    if passing {
-        return AttemptFailure::Again {
-            why: format!("{status}: {}", beginning(text)),
-            wait,
-            used: None,
-        };
-    }
-    AttemptFailure::Refused(status.as_u16(), beginning(text))
-}
-
-fn wait_before(patience: &Patience, number: u32, asked: Option<Duration>) -> Duration {
-    let doubled = patience.first_wait.saturating_mul(2_u32.saturating_pow(number));
-    asked.unwrap_or_default().max(doubled).min(patience.longest_wait)
-}
-
-fn seconds(text: &str) -> Option<Duration> {
-    text.trim()
-        .parse::<f64>()
-        .ok()
-        .and_then(|value| Duration::try_from_secs_f64(value).ok())
-}
-
-fn beginning(text: &str) -> String {
-    text.chars().take(200).collect()
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::patience::seconds;
     use super::*;
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
