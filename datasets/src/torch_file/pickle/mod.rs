@@ -2,25 +2,23 @@
 //!
 //! The instructions are those of Python's `pickletools`. The interpreter never recurses. All its memory, including
 //! copies and the memo, counts against one allowance (law L9), because a single byte of a pickle may ask for a list.
+//!
+//! - `mod.rs`: numbers, constants and texts; `containers.rs`: tuples, lists, sets and dictionaries;
+//! - `objects.rs`: names, calls and storages; `stack.rs`: the stack and the memo.
+
+mod containers;
+mod objects;
+mod stack;
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use safetensors::Dtype;
-
 use super::allowance::Allowance;
-use super::allowed::Global;
-use super::error::{Flaw, broken, short};
-use super::heap::{Heap, HeapValue, Storage, Tensor};
+use super::error::{Flaw, broken};
+use super::heap::{Heap, HeapValue};
 
 /// The most bytes of memory that a pickle may fill.
 const MOST_BYTES: u64 = 192 << 20;
-/// The most values on the stack, and the most open marks. Python's own pickler writes batches of a thousand values.
-const MOST_STACKED: usize = 1 << 20;
-/// The bytes of a value in a growing list or dictionary; growing doubles the capacity.
-const VALUE: u64 = 2 * size_of::<HeapValue>() as u64;
-/// The bytes of a memo entry; the hash table is half empty when it grows.
-const KEPT: u64 = 80;
 /// The bytes of a container, a storage or a tensor itself.
 const ENTRY: u64 = 64;
 
@@ -36,7 +34,7 @@ pub(super) enum Keys {
 /// Reads one pickle; returns its value, the heap and the pickle's length.
 ///
 /// # Errors
-/// An error if the pickle is cut off or malformed, or uses a name that is not a [`Global`].
+/// An error if the pickle is cut off or malformed, or uses a name that is not a [`Global`](super::allowed::Global).
 pub(super) fn read(bytes: &[u8], keys: Keys) -> Result<(HeapValue, Heap, usize), Flaw> {
     let mut machine = Machine {
         bytes,
@@ -158,317 +156,6 @@ impl Machine<'_> {
         Ok(true)
     }
 
-    /// Executes an instruction of tuples, lists, sets and dictionaries.
-    fn container(&mut self, code: u8) -> Result<bool, Flaw> {
-        match code {
-            b')' | b']' | 0x8f => self.push_items(Vec::new())?,
-            b'}' => self.push_dict()?,
-            b't' | b'l' | 0x91 => {
-                let items = self.above_mark()?;
-                self.push_items(items)?;
-            }
-            0x85..=0x87 => {
-                let items = self.pop_many(usize::from(code - 0x84))?;
-                self.push_items(items)?;
-            }
-            b'a' => {
-                let item = self.pop()?;
-                self.extend(vec![item])?;
-            }
-            b'e' | 0x90 => {
-                let items = self.above_mark()?;
-                self.extend(items)?;
-            }
-            b's' => {
-                let pair = self.pop_many(2)?;
-                self.set(pair)?;
-            }
-            b'u' => {
-                let pairs = self.above_mark()?;
-                self.set(pairs)?;
-            }
-            b'd' => {
-                let pairs = self.above_mark()?;
-                self.push_dict()?;
-                self.set(pairs)?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn push_items(&mut self, items: Vec<HeapValue>) -> Result<(), Flaw> {
-        self.memory.spend(ENTRY + VALUE * items.len() as u64)?;
-        let items = self.heap.add_items(items);
-        self.push(items)
-    }
-
-    fn push_dict(&mut self) -> Result<(), Flaw> {
-        let dict = self.add_dict()?;
-        self.push(dict)
-    }
-
-    fn add_dict(&mut self) -> Result<HeapValue, Flaw> {
-        self.memory.spend(ENTRY)?;
-        Ok(self.heap.add_dict(Vec::new()))
-    }
-
-    fn extend(&mut self, items: Vec<HeapValue>) -> Result<(), Flaw> {
-        match *self.top()? {
-            HeapValue::Items(number) => {
-                let room = added(self.heap.items(number).len(), items.len());
-                self.memory.spend(room)?;
-                self.heap.items_mut(number).extend(items);
-                Ok(())
-            }
-            ref other => broken(format!("{} is added to, expected a list", other.what())),
-        }
-    }
-
-    fn set(&mut self, flat: Vec<HeapValue>) -> Result<(), Flaw> {
-        let HeapValue::Dict(number) = *self.top()? else {
-            let what = self.top()?.what();
-            return broken(format!("{what} is given entries, expected a dictionary"));
-        };
-        if !flat.len().is_multiple_of(2) {
-            return broken("a dictionary's key without a value");
-        }
-        self.memory
-            .spend(added(2 * self.heap.dict(number).len(), flat.len()))?;
-        let mut values = flat.into_iter();
-        while let (Some(key), Some(value)) = (values.next(), values.next()) {
-            self.heap.dict_mut(number).push((key, value));
-        }
-        Ok(())
-    }
-
-    /// Executes an instruction of the memo.
-    fn memory(&mut self, code: u8) -> Result<bool, Flaw> {
-        match code {
-            b'q' => self.keep_at(1)?,
-            b'r' => self.keep_at(4)?,
-            0x94 => {
-                self.keep(self.memo.len() as u64)?;
-            }
-            b'h' => self.recall(1)?,
-            b'j' => self.recall(4)?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn keep_at(&mut self, prefix: usize) -> Result<(), Flaw> {
-        let number = self.number(prefix)?;
-        self.keep(number)
-    }
-
-    fn keep(&mut self, number: u64) -> Result<(), Flaw> {
-        self.memory.spend(KEPT)?;
-        let value = self.top()?.clone();
-        self.memo.insert(number, value);
-        Ok(())
-    }
-
-    fn recall(&mut self, prefix: usize) -> Result<(), Flaw> {
-        let number = self.number(prefix)?;
-        let Some(value) = self.memo.get(&number).cloned() else {
-            return broken(format!("the pickle recalls number {number}, which it never kept"));
-        };
-        self.push(value)
-    }
-
-    /// Executes an instruction of names, calls and storages.
-    fn object(&mut self, code: u8, start: usize) -> Result<bool, Flaw> {
-        let value = match code {
-            b'c' => {
-                let (module, name) = (self.line()?, self.line()?);
-                global(&module, &name, start)?
-            }
-            0x93 => {
-                let parts = self.pop_many(2)?;
-                let [HeapValue::Text(module), HeapValue::Text(name)] = &parts[..] else {
-                    return broken(format!("a name that is no text, at byte {start}"));
-                };
-                global(module, name, start)?
-            }
-            b'R' => self.reduce(start)?,
-            b'b' => return self.build(start).map(|()| true),
-            b'Q' => self.storage()?,
-            _ => return Ok(false),
-        };
-        self.push(value)?;
-        Ok(true)
-    }
-
-    /// Executes a call and returns the value that stands for its result.
-    fn reduce(&mut self, start: usize) -> Result<HeapValue, Flaw> {
-        let call = self.pop_many(2)?;
-        let [HeapValue::Global(global), HeapValue::Items(number)] = call[..] else {
-            let what = call[0].what();
-            return Err(Flaw::Forbidden(format!("a call of {what}"), start));
-        };
-        let arguments = self.heap.items(number);
-        match (global, arguments) {
-            (Global::OrderedDict, []) => self.add_dict(),
-            (Global::Size, [HeapValue::Items(sides)]) => Ok(HeapValue::Items(*sides)),
-            (Global::Parameter, [HeapValue::Tensor(number), ..]) => Ok(HeapValue::Tensor(*number)),
-            (Global::Tensor, [storage, offset, shape, strides, ..]) => {
-                let tensor = self.tensor(storage, offset, shape, strides, None)?;
-                self.add_tensor(tensor)
-            }
-            (
-                Global::TypedTensor,
-                [
-                    storage,
-                    offset,
-                    shape,
-                    strides,
-                    _,
-                    _,
-                    HeapValue::Global(Global::Dtype(dtype)),
-                    ..,
-                ],
-            ) => {
-                let tensor = self.tensor(storage, offset, shape, strides, Some(*dtype))?;
-                self.add_tensor(tensor)
-            }
-            _ => broken(format!("{global:?} is made of the wrong things, at byte {start}")),
-        }
-    }
-
-    fn add_tensor(&mut self, tensor: Tensor) -> Result<HeapValue, Flaw> {
-        let sides = tensor.shape.len() + tensor.strides.len();
-        self.memory
-            .spend((2 * size_of::<Tensor>() + 8 * sides) as u64 + ENTRY)?;
-        Ok(self.heap.add_tensor(tensor))
-    }
-
-    fn tensor(
-        &self,
-        storage: &HeapValue,
-        offset: &HeapValue,
-        shape: &HeapValue,
-        strides: &HeapValue,
-        dtype: Option<Dtype>,
-    ) -> Result<Tensor, Flaw> {
-        let &HeapValue::Storage(number) = storage else {
-            return broken(format!("a tensor in {}, expected a storage", storage.what()));
-        };
-        let found = self.heap.storage(number);
-        let Some(dtype) = dtype.or(found.dtype) else {
-            return broken("a tensor without a type in a storage without one");
-        };
-        let (shape, strides) = (self.counts(shape)?, self.counts(strides)?);
-        Tensor::new(number, found, dtype, count(offset)?, shape, strides)
-    }
-
-    fn counts(&self, value: &HeapValue) -> Result<Vec<u64>, Flaw> {
-        match *value {
-            HeapValue::Items(number) if self.heap.items(number).len() <= 64 => {
-                self.heap.items(number).iter().map(count).collect()
-            }
-            ref other => broken(format!(
-                "a shape or strides that are {}, expected at most 64 numbers",
-                other.what()
-            )),
-        }
-    }
-
-    /// Handles attributes set on the value beneath them. A dictionary of tensors may have some; they are ignored.
-    fn build(&mut self, start: usize) -> Result<(), Flaw> {
-        drop(self.pop()?);
-        match self.top()? {
-            HeapValue::Dict(_) => Ok(()),
-            other => Err(Flaw::Forbidden(
-                format!("attributes set on {}", other.what()),
-                start,
-            )),
-        }
-    }
-
-    /// Resolves a reference to a storage.
-    fn storage(&mut self) -> Result<HeapValue, Flaw> {
-        let parts = match self.pop()? {
-            HeapValue::Items(number) => self.heap.items(number),
-            other => return broken(format!("a reference that is {}, expected a tuple", other.what())),
-        };
-        let (core, rest) = parts.split_at_checked(5).unwrap_or((parts, &[]));
-        let views = !matches!(rest, [] | [HeapValue::Other("nothing")]);
-        let kept =
-            |text: &Rc<str>| &**text == "storage" && !views && (rest.is_empty() || self.keys == Keys::Legacy);
-        match core {
-            [
-                HeapValue::Text(word),
-                HeapValue::Global(Global::Storage(dtype)),
-                HeapValue::Text(key),
-                _,
-                len,
-            ] if kept(word) => {
-                let storage = Storage {
-                    key: Rc::clone(key),
-                    dtype: *dtype,
-                    len: count(len)?,
-                };
-                self.memory.spend(ENTRY + size_of::<Storage>() as u64)?;
-                Ok(self.heap.add_storage(storage))
-            }
-            _ => broken("a reference that is no storage as torch.save writes it"),
-        }
-    }
-
-    fn mark(&mut self) -> Result<(), Flaw> {
-        if self.marks.len() >= MOST_STACKED {
-            return broken(format!("more than {MOST_STACKED} open marks in its pickle"));
-        }
-        self.marks.push(self.stack.len());
-        Ok(())
-    }
-
-    fn push(&mut self, value: HeapValue) -> Result<(), Flaw> {
-        if self.stack.len() >= MOST_STACKED {
-            return broken(format!(
-                "more than {MOST_STACKED} values on the stack of its pickle, at byte {}",
-                self.at
-            ));
-        }
-        self.stack.push(value);
-        Ok(())
-    }
-
-    fn pop(&mut self) -> Result<HeapValue, Flaw> {
-        let floor = self.marks.last().copied().unwrap_or(0);
-        match self.stack.pop() {
-            Some(value) if self.stack.len() >= floor => Ok(value),
-            _ => broken(format!(
-                "the pickle takes from an empty stack, at byte {}",
-                self.at
-            )),
-        }
-    }
-
-    /// Pops the last `count` values, in the order in which they were pushed.
-    fn pop_many(&mut self, count: usize) -> Result<Vec<HeapValue>, Flaw> {
-        let mut values: Vec<HeapValue> = (0..count).map(|_| self.pop()).collect::<Result<_, _>>()?;
-        values.reverse();
-        Ok(values)
-    }
-
-    fn above_mark(&mut self) -> Result<Vec<HeapValue>, Flaw> {
-        match self.marks.pop() {
-            Some(mark) if mark <= self.stack.len() => Ok(self.stack.split_off(mark)),
-            _ => broken(format!(
-                "the pickle closes what it never opened, at byte {}",
-                self.at
-            )),
-        }
-    }
-
-    fn top(&self) -> Result<&HeapValue, Flaw> {
-        let floor = self.marks.last().copied().unwrap_or(0);
-        let top = self.stack.last().filter(|_| self.stack.len() > floor);
-        top.ok_or_else(|| Flaw::Broken(format!("the pickle looks at an empty stack, at byte {}", self.at)))
-    }
-
     fn take(&mut self, count: usize) -> Result<&[u8], Flaw> {
         let rest = &self.bytes[self.at..];
         let Some(taken) = rest.get(..count) else {
@@ -503,25 +190,5 @@ impl Machine<'_> {
         let line = String::from_utf8_lossy(&rest[..end]).into_owned();
         self.at += end + 1;
         Ok(line)
-    }
-}
-
-/// Returns the bytes by which a container of `held` values grows when `values` are added; the first one allocates four.
-const fn added(held: usize, values: usize) -> u64 {
-    let first = if held == 0 && values > 0 { 4 * VALUE } else { 0 };
-    first + VALUE * values as u64
-}
-
-fn global(module: &str, name: &str, start: usize) -> Result<HeapValue, Flaw> {
-    let found = Global::named(module, name).map(HeapValue::Global);
-    found.ok_or_else(|| Flaw::Forbidden(short(&format!("{module}.{name}")), start))
-}
-
-/// Reads a value as a count.
-fn count(value: &HeapValue) -> Result<u64, Flaw> {
-    match *value {
-        HeapValue::Int(number) if number >= 0 => Ok(number.unsigned_abs()),
-        HeapValue::Int(number) => broken(format!("{number} where a count was expected")),
-        ref other => broken(format!("{} where a count was expected", other.what())),
     }
 }
