@@ -4,7 +4,7 @@
 //!   numbers or a folder;
 //! - `sampling_weights.rs`: the packed weights of a sampler's passes; `tied_head.rs`: the gradient of a tied head.
 //!
-//! Not here: the full forward pass over padded rows (`../full_forward.rs`), adapters (`../lora.rs`).
+//! Not here: the full forward pass over padded rows (`../full_forward.rs`), adapters (`../lora/`).
 //!
 //! Pre-norm blocks with rotary attention and a gated feed-forward; no causal mask; position i predicts token i.
 //! Legend: B rows, L positions, D width, H heads, E head width, F feed-forward width, V vocabulary, N chosen positions.
