@@ -21,8 +21,13 @@ pub(super) struct MemoryChange {
     pub fits: Option<bool>,
 }
 
-/// Returns every change after which a rank needs less than the plan.
-pub(super) fn of(plan: &TrainingPlan<'_>, device_memory: Option<u64>) -> Vec<MemoryChange> {
+/// Returns every change after which a rank needs less than the plan. No other adapter is proposed where the run
+/// continues one that exists.
+pub(super) fn of(
+    plan: &TrainingPlan<'_>,
+    has_adapter: bool,
+    device_memory: Option<u64>,
+) -> Vec<MemoryChange> {
     let fresh = LoraConfig::default();
     let lora = plan.lora.unwrap_or(&fresh);
     let quantized = LoraConfig {
@@ -48,6 +53,7 @@ pub(super) fn of(plan: &TrainingPlan<'_>, device_memory: Option<u64>) -> Vec<Mem
             undivided,
         ),
     ];
+    let adapters = adapters.into_iter().filter(|_| !has_adapter);
     plans.extend(adapters.map(|(words, lora, ranks)| {
         let plan = TrainingPlan {
             lora: Some(lora),

@@ -14,13 +14,14 @@ use demask_actors::profile::Profile;
 use demask_api::Shard;
 use demask_api::plan::MemoryPart;
 use demask_api::sharding::Ranks;
-use demask_api::{BackboneConfig, LoraConfig, Recompute, memory};
+use demask_api::{BackboneConfig, Recompute, memory};
 use serde::Serialize;
 
 use super::doctor::shape;
 use super::experiment::request::{named, usage};
 use crate::args::{PlanArgs, Sharding};
 use crate::exit::FAILED;
+use crate::model::adapter::{self, TrainedAdapter};
 use crate::terminal::print;
 use changes::MemoryChange;
 
@@ -64,8 +65,13 @@ pub fn plan(options: &PlanArgs) -> anyhow::Result<ExitCode> {
     let (text, origin) = named(&asked.name, &set)?;
     let profile = Profile::parse(&text, &origin).map_err(usage)?;
     let config = shape(&profile, asked.from_scratch).map_err(|why| anyhow::anyhow!(why))?;
-    let ranks = ranks(&profile, options).map_err(usage)?;
-    let Some(report) = report(&profile, &config, options.device_memory, ranks) else {
+    let adapter = adapter::trained(&profile, asked.from_scratch)?;
+    let ranks = ranks(&profile, adapter.as_ref(), options).map_err(usage)?;
+    let Some(report) = report(
+        (&profile, &config, adapter.as_ref()),
+        options.device_memory,
+        ranks,
+    ) else {
         return Err(usage(format!("{origin}: no stage of it trains the model")).into());
     };
     if options.output.json {
@@ -80,11 +86,9 @@ pub fn plan(options: &PlanArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Returns the ranks that the flags ask for, or else the profile's.
-fn ranks(profile: &Profile, options: &PlanArgs) -> Result<Ranks, String> {
+fn ranks(profile: &Profile, adapter: Option<&TrainedAdapter>, options: &PlanArgs) -> Result<Ranks, String> {
     let count = profile.engine.ranks.unwrap_or(1) as u64;
-    let adapter = profile.adapter.as_deref().map(stage::adapter);
-    let lora = profile.lora.as_ref().or(adapter.as_ref());
-    let quantized = lora.is_some_and(|lora| lora.frozen_base().is_quantized());
+    let quantized = adapter.is_some_and(|adapter| adapter.config.frozen_base().is_quantized());
     let shard = match options.shard {
         Some(Sharding::Weights) => Shard::Weights,
         Some(Sharding::State) => Shard::State,
@@ -111,14 +115,13 @@ fn fits(bytes: u64, memory: Option<u64>) -> Option<bool> {
 
 /// Reports the stage that needs the most memory; `None` if no stage trains the model.
 fn report(
-    profile: &Profile,
-    config: &BackboneConfig,
+    (profile, config, adapter): (&Profile, &BackboneConfig, Option<&TrainedAdapter>),
     device_memory: Option<u64>,
     ranks: Ranks,
 ) -> Option<MemoryReport> {
     let (gpu, memory) = (device_memory.is_some(), there(device_memory, ranks));
-    let adapter = profile.adapter.as_deref().map(stage::adapter);
-    let lora: Option<&LoraConfig> = profile.lora.as_ref().or(adapter.as_ref());
+    let lora = adapter.map(|adapter| &adapter.config);
+    let has_adapter = adapter.is_some_and(|adapter| adapter.exists);
     let planned = profile.stages.iter().filter_map(|stage| {
         let mut plan = stage::plan(profile, config, stage, (gpu, ranks))?;
         plan.lora = lora;
@@ -145,7 +148,7 @@ fn report(
         length: plan.length,
         parts: plan.parts(),
         host_parts: plan.host_parts(),
-        changes: changes::of(&plan, device_memory),
+        changes: changes::of(&plan, has_adapter, device_memory),
     })
 }
 

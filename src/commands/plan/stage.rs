@@ -1,13 +1,10 @@
 //! The memory plan of one stage, from the stage's batch and the profile's lengths.
 
-use std::path::Path;
-
 use demask_actors::profile::{Profile, Stage, StageKind};
 use demask_api::activations::{FORWARD_TOKENS, policy_tokens};
-use demask_api::checkpoint::QUANTIZATION;
 use demask_api::plan::TrainingPlan;
 use demask_api::sharding::Ranks;
-use demask_api::{BackboneConfig, FrozenBase, LoraConfig, Recompute, memory};
+use demask_api::{BackboneConfig, Recompute, memory};
 
 /// The largest number of rows that are sampled at one time.
 const SAMPLED_ROWS: u64 = 64;
@@ -15,20 +12,6 @@ const SAMPLED_ROWS: u64 = 64;
 const AROUND: usize = 8;
 /// The smallest number of rows of a unit, the part of a batch that one thread of a rank computes.
 const UNIT: u64 = 4;
-
-/// Returns an approximation of a folder's adapter that suffices for its memory: the format of the base is
-/// read from the folder, and the rank is that of a fresh adapter.
-pub(super) fn adapter(folder: &Path) -> LoraConfig {
-    let told = std::fs::read_to_string(folder.join(QUANTIZATION)).ok();
-    let form = told
-        .and_then(|text| FrozenBase::read(&text).ok())
-        .unwrap_or_default();
-    LoraConfig {
-        base: form.dtype,
-        double_quantization: form.double_quantization,
-        ..LoraConfig::default()
-    }
-}
 
 /// Returns the plan of a stage; `None` if the stage does not train the model.
 pub(super) fn plan<'a>(

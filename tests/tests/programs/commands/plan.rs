@@ -1,8 +1,10 @@
 //! `demask plan`: contributions that add up, a verdict, and changes that need less memory, without an engine.
 #![allow(clippy::unwrap_used)]
 
+use std::path::{Path, PathBuf};
+
 use demask_tests::Place;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Writes a profile of LLaDA's eight billion parameters, all of which are trained.
 fn eight_billion(place: &Place) -> String {
@@ -113,6 +115,60 @@ fn a_frozen_base_in_fewer_bits_is_counted() {
     );
     assert!((5_500_000_000..6_100_000_000).contains(&four.1), "{four:?}");
     assert!(four.2 > 2 * 2 * 12_288 * 4096, "{four:?}");
+}
+
+/// Writes the shape of the shipped model, of 5 blocks of width 192, and an adapter of rank 3 on two layers beside it.
+fn adapted(place: &Place) -> PathBuf {
+    let folder = place.path().join("adapted");
+    std::fs::create_dir(&folder).unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/shipped/tabletop/config.json");
+    std::fs::copy(shipped, folder.join("config.json")).unwrap();
+    let targets = ["q_proj", "model.transformer.blocks.0.ff_out"];
+    let config = json!({ "r": 3, "lora_alpha": 6, "target_modules": targets });
+    std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
+    folder
+}
+
+/// A run that continues an adapter trains its numbers, beside the base in its format. No other adapter is proposed.
+#[test]
+fn an_adapter_that_exists_is_planned_as_it_is() {
+    let place = Place::default();
+    let folder = adapted(&place);
+    let assigned = |key: &str| format!("{key}={}", folder.display());
+    let plan = |set: &str| {
+        let small = ["tabletop", "--device-memory", "1MB", "--set", set];
+        planned(&place, &small).1
+    };
+    for key in ["start_from", "adapter"] {
+        let found = plan(&assigned(key));
+        // Per block, 192 inputs and outputs of q_proj, 512 inputs and 192 outputs of ff_out.
+        assert_eq!(found["trained"], 3 * 5 * (192 + 192 + 512 + 192), "{found}");
+        assert_eq!(part(&found, "dequantised weight"), 0);
+        let changes = found["changes"].as_array().unwrap();
+        let words = changes.iter().map(|change| change["change"].as_str().unwrap());
+        assert!(!changes.is_empty() && !words.into_iter().any(|words| words.starts_with("lora")));
+    }
+    let format = folder.join("quantization_config.json");
+    std::fs::write(&format, json!({ "load_in_8bit": true }).to_string()).unwrap();
+    assert!(part(&plan(&assigned("start_from")), "dequantised weight") > 0);
+
+    // Broken and overlong files are refused by name.
+    let set = assigned("start_from");
+    let refused = |file: &str, words: &str| {
+        let out = place.run(&["plan", "tabletop", "--set", &set]);
+        let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(
+            out.status.code() == Some(1) && stderr.contains(file) && stderr.contains(words),
+            "{stderr}"
+        );
+    };
+    std::fs::write(&format, "{}").unwrap();
+    refused("quantization_config.json", "expected one of");
+    let long = std::fs::File::create(&format).unwrap();
+    long.set_len((64 << 20) + 1).unwrap();
+    refused("quantization_config.json", "longer than");
+    std::fs::write(folder.join("adapter_config.json"), "{\"r\": 0}").unwrap();
+    refused("adapter_config.json", "r is 0");
 }
 
 /// With offloading, moments and moving average count as host memory. On a CPU nothing is moved.
