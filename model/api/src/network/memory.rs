@@ -56,6 +56,18 @@ pub fn backbone_numbers(config: &BackboneConfig) -> Option<u64> {
         .checked_add(embedding)
 }
 
+/// Returns the number of gradient elements that exist beside those of the parameters if a head whose weights are the
+/// embedding's is trained. The backward pass computes the gradient of each of the two uses, first the head's and last
+/// the embedding's, and adds them to each other at its end.
+#[must_use]
+pub fn tied_gradient_numbers(config: &BackboneConfig) -> u64 {
+    if config.weight_tying {
+        (config.rows() as u64).saturating_mul(config.d_model as u64)
+    } else {
+        0
+    }
+}
+
 /// Returns the bytes of a backbone's weights, at `width` bytes per number, and of its rotary tables.
 #[must_use]
 pub fn backbone_bytes(config: &BackboneConfig, width: u64) -> Option<u64> {

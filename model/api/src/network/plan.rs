@@ -7,7 +7,9 @@ use crate::network::activations::{Activations, Trained, logit_bytes, place_bytes
 use crate::network::config::{BackboneConfig, ImageTokenizerConfig};
 use crate::network::frozen_base::FrozenBase;
 use crate::network::loading::LoraConfig;
-use crate::network::memory::{backbone_bytes, backbone_numbers, block_numbers, image_tokenizer_bytes};
+use crate::network::memory::{
+    backbone_bytes, backbone_numbers, block_numbers, image_tokenizer_bytes, tied_gradient_numbers,
+};
 use crate::network::sharding::{GatheredGroups, Ranks};
 use crate::training::step_settings::MomentKind;
 
@@ -212,13 +214,18 @@ impl TrainingPlan<'_> {
     fn weight_parts(&self) -> [(&'static str, u64); 5] {
         let (trained, number, half) = (self.trained(), self.number, self.number < F32);
         let (form, base) = self.base();
+        // Only a trained head has a gradient.
+        let second = match self.lora {
+            None => tied_gradient_numbers(self.config),
+            Some(_) => 0,
+        };
         if self.lora.is_none() && self.ranks.divides_weights() {
             let groups = GatheredGroups::of(self.config);
             return [
                 ("weights", number.saturating_mul(groups.gathered())),
                 ("dequantised weight", 0),
                 ("master", F32 * self.owned()),
-                ("gradients", F32 * self.owned()),
+                ("gradients", F32 * self.owned() + number * second),
                 (
                     "gradients on their way",
                     number.saturating_mul(groups.in_flight()),
@@ -241,7 +248,10 @@ impl TrainingPlan<'_> {
             ("weights", weights),
             ("dequantised weight", form.dequantized_bytes(self.config, number)),
             ("master", F32 * trained),
-            ("gradients", F32 * self.owned() + number * trained * self.threads),
+            (
+                "gradients",
+                F32 * self.owned() + number * (trained + second) * self.threads,
+            ),
             ("gradients on their way", self.ranks.exchanged_bytes(trained)),
         ]
     }

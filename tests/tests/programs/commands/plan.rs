@@ -171,6 +171,32 @@ fn an_adapter_that_exists_is_planned_as_it_is() {
     refused("adapter_config.json", "r is 0");
 }
 
+/// A head with the embedding's weights has no weights of its own, but for a while a gradient of its own.
+#[test]
+fn a_tied_head_has_a_second_gradient() {
+    let place = Place::default();
+    let profile = eight_billion(&place);
+    let plan = |tying: &str| {
+        let tying = format!("model.weight_tying={tying}");
+        let whole = [
+            profile.as_str(),
+            "--from-scratch",
+            "--device-memory",
+            "141GB",
+            "--set",
+            &tying,
+        ];
+        let found = planned(&place, &whole).1;
+        (found["trained"].as_u64().unwrap(), part(&found, "gradients"))
+    };
+    let (apart, tied) = (plan("false"), plan("true"));
+    let table = apart.0 - tied.0;
+    assert_eq!(table, 134_656 * 4096);
+    // The accumulator in f32, the gradients of a pass in bf16.
+    assert_eq!(apart.1, (4 + 2) * apart.0);
+    assert_eq!(tied.1, (4 + 2) * tied.0 + 2 * table);
+}
+
 /// With offloading, moments and moving average count as host memory. On a CPU nothing is moved.
 #[test]
 fn offloaded_moments_are_in_host_memory() {
