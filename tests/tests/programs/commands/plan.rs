@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use demask_tests::Place;
+use demask_tests::profile::smoke_with_stages;
 use serde_json::{Value, json};
 
 /// Writes a profile of LLaDA's eight billion parameters, all of which are trained.
@@ -312,6 +313,33 @@ fn ranks_own_parts_of_the_state_and_of_the_weights() {
     assert_eq!(refused.status.code(), Some(2));
 }
 
+/// On a CPU the rows and the threads of a rank follow from its world. Every world that is proposed needs what its own
+/// plan says.
+#[test]
+fn a_proposed_world_needs_what_its_own_plan_says() {
+    let place = Place::default();
+    let profile = eight_billion(&place);
+    let settings: [&[&str]; 2] = [&[], &["--set", "engine.threads=4"]];
+    for threads in settings {
+        let plan = |more: &[&str]| {
+            let stored = [profile.as_str(), "--from-scratch", "--set", "recompute=never"];
+            planned(&place, &[&stored[..], threads, more].concat()).1
+        };
+        let alone = plan(&[]);
+        assert_eq!(alone["device"], "cpu");
+        let mut worlds = 0;
+        for change in alone["changes"].as_array().unwrap() {
+            let (flags, _) = change["change"].as_str().unwrap().split_once(':').unwrap();
+            if flags.starts_with("--ranks") {
+                let flags: Vec<&str> = flags.split_whitespace().collect();
+                assert_eq!(change["bytes"], plan(&flags)["bytes"], "{flags:?} {threads:?}");
+                worlds += 1;
+            }
+        }
+        assert_eq!(worlds, 6, "with the state and with the weights divided: {alone}");
+    }
+}
+
 #[test]
 fn the_tabletop_fits_here_and_nothing_is_asked_of_an_engine() {
     let place = Place::default();
@@ -340,4 +368,13 @@ fn what_is_no_memory_and_what_trains_nothing_is_refused() {
     assert!(String::from_utf8_lossy(&memory.stderr).contains("80GB"));
     let nobody = place.run(&["plan", "no-such-profile"]);
     assert_eq!(nobody.status.code(), Some(2));
+    let text = smoke_with_stages(
+        "[[stage]]\nname = \"after\"\nkind = \"evaluate\"\nsuites = [\"tabletop-sums\"]\nlimit = 8\n",
+    );
+    let file = place.path().join("evaluates.toml");
+    std::fs::write(&file, text).unwrap();
+    let nothing = place.run(&["plan", &file.display().to_string(), "--from-scratch"]);
+    let words = String::from_utf8_lossy(&nothing.stderr);
+    assert_eq!(nothing.status.code(), Some(2), "{words}");
+    assert!(words.contains("no stage of it trains the model"), "{words}");
 }
