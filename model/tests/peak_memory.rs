@@ -77,8 +77,8 @@ fn risen(test: &str, case: &str) -> Option<u64> {
     let child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(CASE, case)
-        // In the child alone, glibc maps every block of 64 KiB or more and unmaps it when it is freed. Without the variable
-        // the threshold grows with the blocks that are freed, and kept memory would count as memory in use.
+        // In the child alone, glibc maps every block of 64 KiB or more, and unmaps it when it is freed. Without the
+        // variable the threshold grows with the blocks that are freed, and kept memory would count as memory in use.
         .env("MALLOC_MMAP_THRESHOLD_", "65536")
         .output()
         .unwrap();

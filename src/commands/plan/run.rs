@@ -7,9 +7,6 @@ use demask_api::{BackboneConfig, LoraConfig, Recompute, memory};
 
 use super::stage;
 
-/// The share of the available memory that is left free: for fragmentation, and for what libraries allocate.
-const SPARE: f64 = 0.08;
-
 /// A run as far as its memory depends on it.
 #[derive(Clone, Copy)]
 pub(super) struct PlannedRun<'a> {
@@ -50,5 +47,5 @@ impl<'a> PlannedRun<'a> {
 
 /// Returns whether `bytes` fit into the available memory; `None` if that is unknown.
 pub(super) fn fits(bytes: u64, memory: Option<u64>) -> Option<bool> {
-    memory.map(|memory| bytes as f64 <= memory as f64 * (1.0 - SPARE))
+    memory.map(|memory| bytes <= memory::usable(memory))
 }

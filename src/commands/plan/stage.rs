@@ -2,7 +2,7 @@
 
 use demask_actors::profile::{Profile, Stage, StageKind};
 use demask_api::activations::{FORWARD_TOKENS, policy_tokens};
-use demask_api::plan::TrainingPlan;
+use demask_api::plan::{LEAST_ROWS, TrainingPlan};
 use demask_api::sharding::Ranks;
 use demask_api::{BackboneConfig, Recompute, memory};
 
@@ -10,8 +10,6 @@ use demask_api::{BackboneConfig, Recompute, memory};
 const SAMPLED_ROWS: u64 = 64;
 /// The number of tokens of a sequence besides prompt, answer and codes: the marks around them.
 const AROUND: usize = 8;
-/// The smallest number of rows of the part of a batch that one thread computes.
-const UNIT: u64 = 4;
 
 /// Returns the plan of a stage; `None` if the stage does not train the model.
 pub(super) fn plan<'a>(
@@ -87,7 +85,7 @@ pub(super) fn plan<'a>(
 /// Returns how many rows of a batch a rank computes at one time, and on how many of its threads. Each thread computes a
 /// part of the batch. A single rank divides its batch among its threads; several divide it into units.
 fn at_once(rows: u64, threads: u64, ranks: u64) -> (u64, u64) {
-    let units = (rows / UNIT).max(1);
+    let units = (rows / LEAST_ROWS).max(1);
     if ranks == 1 {
         return (rows, threads.min(units));
     }
