@@ -1,5 +1,5 @@
-//! LoRA adapters: one that a flag names, a folder in PEFT's layout, is applied to a checkpoint; one that a profile's run
-//! trains is known before the run by its rank, its layers and the format of its base.
+//! LoRA adapters: one that a flag names, a folder in PEFT's layout, is applied to a checkpoint; one that a profile's
+//! run trains is known before the run by its rank, its layers and the format of its base.
 
 use std::path::{Path, PathBuf};
 

@@ -2,8 +2,8 @@
 //! what would reduce it. Nothing is loaded and no engine is started. The numbers are computed from shapes by
 //! `demask_api::plan`, which the engine also uses to size its micro-batches.
 //!
-//! `stage.rs` computes what a stage needs, `run.rs` finds the stage that needs the most, and `changes.rs` what would need
-//! less.
+//! `stage.rs` computes what a stage needs, `run.rs` finds the stage that needs the most, and `changes.rs` what would
+//! need less.
 
 mod changes;
 mod run;
@@ -66,6 +66,12 @@ pub fn plan(options: &PlanArgs) -> anyhow::Result<ExitCode> {
     let config = shape(&profile, asked.from_scratch).map_err(|why| anyhow::anyhow!(why))?;
     let adapter = adapter::trained(&profile, asked.from_scratch)?;
     let ranks = ranks(&profile, adapter.as_ref(), options).map_err(usage)?;
+    if profile.engine.shard == Shard::Weights && options.shard.is_none() && ranks.shard == Shard::State {
+        print::note(
+            "engine.shard is weights, but quantised weights beside an adapter are whole on every rank: this plan divides \
+             the state alone",
+        );
+    }
     let run = PlannedRun {
         profile: &profile,
         config: &config,

@@ -152,9 +152,26 @@ fn an_adapter_that_exists_is_planned_as_it_is() {
     let format = folder.join("quantization_config.json");
     std::fs::write(&format, json!({ "load_in_8bit": true }).to_string()).unwrap();
     assert!(part(&plan(&assigned("start_from")), "dequantised weight") > 0);
+    // A quantised base is not divided, and the plan says so.
+    let set = assigned("start_from");
+    let sharded = [
+        "plan",
+        "tabletop",
+        "--json",
+        "--ranks",
+        "2",
+        "--set",
+        &set,
+        "--set",
+        "engine.shard=weights",
+    ];
+    let out = place.run(&sharded);
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert!(stderr.contains("whole on every rank"), "{stderr}");
+    let found: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(found["shard"], "state");
 
     // Broken and overlong files are refused by name.
-    let set = assigned("start_from");
     let refused = |file: &str, words: &str| {
         let out = place.run(&["plan", "tabletop", "--set", &set]);
         let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
