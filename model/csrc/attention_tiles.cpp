@@ -43,36 +43,42 @@ template <typename Set> constexpr int64_t vectors(int64_t queries) {
 // Computes sums[i][v], the sum over `terms` of by[i][term] * rows[term][v], for Q rows of factors and V
 // vectors of each row.
 template <typename Set, int64_t Q, int64_t V>
-INLINE void tile(const float* by, int64_t by_stride, const float* rows, int64_t row_stride, float* sums_out, int64_t out_stride,
-                 int64_t terms) {
+INLINE void tile(const float* by, int64_t by_stride, const float* rows, int64_t row_stride, float* sums_out,
+                 int64_t out_stride, int64_t terms) {
   using Vec = typename Set::Vec;
   Vec sums[Q][V] = {};
   for (int64_t term = 0; term < terms; term++) {
     Vec row[V];
-    UNROLL for (int64_t v = 0; v < V; v++) row[v] = *reinterpret_cast<const Vec*>(rows + term * row_stride + v * Set::LANE);
+    UNROLL for (int64_t v = 0; v < V; v++) {
+      row[v] = *reinterpret_cast<const Vec*>(rows + term * row_stride + v * Set::LANE);
+    }
     UNROLL for (int64_t i = 0; i < Q; i++) {
       const float factor = by[i * by_stride + term];
       UNROLL for (int64_t v = 0; v < V; v++) sums[i][v] += factor * row[v];
     }
   }
-  UNROLL for (int64_t i = 0; i < Q; i++)
-    UNROLL for (int64_t v = 0; v < V; v++) *reinterpret_cast<Vec*>(sums_out + i * out_stride + v * Set::LANE) = sums[i][v];
+  UNROLL for (int64_t i = 0; i < Q; i++) {
+    UNROLL for (int64_t v = 0; v < V; v++) {
+      *reinterpret_cast<Vec*>(sums_out + i * out_stride + v * Set::LANE) = sums[i][v];
+    }
+  }
 }
 
 // Computes all columns from `at` to `columns`, a multiple of the vector's length: V vectors at a time, then V
 // / 2, and so on.
 template <typename Set, int64_t Q, int64_t V>
-INLINE void columns_from(int64_t at, int64_t columns, const float* by, int64_t by_stride, const float* rows, int64_t row_stride,
-                         float* sums, int64_t out_stride, int64_t terms) {
+INLINE void columns_from(int64_t at, int64_t columns, const float* by, int64_t by_stride, const float* rows,
+                         int64_t row_stride, float* sums, int64_t out_stride, int64_t terms) {
   for (; at + V * Set::LANE <= columns; at += V * Set::LANE)
     tile<Set, Q, V>(by, by_stride, rows + at, row_stride, sums + at, out_stride, terms);
-  if constexpr (V > 1) columns_from<Set, Q, V / 2>(at, columns, by, by_stride, rows, row_stride, sums, out_stride, terms);
+  if constexpr (V > 1)
+    columns_from<Set, Q, V / 2>(at, columns, by, by_stride, rows, row_stride, sums, out_stride, terms);
 }
 
 // Computes the product of `queries` rows of factors with all columns.
 template <typename Set, int64_t Q = Set::QUERIES>
-INLINE void product(int64_t queries, int64_t columns, const float* by, int64_t by_stride, const float* rows, int64_t row_stride,
-                    float* sums, int64_t out_stride, int64_t terms) {
+INLINE void product(int64_t queries, int64_t columns, const float* by, int64_t by_stride, const float* rows,
+                    int64_t row_stride, float* sums, int64_t out_stride, int64_t terms) {
   if (queries == Q) {
     columns_from<Set, Q, vectors<Set>(Q)>(0, columns, by, by_stride, rows, row_stride, sums, out_stride, terms);
   } else if constexpr (Q > 1) {
@@ -81,16 +87,16 @@ INLINE void product(int64_t queries, int64_t columns, const float* by, int64_t b
 }
 
 // `TARGET` allows the compiler to use the instruction set in these two functions and everything inlined into them.
-#define TILES(Set, TARGET)                                                                                                     \
-  TARGET void scores_##Set(const float* q, const float* keys, float* scores, int64_t queries, int64_t width, int64_t places,  \
-                           int64_t count) {                                                                                    \
-    int64_t columns = (count + Set::LANE - 1) / Set::LANE * Set::LANE;                                                         \
-    product<Set>(queries, columns, q, width, keys, places, scores, places, width);                                             \
-  }                                                                                                                            \
-  TARGET void mix_##Set(const float* p, const float* values, float* mixed, int64_t queries, int64_t wide, int64_t places,     \
-                        int64_t count) {                                                                                       \
-    product<Set>(queries, wide, p, places, values, wide, mixed, wide, count);                                                  \
-  }                                                                                                                            \
+#define TILES(Set, TARGET)                                                                                   \
+  TARGET void scores_##Set(const float* q, const float* keys, float* scores, int64_t queries, int64_t width, \
+                           int64_t places, int64_t count) {                                                  \
+    int64_t columns = (count + Set::LANE - 1) / Set::LANE * Set::LANE;                                       \
+    product<Set>(queries, columns, q, width, keys, places, scores, places, width);                           \
+  }                                                                                                          \
+  TARGET void mix_##Set(const float* p, const float* values, float* mixed, int64_t queries, int64_t wide,    \
+                        int64_t places, int64_t count) {                                                     \
+    product<Set>(queries, wide, p, places, values, wide, mixed, wide, count);                                \
+  }                                                                                                          \
   constexpr AttentionTiles tiles_##Set{Set::QUERIES, scores_##Set, mix_##Set};
 
 #ifdef HAS_X86_TILES

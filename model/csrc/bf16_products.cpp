@@ -38,10 +38,10 @@ AMX void amx_begin() {
 
 AMX void amx_end() { _tile_release(); }
 
-// Four sums hide the latency of one product, so two rows of tiles go together. The tiles 0 to 3 are the sums, 4 and 5 the rows, 6
-// and 7 the weights.
-AMX void amx_multiply(const uint16_t* x, int64_t x_stride, const uint16_t* weight, int64_t steps, float* y, int64_t y_stride,
-                      bool whole) {
+// Four sums hide the latency of one product, so two rows of tiles go together. The tiles 0 to 3 are the sums, 4 and 5
+// the rows, 6 and 7 the weights.
+AMX void amx_multiply(const uint16_t* x, int64_t x_stride, const uint16_t* weight, int64_t steps, float* y,
+                      int64_t y_stride, bool whole) {
   const uint16_t *low = x + LANE * x_stride, *right = weight + STEP * steps;
   _tile_zero(0);
   _tile_zero(1);
@@ -74,8 +74,9 @@ constexpr Bf16Products amx_products{amx_begin, amx_end, amx_multiply};
 void nothing() {}
 
 // Eight rows by two registers of outputs.
-__attribute__((target("avx512f,avx512bw,avx512bf16"))) void dot_multiply(const uint16_t* x, int64_t x_stride, const uint16_t* weight,
-                                                                       int64_t steps, float* y, int64_t y_stride, bool whole) {
+__attribute__((target("avx512f,avx512bw,avx512bf16"))) void dot_multiply(const uint16_t* x, int64_t x_stride,
+                                                                         const uint16_t* weight, int64_t steps,
+                                                                         float* y, int64_t y_stride, bool whole) {
   constexpr int64_t TOGETHER = 8;
   const uint16_t* right = weight + STEP * steps;
   for (int64_t row = 0; row < (whole ? Bf16Products::ROWS : Bf16Products::ROWS_READ); row += TOGETHER) {
@@ -104,8 +105,8 @@ __attribute__((target("avx512f,avx512bw,avx512bf16"))) void dot_multiply(const u
 
 constexpr Bf16Products dot_products{nothing, nothing, dot_multiply};
 
-// Returns whether the processor has tiles with bf16 products, and Linux lets this process use them. Linux keeps room for them only
-// for processes that ask.
+// Returns whether the processor has tiles with bf16 products, and Linux lets this process use them. Linux keeps room
+// for them only for processes that ask.
 bool has_amx() {
   unsigned a, b, c, d;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false;

@@ -1,8 +1,8 @@
-// Matrix products of bf16 rows with packed bf16 weights, added in f32, for processors with instructions for them. They work on
-// arrays, not on tensors.
+// Matrix products of bf16 rows with packed bf16 weights, added in f32, for processors with instructions for them. They
+// work on arrays, not on tensors.
 //
-// A weight, [O, I], is packed as [O / 16, I / 2, 16, 2]: sixteen outputs of two inputs lie side by side, which is a register of
-// AVX-512 and a row of an AMX tile. Both O and I are filled up to multiples of 32 with zeros.
+// A weight, [O, I], is packed as [O / 16, I / 2, 16, 2]: sixteen outputs of two inputs lie side by side, which is a
+// register of AVX-512 and a row of an AMX tile. Both O and I are filled up to multiples of 32 with zeros.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +18,10 @@ struct Bf16Products {
   // Prepare this thread for calls, and end that.
   void (*begin)();
   void (*end)();
-  // Computes x wᵀ for ROWS rows, or ROWS_READ if `whole` is false, by the OUTS outputs of the packed weight that begin at
-  // `weight`, with `steps` times TERMS terms.
-  void (*multiply)(const uint16_t* x, int64_t x_stride, const uint16_t* weight, int64_t steps, float* y, int64_t y_stride, bool whole);
+  // Computes x wᵀ for ROWS rows, or ROWS_READ if `whole` is false, by the OUTS outputs of the packed weight that begin
+  // at `weight`, with `steps` times TERMS terms.
+  void (*multiply)(const uint16_t* x, int64_t x_stride, const uint16_t* weight, int64_t steps, float* y,
+                   int64_t y_stride, bool whole);
 };
 
 // Returns the products of an instruction set of `attention_tiles.h`, or null if the set or this processor has none.

@@ -13,8 +13,9 @@ static void pack_f32(const Tensor& weight, PackedMatrix& matrix) {
   matrix.packed = at::empty({(most + 63) / 64 * 16 * matrix.pieces}, weight.options());
   for (int64_t piece = 0; piece < matrix.pieces; piece++) {
     int64_t first = matrix.first(piece), columns = matrix.first(piece + 1) - first;
-    library.pack(PackedMatrix::ROW_MAJOR, PackedMatrix::RIGHT_SIDE, PackedMatrix::TRANSPOSED, PackedMatrix::ROWS, columns,
-                 matrix.ins, 1.0f, data<float>(weight) + first * matrix.ins, matrix.ins, matrix.piece_of<float>(piece));
+    library.pack(PackedMatrix::ROW_MAJOR, PackedMatrix::RIGHT_SIDE, PackedMatrix::TRANSPOSED, PackedMatrix::ROWS,
+                 columns, matrix.ins, 1.0f, data<float>(weight) + first * matrix.ins, matrix.ins,
+                 matrix.piece_of<float>(piece));
   }
 }
 
@@ -29,7 +30,8 @@ static void pack_bf16(const Tensor& weight, PackedMatrix& matrix) {
 static PackedMatrix packed(const Tensor& weight_in, int64_t set) {
   Tensor weight = weight_in.contiguous();
   bool is_bf16 = weight.scalar_type() == at::kBFloat16;
-  TORCH_CHECK(weight.dim() == 2 && weight.device().is_cpu() && (is_bf16 || weight.scalar_type() == at::kFloat), "pack: misshapen");
+  TORCH_CHECK(weight.dim() == 2 && weight.device().is_cpu() && (is_bf16 || weight.scalar_type() == at::kFloat),
+              "pack: misshapen");
   PackedMatrix matrix;
   matrix.outs = weight.size(0);
   matrix.ins = weight.size(1);
@@ -46,11 +48,12 @@ static PackedMatrix packed(const Tensor& weight_in, int64_t set) {
 // Computes the product of x, [T, I], with a packed weight: [T, O]. The dtype is that of the weight.
 static Tensor multiply(const Tensor& x_in, const PackedMatrix& weight) {
   Tensor x = x_in.contiguous();
-  TORCH_CHECK(x.dim() == 2 && x.scalar_type() == weight.packed.scalar_type() && x.device().is_cpu(), "packed product: misshapen");
+  TORCH_CHECK(x.dim() == 2 && x.scalar_type() == weight.packed.scalar_type() && x.device().is_cpu(),
+              "packed product: misshapen");
   TORCH_CHECK(x.size(1) == weight.ins, "packed product: rows of ", x.size(1), " by a weight of ", weight.ins);
   int64_t rows = x.size(0), more_rows = weight.rows_read(rows) - rows, more_ins = weight.stride() - weight.ins;
-  // With AVX2, MKL computes the rows beyond a multiple of four in another way and adds in another order. Padding to a multiple of
-  // four gives every row the same order. The bf16 products read a multiple of sixteen rows.
+  // With AVX2, MKL computes the rows beyond a multiple of four in another way and adds in another order. Padding to a
+  // multiple of four gives every row the same order. The bf16 products read a multiple of sixteen rows.
   if (more_rows > 0 || more_ins > 0) x = at::constant_pad_nd(x, {0, more_ins, 0, more_rows});
   int64_t computed = weight.products ? rows : x.size(0);
   Tensor y = at::empty({computed, weight.outs}, x.options().dtype(at::kFloat));
@@ -73,7 +76,8 @@ int demask_pack(Tensor* weight, int64_t set, Tensor** to, int64_t* pieces) {
   });
 }
 
-int demask_packed_product(Tensor* x, Tensor* weight, int64_t ins, int64_t outs, int64_t pieces, int64_t set, Tensor** y) {
+int demask_packed_product(Tensor* x, Tensor* weight, int64_t ins, int64_t outs, int64_t pieces, int64_t set,
+                          Tensor** y) {
   return guarded([&] { give(y, multiply(*x, PackedMatrix::of(*weight, ins, outs, pieces, set))); });
 }
 }

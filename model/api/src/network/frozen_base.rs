@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::network::config::BackboneConfig;
-use crate::network::memory::{backbone_bytes, block_numbers};
+use crate::network::memory::{backbone_bytes, block_numbers, layer_shapes};
 
 /// Numbers of a block of NF4, which share the largest magnitude.
 pub const NF4_BLOCK: u64 = 64;
@@ -79,7 +79,7 @@ impl FrozenBase {
         let layers = config.n_layers as u64;
         let plain = block_numbers(config)?.checked_mul(layers)?.checked_mul(width)?;
         let mut block = 0_u64;
-        for (rows, columns) in linear_shapes(config) {
+        for (rows, columns) in layer_shapes(config) {
             block = block.checked_add(self.weight_bytes(rows, columns, width)?)?;
         }
         let kept = block.checked_mul(layers)?;
@@ -95,7 +95,7 @@ impl FrozenBase {
         if !self.is_quantized() {
             return 0;
         }
-        let numbers = linear_shapes(config).map(|(rows, columns)| rows * columns);
+        let numbers = layer_shapes(config).map(|(rows, columns)| rows * columns);
         let [q, k, v, out, gate, up, down] = numbers;
         let largest = (q + k + v).max(out).max(gate + up).max(down);
         let piece = numbers.into_iter().max().unwrap_or(0).min(DEQUANTIZED_AT_ONCE);
@@ -144,22 +144,6 @@ impl FrozenBase {
             double_quantization: dtype == BaseDtype::Nf4 && flag("bnb_4bit_use_double_quant"),
         })
     }
-}
-
-/// Rows and columns of a block's linear layers, in the order of `LINEAR_LAYERS` with the attention's and the
-/// feed-forward's last ones at their places: q, k, v, output, gate, up, down.
-fn linear_shapes(config: &BackboneConfig) -> [(u64, u64); 7] {
-    let [model, hidden] = [config.d_model, config.hidden()].map(|count| count as u64);
-    let kv = (config.kv_heads() * config.head_dim()) as u64;
-    [
-        (model, model),
-        (kv, model),
-        (kv, model),
-        (model, model),
-        (hidden, model),
-        (hidden, model),
-        (model, hidden),
-    ]
 }
 
 #[cfg(test)]

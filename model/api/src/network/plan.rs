@@ -6,13 +6,18 @@ use serde::Serialize;
 use crate::network::activations::{Activations, Trained, logit_bytes, place_bytes};
 use crate::network::config::{BackboneConfig, ImageTokenizerConfig};
 use crate::network::frozen_base::FrozenBase;
-use crate::network::loading::LoraConfig;
-use crate::network::memory::{backbone_bytes, backbone_numbers, block_numbers, image_tokenizer_bytes};
+use crate::network::loading::{LINEAR_LAYERS, LoraConfig};
+use crate::network::memory::{
+    backbone_bytes, backbone_numbers, block_numbers, image_tokenizer_bytes, layer_shapes,
+    tied_gradient_numbers,
+};
 use crate::network::sharding::{GatheredGroups, Ranks};
 use crate::training::step_settings::MomentKind;
 
 /// Masked positions whose logits exist at one time, at most, of one part of a batch.
 pub const LOGITS_AT_ONCE: u64 = 4096;
+/// Fewest rows of a part of a batch, which one thread computes; over ranks, of a unit.
+pub const LEAST_ROWS: u64 = 4;
 /// Bytes of an f32.
 const F32: u64 = 4;
 /// The most bytes of weights that a sampler on a CPU keeps a packed copy of, unless a person asks for it.
@@ -212,13 +217,18 @@ impl TrainingPlan<'_> {
     fn weight_parts(&self) -> [(&'static str, u64); 5] {
         let (trained, number, half) = (self.trained(), self.number, self.number < F32);
         let (form, base) = self.base();
+        // Only a trained head has a gradient.
+        let second = match self.lora {
+            None => tied_gradient_numbers(self.config),
+            Some(_) => 0,
+        };
         if self.lora.is_none() && self.ranks.divides_weights() {
             let groups = GatheredGroups::of(self.config);
             return [
                 ("weights", number.saturating_mul(groups.gathered())),
                 ("dequantised weight", 0),
                 ("master", F32 * self.owned()),
-                ("gradients", F32 * self.owned()),
+                ("gradients", F32 * self.owned() + number * second),
                 (
                     "gradients on their way",
                     number.saturating_mul(groups.in_flight()),
@@ -241,7 +251,10 @@ impl TrainingPlan<'_> {
             ("weights", weights),
             ("dequantised weight", form.dequantized_bytes(self.config, number)),
             ("master", F32 * trained),
-            ("gradients", F32 * self.owned() + number * trained * self.threads),
+            (
+                "gradients",
+                F32 * self.owned() + number * (trained + second) * self.threads,
+            ),
             ("gradients on their way", self.ranks.exchanged_bytes(trained)),
         ]
     }
@@ -317,16 +330,13 @@ impl TrainingPlan<'_> {
     }
 }
 
-/// Numbers of an adapter's A and B.
+/// Numbers of an adapter's A, of as many columns as the layer, and B, of as many rows.
 fn adapter_numbers(config: &BackboneConfig, lora: &LoraConfig) -> u64 {
-    let (model, hidden) = (config.d_model as u64, config.hidden() as u64);
-    let kv = (config.kv_heads() * config.head_dim()) as u64;
-    let sides = |module: &str| match module {
-        "q_proj" | "attn_out" => 2 * model,
-        "k_proj" | "v_proj" => model + kv,
-        "ff_proj" | "up_proj" | "ff_out" => model + hidden,
-        _ => 0,
-    };
-    let all: u64 = lora.target_modules.iter().map(|module| sides(module)).sum();
+    let is_adapted = |layer: &str| lora.target_modules.iter().any(|target| target == layer);
+    let layers = LINEAR_LAYERS.into_iter().zip(layer_shapes(config));
+    let all: u64 = layers
+        .filter(|(layer, _)| is_adapted(layer))
+        .map(|(_, (rows, columns))| rows + columns)
+        .sum();
     all * lora.rank as u64 * config.n_layers as u64
 }
