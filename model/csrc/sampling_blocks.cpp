@@ -91,10 +91,8 @@ struct SamplingPass {
   Inputs normed, mixed, gated_rows;
 
   void product(const Team& team, const PackedMatrix& weight, const Inputs& from, float* to, int64_t rows) const {
-    if (!from.is_bf16) rows = weight.rows_read(rows);
-    int64_t parts = weight.parts(rows, team.size);
-    team.share(weight.pieces * parts,
-               [&](int64_t begin, int64_t end) { weight.multiply(from.at, to, rows, begin, end, parts); });
+    team.share(weight.shares(rows),
+               [&](int64_t begin, int64_t end) { weight.multiply(from.at, to, rows, begin, end); });
     team.meet();
   }
 
@@ -210,14 +208,14 @@ class Room {
 
 // The floats that the inputs of a product with a weight take for so many rows.
 int64_t input_floats(const PackedMatrix& weight, int64_t rows) {
-  return weight.stride() * rows / (weight.products ? 2 : 1);
+  return weight.stride() * rows * weight.packed.element_size() / 4;
 }
 
 Inputs inputs_of(const PackedMatrix& weight, float* at, int64_t rows) {
-  Inputs inputs{at, weight.ins, weight.stride(), weight.products != nullptr};
+  Inputs inputs{at, weight.ins, weight.stride(), PackedMatrix::is_bf16(weight.packed)};
   // What fills up the columns must be zero. The rows that fill up are computed, and nothing reads them; they are
   // numbers at least.
-  std::memset(at, 0, input_floats(weight, rows) * 4);
+  if (inputs.is_bf16) std::memset(at, 0, input_floats(weight, rows) * 4);
   return inputs;
 }
 }  // namespace
@@ -290,9 +288,9 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
 // A packed weight as Rust passes it.
 struct PackedHandle {
   Tensor* packed;
-  int64_t ins, outs, pieces, set;
+  int64_t ins, outs, set;
 
-  PackedMatrix matrix() const { return PackedMatrix::of(*packed, ins, outs, pieces, set); }
+  PackedMatrix matrix() const { return PackedMatrix::of(*packed, ins, outs, set); }
 };
 
 extern "C" {
