@@ -139,9 +139,7 @@ impl Shards {
         // is unpacked only once.
         let mut file = match &self.unpacked {
             Some(file) => file.try_clone().map_err(failed)?,
-            None => {
-                unnamed_file::create_in(&self.room).map_err(|error| ReadError::io(&self.room, error))?
-            }
+            None => unnamed_file::create_in(&self.room).map_err(|error| ReadError::io(&self.room, error))?,
         };
         let (begin, length) = match self.places[number] {
             Some(place) => place,

@@ -117,7 +117,7 @@ mod library {
             weight: Handle,
             ins: i64,
             outs: i64,
-                    set: i64,
+            set: i64,
             y: *mut Handle,
         ) -> c_int;
     }
