@@ -7,9 +7,6 @@
 // A packed weight, [O, I], cut into pieces of Products::OUTS outputs. A product is cut into shares, so that threads
 // divide it: the outputs of one piece for at most Products::ROWS rows. A share does not depend on the others (L8).
 struct PackedMatrix {
-  // The bytes of a weight that fit into a processor's own cache beside rows.
-  static constexpr size_t SMALL = 1 << 20;
-
   Tensor packed;
   int64_t ins = 0, outs = 0;
   const Products* products = nullptr;
@@ -35,13 +32,10 @@ struct PackedMatrix {
   // Computes some shares of x wᵀ, [T, O] in f32, of rows x, [T, I] in the dtype of the weight.
   void multiply(const void* x, float* y, int64_t rows, int64_t begin, int64_t end) const {
     products->begin();
-    const int64_t across = pieces(), parts = shares(rows) / across;
-    // A small weight stays in the cache while rows pass by; of a large one a piece does.
-    const bool is_small = packed.nbytes() <= SMALL;
-    auto piece = [&](int64_t share) { return is_small ? share % across : share / parts; };
+    const int64_t across = pieces();
     for (int64_t share = begin; share < end; share++) {
-      int64_t next = piece(std::min(share + 1, end - 1));
-      multiply_share(x, y, rows, piece(share), is_small ? share / across : share % parts, next);
+      int64_t next = std::min(share + 1, end - 1) % across;
+      multiply_share(x, y, rows, share % across, share / across, next);
     }
     products->end();
   }

@@ -4,8 +4,8 @@
 //! - `fused.rs`: the operators between the matrix products of a block, with gradients;
 //! - `rotary.rs`: the tables of the rotary position embedding;
 //! - `ragged.rs`: attention over rows of any lengths in one call;
-//! - `packed_weight.rs`, `packed_weights.rs`: one weight, and those of a network, in the memory layout of the CPU's
-//!   matrix library;
+//! - `packed_weight.rs`, `packed_weights.rs`: one weight, and those of a network, in the memory layout of our
+//!   matrix products;
 //! - `sampling_blocks.rs`: all blocks of a pass in one call, with packed weights;
 //! - `kernel_set.rs`: the instruction set of the CPU's kernels;
 //! - `profiler.rs`: the time of each operator and kernel in a piece of work;

@@ -33,7 +33,7 @@ impl PackedWeight {
         let Some(set) = KernelSet::chosen().filter(|_| are_supported(weight_OI.kind())) else {
             return Ok(None);
         };
-        let packed = library::pack(&weight_OI.f_detach()?, set)?;
+        let packed = kernels::pack(&weight_OI.f_detach()?, set)?;
         Ok(Some(Self {
             packed,
             ins,
@@ -47,7 +47,7 @@ impl PackedWeight {
     /// # Errors
     /// Any error libtorch reports, for example if the rows have another width.
     pub fn linear(&self, x_TI: &Tensor, bias_O: Option<&Tensor>) -> Result<Tensor> {
-        let mut y_TO = library::product(x_TI, self)?;
+        let mut y_TO = kernels::product(x_TI, self)?;
         Ok(match bias_O {
             Some(bias) => y_TO.f_add_(bias)?,
             None => y_TO,
@@ -99,7 +99,7 @@ pub(crate) fn are_supported(kind: Kind) -> bool {
 }
 
 #[cfg(fused)]
-mod library {
+mod kernels {
     use std::ffi::c_int;
     use std::ptr::null_mut;
 
@@ -140,7 +140,7 @@ mod library {
 }
 
 #[cfg(not(fused))]
-mod library {
+mod kernels {
     use tch::Tensor;
 
     use crate::device::kernels::kernel_set::KernelSet;
