@@ -1124,7 +1124,7 @@ fn names_that_are_none_are_told_why() {
     ] {
         let error = Repo::parse(name, RepoKind::Model).unwrap_err().to_string();
         assert!(
-            error.starts_with(&format!("`{name}` is no OWNER/NAME[@REVISION]: ")),
+            error.starts_with(&format!("`{name}` is not of the form OWNER/NAME[@REVISION]: ")),
             "{error}"
         );
     }
@@ -1155,7 +1155,7 @@ fn l9_nothing_is_laid_through_a_link_that_lies_in_the_folder() {
     std::os::unix::fs::symlink(&elsewhere, folder.join("sub folder")).unwrap();
     let pulled = place.pull("o/tiny", &[]).unwrap();
     let words = lay(&pulled, &folder).unwrap_err().to_string();
-    assert!(words.contains("sub folder is a link"), "{words}");
+    assert!(words.contains("sub folder is a symbolic link"), "{words}");
     assert_eq!(
         fs::read_dir(&elsewhere).unwrap().count(),
         0,
@@ -1181,7 +1181,7 @@ fn l9_names_and_words_of_a_hub_cannot_command_a_terminal() {
     let hostile = File::small("a\u{202e}gpj.txt", "x");
     let place = Place::new(vec![hostile]);
     let words = place.words(&[]);
-    assert!(words.contains("characters that are not seen"), "{words}");
+    assert!(words.contains("invisible characters"), "{words}");
     assert!(!words.contains('\u{202e}'), "{words:?}");
     let place = Place::tiny();
     let said = "X-Error-Code: RepoNotFound\r\nX-Error-Message: gone \t\r\n";

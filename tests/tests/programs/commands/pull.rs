@@ -152,7 +152,7 @@ fn a_pull_into_the_cache_itself_is_refused_before_anything_is_asked() {
         "{said}"
     );
     assert!(
-        said.contains("expected a folder outside the hub's cache") && said.contains("leave --to out"),
+        said.contains("expected a folder outside the hub's cache") && said.contains("leave out --to"),
         "{said}"
     );
     assert!(server.seen("GET").is_empty() && !place.path().join("hf").exists());
@@ -199,7 +199,11 @@ fn what_fails_says_what_to_do_and_prints_no_folder() {
         (&["pull", "o/none"], 1, "no repository o/none"),
         (&["pull", "o/tiny@v9"], 1, "no revision `v9`"),
         (&["pull", "o/tiny", "--file", "x.bin"], 1, "no file `x.bin`"),
-        (&["pull", "../tiny"], 2, "is no OWNER/NAME[@REVISION]"),
+        (
+            &["pull", "../tiny"],
+            2,
+            "is not of the form OWNER/NAME[@REVISION]",
+        ),
         (&["pull", "o/tiny", "--jobs", "0"], 2, "--jobs"),
     ];
     for (arguments, code, words) in cases {
