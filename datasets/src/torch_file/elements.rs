@@ -22,7 +22,7 @@ impl TorchFile {
                 let (key, bytes) = (short(&storage.key), storage.bytes().unwrap_or(u64::MAX));
                 let found = found.map_or(0, |region| region.len);
                 return broken(format!(
-                    "storage {key} has {found} bytes, expected {bytes}: is the file whole?"
+                    "storage {key} has {found} bytes, expected {bytes}: the file may be incomplete"
                 ));
             }
         };

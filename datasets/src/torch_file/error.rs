@@ -32,8 +32,8 @@ pub enum TorchFileError {
     },
     /// The pickle asks for something other than tensors, numbers, texts and plain containers. None of it was executed.
     #[error(
-        "{}: its pickle asks for {name} at byte {offset}; only tensors, numbers, texts and plain containers are \
-         built, and nothing was run. If you trust the file, load it in Python and save its state_dict() alone",
+        "{}: its pickle asks for {name} at byte {offset}, but only tensors, numbers, texts and plain containers are \
+         supported; nothing was executed. If you trust the file, load it in Python and save only its state_dict()",
         path.display()
     )]
     Forbidden {

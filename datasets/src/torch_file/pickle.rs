@@ -46,7 +46,7 @@ pub(super) fn read(bytes: &[u8], keys: Keys) -> Result<(HeapValue, Heap, usize),
         marks: Vec::new(),
         memo: HashMap::new(),
         heap: Heap::default(),
-        memory: Allowance::new("bytes of memory that its pickle fills", MOST_BYTES),
+        memory: Allowance::new("bytes of memory for the values of the pickle", MOST_BYTES),
     };
     while machine.step()? {}
     let root = machine.pop()?;
@@ -112,7 +112,7 @@ impl Machine<'_> {
             0x8b => self.long(4)?,
             b'G' => {
                 self.take(8)?;
-                HeapValue::Other("a number that is not whole")
+                HeapValue::Other("found a number that is not an integer")
             }
             _ => return Ok(false),
         };
@@ -127,7 +127,7 @@ impl Machine<'_> {
         let negative = digits.last().is_some_and(|last| last & 0x80 != 0);
         let fill = if negative { 0xff } else { 0 };
         if digits.len() > 8 && digits[8..].iter().any(|&digit| digit != fill) {
-            return Ok(HeapValue::Other("a number of more than 64 bits"));
+            return Ok(HeapValue::Other("found an integer of more than 64 bits"));
         }
         let mut whole = [fill; 8];
         whole[..digits.len().min(8)].copy_from_slice(&digits[..digits.len().min(8)]);
@@ -221,17 +221,19 @@ impl Machine<'_> {
                 self.heap.items_mut(number).extend(items);
                 Ok(())
             }
-            ref other => broken(format!("{} is added to, expected a list", other.what())),
+            ref other => broken(format!("the pickle appends to {}, expected a list", other.what())),
         }
     }
 
     fn set(&mut self, flat: Vec<HeapValue>) -> Result<(), Flaw> {
         let HeapValue::Dict(number) = *self.top()? else {
             let what = self.top()?.what();
-            return broken(format!("{what} is given entries, expected a dictionary"));
+            return broken(format!(
+                "the pickle adds entries to {what}, expected a dictionary"
+            ));
         };
         if !flat.len().is_multiple_of(2) {
-            return broken("a dictionary's key without a value");
+            return broken("a dictionary has a key without a value");
         }
         self.memory
             .spend(added(2 * self.heap.dict(number).len(), flat.len()))?;
@@ -272,7 +274,9 @@ impl Machine<'_> {
     fn recall(&mut self, prefix: usize) -> Result<(), Flaw> {
         let number = self.number(prefix)?;
         let Some(value) = self.memo.get(&number).cloned() else {
-            return broken(format!("the pickle recalls number {number}, which it never kept"));
+            return broken(format!(
+                "the pickle reads memo entry {number}, which it never wrote"
+            ));
         };
         self.push(value)
     }
@@ -287,7 +291,7 @@ impl Machine<'_> {
             0x93 => {
                 let parts = self.pop_many(2)?;
                 let [HeapValue::Text(module), HeapValue::Text(name)] = &parts[..] else {
-                    return broken(format!("a name that is no text, at byte {start}"));
+                    return broken(format!("a name is not a text, at byte {start}"));
                 };
                 global(module, name, start)?
             }
@@ -332,7 +336,9 @@ impl Machine<'_> {
                 let tensor = self.tensor(storage, offset, shape, strides, Some(*dtype))?;
                 self.add_tensor(tensor)
             }
-            _ => broken(format!("{global:?} is made of the wrong things, at byte {start}")),
+            _ => broken(format!(
+                "{global:?} is called with unexpected arguments, at byte {start}"
+            )),
         }
     }
 
@@ -352,11 +358,14 @@ impl Machine<'_> {
         dtype: Option<Dtype>,
     ) -> Result<Tensor, Flaw> {
         let &HeapValue::Storage(number) = storage else {
-            return broken(format!("a tensor in {}, expected a storage", storage.what()));
+            return broken(format!(
+                "a tensor refers to {}, expected a storage",
+                storage.what()
+            ));
         };
         let found = self.heap.storage(number);
         let Some(dtype) = dtype.or(found.dtype) else {
-            return broken("a tensor without a type in a storage without one");
+            return broken("neither a tensor nor its storage has a dtype");
         };
         let (shape, strides) = (self.counts(shape)?, self.counts(strides)?);
         Tensor::new(number, found, dtype, count(offset)?, shape, strides)
@@ -368,7 +377,7 @@ impl Machine<'_> {
                 self.heap.items(number).iter().map(count).collect()
             }
             ref other => broken(format!(
-                "a shape or strides that are {}, expected at most 64 numbers",
+                "a shape or strides are {}, expected at most 64 numbers",
                 other.what()
             )),
         }
@@ -390,7 +399,7 @@ impl Machine<'_> {
     fn storage(&mut self) -> Result<HeapValue, Flaw> {
         let parts = match self.pop()? {
             HeapValue::Items(number) => self.heap.items(number),
-            other => return broken(format!("a reference that is {}, expected a tuple", other.what())),
+            other => return broken(format!("a persistent id is {}, expected a tuple", other.what())),
         };
         let (core, rest) = parts.split_at_checked(5).unwrap_or((parts, &[]));
         let views = !matches!(rest, [] | [HeapValue::Other("nothing")]);
@@ -412,13 +421,13 @@ impl Machine<'_> {
                 self.memory.spend(ENTRY + size_of::<Storage>() as u64)?;
                 Ok(self.heap.add_storage(storage))
             }
-            _ => broken("a reference that is no storage as torch.save writes it"),
+            _ => broken("a persistent id does not describe a storage in the form of torch.save"),
         }
     }
 
     fn mark(&mut self) -> Result<(), Flaw> {
         if self.marks.len() >= MOST_STACKED {
-            return broken(format!("more than {MOST_STACKED} open marks in its pickle"));
+            return broken(format!("the pickle has more than {MOST_STACKED} open marks"));
         }
         self.marks.push(self.stack.len());
         Ok(())
@@ -427,7 +436,7 @@ impl Machine<'_> {
     fn push(&mut self, value: HeapValue) -> Result<(), Flaw> {
         if self.stack.len() >= MOST_STACKED {
             return broken(format!(
-                "more than {MOST_STACKED} values on the stack of its pickle, at byte {}",
+                "the pickle has more than {MOST_STACKED} values on its stack, at byte {}",
                 self.at
             ));
         }
@@ -440,7 +449,7 @@ impl Machine<'_> {
         match self.stack.pop() {
             Some(value) if self.stack.len() >= floor => Ok(value),
             _ => broken(format!(
-                "the pickle takes from an empty stack, at byte {}",
+                "the pickle pops from an empty stack, at byte {}",
                 self.at
             )),
         }
@@ -457,7 +466,7 @@ impl Machine<'_> {
         match self.marks.pop() {
             Some(mark) if mark <= self.stack.len() => Ok(self.stack.split_off(mark)),
             _ => broken(format!(
-                "the pickle closes what it never opened, at byte {}",
+                "the pickle closes a mark that it never opened, at byte {}",
                 self.at
             )),
         }
@@ -466,7 +475,12 @@ impl Machine<'_> {
     fn top(&self) -> Result<&HeapValue, Flaw> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let top = self.stack.last().filter(|_| self.stack.len() > floor);
-        top.ok_or_else(|| Flaw::Broken(format!("the pickle looks at an empty stack, at byte {}", self.at)))
+        top.ok_or_else(|| {
+            Flaw::Broken(format!(
+                "the pickle reads the top of an empty stack, at byte {}",
+                self.at
+            ))
+        })
     }
 
     fn take(&mut self, count: usize) -> Result<&[u8], Flaw> {
@@ -474,7 +488,7 @@ impl Machine<'_> {
         let Some(taken) = rest.get(..count) else {
             let left = rest.len();
             return broken(format!(
-                "the pickle ends where {count} more bytes were expected and {left} are left"
+                "the pickle ends early: {count} more bytes were expected, {left} are left"
             ));
         };
         self.at += count;
@@ -521,7 +535,7 @@ fn global(module: &str, name: &str, start: usize) -> Result<HeapValue, Flaw> {
 fn count(value: &HeapValue) -> Result<u64, Flaw> {
     match *value {
         HeapValue::Int(number) if number >= 0 => Ok(number.unsigned_abs()),
-        HeapValue::Int(number) => broken(format!("{number} where a count was expected")),
-        ref other => broken(format!("{} where a count was expected", other.what())),
+        HeapValue::Int(number) => broken(format!("found {number}, expected a count")),
+        ref other => broken(format!("found {}, expected a count", other.what())),
     }
 }

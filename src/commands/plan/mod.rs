@@ -66,7 +66,10 @@ pub fn plan(options: &PlanArgs) -> anyhow::Result<ExitCode> {
     let config = shape(&profile, asked.from_scratch).map_err(|why| anyhow::anyhow!(why))?;
     let ranks = ranks(&profile, options).map_err(usage)?;
     let Some(report) = report(&profile, &config, options.device_memory, ranks) else {
-        return Err(usage(format!("{origin}: no stage of it trains the model")).into());
+        return Err(usage(format!(
+            "{origin}: none of its stages trains the model, so there is nothing to plan"
+        ))
+        .into());
     };
     if options.output.json {
         print::json(&report)?;
@@ -93,7 +96,7 @@ fn ranks(profile: &Profile, options: &PlanArgs) -> Result<Ranks, String> {
         None => profile.engine.shard,
     };
     if shard == Shard::Weights && quantized {
-        return Err("--shard weights: quantised weights beside an adapter are not divided; use --shard state, or a base in bf16".into());
+        return Err("--shard weights: quantised weights below an adapter cannot be divided; use --shard state, or lora.base = \"auto\"".into());
     }
     Ok(Ranks { count, shard })
 }
@@ -163,22 +166,24 @@ fn tell(report: &MemoryReport) -> anyhow::Result<()> {
     print::table(&["part", "memory"], &rows.chain(host).collect::<Vec<_>>())?;
     let (needed, there) = (shown(report.bytes), report.memory.map(shown));
     let verdict = match (report.fits, there) {
-        (Some(true), Some(there)) => format!("of {there}: it fits"),
-        (_, Some(there)) => format!("of {there}: it does not fit"),
-        _ => "; how much is free is not known".to_owned(),
+        (Some(true), Some(there)) => format!("of {there} available: it fits"),
+        (_, Some(there)) => format!("of {there} available: it does not fit"),
+        _ => "(the free memory is unknown)".to_owned(),
     };
     let a_rank = match (report.ranks, report.shard) {
         (1, _) => String::new(),
-        (ranks, Shard::State) => format!(" a rank, of {ranks} with the state divided,"),
-        (ranks, Shard::Weights) => format!(" a rank, of {ranks} with weights and state divided,"),
+        (ranks, Shard::State) => format!(" per rank, for {ranks} ranks that share the optimizer state,"),
+        (ranks, Shard::Weights) => {
+            format!(" per rank, for {ranks} ranks that share weights and optimizer state,")
+        }
     };
     let recomputed = if report.recomputed {
-        ", activations computed again"
+        ", activations recomputed"
     } else {
         ""
     };
     let mut text = format!(
-        "{needed}{a_rank} {verdict} ({}, {}, {} numbers trained; stage {}: {} rows of {} tokens at one time{recomputed})\n",
+        "{needed}{a_rank} {verdict} ({}, {}, {} trained parameters; stage {}: {} rows of {} tokens at a time{recomputed})\n",
         report.device, report.dtype, report.trained, report.stage, report.rows, report.length
     );
     if report.fits != Some(true) {

@@ -195,7 +195,7 @@ fn what_fails_says_what_to_do_and_prints_no_folder() {
     let gated = "X-Error-Code: GatedRepo\r\n";
     server.answer("GET /api", "403 Forbidden", gated);
     let cases = [
-        (&["pull", "o/tiny"][..], 1, "accept its licence"),
+        (&["pull", "o/tiny"][..], 1, "accept the licence"),
         (&["pull", "o/none"], 1, "no repository o/none"),
         (&["pull", "o/tiny@v9"], 1, "no revision `v9`"),
         (&["pull", "o/tiny", "--file", "x.bin"], 1, "no file `x.bin`"),
