@@ -61,7 +61,7 @@ pub enum TeacherError {
     },
     /// The request would exceed the cap.
     #[error(
-        "the teacher's cap of {cap} tokens is reached: {spent} are spent or set aside, {wanted} more were wanted; raise teacher.token_cap to go on"
+        "the teacher's limit of {cap} tokens is reached: {spent} are used or reserved, {wanted} more were requested; raise teacher.token_cap to continue"
     )]
     Cap {
         /// The cap in tokens.
@@ -72,7 +72,7 @@ pub enum TeacherError {
         wanted: u64,
     },
     /// The teacher refused the request; another try would not help.
-    #[error("the teacher refused with {status}: {body}")]
+    #[error("the teacher refused the request with HTTP status {status}: {body}")]
     Refused {
         /// HTTP status.
         status: u16,
@@ -80,7 +80,7 @@ pub enum TeacherError {
         body: String,
     },
     /// Every try failed.
-    #[error("the teacher failed {tries} times; the last time: {last}")]
+    #[error("the teacher failed {tries} times; the last failure: {last}")]
     Failed {
         /// Number of tries.
         tries: u32,
@@ -210,7 +210,7 @@ impl TeacherClient {
         let Ok(_permit) = self.permits.acquire().await else {
             return Err(TeacherError::Failed {
                 tries: 0,
-                last: "it is being closed".into(),
+                last: "the teacher is being closed".into(),
             });
         };
         let mut last = String::new();
@@ -294,8 +294,12 @@ impl TeacherClient {
         if !status.is_success() {
             return Err(failed(status, &text, wait));
         }
-        let body: Body = serde_json::from_str(&text)
-            .map_err(|error| again(format!("not a chat completion ({error}): {}", beginning(&text))))?;
+        let body: Body = serde_json::from_str(&text).map_err(|error| {
+            again(format!(
+                "the answer is not a chat completion ({error}): {}",
+                beginning(&text)
+            ))
+        })?;
         let content = body
             .choices
             .into_iter()
@@ -306,7 +310,7 @@ impl TeacherClient {
         let used = body.usage.map(|usage| usage.total_tokens.min(MOST_TOKENS));
         if content.trim().is_empty() {
             return Err(AttemptFailure::Again {
-                why: "an empty answer".into(),
+                why: "the answer is empty".into(),
                 wait: None,
                 used,
             });

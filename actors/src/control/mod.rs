@@ -593,7 +593,7 @@ mod tests {
                 .await
                 .unwrap_err()
                 .to_string();
-            assert_eq!(error, "learning_rate is asked to be NaN; allowed is 0 to 1");
+            assert_eq!(error, "learning_rate cannot be set to NaN; allowed is 0 to 1");
             assert_eq!(control.boundary(&recorder, 1).await.unwrap(), Boundary::default());
         });
     }

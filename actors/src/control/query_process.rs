@@ -50,7 +50,8 @@ async fn answer(command: &mut Command) -> Result<Rows, String> {
         let complaint = complaint.trim();
         return Err(complaint.strip_prefix("demask: ").unwrap_or(complaint).to_owned());
     }
-    serde_json::from_slice(&said).map_err(|error| format!("the query's answer was not understood: {error}"))
+    serde_json::from_slice(&said)
+        .map_err(|error| format!("the query process returned an invalid answer: {error}"))
 }
 
 /// Reads a stream to its end, or its first `most` bytes.

@@ -42,7 +42,7 @@ impl AnswerDesk<'_> {
     /// Records the question and answers it.
     pub(super) async fn answer(&self, id: &str, by: &str, command: Command) -> Reply {
         let Some(model) = self.control.model() else {
-            return refused("the run is starting: it has no model yet");
+            return refused("the run is starting and has no model yet");
         };
         let question = match question(&command, &model).await {
             Ok(question) => question,
@@ -120,11 +120,11 @@ async fn question(command: &Command, model: &PresentModel) -> Result<AskedQuesti
         reference,
     } = command
     else {
-        return Err("this is no question".to_owned());
+        return Err("this command is not a question".to_owned());
     };
     let picture = match image.clone() {
         None => None,
-        Some(_) if *draw => return Err("a drawing is asked for without a picture".to_owned()),
+        Some(_) if *draw => return Err("a request to draw cannot have an input picture".to_owned()),
         Some(file) => {
             let pixels = model.pixels;
             let read = move || picture_file::read(Path::new(&file), pixels);

@@ -38,10 +38,10 @@ pub(super) async fn live(
     context.finish().await;
     let (status, reason) = match outcome? {
         Outcome::Done => (RunState::Done, "all stages are done"),
-        Outcome::Stopped => (RunState::Stopped, "a person stopped it"),
+        Outcome::Stopped => (RunState::Stopped, "the user stopped it"),
         Outcome::Halted => (
             RunState::Interrupted,
-            "the daemon ended; the next one goes on with the run",
+            "the daemon ended; the next daemon continues the run",
         ),
     };
     context.control.report(|overview| overview.state = status);
@@ -96,7 +96,7 @@ async fn lives(
         }
         anyhow::ensure!(
             deaths < LIVES,
-            "it died {deaths} times in a row at step {step}: {why}"
+            "the run failed {deaths} times in a row at step {step}: {why}"
         );
         tokio::time::sleep(FIRST_WAIT * 2_u32.pow(deaths - 1)).await;
         context.generation += 1;
@@ -105,7 +105,7 @@ async fn lives(
 
 /// The error of a run that must end and waits for something that does not come.
 #[derive(Debug, thiserror::Error)]
-#[error("it was asked to end and waited for something outside the engine that did not come; it was given up")]
+#[error("the run had to end but was still waiting for something outside the engine; it was aborted")]
 struct GivenUp;
 
 /// Drives one life until it ends by itself, or until it must end and hangs (law L10).
@@ -179,8 +179,9 @@ async fn note_death(context: &RunContext, step: u64, why: &str) -> Result<(), Re
         }))
         .await?;
     let (run, kind) = (context.run.clone(), "actor_failed".to_owned());
-    let message =
-        format!("life {generation} of the run died: {why}; another goes on from the last checkpoint");
+    let message = format!(
+        "attempt {generation} of the run failed: {why}; the next one continues from the last checkpoint"
+    );
     context
         .recorder
         .record(Record::Alert(Alert {

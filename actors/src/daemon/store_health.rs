@@ -125,7 +125,7 @@ pub(super) fn at_start(home: &Home) -> anyhow::Result<Vec<String>> {
     }
     if pictures_are_gone(home) {
         told.push(format!(
-            "the pictures that rows speak of are gone: {} is not there; runs go on, and what was drawn before cannot be shown",
+            "{} does not exist, so pictures that the store refers to are lost; runs continue, but earlier pictures cannot be shown",
             home.blobs().display()
         ));
     }
@@ -136,7 +136,7 @@ pub(super) fn at_start(home: &Home) -> anyhow::Result<Vec<String>> {
 #[must_use]
 pub fn runs_without_rows(runs: &[String]) -> String {
     format!(
-        "{} run{} with checkpoints ({}): `demask daemon stop; demask doctor --repair` rebuilds what the checkpoints say",
+        "{} run{} with checkpoints ({}): `demask daemon stop; demask doctor --repair` rebuilds the rows from the checkpoints",
         runs.len(),
         if runs.len() == 1 { "" } else { "s" },
         runs.iter()

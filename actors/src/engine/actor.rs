@@ -268,7 +268,7 @@ impl EngineAddress {
         self.host
             .get()
             .await
-            .ok_or_else(|| dead("no engine could be kept alive"))
+            .ok_or_else(|| dead("no engine stayed alive"))
     }
 }
 
@@ -306,7 +306,7 @@ fn own_seconds(answer: &Answer) -> f64 {
 
 fn abandoned() -> EngineFailure {
     EngineFailure::Engine(EngineError::Refused {
-        message: "nobody waits for the answer any more".into(),
+        message: "the request was cancelled".into(),
     })
 }
 

@@ -99,7 +99,7 @@ impl Liveness {
             sleep(LOOK).await;
             // A stopped process does not write or read files either.
             if self.urgency.is_set() && self.pid.is_some_and(is_stopped) {
-                return "its process is stopped and was given up".into();
+                return "its process is suspended, so the engine was abandoned".into();
             }
             self.look().await;
             if let Some(why) = self
@@ -193,14 +193,14 @@ impl Signs {
         let unanswered = if urgent { URGENT } else { LEAST_ANSWER };
         if silent >= unanswered {
             return Some(format!(
-                "it has not answered for {:.0} s (is it stopped?) and was given up",
+                "it has not answered for {:.0} s (its process may be suspended), so it was abandoned",
                 silent.as_secs_f64()
             ));
         }
         let limit = least.max(self.longest * times);
         (idle >= limit).then(|| {
             format!(
-                "its work has shown nothing for {:.0} s (limit {:.0} s) and was given up",
+                "its work has made no progress for {:.0} s (limit {:.0} s), so it was abandoned",
                 idle.as_secs_f64(),
                 limit.as_secs_f64()
             )
@@ -229,7 +229,7 @@ mod tests {
         }
         signs.hear(7, true, at(121));
         let why = signs.hung(false, at(121)).unwrap();
-        assert!(why.contains("has shown nothing for 120 s"), "{why}");
+        assert!(why.contains("has made no progress for 120 s"), "{why}");
         // The engine recovers. From now on ten times that pause is allowed, or twice if a person waits.
         for second in (122..1300).step_by(10) {
             signs.hear(8, true, at(second));

@@ -117,7 +117,7 @@ pub enum EngineFailure {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The engine answered with another kind of answer than the request expects.
-    #[error("the engine answered {found} where {expected} was expected")]
+    #[error("expected the answer {expected} from the engine, found {found}")]
     Unexpected {
         /// Name of the expected answer.
         expected: &'static str,
@@ -211,7 +211,7 @@ impl EngineProcess {
             shard: options.shard,
             dtype: options.dtype.clone(),
         };
-        let lobby = lobby.ok_or_else(|| start_error("the daemon listens for none".to_owned()))?;
+        let lobby = lobby.ok_or_else(|| start_error("the daemon does not listen for engines".to_owned()))?;
         let session = lobby.take(&wanted, &options.urgency).await;
         let session = session.map_err(start_error)?;
         let named = format!("of process {} on {}", session.engine.pid, session.engine.host);
@@ -411,10 +411,10 @@ async fn reach(child: &mut Child, socket: &Path, log: &Log, urgency: &Urgency) -
             return Ok(stream);
         }
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("it ended at once ({status}){}", log.tail()));
+            return Err(format!("it exited during startup ({status}){}", log.tail()));
         }
         if urgency.is_set() {
-            return Err("a person wants the run to end".into());
+            return Err("the run is being stopped".into());
         }
         if Instant::now() > deadline {
             return Err(format!("it did not answer within {} s", START_LIMIT.as_secs()));
@@ -472,7 +472,7 @@ impl Log {
             return String::new();
         }
         format!(
-            "; it said last: {}",
+            "; its last output: {}",
             lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
         )
     }
@@ -481,7 +481,7 @@ impl Log {
 fn missing_hint(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => {
-            "not found; build it with `make build`, or name it in DEMASK_ENGINE".into()
+            "not found; build it with `make build`, or set DEMASK_ENGINE to its path".into()
         }
         _ => error.to_string(),
     }

@@ -33,7 +33,7 @@ pub fn folder() -> anyhow::Result<PathBuf> {
     found.cloned().ok_or_else(|| {
         let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
         anyhow::anyhow!(
-            "the shipped checkpoint is in none of {}; name it in DEMASK_SHIPPED, or train one with --from-scratch",
+            "cannot find the shipped checkpoint; looked in {}; set DEMASK_SHIPPED to its folder, or train from scratch with --from-scratch",
             looked.join(", ")
         )
     })

@@ -64,7 +64,7 @@ async fn serve(listener: UnixListener, session: Arc<EngineSession>) {
                     lines.spawn(carry(client, Arc::clone(&session)));
                 }
                 Err(error) => {
-                    tracing::warn!("a line to an engine: {error}");
+                    tracing::warn!("a connection to an engine failed: {error}");
                     return;
                 }
             },
@@ -78,7 +78,12 @@ async fn serve(listener: UnixListener, session: Arc<EngineSession>) {
 async fn carry(client: UnixStream, session: Arc<EngineSession>) {
     let line = match session.line().await {
         Ok(line) => line,
-        Err(error) => return tracing::warn!("a line to the engine on {}: {error}", session.engine.host),
+        Err(error) => {
+            return tracing::warn!(
+                "a connection to the engine on {} failed: {error}",
+                session.engine.host
+            );
+        }
     };
     let (mut from_engine, mut to_engine) = split(line);
     let (mut from_client, mut to_client) = client.into_split();

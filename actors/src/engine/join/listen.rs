@@ -36,11 +36,11 @@ impl FromStr for ListenAddress {
             .map_err(|_| format!("{text}: {port} is no port, expected ADDR or ADDR:PORT"))?;
         let found = (name, port).to_socket_addrs();
         let found = found.map_err(|error| format!("{text}: {error}"))?.next();
-        let address = found.ok_or_else(|| format!("{text}: the name has no address"))?;
+        let address = found.ok_or_else(|| format!("{text}: the name does not resolve to an address"))?;
         if address.ip().is_loopback() && name != "localhost" {
             let ip = address.ip();
             return Err(format!(
-                "{text}: the name is {ip} here, which other machines do not reach; name the address itself"
+                "{text}: the name resolves to {ip} here, which other machines cannot reach; give the address itself"
             ));
         }
         meant(address, text)
@@ -52,7 +52,7 @@ impl FromStr for ListenAddress {
 fn meant(address: SocketAddr, text: &str) -> Result<ListenAddress, String> {
     if address.ip().is_unspecified() {
         return Err(format!(
-            "{text}: that is every network of this machine; name the address that the other machines reach"
+            "{text}: this means all networks of this machine; give the address that the other machines can reach"
         ));
     }
     Ok(ListenAddress(address))
@@ -76,8 +76,8 @@ mod tests {
             assert_eq!(address.0.to_string(), expected);
         }
         for (text, words) in [
-            ("0.0.0.0", "every network"),
-            ("[::]:7000", "every network"),
+            ("0.0.0.0", "all networks"),
+            ("[::]:7000", "all networks"),
             ("10.1.2.3:70000", "70000 is no port"),
             ("no such name.invalid:1", "no such name.invalid:1: "),
         ] {

@@ -37,7 +37,7 @@ impl WantedEngine {
         if found.ranks != self.ranks {
             let (wanted, found) = (self.ranks, found.ranks);
             return Some(format!(
-                "the run is one of {wanted} ranks, and this world has {found}"
+                "the run needs {wanted} ranks, but this world has {found}"
             ));
         }
         if found.shard != self.shard {
@@ -85,16 +85,18 @@ impl Lobby {
         let other = engine.protocol;
         let session = EngineSession::begin(number, engine, connection);
         if other != PROTOCOL {
-            let why = format!("it speaks protocol {PROTOCOL}, and the engine {other}");
+            let why = format!("the daemon speaks protocol {PROTOCOL}, but the engine speaks {other}");
             return session.dismiss(Farewell::Refused, &why);
         }
         let mut waiting = lock(&self.waiting);
         waiting.retain(|session| !session.is_over());
         if waiting.len() >= MOST_WAITING {
-            let why = format!("{MOST_WAITING} engines wait for a run already");
+            let why = format!("{MOST_WAITING} engines are already waiting for a run");
             return session.dismiss(Farewell::Refused, &why);
         }
-        tracing::info!("joined to {role}: {ranks} ranks, by process {pid} on {host}, session {number}");
+        tracing::info!(
+            "an engine joined to {role}: {ranks} ranks, process {pid} on {host}, session {number}"
+        );
         let mut lines = lock(&self.lines);
         lines.retain(|_, lines| lines.strong_count() > 0);
         lines.insert(number, Arc::downgrade(&session.lines));
@@ -122,7 +124,7 @@ impl Lobby {
                 return Ok(session);
             }
             if urgency.is_set() {
-                return Err("a person wants the run to end".to_owned());
+                return Err("the run is being stopped".to_owned());
             }
             tokio::select! {
                 () = come => {}
@@ -158,7 +160,7 @@ impl Lobby {
     /// Sends away who waits, because the daemon ends.
     pub(super) fn close(&self) {
         for session in lock(&self.waiting).drain(..) {
-            session.dismiss(Farewell::Done, "the daemon ends");
+            session.dismiss(Farewell::Done, "the daemon is ending");
         }
     }
 }
@@ -176,7 +178,7 @@ impl<'a> WaitNotice<'a> {
             JoinRole::Train => format!("a world of {ranks} ranks"),
             JoinRole::Sample => "a sampling engine".to_owned(),
         };
-        let words = format!("waits for {what} to join: demask-engine --join {file} --role {role}");
+        let words = format!("is waiting for {what} to join: demask-engine --join {file} --role {role}");
         tracing::info!("the run {words}");
         lock(&lobby.wanted).push(words.clone());
         Self { lobby, words }

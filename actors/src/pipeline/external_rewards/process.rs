@@ -127,7 +127,7 @@ impl RewardProcess {
         match said.is_empty() {
             true => String::new(),
             false => format!(
-                "; it said last: {}",
+                "; its last output: {}",
                 said.iter().cloned().collect::<Vec<_>>().join(" | ")
             ),
         }

@@ -95,8 +95,8 @@ impl StageRun {
     /// Pauses the run until a person resumes it. The step is then done as if it had never been tried (laws L1, L8).
     async fn hold_for(&self, failure: &RewardFailure) -> Result<(), RunError> {
         let message = format!(
-            "{failure}. The run is paused before step {} and nothing is lost: mend the reward, then `demask resume`; \
-             `demask set reward.{}=0` goes on without it",
+            "{failure}. The run is paused before step {} and nothing is lost: fix the reward, then `demask resume`; \
+             `demask set reward.{}=0` continues without it",
             self.cursor.step, failure.name
         );
         self.context.control.hold(&message);

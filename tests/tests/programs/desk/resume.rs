@@ -169,8 +169,11 @@ fn a_run_begins_with_the_checkpoint_of_another_and_says_so() {
     ]);
     assert!(out.status.success(), "{}", said(&out));
     for (named, words) in [
-        ("the first@3", "keeps no checkpoint of step 3; its steps are"),
-        ("the first@worst", "expected a step's number, best or latest"),
+        (
+            "the first@3",
+            "has no checkpoint of step 3; it has checkpoints of steps",
+        ),
+        ("the first@worst", "expected the number of a step, best or latest"),
         ("nobody", "no run has the name 'nobody'"),
         ("0", "runs are meant by '0'"),
     ] {

@@ -203,7 +203,7 @@ async fn l1_a_store_that_is_gone_and_pictures_that_are_gone_are_told() {
     drop(subscribed(&mut place).await);
     assert_eq!(place.terminate(), Some(0));
     assert!(
-        told(&place).contains("the pictures that rows speak of are gone"),
+        told(&place).contains("pictures that the store refers to are lost"),
         "{}",
         told(&place)
     );

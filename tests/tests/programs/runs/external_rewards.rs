@@ -127,7 +127,7 @@ fn what_is_wrong_with_a_reward_is_told_before_a_run() {
     let (code, said) = check(&profile(&place, dies, ""));
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("reward letters: it ended (exit status: 3); it said last: no model here"),
+        said.contains("reward letters: it ended (exit status: 3); its last output: no model here"),
         "{said}"
     );
     let (code, said) = check(&profile(&place, "    pass", "range = [0.5, 1]"));
