@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// An unknown word.
 #[derive(Debug, thiserror::Error)]
-#[error("'{found}' is no {what}; expected one of {known}")]
+#[error("'{found}' is not a {what}; expected one of {known}")]
 pub struct UnknownWord {
     /// The vocabulary that was expected.
     pub what: &'static str,

@@ -369,7 +369,7 @@ fn a_run_is_meant_by_its_id_its_name_or_an_end_of_its_id() {
     assert!(
         found("aa")
             .unwrap_err()
-            .contains("2 runs are meant by 'aa': 0191-aa, 0190-aa")
+            .contains("'aa' matches 2 runs: 0191-aa, 0190-aa")
     );
     assert!(found("twice").unwrap_err().contains("2 runs"));
     for none in ["", "zz", "%", "_"] {
@@ -494,7 +494,7 @@ fn l9_a_query_is_held_to_its_limits_and_says_which() {
     drop(Writer::open(&path).unwrap());
     let refused = |sql: &str| query::query(&path, sql, 0).unwrap_err().to_string();
     let big = refused("SELECT printf('%.100000000c', 'x')");
-    assert!(big.contains("a value may have 16 MiB"), "{big}");
+    assert!(big.contains("a value may have at most 16 MiB"), "{big}");
     let like = refused(&format!("SELECT 'x' LIKE '{}'", "%x".repeat(600)));
     assert!(like.contains("pattern"), "{like}");
     assert_eq!(

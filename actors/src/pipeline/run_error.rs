@@ -8,7 +8,7 @@ use crate::runtime::supervisor::Silence;
 
 /// The error that an external reward returned no values.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("reward {name} failed {tries} times in a row; the last time: {why}")]
+#[error("reward {name} failed {tries} times in a row; the last failure: {why}")]
 pub struct RewardFailure {
     /// Name of the reward.
     pub name: String,
@@ -40,7 +40,7 @@ pub enum RunError {
     #[error(transparent)]
     Reward(#[from] RewardFailure),
     /// The run must end, so it gave up what it waited for. Nothing is lost.
-    #[error("given up, because the run is ending")]
+    #[error("cancelled, because the run is ending")]
     Ending,
     /// Any other error, as a message.
     #[error("{0}")]

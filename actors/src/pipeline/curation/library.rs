@@ -122,13 +122,16 @@ impl ExampleLibrary {
             return Ok(example.clone());
         }
         let kept = *self.kept.get(number).ok_or("there is no such example")?;
-        let rows = self.rows.as_mut().ok_or("its rows cannot be read again")?;
+        let rows = self
+            .rows
+            .as_mut()
+            .ok_or("the rows of the source cannot be read again")?;
         let examples = rows.read_again(kept.place).map_err(|bad| bad.to_string())?;
         let example = examples.into_iter().nth(usize::from(kept.which));
         match example.filter(|example| short(&example.id) == kept.id) {
             Some(example) => Ok(example),
             None => Err(format!(
-                "line {} of file {} says something else than when the run began; start another run on changed data",
+                "line {} of file {} has changed since the run began; start another run for changed data",
                 kept.place.line,
                 kept.place.file() + 1
             )),

@@ -48,7 +48,7 @@ pub enum SourceError {
         error: ReadError,
     },
     /// The index in which duplicates are looked for cannot be kept on disk.
-    #[error("source {name}: the index of its texts, kept in {}, where equal and near duplicates are looked for: {error}", .folder.display())]
+    #[error("source {name}: the index of its texts in {}, which finds exact and near duplicates, failed: {error}", .folder.display())]
     Unindexed {
         /// The source.
         name: String,
@@ -111,10 +111,10 @@ pub enum SourceError {
         error: String,
     },
     /// Reading was given up because the daemon is ending.
-    #[error("reading the sources was given up: the daemon is ending")]
+    #[error("reading the sources was cancelled: the daemon is ending")]
     GivenUp,
     /// No example of the source is left.
-    #[error("source {name}: {path} has no example that can be trained on")]
+    #[error("source {name}: {path} has no usable example")]
     Empty {
         /// The source.
         name: String,
@@ -243,7 +243,7 @@ pub fn benchmarks(
                 let shown = reads.then_some(&mut *likenesses);
                 register(&suite, (&name, shown), &mut forbidden).map_err(|error| error.to_string())
             }
-            false => Err("its data is not here".to_owned()),
+            false => Err("its data was not found".to_owned()),
         };
         if let Err(error) = registered {
             profile.sources.iter().for_each(|source| {
@@ -562,11 +562,11 @@ impl Gates<'_> {
             Novelty::New => None,
             Novelty::Exact(number) => Some((
                 Gate::ExactDedup,
-                format!("equal to row {} of those kept", number + 1),
+                format!("equal to row {} of the kept rows", number + 1),
             )),
             Novelty::Near(number) => Some((
                 Gate::NearDedup,
-                format!("nearly row {} of those kept", number + 1),
+                format!("nearly equal to row {} of the kept rows", number + 1),
             )),
         })
     }

@@ -391,7 +391,7 @@ fn with_pictures(
             None => item.clone(),
         };
         if item.picture.is_some() && item.broken.is_none() {
-            item.broken = Some("the model reads no pictures".to_owned());
+            item.broken = Some("the model cannot read pictures".to_owned());
         }
         if trial.cuts {
             cut_to_fit(inference, suite, &mut item);

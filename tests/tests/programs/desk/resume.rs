@@ -175,7 +175,7 @@ fn a_run_begins_with_the_checkpoint_of_another_and_says_so() {
         ),
         ("the first@worst", "expected the number of a step, best or latest"),
         ("nobody", "no run has the name 'nobody'"),
-        ("0", "runs are meant by '0'"),
+        ("0", "'0' matches "),
     ] {
         let out = place.run(&["run", &second, "--headless", "--from", named]);
         assert_eq!(out.status.code(), Some(2), "{named}");

@@ -260,7 +260,7 @@ fn a_judge_model_is_asked_with_the_drawing_and_one_that_rambles_is_told() {
         kept[0]["output"]
             .as_str()
             .unwrap()
-            .contains("what cannot be read: What a fine drawing."),
+            .contains("reply cannot be parsed: What a fine drawing."),
         "{kept:?}"
     );
     assert!(
@@ -307,7 +307,7 @@ fn mmbench_has_a_judge_only_where_one_is_named() {
         item["output"]
             .as_str()
             .unwrap()
-            .contains("what cannot be read: who knows")
+            .contains("reply cannot be parsed: who knows")
     };
     assert!(kept.iter().any(unread), "{kept:?}");
 }

@@ -81,7 +81,7 @@ async fn runs_follow_one_another_though_one_fails_and_their_order_can_be_changed
     assert_eq!(waiting(&place), ["third", "bad", "2nd"]);
     let unknown = place.run(&["queue", "cancel", "nobody"]);
     assert!(
-        unknown.status.code() == Some(1) && said(&unknown).contains("no run that waits"),
+        unknown.status.code() == Some(1) && said(&unknown).contains("no queued run"),
         "{}",
         said(&unknown)
     );
