@@ -79,7 +79,7 @@ fn two_of_a_name_are_refused_at_the_second() {
     assert!(parsed(&(source("sums") + &source("more"))).is_ok());
     let error = parsed(&(source("sums") + &source("sums"))).unwrap_err();
     assert!(
-        error.contains("line 6") && error.contains("source names sums again"),
+        error.contains("line 6") && error.contains("source is sums, which another source has too"),
         "{error}"
     );
     let error = parsed(STAGE).unwrap_err();
@@ -186,7 +186,7 @@ fn values_out_of_range_are_named_with_what_is_allowed() {
         ),
         (
             "budgets.understand.codes=15",
-            "codes is 15; the image tokenizer makes 16",
+            "codes is 15, but the image tokenizer makes 16",
         ),
         ("sampling.image.steps=0", "steps is 0; allowed is 1"),
         ("sampling.text.temperature=-1", "temperature is -1; allowed is 0"),
@@ -459,12 +459,12 @@ fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
         (
             "lora = { rank = 2 }\ngrow = { seed = 1 }\n",
             3,
-            "grow is given beside an adapter",
+            "grow is given together with an adapter",
         ),
         (
             "adapter = \"a\"\ngrow = { seed = 1 }\n",
             3,
-            "grow is given beside an adapter",
+            "grow is given together with an adapter",
         ),
         (
             "[grow]\ncodebook_size = 0\n",

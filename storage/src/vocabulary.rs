@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(old, Modality::Text);
         let error = "read".parse::<Gate>().unwrap_err().to_string();
         assert!(
-            error.starts_with("'read' is no gate; expected one of parse, exact_dedup"),
+            error.starts_with("'read' is not a gate; expected one of parse, exact_dedup"),
             "{error}"
         );
     }

@@ -49,7 +49,7 @@ impl AsideDesk<'_> {
                 })
             }
             _ => Err(ModelError::Refused(
-                "only samples and codes can be asked for aside".into(),
+                "only samples and picture codes can be computed beside other work".into(),
             )),
         }
     }
@@ -160,7 +160,7 @@ pub(super) fn alone(
             Some((_, answer)) => return Ok(answer),
             None if is_gone() => {
                 return Err(ModelError::Refused(
-                    "nobody waits for these samples any more".into(),
+                    "the request for these samples was cancelled".into(),
                 ));
             }
             None => {}

@@ -98,13 +98,14 @@ impl LoadedModel {
         let purpose = options.purpose;
         if resume && purpose == Purpose::Sample {
             return Err(ModelError::Refused(
-                "resume and purpose sample: a run is resumed for training".into(),
+                "resume needs the purpose train, found the purpose sample".into(),
             ));
         }
         let listed = check_manifest(dir)?;
         let backbone = load_backbone(dir, options, (device, kind), part)?;
         if resume && !listed.iter().any(|name| name == OPTIMIZER) {
-            let message = format!("its manifest does not list {OPTIMIZER}: a run cannot be resumed from it");
+            let message =
+                format!("its manifest does not list {OPTIMIZER}, so a run cannot be resumed from it");
             return Err(ModelError::checkpoint(dir, message));
         }
         let mut optimizer = AdamW::new(backbone.trained())?;
@@ -148,14 +149,14 @@ impl LoadedModel {
     pub fn take_average(&self, dir: &Path, resume: bool) -> Result<()> {
         if resume {
             return Err(ModelError::Refused(
-                "average and resume: a run is resumed from its weights, not from their moving average".into(),
+                "average and resume exclude each other: a run is resumed from its weights, not from their moving average".into(),
             ));
         }
         let path = dir.join(OPTIMIZER);
         let lacks = || {
             ModelError::checkpoint(
                 &path,
-                "no moving average of the weights: the run kept none (ema 0)",
+                "there is no moving average of the weights, because the run had `ema = 0`",
             )
         };
         if !path.exists() {
@@ -165,7 +166,7 @@ impl LoadedModel {
         let shape = state.shape(AVERAGE).ok_or_else(lacks)?;
         let (found, expected) = (shape.iter().product::<i64>(), self.backbone.trained().count());
         if u64::try_from(found) != Ok(expected) {
-            let message = format!("a moving average of {found} numbers, expected {expected}");
+            let message = format!("the moving average has {found} numbers, expected {expected}");
             return Err(ModelError::checkpoint(&path, message));
         }
         let average = match self.backbone.trained().sharded() {
@@ -251,7 +252,7 @@ impl LoadedModel {
         if dir.exists() {
             return Err(ModelError::checkpoint(
                 dir,
-                "exists already; a checkpoint is never overwritten",
+                "it exists already, and a checkpoint is never overwritten",
             ));
         }
         check_names(attach)?;
@@ -420,19 +421,21 @@ pub fn load_backbone(
     let refuse = |message: &str| Err(ModelError::Refused(message.to_owned()));
     let inside = carries_adapter(dir);
     let adapter = match &options.adapter {
-        Some(_) if inside => return refuse("adapter: the checkpoint holds an adapter already"),
+        Some(_) if inside => return refuse("adapter: the checkpoint contains an adapter already"),
         Some(adapter) => Some(adapter.as_path()),
         None => inside.then_some(dir),
     };
     let adapted = adapter.is_some() || options.lora.is_some();
     if adapter.is_some() && options.lora.is_some() {
-        return refuse("lora and adapter: a fresh adapter or one that is there");
+        return refuse("lora and adapter exclude each other: give a fresh adapter or an existing one");
     }
     if options.merge && adapter.is_none() {
         return refuse("merge: there is no adapter to merge");
     }
     if adapted && options.grow.is_some() {
-        return refuse("grow and an adapter: save the grown model first, it is the adapter's base");
+        return refuse(
+            "grow and an adapter exclude each other: save the grown model first and use it as the adapter's base",
+        );
     }
     let base = if inside { base_of(dir)? } else { dir.to_owned() };
     // The base of an adapter is frozen, so it is loaded for sampling.
@@ -512,8 +515,9 @@ fn base_of(dir: &Path) -> Result<PathBuf> {
         check_manifest(&base)?;
         return Ok(base);
     }
-    let message =
-        format!("base_model_name_or_path is {named}: no such folder; load the base with this adapter on it");
+    let message = format!(
+        "base_model_name_or_path is {named}, but there is no such folder; load the base model and give this folder as its adapter"
+    );
     Err(ModelError::checkpoint(&dir.join(ADAPTER_CONFIG), message))
 }
 
@@ -625,21 +629,24 @@ pub fn check_manifest(dir: &Path) -> Result<Vec<String>> {
         Err(error) => return Err(ModelError::io(&path, error)),
     };
     let manifest: Manifest = serde_json::from_str(&text)
-        .map_err(|error| ModelError::checkpoint(&path, format!("not a manifest: {error}")))?;
+        .map_err(|error| ModelError::checkpoint(&path, format!("this is not a manifest: {error}")))?;
     if manifest.version != 1 {
-        let message = format!("layout version {}, expected 1", manifest.version);
+        let message = format!("the layout version is {}, expected 1", manifest.version);
         return Err(ModelError::checkpoint(&path, message));
     }
     if manifest.files.len() > limits::MOST_FILES {
         let message = format!(
-            "lists {} files, at most {} are read",
+            "it lists {} files, expected at most {}",
             manifest.files.len(),
             limits::MOST_FILES
         );
         return Err(ModelError::checkpoint(&path, message));
     }
     if let Some(outside) = manifest.files.iter().find(|file| !file.is_inside()) {
-        let message = format!("lists {:?}, expected names of files in its folder", outside.name);
+        let message = format!(
+            "it lists {:?}, expected names of files in its folder",
+            outside.name
+        );
         return Err(ModelError::checkpoint(&path, message));
     }
     manifest.files.iter().try_for_each(|file| check_file(dir, file))?;
@@ -649,15 +656,15 @@ pub fn check_manifest(dir: &Path) -> Result<Vec<String>> {
 fn without_manifest(dir: &Path) -> Result<Vec<String>> {
     let named = |message: String| Err(ModelError::checkpoint(dir, message));
     if !dir.is_dir() {
-        return named("no such folder".into());
+        return named("there is no such folder".into());
     }
     if dir.join(OPTIMIZER).exists() {
-        return named(format!(
-            "{MANIFEST} is missing: a checkpoint that was not written whole"
-        ));
+        return named(format!("{MANIFEST} is missing, so the checkpoint is incomplete"));
     }
     if !dir.join(CONFIG).is_file() && !dir.join(ADAPTER_CONFIG).is_file() {
-        return named(format!("neither {MANIFEST} nor {CONFIG}: not a checkpoint"));
+        return named(format!(
+            "it has neither {MANIFEST} nor {CONFIG}, so it is not a checkpoint"
+        ));
     }
     Ok(Vec::new())
 }
@@ -670,7 +677,7 @@ fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
         Ok(_) => return named("expected a regular file".into()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return named(format!(
-                "missing; the manifest lists it with {} bytes",
+                "the file is missing; the manifest lists it with {} bytes",
                 file.bytes
             ));
         }
@@ -684,13 +691,13 @@ fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
             "has grown"
         };
         return named(format!(
-            "{found} bytes, the manifest says {expected}: the file {how}"
+            "it has {found} bytes, but the manifest says {expected}: the file {how}"
         ));
     }
     let (_, found) = digest(&path).map_err(|source| ModelError::io(&path, source))?;
     if found != file.blake3 {
         return named(format!(
-            "BLAKE3 {found}, the manifest says {}: the file was changed",
+            "its BLAKE3 hash is {found}, but the manifest says {}: the file was changed",
             file.blake3
         ));
     }

@@ -215,7 +215,7 @@ impl Engine {
         match request {
             Request::Hello { protocol: PROTOCOL } => Ok(Answer::Hello(self.info())),
             Request::Hello { protocol } => Err(ModelError::Refused(format!(
-                "protocol {protocol}; this engine speaks {PROTOCOL}"
+                "the client speaks protocol {protocol}, but this engine speaks {PROTOCOL}"
             ))),
             Request::Load { model } => self.load(model),
             Request::Train {
@@ -423,7 +423,7 @@ impl Engine {
                     model.share(&world, options.reduction)?;
                     if options.shard == Shard::Weights && model.backbone.parameters().sharded().is_none() {
                         tracing::warn!(
-                            "--shard weights: quantised weights below an adapter, and weights that one was merged into, stay whole on each rank; ranks shard the state alone"
+                            "--shard weights: quantised weights below an adapter and weights with a merged adapter cannot be sharded; every rank has all of them, and only the optimizer state is sharded"
                         );
                     }
                 }

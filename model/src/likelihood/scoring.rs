@@ -154,7 +154,7 @@ fn scored(
     let mut rest = views.as_slice();
     while !rest.is_empty() {
         if (company.is_gone)() {
-            return Err(ModelError::Refused("nobody waits for the answer any more".into()));
+            return Err(ModelError::Refused("the request was cancelled".into()));
         }
         let (wave, behind) = rest.split_at(wave_length(rest, &open, most));
         let rows: Vec<ViewRow> = wave

@@ -142,7 +142,7 @@ impl FrozenBase {
                     "load_in_4bit with bnb_4bit_quant_type nf4, load_in_8bit",
                     "dtype bfloat16",
                 );
-                return Err(format!("expected one of {least} and {most}, found none of them"));
+                return Err(format!("expected one of {least} and {most}, found neither"));
             }
         };
         Ok(Self {

@@ -69,11 +69,11 @@ impl JoinFile {
     /// another length.
     pub fn read(path: &Path) -> Result<Self> {
         let file: Self = serde_json::from_slice(&bounded_file::read(path, LONGEST_FILE)?)
-            .map_err(|error| invalid(&format!("it is no join file: {error}")))?;
+            .map_err(|error| invalid(&format!("this is not a join file: {error}")))?;
         for (name, text) in [("token", &file.token), ("certificate", &file.certificate)] {
             if bytes_of_hex(text).is_none() {
                 return Err(invalid(&format!(
-                    "its {name} is not {SECRET} bytes in hexadecimal"
+                    "the field {name} is not {SECRET} bytes in hexadecimal"
                 )));
             }
         }
@@ -243,7 +243,7 @@ mod tests {
             [&head[..], &vec![b' '; length]].concat()
         };
         for (length, words) in [
-            (LONGEST_WORD, "not understood"),
+            (LONGEST_WORD, "cannot be parsed"),
             (LONGEST_WORD + 1, "at most 2048"),
         ] {
             let read = crate::wire::read_within::<Greeting>(&mut &frame(length)[..], LONGEST_WORD).await;
@@ -258,10 +258,13 @@ mod tests {
         assert_eq!(read(&text).unwrap(), file());
         assert_eq!(bytes_of_hex(&file().token), Some([0xa5; SECRET]));
         for (wrong, words) in [
-            (text.replace("a5a5", "a5"), "its token is not 32 bytes"),
-            (text.replace("0707", "07é7"), "its certificate is not 32 bytes"),
-            (text.replace("7000", "70000"), "no join file"),
-            (text.replace("host", "hose"), "no join file"),
+            (text.replace("a5a5", "a5"), "the field token is not 32 bytes"),
+            (
+                text.replace("0707", "07é7"),
+                "the field certificate is not 32 bytes",
+            ),
+            (text.replace("7000", "70000"), "not a join file"),
+            (text.replace("host", "hose"), "not a join file"),
             (" ".repeat(5000), "longer than 4096 bytes"),
         ] {
             let error = read(&wrong).unwrap_err().to_string();

@@ -164,10 +164,10 @@ mod library {
     }
 
     pub(super) fn pack(_: &Tensor, _: KernelSet) -> Result<(Tensor, i64)> {
-        Err(ModelError::Refused("this build packs no weights".into()))
+        Err(ModelError::Refused("this build cannot pack weights".into()))
     }
 
     pub(super) fn product(_: &Tensor, _: &super::PackedWeight) -> Result<Tensor> {
-        Err(ModelError::Refused("this build packs no weights".into()))
+        Err(ModelError::Refused("this build cannot pack weights".into()))
     }
 }

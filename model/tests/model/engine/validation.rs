@@ -183,9 +183,9 @@ fn log_probabilities_of_impossible_positions_are_refused() {
     refused(
         &mut engine,
         ask(vec![vec![2]]),
-        "masked position 2, but tokens at 3..16",
+        "position 2 is masked, but the tokens are at 3..16",
     );
-    refused(&mut engine, ask(vec![vec![16]]), "masked position 16");
+    refused(&mut engine, ask(vec![vec![16]]), "position 16 is masked");
     refused(
         &mut engine,
         ask(vec![vec![7, 9, 7]]),
@@ -330,12 +330,12 @@ fn a_configuration_whose_tokens_do_not_fit_is_refused_and_the_model_stays() {
     for (changes, words) in [
         (
             json!({"mask_token_id": 20}),
-            "mask_token_id is 20, the vocabulary has 20",
+            "mask_token_id is 20, but the vocabulary has 20",
         ),
         (json!({"pad_token_id": 4000}), "pad_token_id is 4000"),
         (
             json!({"image_token_offset": 13}),
-            "picture codes up to token 21, the vocabulary has 20",
+            "picture codes go up to token 21, but the vocabulary has 20",
         ),
         (
             json!({"n_heads": 3}),

@@ -295,7 +295,7 @@ fn weights_for_sampling_are_not_trained() {
     let options = LoadOptions::sampling();
     let open = |resume| LoadedModel::load_with(&dir, resume, &options, Device::Cpu, Kind::Float);
     let message = open(true).unwrap_err().to_string();
-    assert!(message.contains("resume and purpose sample"), "{message}");
+    assert!(message.contains("resume needs the purpose train"), "{message}");
     let mut model = open(false).unwrap();
     let before = named(&model.backbone);
     let message = training::train(

@@ -477,7 +477,10 @@ fn l1_what_others_made_is_resumed_from_where_it_stood() {
     let message = open(&theirs, false, &LoadOptions::default())
         .map(|_| ())
         .unwrap_err();
-    assert!(message.contains("somebody/base: no such folder"), "{message}");
+    assert!(
+        message.contains("somebody/base, but there is no such folder"),
+        "{message}"
+    );
 }
 
 /// An adapter for modules or layers that the base lacks is refused by name, and the message says how many

@@ -270,8 +270,11 @@ fn a_tokenizer_step_that_fails_leaves_everything_as_it_was() {
     };
     let before = all(&tokenizer, &trainer);
     for (pictures, words) in [
-        (vec![], "without a picture"),
-        (vec![picture(5)], "5 x 5 pixels; both must be multiples of 2"),
+        (vec![], "at least one picture"),
+        (
+            vec![picture(5)],
+            "5 x 5 pixels; both sides must be multiples of 2",
+        ),
         (vec![picture(4), picture(8)], "8 x 8"),
     ] {
         let message = trainer
