@@ -260,7 +260,7 @@ impl Parameters {
         match self.purpose {
             Purpose::Train => Ok(()),
             Purpose::Sample => Err(ModelError::Refused(
-                "the weights were loaded for sampling, without what training needs: load them with purpose train"
+                "the weights were loaded for sampling, without gradients and optimizer state: load them with the purpose train"
                     .into(),
             )),
         }
@@ -297,7 +297,7 @@ impl Parameters {
             .as_ref()
             .is_some_and(|sharded| !sharded.is_readable(*number))
         {
-            let message = format!("the weights of {name} are on several ranks (a fault of this crate)");
+            let message = format!("the weights of {name} are on several ranks (a bug in this crate)");
             return Err(ModelError::Refused(message));
         }
         Ok(&self.leaves[*number])
@@ -479,7 +479,7 @@ impl Parameters {
         match self.sharded {
             None => Ok(()),
             Some(_) => Err(ModelError::Refused(
-                "each rank has a part of these weights (a fault of this crate)".into(),
+                "each rank has a part of these weights (a bug in this crate)".into(),
             )),
         }
     }
@@ -502,7 +502,7 @@ impl Parameters {
         }
         let (found, expected) = (flat.numel() as u64, self.count());
         if found != expected {
-            let message = format!("{found} numbers for {expected} parameters");
+            let message = format!("found {found} numbers for {expected} parameters");
             return Err(ModelError::Refused(message));
         }
         if let Some(sharded) = &self.sharded {

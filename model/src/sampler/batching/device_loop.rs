@@ -246,7 +246,7 @@ impl DeviceBlock {
             Ok(graph) => GraphRecording::Made(graph),
             Err(error) if error.is_device_fault() => return Err(error),
             Err(error) => {
-                tracing::warn!("{error}; kernels are launched one by one");
+                tracing::warn!("{error}; kernels are launched one by one instead");
                 GraphRecording::Off
             }
         };

@@ -257,7 +257,7 @@ impl AdamW {
         let master = parameters.master();
         let begins = self.average.reserve(ema, master, self.home(adam))?;
         let Some(moments) = &self.moments else {
-            return Err(ModelError::Refused("an optimiser without moments".into()));
+            return Err(ModelError::Refused("the optimizer has no moments".into()));
         };
         self.step += 1;
         let update = Update {
@@ -451,12 +451,12 @@ impl AdamW {
             let name = format!("{prefix}.{what}");
             state
                 .get(&name)
-                .ok_or_else(|| ModelError::Refused(format!("the optimiser's state lacks {name}")))
+                .ok_or_else(|| ModelError::Refused(format!("the optimizer state lacks {name}")))
         };
         let like = |tensor: &Tensor, (expected, map): &StoredLength, kind: Kind| -> Result<Tensor> {
             let found = tensor.numel() as i64;
             if found != *expected {
-                let message = format!("the optimiser's state has {found} numbers, expected {expected}");
+                let message = format!("the optimizer state has {found} numbers, expected {expected}");
                 return Err(ModelError::Refused(message));
             }
             let tensor = match map {

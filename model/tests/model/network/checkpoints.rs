@@ -197,7 +197,7 @@ fn a_truncated_published_file_is_named() {
         std::fs::write(&file, &whole[..length]).unwrap();
         let message = refusal(&dir, false);
         assert!(
-            message.contains("model.safetensors") && message.contains("not a whole"),
+            message.contains("model.safetensors") && message.contains("not a complete"),
             "{message}"
         );
     }

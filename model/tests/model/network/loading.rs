@@ -125,7 +125,7 @@ fn a_broken_index_is_named() {
         .unwrap();
     value["weight_map"][table] = other.clone().into();
     std::fs::write(&index, value.to_string()).unwrap();
-    says(&["index.json: lists tensor", table, &other, "does not hold it"]);
+    says(&["index.json: lists tensor", table, &other, "does not contain it"]);
     // The index names a file outside the folder.
     value["weight_map"][table] = "../model.safetensors".into();
     std::fs::write(&index, value.to_string()).unwrap();
@@ -139,7 +139,7 @@ fn a_broken_index_is_named() {
     let count = tensors.len().div_ceil(3);
     says(&[&second, "missing", &format!("lists {count} tensors")]);
     std::fs::write(folder.join(&second), &whole[..whole.len() - 1]).unwrap();
-    says(&[&second, "not a whole safetensors file"]);
+    says(&[&second, "not a complete safetensors file"]);
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn a_refused_second_micro_batch_leaves_no_gradient_behind() {
     );
     let message = refused.unwrap_err().to_string();
     assert!(
-        message.contains("row-9: token 20 at 5, the vocabulary has 20"),
+        message.contains("row-9: the token at 5 is 20, but the vocabulary has 20"),
         "{message}"
     );
     assert_eq!(state(backbone.parameters(), &optimizer), before);

@@ -213,7 +213,7 @@ fn what_does_not_fit_is_named() {
         1,
         &[
             "model.layers.0.self_attn.o_proj",
-            "expected of",
+            "expected modules of",
             "q_proj",
             "made for theirs",
         ],

@@ -290,7 +290,7 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
     let wrong = altered(&place, |file| file.token = hex(&[1; 32]));
     assert_eq!(code_by(&place, &wrong, "token"), Some(75));
     let words = log(&place, "token.log");
-    assert!(words.contains("the join file's token is not its own"), "{words}");
+    assert!(words.contains("the token in the join file is wrong"), "{words}");
     let daemon = log(&place, "daemon.out");
     assert!(
         daemon.contains("the peer's token is not the one in the join file"),
@@ -302,7 +302,7 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
     assert_eq!(code_by(&place, &wrong, "certificate"), Some(75));
     let words = log(&place, "certificate.log");
     assert!(
-        words.contains("its certificate is not the one that the join file names"),
+        words.contains("its certificate is not the one in the join file"),
         "{words}"
     );
 
@@ -414,12 +414,15 @@ async fn l9_no_port_is_open_unless_a_person_names_one_and_then_a_run_that_waits_
         ),
         (
             &["--role", "sample", "--socket", "s"],
-            "name the daemon's file with --join FILE",
+            "give the daemon's join file with --join FILE",
         ),
-        (&["--join", "f", "--socket", "s"], "instead of --socket"),
+        (
+            &["--join", "f", "--socket", "s"],
+            "cannot be combined with --socket",
+        ),
         (
             &["--join", "f", "--reduction", "fast"],
-            "with --reduction exact alone",
+            "or with --reduction fast",
         ),
     ] {
         let out = Command::new(programs().join("demask-engine"))
