@@ -454,7 +454,7 @@ fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
         (
             "adapter = \"a\"\nlora = { rank = 2 }\n",
             2,
-            "adapter is given beside lora",
+            "adapter is given together with lora",
         ),
         (
             "lora = { rank = 2 }\ngrow = { seed = 1 }\n",
@@ -515,7 +515,7 @@ fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
     says(
         &format!("grow = {{ codebook_size = 64 }}{start}"),
         false,
-        &["codebook_size is 64; the image tokenizer has 1024"],
+        &["codebook_size is 64, but the image tokenizer has 1024"],
     );
     let whole = format!("name = \"x\"\ngrow = {{ codebook_size = 1024 }}{start}\n{SOURCE}{STAGE}");
     Profile::anchored(&whole, "x.toml", false).unwrap();

@@ -22,22 +22,22 @@ pub fn put_on(home: &Home, checkpoint: &Path, named: &Path) -> anyhow::Result<Pa
     let folder = pulled(home, "--adapter", named)?;
     if carries_adapter(checkpoint) {
         bail!(UsageError(format!(
-            "--adapter {}: the checkpoint {} carries an adapter already; leave one out, or merge the checkpoint's first \
-             (`demask merge`)",
+            "--adapter {}: the checkpoint {} contains an adapter already; leave --adapter out, or merge the checkpoint's \
+             adapter first (`demask merge`)",
             named.display(),
             checkpoint.display()
         )));
     }
     let lacks = |file: &str| !folder.join(file).is_file();
     let hint = if lacks(ADAPTER) && !lacks(PICKLE) {
-        format!("; `demask convert {PICKLE} {ADAPTER}` makes it")
+        format!("; `demask convert {PICKLE} {ADAPTER}` creates it")
     } else {
         String::new()
     };
     match [ADAPTER_CONFIG, ADAPTER].into_iter().find(|file| lacks(file)) {
         None => Ok(folder),
         Some(missing) => bail!(
-            "--adapter {}: there is no {missing} in it; expected an adapter in PEFT's layout, {ADAPTER_CONFIG} and \
+            "--adapter {}: it has no {missing}; expected an adapter in PEFT's layout, {ADAPTER_CONFIG} and \
              {ADAPTER}{hint}",
             named.display()
         ),
@@ -55,7 +55,7 @@ pub fn has_base(checkpoint: &Path) -> anyhow::Result<()> {
     let base = base(checkpoint).map_or_else(String::new, |base| format!(", {base},"));
     let checkpoint = checkpoint.display();
     bail!(UsageError(format!(
-        "{checkpoint} is an adapter without its base: name the base{base} as the checkpoint, and this with --adapter"
+        "{checkpoint} is an adapter without its base: give the base{base} as the checkpoint, and this folder with --adapter"
     )))
 }
 
@@ -64,7 +64,7 @@ pub fn has_base(checkpoint: &Path) -> anyhow::Result<()> {
 pub fn blame(checkpoint: &Path, adapter: &Path) -> String {
     let made_for = base(adapter).map_or_else(String::new, |base| format!(" (made for {base})"));
     let (checkpoint, adapter) = (checkpoint.display(), adapter.display());
-    format!("the adapter {adapter}{made_for} cannot be put on the checkpoint {checkpoint}")
+    format!("the adapter {adapter}{made_for} cannot be combined with the checkpoint {checkpoint}")
 }
 
 /// Returns the name of the format in which an adapter's base was kept during training; `None` if it was not

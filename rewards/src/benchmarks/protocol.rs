@@ -145,7 +145,7 @@ impl BenchmarkSource {
         }
         data_dir::first(&format!("the data of benchmark {benchmark}"), self.places).map_err(|why| {
             let pull = match self.hub {
-                Some(_) => format!("; `demask pull --benchmark {benchmark}` fetches it"),
+                Some(_) => format!("; `demask pull --benchmark {benchmark}` downloads it"),
                 None => format!("; it is from {}", self.from),
             };
             SuiteError::Absent(why + &pull)

@@ -172,7 +172,7 @@ fn a_perfect_model_is_right_everywhere_and_a_mute_one_is_not() {
                 assert!(result.figure.starts_with("600.0 of 2000"), "{}", result.figure)
             }
             name if name.starts_with("wise") => assert!(
-                result.figure.starts_with("no overall: 2 of 1000"),
+                result.figure.starts_with("no overall score: 2 of 1000"),
                 "{}",
                 result.figure
             ),

@@ -89,7 +89,7 @@ impl Written {
 pub fn is_new(output: &Path) -> anyhow::Result<PathBuf> {
     if output.symlink_metadata().is_ok() {
         bail!(UsageError(format!(
-            "{} exists already; a checkpoint is never overwritten",
+            "{} exists already, and a checkpoint is never overwritten",
             output.display()
         )));
     }

@@ -53,7 +53,7 @@ pub fn grow(home: &Home, options: &Grow) -> anyhow::Result<ExitCode> {
         },
         output,
         dtype: options.dtype,
-        blame: format!("{} cannot grow", checkpoint.display()),
+        blame: format!("cannot add picture codes to {}", checkpoint.display()),
         checkpoint: checkpoint.clone(),
     }
     .write(home)?;
@@ -79,7 +79,7 @@ fn is_text_model(checkpoint: &Path) -> anyhow::Result<()> {
     let name = checkpoint.display();
     if carries_adapter(checkpoint) {
         bail!(UsageError(format!(
-            "{name} carries an adapter: merge it first (`demask merge`), the grown model is another base"
+            "{name} contains an adapter: merge it first (`demask merge`), because growing changes the adapter's base"
         )));
     }
     let facts = Facts::read(checkpoint)?;
@@ -123,7 +123,7 @@ fn codes(asked: Option<usize>, images: Option<&ImageTokenizerConfig>) -> Result<
     let power = 2usize.saturating_pow(u32::try_from(bits).unwrap_or(u32::MAX));
     match (asked, images.map(|_| power)) {
         (Some(asked), Some(has)) if asked != has => Err(UsageError(format!(
-            "--codes {asked}: the image tokenizer has {has} (2 to the {bits})"
+            "--codes {asked}: the image tokenizer has {has} codes (2 to the power of {bits})"
         ))),
         (Some(codes), _) | (None, Some(codes)) => Ok(codes),
         (None, None) => Ok(Growth::default().codebook_size),

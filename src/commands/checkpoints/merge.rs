@@ -30,7 +30,7 @@ pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
     adapter::has_base(&checkpoint)?;
     if adapter.is_none() && !carries_adapter(&checkpoint) {
         bail!(UsageError(format!(
-            "{} carries no adapter: name one with --adapter",
+            "{} contains no adapter: give one with --adapter",
             checkpoint.display()
         )));
     }
@@ -41,8 +41,8 @@ pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
     let carried = adapter.as_deref().unwrap_or(&checkpoint);
     if let Some(form) = adapter::frozen_base(carried) {
         print::note(&format!(
-            "the adapter was trained over a base in {form}; it is merged with the base in full precision, as PEFT's users do, whose answers \
-             may differ a little"
+            "the adapter was trained over a base in {form}; it is merged with the base in full precision, as is usual with PEFT, so answers may \
+             differ a little"
         ));
     }
     let written = Derived {
@@ -66,7 +66,7 @@ pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
         print::json(&report)?;
     } else {
         let (output, size) = (written.output.display(), written.size());
-        println!("{output}: {size}, the adapter in its weights");
+        println!("{output}: {size}, with the adapter merged into the weights");
     }
     Ok(ExitCode::SUCCESS)
 }

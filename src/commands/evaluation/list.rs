@@ -18,11 +18,11 @@ pub fn list(suites: &[Suite], json: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = suites.iter().map(row).collect();
-    print::table(&["suite", "items", "here", "licence, or what it is"], &rows)?;
+    print::table(&["suite", "items", "here", "licence or description"], &rows)?;
     if suites.iter().any(|suite| !suite.available()) {
         print::note(
-            "\nWhat is not here: `demask pull --benchmark NAME` fetches what the hub has; the rest is found below the folder that \
-             DEMASK_DATA names (README). `demask eval --embedded all` tries every way on a few made-up rows.",
+            "\nMissing data: `demask pull --benchmark NAME` downloads what the hub has; put the rest below the folder that \
+             DEMASK_DATA names (README). `demask eval --embedded all` tries every benchmark on a few invented rows.",
         );
     }
     Ok(ExitCode::SUCCESS)

@@ -406,7 +406,7 @@ fn a_query_without_sense_is_refused_by_its_number() {
             change(|it| it.answer[1] = 20),
             "answer: the token at 1 is 20, but the vocabulary has 20",
         ),
-        (change(|it| it.prompt[0] = 99), "prompt: token 99 at 0"),
+        (change(|it| it.prompt[0] = 99), "prompt: the token at 0 is 99"),
         (
             change(|it| it.answer[2] = MASK),
             "position 2 of the answer is the mask token",

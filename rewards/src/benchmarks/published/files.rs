@@ -77,7 +77,7 @@ impl Files {
         match self.pictures.get(base) {
             Some(at) => Ok(Encoded::File(self.path(&self.names[*at]))),
             None => Err(format!(
-                "the picture {base} is nowhere below {}",
+                "there is no picture {base} below {}",
                 self.root.display()
             )),
         }

@@ -69,7 +69,7 @@ fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
     let place = Place::default();
     let ask = "Ana has 5 pens, loses 2. How many pens?";
     for (arguments, words) in [
-        (&["generate", " "][..], "expected some words"),
+        (&["generate", " "][..], "expected a text that is not empty"),
         (&["generate", ask, "--temperature", "-1"], "at least 0"),
         (&["generate", ask, "--guidance", "nan"], "finite"),
         (&["generate", ask, "--steps", "0"], "at least 1"),

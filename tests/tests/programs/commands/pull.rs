@@ -71,7 +71,7 @@ fn a_pull_prints_the_folder_alone_and_says_the_rest_to_the_person() {
     let lines = [
         "parts/notes.txt: 5 B",
         "model.safetensors: 3.00 MiB",
-        "again in",
+        "retrying in",
         "fetched: 3",
     ];
     assert!(lines.iter().all(|line| said.contains(line)), "{said}");
@@ -102,7 +102,7 @@ fn a_pull_to_a_folder_prints_it_and_copies_what_the_cache_has() {
         "{said}"
     );
     assert!(
-        said.contains("fetched: 3") && said.contains("written: 3, there already: 0"),
+        said.contains("fetched: 3") && said.contains("written to the folder: 3, there already: 0"),
         "{said}"
     );
     let model = folder.join("model.safetensors");
@@ -120,7 +120,7 @@ fn a_pull_to_a_folder_prints_it_and_copies_what_the_cache_has() {
     assert!(server.seen("GET /o/tiny").is_empty(), "nothing is fetched again");
     let said = text(&out.stderr);
     assert!(
-        said.contains("here already: 3") && !said.contains("notes.txt"),
+        said.contains("in the cache already: 3") && !said.contains("notes.txt"),
         "{said}"
     );
     std::fs::write(&model, "mine").unwrap();

@@ -85,7 +85,7 @@ fn the_daemon_keeps_a_log_of_what_it_does() {
     let place = Place::default();
     let out = place.run(&["daemon", "logs"]);
     assert_eq!(out.status.code(), Some(1));
-    assert!(stderr(&out).contains("no daemon has run"), "{}", stderr(&out));
+    assert!(stderr(&out).contains("no daemon has served"), "{}", stderr(&out));
     let file = place.path().join("smoke.toml");
     std::fs::write(&file, SMOKE).unwrap();
     let out = place.run_profile(&file);

@@ -26,7 +26,7 @@ async fn l1_l8_a_run_that_was_stopped_goes_on_and_ends_in_the_weights_of_one_tha
         assert_eq!(ended(&mut client).await, RunState::Stopped);
         let out = place.run(&["resume", &run]);
         assert!(
-            out.status.success() && said(&out).contains("goes on at step"),
+            out.status.success() && said(&out).contains("continues at step"),
             "{}",
             said(&out)
         );

@@ -71,7 +71,7 @@ async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
         "--output",
         output.to_str().unwrap(),
     ]);
-    assert_eq!(again.status.code(), Some(2), "it is there already");
+    assert_eq!(again.status.code(), Some(2), "the file exists already");
     let seen = said(
         &place,
         &[
