@@ -35,7 +35,7 @@ pub struct ModelSettings {
     pub image_tokenizer: Option<PathBuf>,
     /// Tokenizer, prompts and lengths.
     pub inference: Inference,
-    /// Samplers.
+    /// Settings of the samplers.
     pub samplers: SamplerSettings,
     /// The keys that `--sampling` sets for text; empty without the flag.
     pub said_of_text: Map<String, Value>,

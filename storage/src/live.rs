@@ -20,7 +20,7 @@ pub enum ActorState {
     Waiting,
     /// Failed; the supervisor is about to restart it.
     Failed,
-    /// Ended.
+    /// The actor has ended.
     Stopped,
 }
 

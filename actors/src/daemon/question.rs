@@ -24,7 +24,7 @@ use crate::runtime::seeds::seed_of;
 /// Longest time for an answer. The engine may be in the middle of a long training step.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// What is needed to answer a question: the home, the run's control with its model, and the recorder.
+/// The resources for answering a question: the home, the run's control with its model, and the recorder.
 pub(super) struct AnswerDesk<'a> {
     pub(super) home: &'a Home,
     pub(super) control: &'a Control,

@@ -47,7 +47,7 @@ pub struct EngineOptions {
     pub rows: Option<usize>,
     /// File that its standard error is appended to; absent: standard error is inherited.
     pub log: Option<PathBuf>,
-    /// Flag that is set once a person wants the engine's work to end.
+    /// Flag that is set once the user wants the engine's work to end.
     pub urgency: Urgency,
     /// Folders that it may write below; absent: everywhere.
     pub writes: Option<Vec<PathBuf>>,
@@ -55,7 +55,7 @@ pub struct EngineOptions {
     pub ranks: Option<usize>,
     /// What is sharded among the ranks: the optimiser state, or the weights too.
     pub shard: Shard,
-    /// What an engine must have joined as, if it is not to be started.
+    /// Role of the joined engine to use; absent: a process is started.
     pub joins: Option<JoinRole>,
 }
 

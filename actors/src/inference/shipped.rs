@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// The name of the shipped checkpoint wherever a checkpoint may be named.
 pub(crate) const SHIPPED: &str = "shipped";
 
-/// Its path below a folder of shipped files.
+/// The checkpoint's path below a folder of shipped files.
 const WITHIN: &str = "shipped/tabletop";
 
 /// Finds the shipped checkpoint: `DEMASK_SHIPPED`, else beside the program, else in `PREFIX/share/demask` for a program

@@ -70,7 +70,7 @@ pub struct Propose {
     pub problems: Arc<Vec<Example>>,
     /// Traces per problem.
     pub group: usize,
-    /// Samplers.
+    /// Settings of the samplers.
     pub samplers: SamplerSettings,
 }
 

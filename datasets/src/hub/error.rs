@@ -10,9 +10,9 @@ pub enum HubError {
     /// A malformed repository name.
     #[error("`{given}` is not of the form OWNER/NAME[@REVISION]: {why}")]
     Name {
-        /// What was given.
+        /// The name as given.
         given: String,
-        /// What is wrong with it.
+        /// What is wrong with the name.
         why: String,
     },
     /// An invalid environment variable or token file.
@@ -161,9 +161,9 @@ pub enum HubError {
     DiskFull {
         /// The cache's folder.
         path: PathBuf,
-        /// Bytes to be fetched.
+        /// Number of bytes to fetch.
         needed: u64,
-        /// Bytes free.
+        /// Number of free bytes.
         free: u64,
     },
     /// Too little disk space for copies.
@@ -171,9 +171,9 @@ pub enum HubError {
     NoRoom {
         /// The folder.
         path: PathBuf,
-        /// Bytes to be written.
+        /// Number of bytes to write.
         needed: u64,
-        /// Bytes free.
+        /// Number of free bytes.
         free: u64,
     },
     /// A destination folder that lies inside the cache.

@@ -19,7 +19,7 @@ pub enum TorchFileError {
     Output {
         /// The name.
         path: PathBuf,
-        /// What was expected.
+        /// What kind of output was expected.
         message: String,
     },
     /// The file is broken or of another kind.
@@ -46,14 +46,14 @@ pub enum TorchFileError {
     },
 }
 
-/// The same errors before the file is known.
+/// An error inside a file, before the path of the file is added.
 #[derive(Debug)]
 pub(super) enum Flaw {
     /// Reading failed.
     Io(std::io::Error),
-    /// What was expected and found.
+    /// The file is broken; the text says what was expected and what was found.
     Broken(String),
-    /// The forbidden name and its offset.
+    /// The pickle asks for something forbidden: the name and its offset in bytes.
     Forbidden(String, usize),
 }
 

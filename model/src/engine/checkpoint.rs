@@ -385,13 +385,14 @@ impl LoadedModel {
 /// The files of a checkpoint that are filled with what comes from all ranks.
 #[derive(Debug, Default)]
 struct SharedFiles {
-    /// Where each rank keeps a part of the weights alone.
+    /// The file of the weights, if each rank has only a part of them.
     weights: Option<PiecewiseFile>,
-    /// Where the optimiser's state is saved.
+    /// The file of the optimizer state, if it is saved.
     optimizer: Option<PiecewiseFile>,
 }
 
-/// Writes a piece of the flat weights, whose first number has that place among all, to the tensors that it is of.
+/// Writes a piece of the flat weights to the tensors that it belongs to. `start` is the index of its first number among
+/// all weights.
 fn write_slots(file: &PiecewiseFile, slots: &[Slot], start: i64, piece: &Tensor) -> Result<()> {
     let (end, mut behind) = (start + piece.numel() as i64, 0);
     for slot in slots {
@@ -502,7 +503,7 @@ fn read_part(
     Ok((state, Some(seconds)))
 }
 
-/// Where each range of numbers begins that this rank owns, and how long it is.
+/// Returns the start and the length of each range of numbers that this rank owns.
 fn ranges(map: &ShardMap) -> impl Iterator<Item = (i64, i64)> {
     map.own_segments().map(|segment| (segment.start, segment.length))
 }

@@ -170,7 +170,8 @@ fn scored(
     Ok(open.into_iter().map(OpenQuery::finished).collect())
 }
 
-/// How many of these views together have as many tokens as that, or all of them; all are guided, or none.
+/// Returns how many of the first views form one wave: enough to reach `tokens` tokens, or all of them. The views of a
+/// wave are either all guided or all unguided.
 fn wave_length(views: &[(usize, usize, usize)], open: &[OpenQuery<'_>], tokens: usize) -> usize {
     let guided = open[views[0].1].is_guided();
     let mut before = 0;

@@ -25,11 +25,11 @@ pub struct Membership {
     /// The number of earlier worlds of the same job. A store may outlive a world, and its keys are then those
     /// of the ended world.
     pub generation: u64,
-    /// Where the ranks find one another.
+    /// The place where the ranks find one another.
     pub rendezvous: Rendezvous,
 }
 
-/// Where the ranks of a world find one another.
+/// The place where the ranks of a world find one another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rendezvous {
     /// A file that all ranks can reach, on one machine.

@@ -42,7 +42,7 @@ pub struct ProcessGroup {
     object: Object,
     rank: usize,
     size: usize,
-    /// What crossed in the calls that were waited for.
+    /// The communication of all completed calls.
     tally: Cell<DistReport>,
 }
 

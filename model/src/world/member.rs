@@ -49,7 +49,7 @@ pub struct World {
     more: Cell<u64>,
     /// The time limit of a call within a step.
     step: Duration,
-    /// Of all ranks, in their order.
+    /// The identities of all ranks, by rank.
     identities: Vec<Identity>,
 }
 

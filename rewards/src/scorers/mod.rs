@@ -50,7 +50,7 @@ pub enum ScoreError {
     Wrong {
         /// The field's names.
         field: String,
-        /// What was expected.
+        /// The expected kind of value.
         expected: String,
     },
     /// No scorer has this name.
@@ -61,7 +61,7 @@ pub enum ScoreError {
     Which {
         /// The family.
         family: String,
-        /// Its scorers.
+        /// The names of the family's scorers.
         names: String,
     },
 }

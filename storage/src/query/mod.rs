@@ -63,7 +63,7 @@ const LARGEST_HEAP: i64 = 512 << 20;
 pub struct Rows {
     /// Column names.
     pub columns: Vec<String>,
-    /// Values.
+    /// The values, row by row in the order of the columns.
     pub rows: Vec<Vec<Value>>,
     /// Whether rows beyond the limit were left out.
     pub cut: bool,

@@ -459,7 +459,7 @@ pub struct CleanCheck {
 pub enum Level {
     /// For developers.
     Debug,
-    /// Normal.
+    /// Normal operation.
     Info,
     /// A problem from which the program recovered.
     Warn,
@@ -489,7 +489,7 @@ pub struct Lifecycle {
     pub run: String,
     /// The actor.
     pub actor: String,
-    /// Which life of the actor it is; each restart counts one more.
+    /// The number of the actor's life, which each restart increases by one.
     pub generation: u64,
     /// `started`, `stopped`, `failed`, `restarted`, `gave_up`.
     pub what: String,

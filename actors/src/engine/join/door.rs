@@ -70,7 +70,7 @@ impl OpenDoor {
     }
 }
 
-/// What every connection at the door shares.
+/// The state that all incoming connections share.
 struct DoorDesk {
     secrets: Secrets,
     lobby: Arc<Lobby>,

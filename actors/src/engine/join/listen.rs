@@ -1,20 +1,20 @@
-//! The address on which the daemon listens for engines. A person names the one that the other machines reach; nothing
-//! is listened on by default.
+//! The address on which the daemon listens for engines. The user gives an address that the other machines can reach.
+//! By default the daemon listens on none.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// An address and a port; 0: the system chooses one.
+/// An address with a port. With port 0 the system chooses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenAddress(pub SocketAddr);
 
-/// Where the daemon listens for engines, and the file that tells them.
+/// The address on which the daemon listens for engines, and the join file that tells it to them.
 #[derive(Clone, Debug)]
 pub struct JoinDoor {
-    /// The address.
+    /// Address that the daemon listens on.
     pub address: ListenAddress,
-    /// The join file.
+    /// Path of the join file that the daemon writes.
     pub file: PathBuf,
 }
 

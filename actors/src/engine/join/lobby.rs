@@ -15,24 +15,24 @@ use tokio::time::sleep;
 use super::session::{AwaitedLines, EngineSession, JoinConnection};
 use crate::engine::liveness::Urgency;
 
-/// Time between two looks at whether a person wants the wait to end.
+/// Time between two checks whether the user wants the wait to end.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The engine that a run needs.
 #[derive(Clone, Debug)]
 pub struct WantedEngine {
-    /// What it is for.
+    /// Whether the engine trains or only samples.
     pub role: JoinRole,
-    /// The number of ranks of its world.
+    /// The number of ranks of the engine's world.
     pub ranks: usize,
-    /// What is sharded among them.
+    /// What is sharded among these ranks.
     pub shard: Shard,
-    /// Its precision.
+    /// Compute dtype: `auto`, `f32` or `bf16`.
     pub dtype: String,
 }
 
 impl WantedEngine {
-    /// Says why an engine of the wanted role does not fit, or returns `None` if it does.
+    /// Returns why an engine of the wanted role does not fit; `None` if it does.
     fn misfit(&self, found: &JoiningEngine) -> Option<String> {
         if found.ranks != self.ranks {
             let (wanted, found) = (self.ranks, found.ranks);
@@ -52,13 +52,13 @@ impl WantedEngine {
 /// The lobby of a daemon.
 #[derive(Debug)]
 pub struct Lobby {
-    /// The join file, for words about how to join.
+    /// Path of the join file, for messages about how to join.
     file: String,
     waiting: Mutex<Vec<EngineSession>>,
     lines: Mutex<HashMap<u64, Weak<AwaitedLines>>>,
     sessions: AtomicU64,
     come: Notify,
-    /// What runs wait for, in words.
+    /// Descriptions of the engines that runs wait for.
     wanted: Mutex<Vec<String>>,
 }
 

@@ -1,5 +1,5 @@
-//! What proves both sides to each other: a certificate whose key never leaves this process, a random token, and the
-//! join file that carries the certificate's hash and the token to the engines.
+//! The credentials of the daemon and of engines that join: a certificate whose key never leaves this process, a random
+//! token, and the join file that carries the certificate's hash and the token to the engines.
 
 use std::io::Write as _;
 use std::net::SocketAddr;

@@ -43,7 +43,7 @@ impl AwaitedLines {
 /// An engine that has joined. When this value is dropped, the engine is told to leave and to be started again.
 #[derive(Debug)]
 pub struct EngineSession {
-    /// What the engine says of itself.
+    /// The engine's description of itself.
     pub engine: JoiningEngine,
     words: mpsc::Sender<DaemonWord>,
     over: watch::Receiver<Option<String>>,

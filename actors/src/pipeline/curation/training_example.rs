@@ -13,7 +13,7 @@ pub struct TrainingExample {
     pub drop_condition: bool,
     /// Checkpoint or teacher that wrote it, or `none`.
     pub generator: String,
-    /// What verified it.
+    /// The verifier of the example, with its version.
     pub verifier: String,
     /// Score of the verifier.
     pub score: f64,

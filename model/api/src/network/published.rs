@@ -25,7 +25,7 @@ pub enum ConfigError {
     Unsupported {
         /// The field.
         field: String,
-        /// Its value.
+        /// The field's value.
         found: String,
         /// The value that we implement.
         expected: String,

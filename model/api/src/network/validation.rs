@@ -12,7 +12,7 @@ use crate::network::config::{BackboneConfig, ImageTokenizerConfig, StackConfig};
 pub struct OutOfRange {
     /// The field, with dots if it is nested.
     pub field: String,
-    /// Its value.
+    /// The field's value.
     pub found: String,
     /// The allowed values.
     pub allowed: String,

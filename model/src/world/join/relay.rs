@@ -34,14 +34,14 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 type Connection = TlsStream<TcpStream>;
 
-/// What an engine joins, and as what.
+/// The daemon that an engine joins, and the role in which it joins.
 #[derive(Clone, Debug)]
 pub struct Joining {
-    /// The join file.
+    /// Path of the join file.
     pub file: PathBuf,
-    /// Time in which it tries to reach the daemon, at the start and after it was lost.
+    /// Time in which the engine tries to reach the daemon, at the start and after the connection was lost.
     pub patience: Duration,
-    /// What it says of itself.
+    /// The engine's description of itself.
     pub engine: JoiningEngine,
 }
 
@@ -88,9 +88,9 @@ impl Drop for LeavesOnPanic {
     }
 }
 
-/// How a connection ended that was not lost.
+/// The orderly end of a connection.
 enum Parted {
-    /// This process ends.
+    /// This process is ending.
     Asked,
     /// The daemon wants this process to end.
     Told(Farewell, String),
