@@ -101,7 +101,7 @@ impl EngineArguments {
         }
     }
 
-    /// Returns what this engine joins, where it has so many ranks.
+    /// Returns what this engine joins, given its number of ranks.
     fn joining(&self, ranks: usize) -> Option<Joining> {
         let (file, role) = self.join.clone()?;
         let engine = JoiningEngine {

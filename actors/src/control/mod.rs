@@ -1,4 +1,4 @@
-//! The orders of a person to a run, from the request to the step boundary where they take effect.
+//! The orders of the user to a run, from the request to the step boundary where they take effect.
 //!
 //! L3: orders wait here until the trainer reaches a step boundary. L4: an order is a committed row before it is
 //! acknowledged, and its row has the step before anything is computed under it. After a restart, the orders of the
@@ -33,7 +33,7 @@ use crate::runtime::recorder::{Recorder, RecorderGone};
 pub struct Boundary {
     /// Save a checkpoint now.
     pub checkpoint: bool,
-    /// Save a checkpoint and end the run, because a person stopped it.
+    /// Save a checkpoint and end the run, because the user stopped it.
     pub stop: bool,
     /// Save a checkpoint and leave the run, because the daemon is ending. The next daemon continues it.
     pub halt: bool,
@@ -178,7 +178,7 @@ impl Control {
         self.lock().halting
     }
 
-    /// Returns whether the run must end: a person's stop is waiting, or [`Self::halt`] was called.
+    /// Returns whether the run must end: the user's stop is waiting, or [`Self::halt`] was called.
     #[must_use]
     pub fn is_ending(&self) -> bool {
         let state = self.lock();
@@ -191,7 +191,7 @@ impl Control {
     }
 
     /// Applies a waiting stop at once, outside a boundary, because the run hangs (law L10). Other orders keep waiting
-    /// for a boundary (L3), which this life does not reach any more. Returns whether the run was stopped by a person.
+    /// for a boundary (L3), which this life does not reach any more. Returns whether the run was stopped by the user.
     ///
     /// # Errors
     /// [`RecorderGone`] when the recorder has ended.
@@ -293,7 +293,7 @@ impl Control {
         state.first.is_some_and(|first| state.step > first)
     }
 
-    /// Pauses the run at the next boundary because of a problem that a person must solve before they resume it.
+    /// Pauses the run at the next boundary because of a problem that the user must solve before they resume it.
     pub fn hold(&self, why: &str) {
         let mut state = self.lock();
         state.paused = true;
@@ -301,7 +301,7 @@ impl Control {
         why.clone_into(&mut state.overview.detail);
     }
 
-    /// Waits until the run must end at the next boundary, because a person stopped it or the daemon is ending. The
+    /// Waits until the run must end at the next boundary, because the user stopped it or the daemon is ending. The
     /// caller then abandons the present step, of which nothing has taken effect.
     pub async fn ending(&self) {
         self.ends().await;
@@ -369,12 +369,12 @@ impl Control {
         change(&mut self.lock().overview);
     }
 
-    /// Sets the model that a person may ask now.
+    /// Sets the model that the user may ask now.
     pub fn present(&self, model: PresentModel) {
         self.lock().model = Some(model);
     }
 
-    /// Returns the model that a person may ask now; `None` while the run is starting.
+    /// Returns the model that the user may ask now; `None` while the run is starting.
     #[must_use]
     pub fn model(&self) -> Option<PresentModel> {
         self.lock().model.clone()

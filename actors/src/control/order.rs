@@ -6,7 +6,7 @@ use demask_storage::{Command, Knob, Steer, SteerAction};
 
 use crate::runtime::recorder::RecorderGone;
 
-/// Key of the row that says that a person resumed a run after its end.
+/// Key of the row that says that the user resumed a run after its end.
 pub const RESUMED_RUN: &str = "run";
 
 /// Returns the orders of a journal that still hold. Stops from before the last resumption hold no more.

@@ -1,5 +1,5 @@
 //! The three ways in which a run starts: a client asks for it, a new daemon continues the run that the last one left,
-//! or a person resumes a run that was stopped or failed. Queued runs are in `turns.rs`.
+//! or the user resumes a run that was stopped or failed. Queued runs are in `turns.rs`.
 
 use std::cell::RefCell;
 use std::rc::Rc;

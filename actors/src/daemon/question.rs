@@ -1,4 +1,4 @@
-//! Questions that a person asks the model of a running run. They are answered at once, beside the run's own sampling,
+//! Questions that the user asks the model of a running run. They are answered at once, beside the run's own sampling,
 //! so that they do not change the run (law L8). A row records who asked what at which step (law L4).
 
 use std::path::Path;

@@ -103,7 +103,7 @@ pub fn pictures_are_gone(home: &Home) -> bool {
             .is_ok_and(|answer| answer.rows.first().is_some_and(|row| row[0].as_u64() > Some(0)))
 }
 
-/// Checks the store when a daemon starts. Returns messages for a person about problems with which the daemon can go on.
+/// Checks the store when a daemon starts. Returns messages for the user about problems with which the daemon can go on.
 ///
 /// # Errors
 /// An error if the store is damaged, or if it is empty although runs have checkpoints. Going on would lose those runs.

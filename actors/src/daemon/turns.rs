@@ -154,7 +154,7 @@ impl Daemon {
         }
     }
 
-    /// L4: a person's change of the queue is a row on disk before it is acknowledged.
+    /// L4: the user's change of the queue is a row on disk before it is acknowledged.
     async fn change(&self, id: &str, by: &str, action: QueueAction) -> Result<(), String> {
         let recorded = async {
             self.recorder.record(change(id, by, action)).await?;

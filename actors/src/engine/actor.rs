@@ -29,7 +29,7 @@ pub struct Ask {
     pub request: Request,
     /// Receiver of its denoising frames.
     pub frames: Option<FrameSink>,
-    /// The other end is dropped once nobody waits for the answer any more. The wait for the engine then ends.
+    /// The channel of the answer. Its receiver is dropped when the request is cancelled, and the wait for the engine ends.
     pub waited_for: oneshot::Receiver<()>,
 }
 
@@ -198,7 +198,7 @@ impl EngineAddress {
         }
     }
 
-    /// Notes that a person wants the run to end. From now on an engine that hangs is given up within seconds (law L10).
+    /// Notes that the user wants the run to end. From now on an engine that hangs is given up within seconds (law L10).
     pub fn hurry(&self) {
         self.urgency.set();
     }

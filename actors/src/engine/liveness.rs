@@ -3,7 +3,7 @@
 //!
 //! An engine that does not answer a heartbeat for a while is stopped or stuck. An engine that always answers with the
 //! same count hangs in its work. The allowed time without progress is ten times the longest pause that the engine has
-//! recovered from, with a lower bound. When a person wants the run to end, these limits become seconds.
+//! recovered from, with a lower bound. When the user wants the run to end, these limits become seconds.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,14 +20,14 @@ const LOOK: Duration = Duration::from_millis(500);
 const LEAST_SILENCE: Duration = Duration::from_secs(120);
 /// Longest time without an answer. The thread that answers heartbeats computes nothing.
 const LEAST_ANSWER: Duration = Duration::from_secs(30);
-/// Both bounds when a person wants the run to end.
+/// Both bounds when the user wants the run to end.
 const URGENT: Duration = Duration::from_secs(3);
 /// Factor by which a pause may exceed the longest one before.
 const LONGER: u32 = 10;
-/// The factor when a person wants the run to end.
+/// The factor when the user wants the run to end.
 const LONGER_URGENT: u32 = 2;
 
-/// A flag that is set once a person wants the run to end.
+/// A flag that is set once the user wants the run to end.
 #[derive(Clone, Debug, Default)]
 pub struct Urgency(Arc<AtomicBool>);
 
@@ -230,7 +230,7 @@ mod tests {
         signs.hear(7, true, at(121));
         let why = signs.hung(false, at(121)).unwrap();
         assert!(why.contains("has made no progress for 120 s"), "{why}");
-        // The engine recovers. From now on ten times that pause is allowed, or twice if a person waits.
+        // The engine recovers. From now on ten times that pause is allowed, or twice if the user waits.
         for second in (122..1300).step_by(10) {
             signs.hear(8, true, at(second));
             assert_eq!(signs.hung(false, at(second)), None, "{second}");

@@ -194,7 +194,7 @@ impl EngineProcess {
     /// Waits for an engine that joins, and for its hello.
     ///
     /// # Errors
-    /// [`EngineFailure::Start`] if the daemon listens for none, and once a person wants the run to end; the errors of
+    /// [`EngineFailure::Start`] if the daemon does not listen for engines, and once the user wants the run to end; the errors of
     /// the hello.
     pub async fn join(
         options: &EngineOptions,

@@ -36,7 +36,7 @@ pub enum RunError {
     /// Commands could not be accepted or recorded.
     #[error(transparent)]
     Control(#[from] anyhow::Error),
-    /// An external reward returned no values. The run is paused until a person has repaired the reward.
+    /// An external reward returned no values. The run is paused until the user has repaired the reward.
     #[error(transparent)]
     Reward(#[from] RewardFailure),
     /// The run must end, so it gave up what it waited for. Nothing is lost.

@@ -144,7 +144,7 @@ pub(super) fn limits_on(place: &Place, most: Limits, config: &BackboneConfig, mo
 /// Runs one request in a batch of its own until it is answered or `is_gone` returns true.
 ///
 /// # Errors
-/// Returns the errors of sampling, and a refusal if nobody waits for the samples any more.
+/// Returns the errors of sampling, and a refusal if the request was cancelled.
 pub(super) fn alone(
     mut sampling: RunningRequests<'_>,
     requests: Vec<SampleRequest>,

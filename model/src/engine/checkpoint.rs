@@ -221,7 +221,7 @@ impl LoadedModel {
             let there: Vec<&str> = there.map(|(name, _)| *name).collect();
             self.fill(work, attach, None, &there)
         });
-        // What was refused before the other ranks were told is told them now.
+        // If this rank refused before it told the other ranks, it tells them now.
         if has_begun { saved } else { share.agree_on(saved) }
     }
 
@@ -277,7 +277,7 @@ impl LoadedModel {
         written
     }
 
-    /// Creates the files that are filled with what comes from all ranks.
+    /// Creates the files that all ranks' parts are written to.
     fn begin_files(&self, work: &Path, share: &Share, optimizer: bool) -> Result<SharedFiles> {
         std::fs::create_dir_all(work).map_err(|source| ModelError::io(work, source))?;
         let mut files = SharedFiles::default();
@@ -382,7 +382,7 @@ impl LoadedModel {
     }
 }
 
-/// The files of a checkpoint that are filled with what comes from all ranks.
+/// The files of a checkpoint that all ranks' parts are written to.
 #[derive(Debug, Default)]
 struct SharedFiles {
     /// The file of the weights, if each rank has only a part of them.

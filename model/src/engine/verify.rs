@@ -9,7 +9,7 @@
 //! agree within [`TOLERANCE`](crate::weights::compare::TOLERANCE) of the largest recorded magnitude. In bf16
 //! a backbone's logits and gradients must agree within [`BF16_TOLERANCE`] and its losses within
 //! [`BF16_LOSS_TOLERANCE`]; tokens are not compared, because rounding may change them. Image tokenizers, CLIP
-//! and ImageReward compute in f32 whatever dtype is asked for.
+//! and ImageReward compute in f32, whatever dtype is requested.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -496,7 +496,7 @@ impl Suite {
         self.benchmark().check_size(width, height)
     }
 
-    /// Returns the first items, so many that `limit` of them count for the suite's value; held-out compositions among
+    /// Returns the first items, as many as are needed for `limit` of them to count for the suite's value; held-out compositions among
     /// them are extra.
     ///
     /// # Errors

@@ -89,7 +89,7 @@ pub struct LogLine {
 pub struct Model {
     /// Whether the daemon is connected.
     pub connected: bool,
-    /// Ticks since the daemon went away.
+    /// Ticks since the connection to the daemon was lost.
     pub away_ticks: u64,
     /// The last event's sequence number.
     pub seq: u64,

@@ -1,4 +1,4 @@
-//! The lines of an engine that has joined, behind a Unix socket: whoever connects to it has a line of its own to the
+//! The lines of an engine that has joined, behind a Unix socket: every client that connects to it has its own line to the
 //! engine. So the requests and the watchdog reach it in the way in which they reach an engine of this machine.
 
 use std::path::Path;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::session::EngineSession;
 
-/// An engine that has joined, with its lines behind a socket. It is told to leave when this value is dropped.
+/// An engine that has joined, with its lines behind a socket. The engine is told to leave when this value is dropped.
 #[derive(Debug)]
 pub struct JoinedEngine {
     session: Arc<EngineSession>,

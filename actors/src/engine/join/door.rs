@@ -22,7 +22,7 @@ use super::session::JoinConnection;
 
 /// Time between two attempts to accept a connection after an error.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// The least time between two lines of the log about peers that were turned away.
+/// The least time between two lines of the log about refused peers.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 /// Time in which those who wait learn that the daemon ends.
 const GOODBYE: Duration = Duration::from_millis(200);
@@ -77,7 +77,7 @@ struct DoorDesk {
     turned: Mutex<TurnedAway>,
 }
 
-/// The peers that were turned away.
+/// The peers that were refused.
 #[derive(Default)]
 struct TurnedAway {
     count: u64,
@@ -137,7 +137,7 @@ impl DoorDesk {
         Ok((connection, greeting.purpose))
     }
 
-    /// Counts a peer that was turned away. The log has a line for the first of many.
+    /// Counts a refused peer. Of many in a short time, only the first gets a line in the log.
     fn turn_away(&self, from: SocketAddr, why: &str) {
         let mut turned = self.turned.lock().unwrap_or_else(PoisonError::into_inner);
         turned.count += 1;

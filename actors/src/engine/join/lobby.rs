@@ -1,5 +1,5 @@
 //! The lobby: engines that have joined and wait for a run, and runs that wait for engines (law L10: what is waited for
-//! is told, and a person can end the wait).
+//! is told, and the user can end the wait).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -115,7 +115,7 @@ impl Lobby {
     /// Waits for an engine that fits. Engines of the same role that do not are told why and sent away.
     ///
     /// # Errors
-    /// An error once a person wants the run to end.
+    /// An error once the user wants the run to end.
     pub async fn take(&self, wanted: &WantedEngine, urgency: &Urgency) -> Result<EngineSession, String> {
         let _notice = WaitNotice::new(self, wanted);
         loop {

@@ -22,7 +22,7 @@ use tokio_rustls::rustls::version::TLS13;
 /// The name in the certificate. Engines compare its hash instead.
 const NAME: &str = "demask";
 
-/// The secrets of one daemon. They are made anew at each start.
+/// The secrets of one daemon. They are created at each start.
 pub(super) struct Secrets {
     token: [u8; SECRET],
     certificate: [u8; SECRET],

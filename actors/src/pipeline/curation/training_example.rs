@@ -21,7 +21,7 @@ pub struct TrainingExample {
     pub trace: Option<String>,
 }
 
-/// Returns where a person finds an example: its place with its kind, because a labelled picture gives several examples;
+/// Returns where the user finds an example: its place with its kind, because a labelled picture gives several examples;
 /// without a place, its id.
 #[must_use]
 pub fn location(example: &Example) -> String {

@@ -169,7 +169,7 @@ impl Handler<Evaluate> for Evaluator {
                     let suite = run_suite(&request.inference, &*link, suite, &request.trial, &mut follower);
                     tokio::select! {
                         result = suite => results.push(result?),
-                        // L10: a person's stop does not wait for hundreds of items. The engine drops a request that
+                        // L10: the user's stop does not wait for hundreds of items. The engine drops a request that
                         // nobody waits for.
                         () = request.control.ending() => return Ok(None),
                     }

@@ -1,4 +1,4 @@
-//! Judging with external judges: what a suite cannot judge itself is asked for a whole batch.
+//! Judging with external judges, which judge what a suite cannot judge itself. Each is asked about a whole batch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

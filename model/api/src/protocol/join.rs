@@ -165,7 +165,7 @@ pub enum DaemonWord {
     Leave {
         /// How.
         farewell: Farewell,
-        /// Why, for a person.
+        /// Why, for the user.
         why: String,
     },
 }

@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::error::ModelError;
 
-    /// A weight that counts how often it was made, and cannot be made more often than it is told.
+    /// A weight that counts its dequantisations, and fails after a given number of them.
     #[derive(Debug)]
     struct Counted(AtomicUsize, usize);
 

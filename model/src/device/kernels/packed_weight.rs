@@ -146,7 +146,7 @@ mod library {
         let (packed, ins, outs) = (handle(&weight.packed), weight.ins, weight.outs);
         let (pieces, set) = (weight.pieces, weight.set as i64);
         let mut y = null_mut();
-        // SAFETY: as above; the packed numbers are those of a weight of this shape in so many pieces.
+        // SAFETY: as above; the packed numbers are those of a weight of this shape in this number of pieces.
         check(unsafe { demask_packed_product(handle(x), packed, ins, outs, pieces, set, &mut y) })?;
         Ok(take(y))
     }

@@ -400,12 +400,12 @@ impl AdamW {
         self.layout.seconds_map(beside_muon && name.ends_with(SECOND))
     }
 
-    /// Returns the owners of the second moments in a stored state that has so many of them.
+    /// Returns the owners of the second moments in a stored state, given the number of its second moments.
     pub(crate) fn stored_seconds(&self, numbers: i64) -> &ShardMap {
         self.layout.seconds_map(self.is_beside_muon(numbers))
     }
 
-    /// Returns whether a state with so many second moments, over all ranks, has none of Muon's matrices.
+    /// Returns whether a state with this number of second moments, over all ranks, has none for Muon's matrices.
     fn is_beside_muon(&self, seconds: i64) -> bool {
         seconds != self.layout.map.total() && seconds == self.layout.seconds_beside_muon.total()
     }

@@ -1,5 +1,5 @@
 //! TLS to the one daemon whose certificate a join file names by its hash. No authority is asked, and no name is
-//! compared: whoever proves to hold the key of that certificate is the daemon.
+//! compared: a peer that proves to hold the key of that certificate is the daemon.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl ServerCertVerifier for PinnedCertificate {
         Err(Error::General("TLS 1.2 is not supported".to_owned()))
     }
 
-    /// Checks that the other side holds the certificate's key. Without it, whoever has seen the certificate could show
+    /// Checks that the other side holds the certificate's key. Without it, anyone who has seen the certificate could show
     /// it.
     fn verify_tls13_signature(
         &self,
