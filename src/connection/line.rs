@@ -45,7 +45,7 @@ impl Line {
             match self.runtime.block_on(self.client.next())? {
                 ServerMessage::Event(envelope) => {
                     // A live event may carry the number of a durable event that is still to come.
-                    if envelope.record.durable() {
+                    if envelope.record.is_durable() {
                         self.seen = self.seen.max(envelope.seq);
                     }
                     return Ok(envelope);

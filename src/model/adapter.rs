@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use demask_actors::home::Home;
-use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, QUANTIZATION, carries_adapter};
+use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, QUANTIZATION, has_adapter};
 use demask_api::{BaseDtype, FrozenBase};
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ const PICKLE: &str = "adapter_model.bin";
 /// An error if the folder does not exist or holds no adapter, or if the checkpoint already carries one.
 pub fn put_on(home: &Home, checkpoint: &Path, named: &Path) -> anyhow::Result<PathBuf> {
     let folder = pulled(home, "--adapter", named)?;
-    if carries_adapter(checkpoint) {
+    if has_adapter(checkpoint) {
         bail!(UsageError(format!(
             "--adapter {}: the checkpoint {} contains an adapter already; leave --adapter out, or merge the checkpoint's \
              adapter first (`demask merge`)",
@@ -49,7 +49,7 @@ pub fn put_on(home: &Home, checkpoint: &Path, named: &Path) -> anyhow::Result<Pa
 /// # Errors
 /// An error if the adapter's base is not beside it. It says what to name instead.
 pub fn has_base(checkpoint: &Path) -> anyhow::Result<()> {
-    if !carries_adapter(checkpoint) || checkpoint.join(CONFIG).is_file() {
+    if !has_adapter(checkpoint) || checkpoint.join(CONFIG).is_file() {
         return Ok(());
     }
     let base = base(checkpoint).map_or_else(String::new, |base| format!(", {base},"));

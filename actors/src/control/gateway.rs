@@ -274,7 +274,7 @@ impl Desk {
                 event = watch.recv() => match event {
                     Ok(envelope) => {
                         // The catch-up has sent this event already.
-                        if envelope.record.durable() && envelope.seq <= sent {
+                        if envelope.record.is_durable() && envelope.seq <= sent {
                             continue;
                         }
                         line(&mut out, &ServerMessage::Event(envelope)).await?;

@@ -174,7 +174,7 @@ impl Control {
 
     /// Returns whether [`Self::halt`] was called.
     #[must_use]
-    pub fn halting(&self) -> bool {
+    pub fn is_halting(&self) -> bool {
         self.lock().halting
     }
 
@@ -215,7 +215,7 @@ impl Control {
 
     /// Waits for [`Self::halt`].
     pub async fn halted(&self) {
-        self.until(Self::halting).await;
+        self.until(Self::is_halting).await;
     }
 
     async fn until(&self, holds: impl Fn(&Self) -> bool) {
@@ -265,7 +265,7 @@ impl Control {
                 // Orders that came during the write are applied before the daemon's own end is considered.
                 continue;
             }
-            todo.halt = self.halting();
+            todo.halt = self.is_halting();
             if todo.stop || todo.halt || !self.held(&todo) {
                 return Ok(todo);
             }
@@ -311,7 +311,7 @@ impl Control {
 
     /// Returns whether the run is paused.
     #[must_use]
-    pub fn paused(&self) -> bool {
+    pub fn is_paused(&self) -> bool {
         self.lock().paused
     }
 
@@ -617,7 +617,7 @@ mod tests {
                 went_on = &mut held => assert!(!went_on, "it went on while paused"),
                 _ = resume => assert!(held.await),
             }
-            assert!(!control.paused());
+            assert!(!control.is_paused());
         });
     }
 

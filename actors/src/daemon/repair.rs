@@ -49,7 +49,7 @@ pub struct Repair {
 impl Repair {
     /// Returns whether there was anything to repair.
     #[must_use]
-    pub fn did_something(&self) -> bool {
+    pub fn has_changes(&self) -> bool {
         self.damage.is_some() || !self.runs.is_empty() || self.checkpoints > 0
     }
 }
@@ -185,7 +185,7 @@ fn add_rows(home: &Home, were_lost: bool, repair: &mut Repair) -> anyhow::Result
             repair.checkpoints += 1;
         }
     }
-    if repair.did_something() {
+    if repair.has_changes() {
         records.push(alert(repair));
         writer.append(&records, now_us())?;
     }

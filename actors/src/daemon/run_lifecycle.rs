@@ -72,7 +72,7 @@ async fn lives(
             .begin_at(newest_step(&context.home.database(), &context.run)?);
         context.control.report(|overview| prepare(overview, context));
         present.replace(Arc::clone(&context.control));
-        if before.halting() {
+        if before.is_halting() {
             context.control.halt();
         }
         let why = match driven(context, &**driver).await {
@@ -82,7 +82,7 @@ async fn lives(
                 return Ok(given_up(context).await?);
             }
             Ok(Ok(outcome)) => return Ok(outcome),
-            Ok(Err(error)) if !mendable(&error) => return Err(error),
+            Ok(Err(error)) if !is_repairable(&error) => return Err(error),
             Ok(Err(error)) => format!("{error:#}"),
             Err(panic) => panic.to_string(),
         };
@@ -154,10 +154,12 @@ fn prepare(overview: &mut Overview, context: &RunContext) {
 }
 
 /// Returns whether another life may succeed: the engine died, or an actor that was asked.
-fn mendable(error: &anyhow::Error) -> bool {
+fn is_repairable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let engine = cause.downcast_ref::<EngineFailure>();
-        cause.downcast_ref::<RunError>().is_some_and(RunError::mendable)
+        cause
+            .downcast_ref::<RunError>()
+            .is_some_and(RunError::is_repairable)
             || matches!(
                 engine,
                 Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })

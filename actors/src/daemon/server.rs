@@ -272,7 +272,7 @@ impl Daemon {
         match &self.active {
             Some(active) => {
                 let mut overview = active.control.borrow().overview();
-                if self.recorder.disk_full() {
+                if self.recorder.is_disk_full() {
                     overview.state = RunState::WaitingDisk;
                 } else if self.shutting_down {
                     overview.state = RunState::Stopping;
@@ -434,7 +434,7 @@ impl Daemon {
 /// Shows the recorder among the actors, although it is a thread with a queue.
 fn show_recorder(recorder: &Recorder, probe: &Probe) {
     let (waiting, room) = recorder.queue();
-    let state = if recorder.disk_full() {
+    let state = if recorder.is_disk_full() {
         ActorState::Waiting
     } else if waiting > 0 {
         ActorState::Busy

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use demask_api::Growth;
 use demask_api::checkpoint::{
-    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, TOKENIZER, carries_adapter,
+    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, TOKENIZER, has_adapter,
 };
 use demask_datasets::data_dir;
 use demask_datasets::formats::shards::is_there;
@@ -105,7 +105,7 @@ impl Profile {
             return wrong(key, &message);
         }
         let start = self.start_from.as_deref();
-        if let Some(start) = start.filter(|start| carries_adapter(start)) {
+        if let Some(start) = start.filter(|start| has_adapter(start)) {
             let message = format!(
                 "{key} needs a complete model, but {} contains an adapter; leave {key} out to continue the adapter's training, or make a complete \
                  model with `demask merge`",
@@ -160,7 +160,7 @@ impl Profile {
             .then(|| ("gate.suites".to_owned(), &self.gate.suites));
         for (path, names) in named.chain(gate) {
             let mut named = names.iter().filter_map(|name| suites.find(name));
-            if let Some(suite) = named.find(|suite| !suite.available()) {
+            if let Some(suite) = named.find(|suite| !suite.is_available()) {
                 let why = suite.items(Some(1)).err().map(|error| error.to_string());
                 let why = why.unwrap_or_else(|| "its data was not found".to_owned());
                 return wrong(&path, &format!("suites names {}: {why}", suite.name()));

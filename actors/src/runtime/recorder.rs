@@ -125,7 +125,7 @@ impl Recorder {
     /// # Errors
     /// [`RecorderGone`] when the recorder has ended.
     pub async fn record(&self, record: Record) -> Result<(), RecorderGone> {
-        if record.durable() {
+        if record.is_durable() {
             return self
                 .queue
                 .send(RecorderMessage::Record(Box::new(record)))
@@ -195,7 +195,7 @@ impl Recorder {
 
     /// Returns whether the writer is waiting for room on the disk.
     #[must_use]
-    pub fn disk_full(&self) -> bool {
+    pub fn is_disk_full(&self) -> bool {
         self.counters.full.load(Relaxed)
     }
 

@@ -32,7 +32,7 @@ impl TorchFile {
             Some(piece) => sink(&piece),
             None => sink(piece),
         };
-        if tensor.contiguous() {
+        if tensor.is_contiguous() {
             return self.source.stream(start, span, &mut out);
         }
         gather(&self.source.read(start, span)?, tensor, &mut out)

@@ -149,7 +149,7 @@ impl Tensor {
     }
 
     /// Whether its elements are contiguous in row-major order.
-    pub(super) fn contiguous(&self) -> bool {
+    pub(super) fn is_contiguous(&self) -> bool {
         let mut expected = Some(1u64);
         self.shape
             .iter()

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use demask_api::checkpoint::{
-    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, QUANTIZATION, WEIGHTS,
-    carries_adapter,
+    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, OPTIMIZER, QUANTIZATION, WEIGHTS, has_adapter,
 };
 use demask_api::{
     FrozenBase, LoadOptions, LoraConfig, Manifest, ManifestFile, Purpose, bounded_file, limits,
@@ -420,7 +419,7 @@ pub fn load_backbone(
     part: Option<RankOf>,
 ) -> Result<Backbone> {
     let refuse = |message: &str| Err(ModelError::Refused(message.to_owned()));
-    let inside = carries_adapter(dir);
+    let inside = has_adapter(dir);
     let adapter = match &options.adapter {
         Some(_) if inside => return refuse("adapter: the checkpoint contains an adapter already"),
         Some(adapter) => Some(adapter.as_path()),

@@ -479,7 +479,7 @@ impl Suite {
 
     /// Whether the data is on this machine.
     #[must_use]
-    pub fn available(&self) -> bool {
+    pub fn is_available(&self) -> bool {
         self.looked_for(|| match self.benchmark().data() {
             Data::Generated => true,
             Data::Files(places) => data_dir::first(self.benchmark().name(), places).is_ok(),

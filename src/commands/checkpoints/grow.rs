@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use demask_actors::home::Home;
 use demask_actors::inference::checkpoint_settings;
-use demask_api::checkpoint::{IMAGE_TOKENIZER, carries_adapter};
+use demask_api::checkpoint::{IMAGE_TOKENIZER, has_adapter};
 use demask_api::{Growth, ImageTokenizerConfig, LoadOptions, PictureSize};
 use demask_datasets::prompts::published::Facts;
 use demask_datasets::prompts::special_tokens::Family;
@@ -77,7 +77,7 @@ pub fn grow(home: &Home, options: &Grow) -> anyhow::Result<ExitCode> {
 /// Checks that the model is a text model without an adapter, because only these grow.
 fn is_text_model(checkpoint: &Path) -> anyhow::Result<()> {
     let name = checkpoint.display();
-    if carries_adapter(checkpoint) {
+    if has_adapter(checkpoint) {
         bail!(UsageError(format!(
             "{name} contains an adapter: merge it first (`demask merge`), because growing changes the adapter's base"
         )));

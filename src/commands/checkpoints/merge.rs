@@ -6,7 +6,7 @@ use anyhow::bail;
 use demask_actors::home::Home;
 use demask_actors::inference::checkpoint_settings;
 use demask_api::LoadOptions;
-use demask_api::checkpoint::carries_adapter;
+use demask_api::checkpoint::has_adapter;
 use serde_json::json;
 
 use crate::args::Merge;
@@ -28,7 +28,7 @@ pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
         .map(|named| adapter::put_on(home, &checkpoint, named))
         .transpose()?;
     adapter::has_base(&checkpoint)?;
-    if adapter.is_none() && !carries_adapter(&checkpoint) {
+    if adapter.is_none() && !has_adapter(&checkpoint) {
         bail!(UsageError(format!(
             "{} contains no adapter: give one with --adapter",
             checkpoint.display()

@@ -24,7 +24,7 @@ pub(super) fn repair(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn told(done: &Repair) -> Vec<String> {
-    if !done.did_something() {
+    if !done.has_changes() {
         return vec![
             "there is nothing to repair: the store is intact, and every run with checkpoints has a row"
                 .into(),

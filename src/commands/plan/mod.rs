@@ -141,7 +141,7 @@ fn report(
         memory,
         bytes,
         fits: fits(bytes, memory),
-        recomputed: plan.recomputed || ranks.divides_weights(),
+        recomputed: plan.recomputed || ranks.has_divided_weights(),
         trained: plan.trained(),
         stage: stage.name.clone(),
         rows: plan.rows,

@@ -78,7 +78,7 @@ impl Record {
     /// Returns whether the record must never be dropped under pressure (audit, samples, checkpoints, lineage). Metrics,
     /// frames and the reports of ranks may be thinned.
     #[must_use]
-    pub fn durable(&self) -> bool {
+    pub fn is_durable(&self) -> bool {
         !matches!(
             self,
             Self::Metric(_) | Self::Ranks(_) | Self::Frame(_) | Self::Actor(_) | Self::Overview(_)
@@ -88,8 +88,8 @@ impl Record {
     /// Returns whether the record is also an event of the log. Benchmark items are rows only, because they are many and
     /// never replayed. Evaluations outside a run are rows only, too.
     #[must_use]
-    pub fn logged(&self) -> bool {
-        self.durable() && !matches!(self, Self::Item(_) | Self::Evaluation(_))
+    pub fn is_logged(&self) -> bool {
+        self.is_durable() && !matches!(self, Self::Item(_) | Self::Evaluation(_))
     }
 
     /// Returns whether the record is stored at all.

@@ -38,7 +38,7 @@ impl std::fmt::Debug for ExampleLibrary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ExampleLibrary")
             .field("len", &self.len())
-            .field("in_memory", &self.in_memory())
+            .field("in_memory", &self.is_in_memory())
             .finish_non_exhaustive()
     }
 }
@@ -82,7 +82,7 @@ impl ExampleLibrary {
 
     /// Sets the reader through which rows are read again.
     pub(super) fn read_through(&mut self, rows: Option<Box<dyn RandomAccess>>) {
-        if !self.in_memory() {
+        if !self.is_in_memory() {
             self.rows = rows;
         } else {
             self.kept = Vec::new();
@@ -91,7 +91,7 @@ impl ExampleLibrary {
 
     /// Returns whether the examples are in memory.
     #[must_use]
-    pub fn in_memory(&self) -> bool {
+    pub fn is_in_memory(&self) -> bool {
         self.examples.len() >= self.kept.len()
     }
 

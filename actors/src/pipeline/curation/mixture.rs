@@ -442,7 +442,7 @@ mod tests {
             let mut mixture = opened(profile).unwrap();
             let batch = mixture.batch(3, 32, &BTreeMap::new(), &[], 0.5).unwrap();
             let whole = batch.into_iter().map(|picked| picked.example).collect::<Vec<_>>();
-            (whole, mixture.read()["given"].in_memory())
+            (whole, mixture.read()["given"].is_in_memory())
         };
         let (from_memory, in_memory) = drawn(&profile);
         profile.limits.source_memory = 0;

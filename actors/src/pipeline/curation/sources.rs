@@ -238,7 +238,7 @@ pub fn benchmarks(
         if !seen.insert(name.clone()) {
             continue;
         }
-        let registered = match suite.available() {
+        let registered = match suite.is_available() {
             true => {
                 let shown = reads.then_some(&mut *likenesses);
                 register(&suite, (&name, shown), &mut forbidden).map_err(|error| error.to_string())

@@ -152,7 +152,7 @@ impl Handler<Evaluate> for Evaluator {
         );
         let probe = self.life.probe.clone();
         handle_message(self, "Evaluate", async move {
-            let wanted = || newest.load(Relaxed) == request.number && !request.control.halting();
+            let wanted = || newest.load(Relaxed) == request.number && !request.control.is_halting();
             let link = drawers.link(request.policy.as_ref());
             let mut results = Vec::new();
             for suite in &request.suites {

@@ -29,7 +29,7 @@ impl StageRun {
             match saved.await {
                 Ok(()) => break,
                 Err(error) => match checkpoints::disk_full(&error) {
-                    Some(_) if self.context.control.halting() => return Ok(()),
+                    Some(_) if self.context.control.is_halting() => return Ok(()),
                     Some(why) => self.wait_for_disk(&why).await?,
                     None => return Err(error),
                 },
@@ -45,7 +45,7 @@ impl StageRun {
             .cursor
             .best
             .clone()
-            .filter(|_| !self.context.control.halting())
+            .filter(|_| !self.context.control.is_halting())
         {
             match checkpoints::mark_promoted(&self.context, &best) {
                 Ok(()) => break,

@@ -43,7 +43,7 @@ pub const STATE: &str = "state.json";
 /// Returns whether a folder contains an adapter in place of weights: an adapter's configuration, and no weights of a
 /// backbone in one or several files.
 #[must_use]
-pub fn carries_adapter(folder: &Path) -> bool {
+pub fn has_adapter(folder: &Path) -> bool {
     let has = |file: &str| folder.join(file).is_file();
     has(ADAPTER_CONFIG) && !has(WEIGHTS) && !has(INDEX)
 }

@@ -153,7 +153,7 @@ impl TrainingPlan<'_> {
 
     /// Returns whether the backbone's weights are divided among the ranks. Quantised weights never are.
     fn has_divided_base(&self) -> bool {
-        self.ranks.divides_weights() && !self.base().0.is_quantized()
+        self.ranks.has_divided_weights() && !self.base().0.is_quantized()
     }
 
     /// Returns the number of parameters whose optimizer state this rank owns.
@@ -225,7 +225,7 @@ impl TrainingPlan<'_> {
     fn weight_parts(&self) -> [(&'static str, u64); 5] {
         let (trained, number, half) = (self.trained(), self.number, self.number < F32);
         let (form, base) = self.base();
-        if self.lora.is_none() && self.ranks.divides_weights() {
+        if self.lora.is_none() && self.ranks.has_divided_weights() {
             let groups = GatheredGroups::of(self.config);
             return [
                 ("weights", number.saturating_mul(groups.gathered())),
@@ -270,7 +270,7 @@ impl TrainingPlan<'_> {
             false => bytes,
         });
         let master = match self.lora {
-            None if self.ranks.divides_weights() => self.owned(),
+            None if self.ranks.has_divided_weights() => self.owned(),
             // Every rank has the whole adapter.
             _ => trained,
         };
@@ -278,7 +278,7 @@ impl TrainingPlan<'_> {
         let reference = match self.lora {
             // An adapter's policies share the frozen weights.
             Some(_) => number * trained,
-            None if self.ranks.divides_weights() => self.ranks.part(base),
+            None if self.ranks.has_divided_weights() => self.ranks.part(base),
             None => base,
         };
         let packed = match self.sampled {

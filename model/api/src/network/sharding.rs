@@ -34,7 +34,7 @@ impl Ranks {
 
     /// Returns whether weights are divided. A single rank always has all weights.
     #[must_use]
-    pub fn divides_weights(self) -> bool {
+    pub fn has_divided_weights(self) -> bool {
         self.count > 1 && self.shard == Shard::Weights
     }
 
