@@ -29,7 +29,7 @@ pub struct Ask {
     pub request: Request,
     /// Receiver of its denoising frames.
     pub frames: Option<FrameSink>,
-    /// The channel of the answer. Its receiver is dropped when the request is cancelled, and the wait for the engine ends.
+    /// A channel whose other end is dropped when the request is cancelled. The wait for the engine then ends.
     pub waited_for: oneshot::Receiver<()>,
 }
 

@@ -194,8 +194,8 @@ impl EngineProcess {
     /// Waits for an engine that joins, and for its hello.
     ///
     /// # Errors
-    /// [`EngineFailure::Start`] if the daemon does not listen for engines, and once the user wants the run to end; the errors of
-    /// the hello.
+    /// [`EngineFailure::Start`] if the daemon does not listen for engines, and once the user wants the run to end; the
+    /// errors of the hello.
     pub async fn join(
         options: &EngineOptions,
         role: JoinRole,

@@ -114,7 +114,7 @@ impl ReadError {
 pub struct Origin {
     /// The source's name.
     pub source: String,
-    /// Its licence.
+    /// The source's licence.
     pub licence: String,
     /// The split of the file.
     pub split: crate::example::Split,

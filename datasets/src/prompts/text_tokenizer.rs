@@ -34,7 +34,7 @@ pub enum TokenizerError {
     Missing {
         /// The token's name.
         name: &'static str,
-        /// Its published id.
+        /// The token's published id.
         id: u32,
         /// The tokenizer's length.
         len: usize,
@@ -44,9 +44,9 @@ pub enum TokenizerError {
     Contradiction {
         /// The field.
         field: &'static str,
-        /// Its value.
+        /// The field's value.
         stated: u32,
-        /// What the tokenizer has.
+        /// The value that the tokenizer implies.
         found: String,
     },
 }

@@ -34,7 +34,7 @@ pub struct ConvertOptions {
 /// A converted file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Converted {
-    /// Its path.
+    /// The path of the written file.
     pub file: PathBuf,
     /// The converted dictionary.
     pub key: String,

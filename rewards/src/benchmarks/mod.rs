@@ -477,7 +477,7 @@ impl Suite {
         self.benchmark().size()
     }
 
-    /// Whether the data is on this machine.
+    /// Returns whether the data is on this machine.
     #[must_use]
     pub fn is_available(&self) -> bool {
         self.looked_for(|| match self.benchmark().data() {
@@ -496,8 +496,8 @@ impl Suite {
         self.benchmark().check_size(width, height)
     }
 
-    /// Returns the first items, as many as are needed for `limit` of them to count for the suite's value; held-out compositions among
-    /// them are extra.
+    /// Returns the first items, as many as are needed for `limit` of them to count for the suite's value. Held-out
+    /// compositions among them are extra.
     ///
     /// # Errors
     /// An error if the data is missing or broken.

@@ -123,7 +123,7 @@ pub struct BenchmarkSource {
     pub hub: Option<&'static str>,
     /// The patterns of the needed files; empty for all.
     pub files: &'static [&'static str],
-    /// Where else it can be found, for the user.
+    /// Where else the user can get the data.
     pub from: &'static str,
     /// The folders in which it is searched beside the hub's copy.
     pub places: &'static [&'static str],

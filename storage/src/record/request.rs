@@ -19,7 +19,7 @@ pub struct RunRequest {
     /// The checkpoint of another run from which its weights come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
-    /// Its labels.
+    /// The run's labels.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
@@ -29,7 +29,7 @@ pub struct RunRequest {
 pub struct Parent {
     /// The run.
     pub run: String,
-    /// Its step.
+    /// The step of the parent's checkpoint.
     pub step: u64,
 }
 
@@ -106,7 +106,7 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
 /// A queued run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Queued {
-    /// Its id.
+    /// The run's id.
     pub run: String,
     /// The user name and client.
     pub by: String,

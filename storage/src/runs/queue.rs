@@ -9,7 +9,7 @@ use crate::store::StoreError;
 /// A waiting run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WaitingRun {
-    /// Its id.
+    /// The run's id.
     pub run: String,
     /// The profile's name.
     pub profile: String,

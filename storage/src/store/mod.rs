@@ -55,7 +55,7 @@ pub enum StoreError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Its application id.
+        /// The application id that was found.
         found: i32,
     },
     /// The files are damaged; they were not changed.

@@ -55,7 +55,7 @@ pub enum Typing {
     Knob,
     /// A prompt.
     Prompt,
-    /// SQL.
+    /// A SQL query.
     Sql,
     /// `yes` to stop the run.
     Stop,

@@ -1,5 +1,5 @@
-//! The lines of an engine that has joined, behind a Unix socket: every client that connects to it has its own line to the
-//! engine. So the requests and the watchdog reach it in the way in which they reach an engine of this machine.
+//! The lines of an engine that has joined, behind a Unix socket. Every client that connects to the socket has its own
+//! line to the engine. Requests and the watchdog therefore reach the engine in the same way as one of this machine.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -47,8 +47,8 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// Refuses an address that stands for all of them: the daemon could not tell engines which to dial, and would listen
-/// where nobody means to come from.
+/// Refuses an address that stands for all addresses of the machine. The daemon could not tell engines which one to
+/// dial, and it would also listen on networks for which it is not meant.
 fn meant(address: SocketAddr, text: &str) -> Result<ListenAddress, String> {
     if address.ip().is_unspecified() {
         return Err(format!(

@@ -17,7 +17,7 @@ pub struct Remote {
     pub url: Url,
     /// The etag of its content.
     pub etag: Etag,
-    /// Its length in bytes, if the hub gives it.
+    /// The file's length in bytes, if the hub gives it.
     pub size: Option<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! TLS to the one daemon whose certificate a join file names by its hash. No authority is asked, and no name is
-//! compared: a peer that proves to hold the key of that certificate is the daemon.
+//! TLS to the one daemon whose certificate a join file names by its hash. No certificate authority is asked, and no
+//! name is compared: a peer that proves to hold the key of that certificate is the daemon.
 
 use std::sync::Arc;
 
@@ -46,8 +46,8 @@ impl ServerCertVerifier for PinnedCertificate {
         Err(Error::General("TLS 1.2 is not supported".to_owned()))
     }
 
-    /// Checks that the other side holds the certificate's key. Without it, anyone who has seen the certificate could show
-    /// it.
+    /// Checks that the other side holds the certificate's key. Without this check, anyone who has seen the certificate
+    /// could present it.
     fn verify_tls13_signature(
         &self,
         message: &[u8],

@@ -25,9 +25,9 @@ const MEAN: Protocol = Protocol::mean_credit("");
 pub struct HeldOut {
     /// The source's file or folder.
     pub path: PathBuf,
-    /// Its reader.
+    /// The reader of the source.
     pub reader: &'static dyn Reader,
-    /// How its rows are read.
+    /// How the source's rows are read.
     pub origin: Origin,
     /// The share of rows that is held out.
     pub share: f64,
