@@ -150,7 +150,7 @@ fn what_is_wrong_is_told_with_its_line_its_file_and_its_column() {
         ),
         (
             "kind = \"question\"",
-            "rows.jsonl:1: image: a question is about a picture",
+            "rows.jsonl:1: image: a question needs a picture",
         ),
     ] {
         let (code, said) = eval(&own(more));
