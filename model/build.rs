@@ -39,6 +39,7 @@ fn compile_kernels(libtorch: &Path) {
             "csrc/cached.cpp",
             "csrc/cuda.cpp",
             "csrc/cuda_graph.cpp",
+            "csrc/f32_products.cpp",
             "csrc/flash.cpp",
             "csrc/frozen_linear.cpp",
             "csrc/packed.cpp",

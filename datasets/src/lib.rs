@@ -5,7 +5,7 @@
 //! - `tabletop/`: the generated world; `formats/`: readers of data files; `source_kind.rs`: the kinds of a source;
 //! - `curation/`: duplicates and overlaps with benchmarks; `prompts/`: examples as token sequences;
 //! - `pictures/`: picture files and sizes; `hub/`: downloads from the Hugging Face hub; `torch_file/`: PyTorch's
-//!   checkpoints; `data_dir.rs`: where data is searched.
+//!   checkpoints; `data_dir.rs`: where data is searched; `unnamed_file.rs`: temporary files.
 
 pub mod curation;
 pub mod data_dir;
@@ -18,5 +18,6 @@ pub mod scene;
 pub mod source_kind;
 pub mod tabletop;
 pub mod torch_file;
+mod unnamed_file;
 
 pub use example::{Check, Example, Kind, Mode, Split, Turn};

@@ -11,9 +11,11 @@ struct AttentionTiles {
   // The most queries of a tile.
   int64_t queries;
   // Computes the scores q k, [Q, C], of queries, [Q, E].
-  void (*scores)(const float* q, const float* keys, float* scores, int64_t queries, int64_t width, int64_t places, int64_t count);
+  void (*scores)(const float* q, const float* keys, float* scores, int64_t queries, int64_t width, int64_t places,
+                 int64_t count);
   // Computes the mean of the values weighted by probabilities, [Q, C]: [Q, E'].
-  void (*mix)(const float* p, const float* values, float* mixed, int64_t queries, int64_t wide, int64_t places, int64_t count);
+  void (*mix)(const float* p, const float* values, float* mixed, int64_t queries, int64_t wide, int64_t places,
+              int64_t count);
 };
 
 // The instruction sets, numbered as in `kernel_set.rs`.

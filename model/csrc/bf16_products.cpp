@@ -2,7 +2,7 @@
 //
 // Each sum adds its terms in the same order, whatever the other rows and outputs of a call are (L8).
 
-#include "bf16_products.h"
+#include "products.h"
 
 #include "attention_tiles.h"
 
@@ -18,7 +18,8 @@
 namespace {
 #ifdef HAS_BF16_PRODUCTS
 
-constexpr int64_t LANE = 16, TERMS = Bf16Products::TERMS;
+// The rows of an AMX tile, and the terms of a step.
+constexpr int64_t LANE = 16, TERMS = 32;
 // The numbers of a tile of the packed weight: sixteen outputs of the terms of one step.
 constexpr int64_t STEP = LANE * TERMS;
 
@@ -38,10 +39,12 @@ AMX void amx_begin() {
 
 AMX void amx_end() { _tile_release(); }
 
-// Four sums hide the latency of one product, so two rows of tiles go together. The tiles 0 to 3 are the sums, 4 and 5 the rows, 6
-// and 7 the weights.
-AMX void amx_multiply(const uint16_t* x, int64_t x_stride, const uint16_t* weight, int64_t steps, float* y, int64_t y_stride,
-                      bool whole) {
+// Four sums hide the latency of one product, so two rows of tiles go together. The tiles 0 to 3 are the sums, 4 and 5
+// the rows, 6 and 7 the weights.
+AMX void amx_multiply(const void* x_in, int64_t x_stride, const void* weight_in, const void*, int64_t steps, float* y,
+                      int64_t y_stride, int64_t rows) {
+  const uint16_t *x = static_cast<const uint16_t*>(x_in), *weight = static_cast<const uint16_t*>(weight_in);
+  const bool whole = rows > LANE;
   const uint16_t *low = x + LANE * x_stride, *right = weight + STEP * steps;
   _tile_zero(0);
   _tile_zero(1);
@@ -69,16 +72,20 @@ AMX void amx_multiply(const uint16_t* x, int64_t x_stride, const uint16_t* weigh
   }
 }
 
-constexpr Bf16Products amx_products{amx_begin, amx_end, amx_multiply};
+constexpr Products amx_products{TERMS, LANE, amx_begin, amx_end, amx_multiply};
 
 void nothing() {}
 
-// Eight rows by two registers of outputs.
-__attribute__((target("avx512f,avx512bw,avx512bf16"))) void dot_multiply(const uint16_t* x, int64_t x_stride, const uint16_t* weight,
-                                                                       int64_t steps, float* y, int64_t y_stride, bool whole) {
-  constexpr int64_t TOGETHER = 8;
+constexpr int64_t TOGETHER = 8;
+
+// TOGETHER rows by two registers of outputs.
+__attribute__((target("avx512f,avx512bw,avx512bf16"))) void dot_multiply(const void* x_in, int64_t x_stride,
+                                                                         const void* weight_in, const void*,
+                                                                         int64_t steps, float* y, int64_t y_stride,
+                                                                         int64_t rows) {
+  const uint16_t *x = static_cast<const uint16_t*>(x_in), *weight = static_cast<const uint16_t*>(weight_in);
   const uint16_t* right = weight + STEP * steps;
-  for (int64_t row = 0; row < (whole ? Bf16Products::ROWS : Bf16Products::ROWS_READ); row += TOGETHER) {
+  for (int64_t row = 0; row < rows; row += TOGETHER) {
     __m512 sums[TOGETHER][2];
 #pragma GCC unroll 8
     for (int64_t i = 0; i < TOGETHER; i++) sums[i][0] = sums[i][1] = _mm512_setzero_ps();
@@ -102,10 +109,10 @@ __attribute__((target("avx512f,avx512bw,avx512bf16"))) void dot_multiply(const u
   }
 }
 
-constexpr Bf16Products dot_products{nothing, nothing, dot_multiply};
+constexpr Products dot_products{TERMS, TOGETHER, nothing, nothing, dot_multiply};
 
-// Returns whether the processor has tiles with bf16 products, and Linux lets this process use them. Linux keeps room for them only
-// for processes that ask.
+// Returns whether the processor has tiles with bf16 products, and Linux lets this process use them. Linux keeps room
+// for them only for processes that ask.
 bool has_amx() {
   unsigned a, b, c, d;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false;
@@ -115,7 +122,7 @@ bool has_amx() {
 #endif
 }  // namespace
 
-const Bf16Products* bf16_products(int64_t set) {
+const Products* bf16_products(int64_t set) {
 #ifdef HAS_BF16_PRODUCTS
   static const bool amx = has_amx(), dots = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw");
   if (set == AMX_BF16) return amx && dots ? &amx_products : nullptr;

@@ -1,20 +1,22 @@
-// The CPU kernels of sampling: attention of some positions of several rows over the KV cache, and the draw of a token from each
-// row of logits. No gradients. f32 and bf16.
+// The CPU kernels of sampling: attention of some positions of several rows over the KV cache, and the draw of a token
+// from each row of logits. No gradients. f32 and bf16.
 //
-// Legend: T computed positions, S slots, H query heads, K key and value heads, E head width, C places of a slot, V vocabulary.
-// The cache is f32, with keys [S, K, E, C] and values [S, K, C, E'], where C is a multiple of 32 and E' of 16.
+// Legend: T computed positions, S slots, H query heads, K key and value heads, E head width, C places of a slot, V
+// vocabulary. The cache is f32, with keys [S, K, E, C] and values [S, K, C, E'], where C is a multiple of 32 and E'
+// of 16.
 
 #include "cached_attention.h"
 
 // The least number of queries for which another thread is worth its cost.
 static constexpr int64_t QUERIES_OF_A_THREAD = 32;
 
-// Computes attention from the stacked projection `joined`, [T or more, (H + 2K) E], and writes keys and values to the cache.
-// Returns [T or more, H E], with zeros for the rows beyond T. If there are gains, q and k are normalised first. `chunks` and
-// `places` are tables of `columns.h`. In a chunk with soft padding, pairs without soft padding get +1 on their scaled score.
+// Computes attention from the stacked projection `joined`, [T or more, (H + 2K) E], and writes keys and values to the
+// cache. Returns [T or more, H E], with zeros for the rows beyond T. If there are gains, q and k are normalised first.
+// `chunks` and `places` are tables of `columns.h`. In a chunk with soft padding, pairs without soft padding get +1 on
+// their scaled score.
 //
-// Full passes over rows of the cache use this kernel too: with AVX-512, libtorch's matrix products and attention were slower at
-// every shape measured (`tests/benches/LOG.md`).
+// Full passes over rows of the cache use this kernel too: with AVX-512, libtorch's matrix products and attention were
+// slower at every shape measured (`tests/benches/LOG.md`).
 static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& sin, const Tensor& chunks,
                      const Tensor& places, const Tensor& keys, const Tensor& values,
                      const std::optional<Tensor>& q_gain, const std::optional<Tensor>& k_gain, double eps,
@@ -51,15 +53,17 @@ static Tensor attend(const Tensor& joined_in, const Tensor& cos, const Tensor& s
   return y;
 }
 
-// The draw from each row of logits, with the measures of `columns.h`. Columns from `end` on, and the column `shut` if it is not
-// negative, count in the softmax but are never drawn.
+// The draw from each row of logits, with the measures of `columns.h`. Columns from `end` on, and the column `shut` if
+// it is not negative, count in the softmax but are never drawn.
 //
-// A row is read once, in pieces that fit the L1 cache. Each piece gives its highest column, its two highest columns that may be
-// drawn, and sums of exponentials relative to its highest column. Joining two pieces rescales the sums to the higher of the two.
+// A row is read once, in pieces that fit the L1 cache. Each piece gives its highest column, its two highest columns
+// that may be drawn, and sums of exponentials relative to its highest column. Joining two pieces rescales the sums to
+// the higher of the two.
 
 static constexpr int64_t PIECE = 1024;
 
-// The summary of some columns. The sums leave the highest column out: next to its 1, small terms would lose their digits.
+// The summary of some columns. The sums leave the highest column out: next to its 1, small terms would lose their
+// digits.
 struct Swept {
   // The highest logit, and its column.
   float top = -INFINITY;
@@ -132,8 +136,8 @@ static Swept sweep(float* a, int64_t n, int64_t open, int64_t shut) {
   return swept;
 }
 
-// Returns the first column where the cumulative sum of exp((a - top) / temperature), without the shut column, exceeds the
-// `uniform` share of the total. It overwrites `a`.
+// Returns the first column where the cumulative sum of exp((a - top) / temperature), without the shut column, exceeds
+// the `uniform` share of the total. It overwrites `a`.
 static int64_t passed(float* R a, float top, float temperature, float uniform, int64_t shut, int64_t n) {
   exp_row(a, 1.0f / temperature, top, n);
   if (shut >= 0 && shut < n) a[shut] = 0;
@@ -168,8 +172,8 @@ static void draw(const Tensor& logits_in, const Tensor& temperatures, const Tens
         if (at == 0) swept = next;
         else swept.join(next);
       }
-      // A NaN makes the sum NaN, and an infinite highest logit leaves no probabilities. The measures then have a NaN, which the
-      // caller refuses.
+      // A NaN makes the sum NaN, and an infinite highest logit leaves no probabilities. The measures then have a NaN,
+      // which the caller refuses.
       float sum = 1.0f + swept.others, temperature = data<float>(temperatures)[row];
       int64_t token = swept.first;
       float drawn = swept.best;

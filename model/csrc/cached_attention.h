@@ -1,5 +1,5 @@
-// Attention of some positions of several rows over the KV cache, one position or one tile at a time, so that different loops over
-// threads can use it. f32 arithmetic on a CPU, without gradients.
+// Attention of some positions of several rows over the KV cache, one position or one tile at a time, so that different
+// loops over threads can use it. f32 arithmetic on a CPU, without gradients.
 //
 // Legend: T computed positions, S slots, H query heads, K key and value heads, E head width, C places of a slot.
 // The cache is f32, with keys [S, K, E, C] and values [S, K, C, E'], where C is a multiple of 32 and E' of 16.
@@ -47,13 +47,25 @@ struct CachedAttention {
 
   CachedAttention(const Tensor& keys_in, const Tensor& values_in, const Tensor& cos_in, const Tensor& sin_in,
                   const Tensor& places_in, int64_t heads, int64_t width, double scale, double eps, int64_t set)
-      : tiles(attention_tiles(set)), keys(out<float>(keys_in)), values(out<float>(values_in)), cos(data<float>(cos_in)),
-        sin(data<float>(sin_in)), places(data<int64_t>(places_in)), heads(heads), kv_heads(keys_in.size(1)), width(width),
-        capacity(keys_in.size(3)), wide(values_in.size(3)), turn_stride(cos_in.size(1)), scale(static_cast<float>(scale)),
-        one(static_cast<float>(1.0 / scale)), eps(eps) {
+      : tiles(attention_tiles(set)),
+        keys(out<float>(keys_in)),
+        values(out<float>(values_in)),
+        cos(data<float>(cos_in)),
+        sin(data<float>(sin_in)),
+        places(data<int64_t>(places_in)),
+        heads(heads),
+        kv_heads(keys_in.size(1)),
+        width(width),
+        capacity(keys_in.size(3)),
+        wide(values_in.size(3)),
+        turn_stride(cos_in.size(1)),
+        scale(static_cast<float>(scale)),
+        one(static_cast<float>(1.0 / scale)),
+        eps(eps) {
     TORCH_CHECK(tiles, "cached attention: this processor has no kernels of set ", set);
     TORCH_CHECK(keys_in.size(2) == width, "cached attention: misshapen");
-    TORCH_CHECK(capacity % (2 * LANE) == 0 && wide % LANE == 0 && wide >= width, "cached attention: a misaligned cache");
+    TORCH_CHECK(capacity % (2 * LANE) == 0 && wide % LANE == 0 && wide >= width,
+                "cached attention: a misaligned cache");
   }
 
   // The width of the stacked projection.
@@ -69,8 +81,8 @@ struct CachedAttention {
     k_gain = data<float>(k);
   }
 
-  // Normalises and rotates the projection `all` of computed position `row`. Writes its queries to `turned`, [T, H E], and its
-  // keys and values to the cache.
+  // Normalises and rotates the projection `all` of computed position `row`. Writes its queries to `turned`, [T, H E],
+  // and its keys and values to the cache.
   void place(int64_t row, const float* all, float* turned, float* room) const {
     const int64_t* stands = places + row * PLACE_COLUMNS;
     const float *c = cos + stands[PLACE_POSITION] * turn_stride, *s = sin + stands[PLACE_POSITION] * turn_stride;
@@ -93,7 +105,8 @@ struct CachedAttention {
       int64_t kept = stands[PLACE_SLOT] * kv_heads + head;
       float* to = keys + kept * width * capacity + stands[PLACE_IN_SLOT];
       for (int64_t e = 0; e < width; e++) to[e * capacity] = turned_k[head * width + e];
-      std::memcpy(values + (kept * capacity + stands[PLACE_IN_SLOT]) * wide, all + q_width + k_width + head * width, width * 4);
+      std::memcpy(values + (kept * capacity + stands[PLACE_IN_SLOT]) * wide, all + q_width + k_width + head * width,
+                  width * 4);
     }
   }
 
@@ -113,8 +126,8 @@ struct CachedAttention {
     return tasks;
   }
 
-  // Computes a tile from the rotated queries, [T, H E]. `take` is given each result, [E], with its position and head. In a chunk
-  // with soft padding, pairs without soft padding get +1 on their scaled score.
+  // Computes a tile from the rotated queries, [T, H E]. `take` is given each result, [E], with its position and head.
+  // In a chunk with soft padding, pairs without soft padding get +1 on their scaled score.
   template <typename Take> void attend(const Task& task, const float* turned, float* room, const Take& take) const {
     float *queries = room, *scores = queries + tiles->queries * width, *mixed = scores + tiles->queries * capacity;
     for (int64_t i = 0; i < task.count; i++)

@@ -1,5 +1,5 @@
-// The columns of the tables that Rust and C++ exchange. `src/device/kernels/columns.rs` names the same columns in the same order
-// for Rust, and a test there checks that.
+// The columns of the tables that Rust and C++ exchange. `src/device/kernels/columns.rs` names the same columns in the
+// same order for Rust, and a test there checks that.
 #pragma once
 
 #include <cstdint>

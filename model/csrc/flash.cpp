@@ -12,8 +12,9 @@ extern "C" {
 int demask_flash_rows(Tensor* q, Tensor* k, Tensor* v, Tensor* first_query, Tensor* first_key, Tensor* keys,
                       int64_t longest_queries, int64_t longest_keys, double scale, Tensor** y) {
   return guarded([&] {
-    auto all = at::_flash_attention_forward(*q, *k, *v, *first_query, *first_key, longest_queries, longest_keys, 0.0, false,
-                                            false, scale, std::nullopt, std::nullopt, perhaps(keys), std::nullopt);
+    auto all =
+        at::_flash_attention_forward(*q, *k, *v, *first_query, *first_key, longest_queries, longest_keys, 0.0, false,
+                                     false, scale, std::nullopt, std::nullopt, perhaps(keys), std::nullopt);
     give(y, std::get<0>(all));
   });
 }

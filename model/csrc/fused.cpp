@@ -106,7 +106,8 @@ struct SumNorm : Function<SumNorm> {
 // The split of the stacked projection, [B, L, (H + 2K) E], into q, k and v, [B, heads, L, E], with q and k
 // rotated by their positions.
 
-CLONES static void turn(const float* R x, float* R y, const float* R cos, const float* R sin, float sign, int64_t half) {
+CLONES static void turn(const float* R x, float* R y, const float* R cos, const float* R sin, float sign,
+                        int64_t half) {
   for (int64_t i = 0; i < half; i++) {
     y[i] = x[i] * cos[i] - sign * x[half + i] * sin[i];
     y[half + i] = x[half + i] * cos[i] + sign * x[i] * sin[i];
@@ -327,7 +328,8 @@ struct LabelLogProb : Function<LabelLogProb> {
   static Tensor forward(AutogradContext* ctx, const Tensor& logits_in, const Tensor& labels) {
     Tensor logits = logits_in.contiguous();
     int64_t rows = logits.size(0), n = logits.size(1);
-    TORCH_CHECK(labels.numel() == rows && labels.scalar_type() == at::kLong, "log-probability: ", rows, " labels wanted");
+    TORCH_CHECK(labels.numel() == rows && labels.scalar_type() == at::kLong, "log-probability: ", rows,
+                " labels wanted");
     for (int64_t row = 0; row < rows; row++) {
       int64_t label = data<int64_t>(labels)[row];
       TORCH_CHECK(label >= 0 && label < n, "log-probability: label ", label, " of ", n);

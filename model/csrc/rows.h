@@ -138,8 +138,8 @@ static float* fresh(const Tensor& t, int64_t at, float* room) {
   return t.scalar_type() == at::kFloat ? out<float>(t) + at : room;
 }
 
-// Returns memory for at least n floats of this thread, with any contents. The next call on the thread reuses it. Kernels take
-// their rows from here, because threads that allocate at the same time wait for each other.
+// Returns memory for at least n floats of this thread, with any contents. The next call on the thread reuses it.
+// Kernels take their rows from here, because threads that allocate at the same time wait for each other.
 static float* scratch(int64_t n) {
   static thread_local std::vector<float> room;
   if (static_cast<int64_t>(room.size()) < n) room.resize(n);

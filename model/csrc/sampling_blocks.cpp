@@ -3,7 +3,8 @@
 // A cached step computes few positions: 32 positions of the shipped model take half a millisecond of arithmetic. Called
 // operator by operator, it takes three times as long, for allocations, dispatch and the starts of parallel regions.
 // Here one team of threads goes through all blocks, with a barrier between two stages, and all intermediate results lie
-// in one allocation. With bf16 weights only the inputs of matrix products are rounded to bf16; the rest is computed in f32.
+// in one allocation. With bf16 weights only the inputs of matrix products are rounded to bf16; the rest is computed in
+// f32.
 //
 // Legend: T computed positions, N wanted positions, D width, F feed-forward width, H query heads, E head width.
 
@@ -52,7 +53,8 @@ struct Team {
   }
 };
 
-// The rows that a matrix product reads, in the dtype of its weight: [T, stride]. What is behind the columns of a row is zero.
+// The rows that a matrix product reads, in the dtype of its weight: [T, stride]. What is behind the columns of a row is
+// zero.
 struct Inputs {
   float* at = nullptr;
   int64_t columns = 0, stride = 0;
@@ -82,23 +84,22 @@ struct SamplingPass {
   void (*beat)();
   std::vector<CachedAttention> attention;
   std::vector<Task> tasks;
-  // The residual stream and what is to be added to it, [T, D]; rotated queries, [T, H E]; the widest result of a product,
-  // [T, ..]; and the result of the pass, [N, D].
+  // The residual stream and what is to be added to it, [T, D]; rotated queries, [T, H E]; the widest result of a
+  // product, [T, ..]; and the result of the pass, [N, D].
   float *x, *delta, *turned, *wide, *y;
   // Normalised, [T, D]; mixed values, [T, H E]; gated, [T, F].
   Inputs normed, mixed, gated_rows;
 
   void product(const Team& team, const PackedMatrix& weight, const Inputs& from, float* to, int64_t rows) const {
-    if (!from.is_bf16) rows = weight.rows_read(rows);
-    int64_t parts = weight.parts(rows, team.size);
-    team.share(weight.pieces * parts,
-               [&](int64_t begin, int64_t end) { weight.multiply(from.at, to, rows, begin, end, parts); });
+    team.share(weight.shares(rows),
+               [&](int64_t begin, int64_t end) { weight.multiply(from.at, to, rows, begin, end); });
     team.meet();
   }
 
   // Adds `delta` to the stream, if asked to, and gives the normalised row to `take`, in memory that `place` names.
   template <typename Place, typename Take>
-  void sum_norm(const Team& team, bool adds, const Tensor& gain, int64_t rows, const Place& place, const Take& take) const {
+  void sum_norm(const Team& team, bool adds, const Tensor& gain, int64_t rows, const Place& place,
+                const Take& take) const {
     team.share(rows, [&](int64_t begin, int64_t end) {
       float* room = scratch(width);
       for (int64_t row = begin; row < end; row++) {
@@ -150,7 +151,9 @@ struct SamplingPass {
       team.meet();
       product(team, block.down, gated_rows, delta, rows);
     }
-    sum_norm(team, true, net.last_gain, rows, [&](int64_t row, float*) { return y + row * width; }, [](int64_t, const float*) {});
+    sum_norm(
+        team, true, net.last_gain, rows, [&](int64_t row, float*) { return y + row * width; },
+        [](int64_t, const float*) {});
   }
 
   void attend(const Team& team, const CachedAttention& attention, int64_t total) const {
@@ -204,12 +207,15 @@ class Room {
 };
 
 // The floats that the inputs of a product with a weight take for so many rows.
-int64_t input_floats(const PackedMatrix& weight, int64_t rows) { return weight.stride() * rows / (weight.products ? 2 : 1); }
+int64_t input_floats(const PackedMatrix& weight, int64_t rows) {
+  return weight.stride() * rows * weight.packed.element_size() / 4;
+}
 
 Inputs inputs_of(const PackedMatrix& weight, float* at, int64_t rows) {
-  Inputs inputs{at, weight.ins, weight.stride(), weight.products != nullptr};
-  // What fills up the columns must be zero. The rows that fill up are computed, and nothing reads them; they are numbers at least.
-  std::memset(at, 0, input_floats(weight, rows) * 4);
+  Inputs inputs{at, weight.ins, weight.stride(), PackedMatrix::is_bf16(weight.packed)};
+  // What fills up the columns must be zero. The rows that fill up are computed, and nothing reads them; they are
+  // numbers at least.
+  if (inputs.is_bf16) std::memset(at, 0, input_floats(weight, rows) * 4);
   return inputs;
 }
 }  // namespace
@@ -227,9 +233,9 @@ static int64_t threads_for(const SamplingBlocks& net, int64_t count) {
 }
 
 // Computes the hidden states after the last norm of the wanted positions, [N, D].
-static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& cos, const Tensor& sin, const Tensor& chunks,
-                  const Tensor& places, Tensor* const* keys, Tensor* const* values, const Tensor& wanted, int64_t set,
-                  void (*beat)()) {
+static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& cos, const Tensor& sin,
+                  const Tensor& chunks, const Tensor& places, Tensor* const* keys, Tensor* const* values,
+                  const Tensor& wanted, int64_t set, void (*beat)()) {
   int64_t count = places.size(0), kept = wanted.numel(), width = net.table.size(1);
   TORCH_CHECK(ids.numel() >= count && !net.blocks.empty(), "sampling blocks: misshapen");
   for (int64_t row = 0; row < count; row++) {
@@ -244,22 +250,27 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
   for (size_t block = 0; block < net.blocks.size(); block++) {
     pass.attention.emplace_back(*keys[block], *values[block], cos, sin, places, net.heads, net.width,
                                 1.0 / std::sqrt(static_cast<double>(net.width)), net.eps, set);
-    TORCH_CHECK(net.blocks[block].joined.outs == pass.attention[block].joined_width(), "sampling blocks: another cache");
-    if (net.blocks[block].q_gain.defined()) pass.attention[block].normalise_with(net.blocks[block].q_gain, net.blocks[block].k_gain);
+    TORCH_CHECK(net.blocks[block].joined.outs == pass.attention[block].joined_width(),
+                "sampling blocks: another cache");
+    if (net.blocks[block].q_gain.defined())
+      pass.attention[block].normalise_with(net.blocks[block].q_gain, net.blocks[block].k_gain);
   }
   pass.tasks = pass.attention[0].tasks_of(chunks);
   const SamplingBlock& block = net.blocks[0];
   int64_t rows = block.joined.rows_read(count), across = block.attn_out.stride();
   int64_t widest = std::max(block.joined.outs, block.gate.outs);
   int64_t floats = 2 * Room::lines(rows * width) + Room::lines(rows * across) + Room::lines(rows * widest);
-  for (const PackedMatrix* weight : {&block.joined, &block.attn_out, &block.down}) floats += Room::lines(input_floats(*weight, rows));
+  for (const PackedMatrix* weight : {&block.joined, &block.attn_out, &block.down})
+    floats += Room::lines(input_floats(*weight, rows));
   Tensor memory = at::empty({floats}, at::kFloat), y = at::empty({kept, width}, at::kFloat);
   Room room(memory);
   pass.x = room.take(rows * width);
   pass.delta = room.take(rows * width);
   pass.turned = room.take(rows * across);
   pass.wide = room.take(rows * widest);
-  auto inputs = [&](const PackedMatrix& weight) { return inputs_of(weight, room.take(input_floats(weight, rows)), rows); };
+  auto inputs = [&](const PackedMatrix& weight) {
+    return inputs_of(weight, room.take(input_floats(weight, rows)), rows);
+  };
   pass.normed = inputs(block.joined);
   pass.mixed = inputs(block.attn_out);
   pass.gated_rows = inputs(block.down);
@@ -277,18 +288,19 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
 // A packed weight as Rust passes it.
 struct PackedHandle {
   Tensor* packed;
-  int64_t ins, outs, pieces, set;
+  int64_t ins, outs, set;
 
-  PackedMatrix matrix() const { return PackedMatrix::of(*packed, ins, outs, pieces, set); }
+  PackedMatrix matrix() const { return PackedMatrix::of(*packed, ins, outs, set); }
 };
 
 extern "C" {
-int demask_sampling_blocks(Tensor* table, Tensor* last_gain, double embedding_scale, double eps, int64_t heads, int64_t width,
-                           SamplingBlocks** made) {
+int demask_sampling_blocks(Tensor* table, Tensor* last_gain, double embedding_scale, double eps, int64_t heads,
+                           int64_t width, SamplingBlocks** made) {
   return guarded([&] {
     bool known = table->scalar_type() == at::kFloat || table->scalar_type() == at::kBFloat16;
     TORCH_CHECK(table->is_contiguous() && known, "sampling blocks: misshapen");
-    *made = new SamplingBlocks{*table, last_gain->to(at::kFloat), static_cast<float>(embedding_scale), eps, heads, width, {}};
+    *made = new SamplingBlocks{
+        *table, last_gain->to(at::kFloat), static_cast<float>(embedding_scale), eps, heads, width, {}};
   });
 }
 
@@ -298,11 +310,12 @@ int demask_sampling_blocks_add(SamplingBlocks* net, Tensor* attn_gain, Tensor* f
                                const PackedHandle* weights) {
   return guarded([&] {
     auto gain = [](const Tensor* from) { return from ? from->to(at::kFloat).contiguous() : Tensor(); };
-    SamplingBlock block{gain(attn_gain), gain(ff_gain), gain(q_gain), gain(k_gain), weights[0].matrix(), weights[1].matrix(),
-                        weights[2].matrix(), weights[3].matrix()};
+    SamplingBlock block{gain(attn_gain),     gain(ff_gain),       gain(q_gain),        gain(k_gain),
+                        weights[0].matrix(), weights[1].matrix(), weights[2].matrix(), weights[3].matrix()};
     int64_t width = net->table.size(1);
-    bool fits = block.joined.ins == width && block.attn_out.ins == net->heads * net->width && block.attn_out.outs == width &&
-                block.gate.ins == width && block.gate.outs == 2 * block.down.ins && block.down.outs == width;
+    bool fits = block.joined.ins == width && block.attn_out.ins == net->heads * net->width &&
+                block.attn_out.outs == width && block.gate.ins == width && block.gate.outs == 2 * block.down.ins &&
+                block.down.outs == width;
     TORCH_CHECK(fits, "sampling blocks: misshapen weights");
     net->blocks.push_back(std::move(block));
   });
@@ -311,9 +324,9 @@ int demask_sampling_blocks_add(SamplingBlocks* net, Tensor* attn_gain, Tensor* f
 void demask_sampling_blocks_free(SamplingBlocks* net) { delete net; }
 
 // `keys` and `values` have a tensor for each block.
-int demask_sampling_blocks_run(const SamplingBlocks* net, Tensor* ids, Tensor* cos, Tensor* sin, Tensor* chunks, Tensor* places,
-                               Tensor* const* keys, Tensor* const* values, Tensor* wanted, int64_t set, void (*beat)(),
-                               Tensor** y) {
+int demask_sampling_blocks_run(const SamplingBlocks* net, Tensor* ids, Tensor* cos, Tensor* sin, Tensor* chunks,
+                               Tensor* places, Tensor* const* keys, Tensor* const* values, Tensor* wanted, int64_t set,
+                               void (*beat)(), Tensor** y) {
   return guarded([&] { give(y, run(*net, *ids, *cos, *sin, *chunks, *places, keys, values, *wanted, set, beat)); });
 }
 }

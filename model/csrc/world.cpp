@@ -175,10 +175,20 @@ int demask_store_set(DemaskStore* store, const char* key, const char* value) {
   return told([&] { store->store->set(key, std::string(value)); });
 }
 
-// Waits until a key is set; TIMED_OUT if it is not set in time.
+// Waits until a key is set; TIMED_OUT if it is not set in time. c10d's error of stores tells that. Not every store
+// throws it, so any failure after the limit counts as well.
 int demask_store_wait(DemaskStore* store, const char* key, int64_t ms) {
-  const int code = told([&] { store->store->wait({key}, milliseconds(ms)); });
-  return code != 0 && last_error.find("imeout") != std::string::npos ? TIMED_OUT : code;
+  const double limit = now() + 1e-3 * static_cast<double>(ms);
+  bool is_late = false;
+  const int code = told([&] {
+    try {
+      store->store->wait({key}, milliseconds(ms));
+    } catch (const c10::DistStoreError&) {
+      is_late = true;
+      throw;
+    }
+  });
+  return code != 0 && (is_late || now() >= limit) ? TIMED_OUT : code;
 }
 
 void demask_store_drop(DemaskStore* store) {

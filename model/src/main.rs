@@ -101,6 +101,14 @@ impl EngineArguments {
         }
     }
 
+    /// Checks that the rank has a socket if it serves clients.
+    fn check_socket(&self, rank: usize) -> anyhow::Result<()> {
+        if rank == 0 && self.join.is_none() && self.socket.as_os_str().is_empty() {
+            bail!("--socket PATH is missing: rank 0 of a world serves clients; see --help");
+        }
+        Ok(())
+    }
+
     /// Returns what this engine joins, given its number of ranks.
     fn joining(&self, ranks: usize) -> Option<Joining> {
         let (file, role) = self.join.clone()?;
@@ -164,6 +172,9 @@ fn run() -> anyhow::Result<()> {
         true => Some(Membership::from_variables(&|name| std::env::var(name).ok())?),
         false => None,
     };
+    if let Some(member) = &member {
+        options.check_socket(member.rank)?;
+    }
     let place = Place::choose(&options.device, &options.dtype, options.threads)?;
     if place.device.is_cuda() {
         tracing::info!("{}", place.cuda);

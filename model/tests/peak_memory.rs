@@ -77,7 +77,8 @@ fn risen(test: &str, case: &str) -> Option<u64> {
     let child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(CASE, case)
-        // Makes the allocator return freed memory to the system.
+        // In the child alone, glibc maps every block of 64 KiB or more, and unmaps it when it is freed. Without the
+        // variable the threshold grows with the blocks that are freed, and kept memory would count as memory in use.
         .env("MALLOC_MMAP_THRESHOLD_", "65536")
         .output()
         .unwrap();
@@ -311,5 +312,8 @@ fn a_base_in_four_bits_is_never_there_in_full() {
     }
     let saved = all[0].1 - all[1].1;
     assert!(saved > 50 * MIB, "{all:?}");
-    assert!(all[1].0 + saved * 8 / 10 < all[0].0, "{all:?}");
+    // The plan counts the memory of the fused CPU kernels, which some builds lack.
+    if demask_model::device::kernels::fused::applies_to(Device::Cpu, Kind::Float) {
+        assert!(all[1].0 + saved * 8 / 10 < all[0].0, "{all:?}");
+    }
 }

@@ -18,7 +18,7 @@ use demask_api::Shard;
 use serde_json::json;
 
 use crate::args::SlurmArgs;
-use crate::commands::experiment::request::{named, usage};
+use crate::commands::experiment::request::anchored;
 use crate::exit::{STOPPED, UsageError};
 use crate::terminal::print;
 
@@ -43,8 +43,8 @@ const OURS: [&str; 9] = [
 /// Prints the script, or submits it.
 ///
 /// # Errors
-/// An error if the profile or a flag is wrong, if the ranks cannot be divided over the nodes, or if `sbatch` does not
-/// exist or refuses the job.
+/// An error if the profile or a flag is wrong, if data or a checkpoint is missing, if the ranks cannot be divided over
+/// the nodes, or if `sbatch` does not exist or refuses the job.
 pub fn slurm(options: &SlurmArgs) -> anyhow::Result<ExitCode> {
     let mut set = options.set.clone();
     set.extend(options.ranks.map(|ranks| format!("engine.ranks={ranks}")));
@@ -52,8 +52,7 @@ pub fn slurm(options: &SlurmArgs) -> anyhow::Result<ExitCode> {
         refuse_division(options)?;
         set.push("engine.join=true".to_owned());
     }
-    let (text, origin) = named(&options.name, &set)?;
-    let profile = Profile::parse(&text, &origin).map_err(usage)?;
+    let (profile, _) = anchored(&options.name, &set, options.from_scratch)?;
     refuse(options, &profile)?;
     let program = std::env::current_exe().context("the path of this program")?;
     let script = script(options, &profile, &program)?;

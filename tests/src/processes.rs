@@ -32,6 +32,40 @@ pub fn children(parent: i32) -> Vec<i32> {
         .collect()
 }
 
+/// Returns the folders that an engine may write to, by its command line; `None` for another program.
+fn writes(pid: i32) -> Option<Vec<String>> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = String::from_utf8_lossy(&line);
+    let words: Vec<&str> = line.split('\0').collect();
+    let given: Vec<&str> = words
+        .windows(2)
+        .filter(|pair| pair[0] == "--writes")
+        .map(|pair| pair[1])
+        .collect();
+    let folders = || given.iter().filter(|folder| !folder.is_empty());
+    (!given.is_empty()).then(|| folders().map(|&folder| folder.to_owned()).collect())
+}
+
+/// Returns a daemon's engines that only sample: they may write to no folder.
+///
+/// # Panics
+/// Without `/proc`.
+#[must_use]
+pub fn sampling_engines(daemon: i32) -> Vec<i32> {
+    let samples = |&pid: &i32| writes(pid).is_some_and(|folders| folders.is_empty());
+    children(daemon).into_iter().filter(samples).collect()
+}
+
+/// Returns a daemon's engines that train: they may write checkpoints.
+///
+/// # Panics
+/// Without `/proc`.
+#[must_use]
+pub fn training_engines(daemon: i32) -> Vec<i32> {
+    let trains = |&pid: &i32| writes(pid).is_some_and(|folders| !folders.is_empty());
+    children(daemon).into_iter().filter(trains).collect()
+}
+
 /// Waits until a process has ended.
 ///
 /// # Panics

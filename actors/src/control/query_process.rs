@@ -11,6 +11,8 @@ use crate::home::Home;
 
 /// Most bytes that the process may print: a result, with as much again for JSON's overhead.
 const LONGEST_ANSWER: u64 = 256 << 20;
+/// Most bytes of its complaint that are kept.
+const LONGEST_COMPLAINT: u64 = 1 << 16;
 
 /// Returns the rows of one SELECT, at most `limit`.
 ///
@@ -46,9 +48,11 @@ async fn answer(command: &mut Command) -> Result<Rows, String> {
     let mut child = command.spawn().map_err(words)?;
     let (said, complaint) = (child.stdout.take(), child.stderr.take());
     // Both are read at the same time: a process that fills the one that nobody reads would wait for ever.
-    let (said, complaint) =
-        tokio::try_join!(first_bytes(said, LONGEST_ANSWER), first_bytes(complaint, 1 << 16))
-            .map_err(words)?;
+    let both = tokio::try_join!(
+        first_bytes(said, LONGEST_ANSWER),
+        first_bytes(complaint, LONGEST_COMPLAINT)
+    );
+    let (said, complaint) = both.map_err(words)?;
     let status = child.wait().await.map_err(words)?;
     if !status.success() {
         let complaint = String::from_utf8_lossy(&complaint);
@@ -59,11 +63,13 @@ async fn answer(command: &mut Command) -> Result<Rows, String> {
         .map_err(|error| format!("the query process returned an invalid answer: {error}"))
 }
 
-/// Reads a stream to its end, or its first `most` bytes.
+/// Reads a stream to its end and returns its first `most` bytes. A process whose output is left unread would wait until
+/// its time is over.
 async fn first_bytes(from: Option<impl AsyncRead + Unpin>, most: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    if let Some(from) = from {
-        from.take(most).read_to_end(&mut bytes).await?;
+    if let Some(mut from) = from {
+        (&mut from).take(most).read_to_end(&mut bytes).await?;
+        tokio::io::copy(&mut from, &mut tokio::io::sink()).await?;
     }
     Ok(bytes)
 }
@@ -74,4 +80,26 @@ fn program() -> Option<PathBuf> {
     // The system appends " (deleted)" to the path of a program that was replaced while it ran.
     let name = own.file_name()?.to_str()?.trim_end_matches(" (deleted)");
     (name == "demask").then(|| own.with_file_name("demask"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// More than a pipe holds, and more than is kept of a complaint.
+    #[tokio::test]
+    async fn l10_a_process_that_complains_at_length_is_read_to_its_end() {
+        let script = "head -c 1000000 /dev/zero | tr '\\0' x >&2; echo '[]'; exit 1";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let asked = tokio::time::timeout(PROCESS_LIMIT, answer(command.kill_on_drop(true)));
+        let complaint = asked.await.unwrap().unwrap_err();
+        assert_eq!(complaint.len() as u64, LONGEST_COMPLAINT);
+        assert!(complaint.bytes().all(|byte| byte == b'x'));
+    }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use flate2::bufread::MultiGzDecoder;
 
 use super::row::ReadError;
+use crate::unnamed_file;
 
 /// Bytes that are read or written at a time.
 const CHUNK: usize = 1 << 20;
@@ -46,7 +47,7 @@ pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, ReadError> {
     })
 }
 
-/// A spool of rows in an anonymous file. The file has no name, so it disappears when the process ends, however it ends.
+/// A spool of rows in an unnamed file.
 #[derive(Debug)]
 pub struct Spool {
     file: File,
@@ -62,8 +63,7 @@ impl Spool {
     /// # Errors
     /// An error if the folder cannot be written.
     pub fn new(room: &Path) -> Result<Self, ReadError> {
-        std::fs::create_dir_all(room).map_err(|error| ReadError::io(room, error))?;
-        let file = tempfile::tempfile_in(room).map_err(|error| ReadError::io(room, error))?;
+        let file = unnamed_file::create_in(room).map_err(|error| ReadError::io(room, error))?;
         Ok(Self {
             file,
             written: 0,

@@ -17,6 +17,7 @@ use super::columns::fields::Fields;
 use super::packed::{At, is_packed};
 use super::{InOrder, RandomAccess, Reader, Rows, columns, packed, shards};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
+use crate::unnamed_file;
 
 /// The file endings of the format.
 const ENDINGS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst"];
@@ -139,9 +140,7 @@ impl Shards {
         let mut file = match &self.unpacked {
             Some(file) => file.try_clone().map_err(failed)?,
             None => {
-                std::fs::create_dir_all(&self.room).map_err(|error| ReadError::io(&self.room, error))?;
-                let file = tempfile::tempfile_in(&self.room);
-                file.map_err(|error| ReadError::io(&self.room, error))?
+                unnamed_file::create_in(&self.room).map_err(|error| ReadError::io(&self.room, error))?
             }
         };
         let (begin, length) = match self.places[number] {

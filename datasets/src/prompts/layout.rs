@@ -1,7 +1,7 @@
 //! The published prompt layouts as token ids in and out (`mmada.md` 2.3, appendix B), for any length.
 //!
 //! `text` is tokenised text; `image` is the token ids of picture codes. A missing bos is prepended to a text. Texts
-//! that are too long are truncated as in the published code; `sequences.rs` refuses them instead.
+//! that are too long are truncated as in the published code; `sequences/` refuses them instead.
 
 use crate::prompts::text_tokenizer::SpecialTokens;
 

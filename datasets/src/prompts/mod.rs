@@ -6,7 +6,7 @@
 //! - `row_template.rs`: a text from a row's columns;
 //! - `bounded.rs`, `foreign.rs`: limits of a template's output and of its source; `template_worker.rs`: a separate
 //!   process for templates that could exhaust the memory;
-//! - `layout.rs`, `sequences.rs`: the published layouts; examples as sequences;
+//! - `layout.rs`, `sequences/`: the published layouts; examples as sequences;
 //! - `choices.rs`: a prompt and its candidate answers, for their likelihood.
 //!
 //! Picture codes come from the engine. The Curator (crate `actors`) decides which examples are used.

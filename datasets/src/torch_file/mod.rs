@@ -7,7 +7,7 @@
 //! - `error.rs`: the errors of a file;
 //! - `source.rs`: the bytes of a file by offset; `archive.rs`: the zip archive of the pickle and the storages;
 //!   `legacy.rs`: the format before PyTorch 1.6, a sequence of pickles;
-//! - `pickle.rs`: the pickle interpreter; `allowed.rs`: the names that a pickle may use; `heap.rs`: the values it made;
+//! - `pickle/`: the pickle interpreter; `allowed.rs`: the names that a pickle may use; `heap.rs`: the values it made;
 //!   `allowance.rs`: limits of what a file may consume;
 //! - `tree.rs`: nested containers to named tensors; `elements.rs`: a tensor's elements in order, optionally of another
 //!   dtype;

@@ -8,7 +8,15 @@ mod hub_server;
 mod chat_templates;
 mod cleaning;
 mod files;
-mod hub;
+mod hub {
+    mod cache;
+    mod copies;
+    mod listing;
+    mod names;
+    mod place;
+    mod refusals;
+    mod transfer;
+}
 mod layouts;
 mod likeness;
 mod picture_fit;

@@ -41,9 +41,9 @@ fn a_reader_that_is_added_is_a_kind_of_source_and_gives_its_rows() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rows");
     std::fs::write(&path, "one and one?\ntwo and two?\n").unwrap();
-    let SourceKind::Read(reader) = SourceKind::Read(&Problems) else {
-        unreachable!()
-    };
+    let kind = SourceKind::Read(&Problems);
+    assert_eq!(kind.name(), "problems");
+    let reader = kind.reader().unwrap();
     let origin = Origin {
         source: "given".into(),
         licence: String::new(),

@@ -63,9 +63,10 @@ const POLICY_STEPS: &str = "SELECT count(*) FROM v_metric WHERE name = 'policy/k
 pub fn kill(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let daemon = Daemon::start(options, "kill")?;
     let steps = if options.small { 16 } else { 400 };
-    let longer = SMOKE.replace("steps = 8", &format!("steps = {steps}"));
-    let file = daemon.profile("kill", &on_device(options, &longer))?;
-    let mut run = daemon.follow(&file, &["--from-scratch"])?;
+    let file = daemon.profile("kill", &on_device(options, SMOKE))?;
+    // The second stage is the first that trains the model.
+    let longer = format!("stage.1.steps={steps}");
+    let mut run = daemon.follow(&file, &["--from-scratch", "--set", &longer])?;
     let learnt = "SELECT count(*) FROM v_metric WHERE name = 'train/loss'";
     while daemon.count(learnt)? < 5 {
         ensure!(

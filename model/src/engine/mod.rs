@@ -1,13 +1,13 @@
 //! The engine: the handling of each request, and the process around it. The types of requests and answers are
 //! in `demask-api`.
 //!
-//! - `dispatch.rs`: the handling of one request after another; `sample_requests.rs`: continuous batching of
+//! - `dispatch/`: the handling of one request after another; `sample_requests.rs`: continuous batching of
 //!   sampling requests; `aside.rs`: requests that a user makes while the engine trains or samples;
 //! - `server.rs`: the socket; `shutdown.rs`: the end of the process; `fault.rs`: faults that a test injects;
 //! - `device_choice.rs`: the choice of device and dtype;
 //! - `sandbox.rs`: the restrictions on the process (Landlock and seccomp);
 //! - `ranks.rs`: the orders of rank 0 to the other ranks of a world;
-//! - `checkpoint.rs`: reading and writing checkpoint folders; `verify.rs`: comparison of a checkpoint with
+//! - `checkpoint/`: reading and writing checkpoint folders; `verify.rs`: comparison of a checkpoint with
 //!   recorded tensors;
 //! - `validation.rs`: the checks of a model's configuration and of a request for log-probabilities.
 //!

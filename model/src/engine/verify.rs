@@ -331,20 +331,17 @@ fn losses(backbone: &mut Backbone, recorded: &Recorded, checks: &mut Vec<TensorC
     if !recorded.contains_key(LOSS_INPUT) {
         return Ok(());
     }
-    let ids = rows_of(need(recorded, LOSS_INPUT)?)?;
-    let labels = rows_of(need(recorded, "loss.labels")?)?;
-    let length = ids.first().map_or(0, Vec::len);
-    for (name, rows, count) in [
-        (LOSS_INPUT, &ids, ROWS * COEFFICIENTS.len()),
-        ("loss.labels", &labels, ids.len()),
-    ] {
-        if rows.len() < count || rows.iter().any(|row| row.len() != length) {
+    let (ids, labels) = (need(recorded, LOSS_INPUT)?, need(recorded, "loss.labels")?);
+    let (count, length) = ((ROWS * COEFFICIENTS.len()) as i64, ids.size2()?.1.max(1));
+    for (name, tensor) in [(LOSS_INPUT, ids), ("loss.labels", labels)] {
+        let (rows, width) = tensor.size2()?;
+        if rows < count || width != length {
             return Err(ModelError::Refused(format!(
-                "{name} has {} rows, expected {count} of {length} tokens",
-                rows.len()
+                "{name} is [{rows}, {width}], expected at least {count} rows of {length} tokens"
             )));
         }
     }
+    let (ids, labels) = (rows_of(ids)?, rows_of(labels)?);
     // The optimiser accumulates the gradients of the three losses: the recorded gradient is that of their
     // weighted sum.
     let mut state = AdamW::new(backbone.parameters())?;

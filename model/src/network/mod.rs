@@ -5,7 +5,7 @@
 //! - `attention_mask.rs`: the attention mask; `packing.rs`: the real tokens of padded rows, back to back;
 //! - `slots.rs`: published names and shapes of the parameters; `folder_config.rs`: the configuration of a model's
 //!   folder;
-//! - `lora.rs`: adapters beside frozen weights; `growth.rs`: the extension of a text model by picture codes;
+//! - `lora/`: adapters beside frozen weights; `growth.rs`: the extension of a text model by picture codes;
 //! - `room.rs`: the limits on how much of a batch is computed at a time.
 //!
 //! Not here: losses and optimisers (`training`), samplers (`sampler`), the other networks (`image_tokenizer`,

@@ -21,8 +21,6 @@ use crate::error::{ModelError, Result};
 pub const FORWARD_TOKENS: usize = activations::FORWARD_TOKENS as usize;
 /// The most masked positions whose logits exist at one time.
 pub const CHUNK: i64 = demask_api::plan::LOGITS_AT_ONCE as i64;
-/// The share of the free memory that stays unused, for fragmentation and for the needs of libraries.
-pub(crate) const SPARE: f64 = 0.08;
 /// Free memory is rounded down to this fraction of the total, so that a restarted run computes the same limits (law
 /// L8).
 const STEPS: u64 = 32;
@@ -127,7 +125,7 @@ impl Room {
             return;
         }
         let step = (total / STEPS).max(1);
-        let usable = ((free / step * step) as f64 * (1.0 - SPARE)) as u64;
+        let usable = memory::usable(free / step * step);
         let logits = logit_bytes(learner.config, bytes_of(learner.kind));
         let chunk = (total / STEPS / logits).next_power_of_two() / 2;
         let chunk = chunk.clamp(64, CHUNK as u64);
@@ -172,7 +170,7 @@ impl Room {
         self.recomputes.set(match learner.recompute {
             Recompute::Always => true,
             Recompute::Never => false,
-            Recompute::Auto => memory::free().is_some_and(|free| needed as f64 > free as f64 * (1.0 - SPARE)),
+            Recompute::Auto => memory::free().is_some_and(|free| needed > memory::usable(free)),
         });
         if learner.recompute == Recompute::Auto && self.recomputes() {
             tracing::info!(

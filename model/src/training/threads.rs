@@ -12,7 +12,7 @@ use crate::training::interlude::Pause;
 use crate::training::loss::LossRow;
 
 /// The smallest number of rows of a part.
-const LEAST_ROWS: usize = 4;
+const LEAST_ROWS: usize = demask_api::plan::LEAST_ROWS as usize;
 
 /// Returns how many parts of a batch are computed at one time.
 #[must_use]

@@ -1,7 +1,7 @@
 //! Parameters: their names and shapes, and their values in memory and on disk.
 //!
 //! - `slot.rs`: the name and shape of a parameter; `init.rs`: the initial values of a fresh one;
-//! - `parameters.rs`: all parameters of a network, with one flat f32 master copy if they are trained;
+//! - `parameters/`: all parameters of a network, with one flat f32 master copy if they are trained;
 //! - `safetensors.rs`: tensors written to a file; `stored.rs`: tensors read from one file or several; `staging.rs`:
 //!   their transfer to a GPU;
 //! - `footprint.rs`: the check that weights fit into memory; `fit.rs`: the check that stored tensors are those of a
@@ -9,7 +9,7 @@
 //! - `peft.rs`: the configuration of an adapter in PEFT's format;
 //! - `shards/`: the part of each group of weights that a rank keeps; `quantized/`: frozen weights in fewer bits.
 //!
-//! Not here: which parameters a network has (`network/slots.rs`), and checkpoint folders (`engine/checkpoint.rs`).
+//! Not here: which parameters a network has (`network/slots.rs`), and checkpoint folders (`engine/checkpoint/`).
 
 pub mod compare;
 pub mod fit;

@@ -215,7 +215,7 @@ impl StoredTensors {
             let place = |number: i64| usize::try_from(number).ok()?.checked_mul(width);
             let inside = place(start)
                 .zip(place(length))
-                .filter(|(start, length)| start + length <= entry.bytes);
+                .filter(|(start, length)| start.checked_add(*length).is_some_and(|end| end <= entry.bytes));
             let Some((start, length)) = inside else {
                 let message = format!(
                     "{name} has {} bytes, which do not contain {length} numbers from number {start} on",

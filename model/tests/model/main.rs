@@ -30,8 +30,13 @@ mod network {
 }
 mod sampling {
     mod batch;
+    mod caches;
+    mod codes;
+    mod joining;
     mod picture_shapes;
+    mod requests;
     mod samplers;
+    mod text_rules;
 }
 mod training {
     mod learning;

@@ -38,6 +38,21 @@ const RANK: [&str; 8] = [
     "env",
 ];
 
+/// Rank 0 serves clients, so without a socket it is refused before it waits for the other ranks.
+#[test]
+fn rank_0_without_a_socket_is_refused() {
+    let variables = [
+        ("RANK", "0"),
+        ("WORLD_SIZE", "2"),
+        ("MASTER_ADDR", "127.0.0.1"),
+        ("MASTER_PORT", "29500"),
+    ];
+    let out = Command::new(PROGRAM).args(RANK).envs(variables).output().unwrap();
+    let words = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{words}");
+    assert!(words.contains("--socket PATH is missing: rank 0"), "{words}");
+}
+
 impl Engines {
     /// Starts `size` ranks that shard what `shard` names: the optimizer state, or the weights too.
     fn start(size: usize, place: &Path, shard: &str) -> Self {

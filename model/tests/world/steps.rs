@@ -14,7 +14,7 @@ use demask_model::training::optimizer::AdamW;
 use demask_model::training::ranks::{RankOptions, Reduction, Share};
 use demask_model::weights::shards::RankOf;
 use demask_model::world::World;
-use demask_model::{Backbone, policy, training};
+use demask_model::{Backbone, Parameters, policy, training};
 use tch::{Device, Kind, Tensor};
 
 use crate::calls::membership;
@@ -154,7 +154,7 @@ impl Learner {
             return digest(parameters.master());
         }
         let share = self.optimizer.share().unwrap();
-        let whole = share.whole_weights(parameters).unwrap();
+        let whole = whole_weights(share, parameters);
         whole.map_or_else(String::new, |whole| digest(&whole))
     }
 
@@ -521,6 +521,13 @@ fn sharded_weights_are_gathered_once_for_all_views_that_are_scored() {
     start("sharded scores", (2, 2), place.path(), Meeting::File).succeed();
 }
 
+/// Returns all sharded weights in one flat tensor on rank 0. All ranks must call this together.
+fn whole_weights(share: &Share, parameters: &Parameters) -> Option<Tensor> {
+    let own = BTreeMap::from([("weights".to_owned(), parameters.master().shallow_clone())]);
+    let mut whole = share.whole_state(Ok(own), &|_| share.map()).unwrap();
+    whole.remove("weights")
+}
+
 /// Weights of which each rank has more than what crosses at one time.
 fn large_weights() {
     tch::set_num_threads(1);
@@ -535,7 +542,7 @@ fn large_weights() {
     let place = (Device::Cpu, Kind::Float);
     let part = Backbone::fresh_on(&config, 3, place, Some(RankOf { rank, size })).unwrap();
     let share = Share::of(&world, &part, Reduction::Exact).unwrap();
-    let whole = share.whole_weights(part.parameters()).unwrap();
+    let whole = whole_weights(&share, part.parameters());
     assert_eq!(whole.is_some(), rank == 0);
     if let Some(whole) = whole {
         let alone = Backbone::fresh_on(&config, 3, place, None).unwrap();

@@ -5,10 +5,11 @@ use std::path::Path;
 use demask_actors::inference::shipped;
 use demask_actors::profile::{Profile, StageKind};
 use demask_api::checkpoint::CONFIG;
-use demask_api::{BackboneConfig, CudaDevice, memory, published};
+use demask_api::{BackboneConfig, CudaDevice, bounded_file, limits, memory, published};
 
 use super::check::{DoctorCheck, Status, check};
 use crate::exit::UsageError;
+use crate::model::adapter;
 
 /// Numbers that training stores per weight: the weight, its gradient, and AdamW's two moments.
 const KEPT: u64 = 4;
@@ -40,9 +41,16 @@ pub(super) fn memory(profile: &Profile, from_scratch: bool, device: Option<&Cuda
             );
         }
     };
-    let needed = match &profile.lora {
+    let adapter = match adapter::trained(profile, from_scratch) {
+        Ok(adapter) => adapter,
+        Err(why) => {
+            let why = format!("{why:#}");
+            return check(name, Status::Warn, why, "name an adapter that is there");
+        }
+    };
+    let needed = match &adapter {
         // The base is kept as it is asked for, and not trained.
-        Some(lora) => lora.frozen_base().backbone_bytes(&config, WIDTH),
+        Some(adapter) => adapter.config.frozen_base().backbone_bytes(&config, WIDTH),
         None => memory::backbone_bytes(&config, kept(profile) * WIDTH),
     };
     if let Some(device) = device.filter(|_| profile.engine.device != "cpu") {
@@ -93,15 +101,12 @@ pub fn shape(profile: &Profile, from_scratch: bool) -> Result<BackboneConfig, St
 
 fn read(path: &Path) -> Result<BackboneConfig, String> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
+    let text = bounded_file::read_text(path, limits::LONGEST_CONFIG).map_err(|error| named(&error))?;
     published::read(&text).map_err(|error| named(&error))
 }
 
-/// Returns the number of numbers that training stores per weight of the profile's model.
+/// Returns the number of numbers that training all weights of the profile's model stores per weight.
 fn kept(profile: &Profile) -> u64 {
-    if profile.lora.is_some() || profile.adapter.is_some() {
-        return 1;
-    }
     let aligns = profile.stages.iter().any(|stage| stage.kind == StageKind::Align);
     // UniGRPO stores its reference policy, and a moving average is one more copy.
     KEPT + u64::from(aligns) + u64::from(profile.ema > 0.0)

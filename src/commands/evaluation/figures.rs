@@ -62,9 +62,15 @@ fn percent(value: f64) -> String {
     format!("{:.1}", 100.0 * value)
 }
 
+/// Formats the parts of a result in the order of their names. If they are more than a row shows, figures over several
+/// categories come before single categories.
 fn parts(result: &SuiteResult) -> String {
-    let shown = result.parts.iter().take(PARTS);
-    let mut shown: Vec<String> = shown
+    let mut parts: Vec<(&String, &f64)> = result.parts.iter().collect();
+    parts.sort_by_key(|(name, _)| !is_aggregate(name));
+    parts.truncate(PARTS);
+    parts.sort_by_key(|(name, _)| *name);
+    let mut shown: Vec<String> = parts
+        .into_iter()
         .map(|(name, value)| format!("{name} {}", percent(*value)))
         .collect();
     if result.parts.len() > PARTS {
@@ -73,11 +79,51 @@ fn parts(result: &SuiteResult) -> String {
     shown.join(", ")
 }
 
+/// Returns whether a part is a figure over several categories: `pass@N`, or a name in parentheses.
+fn is_aggregate(part: &str) -> bool {
+    part.starts_with("pass@") || part.starts_with('(')
+}
+
 /// Formats a mean with its interval.
 fn said(mean: Option<&Mean>) -> String {
     let Some(mean) = mean else { return String::new() };
     match (mean.low, mean.high) {
         (Some(low), Some(high)) => format!("{:.2} [{low:.2}, {high:.2}]", mean.value),
         _ => format!("{:.2}", mean.value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_cut_keeps_the_figures_over_categories() {
+        let categories = (0..20).map(|number| (format!("category {number:02}"), 0.5));
+        let aggregates = [("pass@4", 0.75), ("(humanities)", 0.25)];
+        let aggregates = aggregates.map(|(name, value)| (name.to_owned(), value));
+        let result = SuiteResult {
+            suite: "wide".to_owned(),
+            protocol: String::new(),
+            figure: String::new(),
+            metric: String::new(),
+            value: 0.5,
+            low: 0.0,
+            high: 1.0,
+            n: 20,
+            parts: categories.chain(aggregates).collect(),
+            networks: BTreeMap::new(),
+        };
+        let shown = parts(&result);
+        assert!(
+            shown.starts_with("(humanities) 25.0, category 00 50.0, "),
+            "{shown}"
+        );
+        assert!(
+            shown.ends_with("category 11 50.0, pass@4 75.0, and 8 more"),
+            "{shown}"
+        );
     }
 }

@@ -12,7 +12,7 @@ use demask_actors::profile::Profile;
 use demask_actors::profile::schema::{self, Key};
 use demask_actors::profile::shipped;
 
-use super::request::{named, usage};
+use super::request::{anchored, usage};
 use crate::args;
 use crate::terminal::print;
 
@@ -153,9 +153,7 @@ fn cells(key: &Key) -> Vec<String> {
 
 fn check(options: &args::CheckArgs) -> anyhow::Result<ExitCode> {
     let asked = &options.profile;
-    let (text, origin) = named(&asked.name, &asked.set)?;
-    let text = Profile::anchored(&text, &origin, asked.from_scratch).map_err(usage)?;
-    let profile = Profile::parse(&text, &origin).map_err(usage)?;
+    let (profile, origin) = anchored(&asked.name, &asked.set, asked.from_scratch)?;
     let found = dry_run::dry_run(&profile);
     if options.output.json {
         print::json(&found)?;

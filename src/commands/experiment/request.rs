@@ -127,6 +127,18 @@ pub fn named(name: &str, set: &[String]) -> anyhow::Result<(String, String)> {
     Ok((text, origin))
 }
 
+/// Reads a profile as [`named`] does and checks it as a run of it is checked: every file and folder that it names is
+/// there. Returns it with absolute paths, and where it comes from.
+///
+/// # Errors
+/// As [`named`]; an error if data or a checkpoint is missing.
+pub fn anchored(name: &str, set: &[String], from_scratch: bool) -> anyhow::Result<(Profile, String)> {
+    let (text, origin) = named(name, set)?;
+    let text = Profile::anchored(&text, &origin, from_scratch).map_err(usage)?;
+    let profile = Profile::parse(&text, &origin).map_err(usage)?;
+    Ok((profile, origin))
+}
+
 /// Applies every `--set` to the profile's text and checks the result. If a flag makes a valid profile invalid, the
 /// error names the flag instead of a line of the profile.
 ///

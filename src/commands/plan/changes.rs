@@ -6,8 +6,7 @@ use demask_api::sharding::Ranks;
 use demask_api::{BaseDtype, LoraConfig, MomentKind};
 use serde::Serialize;
 
-use super::stage::unit_rows;
-use super::{fits, there};
+use super::run::{PlannedRun, fits};
 
 /// The numbers of ranks that are proposed.
 const WORLDS: [u64; 3] = [2, 4, 8];
@@ -21,8 +20,9 @@ pub(super) struct MemoryChange {
     pub fits: Option<bool>,
 }
 
-/// Returns every change after which a rank needs less than the plan.
-pub(super) fn of(plan: &TrainingPlan<'_>, device_memory: Option<u64>) -> Vec<MemoryChange> {
+/// Returns every change after which a rank needs less than the plan, which is that of the run. No other adapter is
+/// proposed where the run continues one that exists.
+pub(super) fn of(run: &PlannedRun<'_>, plan: &TrainingPlan<'_>, has_adapter: bool) -> Vec<MemoryChange> {
     let fresh = LoraConfig::default();
     let lora = plan.lora.unwrap_or(&fresh);
     let quantized = LoraConfig {
@@ -30,7 +30,6 @@ pub(super) fn of(plan: &TrainingPlan<'_>, device_memory: Option<u64>) -> Vec<Mem
         double_quantization: true,
         ..lora.clone()
     };
-    let mut plans = own(plan);
     // A quantised base is whole on every rank.
     let undivided = Ranks {
         shard: Shard::State,
@@ -48,22 +47,20 @@ pub(super) fn of(plan: &TrainingPlan<'_>, device_memory: Option<u64>) -> Vec<Mem
             undivided,
         ),
     ];
-    plans.extend(adapters.map(|(words, lora, ranks)| {
-        let plan = TrainingPlan {
-            lora: Some(lora),
-            ranks,
-            ..plan.clone()
-        };
-        (words.to_owned(), plan)
+    let adapters = adapters.into_iter().filter(|_| !has_adapter);
+    let mut plans = own(plan);
+    plans.extend(adapters.filter_map(|(words, lora, ranks)| {
+        let (_, plan) = run.largest(Some(lora), ranks)?;
+        Some((words.to_owned(), plan))
     }));
-    plans.extend(worlds(plan));
+    plans.extend(worlds(run, plan));
     let before = plan.bytes();
     plans
         .into_iter()
         .map(|(change, plan)| MemoryChange {
             change,
             bytes: plan.bytes(),
-            fits: fits(plan.bytes(), there(device_memory, plan.ranks)),
+            fits: fits(plan.bytes(), run.memory(plan.ranks)),
         })
         .filter(|change| change.bytes < before)
         .collect()
@@ -124,37 +121,32 @@ fn own<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
         .collect()
 }
 
-/// Returns the plans with more ranks, and those with sharded weights.
-fn worlds<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
-    let on = |ranks: Ranks| {
-        let rows = unit_rows(plan.rows, plan.threads);
-        TrainingPlan {
-            ranks,
-            rows,
-            masked: plan.masked.min(rows * plan.length),
-            ..plan.clone()
-        }
-    };
+/// Returns the plans with more ranks, and those with sharded weights. Rows and threads of a rank follow from its world.
+fn worlds<'a>(run: &PlannedRun<'a>, plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
     let more = WORLDS.into_iter().filter(|&count| count > plan.ranks.count);
-    let mut plans: Vec<_> = more
+    let mut worlds: Vec<_> = more
         .map(|count| {
             let words = format!("--ranks {count}: each rank owns a part of the optimizer state");
-            (words, on(Ranks { count, ..plan.ranks }))
+            (words, Ranks { count, ..plan.ranks })
         })
         .collect();
     let quantized = plan.lora.is_some_and(|lora| lora.frozen_base().is_quantized());
     if !quantized && plan.ranks.shard == Shard::State {
         let as_many = WORLDS.into_iter().filter(|&count| count >= plan.ranks.count);
-        plans.extend(as_many.map(|count| {
+        worlds.extend(as_many.map(|count| {
             let ranks = Ranks {
                 count,
                 shard: Shard::Weights,
             };
             (
                 format!("--ranks {count} --shard weights: each rank owns a part of the weights too"),
-                on(ranks),
+                ranks,
             )
         }));
     }
-    plans
+    let planned = worlds.into_iter().filter_map(|(words, ranks)| {
+        let (_, plan) = run.largest(plan.lora, ranks)?;
+        Some((words, plan))
+    });
+    planned.collect()
 }

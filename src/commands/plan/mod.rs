@@ -2,9 +2,11 @@
 //! what would reduce it. Nothing is loaded and no engine is started. The numbers are computed from shapes by
 //! `demask_api::plan`, which the engine also uses to size its micro-batches.
 //!
-//! `stage.rs` computes what a stage needs; `changes.rs` what would need less.
+//! `stage.rs` computes what a stage needs, `run.rs` finds the stage that needs the most, and `changes.rs` what would
+//! need less.
 
 mod changes;
+mod run;
 mod stage;
 
 use std::io::Write as _;
@@ -14,18 +16,16 @@ use demask_actors::profile::Profile;
 use demask_api::Shard;
 use demask_api::plan::MemoryPart;
 use demask_api::sharding::Ranks;
-use demask_api::{BackboneConfig, LoraConfig, Recompute, memory};
 use serde::Serialize;
 
 use super::doctor::shape;
 use super::experiment::request::{named, usage};
 use crate::args::{PlanArgs, Sharding};
 use crate::exit::FAILED;
+use crate::model::adapter::{self, TrainedAdapter};
 use crate::terminal::print;
 use changes::MemoryChange;
-
-/// The share of the available memory that is left free: for fragmentation, and for what libraries allocate.
-const SPARE: f64 = 0.08;
+use run::{PlannedRun, fits};
 
 #[derive(Serialize)]
 struct MemoryReport {
@@ -64,8 +64,20 @@ pub fn plan(options: &PlanArgs) -> anyhow::Result<ExitCode> {
     let (text, origin) = named(&asked.name, &set)?;
     let profile = Profile::parse(&text, &origin).map_err(usage)?;
     let config = shape(&profile, asked.from_scratch).map_err(|why| anyhow::anyhow!(why))?;
-    let ranks = ranks(&profile, options).map_err(usage)?;
-    let Some(report) = report(&profile, &config, options.device_memory, ranks) else {
+    let adapter = adapter::trained(&profile, asked.from_scratch)?;
+    let ranks = ranks(&profile, adapter.as_ref(), options).map_err(usage)?;
+    if profile.engine.shard == Shard::Weights && options.shard.is_none() && ranks.shard == Shard::State {
+        print::note(
+            "engine.shard is weights, but quantised weights beside an adapter are whole on every rank: this plan divides \
+             the state alone",
+        );
+    }
+    let run = PlannedRun {
+        profile: &profile,
+        config: &config,
+        device_memory: options.device_memory,
+    };
+    let Some(report) = report(&run, adapter.as_ref(), ranks) else {
         return Err(usage(format!(
             "{origin}: none of its stages trains the model, so there is nothing to plan"
         ))
@@ -83,11 +95,9 @@ pub fn plan(options: &PlanArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Returns the ranks that the flags ask for, or else the profile's.
-fn ranks(profile: &Profile, options: &PlanArgs) -> Result<Ranks, String> {
+fn ranks(profile: &Profile, adapter: Option<&TrainedAdapter>, options: &PlanArgs) -> Result<Ranks, String> {
     let count = profile.engine.ranks.unwrap_or(1) as u64;
-    let adapter = profile.adapter.as_deref().map(stage::adapter);
-    let lora = profile.lora.as_ref().or(adapter.as_ref());
-    let quantized = lora.is_some_and(|lora| lora.frozen_base().is_quantized());
+    let quantized = adapter.is_some_and(|adapter| adapter.config.frozen_base().is_quantized());
     let shard = match options.shard {
         Some(Sharding::Weights) => Shard::Weights,
         Some(Sharding::State) => Shard::State,
@@ -101,40 +111,15 @@ fn ranks(profile: &Profile, options: &PlanArgs) -> Result<Ranks, String> {
     Ok(Ranks { count, shard })
 }
 
-/// Returns the memory available to a rank: all memory of a GPU, or an equal part of the machine's free
-/// memory.
-fn there(device_memory: Option<u64>, ranks: Ranks) -> Option<u64> {
-    device_memory.or_else(|| Some(memory::free()? / ranks.count.max(1)))
-}
-
-/// Returns whether `bytes` fit into the available memory; `None` if that is unknown.
-fn fits(bytes: u64, memory: Option<u64>) -> Option<bool> {
-    memory.map(|memory| bytes as f64 <= memory as f64 * (1.0 - SPARE))
-}
-
 /// Reports the stage that needs the most memory; `None` if no stage trains the model.
-fn report(
-    profile: &Profile,
-    config: &BackboneConfig,
-    device_memory: Option<u64>,
-    ranks: Ranks,
-) -> Option<MemoryReport> {
-    let (gpu, memory) = (device_memory.is_some(), there(device_memory, ranks));
-    let adapter = profile.adapter.as_deref().map(stage::adapter);
-    let lora: Option<&LoraConfig> = profile.lora.as_ref().or(adapter.as_ref());
-    let planned = profile.stages.iter().filter_map(|stage| {
-        let mut plan = stage::plan(profile, config, stage, (gpu, ranks))?;
-        plan.lora = lora;
-        if profile.recompute == Recompute::Auto && fits(plan.bytes(), memory) == Some(false) {
-            plan.recomputed = true;
-        }
-        Some((stage, plan))
-    });
-    let (stage, plan) = planned.max_by_key(|(_, plan)| plan.bytes())?;
+fn report(run: &PlannedRun<'_>, adapter: Option<&TrainedAdapter>, ranks: Ranks) -> Option<MemoryReport> {
+    let memory = run.memory(ranks);
+    let has_adapter = adapter.is_some_and(|adapter| adapter.exists);
+    let (stage, plan) = run.largest(adapter.map(|adapter| &adapter.config), ranks)?;
     let bytes = plan.bytes();
     Some(MemoryReport {
-        profile: profile.name.clone(),
-        device: if gpu { "gpu" } else { "cpu" },
+        profile: run.profile.name.clone(),
+        device: if run.device_memory.is_some() { "gpu" } else { "cpu" },
         dtype: if plan.number == 4 { "f32" } else { "bf16" },
         ranks: ranks.count,
         shard: ranks.shard,
@@ -148,7 +133,7 @@ fn report(
         length: plan.length,
         parts: plan.parts(),
         host_parts: plan.host_parts(),
-        changes: changes::of(&plan, device_memory),
+        changes: changes::of(run, &plan, has_adapter),
     })
 }
 

@@ -1,34 +1,15 @@
 //! The memory plan of one stage, from the stage's batch and the profile's lengths.
 
-use std::path::Path;
-
 use demask_actors::profile::{Profile, Stage, StageKind};
 use demask_api::activations::{FORWARD_TOKENS, policy_tokens};
-use demask_api::checkpoint::QUANTIZATION;
-use demask_api::plan::TrainingPlan;
+use demask_api::plan::{LEAST_ROWS, TrainingPlan};
 use demask_api::sharding::Ranks;
-use demask_api::{BackboneConfig, FrozenBase, LoraConfig, Recompute, memory};
+use demask_api::{BackboneConfig, Recompute, memory};
 
 /// The largest number of rows that are sampled at one time.
 const SAMPLED_ROWS: u64 = 64;
 /// The number of tokens of a sequence besides prompt, answer and codes: the marks around them.
 const AROUND: usize = 8;
-/// The smallest number of rows of a unit, the part of a batch that one thread of a rank computes.
-const UNIT: u64 = 4;
-
-/// Returns an approximation of a folder's adapter that suffices for its memory: the format of the base is
-/// read from the folder, and the rank is that of a fresh adapter.
-pub(super) fn adapter(folder: &Path) -> LoraConfig {
-    let told = std::fs::read_to_string(folder.join(QUANTIZATION)).ok();
-    let form = told
-        .and_then(|text| FrozenBase::read(&text).ok())
-        .unwrap_or_default();
-    LoraConfig {
-        base: form.dtype,
-        double_quantization: form.double_quantization,
-        ..LoraConfig::default()
-    }
-}
 
 /// Returns the plan of a stage; `None` if the stage does not train the model.
 pub(super) fn plan<'a>(
@@ -66,11 +47,7 @@ pub(super) fn plan<'a>(
         (true, false) => policy_tokens(memory::backbone_numbers(config)?).min(FORWARD_TOKENS),
         _ => FORWARD_TOKENS,
     };
-    // Ranks compute units of a batch, one per thread.
-    let rows = match ranks.count {
-        1 => rows,
-        _ => unit_rows(rows, threads),
-    };
+    let (rows, threads) = at_once(rows, threads, ranks.count);
     let rows = rows.min((most / length.max(1)).max(1) * threads);
     let samples = profile.stages.iter().any(|stage| {
         matches!(
@@ -105,9 +82,15 @@ pub(super) fn plan<'a>(
     })
 }
 
-/// Returns the number of rows that a rank computes at one time: one unit per thread.
-pub(super) fn unit_rows(rows: u64, threads: u64) -> u64 {
-    rows.min(rows.div_ceil((rows / UNIT).max(1)) * threads)
+/// Returns how many rows of a batch a rank computes at one time, and on how many of its threads. Each thread computes a
+/// part of the batch. A single rank divides its batch among its threads; several divide it into units.
+fn at_once(rows: u64, threads: u64, ranks: u64) -> (u64, u64) {
+    let units = (rows / LEAST_ROWS).max(1);
+    if ranks == 1 {
+        return (rows, threads.min(units));
+    }
+    let threads = threads.min(units.div_ceil(ranks));
+    (rows.min(rows.div_ceil(units) * threads), threads)
 }
 
 /// Returns the number of tokens of the longest sequence that the profile's budgets allow.

@@ -1,9 +1,9 @@
 //! Runs from the store: the queries that open one, and how their results are taken in.
 
 use demask_storage::Record;
-use demask_storage::query::curves::{self, KnobTurn};
+use demask_storage::query::curves;
 
-use super::keep;
+use super::records::keep;
 use crate::dashboard::Dashboard;
 use crate::model::message::Effect;
 use crate::model::{Model, past};
@@ -96,23 +96,5 @@ fn read_points(model: &mut Model, rows: &[Vec<String>]) {
         for point in before.rev() {
             live.push_front((point.step, point.value));
         }
-    }
-}
-
-/// Records a turned knob once, even if both the store and the daemon report it.
-pub(super) fn turned_at(model: &mut Model, step: u64, words: String) {
-    let (run, step) = (model.run.clone(), step as f64);
-    if !model
-        .turns
-        .iter()
-        .any(|turn| turn.step == step && turn.words == words)
-    {
-        let seconds = 0.0;
-        model.turns.push(KnobTurn {
-            run,
-            step,
-            seconds,
-            words,
-        });
     }
 }

@@ -3,5 +3,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod dashboard;
+mod data;
+mod keys;
+mod log;
+mod results;
 mod screens;
+mod state;
 mod stored;

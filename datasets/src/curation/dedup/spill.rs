@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::unnamed_file;
+
 /// Random-access bytes, zero where nothing was written.
 #[derive(Debug)]
 pub(super) struct Spill {
@@ -16,7 +18,7 @@ pub(super) struct Spill {
 #[derive(Debug)]
 enum Medium {
     Memory(Vec<u8>),
-    /// An unnamed file, which the system removes when the process ends, however it ends.
+    /// An unnamed file.
     Disk(File),
 }
 
@@ -35,8 +37,7 @@ impl Spill {
         match &mut self.medium {
             Medium::Memory(bytes) if length <= self.memory => bytes.resize(length, 0),
             Medium::Memory(bytes) => {
-                std::fs::create_dir_all(&self.folder)?;
-                let file = tempfile::tempfile_in(&self.folder)?;
+                let file = unnamed_file::create_in(&self.folder)?;
                 file.write_all_at(bytes, 0)?;
                 file.set_len(length as u64)?;
                 self.medium = Medium::Disk(file);

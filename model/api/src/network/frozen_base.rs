@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::network::config::BackboneConfig;
-use crate::network::memory::{backbone_bytes, block_numbers};
+use crate::network::memory::{backbone_bytes, block_numbers, layer_shapes};
 
 /// The elements of an NF4 block, which is scaled by its largest magnitude.
 pub const NF4_BLOCK: u64 = 64;
@@ -83,7 +83,7 @@ impl FrozenBase {
         let layers = config.n_layers as u64;
         let plain = block_numbers(config)?.checked_mul(layers)?.checked_mul(width)?;
         let mut block = 0_u64;
-        for (rows, columns) in linear_shapes(config) {
+        for (rows, columns) in layer_shapes(config) {
             block = block.checked_add(self.weight_bytes(rows, columns, width)?)?;
         }
         let kept = block.checked_mul(layers)?;
@@ -100,7 +100,7 @@ impl FrozenBase {
         if !self.is_quantized() {
             return 0;
         }
-        let numbers = linear_shapes(config).map(|(rows, columns)| rows * columns);
+        let numbers = layer_shapes(config).map(|(rows, columns)| rows * columns);
         let [q, k, v, out, gate, up, down] = numbers;
         let largest = (q + k + v).max(out).max(gate + up).max(down);
         let piece = numbers.into_iter().max().unwrap_or(0).min(DEQUANTIZED_AT_ONCE);
@@ -150,22 +150,6 @@ impl FrozenBase {
             double_quantization: dtype == BaseDtype::Nf4 && flag("bnb_4bit_use_double_quant"),
         })
     }
-}
-
-/// Returns the rows and columns of a block's linear layers in the order of `LINEAR_LAYERS`: q, k, v, output, gate, up,
-/// down.
-fn linear_shapes(config: &BackboneConfig) -> [(u64, u64); 7] {
-    let [model, hidden] = [config.d_model, config.hidden()].map(|count| count as u64);
-    let kv = (config.kv_heads() * config.head_dim()) as u64;
-    [
-        (model, model),
-        (kv, model),
-        (kv, model),
-        (model, model),
-        (hidden, model),
-        (hidden, model),
-        (model, hidden),
-    ]
 }
 
 #[cfg(test)]

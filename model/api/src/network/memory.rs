@@ -10,6 +10,8 @@ use crate::network::config::{BackboneConfig, ImageTokenizerConfig, StackConfig};
 const TABLES: u64 = 3;
 /// The bytes of an f32.
 const F32: u64 = 4;
+/// The share of the free memory that stays unused, for fragmentation and for the needs of libraries.
+const SPARE: f64 = 0.08;
 
 /// The error for a network that takes more memory than is free.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,15 +35,36 @@ pub fn fits(needed: Option<u64>, free: Option<u64>) -> Result<(), TooLarge> {
     }
 }
 
+/// Returns the part of the free memory that is used.
+#[must_use]
+pub fn usable(free: u64) -> u64 {
+    (free as f64 * (1.0 - SPARE)) as u64
+}
+
+/// Returns the rows and columns of a block's linear layers, in the order of
+/// [`LINEAR_LAYERS`](crate::network::loading::LINEAR_LAYERS).
+#[must_use]
+pub fn layer_shapes(config: &BackboneConfig) -> [(u64, u64); 7] {
+    let [model, hidden] = [config.d_model, config.hidden()].map(|count| count as u64);
+    let kv = (config.kv_heads() as u64).saturating_mul(config.head_dim() as u64);
+    [
+        (model, model),
+        (kv, model),
+        (kv, model),
+        (model, model),
+        (hidden, model),
+        (hidden, model),
+        (model, hidden),
+    ]
+}
+
 /// Returns the number of parameters in the matrices of a block.
 #[must_use]
 pub fn block_numbers(config: &BackboneConfig) -> Option<u64> {
-    let [model, hidden] = [config.d_model, config.hidden()].map(|count| count as u64);
-    let heads = (config.kv_heads() as u64).checked_mul(config.head_dim() as u64)?;
-    let attention = model.checked_mul(model)?.checked_mul(2)?;
-    let keys = heads.checked_mul(model)?.checked_mul(2)?;
-    let forward = model.checked_mul(hidden)?.checked_mul(3)?;
-    attention.checked_add(keys)?.checked_add(forward)
+    let mut shapes = layer_shapes(config).into_iter();
+    shapes.try_fold(0_u64, |sum, (rows, columns)| {
+        sum.checked_add(rows.checked_mul(columns)?)
+    })
 }
 
 /// Returns the number of parameters in the matrices, the embedding and the head of a backbone.
@@ -54,6 +77,18 @@ pub fn backbone_numbers(config: &BackboneConfig) -> Option<u64> {
     block_numbers(config)?
         .checked_mul(config.n_layers as u64)?
         .checked_add(embedding)
+}
+
+/// Returns the number of gradient elements that exist beside those of the parameters if a head whose weights are the
+/// embedding's is trained. The backward pass computes the gradient of each of the two uses, first the head's and last
+/// the embedding's, and adds them to each other at its end.
+#[must_use]
+pub fn tied_gradient_numbers(config: &BackboneConfig) -> u64 {
+    if config.weight_tying {
+        (config.rows() as u64).saturating_mul(config.d_model as u64)
+    } else {
+        0
+    }
 }
 
 /// Returns the bytes of a backbone's weights, at `width` bytes per number, and of its rotary tables.

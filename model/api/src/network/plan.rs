@@ -7,13 +7,18 @@ use serde::Serialize;
 use crate::network::activations::{Activations, Trained, logit_bytes, place_bytes};
 use crate::network::config::{BackboneConfig, ImageTokenizerConfig};
 use crate::network::frozen_base::FrozenBase;
-use crate::network::loading::LoraConfig;
-use crate::network::memory::{backbone_bytes, backbone_numbers, block_numbers, image_tokenizer_bytes};
+use crate::network::loading::{LINEAR_LAYERS, LoraConfig};
+use crate::network::memory::{
+    backbone_bytes, backbone_numbers, block_numbers, image_tokenizer_bytes, layer_shapes,
+    tied_gradient_numbers,
+};
 use crate::network::sharding::{GatheredGroups, Ranks};
 use crate::training::step_settings::MomentKind;
 
 /// The most masked positions of one part of a batch whose logits exist at one time.
 pub const LOGITS_AT_ONCE: u64 = 4096;
+/// The fewest rows of a part of a batch, which one thread computes; over ranks, the fewest of a unit.
+pub const LEAST_ROWS: u64 = 4;
 /// The bytes of an f32.
 const F32: u64 = 4;
 /// The most bytes of weights of which a sampler on a CPU keeps a packed copy by default.
@@ -225,13 +230,18 @@ impl TrainingPlan<'_> {
     fn weight_parts(&self) -> [(&'static str, u64); 5] {
         let (trained, number, half) = (self.trained(), self.number, self.number < F32);
         let (form, base) = self.base();
+        // Only a trained head has a gradient.
+        let second = match self.lora {
+            None => tied_gradient_numbers(self.config),
+            Some(_) => 0,
+        };
         if self.lora.is_none() && self.ranks.has_divided_weights() {
             let groups = GatheredGroups::of(self.config);
             return [
                 ("weights", number.saturating_mul(groups.gathered())),
                 (DEQUANTIZED, 0),
                 (MASTER, F32 * self.owned()),
-                ("gradients", F32 * self.owned()),
+                ("gradients", F32 * self.owned() + number * second),
                 (EXCHANGE, number.saturating_mul(groups.in_flight())),
             ];
         }
@@ -251,7 +261,10 @@ impl TrainingPlan<'_> {
             ("weights", weights),
             (DEQUANTIZED, form.dequantized_bytes(self.config, number)),
             (MASTER, F32 * trained),
-            ("gradients", F32 * self.owned() + number * trained * self.threads),
+            (
+                "gradients",
+                F32 * self.owned() + number * (trained + second) * self.threads,
+            ),
             (EXCHANGE, self.ranks.exchanged_bytes(trained)),
         ]
     }
@@ -327,16 +340,13 @@ impl TrainingPlan<'_> {
     }
 }
 
-/// Returns the number of parameters of an adapter's A and B matrices.
+/// Returns the number of parameters of an adapter's matrices: A has a layer's columns, B its rows.
 fn adapter_numbers(config: &BackboneConfig, lora: &LoraConfig) -> u64 {
-    let (model, hidden) = (config.d_model as u64, config.hidden() as u64);
-    let kv = (config.kv_heads() * config.head_dim()) as u64;
-    let sides = |module: &str| match module {
-        "q_proj" | "attn_out" => 2 * model,
-        "k_proj" | "v_proj" => model + kv,
-        "ff_proj" | "up_proj" | "ff_out" => model + hidden,
-        _ => 0,
-    };
-    let all: u64 = lora.target_modules.iter().map(|module| sides(module)).sum();
+    let is_adapted = |layer: &str| lora.target_modules.iter().any(|target| target == layer);
+    let layers = LINEAR_LAYERS.into_iter().zip(layer_shapes(config));
+    let all: u64 = layers
+        .filter(|(layer, _)| is_adapted(layer))
+        .map(|(_, (rows, columns))| rows + columns)
+        .sum();
     all * lora.rank as u64 * config.n_layers as u64
 }

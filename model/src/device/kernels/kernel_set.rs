@@ -1,7 +1,7 @@
 //! The instruction set of the CPU's kernels for attention and for products in bf16: the widest of the processor, unless
 //! [`KERNELS`] names a narrower one.
 //!
-//! Each set has its own tile size (`csrc/attention_tiles.cpp`) and its own rounding. All give the same tokens, unless
+//! Each set has its own tile size (`csrc/register_tiles.h`) and its own rounding. All give the same tokens, unless
 //! two tokens are almost equally likely.
 
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! One packed weight: a matrix in the memory layout of the CPU's matrix library, and products with it. The C++ code is
+//! One packed weight: a matrix in the memory layout of the CPU's matrix products, and products with it. The C++ code is
 //! `csrc/packed.cpp`.
 //!
 //! Legend: T rows, I inputs, O outputs.
@@ -18,9 +18,7 @@ pub struct PackedWeight {
     packed: Tensor,
     ins: i64,
     outs: i64,
-    /// The number of pieces that the outputs are cut into, for as many threads.
-    pieces: i64,
-    /// The instruction set that multiplies by a bf16 weight.
+    /// The instruction set that multiplies.
     set: KernelSet,
 }
 
@@ -35,12 +33,11 @@ impl PackedWeight {
         let Some(set) = KernelSet::chosen().filter(|_| are_supported(weight_OI.kind())) else {
             return Ok(None);
         };
-        let (packed, pieces) = library::pack(&weight_OI.f_detach()?, set)?;
+        let packed = library::pack(&weight_OI.f_detach()?, set)?;
         Ok(Some(Self {
             packed,
             ins,
             outs,
-            pieces,
             set,
         }))
     }
@@ -63,7 +60,6 @@ impl PackedWeight {
             packed: self.packed.shallow_clone(),
             ins: self.ins,
             outs: self.outs,
-            pieces: self.pieces,
             set: self.set,
         }
     }
@@ -76,7 +72,6 @@ pub(crate) struct PackedHandle {
     packed: Handle,
     ins: i64,
     outs: i64,
-    pieces: i64,
     set: i64,
 }
 
@@ -88,17 +83,16 @@ impl PackedHandle {
             packed: handle(&weight.packed),
             ins: weight.ins,
             outs: weight.outs,
-            pieces: weight.pieces,
             set: weight.set as i64,
         }
     }
 }
 
-/// Returns whether weights of a dtype can be packed: f32 if the matrix library does it, bf16 if the processor has
+/// Returns whether weights of a dtype can be packed: f32 in every build with kernels, bf16 if the processor has
 /// instructions for its products.
 pub(crate) fn are_supported(kind: Kind) -> bool {
     match kind {
-        Kind::Float => library::packs(),
+        Kind::Float => KernelSet::chosen().is_some(),
         Kind::BFloat16 => KernelSet::chosen().is_some_and(KernelSet::multiplies_bf16),
         _ => false,
     }
@@ -117,37 +111,30 @@ mod library {
     use crate::error::Result;
 
     unsafe extern "C" {
-        fn demask_packs() -> bool;
-        fn demask_pack(weight: Handle, set: i64, packed: *mut Handle, pieces: *mut i64) -> c_int;
+        fn demask_pack(weight: Handle, set: i64, packed: *mut Handle) -> c_int;
         fn demask_packed_product(
             x: Handle,
             weight: Handle,
             ins: i64,
             outs: i64,
-            pieces: i64,
             set: i64,
             y: *mut Handle,
         ) -> c_int;
     }
 
-    pub(super) fn packs() -> bool {
-        // SAFETY: the function takes nothing and looks up symbols.
-        unsafe { demask_packs() }
-    }
-
-    pub(super) fn pack(weight: &Tensor, set: KernelSet) -> Result<(Tensor, i64)> {
-        let (mut packed, mut pieces) = (null_mut(), 0);
+    pub(super) fn pack(weight: &Tensor, set: KernelSet) -> Result<Tensor> {
+        let mut packed = null_mut();
         // SAFETY: the handle is a live tensor, whose shape, dtype and device the function checks.
-        check(unsafe { demask_pack(handle(weight), set as i64, &mut packed, &mut pieces) })?;
-        Ok((take(packed), pieces))
+        check(unsafe { demask_pack(handle(weight), set as i64, &mut packed) })?;
+        Ok(take(packed))
     }
 
     pub(super) fn product(x: &Tensor, weight: &PackedWeight) -> Result<Tensor> {
         let (packed, ins, outs) = (handle(&weight.packed), weight.ins, weight.outs);
-        let (pieces, set) = (weight.pieces, weight.set as i64);
+        let set = weight.set as i64;
         let mut y = null_mut();
-        // SAFETY: as above; the packed numbers are those of a weight of this shape in this number of pieces.
-        check(unsafe { demask_packed_product(handle(x), packed, ins, outs, pieces, set, &mut y) })?;
+        // SAFETY: as above; the packed numbers are those of a weight of this shape.
+        check(unsafe { demask_packed_product(handle(x), packed, ins, outs, set, &mut y) })?;
         Ok(take(y))
     }
 }
@@ -159,11 +146,7 @@ mod library {
     use crate::device::kernels::kernel_set::KernelSet;
     use crate::error::{ModelError, Result};
 
-    pub(super) fn packs() -> bool {
-        false
-    }
-
-    pub(super) fn pack(_: &Tensor, _: KernelSet) -> Result<(Tensor, i64)> {
+    pub(super) fn pack(_: &Tensor, _: KernelSet) -> Result<Tensor> {
         Err(ModelError::Refused("this build cannot pack weights".into()))
     }
 

@@ -1,9 +1,9 @@
-//! Packed weights: a second copy of the weights in the memory layout of the matrix library, for a sampler's passes on a
+//! Packed weights: a second copy of the weights in the memory layout of our matrix products, for a sampler's passes on a
 //! CPU.
 //!
-//! The library otherwise copies a weight into its layout at every product. For a product of many rows this costs
-//! little; for the eight to fifty rows of a cached step it takes up to two thirds of the time. The copy is made by the
-//! first pass that uses it, and again after the weights have changed.
+//! A matrix library copies a weight into such a layout at every product. For a product of many rows this costs little;
+//! for the eight to fifty rows of a cached step it takes up to two thirds of the time. The copy is made by the first
+//! pass that uses it, and again after the weights have changed.
 //!
 //! A product with packed weights adds in another order than one in training. A sampler's numbers therefore equal those
 //! of training up to rounding, as with its caches. The result for a row does not depend on the number of rows.
@@ -39,7 +39,8 @@ pub(crate) struct PackedWeights {
 
 impl PackedWeights {
     /// Packs all matrices among some leaves, and spans of the rows of the head, [V, D]. `version` is the version of the
-    /// leaves. Returns `None` if the library does not support packing.
+    /// leaves. Returns `None` if
+    /// [`packed_weight::are_supported`] says so of their dtype.
     ///
     /// # Errors
     /// Any error libtorch reports.

@@ -4,7 +4,7 @@
 //!   numbers or a folder;
 //! - `sampling_weights.rs`: the packed weights of a sampler's passes; `tied_head.rs`: the gradient of a tied head.
 //!
-//! Not here: the full forward pass over padded rows (`../full_forward.rs`), adapters (`../lora.rs`).
+//! Not here: the full forward pass over padded rows (`../full_forward.rs`), adapters (`../lora/`).
 //!
 //! Pre-norm blocks with rotary attention and a gated feed-forward; no causal mask; position i predicts token i.
 //! Legend: B rows, L positions, D width, H heads, E head width, F feed-forward width, V vocabulary, N chosen positions.
@@ -19,7 +19,7 @@ use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
 use demask_api::activations::{Trained, policy_tokens};
-use demask_api::{BackboneConfig, Recompute};
+use demask_api::{BackboneConfig, Recompute, memory};
 use tch::{Device, Kind, Tensor};
 
 use crate::device::cuda;
@@ -255,7 +255,12 @@ impl Backbone {
         match cuda::memory(self.device) {
             Some(memory) => {
                 let width = self.kind.elt_size_in_bytes() as u64;
-                let aside = aside + self.quantized.form().dequantized_bytes(&self.config, width);
+                let tied = match trained {
+                    Trained::Whole => width * memory::tied_gradient_numbers(&self.config),
+                    Trained::Adapter => 0,
+                };
+                let dequantized = self.quantized.form().dequantized_bytes(&self.config, width);
+                let aside = aside + tied + dequantized;
                 self.room.work_out((memory.free, memory.total), aside, &learner);
             }
             None => self.room.settle(tokens, &learner),

@@ -1,10 +1,10 @@
 //! The limits on how much is sampled at one time.
 
-use demask_api::BackboneConfig;
 use demask_api::activations::place_bytes;
+use demask_api::{BackboneConfig, memory};
 use tch::Kind;
 
-use crate::network::room::{SPARE, bytes_of};
+use crate::network::room::bytes_of;
 
 /// The limits of a running batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Default for Limits {
 pub fn sampling_limits(limits: Limits, free: u64, config: &BackboneConfig, kind: Kind) -> Limits {
     let block = (8 * config.d_model + 4 * config.hidden()) as u64 * bytes_of(kind);
     let draw = 1u64 << 33;
-    let usable = ((free as f64 * (1.0 - SPARE)) as u64).saturating_sub(draw.min(free / 4));
+    let usable = memory::usable(free).saturating_sub(draw.min(free / 4));
     let tokens = usable / (2 * place_bytes(config, bytes_of(kind)) + block).max(1);
     Limits {
         tokens: usize::try_from(tokens)

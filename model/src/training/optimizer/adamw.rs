@@ -12,7 +12,7 @@ use crate::device::transfer;
 use crate::error::{ModelError, Result};
 use crate::training::optimizer::average::MovingAverage;
 use crate::training::optimizer::clip;
-use crate::training::optimizer::moments::{MomentLayout, Moments};
+use crate::training::optimizer::moments::{MomentLayout, Moments, copied};
 use crate::training::optimizer::update::Update;
 use crate::training::ranks::Share;
 use crate::weights::parameters::Parameters;
@@ -322,17 +322,12 @@ impl AdamW {
     /// # Errors
     /// Returns libtorch's errors.
     pub fn snapshot(&self, parameters: &Parameters) -> Result<Snapshot> {
-        let copy = |tensor: &Tensor| -> Result<Tensor> {
-            let mut copy = tensor.f_empty_like()?;
-            copy.f_copy_(tensor)?;
-            Ok(copy)
-        };
         tch::no_grad(|| {
             Ok(Snapshot {
-                master: copy(parameters.master())?,
+                master: copied(parameters.master())?,
                 step: self.step,
                 moments: self.moments.as_ref().map(Moments::copied).transpose()?,
-                average: self.average.values().map(copy).transpose()?,
+                average: self.average.values().map(copied).transpose()?,
             })
         })
     }

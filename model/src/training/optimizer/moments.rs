@@ -229,17 +229,22 @@ impl Moments {
     /// # Errors
     /// Returns libtorch's errors.
     pub fn copied(&self) -> Result<Self> {
-        let copy = |tensor: &Tensor| -> Result<Tensor> {
-            let mut copy = tensor.f_empty_like()?;
-            copy.f_copy_(tensor)?;
-            Ok(copy)
-        };
         Ok(Self {
-            first: copy(&self.first)?,
-            second: copy(&self.second)?,
+            first: copied(&self.first)?,
+            second: copied(&self.second)?,
             is_beside_muon: self.is_beside_muon,
         })
     }
+}
+
+/// Copies a tensor.
+///
+/// # Errors
+/// Returns libtorch's errors.
+pub(super) fn copied(tensor: &Tensor) -> Result<Tensor> {
+    let mut copy = tensor.f_empty_like()?;
+    copy.f_copy_(tensor)?;
+    Ok(copy)
 }
 
 /// Returns the dtype that moments are stored in.

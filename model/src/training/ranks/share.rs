@@ -195,15 +195,6 @@ impl Share {
         self.world.take_tally().plus(traffic.unwrap_or_default())
     }
 
-    /// Collects the f32 values of all sharded weights in one flat tensor on rank 0. The other ranks get `None`. All
-    /// ranks must call this together.
-    ///
-    /// # Errors
-    /// The errors of [`Self::whole_state`].
-    pub fn whole_weights(&self, parameters: &Parameters) -> Result<Option<Tensor>> {
-        self.collected(parameters.master(), &self.map)
-    }
-
     /// Updates the parameters that this rank owns. With unsharded weights, the updated parameters of all owners are
     /// then all-gathered.
     ///

@@ -8,10 +8,12 @@
 //! width and depth, and it has few norm groups and codes of five bits.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use demask_model::engine::verify::verify;
-use tch::Device;
+use demask_model::weights::safetensors;
+use tch::{Device, Kind, Tensor};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -32,6 +34,26 @@ fn check(name: &str, expected: usize) {
 #[test]
 fn a_backbone_of_every_option_is_reproduced() {
     check("backbone-everything", 8 + 47);
+}
+
+/// Labels that are not of the size of their input are refused with the shape that they have.
+#[test]
+fn recorded_labels_of_another_size_are_named_with_their_shape() {
+    let dir = fixture("backbone-everything");
+    let place = tempfile::tempdir().unwrap();
+    let reference = place.path().join("reference.safetensors");
+    let recorded = safetensors::read(&dir.join("reference.safetensors")).unwrap();
+    let ids = &recorded["loss.input_ids"];
+    let length = ids.size()[1];
+    for shape in [[6, 0], [5, length]] {
+        let labels = Tensor::zeros(shape, (Kind::Int64, Device::Cpu));
+        let tensors = [("loss.input_ids", ids.shallow_clone()), ("loss.labels", labels)];
+        let tensors: BTreeMap<_, _> = tensors.map(|(name, tensor)| (name.to_owned(), tensor)).into();
+        safetensors::write(&reference, &tensors, None).unwrap();
+        let error = verify(&dir, &reference, Device::Cpu).unwrap_err().to_string();
+        let words = format!("loss.labels is {shape:?}, expected at least 6 rows of {length} tokens");
+        assert!(error.contains(&words), "{error}");
+    }
 }
 
 #[test]

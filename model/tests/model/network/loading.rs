@@ -11,6 +11,7 @@ use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::network::attention_mask::AttentionMask;
 use demask_model::network::slots::slots;
 use demask_model::weights::safetensors;
+use demask_model::weights::stored::StoredTensors;
 use demask_model::{Backbone, training};
 use tch::{Device, Kind, Tensor};
 
@@ -331,4 +332,22 @@ fn the_moving_average_may_be_sampled_from() {
     sampling.take_average(&dir, false).unwrap();
     assert_eq!(named(&sampling.backbone), named(&training.backbone));
     assert_eq!(logits(&sampling.backbone), logits(&training.backbone));
+}
+
+/// Ranges are read within a tensor only, whatever their numbers are.
+#[test]
+fn l9_a_range_that_leaves_its_tensor_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    let eight = Tensor::arange(8, (Kind::Float, Device::Cpu));
+    let tensors = Tensors::from([("a".to_owned(), eight.shallow_clone())]);
+    safetensors::write(&path, &tensors, None).unwrap();
+    let stored = StoredTensors::in_file(&path).unwrap();
+    let read = |range: (i64, i64)| stored.read_ranges("a", [range].into_iter());
+    assert!(read((2, 3)).unwrap().equal(&eight.narrow(0, 2, 3)));
+    // The end of the last range, in bytes, does not fit into 64 bits.
+    for range in [(6, 3), (-1, 2), (2, -1), ((1 << 62) - 1, 2)] {
+        let error = read(range).unwrap_err().to_string();
+        assert!(error.contains("a: 32 bytes"), "{error}");
+    }
 }

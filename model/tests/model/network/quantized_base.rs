@@ -140,6 +140,38 @@ fn what_is_dequantised_is_near_and_what_is_there_already_stays() {
     }
 }
 
+/// Every row of int8 and every block of NF4 has a constant of its own. Zeros stay zeros, and tiny and huge numbers keep
+/// the precision of the format, whatever the rows beside them are. A magnitude that is too small to be inverted loses
+/// at most itself.
+#[test]
+fn rows_of_zeros_and_of_tiny_numbers_have_their_own_scale() {
+    // One block a row, whose largest magnitude is the row's scale.
+    const SCALES: [f64; 5] = [1.0, 0.0, 1e-30, 1e-37, 1e30];
+    tch::manual_seed(5);
+    let unit = Tensor::rand([5, 64], (Kind::Float, Device::Cpu)) * 2.0 - 1.0;
+    let _ = unit.narrow(1, 0, 1).fill_(1.0);
+    let scales = Tensor::from_slice(&SCALES).to_kind(Kind::Float);
+    let weight = unit * scales.unsqueeze(1);
+    for (dtype, step) in [(BaseDtype::Int8, 0.51 / 127.0), (BaseDtype::Nf4, 0.153)] {
+        let found = dequantized(&weight, dtype, false);
+        for (row, scale) in SCALES.into_iter().enumerate() {
+            let off = (found.get(row as i64) - weight.get(row as i64)).abs().max();
+            let allowed = if row == 3 { 1.001 } else { step } * scale;
+            let off = off.double_value(&[]);
+            assert!(off <= allowed, "{dtype:?}, row {row}: {off}, allowed {allowed}");
+        }
+    }
+    let QuantizedTensor::Int8(codes) = QuantizedTensor::of(&weight, form(BaseDtype::Int8)).unwrap() else {
+        panic!("another format");
+    };
+    assert_eq!(codes.codes().get(1).abs().max().int64_value(&[]), 0);
+    // With quantised constants a block of zeros has a constant that is not zero.
+    let rows = weight.narrow(0, 0, 4);
+    let found = dequantized(&rows, BaseDtype::Nf4, true);
+    assert!(found.get(1).equal(&rows.get(1).zeros_like()));
+    assert!(found.abs().max().double_value(&[]) <= 1.1);
+}
+
 fn lora(dtype: BaseDtype, double_quantization: bool) -> LoraConfig {
     LoraConfig {
         rank: 3,

@@ -158,14 +158,14 @@ fn a_state_with_second_moments_of_matrices_goes_on_as_one_without() {
     assert!(after[0] == after[1]);
 }
 
-/// When Muon is switched off, Adam takes over the matrices with finite moments, and no weight moves by more
-/// than 40 learning rates.
+/// When Muon is switched off, the second moment of a matrix starts as the square of its first moment. Adam's first step
+/// then moves no weight of it by more than a bound that holds for every gradient g. With the first moment m, by
+/// Cauchy–Schwarz, |β1 m + (1 − β1) g| is at most c √(β2 m² + (1 − β2) g²), where c² = β1² / β2 + (1 − β1)² / (1 − β2).
 #[test]
 fn matrices_go_back_to_adam_without_a_leap() {
     let (mut backbone, mut optimizer) = learner(5);
     let rows: Vec<_> = (0..6).map(|row| sequence(row, 12, 2)).collect();
-    for (seed, muon) in [(1, true), (2, true), (3, false)] {
-        let before = backbone.parameters().master().copy();
+    let step = |backbone: &mut Backbone, optimizer: &mut AdamW, seed: u64, muon: bool| {
         let settings = StepSettings {
             adam: Adam {
                 muon,
@@ -174,21 +174,36 @@ fn matrices_go_back_to_adam_without_a_leap() {
             },
             ..settings(seed)
         };
-        training::train(
-            &mut backbone,
-            &mut optimizer,
-            std::slice::from_ref(&rows),
-            &settings,
-        )
-        .unwrap();
-        let moved = (backbone.parameters().master() - before)
-            .abs()
-            .max()
-            .double_value(&[]);
-        assert!(moved > 0.0 && moved < 40.0 * settings.learning_rate, "{moved}");
+        training::train(backbone, optimizer, std::slice::from_ref(&rows), &settings).unwrap();
+        settings.learning_rate
+    };
+    step(&mut backbone, &mut optimizer, 1, true);
+    step(&mut backbone, &mut optimizer, 2, true);
+    let first = optimizer.state("o").unwrap()["o.first"].copy();
+    let before = backbone.parameters().master().copy();
+    let rate = step(&mut backbone, &mut optimizer, 3, false);
+    let moved = backbone.parameters().master() - before;
+    let second = optimizer.state("o").unwrap()["o.second"].copy();
+    assert_eq!(second.numel(), first.numel());
+
+    let Adam { beta1, beta2, .. } = Adam::default();
+    let bound = (beta1.powi(2) / beta2 + (1.0 - beta1).powi(2) / (1.0 - beta2)).sqrt();
+    // The corrections of the third step, which are those of moments that began with zero.
+    let bound = bound * (1.0 - beta2.powi(3)).sqrt() / (1.0 - beta1.powi(3));
+    assert!(bound < 0.7, "{bound}");
+    let parameters = backbone.parameters();
+    let matrices = parameters
+        .slots()
+        .iter()
+        .filter(|slot| slot.shape.len() == 2 && slot.name.contains(".blocks."));
+    for slot in matrices {
+        let own = |flat: &Tensor| of(parameters, flat, &slot.name);
+        let most = own(&moved).abs().max().double_value(&[]) / rate;
+        assert!(most > 0.0 && most <= 1.001 * bound, "{}: {most}", slot.name);
+        // Less would be a second moment that had begun with something smaller.
+        let least = own(&first).square() * (0.9999 * beta2);
+        assert_eq!(own(&second).ge_tensor(&least).all().int64_value(&[]), 1);
     }
-    let state = optimizer.state("o").unwrap();
-    assert_eq!(state["o.second"].numel(), state["o.first"].numel());
 }
 
 fn of(parameters: &Parameters, flat: &Tensor, name: &str) -> Tensor {

@@ -2,7 +2,8 @@
 
 use super::super::expr::{Expr, Named};
 use super::super::tokens::Token;
-use super::{Parser, lexer};
+use super::Parser;
+use super::vocabulary::is_symbol;
 
 impl Parser<'_> {
     pub(super) fn matrix(&mut self, kind: &str) -> Option<Expr> {
@@ -209,5 +210,5 @@ pub(super) fn is_operator(name: &str) -> bool {
         "lvert", "lbrace", "lbrack", "lgroup", "lfloor", "lceil", "boxed", "phantom", "frac", "dfrac",
         "tfrac", "cfrac", "binom", "tbinom", "dbinom", "infty", "vert", "pi", "Pi",
     ];
-    !is_function(name) && !FACTORS.contains(&name) && !lexer::is_symbol(name)
+    !is_function(name) && !FACTORS.contains(&name) && !is_symbol(name)
 }

@@ -14,6 +14,7 @@ mod expressions;
 mod functions;
 mod lexer;
 mod symbols;
+mod vocabulary;
 
 /// The deepest nesting of groups and the longest text that are parsed.
 const DEEPEST: usize = 120;

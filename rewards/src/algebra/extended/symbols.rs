@@ -5,7 +5,8 @@ use num_traits::Zero;
 
 use super::super::expr::{Expr, Named};
 use super::super::tokens::Token;
-use super::{Parser, lexer};
+use super::Parser;
+use super::vocabulary::is_symbol;
 
 impl Parser<'_> {
     pub(super) fn atom(&mut self) -> Option<Expr> {
@@ -92,9 +93,7 @@ impl Parser<'_> {
             Token::Command(name) if name == "pi" => Some(Expr::Named(Named::Pi)),
             // Lower-casing makes Π the constant as well, as in the official parser.
             Token::Command(name) if name == "Pi" => Some(Expr::Named(Named::Pi)),
-            Token::Command(name) if lexer::is_symbol(name) => {
-                Some(Expr::Symbol(name.to_lowercase(), self.is_real))
-            }
+            Token::Command(name) if is_symbol(name) => Some(Expr::Symbol(name.to_lowercase(), self.is_real)),
             Token::Accent(command, text) => Some(Expr::Symbol(accented(command, text), self.is_real)),
             _ => None,
         }?;

@@ -53,8 +53,8 @@ struct PictureScorer {
     /// For each n-gram, its length minus 1, and its weight for one occurrence.
     lengths: Vec<usize>,
     weights: Vec<f64>,
-    /// A weight for each n-gram of the picture; zero between uses.
-    room: Vec<f64>,
+    /// For each n-gram of the picture, its weight or its count in a reference; zero between uses.
+    in_reference: Vec<f64>,
 }
 
 /// The norms of a caption's weights by n-gram length, and its number of bigrams, which CIDEr uses as its length.
@@ -72,8 +72,8 @@ impl PictureScorer {
         self.weights.clear();
         let weight = |pictures: &u32| logs - f64::from((*pictures).max(1)).ln();
         self.weights.extend(known.iter().map(weight));
-        self.room.clear();
-        self.room.resize(self.numbering.len(), 0.0);
+        self.in_reference.clear();
+        self.in_reference.resize(self.numbering.len(), 0.0);
         PictureScores {
             guesses: self.guesses(picture),
             rouge: rouge(picture),
@@ -87,12 +87,12 @@ impl PictureScorer {
         for (caption, counts) in picture.references.iter().zip(&self.counts.references) {
             let reference = self.norms(caption, counts);
             for (number, count) in counts {
-                self.room[*number as usize] = count * self.weights[*number as usize];
+                self.in_reference[*number as usize] = count * self.weights[*number as usize];
             }
             let values = self.similarity(&prediction, &reference);
             sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
             for (number, _) in counts {
-                self.room[*number as usize] = 0.0;
+                self.in_reference[*number as usize] = 0.0;
             }
         }
         sums.iter().sum::<f64>() / LONGEST as f64 / picture.references.len() as f64 * 10.0
@@ -111,12 +111,12 @@ impl PictureScorer {
     }
 
     /// Computes the clipped cosine by n-gram length, damped by the difference in length (σ = 6). The reference's
-    /// weights are in `room`.
+    /// weights are in `in_reference`.
     fn similarity(&self, prediction: &CaptionNorms, reference: &CaptionNorms) -> [f64; LONGEST] {
         let mut values = [0.0; LONGEST];
         for (number, count) in &self.counts.prediction {
             let number = *number as usize;
-            let (weight, other) = (count * self.weights[number], self.room[number]);
+            let (weight, other) = (count * self.weights[number], self.in_reference[number]);
             values[self.lengths[number]] += weight.min(other) * other;
         }
         let difference = prediction.pairs - reference.pairs;
@@ -141,16 +141,16 @@ impl PictureScorer {
             ..Guesses::default()
         };
         for (number, count) in self.counts.references.iter().flatten() {
-            let most = &mut self.room[*number as usize];
+            let most = &mut self.in_reference[*number as usize];
             *most = most.max(*count);
         }
         for n in 0..LONGEST {
             guesses.guessed[n] = length.saturating_sub(n) as f64;
         }
         for (number, count) in &self.counts.prediction {
-            guesses.right[self.lengths[*number as usize]] += self.room[*number as usize].min(*count);
+            guesses.right[self.lengths[*number as usize]] += self.in_reference[*number as usize].min(*count);
         }
-        self.room.fill(0.0);
+        self.in_reference.fill(0.0);
         guesses
     }
 }

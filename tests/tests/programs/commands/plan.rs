@@ -1,8 +1,11 @@
 //! `demask plan`: contributions that add up, a verdict, and changes that need less memory, without an engine.
 #![allow(clippy::unwrap_used)]
 
+use std::path::{Path, PathBuf};
+
 use demask_tests::Place;
-use serde_json::Value;
+use demask_tests::profile::smoke_with_stages;
+use serde_json::{Value, json};
 
 /// Writes a profile of LLaDA's eight billion parameters, all of which are trained.
 fn eight_billion(place: &Place) -> String {
@@ -113,6 +116,103 @@ fn a_frozen_base_in_fewer_bits_is_counted() {
     );
     assert!((5_500_000_000..6_100_000_000).contains(&four.1), "{four:?}");
     assert!(four.2 > 2 * 2 * 12_288 * 4096, "{four:?}");
+}
+
+/// Writes the shape of the shipped model, of 5 blocks of width 192, and an adapter of rank 3 on two layers beside it.
+fn adapted(place: &Place) -> PathBuf {
+    let folder = place.path().join("adapted");
+    std::fs::create_dir(&folder).unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/shipped/tabletop/config.json");
+    std::fs::copy(shipped, folder.join("config.json")).unwrap();
+    let targets = ["q_proj", "model.transformer.blocks.0.ff_out"];
+    let config = json!({ "r": 3, "lora_alpha": 6, "target_modules": targets });
+    std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
+    folder
+}
+
+/// A run that continues an adapter trains its numbers, beside the base in its format. No other adapter is proposed.
+#[test]
+fn an_adapter_that_exists_is_planned_as_it_is() {
+    let place = Place::default();
+    let folder = adapted(&place);
+    let assigned = |key: &str| format!("{key}={}", folder.display());
+    let plan = |set: &str| {
+        let small = ["tabletop", "--device-memory", "1MB", "--set", set];
+        planned(&place, &small).1
+    };
+    for key in ["start_from", "adapter"] {
+        let found = plan(&assigned(key));
+        // Per block, 192 inputs and outputs of q_proj, 512 inputs and 192 outputs of ff_out.
+        assert_eq!(found["trained"], 3 * 5 * (192 + 192 + 512 + 192), "{found}");
+        assert_eq!(part(&found, "dequantised weight"), 0);
+        let changes = found["changes"].as_array().unwrap();
+        let words = changes.iter().map(|change| change["change"].as_str().unwrap());
+        assert!(!changes.is_empty() && !words.into_iter().any(|words| words.starts_with("lora")));
+    }
+    let format = folder.join("quantization_config.json");
+    std::fs::write(&format, json!({ "load_in_8bit": true }).to_string()).unwrap();
+    assert!(part(&plan(&assigned("start_from")), "dequantised weight") > 0);
+    // A quantised base is not divided, and the plan says so.
+    let set = assigned("start_from");
+    let sharded = [
+        "plan",
+        "tabletop",
+        "--json",
+        "--ranks",
+        "2",
+        "--set",
+        &set,
+        "--set",
+        "engine.shard=weights",
+    ];
+    let out = place.run(&sharded);
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert!(stderr.contains("whole on every rank"), "{stderr}");
+    let found: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(found["shard"], "state");
+
+    // Broken and overlong files are refused by name.
+    let refused = |file: &str, words: &str| {
+        let out = place.run(&["plan", "tabletop", "--set", &set]);
+        let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(
+            out.status.code() == Some(1) && stderr.contains(file) && stderr.contains(words),
+            "{stderr}"
+        );
+    };
+    std::fs::write(&format, "{}").unwrap();
+    refused("quantization_config.json", "expected one of");
+    let long = std::fs::File::create(&format).unwrap();
+    long.set_len((64 << 20) + 1).unwrap();
+    refused("quantization_config.json", "longer than");
+    std::fs::write(folder.join("adapter_config.json"), "{\"r\": 0}").unwrap();
+    refused("adapter_config.json", "r is 0");
+}
+
+/// A head with the embedding's weights has no weights of its own, but for a while a gradient of its own.
+#[test]
+fn a_tied_head_has_a_second_gradient() {
+    let place = Place::default();
+    let profile = eight_billion(&place);
+    let plan = |tying: &str| {
+        let tying = format!("model.weight_tying={tying}");
+        let whole = [
+            profile.as_str(),
+            "--from-scratch",
+            "--device-memory",
+            "141GB",
+            "--set",
+            &tying,
+        ];
+        let found = planned(&place, &whole).1;
+        (found["trained"].as_u64().unwrap(), part(&found, "gradients"))
+    };
+    let (apart, tied) = (plan("false"), plan("true"));
+    let table = apart.0 - tied.0;
+    assert_eq!(table, 134_656 * 4096);
+    // The accumulator in f32, the gradients of a pass in bf16.
+    assert_eq!(apart.1, (4 + 2) * apart.0);
+    assert_eq!(tied.1, (4 + 2) * tied.0 + 2 * table);
 }
 
 /// With offloading, moments and moving average count as host memory. On a CPU nothing is moved.
@@ -249,6 +349,33 @@ fn ranks_own_parts_of_the_state_and_of_the_weights() {
     assert_eq!(refused.status.code(), Some(2));
 }
 
+/// On a CPU the rows and the threads of a rank follow from its world. Every world that is proposed needs what its own
+/// plan says.
+#[test]
+fn a_proposed_world_needs_what_its_own_plan_says() {
+    let place = Place::default();
+    let profile = eight_billion(&place);
+    let settings: [&[&str]; 2] = [&[], &["--set", "engine.threads=4"]];
+    for threads in settings {
+        let plan = |more: &[&str]| {
+            let stored = [profile.as_str(), "--from-scratch", "--set", "recompute=never"];
+            planned(&place, &[&stored[..], threads, more].concat()).1
+        };
+        let alone = plan(&[]);
+        assert_eq!(alone["device"], "cpu");
+        let mut worlds = 0;
+        for change in alone["changes"].as_array().unwrap() {
+            let (flags, _) = change["change"].as_str().unwrap().split_once(':').unwrap();
+            if flags.starts_with("--ranks") {
+                let flags: Vec<&str> = flags.split_whitespace().collect();
+                assert_eq!(change["bytes"], plan(&flags)["bytes"], "{flags:?} {threads:?}");
+                worlds += 1;
+            }
+        }
+        assert_eq!(worlds, 6, "with the state and with the weights divided: {alone}");
+    }
+}
+
 #[test]
 fn the_tabletop_fits_here_and_nothing_is_asked_of_an_engine() {
     let place = Place::default();
@@ -282,4 +409,13 @@ fn what_is_no_memory_and_what_trains_nothing_is_refused() {
     assert!(String::from_utf8_lossy(&memory.stderr).contains("80GB"));
     let nobody = place.run(&["plan", "no-such-profile"]);
     assert_eq!(nobody.status.code(), Some(2));
+    let text = smoke_with_stages(
+        "[[stage]]\nname = \"after\"\nkind = \"evaluate\"\nsuites = [\"tabletop-sums\"]\nlimit = 8\n",
+    );
+    let file = place.path().join("evaluates.toml");
+    std::fs::write(&file, text).unwrap();
+    let nothing = place.run(&["plan", &file.display().to_string(), "--from-scratch"]);
+    let words = String::from_utf8_lossy(&nothing.stderr);
+    assert_eq!(nothing.status.code(), Some(2), "{words}");
+    assert!(words.contains("no stage of it trains the model"), "{words}");
 }

@@ -83,6 +83,7 @@ fn what_is_not_there_is_refused() {
         (&["--sbatch", "ti me=1"], "not an option of sbatch"),
         (&["--sbatch", "time=1\nrm -r /"], "not an option of sbatch"),
         (&["--set", "seed=-1"], "seed"),
+        (&["--set", "start_from=nowhere"], "start_from is nowhere"),
     ] {
         let out = place.run(&[&["slurm", "tabletop", "--dry-run"], arguments].concat());
         assert_eq!(out.status.code(), Some(2), "{arguments:?}: {}", said(&out));

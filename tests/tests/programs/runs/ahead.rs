@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Command as Ask, Record, RunState};
-use demask_tests::processes::children;
+use demask_tests::processes::sampling_engines;
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::{rows_as_csv, rows_in};
 use demask_tests::weights::{last_checkpoint, weights_hash};
@@ -26,14 +26,14 @@ fn profile(samplers: usize, staleness: u64) -> String {
 #[derive(Clone, Copy, Debug)]
 enum Killed {
     Daemon,
-    /// The engine that was started last, which samples.
+    /// The engine that only samples.
     Sampler,
 }
 
-/// Sends a signal to the daemon's last child, which is a sampling engine.
+/// Sends a signal to the daemon's sampling engine.
 fn signal_sampler(place: &Place, signal: i32) {
     let daemon = i32::try_from(place.pid().unwrap()).unwrap();
-    let sampler = children(daemon).into_iter().max().unwrap();
+    let sampler = sampling_engines(daemon)[0];
     // SAFETY: the signal goes to a child of our child.
     assert_eq!(unsafe { libc::kill(sampler, signal) }, 0);
 }

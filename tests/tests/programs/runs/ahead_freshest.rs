@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{ActorState, Record, RunState};
-use demask_tests::processes::children;
+use demask_tests::processes::{sampling_engines, training_engines};
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_in;
 use demask_tests::{Place, ended, said, start, subscribed, undisturbed, wait_for};
@@ -21,13 +21,16 @@ fn profile(mode: &str) -> String {
     ))
 }
 
-/// Sends a signal to the training engine or to the sampling engine, which was started after it.
+/// Sends a signal to the training engine or to the sampling engine.
 fn signal(place: &Place, sampler: bool, signal: i32) {
     let daemon = i32::try_from(place.pid().unwrap()).unwrap();
-    let engines = children(daemon).into_iter();
-    let engine = if sampler { engines.max() } else { engines.min() };
+    let engines = if sampler {
+        sampling_engines(daemon)
+    } else {
+        training_engines(daemon)
+    };
     // SAFETY: the signal goes to a child of our child.
-    assert_eq!(unsafe { libc::kill(engine.unwrap(), signal) }, 0);
+    assert_eq!(unsafe { libc::kill(engines[0], signal) }, 0);
 }
 
 fn number(place: &Place, sql: &str) -> u64 {

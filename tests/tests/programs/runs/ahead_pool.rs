@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_storage::{Record, RunState};
-use demask_tests::processes::children;
+use demask_tests::processes::sampling_engines;
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::store::rows_in;
 use demask_tests::weights::{last_checkpoint, weights_hash};
@@ -38,16 +38,13 @@ fn drawn(place: &Place) -> Vec<Vec<Vec<Value>>> {
     .to_vec()
 }
 
-/// Kills the engine that was started last, which is a sampling engine.
+/// Kills one of the two sampling engines.
 fn kill_sampler(place: &Place) {
     let daemon = i32::try_from(place.pid().unwrap()).unwrap();
-    let engines = children(daemon);
-    assert_eq!(engines.len(), 3, "the sampling engines were started to judge");
+    let samplers = sampling_engines(daemon);
+    assert_eq!(samplers.len(), 2, "the sampling engines were started to judge");
     // SAFETY: the signal goes to a child of our child.
-    assert_eq!(
-        unsafe { libc::kill(*engines.iter().max().unwrap(), libc::SIGKILL) },
-        0
-    );
+    assert_eq!(unsafe { libc::kill(samplers[0], libc::SIGKILL) }, 0);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! bit, even if one of the processes is killed (L1).
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use demask_actors::profile::Profile;
 use demask_storage::{Command as Ask, Record, RunState};
 use demask_tests::processes::children;
 use demask_tests::profile::smoke;
@@ -152,6 +153,31 @@ async fn l1_l11_any_number_of_ranks_ends_in_the_same_weights_and_so_does_one_tha
         assert_eq!(hashes, alone, "rank {killed} killed, {shard}");
         assert!(deaths.lines().count() > 1, "nobody died: {deaths}");
     }
+}
+
+/// A rank that dies before the first step of the ranks is reported counts too.
+#[tokio::test]
+async fn a_restart_before_the_first_reported_step_is_counted() {
+    let mut place = Place::default();
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    // The steps of the image tokenizer report no ranks.
+    let profile = Profile::set(&profile(2, "state"), "ranks", &["stage.0.steps=100".to_owned()]).unwrap();
+    let run = start(&mut client, &profile).await;
+    let first = wait_for(&mut client, |record| {
+        matches!(record, Record::Metric(_) | Record::Ranks(_))
+    });
+    let first = first.await.unwrap();
+    assert!(matches!(first.record, Record::Metric(_)), "{first:?}");
+    assert!(kill(i32::try_from(place.pid().unwrap()).unwrap(), 1));
+    wait_for(&mut client, |record| matches!(record, Record::RunEnd(_))).await;
+    assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    let sql = format!("SELECT status, generation FROM v_run WHERE run = '{run}'");
+    let lives = rows_as_json(&place, &sql);
+    assert_eq!(lives[0]["status"], "done");
+    let counted = restarts(&place, &run, 2);
+    assert!(counted.as_u64() > Some(0), "{counted}");
+    assert_eq!(counted, lives[0]["generation"]);
 }
 
 /// Returns the hashes of the final tensors of a profile.

@@ -1,0 +1,206 @@
+//! The state of a run's control: the orders that wait, those that hold, and what an order changes at a boundary.
+//!
+//! These are plain changes of values. [`Control`](super::Control) locks the state, waits, and writes the rows of the
+//! orders.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+
+use demask_storage::{Command, Knob, Overview, RunState, Steer, SteerAction};
+
+use super::order::{of_row, standing};
+use super::present_model::PresentModel;
+
+/// The effects of a boundary that the trainer carries out.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Boundary {
+    /// Save a checkpoint now.
+    pub checkpoint: bool,
+    /// Save a checkpoint and end the run, because the user stopped it.
+    pub stop: bool,
+    /// Save a checkpoint and leave the run, because the daemon is ending. The next daemon continues it.
+    pub halt: bool,
+    /// Prompts to sample now: the order's id, the prompt, and whether to draw a picture.
+    pub samples: Vec<(String, String, bool)>,
+}
+
+/// What the orders of a run have made of it, and the orders that still wait.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) run: String,
+    pub(super) step: u64,
+    /// Step of the first boundary of this life.
+    pub(super) first: Option<u64>,
+    pub(super) paused: bool,
+    /// Whether a stop took effect. The run then ends as stopped, whatever it still waits for.
+    pub(super) stopping: bool,
+    /// Orders from before the first boundary of this life. Nothing was computed since they came, so they take effect at
+    /// that boundary.
+    pub(super) early: HashSet<String>,
+    /// Whether the present step was abandoned for a waiting order. The order takes effect before the step is done
+    /// again.
+    pub(super) given_up: bool,
+    pub(super) halting: bool,
+    /// Ids of all orders, including those that have taken effect.
+    pub(super) known: HashSet<String>,
+    pub(super) pending: VecDeque<(Steer, Command)>,
+    /// Orders of the journal that have taken effect, in the order in which they did.
+    pub(super) replay: VecDeque<(Steer, Command)>,
+    pub(super) knobs: BTreeMap<String, Knob>,
+    pub(super) overview: Overview,
+    pub(super) model: Option<PresentModel>,
+}
+
+impl State {
+    /// Makes the state of a run from its knobs with the profile's values and its orders so far, oldest first.
+    pub(super) fn new(run: &str, knobs: Vec<Knob>, journal: Vec<Steer>) -> Self {
+        let known = journal.iter().map(|steer| steer.id.clone()).collect();
+        let knobs = knobs.into_iter().map(|knob| (knob.key.clone(), knob)).collect();
+        let orders = standing(journal)
+            .into_iter()
+            .filter_map(|steer| of_row(&steer).map(|order| (steer, order)));
+        let (mut replay, pending): (Vec<_>, Vec<_>) =
+            orders.partition(|(steer, _)| steer.applied_step.is_some());
+        // An order that waited while the run was stopped took effect after the resumption, which came later than the
+        // order.
+        replay.sort_by_key(|(steer, _)| steer.applied_step);
+        let (run, overview) = (run.to_owned(), nothing());
+        Self {
+            run,
+            step: 0,
+            first: None,
+            paused: false,
+            stopping: false,
+            early: HashSet::new(),
+            given_up: false,
+            halting: false,
+            known,
+            pending: pending.into(),
+            replay: replay.into(),
+            knobs,
+            overview,
+            model: None,
+        }
+    }
+
+    /// Returns whether a stop is waiting.
+    pub(super) fn stops(&self) -> bool {
+        self.pending.iter().any(|(_, order)| *order == Command::Stop)
+    }
+
+    /// Returns the row of an order that is asked for now.
+    pub(super) fn asked(&self, id: &str, by: &str, action: SteerAction, order: &Command) -> Steer {
+        let (key, old, new) = match order {
+            Command::Set { key, value } => {
+                let old = self.knobs.get(key).map(|knob| knob.value.to_string());
+                (Some(key.clone()), old, Some(value.to_string()))
+            }
+            Command::Sample {
+                prompt,
+                picture: draw,
+            }
+            | Command::Ask { prompt, draw, .. } => (
+                Some(if *draw { "picture" } else { "text" }.to_owned()),
+                None,
+                Some(prompt.clone()),
+            ),
+            _ => (None, None, None),
+        };
+        let (id, by) = (id.to_owned(), by.to_owned());
+        Steer {
+            id,
+            run: self.run.clone(),
+            by,
+            action,
+            key,
+            old,
+            new,
+            asked_step: self.step,
+            applied_step: None,
+        }
+    }
+
+    /// Applies the orders that are due at the boundary after `step` steps, and returns their rows.
+    pub(super) fn apply(&mut self, step: u64, todo: &mut Boundary) -> Vec<Steer> {
+        self.first.get_or_insert(step);
+        self.step = step;
+        self.overview.step = step;
+        while self
+            .replay
+            .front()
+            .is_some_and(|(steer, _)| steer.applied_step.is_some_and(|at| at <= step))
+        {
+            if let Some((_, order)) = self.replay.pop_front() {
+                // L1: the stop took effect, and the daemon died before the run had ended.
+                todo.stop |= order == Command::Stop;
+                self.again(order);
+            }
+        }
+        let mut applied = Vec::new();
+        // While steps are redone, no new order takes effect, so that the results from before the crash come out the
+        // same (L8).
+        while self.replay.is_empty()
+            && self.pending.front().is_some_and(|(steer, _)| {
+                steer.asked_step < step.max(1)
+                    || self.paused
+                    || self.given_up
+                    || self.early.contains(&steer.id)
+            })
+            && let Some((mut steer, order)) = self.pending.pop_front()
+        {
+            steer.applied_step = Some(step);
+            if let Command::Set { key, .. } = &order {
+                steer.old = self.knobs.get(key).map(|knob| knob.value.to_string());
+            }
+            self.first(todo, &steer.id, order);
+            applied.push(steer);
+        }
+        self.given_up = false;
+        self.stopping |= todo.stop;
+        applied
+    }
+
+    /// Applies an order for the first time.
+    fn first(&mut self, todo: &mut Boundary, id: &str, order: Command) {
+        match order {
+            Command::Checkpoint => todo.checkpoint = true,
+            Command::Stop => todo.stop = true,
+            Command::Sample { prompt, picture } => todo.samples.push((id.to_owned(), prompt, picture)),
+            other => self.again(other),
+        }
+    }
+
+    /// Applies the lasting effect of an order, also when the journal is replayed. Effects that happen once are not
+    /// repeated.
+    fn again(&mut self, order: Command) {
+        match order {
+            Command::Pause => self.paused = true,
+            Command::Resume => self.paused = false,
+            Command::Set { key, value } => {
+                if let Some(knob) = self.knobs.get_mut(&key) {
+                    knob.value = value;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn nothing() -> Overview {
+    Overview {
+        run: String::new(),
+        profile: String::new(),
+        state: RunState::Idle,
+        detail: String::new(),
+        step: 0,
+        total_steps: 0,
+        stages: Vec::new(),
+        stage: 0,
+        tokens_per_s: 0.0,
+        eta_s: None,
+        elapsed_s: 0.0,
+        devices: Vec::new(),
+        ranks: Vec::new(),
+        knobs: Vec::new(),
+        last_checkpoint: None,
+    }
+}

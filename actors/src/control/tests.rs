@@ -1,0 +1,239 @@
+//! Orders from the request to the boundary, over crashes.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use demask_storage::{Command, Knob, RunState, Steer, journal, store};
+use proptest::prelude::*;
+
+use super::{Boundary, Control, KnobKey};
+use crate::runtime::recorder::Recorder;
+
+fn knobs() -> Vec<Knob> {
+    let help = String::new();
+    vec![Knob {
+        key: KnobKey::LearningRate.to_string(),
+        value: 0.5,
+        low: 0.0,
+        high: 1.0,
+        help,
+    }]
+}
+
+fn with_recorder<T>(test: impl AsyncFnOnce(Recorder, &std::path::Path) -> T) -> T {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d.db");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (recorder, _thread) = Recorder::start(&path).unwrap();
+        test(recorder, &path).await
+    })
+}
+
+fn set(value: f64) -> Command {
+    Command::Set {
+        key: "learning_rate".into(),
+        value,
+    }
+}
+
+#[test]
+fn l4_an_order_is_a_row_when_it_is_acknowledged_and_again_when_it_took_effect() {
+    with_recorder(async |recorder, path| {
+        let control = Control::new("r", knobs(), Vec::new());
+        control.boundary(&recorder, 4).await.unwrap();
+        assert_eq!(
+            control.ask(&recorder, "a", "me (cli)", set(0.25)).await.unwrap(),
+            4
+        );
+        assert_eq!(
+            control.ask(&recorder, "a", "me (cli)", set(0.25)).await.unwrap(),
+            4
+        );
+        let rows = || journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        assert_eq!(
+            (
+                rows().len(),
+                rows()[0].applied_step,
+                control.value(&KnobKey::LearningRate)
+            ),
+            (1, None, Some(0.5))
+        );
+        let todo = control.boundary(&recorder, 5).await.unwrap();
+        assert_eq!(
+            (todo, control.value(&KnobKey::LearningRate)),
+            (Boundary::default(), Some(0.25))
+        );
+        // L1: a client that missed the reply asks again after the order took effect; nothing is done twice.
+        control.ask(&recorder, "a", "me (cli)", set(0.25)).await.unwrap();
+        assert_eq!(control.boundary(&recorder, 6).await.unwrap(), Boundary::default());
+        let row = rows().remove(0);
+        assert_eq!(
+            (row.old.as_deref(), row.new.as_deref()),
+            (Some("0.5"), Some("0.25"))
+        );
+        assert_eq!(
+            (row.asked_step, row.applied_step, row.by.as_str()),
+            (4, Some(5), "me (cli)")
+        );
+    });
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_what_can() {
+    with_recorder(async |recorder, _| {
+        let control = Control::new("r", knobs(), Vec::new());
+        let unknown = Command::Set {
+            key: "speed".into(),
+            value: 1.0,
+        };
+        let error = control
+            .ask(&recorder, "a", "me", unknown)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "there is no knob 'speed'; the knobs are learning_rate");
+        let error = control
+            .ask(&recorder, "b", "me", set(f64::NAN))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert_eq!(error, "learning_rate cannot be set to NaN; allowed is 0 to 1");
+        assert_eq!(control.boundary(&recorder, 1).await.unwrap(), Boundary::default());
+    });
+}
+
+#[test]
+fn l3_a_pause_holds_at_the_boundary_until_it_is_resumed() {
+    with_recorder(async |recorder, _| {
+        let control = Control::new("r", knobs(), Vec::new());
+        control.ask(&recorder, "p", "me", Command::Pause).await.unwrap();
+        let resume = async {
+            while control.overview().state != RunState::Paused {
+                tokio::task::yield_now().await;
+            }
+            control.ask(&recorder, "r", "me", Command::Resume).await.unwrap();
+            false
+        };
+        let held = async { control.boundary(&recorder, 7).await.is_ok() };
+        tokio::pin!(held);
+        tokio::select! {
+            biased;
+            went_on = &mut held => assert!(!went_on, "it went on while paused"),
+            _ = resume => assert!(held.await),
+        }
+        assert!(!control.is_paused());
+    });
+}
+
+#[test]
+fn l1_l4_a_stop_ends_the_run_though_the_daemon_is_ending_or_dies_of_it() {
+    with_recorder(async |recorder, path| {
+        let control = Control::new("r", knobs(), Vec::new());
+        control.boundary(&recorder, 3).await.unwrap();
+        control.ask(&recorder, "s", "me", Command::Stop).await.unwrap();
+        control.halt();
+        let todo = control.boundary(&recorder, 4).await.unwrap();
+        assert!(todo.stop && todo.halt);
+        let journal = journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        let next = Control::new("r", knobs(), journal);
+        assert_eq!(next.boundary(&recorder, 3).await.unwrap(), Boundary::default());
+        assert!(next.boundary(&recorder, 4).await.unwrap().stop);
+    });
+}
+
+#[derive(Clone, Debug)]
+enum ControlEvent {
+    Ask(Command),
+    Step,
+    Crash,
+}
+
+fn events() -> impl Strategy<Value = Vec<ControlEvent>> {
+    let order = prop_oneof![
+        (0.0..1.0f64).prop_map(set),
+        Just(Command::Checkpoint),
+        Just(Command::Pause)
+    ];
+    let event = prop_oneof![
+        order.prop_map(ControlEvent::Ask),
+        Just(ControlEvent::Step),
+        Just(ControlEvent::Step),
+        Just(ControlEvent::Crash)
+    ];
+    proptest::collection::vec(event, 1..24)
+}
+
+struct ControlLife<'a> {
+    recorder: &'a Recorder,
+    path: &'a std::path::Path,
+    control: Control,
+    step: u64,
+    asked: usize,
+    /// The value with which each step was computed the first time.
+    seen: BTreeMap<u64, f64>,
+}
+
+impl ControlLife<'_> {
+    fn journal(&self) -> Vec<Steer> {
+        journal::steers(&store::open_read_only(self.path).unwrap(), "r").unwrap()
+    }
+
+    async fn ask(&mut self, order: Command) {
+        self.control
+            .ask(self.recorder, &format!("{:04}", self.asked), "me", order)
+            .await
+            .unwrap();
+        self.asked += 1;
+    }
+
+    async fn boundary(&mut self, step: u64) {
+        self.control.boundary(self.recorder, step).await.unwrap();
+        let value = self.control.value(&KnobKey::LearningRate).unwrap();
+        let before = *self.seen.entry(step).or_insert(value);
+        assert_eq!(before, value, "step {step}");
+    }
+
+    async fn happens(&mut self, event: ControlEvent) {
+        match event {
+            ControlEvent::Ask(order) => self.ask(order).await,
+            ControlEvent::Step => {
+                // A pause would hold for ever here, so the run is resumed in the same step.
+                self.ask(Command::Resume).await;
+                self.boundary(self.step).await;
+                self.step += 1;
+            }
+            // Begin at the start again, and redo the steps up to the crash.
+            ControlEvent::Crash => {
+                self.control = Control::new("r", knobs(), self.journal());
+                for redo in 1..self.step {
+                    self.boundary(redo).await;
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever is asked, and whenever the daemon dies: each order takes effect once, at the step in its row, and a
+    /// life that begins again at the start sees the same values at the same steps.
+    #[test]
+    fn l1_l4_orders_take_effect_at_the_same_steps_after_any_crash(events in events()) {
+        with_recorder(async |recorder, path| {
+            let control = Control::new("r", knobs(), Vec::new());
+            let mut life = ControlLife { recorder: &recorder, path, control, step: 1, asked: 0, seen: BTreeMap::new() };
+            for event in events {
+                life.happens(event).await;
+            }
+            let rows = life.journal();
+            assert_eq!(rows.len(), life.asked);
+            let steps: Vec<u64> = rows.iter().filter_map(|row| row.applied_step).collect();
+            assert!(steps.is_sorted(), "{steps:?}");
+        });
+    }
+}

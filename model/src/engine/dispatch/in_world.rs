@@ -1,0 +1,71 @@
+//! An engine as a rank of a world: the orders of rank 0, and sharded weights that are gathered for a request.
+
+use demask_api::Request;
+
+use super::{Engine, not_loaded};
+use crate::engine::aside::Nobody;
+use crate::engine::ranks::{self, Order};
+use crate::error::{ModelError, Result};
+use crate::weights::shards::leaves::ShardedLeaves;
+
+impl Engine {
+    /// Executes the orders of rank 0 until one asks to exit.
+    ///
+    /// # Errors
+    /// Returns [`ModelError::World`] if rank 0 is gone or an order cannot be decoded, and a device fault.
+    pub fn follow(&mut self) -> Result<()> {
+        let Some((world, _)) = self.world.clone() else {
+            return Ok(());
+        };
+        loop {
+            let request = match ranks::decode(&world.await_order()?)? {
+                Order::Do(request) if *request == Request::Exit => return Ok(()),
+                Order::Do(request) => *request,
+                Order::BringTogether => {
+                    self.bring_together(false)?;
+                    continue;
+                }
+            };
+            // Ranks agree on failures: what failed here failed on every rank, and rank 0 reports it to the
+            // client.
+            match self.answer(request, &mut |_| (), &mut Nobody) {
+                Err(lost @ ModelError::World(_)) => return Err(lost),
+                Err(error) if error.is_device_fault() => return Err(error),
+                Err(error) => tracing::warn!("{error}"),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Gathers sharded weights on this rank, for a request that needs all of them. They stay gathered until
+    /// the next step. Does nothing if the weights are not sharded or are gathered already.
+    ///
+    /// # Errors
+    /// Returns libtorch's errors. If a peer is gone, this process exits.
+    pub fn weights_at_hand(&mut self) -> Result<()> {
+        let Some((world, _)) = self.world.clone() else {
+            return Ok(());
+        };
+        let sharded = self
+            .model
+            .as_ref()
+            .and_then(|model| model.backbone.parameters().sharded());
+        if sharded.is_none_or(ShardedLeaves::are_all_here) {
+            return Ok(());
+        }
+        let done = ranks::bring_together(&world).and_then(|()| self.bring_together(true));
+        if let Err(lost @ ModelError::World(_)) = &done {
+            crate::world::member::leave(crate::world::member::PEER_LOST, lost);
+        }
+        done
+    }
+
+    /// Takes part in gathering the weights; `stay` says whether they stay on this rank.
+    fn bring_together(&self, stay: bool) -> Result<()> {
+        let model = self.model.as_ref().ok_or_else(not_loaded)?;
+        let share = model.optimizer.share();
+        share.map_or(Ok(()), |share| {
+            share.bring_together(model.backbone.parameters(), stay)
+        })
+    }
+}

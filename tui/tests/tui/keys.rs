@@ -1,0 +1,140 @@
+//! Keys, the palette, the mouse and what is typed, whichever screen is shown.
+
+use demask_storage::Reply;
+use demask_tui::{Effect, Msg, update};
+
+use crate::state::{press, shown, state};
+
+#[test]
+fn every_key_can_be_found_in_the_palette() {
+    let mut model = state();
+    for words in ["checkpoint now", "leave", "benchmarks", "sample a prompt"] {
+        press(&mut model, &[":"]);
+        for letter in words.chars() {
+            let key = if letter == ' ' {
+                "space".to_owned()
+            } else {
+                letter.to_string()
+            };
+            update(&mut model, Msg::Key(key));
+        }
+        let line = shown(&model)
+            .lines()
+            .find(|line| line.contains('›'))
+            .map(str::to_owned);
+        assert!(line.unwrap().contains(words));
+        assert!(!shown(&model).contains("nothing is called that"), "{words}");
+        press(&mut model, &["esc"]);
+    }
+}
+
+#[test]
+fn the_mouse_chooses_screens_and_scrolls() {
+    let mut model = state();
+    update(&mut model, Msg::Size(100, 30));
+    update(&mut model, Msg::Click(14, 1));
+    assert_eq!(model.screen, 1);
+    update(&mut model, Msg::Click(99, 1));
+    assert_eq!(model.screen, 1);
+    update(&mut model, Msg::Click(14, 9));
+    assert_eq!(model.screen, 1);
+    press(&mut model, &["7"]);
+    update(&mut model, Msg::Wheel(true));
+    assert!(shown(&model).contains("1 lines back"));
+    update(&mut model, Msg::Wheel(false));
+    assert!(!shown(&model).contains("lines back"));
+}
+
+#[test]
+fn a_click_does_what_the_palette_shows_there() {
+    let mut model = state();
+    update(&mut model, Msg::Size(100, 30));
+    press(&mut model, &[":"]);
+    update(&mut model, Msg::Wheel(false));
+    assert!(shown(&model).contains("leave; the run goes on"));
+    press(
+        &mut model,
+        &[
+            "c", "h", "e", "c", "k", "p", "o", "i", "n", "t", "space", "n", "o", "w",
+        ],
+    );
+    let row = shown(&model)
+        .lines()
+        .position(|line| line.contains("checkpoint now "))
+        .unwrap() as u16;
+    let asked = update(&mut model, Msg::Click(50, row));
+    assert_eq!(asked, vec![Effect::Ask(demask_storage::Command::Checkpoint)]);
+    press(&mut model, &[":"]);
+    update(&mut model, Msg::Click(0, 29));
+    assert!(model.palette.is_none());
+}
+
+#[test]
+fn only_the_answer_to_a_query_takes_its_tables_place() {
+    let mut model = state();
+    press(&mut model, &["/", "a", "enter"]);
+    let cell = |text: &str| serde_json::Value::String(text.to_owned());
+    update(
+        &mut model,
+        Msg::Reply(Box::new(Reply::Rows {
+            columns: vec!["name".into()],
+            rows: vec![vec![cell("of the table")]],
+        })),
+    );
+    let message = "no such knob".to_owned();
+    update(&mut model, Msg::Reply(Box::new(Reply::Refused { message })));
+    assert!(shown(&model).contains("of the table") && shown(&model).contains("no such knob"));
+    let refused = |sql: &str| Msg::NoRows {
+        sql: sql.into(),
+        message: "syntax error".into(),
+    };
+    update(&mut model, refused("the lineage"));
+    assert!(shown(&model).contains("of the table"));
+    update(&mut model, refused("a"));
+    assert!(!shown(&model).contains("of the table") && shown(&model).contains("syntax error"));
+}
+
+#[test]
+fn denoise_is_scrubbed_on_its_own_screen_alone_and_esc_is_a_key_like_others() {
+    let mut model = state();
+    press(&mut model, &["2", "left", "3"]);
+    assert!(!shown(&model).contains(" held; "));
+    press(&mut model, &["left"]);
+    assert!(shown(&model).contains(" held; "));
+    press(&mut model, &[":", "n", "e", "w", "e", "s", "t", "enter"]);
+    assert!(!shown(&model).contains(" held; "));
+}
+
+#[test]
+fn ctrl_c_gives_up_typing_and_then_leaves() {
+    let mut model = state();
+    assert_eq!(press(&mut model, &["k", "x", "ctrl-c"]), vec![]);
+    assert!(model.typing.is_none());
+    assert_eq!(press(&mut model, &[":", "ctrl-c"]), vec![]);
+    assert_eq!(press(&mut model, &["ctrl-c"]), vec![Effect::Quit]);
+}
+
+#[test]
+fn what_was_answered_gives_way_to_the_hints() {
+    let mut model = state();
+    update(
+        &mut model,
+        Msg::Reply(Box::new(Reply::Refused {
+            message: "kl: 0 to 100".into(),
+        })),
+    );
+    assert!(shown(&model).contains("kl: 0 to 100"));
+    press(&mut model, &["2"]);
+    assert!(shown(&model).contains("q leave"));
+}
+
+#[test]
+fn the_end_of_a_long_query_stays_in_sight() {
+    let mut model = state();
+    press(&mut model, &["/"]);
+    for letter in "a".repeat(150).chars().chain("tail".chars()) {
+        update(&mut model, Msg::Key(letter.to_string()));
+    }
+    let drawn = shown(&model);
+    assert!(drawn.lines().last().unwrap().ends_with("tail▏"), "{drawn}");
+}
