@@ -107,7 +107,7 @@ fn config(folder: &Path) -> anyhow::Result<LoraConfig> {
     let fields: Value =
         serde_json::from_str(&text(folder, ADAPTER_CONFIG)?).map_err(|error| named(&error))?;
     let rank = fields["r"].as_u64().and_then(|rank| usize::try_from(rank).ok());
-    let rank = rank.ok_or_else(|| named(&"r, the rank, is missing or no positive number"))?;
+    let rank = rank.ok_or_else(|| named(&"r, the rank, is missing or not a positive integer"))?;
     validation::within("r", rank, limits::RANK).map_err(|error| named(&error))?;
     let base = base_format(folder)?;
     Ok(LoraConfig {

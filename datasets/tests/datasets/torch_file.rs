@@ -279,7 +279,7 @@ fn zip64_numbers_are_followed() {
 #[test]
 fn a_view_that_leaves_its_storage_or_repeats_it_without_end_is_refused() {
     let last = u32::MAX >> 1;
-    let (leaves, count) = ("does not fit its storage", "-1 where a count was expected");
+    let (leaves, count) = ("does not fit its storage", "found -1, expected a count");
     for (offset, shape, strides, words) in [
         (1, &[4][..], &[1][..], leaves),
         (0, &[2, 2], &[3, 1], leaves),
@@ -355,27 +355,30 @@ fn pickles_that_make_no_sense_or_would_cost_without_end_are_refused() {
         laughs.push(b'e');
     }
     laughs.push(b'.');
-    let (ends, empty) = ("more bytes were expected", "takes from an empty stack");
-    let circles = "deep in it, or in a circle";
+    let (ends, empty) = ("more bytes were expected", "pops from an empty stack");
+    let circles = "deep, or form a cycle";
     for (pickle, words) in [
         (&b"\x80\x02"[..], ends),
         (b"\x80\x06}.", "pickle protocol 6"),
         (b".", empty),
         (b"\x80\x020.", empty),
-        (b"\x80\x02h\x05.", "recalls number 5"),
-        (b"\x80\x02t.", "closes what it never opened"),
+        (b"\x80\x02h\x05.", "reads memo entry 5"),
+        (b"\x80\x02t.", "closes a mark that it never opened"),
         (b"\x80\x02(0.", empty),
         (
             b"\x80\x02}K\x01K\x02K\x03(K\x01u.",
-            "a whole number is given entries",
+            "adds entries to a whole number",
         ),
         (b"\x80\x02\x8d\xff\xff\xff\xff\xff\xff\xff\xff", ends),
         (b"\x80\x02X\xff\xff\xff\xffa.", ends),
         (b"\x80\x02\x8b\xff\xff\xff\xff.", ends),
         (b"\x80\x02ctorch\nFloatStorage", "ends inside a name"),
-        (b"\x80\x02ctorch\nFloatStorage\n)R.", "made of the wrong things"),
-        (b"\x80\x02K\x01Q.", "a reference that is a whole number"),
-        (b"\x80\x02}.", "there is no tensor in it"),
+        (
+            b"\x80\x02ctorch\nFloatStorage\n)R.",
+            "is called with unexpected arguments",
+        ),
+        (b"\x80\x02K\x01Q.", "a persistent id is a whole number"),
+        (b"\x80\x02}.", "contains no tensor"),
         (&nest, empty),
         (&deep, circles),
         (&circle, circles),

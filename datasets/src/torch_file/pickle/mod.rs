@@ -110,7 +110,7 @@ impl Machine<'_> {
             0x8b => self.long(4)?,
             b'G' => {
                 self.take(8)?;
-                HeapValue::Other("found a number that is not an integer")
+                HeapValue::Other("a number that is not an integer")
             }
             _ => return Ok(false),
         };
@@ -125,7 +125,7 @@ impl Machine<'_> {
         let negative = digits.last().is_some_and(|last| last & 0x80 != 0);
         let fill = if negative { 0xff } else { 0 };
         if digits.len() > 8 && digits[8..].iter().any(|&digit| digit != fill) {
-            return Ok(HeapValue::Other("found an integer of more than 64 bits"));
+            return Ok(HeapValue::Other("an integer of more than 64 bits"));
         }
         let mut whole = [fill; 8];
         whole[..digits.len().min(8)].copy_from_slice(&digits[..digits.len().min(8)]);

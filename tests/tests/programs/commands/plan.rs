@@ -417,5 +417,5 @@ fn what_is_no_memory_and_what_trains_nothing_is_refused() {
     let nothing = place.run(&["plan", &file.display().to_string(), "--from-scratch"]);
     let words = String::from_utf8_lossy(&nothing.stderr);
     assert_eq!(nothing.status.code(), Some(2), "{words}");
-    assert!(words.contains("no stage of it trains the model"), "{words}");
+    assert!(words.contains("none of its stages trains the model"), "{words}");
 }
