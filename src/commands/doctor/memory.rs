@@ -45,7 +45,7 @@ pub(super) fn memory(profile: &Profile, from_scratch: bool, device: Option<&Cuda
         Ok(adapter) => adapter,
         Err(why) => {
             let why = format!("{why:#}");
-            return check(name, Status::Warn, why, "name an adapter that is there");
+            return check(name, Status::Warn, why, "name an existing adapter");
         }
     };
     let needed = match &adapter {
