@@ -68,8 +68,8 @@ pub fn plan(options: &PlanArgs) -> anyhow::Result<ExitCode> {
     let ranks = ranks(&profile, adapter.as_ref(), options).map_err(usage)?;
     if profile.engine.shard == Shard::Weights && options.shard.is_none() && ranks.shard == Shard::State {
         print::note(
-            "engine.shard is weights, but quantised weights beside an adapter are whole on every rank: this plan divides \
-             the state alone",
+            "engine.shard is weights, but quantised weights below an adapter are whole on every rank, so this plan \
+             divides only the optimizer state",
         );
     }
     let run = PlannedRun {
