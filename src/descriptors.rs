@@ -38,6 +38,6 @@ pub fn enough() -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{found} files may be open at a time, expected at least {LEAST}: raise the limit (ulimit -n {ASKED})"
+        "the limit of open files is {found}, expected at least {LEAST}: raise it (ulimit -n {ASKED})"
     ))
 }

@@ -2,7 +2,7 @@
 
 /// Exit code of a command that ran and failed.
 pub const FAILED: u8 = 1;
-/// Exit code of a command that followed a run which did not reach its end, because a person stopped it or the daemon
+/// Exit code of a command that followed a run which did not reach its end, because the user stopped it or the daemon
 /// ended.
 pub const STOPPED: u8 = 3;
 /// Exit code of a command that was typed wrongly.

@@ -3,7 +3,7 @@
 //! - `args/`: the arguments; `commands/`: the commands;
 //! - `model/`: the model that a one-off command works with; `connection/`: the connection to the daemon;
 //! - `figure/`: charts in files; `page/`: a run as an HTML page;
-//! - `terminal/`: output for a person; `exit.rs`: exit codes; `descriptors.rs`: the limit on open files.
+//! - `terminal/`: output for the user; `exit.rs`: exit codes; `descriptors.rs`: the limit on open files.
 
 mod args;
 mod commands;

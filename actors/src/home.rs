@@ -15,7 +15,7 @@ const BEFORE: &str = ".before";
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// No folder can be determined.
-    #[error("no home: set --home, DEMASK_HOME, XDG_DATA_HOME or HOME")]
+    #[error("there is no home folder: set --home, DEMASK_HOME, XDG_DATA_HOME or HOME")]
     Nowhere,
     /// The file system reports an error.
     #[error("{path}: {source}")]
@@ -35,7 +35,7 @@ pub enum HomeError {
     },
     /// Another user owns the folder of the socket.
     #[error(
-        "{path} belongs to user {found}, expected {expected}: it is not safe to talk through it; set XDG_RUNTIME_DIR to a folder of \
+        "{path} belongs to user {found}, expected {expected}: using it would not be safe; set XDG_RUNTIME_DIR to a folder of \
          your own with a short path"
     )]
     Foreign {
@@ -285,15 +285,15 @@ fn open_own(path: &Path) -> std::io::Result<File> {
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
         .map_err(|error| match error.raw_os_error() {
-            Some(libc::ELOOP) => {
-                std::io::Error::other("it is a link; remove it: the daemon writes its process id there")
-            }
+            Some(libc::ELOOP) => std::io::Error::other(
+                "it is a symbolic link; remove it, because the daemon writes its process id there",
+            ),
             _ => error,
         })?;
     let found = file.metadata()?;
     if !found.is_file() {
         return Err(std::io::Error::other(
-            "it is no regular file; remove it: the daemon writes its process id there",
+            "it is not a regular file; remove it, because the daemon writes its process id there",
         ));
     }
     if found.mode() & 0o077 != 0 {
@@ -367,7 +367,12 @@ mod tests {
         let (home, target) = (open(&real), folder.path().join("precious"));
         std::fs::write(&target, "precious").unwrap();
         std::os::unix::fs::symlink(&target, home.pid_file()).unwrap();
-        assert!(home.lock().unwrap_err().to_string().contains("it is a link"));
+        assert!(
+            home.lock()
+                .unwrap_err()
+                .to_string()
+                .contains("it is a symbolic link")
+        );
         assert_eq!(
             (std::fs::read(&target).unwrap(), home.daemon_pid()),
             (b"precious".into(), None)
@@ -378,7 +383,12 @@ mod tests {
             .status()
             .unwrap();
         assert!(made.success() && home.daemon_pid().is_none());
-        assert!(home.lock().unwrap_err().to_string().contains("no regular file"));
+        assert!(
+            home.lock()
+                .unwrap_err()
+                .to_string()
+                .contains("not a regular file")
+        );
         std::fs::remove_file(home.pid_file()).unwrap();
         let _lock = home.lock().unwrap();
         assert_eq!(std::fs::metadata(home.pid_file()).unwrap().mode() & 0o777, 0o600);

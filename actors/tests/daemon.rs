@@ -307,7 +307,7 @@ fn what_cannot_be_done_is_refused_in_words() {
             }
         };
         let reply = said(client.ask(Command::Pause).await.unwrap());
-        assert!(reply.contains("no run is under way"), "{reply}");
+        assert!(reply.contains("no run is active"), "{reply}");
         // Read-only commands are executed again, even if their id was used before.
         let status = client.ask_as("same".into(), Command::Status).await.unwrap();
         assert!(matches!(status, Reply::Status(_)), "{status:?}");

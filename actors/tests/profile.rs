@@ -79,7 +79,7 @@ fn two_of_a_name_are_refused_at_the_second() {
     assert!(parsed(&(source("sums") + &source("more"))).is_ok());
     let error = parsed(&(source("sums") + &source("sums"))).unwrap_err();
     assert!(
-        error.contains("line 6") && error.contains("source names sums again"),
+        error.contains("line 6") && error.contains("source is sums, which another source has too"),
         "{error}"
     );
     let error = parsed(STAGE).unwrap_err();
@@ -166,7 +166,7 @@ fn values_out_of_range_are_named_with_what_is_allowed() {
         ("model.rope_theta=-1", "rope_theta is -1; allowed is 1"),
         (
             "model.max_sequence_length=60",
-            "takes 112 positions; model.max_sequence_length is 60",
+            "takes 112 positions, but model.max_sequence_length is 60",
         ),
         (
             "image_tokenizer.norm_groups=3",
@@ -174,19 +174,19 @@ fn values_out_of_range_are_named_with_what_is_allowed() {
         ),
         (
             "image_tokenizer.codebook_bits=5",
-            "z_channels is 6; codebook_bits is 5",
+            "z_channels is 6, but must equal codebook_bits, which is 5",
         ),
         (
             "image_tokenizer.decoder.ch_mult=[1,1]",
-            "num_res_blocks has 4 numbers; ch_mult has 2",
+            "num_res_blocks has 4 numbers, but ch_mult has 2",
         ),
         (
             "budgets.text.answer=500",
-            "text takes 564 positions; model.max_sequence_length is 160",
+            "text takes 564 positions, but model.max_sequence_length is 160",
         ),
         (
             "budgets.understand.codes=15",
-            "codes is 15; the image tokenizer makes 16",
+            "codes is 15, but the image tokenizer makes 16",
         ),
         ("sampling.image.steps=0", "steps is 0; allowed is 1"),
         ("sampling.text.temperature=-1", "temperature is -1; allowed is 0"),
@@ -196,7 +196,7 @@ fn values_out_of_range_are_named_with_what_is_allowed() {
         ),
         (
             "rewards.beauty=1",
-            "beauty is no reward; there are correct, format",
+            "beauty is not a reward; there are correct, format",
         ),
         ("rewards.draw=-1", "draw is -1; allowed is 0 to 100"),
         ("task_weights=[0,0,0,0]", "task_weights are all 0"),
@@ -421,14 +421,14 @@ fn weights_are_sharded_over_ranks_where_there_are_some() {
     for adapter in ["lora = { rank = 2 }\n", "adapter = \"a\"\n"] {
         assert!(parsed(&format!("{adapter}[engine]\nranks = 2\nshard = \"weights\"\n")).is_ok());
     }
-    // A quantised base is whole on each rank, which nobody is to find out from a log.
+    // A quantised base cannot be sharded. The profile's check says so before a run starts.
     for base in ["nf4", "int8"] {
         let ranks = format!("lora = {{ rank = 2, base = \"{base}\" }}\n[engine]\nranks = 2\n");
         assert!(parsed(&ranks).is_ok());
         let error = parsed(&format!("{ranks}shard = \"weights\"\n")).unwrap_err();
         assert!(
             error.contains("shard is weights")
-                && error.contains("whole on each rank")
+                && error.contains("cannot be sharded")
                 && error.contains("use \"state\""),
             "{error}"
         );
@@ -454,17 +454,17 @@ fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
         (
             "adapter = \"a\"\nlora = { rank = 2 }\n",
             2,
-            "adapter is given beside lora",
+            "adapter is given together with lora",
         ),
         (
             "lora = { rank = 2 }\ngrow = { seed = 1 }\n",
             3,
-            "grow is given beside an adapter",
+            "grow is given together with an adapter",
         ),
         (
             "adapter = \"a\"\ngrow = { seed = 1 }\n",
             3,
-            "grow is given beside an adapter",
+            "grow is given together with an adapter",
         ),
         (
             "[grow]\ncodebook_size = 0\n",
@@ -515,7 +515,7 @@ fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
     says(
         &format!("grow = {{ codebook_size = 64 }}{start}"),
         false,
-        &["codebook_size is 64; the image tokenizer has 1024"],
+        &["codebook_size is 64, but the image tokenizer has 1024"],
     );
     let whole = format!("name = \"x\"\ngrow = {{ codebook_size = 1024 }}{start}\n{SOURCE}{STAGE}");
     Profile::anchored(&whole, "x.toml", false).unwrap();
@@ -524,6 +524,6 @@ fn what_is_put_on_a_checkpoint_is_one_thing_and_there() {
     says(
         &format!("lora = {{ rank = 2 }}{start}"),
         false,
-        &["lora", "carries an adapter", "demask merge"],
+        &["lora", "contains an adapter", "demask merge"],
     );
 }

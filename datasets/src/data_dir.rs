@@ -126,7 +126,7 @@ pub fn first(what: &str, places: &[&str]) -> Result<PathBuf, String> {
         .find(|path| path.exists());
     found.ok_or_else(|| {
         format!(
-            "{what} is at none of {}; name the folder that holds it in {VARIABLE}",
+            "cannot find {what}; looked in {}; set {VARIABLE} to the folder that contains it",
             places.join(", ")
         )
     })

@@ -23,7 +23,7 @@ pub enum Split {
 }
 
 impl Split {
-    /// Every split.
+    /// All splits.
     pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
 
     /// Returns the split's name in files and tables.
@@ -149,7 +149,7 @@ pub enum Check {
     },
     /// The drawn picture is read back as a table and compared with a request.
     Scene {
-        /// What must lie on the table.
+        /// The objects that must lie on the table.
         request: SceneRequest,
     },
     /// The drawn picture's class must match, as judged by a classifier built from the source's training pictures.

@@ -245,11 +245,11 @@ fn broken_rows_are_named_with_what_was_expected() {
         ),
         (
             turns(json!([{"role": "user", "content": "alone"}])),
-            "no turn of the assistant",
+            "expected an assistant turn",
         ),
         (
             turns(json!([{"role": "user", "content": ""}])),
-            "the user says nothing",
+            "the turn of the user is empty",
         ),
         (
             turns(
@@ -263,7 +263,7 @@ fn broken_rows_are_named_with_what_was_expected() {
         ),
         (
             json!({"prompt": "a", "chosen": "b", "rejected": "c"}),
-            "preferences cannot be trained on",
+            "training on preference pairs is not supported",
         ),
         (
             json!({"prompt": "a", "completion": null, "answer": null}),

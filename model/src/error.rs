@@ -34,7 +34,7 @@ pub enum ModelError {
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
     /// Another rank is gone or does not answer, which ends the world.
-    #[error("the world: {0}")]
+    #[error("the ranks failed: {0}")]
     World(String),
 }
 
@@ -43,7 +43,7 @@ impl ModelError {
     pub(crate) fn fatal(self) -> Self {
         match self {
             world @ Self::World(_) => world,
-            other => Self::World(format!("a fault of this rank's own: {other}")),
+            other => Self::World(format!("this rank failed: {other}")),
         }
     }
 

@@ -109,7 +109,7 @@ impl EngineArguments {
         Ok(())
     }
 
-    /// Returns what this engine joins, where it has so many ranks.
+    /// Returns what this engine joins, given its number of ranks.
     fn joining(&self, ranks: usize) -> Option<Joining> {
         let (file, role) = self.join.clone()?;
         let engine = JoiningEngine {
@@ -290,15 +290,17 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
     }
     if ranks.shard == Shard::Weights && ranks.reduction == Reduction::Fast {
         bail!(
-            "--reduction fast: gradients of weights that are sharded are added exactly; leave it out, or use --shard state"
+            "--reduction fast: gradients of sharded weights are always added exactly; leave it out, or use --shard state"
         );
     }
     if role.is_some() && join.is_none() {
-        bail!("--role: it is what an engine joins a daemon as; name the daemon's file with --join FILE");
+        bail!(
+            "--role is only for an engine that joins a daemon; give the daemon's join file with --join FILE"
+        );
     }
     let join = join.map(|file| (file, role.unwrap_or(JoinRole::Train)));
     if join.is_some() && (socket.is_some() || ranks.reduction == Reduction::Fast) {
-        bail!("--join: a daemon is served instead of --socket, and with --reduction exact alone");
+        bail!("--join cannot be combined with --socket or with --reduction fast");
     }
     world |= matches!(join, Some((_, JoinRole::Train)));
     // A rank of a world may have no socket: only rank 0 serves clients.

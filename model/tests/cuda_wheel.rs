@@ -115,7 +115,7 @@ fn the_cuda_half_opens_with_all_that_it_opens_later() {
         panic!("{}", engine.found());
     };
     assert!(
-        message.contains("libtorch sees 0 devices where the driver has 1"),
+        message.contains("libtorch sees 0 devices, but the driver reports 1"),
         "{message}"
     );
     let real = lib.canonicalize().unwrap();

@@ -167,7 +167,7 @@ fn part(text: &str) -> Result<(usize, usize), String> {
         .and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
     match numbers {
         Some((part, parts)) if (1..=parts).contains(&part) => Ok((part, parts)),
-        _ => Err("expected K/N, the K-th of N parts, such as 1/4".to_owned()),
+        _ => Err("expected K/N for the K-th of N parts, such as 1/4".to_owned()),
     }
 }
 

@@ -24,7 +24,7 @@ pub fn place(text: &str) -> Result<(usize, usize), String> {
         .map(|(x, y)| (x.trim().parse(), y.trim().parse()));
     match parts {
         Some((Ok(x), Ok(y))) => Ok((x, y)),
-        _ => Err("expected X,Y in pixels from the left and from the top (240,160)".to_owned()),
+        _ => Err("expected X,Y in pixels from the left and the top, such as 240,160".to_owned()),
     }
 }
 
@@ -35,7 +35,7 @@ pub fn place(text: &str) -> Result<(usize, usize), String> {
 pub fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
-        _ => Err("expected a whole number, at least 1".to_owned()),
+        _ => Err("expected an integer, at least 1".to_owned()),
     }
 }
 
@@ -73,7 +73,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
 pub fn codes(text: &str) -> Result<usize, String> {
     match count(text) {
         Ok(number) if number <= 262_144 => Ok(number),
-        _ => Err("expected a whole number, 1 to 262144".to_owned()),
+        _ => Err("expected an integer from 1 to 262144".to_owned()),
     }
 }
 
@@ -94,7 +94,7 @@ pub fn amount(text: &str) -> Result<f64, String> {
 /// A message that says what was expected.
 pub fn words(text: &str) -> Result<String, String> {
     if text.trim().is_empty() {
-        return Err("expected some words".to_owned());
+        return Err("expected a text that is not empty".to_owned());
     }
     Ok(text.to_owned())
 }

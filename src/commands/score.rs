@@ -28,11 +28,11 @@ pub fn score(options: &ScoreArgs) -> anyhow::Result<ExitCode> {
         return list(options.json);
     }
     let (Some(asked), Some(file)) = (&options.scorer, &options.file) else {
-        return Err(UsageError("a scorer and a file are needed, or --list".to_owned()).into());
+        return Err(UsageError("give a scorer and a file, or --list".to_owned()).into());
     };
     if !scorers::is_name(asked) {
         return Err(UsageError(format!(
-            "no scorer is named {asked}; `demask score --list` names them"
+            "there is no scorer {asked}; `demask score --list` lists the scorers"
         ))
         .into());
     }
@@ -139,7 +139,7 @@ fn one(asked: &str, line: &str) -> Scored {
     let mut value: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
     let (scorer, verdict) = scorers::score_line(asked, &value).map_err(|error| error.to_string())?;
     let Some(fields) = value.as_object_mut() else {
-        return Err("not a JSON object".to_owned());
+        return Err("expected a JSON object".to_owned());
     };
     // A line with a kind gets the fields of its verdict beside its inputs, as in the recordings.
     if let (true, Some(verdict)) = (fields.contains_key("kind"), verdict.as_object()) {
@@ -201,7 +201,7 @@ impl Output {
     /// the lines.
     fn end(mut self) -> anyhow::Result<ExitCode> {
         if self.lines == 0 {
-            anyhow::bail!("no line to score");
+            anyhow::bail!("there is no line to score");
         }
         if !self.json {
             writeln!(self.out)?;

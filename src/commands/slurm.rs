@@ -74,7 +74,7 @@ fn refuse_division(options: &SlurmArgs) -> Result<(), UsageError> {
         return Ok(());
     }
     Err(UsageError(format!(
-        "--nodes {nodes}: a run over several nodes is one of ranks that are divided evenly; add --ranks {}",
+        "--nodes {nodes}: a run on several nodes needs ranks that can be divided evenly among them; add --ranks {}",
         ranks.next_multiple_of(nodes).max(nodes)
     )))
 }
@@ -83,7 +83,7 @@ fn refuse_division(options: &SlurmArgs) -> Result<(), UsageError> {
 fn refuse(options: &SlurmArgs, profile: &Profile) -> anyhow::Result<()> {
     if options.gpus > 1 {
         bail!(UsageError(format!(
-            "--gpus {}: an engine computes on one GPU, and ranks train together on processors; use --gpus 1 or none",
+            "--gpus {}: an engine uses one GPU, and several ranks train on CPUs only; use --gpus 1, or leave it out",
             options.gpus
         )));
     }
@@ -93,7 +93,7 @@ fn refuse(options: &SlurmArgs, profile: &Profile) -> anyhow::Result<()> {
         .filter(|&ranks| ranks > 1 && options.gpus > 0)
     {
         bail!(UsageError(format!(
-            "--gpus {}: {ranks} ranks train together on processors; use a GPU without ranks, or ranks without a GPU",
+            "--gpus {}: {ranks} ranks train on CPUs only; use a GPU without ranks, or ranks without a GPU",
             options.gpus
         )));
     }
@@ -113,7 +113,7 @@ fn refuse(options: &SlurmArgs, profile: &Profile) -> anyhow::Result<()> {
         match given.split_once('=') {
             Some((key, _)) if OURS.contains(&key) => bail!(wrong("the script sets it itself")),
             Some((key, value)) if !key.is_empty() && is_option(key) && !value.contains(is_special) => {}
-            Some(_) => bail!(wrong("no option of sbatch")),
+            Some(_) => bail!(wrong("not an option of sbatch")),
             None => bail!(wrong("no value")),
         }
     }
@@ -271,7 +271,7 @@ fn quoted(word: &str) -> String {
 fn submit(script: &str) -> anyhow::Result<ExitCode> {
     let started = Command::new("sbatch").stdin(Stdio::piped()).spawn();
     let mut sbatch =
-        started.context("sbatch, which takes jobs, cannot be started here; --dry-run prints the script")?;
+        started.context("cannot start sbatch, which submits jobs; --dry-run prints the script")?;
     if let Some(mut stdin) = sbatch.stdin.take() {
         stdin
             .write_all(script.as_bytes())

@@ -55,7 +55,7 @@ fn bound_memory() -> anyhow::Result<()> {
         };
         // SAFETY: the call reads the limit that is given.
         if unsafe { libc::setrlimit(resource, &raw const limit) } != 0 {
-            return Err(std::io::Error::last_os_error()).context("a limit of memory could not be set");
+            return Err(std::io::Error::last_os_error()).context("the memory limit could not be set");
         }
     }
     Ok(())

@@ -45,7 +45,7 @@ impl Line {
             match self.runtime.block_on(self.client.next())? {
                 ServerMessage::Event(envelope) => {
                     // A live event may carry the number of a durable event that is still to come.
-                    if envelope.record.durable() {
+                    if envelope.record.is_durable() {
                         self.seen = self.seen.max(envelope.seq);
                     }
                     return Ok(envelope);
@@ -60,7 +60,7 @@ impl Line {
     /// new connection is opened.
     fn catch_up(&mut self, missed: u64) -> anyhow::Result<()> {
         print::note(&format!(
-            "{missed} events were missed, they came faster than they were read; those that are kept follow now"
+            "{missed} events were missed, because they came faster than they were read; the stored ones follow"
         ));
         self.client = self.runtime.block_on(Client::connect(&self.home, "cli"))?;
         self.subscribe(self.seen)

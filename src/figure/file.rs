@@ -34,11 +34,11 @@ pub fn check_output(flag: &str, path: &Path, endings: &[&str], force: bool) -> a
         return refuse(format!("expected a name that ends in {expected}"));
     };
     if !force && path.symlink_metadata().is_ok() {
-        return refuse("it is there already; name another file, or write over it with --force".to_owned());
+        return refuse("the file exists already; name another one, or overwrite it with --force".to_owned());
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("{}: no such folder to write to", missing.display());
+        bail!("{}: there is no such folder to write to", missing.display());
     }
     Ok(ending)
 }

@@ -59,7 +59,7 @@ pub fn png(charts: &[Chart], size: PictureSize) -> anyhow::Result<Vec<u8>> {
         &BitMapBackend::with_buffer(&mut rgb, (width, height)).into_drawing_area(),
         charts,
     )?;
-    let picture = image::RgbImage::from_raw(width, height, rgb).context("a picture of the wrong size")?;
+    let picture = image::RgbImage::from_raw(width, height, rgb).context("the picture has the wrong size")?;
     let mut bytes = Cursor::new(Vec::new());
     picture.write_to(&mut bytes, image::ImageFormat::Png)?;
     Ok(bytes.into_inner())
@@ -80,12 +80,12 @@ fn whole(charts: &[Chart], size: PictureSize) -> anyhow::Result<(u32, u32)> {
     let height = size
         .height
         .checked_mul(charts.len().max(1))
-        .context("--size: too large")?;
+        .context("--size: it is too large")?;
     let side = |side: usize| u32::try_from(side).ok().filter(|side| *side <= 32_768);
     let sides = side(size.width).zip(side(height));
     sides.with_context(|| {
         format!(
-            "--size: {} x {height} pixels in all, expected at most 32768 a side",
+            "--size: the chart would have {} x {height} pixels, expected at most 32768 a side",
             size.width
         )
     })

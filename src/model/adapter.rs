@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail};
 use demask_actors::home::Home;
 use demask_actors::profile::Profile;
-use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, QUANTIZATION, carries_adapter};
+use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, QUANTIZATION, has_adapter};
 use demask_api::{BaseDtype, FrozenBase, LINEAR_LAYERS, LoraConfig, bounded_file, limits, validation};
 use serde_json::Value;
 
@@ -22,24 +22,24 @@ const PICKLE: &str = "adapter_model.bin";
 /// An error if the folder does not exist or holds no adapter, or if the checkpoint already carries one.
 pub fn put_on(home: &Home, checkpoint: &Path, named: &Path) -> anyhow::Result<PathBuf> {
     let folder = pulled(home, "--adapter", named)?;
-    if carries_adapter(checkpoint) {
+    if has_adapter(checkpoint) {
         bail!(UsageError(format!(
-            "--adapter {}: the checkpoint {} carries an adapter already; leave one out, or merge the checkpoint's first \
-             (`demask merge`)",
+            "--adapter {}: the checkpoint {} contains an adapter already; leave --adapter out, or merge the checkpoint's \
+             adapter first (`demask merge`)",
             named.display(),
             checkpoint.display()
         )));
     }
     let lacks = |file: &str| !folder.join(file).is_file();
     let hint = if lacks(ADAPTER) && !lacks(PICKLE) {
-        format!("; `demask convert {PICKLE} {ADAPTER}` makes it")
+        format!("; `demask convert {PICKLE} {ADAPTER}` creates it")
     } else {
         String::new()
     };
     match [ADAPTER_CONFIG, ADAPTER].into_iter().find(|file| lacks(file)) {
         None => Ok(folder),
         Some(missing) => bail!(
-            "--adapter {}: there is no {missing} in it; expected an adapter in PEFT's layout, {ADAPTER_CONFIG} and \
+            "--adapter {}: it has no {missing}; expected an adapter in PEFT's layout, {ADAPTER_CONFIG} and \
              {ADAPTER}{hint}",
             named.display()
         ),
@@ -51,13 +51,13 @@ pub fn put_on(home: &Home, checkpoint: &Path, named: &Path) -> anyhow::Result<Pa
 /// # Errors
 /// An error if the adapter's base is not beside it. It says what to name instead.
 pub fn has_base(checkpoint: &Path) -> anyhow::Result<()> {
-    if !carries_adapter(checkpoint) || checkpoint.join(CONFIG).is_file() {
+    if !has_adapter(checkpoint) || checkpoint.join(CONFIG).is_file() {
         return Ok(());
     }
     let base = base(checkpoint).map_or_else(String::new, |base| format!(", {base},"));
     let checkpoint = checkpoint.display();
     bail!(UsageError(format!(
-        "{checkpoint} is an adapter without its base: name the base{base} as the checkpoint, and this with --adapter"
+        "{checkpoint} is an adapter without its base: give the base{base} as the checkpoint, and this folder with --adapter"
     )))
 }
 
@@ -66,7 +66,7 @@ pub fn has_base(checkpoint: &Path) -> anyhow::Result<()> {
 pub fn blame(checkpoint: &Path, adapter: &Path) -> String {
     let made_for = base(adapter).map_or_else(String::new, |base| format!(" (made for {base})"));
     let (checkpoint, adapter) = (checkpoint.display(), adapter.display());
-    format!("the adapter {adapter}{made_for} cannot be put on the checkpoint {checkpoint}")
+    format!("the adapter {adapter}{made_for} cannot be combined with the checkpoint {checkpoint}")
 }
 
 /// The adapter that a run trains in place of the weights.
@@ -78,7 +78,7 @@ pub struct TrainedAdapter {
 }
 
 /// Returns the adapter that a run of the profile trains: a fresh one, the one that `adapter` names, or the one that the
-/// start checkpoint carries; `None` if the run trains all weights.
+/// start checkpoint contains; `None` if the run trains all weights.
 ///
 /// # Errors
 /// An error with the path if the configuration of an existing adapter is missing or broken.
@@ -91,7 +91,7 @@ pub fn trained(profile: &Profile, from_scratch: bool) -> anyhow::Result<Option<T
         }));
     }
     let start = profile.start_from.as_deref();
-    let carried = start.filter(|folder| !from_scratch && carries_adapter(folder));
+    let carried = start.filter(|folder| !from_scratch && has_adapter(folder));
     let Some(folder) = profile.adapter.as_deref().or(carried) else {
         return Ok(None);
     };
@@ -107,7 +107,7 @@ fn config(folder: &Path) -> anyhow::Result<LoraConfig> {
     let fields: Value =
         serde_json::from_str(&text(folder, ADAPTER_CONFIG)?).map_err(|error| named(&error))?;
     let rank = fields["r"].as_u64().and_then(|rank| usize::try_from(rank).ok());
-    let rank = rank.ok_or_else(|| named(&"r, the rank, is missing or no positive number"))?;
+    let rank = rank.ok_or_else(|| named(&"r, the rank, is missing or not a positive integer"))?;
     validation::within("r", rank, limits::RANK).map_err(|error| named(&error))?;
     let base = base_format(folder)?;
     Ok(LoraConfig {

@@ -19,7 +19,7 @@ pub fn pulled(home: &Home, flag: &str, named: &Path) -> anyhow::Result<PathBuf> 
     match NamedCheckpoint::find(home, &named.to_string_lossy()) {
         Ok(checkpoint) => Ok(checkpoint.folder),
         Err(wrong) if wrong.is_no_run() => {
-            anyhow::bail!("{flag} {error}, and no run is named so (`demask runs list`)")
+            anyhow::bail!("{flag} {error}, and there is no run of that name (`demask runs list`)")
         }
         Err(wrong) => anyhow::bail!("{flag}: {wrong}"),
     }

@@ -49,7 +49,7 @@ impl Session {
     pub async fn open_seeing(home: &Home, model: &ModelArgs, task: Task) -> anyhow::Result<Self> {
         let settings = ModelSettings::new(home, model)?;
         if settings.inference.builder().budgets().of(Task::Understand).codes == 0 {
-            bail!("the model knows no pictures: it has no codes for them");
+            bail!("the model cannot process pictures: it has no picture codes");
         }
         if settings.size.is_none() {
             let does = if task == Task::Understand {
@@ -57,7 +57,7 @@ impl Session {
             } else {
                 "draws"
             };
-            let name = "name one's folder with --image-tokenizer";
+            let name = "give its folder with --image-tokenizer";
             bail!("the checkpoint has no image tokenizer, so it {does} no pictures: {name}");
         }
         settings.has_room(model, task)?;
@@ -118,7 +118,7 @@ impl Session {
             .inference
             .complete(&self.engine, &wanted, samplers, show)
             .await?;
-        made.pop().context("the engine gave no sample")
+        made.pop().context("the engine returned no sample")
     }
 }
 
@@ -131,7 +131,7 @@ fn same_codes(loaded: &Answer, settings: &ModelSettings) -> anyhow::Result<()> {
             backbone: Some(config),
             ..
         } if codes > 0 && config.image_offset() as usize != tokens => bail!(
-            "{}: picture codes begin at token {}, expected {tokens}, the length of its tokenizer.json: set \
+            "{}: picture codes begin at token {}, expected {tokens}, the size of its tokenizer.json: set \
              image_token_offset in its config.json",
             settings.folder.display(),
             config.image_offset(),

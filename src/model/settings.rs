@@ -35,7 +35,7 @@ pub struct ModelSettings {
     pub image_tokenizer: Option<PathBuf>,
     /// Tokenizer, prompts and lengths.
     pub inference: Inference,
-    /// Samplers.
+    /// Settings of the samplers.
     pub samplers: SamplerSettings,
     /// The keys that `--sampling` sets for text; empty without the flag.
     pub said_of_text: Map<String, Value>,
@@ -129,7 +129,7 @@ fn fits(folder: &Path, size: PictureSize, codes: usize, text: usize) -> anyhow::
     let length = codes.saturating_add(MARKS + text);
     if length > longest {
         bail!(UsageError(format!(
-            "--size {size}: {codes} codes, and with the text {length} tokens; the model has max_sequence_length {longest}"
+            "--size {size}: {codes} picture codes and the text are {length} tokens, but the model has max_sequence_length {longest}"
         )));
     }
     Ok(())
@@ -264,8 +264,8 @@ pub fn instead(checkpoint: &Path) -> String {
         !hidden && entry.file_name().as_os_str() < name && entry.path().join("manifest.json").is_file()
     });
     let offer = whole.map(|entry| entry.path()).max().map_or_else(
-        || "there is none before it".to_owned(),
-        |before| format!("the one before is --checkpoint {}", before.display()),
+        || "there is no earlier checkpoint".to_owned(),
+        |before| format!("the previous one is --checkpoint {}", before.display()),
     );
     format!("the checkpoint {} cannot be used ({offer})", checkpoint.display())
 }

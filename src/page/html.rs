@@ -76,7 +76,7 @@ pub(super) fn picture(blobs: &Blobs, hash: &str, what: &str) -> String {
                 STANDARD.encode(bytes)
             )
         }
-        Err(_) => text("p", "quiet", &format!("{what}: the picture {hash} is gone")),
+        Err(_) => text("p", "quiet", &format!("{what}: the picture {hash} is missing")),
     }
 }
 

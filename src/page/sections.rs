@@ -36,10 +36,7 @@ pub(super) fn head(subject: &RunPage) -> anyhow::Result<String> {
         quoted(subject.run)
     );
     let rows = subject.rows(&sql)?;
-    let row = rows
-        .rows
-        .first()
-        .context("the run is not in the store any more")?;
+    let row = rows.rows.first().context("the run is no longer in the store")?;
     let mut lines = String::new();
     for (name, value) in rows
         .columns

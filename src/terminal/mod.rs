@@ -1,4 +1,4 @@
-//! Output for a person: tables, JSON and notes, pictures, and the dashboard.
+//! Output for the user: tables, JSON and notes, pictures, and the dashboard.
 //!
 //! Not here: the content of the output (`commands`), and the dashboard's screens (the `tui` crate).
 

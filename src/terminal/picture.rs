@@ -32,12 +32,15 @@ pub fn check_output(path: &Path) -> anyhow::Result<()> {
     }
     if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
         return refuse(
-            "is there and no regular file (a link, a device); pictures are not written through one",
+            "exists and is not a regular file (a link, a device); pictures are only written to regular files",
         );
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
-        bail!("{}: no such folder to write the picture to", missing.display());
+        bail!(
+            "{}: there is no such folder to write the picture to",
+            missing.display()
+        );
     }
     Ok(())
 }
@@ -103,7 +106,7 @@ pub fn half_blocks(picture: &Picture) -> String {
 /// # Errors
 /// An error with the file's name if it cannot be written. Then no file is left behind.
 pub fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
-    let image = as_image(picture).context("a picture of the wrong size")?;
+    let image = as_image(picture).context("the picture has the wrong size")?;
     let (width, height) = (image.width() * scale, image.height() * scale);
     let large = resize(&image, width, height, FilterType::Nearest);
     // Written to a work file and renamed, so that the picture is complete or absent.

@@ -1,4 +1,4 @@
-//! Tables, JSON and notes for a person or a script.
+//! Tables, JSON and notes for the user or a script.
 
 use std::io::{self, Write as _};
 
@@ -50,7 +50,7 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints a note to standard error, for a person and not for a script. An error is ignored.
+/// Prints a note to standard error, for the user and not for a script. An error is ignored.
 pub fn note(text: &str) {
     // `eprintln` would panic if standard error is closed, for example because the terminal is gone.
     writeln!(io::stderr(), "{text}").ok();

@@ -63,7 +63,7 @@ pub enum Command {
     Set {
         /// The knob.
         key: String,
-        /// Its new value.
+        /// The knob's new value.
         value: f64,
     },
     /// Sample this prompt now with its denoising frames: together with what the run is sampling, else after the
@@ -206,12 +206,12 @@ pub enum Reply {
     },
     /// A run has started.
     Started {
-        /// Its id.
+        /// The run's id.
         run: String,
     },
     /// A run is queued, or has begun if none is before it.
     Queued {
-        /// Its id.
+        /// The run's id.
         run: String,
         /// The number of runs before it, including the running one.
         ahead: u64,
@@ -220,7 +220,7 @@ pub enum Reply {
     Rows {
         /// Column names.
         columns: Vec<String>,
-        /// Values.
+        /// The values, row by row in the order of the columns.
         rows: Vec<Vec<serde_json::Value>>,
     },
     /// The command was refused.

@@ -20,20 +20,20 @@ pub enum ActorState {
     Waiting,
     /// Failed; the supervisor is about to restart it.
     Failed,
-    /// Ended.
+    /// The actor has ended.
     Stopped,
 }
 
 /// A row of the actor tree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActorView {
-    /// Its name: `trainer`, `engine/0`.
+    /// The actor's name, such as `trainer` or `engine/0`.
     pub name: String,
-    /// Its parent's name; empty for the root.
+    /// The name of the actor's parent; empty for the root.
     pub parent: String,
-    /// Its state.
+    /// The actor's state.
     pub state: ActorState,
-    /// What it is doing, in a few words.
+    /// What the actor is doing, in a few words.
     pub detail: String,
     /// The number of waiting messages or work items, and the capacity.
     pub queue: (u64, u64),
@@ -58,7 +58,7 @@ pub struct ActorView {
 /// A stage of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StageView {
-    /// Its name in the profile.
+    /// The stage's name in the profile.
     pub name: String,
     /// `pretrain`, `finetune`, `reason`, `align`, `evaluate`, `tokenizer`.
     pub kind: String,
@@ -95,7 +95,7 @@ pub struct RankView {
     pub device: String,
     /// The name of its machine.
     pub host: String,
-    /// Its process id on that machine.
+    /// The rank's process id on that machine.
     pub pid: u32,
     /// The resident memory of its process in bytes.
     pub memory: u64,
@@ -109,7 +109,7 @@ pub struct RankView {
     pub seconds: f64,
     /// The part of `seconds` in which it waited for the other ranks or the network.
     pub wait_seconds: f64,
-    /// The bytes that came from other ranks in the step.
+    /// The bytes received from other ranks in the step.
     pub bytes: u64,
     /// The number of times that the run's ranks were restarted.
     pub restarts: u64,
@@ -140,7 +140,7 @@ impl RankView {
 /// A setting that can be changed during a run: a number within a range.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Knob {
-    /// Its key for `set`: `learning_rate`, `temperature`, `kl`, `mix.SOURCE`, `reward.NAME`.
+    /// The knob's key for `set`: `learning_rate`, `temperature`, `kl`, `mix.SOURCE`, `reward.NAME`.
     pub key: String,
     /// The current value.
     pub value: f64,
@@ -169,7 +169,7 @@ pub struct Overview {
     pub profile: String,
     /// The run's state.
     pub state: RunState,
-    /// What is going on, in words.
+    /// A description of the run's present work.
     pub detail: String,
     /// The current step.
     pub step: u64,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// An unknown word.
 #[derive(Debug, thiserror::Error)]
-#[error("'{found}' is no {what}; expected one of {known}")]
+#[error("'{found}' is not a {what}; expected one of {known}")]
 pub struct UnknownWord {
     /// The vocabulary that was expected.
     pub what: &'static str,
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(old, Modality::Text);
         let error = "read".parse::<Gate>().unwrap_err().to_string();
         assert!(
-            error.starts_with("'read' is no gate; expected one of parse, exact_dedup"),
+            error.starts_with("'read' is not a gate; expected one of parse, exact_dedup"),
             "{error}"
         );
     }

@@ -110,7 +110,7 @@ fn write(tx: &Transaction<'_>, record: &Record, at_us: i64) -> Result<Option<u64
     if !record.stored() {
         return Ok(None);
     }
-    let fresh = if record.logged() {
+    let fresh = if record.is_logged() {
         log_event(tx, record, at_us)?
     } else {
         None

@@ -47,7 +47,7 @@ impl Acknowledged {
     pub async fn hear(&mut self, client: &mut Client, mut enough: impl FnMut(&Record) -> bool) {
         while !self.is_over() {
             let envelope = next_event(client).await.expect("the daemon went away by itself");
-            if envelope.record.logged() {
+            if envelope.record.is_logged() {
                 self.last = self.last.max(envelope.seq);
                 self.bodies
                     .push(serde_json::to_string(&envelope.record).expect("a record is JSON"));

@@ -44,7 +44,7 @@ fn run_with(root: &Path, faults: FaultInjection) -> String {
                 Ok(client) => break client,
                 Err(_) => tokio::task::yield_now().await,
             }
-            assert!(!daemon.is_finished(), "the daemon ended at once");
+            assert!(!daemon.is_finished(), "the daemon exited during startup");
         };
         client.ask(Command::Subscribe { since: 0 }).await.unwrap();
         let run = start(&mut client, &profile()).await;

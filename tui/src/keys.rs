@@ -68,11 +68,11 @@ pub enum Action {
 pub struct Binding {
     /// The key as displayed.
     pub key: &'static str,
-    /// Its meaning.
+    /// The action of the key.
     pub action: Action,
-    /// Its text in the help.
+    /// The text in the help.
     pub help: &'static str,
-    /// Its word in the footer; empty if it is not shown there.
+    /// The word in the footer; empty if the key is not shown there.
     pub footer: &'static str,
 }
 

@@ -51,7 +51,7 @@ fn feed_the_asker() {
 }
 
 /// Whether this is a detached tmux session, in which a query would never be answered.
-fn nobody_looks() -> bool {
+fn is_unwatched() -> bool {
     std::env::var_os("TMUX").is_some()
         && std::process::Command::new("tmux")
             .args(["display-message", "-p", "#{session_attached}"])
@@ -75,7 +75,7 @@ impl Pictures {
         // If the terminal does not answer, the picker's query leaves a thread behind that swallows the first key.
         // Therefore the terminal first gets a query that waits for a bounded time and leaves no thread.
         let asked = || match supports_keyboard_enhancement() {
-            Ok(_) if nobody_looks() => Picker::halfblocks(),
+            Ok(_) if is_unwatched() => Picker::halfblocks(),
             Ok(_) => {
                 let options = QueryStdioOptions {
                     timeout: PATIENCE,

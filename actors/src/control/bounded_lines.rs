@@ -36,7 +36,10 @@ impl<R: AsyncRead + Unpin> BoundedLines<R> {
             if self.line.len() + take > LONGEST {
                 return Err(Error::new(
                     ErrorKind::InvalidData,
-                    format!("a line longer than {} MiB", LONGEST >> 20),
+                    format!(
+                        "expected a line of at most {} MiB, found a longer one",
+                        LONGEST >> 20
+                    ),
                 ));
             }
             let ended = come.is_empty();
@@ -70,6 +73,9 @@ mod tests {
         assert_eq!(next(&mut lines).await, None);
         let mut endless = BoundedLines::new(tokio::io::repeat(b'x'));
         let error = endless.next_line().await.unwrap_err();
-        assert_eq!(error.to_string(), "a line longer than 4 MiB");
+        assert_eq!(
+            error.to_string(),
+            "expected a line of at most 4 MiB, found a longer one"
+        );
     }
 }

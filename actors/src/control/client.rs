@@ -38,7 +38,7 @@ pub enum ClientError {
         cause: io::Error,
     },
     /// The connection broke.
-    #[error("the daemon went away: {0}")]
+    #[error("the connection to the daemon was lost: {0}")]
     Gone(#[from] io::Error),
     /// The daemon accepts the connection and does not reply.
     #[error(
@@ -57,7 +57,7 @@ pub enum ClientError {
     },
     /// The daemon speaks another protocol.
     #[error(
-        "the daemon (demask {version}) speaks control protocol {found}, this demask {PROTOCOL}: stop it with its own version and start it again"
+        "the daemon (demask {version}) speaks control protocol {found}, but this demask speaks {PROTOCOL}: stop the daemon with its own version of demask and start it again"
     )]
     Protocol {
         /// Version of the daemon.
@@ -205,15 +205,17 @@ fn limit(command: &Command) -> Duration {
 /// Says what a user can do about a daemon that does not reply.
 fn silence_advice(pid: Option<i32>) -> String {
     let Some(pid) = pid else {
-        return "it hangs; end its process, and the next one goes on with the run".into();
+        return "it does not respond; kill its process, and the next daemon continues the run".into();
     };
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The state follows the process name, which stands in brackets and may contain any character.
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     match state {
-        Some('T' | 't') => format!("it is stopped; `kill -CONT {pid}` lets it go on"),
-        Some('D') => "it waits for the disk".into(),
-        _ => format!("`kill {pid}` ends it, `kill -9 {pid}` at once; the next daemon goes on with the run"),
+        Some('T' | 't') => format!("its process is suspended; `kill -CONT {pid}` resumes it"),
+        Some('D') => "it is waiting for the disk".into(),
+        _ => format!(
+            "`kill {pid}` ends it, `kill -9 {pid}` ends it at once; the next daemon continues the run"
+        ),
     }
 }
 

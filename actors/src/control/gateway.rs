@@ -152,7 +152,7 @@ pub fn open(
                 }
                 // One connection that cannot be accepted must not end the gateway for all clients.
                 Err(error) => {
-                    tracing::warn!("a client could not be let in: {error}");
+                    tracing::warn!("a client could not be accepted: {error}");
                     tokio::time::sleep(ACCEPT_RETRY).await;
                 }
             }
@@ -213,7 +213,7 @@ impl Desk {
         if message.protocol != PROTOCOL {
             let found = message.protocol;
             return Reply::Refused {
-                message: format!("this daemon speaks protocol {PROTOCOL}, the client {found}"),
+                message: format!("this daemon speaks protocol {PROTOCOL}, but the client speaks {found}"),
             };
         }
         let changes = changes(&message.command);
@@ -231,7 +231,7 @@ impl Desk {
             };
         }
         let reply = wait.await.unwrap_or_else(|_| Reply::Refused {
-            message: "the daemon could not answer".into(),
+            message: "the daemon could not answer the request".into(),
         });
         if changes {
             let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -274,7 +274,7 @@ impl Desk {
                 event = watch.recv() => match event {
                     Ok(envelope) => {
                         // The catch-up has sent this event already.
-                        if envelope.record.durable() && envelope.seq <= sent {
+                        if envelope.record.is_durable() && envelope.seq <= sent {
                             continue;
                         }
                         line(&mut out, &ServerMessage::Event(envelope)).await?;

@@ -55,7 +55,7 @@ pub fn of(profile: &Profile) -> Vec<Knob> {
         .map(|stage| stage.objective.kl);
     let temperature = profile.sampling.rollout_temperature.unwrap_or(1.0);
     let rate_help = "highest learning rate of the stages; their schedules keep their shape";
-    let kl_help = "weight of the penalty on leaving the reference policy";
+    let kl_help = "weight of the KL penalty against the reference policy";
     let mut knobs = vec![
         knob(
             KnobKey::LearningRate,

@@ -1,4 +1,4 @@
-//! The orders of a person to a run, from the request to the step boundary where they take effect.
+//! The orders of the user to a run, from the request to the step boundary where they take effect.
 //!
 //! L3: orders wait here until the trainer reaches a step boundary. L4: an order is a committed row before it is
 //! acknowledged, and its row has the step before anything is computed under it. After a restart, the orders of the
@@ -104,11 +104,11 @@ impl Control {
 
     /// Returns whether [`Self::halt`] was called.
     #[must_use]
-    pub fn halting(&self) -> bool {
+    pub fn is_halting(&self) -> bool {
         self.lock().halting
     }
 
-    /// Returns whether the run must end: a person's stop is waiting, or [`Self::halt`] was called.
+    /// Returns whether the run must end: the user's stop is waiting, or [`Self::halt`] was called.
     #[must_use]
     pub fn is_ending(&self) -> bool {
         let state = self.lock();
@@ -121,7 +121,7 @@ impl Control {
     }
 
     /// Applies a waiting stop at once, outside a boundary, because the run hangs (law L10). Other orders keep waiting
-    /// for a boundary (L3), which this life does not reach any more. Returns whether the run was stopped by a person.
+    /// for a boundary (L3), which this life does not reach any more. Returns whether the run was stopped by the user.
     ///
     /// # Errors
     /// [`RecorderGone`] when the recorder has ended.
@@ -145,7 +145,7 @@ impl Control {
 
     /// Waits for [`Self::halt`].
     pub async fn halted(&self) {
-        self.until(Self::halting).await;
+        self.until(Self::is_halting).await;
     }
 
     async fn until(&self, holds: impl Fn(&Self) -> bool) {
@@ -195,7 +195,7 @@ impl Control {
                 // Orders that came during the write are applied before the daemon's own end is considered.
                 continue;
             }
-            todo.halt = self.halting();
+            todo.halt = self.is_halting();
             if todo.stop || todo.halt || !self.held(&todo) {
                 return Ok(todo);
             }
@@ -223,7 +223,7 @@ impl Control {
         state.first.is_some_and(|first| state.step > first)
     }
 
-    /// Pauses the run at the next boundary because of a problem that a person must solve before they resume it.
+    /// Pauses the run at the next boundary because of a problem that the user must solve before they resume it.
     pub fn hold(&self, why: &str) {
         let mut state = self.lock();
         state.paused = true;
@@ -231,7 +231,7 @@ impl Control {
         why.clone_into(&mut state.overview.detail);
     }
 
-    /// Waits until the run must end at the next boundary, because a person stopped it or the daemon is ending. The
+    /// Waits until the run must end at the next boundary, because the user stopped it or the daemon is ending. The
     /// caller then abandons the present step, of which nothing has taken effect.
     pub async fn ending(&self) {
         self.ends().await;
@@ -241,7 +241,7 @@ impl Control {
 
     /// Returns whether the run is paused.
     #[must_use]
-    pub fn paused(&self) -> bool {
+    pub fn is_paused(&self) -> bool {
         self.lock().paused
     }
 
@@ -259,12 +259,12 @@ impl Control {
         change(&mut self.lock().overview);
     }
 
-    /// Sets the model that a person may ask now.
+    /// Sets the model that the user may ask now.
     pub fn present(&self, model: PresentModel) {
         self.lock().model = Some(model);
     }
 
-    /// Returns the model that a person may ask now; `None` while the run is starting.
+    /// Returns the model that the user may ask now; `None` while the run is starting.
     #[must_use]
     pub fn model(&self) -> Option<PresentModel> {
         self.lock().model.clone()

@@ -6,7 +6,7 @@ use demask_storage::{Command, Knob, Steer, SteerAction};
 
 use crate::runtime::recorder::RecorderGone;
 
-/// Key of the row that says that a person resumed a run after its end.
+/// Key of the row that says that the user resumed a run after its end.
 pub const RESUMED_RUN: &str = "run";
 
 /// Returns the orders of a journal that still hold. Stops from before the last resumption hold no more.
@@ -39,7 +39,7 @@ pub(super) fn of_row(steer: &Steer) -> Option<Command> {
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
     /// The command does not steer a run.
-    #[error("this is not an order to a run")]
+    #[error("this command does not change a run")]
     NotOfARun,
     /// There is no such knob.
     #[error("there is no knob '{key}'; the knobs are {known}")]
@@ -50,7 +50,7 @@ pub enum OrderError {
         known: String,
     },
     /// The value is outside the knob's range.
-    #[error("{key} is asked to be {found}; allowed is {low} to {high}")]
+    #[error("{key} cannot be set to {found}; allowed is {low} to {high}")]
     Range {
         /// The knob.
         key: String,

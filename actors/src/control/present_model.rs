@@ -1,4 +1,4 @@
-//! The present model of a run, which a person may ask at any moment, also during a step.
+//! The present model of a run, which the user may ask at any moment, also during a step.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ pub struct PresentModel {
     pub inference: Arc<Inference>,
     /// The engine that holds the weights.
     pub engine: EngineAddress,
-    /// Samplers for a person's questions, set for the best answers.
+    /// Samplers for the user's questions, set for the best answers.
     pub samplers: SamplerSettings,
     /// Side of the model's pictures in pixels.
     pub pixels: usize,

@@ -35,11 +35,16 @@ pub(super) async fn rows(home: &Home, sql: String, limit: u64) -> Result<Rows, S
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let asked = tokio::time::timeout(PROCESS_LIMIT, answer(command.kill_on_drop(true))).await;
-    asked.unwrap_or_else(|_| Err(format!("a query may take {} s", PROCESS_LIMIT.as_secs())))
+    asked.unwrap_or_else(|_| {
+        Err(format!(
+            "a query may run for at most {} s",
+            PROCESS_LIMIT.as_secs()
+        ))
+    })
 }
 
 async fn answer(command: &mut Command) -> Result<Rows, String> {
-    let words = |error: std::io::Error| format!("the query could not be run: {error}");
+    let words = |error: std::io::Error| format!("the query process could not be started: {error}");
     let mut child = command.spawn().map_err(words)?;
     let (said, complaint) = (child.stdout.take(), child.stderr.take());
     // Both are read at the same time: a process that fills the one that nobody reads would wait for ever.
@@ -54,7 +59,8 @@ async fn answer(command: &mut Command) -> Result<Rows, String> {
         let complaint = complaint.trim();
         return Err(complaint.strip_prefix("demask: ").unwrap_or(complaint).to_owned());
     }
-    serde_json::from_slice(&said).map_err(|error| format!("the query's answer was not understood: {error}"))
+    serde_json::from_slice(&said)
+        .map_err(|error| format!("the query process returned an invalid answer: {error}"))
 }
 
 /// Reads a stream to its end and returns its first `most` bytes. A process whose output is left unread would wait until

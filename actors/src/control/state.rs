@@ -15,7 +15,7 @@ use super::present_model::PresentModel;
 pub struct Boundary {
     /// Save a checkpoint now.
     pub checkpoint: bool,
-    /// Save a checkpoint and end the run, because a person stopped it.
+    /// Save a checkpoint and end the run, because the user stopped it.
     pub stop: bool,
     /// Save a checkpoint and leave the run, because the daemon is ending. The next daemon continues it.
     pub halt: bool,

@@ -101,7 +101,7 @@ fn what_cannot_be_is_refused_with_what_can() {
             .await
             .unwrap_err()
             .to_string();
-        assert_eq!(error, "learning_rate is asked to be NaN; allowed is 0 to 1");
+        assert_eq!(error, "learning_rate cannot be set to NaN; allowed is 0 to 1");
         assert_eq!(control.boundary(&recorder, 1).await.unwrap(), Boundary::default());
     });
 }
@@ -125,7 +125,7 @@ fn l3_a_pause_holds_at_the_boundary_until_it_is_resumed() {
             went_on = &mut held => assert!(!went_on, "it went on while paused"),
             _ = resume => assert!(held.await),
         }
-        assert!(!control.paused());
+        assert!(!control.is_paused());
     });
 }
 

@@ -1,5 +1,5 @@
 //! The three ways in which a run starts: a client asks for it, a new daemon continues the run that the last one left,
-//! or a person resumes a run that was stopped or failed. Queued runs are in `turns.rs`.
+//! or the user resumes a run that was stopped or failed. Queued runs are in `turns.rs`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -40,7 +40,7 @@ impl Daemon {
             } else if let Err(error) = self.begin_again(run) {
                 let why = match error.is::<NoDoor>() {
                     true => error.to_string(),
-                    false => format!("this version does not read its configuration: {error:#}"),
+                    false => format!("this version of demask cannot read the run's configuration: {error:#}"),
                 };
                 tracing::error!("run {id}: {why}");
                 end_run(&self.recorder, &id, RunState::Failed, &why).await?;
@@ -144,7 +144,7 @@ impl Daemon {
     pub(super) fn busy(&self) -> Option<Reply> {
         if let Some(active) = &self.active {
             return Some(refused(&format!(
-                "run {} is under way; `demask stop` ends it, `demask run --queue` waits for its end",
+                "run {} is active; `demask stop` ends it, `demask run --queue` waits for its end",
                 active.run
             )));
         }
@@ -163,10 +163,10 @@ impl Daemon {
         let recorded = record_run(&self.recorder, &begun);
         // On a full disk this wait would keep the daemon from answering anyone else.
         let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
-            let reason = "the store did not take it in time: is the disk full?";
+            let reason = "the store did not record it in time: is the disk full?";
             let end = run_end(&run, RunState::Failed, reason);
             self.recorder.record(Record::RunEnd(end)).await.ok();
-            return refused(&format!("the run was not begun: {reason}"));
+            return refused(&format!("the run was not started: {reason}"));
         };
         match recorded {
             Ok(()) => {
@@ -201,7 +201,7 @@ impl Daemon {
         drop(connection);
         if status == RunState::Done {
             return Ok(refused(&format!(
-                "run {run} is done: it has no step left; `demask run PROFILE --from {run}` begins another with its weights"
+                "run {run} is done and has no steps left; `demask run PROFILE --from {run}` starts another run from its weights"
             )));
         }
         // Checked before anything is written: if the configuration cannot be read, the run stays as it is.
@@ -231,7 +231,7 @@ impl Daemon {
         };
         let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
             return Ok(refused(
-                "the store did not take it in time: is the disk full? The run is as it was",
+                "the store did not record it in time: is the disk full? The run is unchanged",
             ));
         };
         recorded?;
@@ -243,7 +243,7 @@ impl Daemon {
 /// The refusal of a run whose engines are to join a daemon that listens for none.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the run waits for engines that join, and this daemon listens for none: `demask daemon stop`, then \
+    "the run waits for engines that join, but this daemon does not listen for any: run `demask daemon stop`, then \
      `demask daemon start --listen ADDR --join-file FILE`"
 )]
 struct NoDoor;

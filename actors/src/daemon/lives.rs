@@ -45,16 +45,14 @@ impl Lives {
         let count = |letter: u8| self.spent.iter().filter(|&&found| found == letter).count();
         let (begun, aborted) = (count(BEGUN), count(ABORTED));
         let how = if aborted >= ABORTS {
-            format!(
-                "the daemon was aborted {aborted} times (a stack or memory that ran out; its log says more)"
-            )
+            format!("the daemon was aborted {aborted} times (stack or memory ran out; see its log)")
         } else if begun >= LIVES {
             format!("the daemon died {begun} times")
         } else {
             return None;
         };
         Some(format!(
-            "{how} with this run without a step between: something that it reads may be the cause; mend it and `demask resume` goes on with it"
+            "{how} in this run without completing a step: an input of the run may be the cause; fix it, then `demask resume` continues the run"
         ))
     }
 
@@ -70,7 +68,10 @@ impl Lives {
             Ok(())
         };
         if let Err(error) = note() {
-            tracing::warn!("{}: {error}; aborts are not counted", self.path.display());
+            tracing::warn!(
+                "{}: {error}; aborts of the daemon will not be counted",
+                self.path.display()
+            );
         }
     }
 

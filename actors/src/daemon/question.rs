@@ -1,4 +1,4 @@
-//! Questions that a person asks the model of a running run. They are answered at once, beside the run's own sampling,
+//! Questions that the user asks the model of a running run. They are answered at once, beside the run's own sampling,
 //! so that they do not change the run (law L8). A row records who asked what at which step (law L4).
 
 use std::path::Path;
@@ -24,7 +24,7 @@ use crate::runtime::seeds::seed_of;
 /// Longest time for an answer. The engine may be in the middle of a long training step.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// What is needed to answer a question: the home, the run's control with its model, and the recorder.
+/// The resources for answering a question: the home, the run's control with its model, and the recorder.
 pub(super) struct AnswerDesk<'a> {
     pub(super) home: &'a Home,
     pub(super) control: &'a Control,
@@ -42,7 +42,7 @@ impl AnswerDesk<'_> {
     /// Records the question and answers it.
     pub(super) async fn answer(&self, id: &str, by: &str, command: Command) -> Reply {
         let Some(model) = self.control.model() else {
-            return refused("the run is starting: it has no model yet");
+            return refused("the run is starting and has no model yet");
         };
         let question = match question(&command, &model).await {
             Ok(question) => question,
@@ -120,11 +120,11 @@ async fn question(command: &Command, model: &PresentModel) -> Result<AskedQuesti
         reference,
     } = command
     else {
-        return Err("this is no question".to_owned());
+        return Err("this command is not a question".to_owned());
     };
     let picture = match image.clone() {
         None => None,
-        Some(_) if *draw => return Err("a drawing is asked for without a picture".to_owned()),
+        Some(_) if *draw => return Err("a request to draw cannot have an input picture".to_owned()),
         Some(file) => {
             let pixels = model.pixels;
             let read = move || picture_file::read(Path::new(&file), pixels);

@@ -20,15 +20,14 @@ use crate::runtime::recorder::now_us;
 /// Longest time for a check of a store's pages.
 pub const LOOK_LIMIT: Duration = Duration::from_secs(60);
 /// The reason recorded for a rebuilt run that can be resumed.
-const REBUILT: &str = "its rows were lost and rebuilt from its checkpoints; `demask resume` goes on with it";
+const REBUILT: &str =
+    "the rows of the run were lost and were rebuilt from its checkpoints; `demask resume` continues it";
 /// The reason recorded for a rebuilt run that had no step left.
-const DONE: &str = "its rows were lost and rebuilt from its checkpoints; it was done";
+const DONE: &str = "the rows of the run were lost and were rebuilt from its checkpoints; it was done";
 /// The reason recorded for a rebuilt run whose configuration this version cannot read.
-const UNREADABLE: &str =
-    "its rows were lost and rebuilt from its checkpoints; this version does not read its configuration";
+const UNREADABLE: &str = "the rows of the run were lost and were rebuilt from its checkpoints; this version of demask cannot read its configuration";
 /// The reason recorded for a rebuilt run that cannot be resumed.
-const UNKNOWN: &str =
-    "its rows were lost with its configuration; `demask run PROFILE --from` begins another with its weights";
+const UNKNOWN: &str = "the rows and the configuration of the run were lost; `demask run PROFILE --from` starts another run from its weights";
 
 /// A report of a repair.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -50,7 +49,7 @@ pub struct Repair {
 impl Repair {
     /// Returns whether there was anything to repair.
     #[must_use]
-    pub fn did_something(&self) -> bool {
+    pub fn has_changes(&self) -> bool {
         self.damage.is_some() || !self.runs.is_empty() || self.checkpoints > 0
     }
 }
@@ -186,7 +185,7 @@ fn add_rows(home: &Home, were_lost: bool, repair: &mut Repair) -> anyhow::Result
             repair.checkpoints += 1;
         }
     }
-    if repair.did_something() {
+    if repair.has_changes() {
         records.push(alert(repair));
         writer.append(&records, now_us())?;
     }

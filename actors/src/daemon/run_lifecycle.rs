@@ -38,10 +38,10 @@ pub(super) async fn live(
     context.finish().await;
     let (status, reason) = match outcome? {
         Outcome::Done => (RunState::Done, "all stages are done"),
-        Outcome::Stopped => (RunState::Stopped, "a person stopped it"),
+        Outcome::Stopped => (RunState::Stopped, "the user stopped it"),
         Outcome::Halted => (
             RunState::Interrupted,
-            "the daemon ended; the next one goes on with the run",
+            "the daemon ended; the next daemon continues the run",
         ),
     };
     context.control.report(|overview| overview.state = status);
@@ -72,7 +72,7 @@ async fn lives(
             .begin_at(newest_step(&context.home.database(), &context.run)?);
         context.control.report(|overview| prepare(overview, context));
         present.replace(Arc::clone(&context.control));
-        if before.halting() {
+        if before.is_halting() {
             context.control.halt();
         }
         let why = match driven(context, &**driver).await {
@@ -82,7 +82,7 @@ async fn lives(
                 return Ok(given_up(context).await?);
             }
             Ok(Ok(outcome)) => return Ok(outcome),
-            Ok(Err(error)) if !mendable(&error) => return Err(error),
+            Ok(Err(error)) if !is_repairable(&error) => return Err(error),
             Ok(Err(error)) => format!("{error:#}"),
             Err(panic) => panic.to_string(),
         };
@@ -96,7 +96,7 @@ async fn lives(
         }
         anyhow::ensure!(
             deaths < LIVES,
-            "it died {deaths} times in a row at step {step}: {why}"
+            "the run failed {deaths} times in a row at step {step}: {why}"
         );
         tokio::time::sleep(FIRST_WAIT * 2_u32.pow(deaths - 1)).await;
         context.generation += 1;
@@ -105,7 +105,7 @@ async fn lives(
 
 /// The error of a run that must end and waits for something that does not come.
 #[derive(Debug, thiserror::Error)]
-#[error("it was asked to end and waited for something outside the engine that did not come; it was given up")]
+#[error("the run had to end but was still waiting for something outside the engine; it was aborted")]
 struct GivenUp;
 
 /// Drives one life until it ends by itself, or until it must end and hangs (law L10).
@@ -154,10 +154,12 @@ fn prepare(overview: &mut Overview, context: &RunContext) {
 }
 
 /// Returns whether another life may succeed: the engine died, or an actor that was asked.
-fn mendable(error: &anyhow::Error) -> bool {
+fn is_repairable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let engine = cause.downcast_ref::<EngineFailure>();
-        cause.downcast_ref::<RunError>().is_some_and(RunError::mendable)
+        cause
+            .downcast_ref::<RunError>()
+            .is_some_and(RunError::is_repairable)
             || matches!(
                 engine,
                 Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })
@@ -179,8 +181,9 @@ async fn note_death(context: &RunContext, step: u64, why: &str) -> Result<(), Re
         }))
         .await?;
     let (run, kind) = (context.run.clone(), "actor_failed".to_owned());
-    let message =
-        format!("life {generation} of the run died: {why}; another goes on from the last checkpoint");
+    let message = format!(
+        "attempt {generation} of the run failed: {why}; the next one continues from the last checkpoint"
+    );
     context
         .recorder
         .record(Record::Alert(Alert {

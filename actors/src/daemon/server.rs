@@ -71,7 +71,7 @@ fn serve_all(home: &Home, driver: Rc<dyn RunDriver>, door: Option<&JoinDoor>) ->
     tell(&recorder, found);
     match sockets::sweep(home) {
         0 => {}
-        count => tracing::info!("{count} sockets of engines that were killed are swept away"),
+        count => tracing::info!("removed {count} sockets of engines that were killed"),
     }
     let serving = serve_at(home.clone(), recorder.clone(), driver, door);
     let served = actix::System::new().block_on(serving);
@@ -272,7 +272,7 @@ impl Daemon {
         match &self.active {
             Some(active) => {
                 let mut overview = active.control.borrow().overview();
-                if self.recorder.disk_full() {
+                if self.recorder.is_disk_full() {
                     overview.state = RunState::WaitingDisk;
                 } else if self.shutting_down {
                     overview.state = RunState::Stopping;
@@ -312,7 +312,7 @@ impl Daemon {
             Command::Shutdown => {
                 self.end();
                 let (message, step) = (
-                    "the daemon ends at the next step boundary".into(),
+                    "the daemon will end at the next step boundary".into(),
                     self.overview().step,
                 );
                 Reply::Accepted { message, step }
@@ -348,14 +348,15 @@ impl Daemon {
         if let Ok(gone) = gone
             && let Err(error) = self.ended(gone).await
         {
-            tracing::error!("the end of a run: {error:#}");
+            tracing::error!("ending a run failed: {error:#}");
         }
     }
 
     /// Answers a question to the run's model in a task of its own.
     fn ask(&self, id: &str, by: &str, question: Command, reply: tokio::sync::oneshot::Sender<Reply>) {
         let Some(active) = &self.active else {
-            let message = "no run is under way; `demask generate`, `imagine` and `describe` ask a checkpoint";
+            let message =
+                "no run is active; `demask generate`, `imagine` and `describe` use a checkpoint instead";
             reply.send(refused(message)).ok();
             return;
         };
@@ -377,7 +378,7 @@ impl Daemon {
     fn order(&self, id: &str, by: &str, command: Command, reply: tokio::sync::oneshot::Sender<Reply>) {
         let Some(active) = &self.active else {
             reply
-                .send(refused("no run is under way; `demask run` starts one"))
+                .send(refused("no run is active; `demask run` starts one"))
                 .ok();
             return;
         };
@@ -395,7 +396,10 @@ impl Daemon {
                     direct: false,
                     reference: None,
                 };
-                let (message, step) = ("taken; it is answered now".to_owned(), present.place().1);
+                let (message, step) = (
+                    "accepted; the answer is being computed".to_owned(),
+                    present.place().1,
+                );
                 reply.send(Reply::Accepted { message, step }).ok();
                 let desk = AnswerDesk {
                     home: &home,
@@ -415,7 +419,7 @@ impl Daemon {
                 if taken.is_ok() && !Arc::ptr_eq(&present, &control.borrow()) {
                     continue;
                 }
-                let message = "taken; it takes effect at the next step boundary".to_owned();
+                let message = "accepted; it takes effect at the next step boundary".to_owned();
                 let answer = taken.map_or_else(
                     |error| refused(&error.to_string()),
                     |step| Reply::Accepted { message, step },
@@ -430,7 +434,7 @@ impl Daemon {
 /// Shows the recorder among the actors, although it is a thread with a queue.
 fn show_recorder(recorder: &Recorder, probe: &Probe) {
     let (waiting, room) = recorder.queue();
-    let state = if recorder.disk_full() {
+    let state = if recorder.is_disk_full() {
         ActorState::Waiting
     } else if waiting > 0 {
         ActorState::Busy

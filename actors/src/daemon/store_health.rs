@@ -103,7 +103,7 @@ pub fn pictures_are_gone(home: &Home) -> bool {
             .is_ok_and(|answer| answer.rows.first().is_some_and(|row| row[0].as_u64() > Some(0)))
 }
 
-/// Checks the store when a daemon starts. Returns messages for a person about problems with which the daemon can go on.
+/// Checks the store when a daemon starts. Returns messages for the user about problems with which the daemon can go on.
 ///
 /// # Errors
 /// An error if the store is damaged, or if it is empty although runs have checkpoints. Going on would lose those runs.
@@ -125,7 +125,7 @@ pub(super) fn at_start(home: &Home) -> anyhow::Result<Vec<String>> {
     }
     if pictures_are_gone(home) {
         told.push(format!(
-            "the pictures that rows speak of are gone: {} is not there; runs go on, and what was drawn before cannot be shown",
+            "{} does not exist, so pictures that the store refers to are lost; runs continue, but earlier pictures cannot be shown",
             home.blobs().display()
         ));
     }
@@ -136,7 +136,7 @@ pub(super) fn at_start(home: &Home) -> anyhow::Result<Vec<String>> {
 #[must_use]
 pub fn runs_without_rows(runs: &[String]) -> String {
     format!(
-        "{} run{} with checkpoints ({}): `demask daemon stop; demask doctor --repair` rebuilds what the checkpoints say",
+        "{} run{} with checkpoints ({}): `demask daemon stop; demask doctor --repair` rebuilds the rows from the checkpoints",
         runs.len(),
         if runs.len() == 1 { "" } else { "s" },
         runs.iter()

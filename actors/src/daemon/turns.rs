@@ -45,7 +45,7 @@ impl Daemon {
             match self.begun_by(&next.run, &next.request) {
                 Ok((begun, profile)) => self.begin(begun, profile, next.request.from_scratch),
                 Err(error) => {
-                    let reason = format!("it cannot be begun: {error:#}");
+                    let reason = format!("the run cannot be started: {error:#}");
                     tracing::error!("run {}: {reason}", next.run);
                     let run = next.run;
                     let id = format!("{run}/cancelled");
@@ -62,7 +62,12 @@ impl Daemon {
         }
         match self.ids() {
             Ok(ids) if ids.len() < MOST => {}
-            Ok(ids) => return refused(&format!("{} runs wait already; {MOST} may", ids.len())),
+            Ok(ids) => {
+                return refused(&format!(
+                    "{} runs are queued already, the most that the queue holds is {MOST}",
+                    ids.len()
+                ));
+            }
             Err(error) => return refused(&error.to_string()),
         }
         let run = match checked(request) {
@@ -89,8 +94,8 @@ impl Daemon {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return refused(&error.to_string()),
             Err(_) => {
-                let reason = "the store did not take it in time: is the disk full?".to_owned();
-                let refusal = refused(&format!("the run does not wait: {reason}"));
+                let reason = "the store did not record it in time: is the disk full?".to_owned();
+                let refusal = refused(&format!("the run was not queued: {reason}"));
                 let id = format!("{run}/cancelled");
                 let cancel = QueueAction::Cancel { run, reason };
                 self.recorder.record(change(&id, DAEMON, cancel)).await.ok();
@@ -110,7 +115,7 @@ impl Daemon {
             let place = usize::try_from(place).unwrap_or(usize::MAX);
             let runs = queue::moved(&order, &run, place);
             let now = runs.iter().position(|one| *one == run).unwrap_or(0) + 1;
-            let said = format!("run {run} is number {now} of {} that wait", runs.len());
+            let said = format!("run {run} is number {now} of {} in the queue", runs.len());
             (QueueAction::Order { runs }, said)
         });
         self.changed(id, by, change).await
@@ -118,11 +123,11 @@ impl Daemon {
 
     pub(super) async fn queue_cancel(&mut self, id: &str, by: &str, run: &str) -> Reply {
         if let Some(active) = self.active.as_ref().filter(|active| active.run == run) {
-            return refused(&format!("run {} is under way; `demask stop` ends it", active.run));
+            return refused(&format!("run {} is active; `demask stop` ends it", active.run));
         }
         let change = self.named(run).map(|(run, _)| {
-            let said = format!("run {run} will not be begun");
-            let reason = "a person cancelled it".to_owned();
+            let said = format!("run {run} was removed from the queue");
+            let reason = "the user cancelled it".to_owned();
             (QueueAction::Cancel { run, reason }, said)
         });
         self.changed(id, by, change).await
@@ -149,7 +154,7 @@ impl Daemon {
         }
     }
 
-    /// L4: a person's change of the queue is a row on disk before it is acknowledged.
+    /// L4: the user's change of the queue is a row on disk before it is acknowledged.
     async fn change(&self, id: &str, by: &str, action: QueueAction) -> Result<(), String> {
         let recorded = async {
             self.recorder.record(change(id, by, action)).await?;
@@ -157,7 +162,7 @@ impl Daemon {
         };
         match tokio::time::timeout(RECORDED, recorded).await {
             Ok(recorded) => recorded.map_err(|error| error.to_string()),
-            Err(_) => Err("the store did not take it in time: is the disk full?".to_owned()),
+            Err(_) => Err("the store did not record it in time: is the disk full?".to_owned()),
         }
     }
 }

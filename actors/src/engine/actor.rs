@@ -29,7 +29,7 @@ pub struct Ask {
     pub request: Request,
     /// Receiver of its denoising frames.
     pub frames: Option<FrameSink>,
-    /// The other end is dropped once nobody waits for the answer any more. The wait for the engine then ends.
+    /// A channel whose other end is dropped when the request is cancelled. The wait for the engine then ends.
     pub waited_for: oneshot::Receiver<()>,
 }
 
@@ -198,7 +198,7 @@ impl EngineAddress {
         }
     }
 
-    /// Notes that a person wants the run to end. From now on an engine that hangs is given up within seconds (law L10).
+    /// Notes that the user wants the run to end. From now on an engine that hangs is given up within seconds (law L10).
     pub fn hurry(&self) {
         self.urgency.set();
     }
@@ -268,7 +268,7 @@ impl EngineAddress {
         self.host
             .get()
             .await
-            .ok_or_else(|| dead("no engine could be kept alive"))
+            .ok_or_else(|| dead("no engine stayed alive"))
     }
 }
 
@@ -306,7 +306,7 @@ fn own_seconds(answer: &Answer) -> f64 {
 
 fn abandoned() -> EngineFailure {
     EngineFailure::Engine(EngineError::Refused {
-        message: "nobody waits for the answer any more".into(),
+        message: "the request was cancelled".into(),
     })
 }
 

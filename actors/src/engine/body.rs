@@ -1,5 +1,5 @@
-//! What computes behind an engine's socket: a process that the daemon or the command has started, with the other ranks
-//! of its world, or an engine that has joined.
+//! The process behind an engine's socket: one that the daemon or the command has started, with the other ranks of its
+//! world, or an engine that has joined.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use super::world::Others;
 
 /// Time for a killed process to end.
 const KILLED: Duration = Duration::from_secs(5);
-/// Time for an engine to end that was asked to.
+/// Time for an engine to end after a request to end.
 const ASKED: Duration = Duration::from_secs(10);
 
-/// What computes behind an engine's socket.
+/// The process behind an engine's socket.
 #[derive(Debug)]
 pub(super) enum EngineBody {
     /// A process of this machine, and the other ranks of its world, which end with it.

@@ -3,7 +3,7 @@
 //!
 //! An engine that does not answer a heartbeat for a while is stopped or stuck. An engine that always answers with the
 //! same count hangs in its work. The allowed time without progress is ten times the longest pause that the engine has
-//! recovered from, with a lower bound. When a person wants the run to end, these limits become seconds.
+//! recovered from, with a lower bound. When the user wants the run to end, these limits become seconds.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,14 +20,14 @@ const LOOK: Duration = Duration::from_millis(500);
 const LEAST_SILENCE: Duration = Duration::from_secs(120);
 /// Longest time without an answer. The thread that answers heartbeats computes nothing.
 const LEAST_ANSWER: Duration = Duration::from_secs(30);
-/// Both bounds when a person wants the run to end.
+/// Both bounds when the user wants the run to end.
 const URGENT: Duration = Duration::from_secs(3);
 /// Factor by which a pause may exceed the longest one before.
 const LONGER: u32 = 10;
-/// The factor when a person wants the run to end.
+/// The factor when the user wants the run to end.
 const LONGER_URGENT: u32 = 2;
 
-/// A flag that is set once a person wants the run to end.
+/// A flag that is set once the user wants the run to end.
 #[derive(Clone, Debug, Default)]
 pub struct Urgency(Arc<AtomicBool>);
 
@@ -99,7 +99,7 @@ impl Liveness {
             sleep(LOOK).await;
             // A stopped process does not write or read files either.
             if self.urgency.is_set() && self.pid.is_some_and(is_stopped) {
-                return "its process is stopped and was given up".into();
+                return "its process is suspended, so the engine was abandoned".into();
             }
             self.look().await;
             if let Some(why) = self
@@ -193,14 +193,14 @@ impl Signs {
         let unanswered = if urgent { URGENT } else { LEAST_ANSWER };
         if silent >= unanswered {
             return Some(format!(
-                "it has not answered for {:.0} s (is it stopped?) and was given up",
+                "it has not answered for {:.0} s (its process may be suspended), so it was abandoned",
                 silent.as_secs_f64()
             ));
         }
         let limit = least.max(self.longest * times);
         (idle >= limit).then(|| {
             format!(
-                "its work has shown nothing for {:.0} s (limit {:.0} s) and was given up",
+                "its work has made no progress for {:.0} s (limit {:.0} s), so it was abandoned",
                 idle.as_secs_f64(),
                 limit.as_secs_f64()
             )
@@ -229,8 +229,8 @@ mod tests {
         }
         signs.hear(7, true, at(121));
         let why = signs.hung(false, at(121)).unwrap();
-        assert!(why.contains("has shown nothing for 120 s"), "{why}");
-        // The engine recovers. From now on ten times that pause is allowed, or twice if a person waits.
+        assert!(why.contains("has made no progress for 120 s"), "{why}");
+        // The engine recovers. From now on ten times that pause is allowed, or twice if the user waits.
         for second in (122..1300).step_by(10) {
             signs.hear(8, true, at(second));
             assert_eq!(signs.hung(false, at(second)), None, "{second}");

@@ -47,7 +47,7 @@ pub struct EngineOptions {
     pub rows: Option<usize>,
     /// File that its standard error is appended to; absent: standard error is inherited.
     pub log: Option<PathBuf>,
-    /// Flag that is set once a person wants the engine's work to end.
+    /// Flag that is set once the user wants the engine's work to end.
     pub urgency: Urgency,
     /// Folders that it may write below; absent: everywhere.
     pub writes: Option<Vec<PathBuf>>,
@@ -55,7 +55,7 @@ pub struct EngineOptions {
     pub ranks: Option<usize>,
     /// What is sharded among the ranks: the optimiser state, or the weights too.
     pub shard: Shard,
-    /// What an engine must have joined as, if it is not to be started.
+    /// Role of the joined engine to use; absent: a process is started.
     pub joins: Option<JoinRole>,
 }
 
@@ -117,7 +117,7 @@ pub enum EngineFailure {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The engine answered with another kind of answer than the request expects.
-    #[error("the engine answered {found} where {expected} was expected")]
+    #[error("expected the answer {expected} from the engine, found {found}")]
     Unexpected {
         /// Name of the expected answer.
         expected: &'static str,
@@ -194,8 +194,8 @@ impl EngineProcess {
     /// Waits for an engine that joins, and for its hello.
     ///
     /// # Errors
-    /// [`EngineFailure::Start`] if the daemon listens for none, and once a person wants the run to end; the errors of
-    /// the hello.
+    /// [`EngineFailure::Start`] if the daemon does not listen for engines, and once the user wants the run to end; the
+    /// errors of the hello.
     pub async fn join(
         options: &EngineOptions,
         role: JoinRole,
@@ -211,7 +211,7 @@ impl EngineProcess {
             shard: options.shard,
             dtype: options.dtype.clone(),
         };
-        let lobby = lobby.ok_or_else(|| start_error("the daemon listens for none".to_owned()))?;
+        let lobby = lobby.ok_or_else(|| start_error("the daemon does not listen for engines".to_owned()))?;
         let session = lobby.take(&wanted, &options.urgency).await;
         let session = session.map_err(start_error)?;
         let named = format!("of process {} on {}", session.engine.pid, session.engine.host);
@@ -411,10 +411,10 @@ async fn reach(child: &mut Child, socket: &Path, log: &Log, urgency: &Urgency) -
             return Ok(stream);
         }
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("it ended at once ({status}){}", log.tail()));
+            return Err(format!("it exited during startup ({status}){}", log.tail()));
         }
         if urgency.is_set() {
-            return Err("a person wants the run to end".into());
+            return Err("the run is being stopped".into());
         }
         if Instant::now() > deadline {
             return Err(format!("it did not answer within {} s", START_LIMIT.as_secs()));
@@ -472,7 +472,7 @@ impl Log {
             return String::new();
         }
         format!(
-            "; it said last: {}",
+            "; its last output: {}",
             lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
         )
     }
@@ -481,7 +481,7 @@ impl Log {
 fn missing_hint(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => {
-            "not found; build it with `make build`, or name it in DEMASK_ENGINE".into()
+            "not found; build it with `make build`, or set DEMASK_ENGINE to its path".into()
         }
         _ => error.to_string(),
     }

@@ -77,7 +77,7 @@ fn has_room(dir: &Path, codes: usize) -> Result<(), WorkError> {
         Some(longest) => Err(WorkError::File {
             path: dir.join(CONFIG).display().to_string(),
             message: format!(
-                "max_sequence_length is {longest}; a picture takes {codes} codes and {MARKS} marks"
+                "max_sequence_length is {longest}, but a picture takes {codes} codes and {MARKS} special tokens"
             ),
         }),
     }

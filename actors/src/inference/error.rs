@@ -32,7 +32,7 @@ pub enum WorkError {
     File {
         /// Path of the file.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         message: String,
     },
 }

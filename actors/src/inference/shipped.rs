@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 /// The name of the shipped checkpoint wherever a checkpoint may be named.
 pub(crate) const SHIPPED: &str = "shipped";
 
-/// Its path below a folder of shipped files.
+/// The checkpoint's path below a folder of shipped files.
 const WITHIN: &str = "shipped/tabletop";
 
 /// Finds the shipped checkpoint: `DEMASK_SHIPPED`, else beside the program, else in `PREFIX/share/demask` for a program
@@ -33,7 +33,7 @@ pub fn folder() -> anyhow::Result<PathBuf> {
     found.cloned().ok_or_else(|| {
         let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
         anyhow::anyhow!(
-            "the shipped checkpoint is in none of {}; name it in DEMASK_SHIPPED, or train one with --from-scratch",
+            "cannot find the shipped checkpoint; looked in {}; set DEMASK_SHIPPED to its folder, or train from scratch with --from-scratch",
             looked.join(", ")
         )
     })

@@ -1,4 +1,4 @@
-//! An example made of a prompt that a person typed.
+//! An example made of a prompt that the user typed.
 
 use demask_api::Picture;
 use demask_datasets::example::{Check, Example, Kind, Split};

@@ -1,4 +1,4 @@
-//! Completions that a person watches: each denoising step is published as a frame with the tokens' words.
+//! Completions that the user watches: each denoising step is published as a frame with the tokens' words.
 
 use std::sync::Arc;
 

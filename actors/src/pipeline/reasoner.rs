@@ -70,7 +70,7 @@ pub struct Propose {
     pub problems: Arc<Vec<Example>>,
     /// Traces per problem.
     pub group: usize,
-    /// Samplers.
+    /// Settings of the samplers.
     pub samplers: SamplerSettings,
 }
 
@@ -242,14 +242,14 @@ impl Work {
         // be repaired.
         if silent.0 > 0 && proposals.is_empty() && !silent.2 {
             return Err(RunError::Failed(format!(
-                "the teacher answered none of {} questions of round {}; the last time: {}; mend [teacher] in the profile or \
-                 start it, then begin the run again",
+                "the teacher answered none of {} questions of round {}; the last failure: {}; fix [teacher] in the profile or \
+                 start the teacher, then start the run again",
                 silent.0, propose.round, silent.1
             )));
         }
         if silent.0 > 0 {
             let message = format!(
-                "the teacher left {} of {} traces of round {} unanswered; the last time: {}",
+                "the teacher did not answer {} of {} traces of round {}; the last failure: {}",
                 silent.0,
                 silent.0 + proposals.len(),
                 propose.round,

@@ -46,7 +46,7 @@ impl Networks {
             {
                 let file = folder.join(file);
                 let message = format!(
-                    "{} is not there; a reward network is a folder with {}",
+                    "there is no {}; a reward network is a folder with {}",
                     file.display(),
                     RewardFolders::FILES.join(" and ")
                 );

@@ -42,7 +42,7 @@ pub struct Roll {
     pub inference: Arc<Inference>,
     /// Completions of each group: one prompt with different seeds.
     pub groups: Arc<Vec<Vec<CompletionRequest>>>,
-    /// Samplers.
+    /// Settings of the samplers.
     pub samplers: SamplerSettings,
     /// Weight of each reward.
     pub rewards: BTreeMap<String, f64>,
@@ -55,9 +55,9 @@ pub struct Roll {
 pub struct Group {
     /// Requests of the completions.
     pub wanted: Vec<CompletionRequest>,
-    /// Completions.
+    /// The sampled completions.
     pub made: Vec<CompletionResult>,
-    /// Scores.
+    /// The scores of the completions.
     pub judged: Vec<JudgedCompletion>,
     /// Version of the training engine's weights when it sampled them.
     engine_weights: u64,

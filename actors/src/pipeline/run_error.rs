@@ -8,7 +8,7 @@ use crate::runtime::supervisor::Silence;
 
 /// The error that an external reward returned no values.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("reward {name} failed {tries} times in a row; the last time: {why}")]
+#[error("reward {name} failed {tries} times in a row; the last failure: {why}")]
 pub struct RewardFailure {
     /// Name of the reward.
     pub name: String,
@@ -36,11 +36,11 @@ pub enum RunError {
     /// Commands could not be accepted or recorded.
     #[error(transparent)]
     Control(#[from] anyhow::Error),
-    /// An external reward returned no values. The run is paused until a person has repaired the reward.
+    /// An external reward returned no values. The run is paused until the user has repaired the reward.
     #[error(transparent)]
     Reward(#[from] RewardFailure),
     /// The run must end, so it gave up what it waited for. Nothing is lost.
-    #[error("given up, because the run is ending")]
+    #[error("cancelled, because the run is ending")]
     Ending,
     /// Any other error, as a message.
     #[error("{0}")]
@@ -55,7 +55,7 @@ impl RunError {
 
     /// L1: returns whether another life of the run may succeed, because the engine or an actor died.
     #[must_use]
-    pub fn mendable(&self) -> bool {
+    pub fn is_repairable(&self) -> bool {
         matches!(
             self,
             Self::Engine(EngineFailure::Died { .. } | EngineFailure::Start { .. })

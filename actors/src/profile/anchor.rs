@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use demask_api::Growth;
 use demask_api::checkpoint::{
-    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, TOKENIZER, carries_adapter,
+    ADAPTER, ADAPTER_CONFIG, CONFIG, IMAGE_TOKENIZER, MANIFEST, TOKENIZER, has_adapter,
 };
 use demask_datasets::data_dir;
 use demask_datasets::formats::shards::is_there;
@@ -99,15 +99,16 @@ impl Profile {
             return Ok(None);
         };
         if from_scratch {
-            let message =
-                format!("{key} is put on a checkpoint, and --from-scratch starts from none; leave one out");
+            let message = format!(
+                "{key} needs a checkpoint, but --from-scratch starts without one; leave one of them out"
+            );
             return wrong(key, &message);
         }
         let start = self.start_from.as_deref();
-        if let Some(start) = start.filter(|start| carries_adapter(start)) {
+        if let Some(start) = start.filter(|start| has_adapter(start)) {
             let message = format!(
-                "{key} is put on a checkpoint, and {} carries an adapter, whose training goes on without {key}; `demask merge` \
-                 makes a model of its own of it",
+                "{key} needs a complete model, but {} contains an adapter; leave {key} out to continue the adapter's training, or make a complete \
+                 model with `demask merge`",
                 start.display()
             );
             return wrong(key, &message);
@@ -124,7 +125,7 @@ impl Profile {
         let Some(start) = start else {
             return wrong(
                 "grow",
-                "grow gives a text model picture codes, and the shipped model has some: name a text model in start_from",
+                "grow adds picture codes to a text model, but the shipped model has picture codes already: name a text model in start_from",
             );
         };
         let named = self.image_tokenizer_from.as_deref();
@@ -159,9 +160,9 @@ impl Profile {
             .then(|| ("gate.suites".to_owned(), &self.gate.suites));
         for (path, names) in named.chain(gate) {
             let mut named = names.iter().filter_map(|name| suites.find(name));
-            if let Some(suite) = named.find(|suite| !suite.available()) {
+            if let Some(suite) = named.find(|suite| !suite.is_available()) {
                 let why = suite.items(Some(1)).err().map(|error| error.to_string());
-                let why = why.unwrap_or_else(|| "its data is not here".to_owned());
+                let why = why.unwrap_or_else(|| "its data was not found".to_owned());
                 return wrong(&path, &format!("suites names {}: {why}", suite.name()));
             }
         }
@@ -189,7 +190,7 @@ fn adapter(named: &Path) -> Result<(String, PathBuf), Wrong> {
         None => whole("adapter", named),
         Some(missing) => {
             let message = format!(
-                "adapter is {}; there is no {missing} in it, expected a folder in PEFT's layout: {ADAPTER_CONFIG} and {ADAPTER}",
+                "adapter is {}, which has no {missing}; expected a folder in PEFT's layout: {ADAPTER_CONFIG} and {ADAPTER}",
                 named.display()
             );
             wrong("adapter", &message)
@@ -225,7 +226,7 @@ fn given(path: &str, source: &str, named: &Path, data: Option<&Path>) -> Result<
     if let Some(repo) = data_dir::on_hub(named) {
         let message = match repo {
             Ok((repo, _)) => format!(
-                "it is not in the cache of the hub; `{}` fetches it",
+                "it is not in the cache of the hub; `{}` downloads it",
                 repo.command()
             ),
             Err(error) => error.to_string(),
@@ -233,7 +234,7 @@ fn given(path: &str, source: &str, named: &Path, data: Option<&Path>) -> Result<
         return wrong(path, &format!("source {source}: {}: {message}", named.display()));
     }
     let message = format!(
-        "source {source}: there is no {}; name it whole, or the folder that holds it in {}",
+        "source {source}: there is no {}; give an absolute path, or set {} to the folder that contains it",
         named.display(),
         data_dir::VARIABLE
     );
@@ -256,7 +257,7 @@ pub(super) fn items_of(
         return whole(path, &file);
     }
     let message = format!(
-        "benchmark {benchmark}: there is no {}; name it whole, put it beside the profile, or name the folder that holds it in {}",
+        "benchmark {benchmark}: there is no {}; give an absolute path, put it beside the profile, or set {} to the folder that contains it",
         named.display(),
         data_dir::VARIABLE
     );
@@ -274,8 +275,8 @@ fn network(name: &str, named: &Path, data: Option<&Path>) -> Result<(String, Pat
         return whole(&path, &folder);
     };
     let message = format!(
-        "{name} is {}; there is no {missing} in it, a reward network is a folder with {}; name it whole, or the folder \
-         that holds it in {}",
+        "{name} is {}, which has no {missing}; a reward network is a folder with {}; give an absolute path, or set {} to \
+         the folder that contains it",
         folder.display(),
         RewardFolders::FILES.join(" and "),
         data_dir::VARIABLE
@@ -316,10 +317,10 @@ pub fn can_start(folder: &Path) -> Result<(), String> {
     let has = |file: &str| folder.join(file).symlink_metadata().is_ok();
     let found = match [MANIFEST, CONFIG].map(has) {
         _ if published => format!("found {CONFIG} without {TOKENIZER}"),
-        [true, _] => format!("found {MANIFEST}, which is no file,"),
-        [false, true] if !folder.join(CONFIG).is_file() => format!("found {CONFIG}, which is no file,"),
+        [true, _] => format!("found {MANIFEST}, which is not a file,"),
+        [false, true] if !folder.join(CONFIG).is_file() => format!("found {CONFIG}, which is not a file,"),
         [false, true] => {
-            format!("found {CONFIG} and {BUDGETS}, but no {MANIFEST}: a checkpoint that is not whole,")
+            format!("found {CONFIG} and {BUDGETS}, but no {MANIFEST} (the checkpoint is incomplete)")
         }
         [false, false] => format!("found neither {MANIFEST} nor {CONFIG}"),
     };

@@ -16,7 +16,7 @@ impl Profile {
     /// Checks the whole profile, and returns the first wrong value's path and what is allowed.
     pub(super) fn check(&self) -> Result<(), Wrong> {
         if self.stages.is_empty() {
-            return wrong("stage", "is missing; a profile has at least one [[stage]]");
+            return wrong("stage", "is missing; a profile needs at least one [[stage]]");
         }
         check_engine(&self.engine)?;
         schema::check_ranges(self)?;
@@ -46,31 +46,31 @@ impl Profile {
         if self.rollouts.staleness > 0 && self.rollouts.samplers == 0 {
             return wrong(
                 "rollouts.staleness",
-                "is more than 0 without a sampling engine that could draw meanwhile; add `samplers = 1`",
+                "is above 0, but there is no sampling engine that could draw ahead; add `samplers = 1`",
             );
         }
         if self.rollouts.mode == RolloutMode::Freshest && self.rollouts.staleness == 0 {
             return wrong(
                 "rollouts.mode",
-                "is freshest, and no weights but a step's own may draw its groups; expected exact, or `staleness = 1` or more",
+                "is freshest, but with `staleness = 0` only a step's own weights may draw its groups; use exact, or `staleness = 1` or more",
             );
         }
         if self.engine.join && self.engine.ranks.is_none() {
             return wrong(
                 "engine.join",
-                "is true without a number of processes to wait for; add `ranks = 2`, or 1",
+                "is true, but the number of ranks to wait for is not set; add `ranks = 1` or more",
             );
         }
         if self.rollouts.join && self.rollouts.samplers == 0 {
             return wrong(
                 "rollouts.join",
-                "is true without a sampling engine to wait for; add `samplers = 1`",
+                "is true, but there is no sampling engine to wait for; add `samplers = 1`",
             );
         }
         if self.engine.shard == Shard::Weights && self.engine.ranks.is_none() {
             return wrong(
                 "engine.shard",
-                "is weights, and there is one process to keep them; add `ranks = 2`",
+                "is weights, but there is only one process; add `ranks = 2`",
             );
         }
         if self.engine.shard == Shard::Weights
@@ -81,8 +81,8 @@ impl Profile {
         {
             return wrong(
                 "engine.shard",
-                "is weights beside a quantised base, which stays whole on each rank; use \"state\", which shards the \
-                 adapter's optimiser, or leave `base` of [lora] out: a base in bf16 is sharded",
+                "is weights, but a quantised base cannot be sharded; use \"state\", which shards the \
+                 adapter's optimizer state, or leave `base` of [lora] out",
             );
         }
         if self.task_weights.iter().all(|&weight| weight == 0.0) {
@@ -100,17 +100,17 @@ impl Profile {
         {
             return wrong(
                 "lora.double_quantization",
-                "is of the constants of nf4: add `base = \"nf4\"`, or leave it out",
+                "quantises the constants of nf4: add `base = \"nf4\"`, or leave it out",
             );
         }
         match (&self.lora, &self.adapter, &self.grow) {
             (Some(_), Some(_), _) => wrong(
                 "adapter",
-                "is given beside lora: an adapter that is there is trained, or a fresh one; leave one out",
+                "is given together with lora: a run trains either an existing adapter or a fresh one; leave one out",
             ),
             (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => wrong(
                 "grow",
-                "is given beside an adapter: `demask grow` first, the grown model is the adapter's base",
+                "is given together with an adapter: run `demask grow` first and use the grown model as the adapter's base",
             ),
             _ => Ok(()),
         }
@@ -129,7 +129,7 @@ impl Profile {
             if !is_known(name) {
                 let known: Vec<_> = REWARDS.iter().map(|reward| reward.name()).chain(own()).collect();
                 let known = known.join(", ");
-                return wrong(&path, &format!("is no reward; there are {known}"));
+                return wrong(&path, &format!("is not a reward; there are {known}"));
             }
             range(&path, weight, schema::WEIGHTS.0, schema::WEIGHTS.1)?;
         }
@@ -144,7 +144,7 @@ impl Profile {
         let whose = format!("stage {}", stage.name);
         known_suites(&at("suites"), &whose, &stage.suites, suites)?;
         if stage.kind == StageKind::Evaluate {
-            let missing = "is missing; `demask eval --list` shows what there is";
+            let missing = "is missing; `demask eval --list` shows the benchmarks";
             return if stage.suites.is_empty() {
                 wrong(&at("suites"), missing)
             } else {
@@ -168,7 +168,7 @@ impl Profile {
         }
         wrong(
             path,
-            &format!("of stage {name}: none has a weight above 0; a [[source]] is needed"),
+            &format!("of stage {name}: no source has a weight above 0; add a [[source]]"),
         )
     }
 }
@@ -206,7 +206,7 @@ fn check_source(path: &str, source: &Source) -> Result<(), Wrong> {
     {
         let known = COLUMNS.join(", ");
         let message = format!(
-            "in source {} is no column that is known; there are {known}",
+            "in source {} is not a known column; there are {known}",
             source.name
         );
         return wrong(&format!("{path}.columns.{unknown}"), &message);
@@ -214,7 +214,7 @@ fn check_source(path: &str, source: &Source) -> Result<(), Wrong> {
     let has_columns = |source: &Source| source.kind.reader().is_none_or(Reader::has_columns);
     if !source.keep.is_empty() && !has_columns(source) {
         let message = format!(
-            "is given in source {}, and the rows of {} have no columns",
+            "is given in source {}, but the rows of {} have no columns",
             source.name,
             source.kind.name()
         );
@@ -233,7 +233,7 @@ fn check_source(path: &str, source: &Source) -> Result<(), Wrong> {
     {
         Some((key, _)) => {
             let message = format!(
-                "is given in source {}, which is generated: it has no file and no end; leave it out",
+                "is given in source {}, which is generated without a file and without end; leave it out",
                 source.name
             );
             wrong(&format!("{path}.{key}"), &message)
@@ -247,7 +247,8 @@ fn distinct<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<(), 
     let mut seen = BTreeSet::new();
     for (number, name) in names.enumerate() {
         if !seen.insert(name) {
-            let message = format!("of a {what} names {name} again; every {what} has a name of its own");
+            let message =
+                format!("of a {what} is {name}, which another {what} has too; names must be distinct");
             return wrong(&format!("{what}.{number}.name"), &message);
         }
     }
@@ -258,7 +259,9 @@ fn known_suites(path: &str, whose: &str, names: &[String], suites: &Suites) -> R
     match names.iter().find(|name| suites.find(name).is_none()) {
         None => Ok(()),
         Some(unknown) => {
-            let message = format!("(of {whose}) names {unknown}; `demask eval --list` shows what there is");
+            let message = format!(
+                "(of {whose}) names {unknown}, which does not exist; `demask eval --list` shows the benchmarks"
+            );
             wrong(path, &message)
         }
     }
@@ -276,7 +279,7 @@ fn check_teacher(teacher: &Teacher) -> Result<(), Wrong> {
     if teacher.model.trim().is_empty() {
         return wrong(
             "teacher.model",
-            "of the teacher is empty; expected the name that its address knows",
+            "of the teacher is empty; expected the name of a model that the address serves",
         );
     }
     Ok(())

@@ -37,7 +37,7 @@ impl Profile {
             if place(&self.stages, rounds).is_none() {
                 let all: Vec<&str> = self.stages.iter().map(|stage| stage.name.as_str()).collect();
                 let message = format!(
-                    "of [[rounds]] is {:?}; expected names of stages that follow one another, of {}",
+                    "of [[rounds]] is {:?}; expected the names of consecutive stages, out of {}",
                     rounds.stages,
                     all.join(", ")
                 );
@@ -46,7 +46,7 @@ impl Profile {
             if let Some(twice) = rounds.stages.iter().find(|name| before.contains(&name.as_str())) {
                 return wrong(
                     &path,
-                    &format!("of [[rounds]] names {twice}, which another has too"),
+                    &format!("of [[rounds]] names {twice}, which another [[rounds]] has too"),
                 );
             }
             before.extend(rounds.stages.iter().map(String::as_str));

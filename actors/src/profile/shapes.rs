@@ -28,7 +28,7 @@ impl Profile {
             let picture = if budget.codes > 0 { budget.codes + MARKS } else { 0 };
             let length = budget.prompt + picture + budget.answer.max(budget.direct_answer); // each within its range
             if length > longest {
-                let message = format!("takes {length} positions; model.max_sequence_length is {longest}");
+                let message = format!("takes {length} positions, but model.max_sequence_length is {longest}");
                 return wrong(path, &message);
             }
         }
@@ -50,7 +50,7 @@ impl Profile {
         let bits = u32::try_from(tokenizer.codebook_bits).unwrap_or(u32::MAX);
         let (found, expected) = (growth.codebook_size, 2usize.saturating_pow(bits));
         if found != expected {
-            let message = format!("is {found}; the image tokenizer has {expected} codes");
+            let message = format!("is {found}, but the image tokenizer has {expected} codes");
             return wrong("grow.codebook_size", &message);
         }
         self.codes(tokenizer)
@@ -73,7 +73,7 @@ impl Profile {
             let found = self.budgets.of(task).codes;
             if found != 0 && found != codes {
                 let message = format!(
-                    "is {found}; the image tokenizer makes {codes} of a picture of {side} by {side} pixels"
+                    "is {found}, but the image tokenizer makes {codes} codes of a picture of {side} by {side} pixels"
                 );
                 return wrong(&format!("{path}.codes"), &message);
             }
@@ -116,7 +116,7 @@ fn check_image_tokenizer(tokenizer: &ImageTokenizerConfig) -> Result<(), Wrong> 
     }
     let (down, up) = (tokenizer.encoder.ch_mult.len(), tokenizer.decoder.ch_mult.len());
     if down != up {
-        let message = format!("has {up} levels; the encoder has {down}");
+        let message = format!("has {up} levels, but the encoder has {down}");
         return wrong("image_tokenizer.decoder.ch_mult", &message);
     }
     Ok(())
@@ -129,12 +129,12 @@ fn check_stack(path: &str, stack: &StackConfig, tokenizer: &ImageTokenizerConfig
         let (levels, blocks) = (stack.ch_mult.len(), stack.num_res_blocks.len());
         return wrong(
             &at("num_res_blocks"),
-            &format!("has {blocks} numbers; ch_mult has {levels} levels"),
+            &format!("has {blocks} numbers, but ch_mult has {levels} levels"),
         );
     }
     if stack.z_channels != bits {
         let message = format!(
-            "is {}; codebook_bits is {bits}, and they must be equal",
+            "is {}, but must equal codebook_bits, which is {bits}",
             stack.z_channels
         );
         return wrong(&at("z_channels"), &message);

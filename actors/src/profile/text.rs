@@ -62,7 +62,7 @@ pub(super) fn place(table: &mut dyn TableLike, key: &str, value: Value) -> Resul
         let named = |table: &toml_edit::Table| table.get("name").and_then(Item::as_str) == Some(number);
         let at = number.parse().ok().or_else(|| list.iter().position(named));
         let table = at.and_then(|at: usize| list.get_mut(at));
-        let table = table.ok_or_else(|| format!("there is no {first}.{number}; there are {count}"))?;
+        let table = table.ok_or_else(|| format!("there is no {first}.{number}; the profile has {count}"))?;
         return place(table, rest, value);
     }
     let inner = item

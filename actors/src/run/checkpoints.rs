@@ -262,12 +262,12 @@ pub async fn load(context: &RunContext, curator: &Address<Curator>) -> Result<Lo
     for saved in kept {
         let dir = context.home.root().join(&saved.path);
         let then = match oldest == Some(saved.step) {
-            true => "there is none before it, the run begins again",
-            false => "trying the one before",
+            true => "there is no earlier checkpoint, so the run starts again",
+            false => "trying the previous one",
         };
         match load_checkpoint(context, &dir).await {
             Ok(loaded) => return Ok(loaded),
-            Err(error) if error.mendable() => return Err(error),
+            Err(error) if error.is_repairable() => return Err(error),
             Err(error) => {
                 let message = format!(
                     "checkpoint at step {} cannot be used: {error}; {then}",

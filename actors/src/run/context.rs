@@ -45,7 +45,7 @@ impl RunContext {
         std::iter::once(&self.engine).chain(&self.samplers)
     }
 
-    /// Notes that a person wants the run to end. From now on an engine that hangs is given up within seconds (law L10).
+    /// Notes that the user wants the run to end. From now on an engine that hangs is given up within seconds (law L10).
     pub fn hurry(&self) {
         self.engines().for_each(EngineAddress::hurry);
     }
@@ -69,7 +69,7 @@ impl RunContext {
 pub enum Outcome {
     /// All stages are done.
     Done,
-    /// A person stopped the run.
+    /// The user stopped the run.
     Stopped,
     /// The daemon is ending. The next daemon continues the run.
     Halted,

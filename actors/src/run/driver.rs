@@ -114,7 +114,7 @@ async fn boundary(
             trainer.ask_once(Save { reason, anew }).await??;
         }
         // A paused run may be asked for a sample or a checkpoint, but not for a step.
-        if !context.control.paused() {
+        if !context.control.is_paused() {
             return Ok(None);
         }
     }

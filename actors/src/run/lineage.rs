@@ -43,7 +43,7 @@ pub async fn used(
     for picked in used {
         if picked.example.id.is_empty() || picked.generator.is_empty() || picked.verifier.is_empty() {
             return Err(RunError::Failed(format!(
-                "L5: an example of {} cannot say where it comes from",
+                "L5: an example of {} has no record of its origin",
                 picked.example.source
             )));
         }

@@ -27,19 +27,21 @@ pub enum NameError {
     #[error(transparent)]
     Run(#[from] FindError),
     /// The text after the @ is not valid.
-    #[error("{named}: expected a step's number, best or latest after the @")]
+    #[error("{named}: expected the number of a step, best or latest after the @")]
     Place {
         /// The name as typed.
         named: String,
     },
     /// The run has no checkpoint.
-    #[error("run {run} has no checkpoint: it ended before its first")]
+    #[error("run {run} has no checkpoint: it ended before the first one")]
     Empty {
         /// The run.
         run: String,
     },
     /// No evaluation of the run has promoted a checkpoint.
-    #[error("run {run} has no best checkpoint: no evaluation with a gate was done; its steps are {steps}")]
+    #[error(
+        "run {run} has no best checkpoint, because no evaluation with a gate was done; it has checkpoints of steps {steps}"
+    )]
     NoBest {
         /// The run.
         run: String,
@@ -47,7 +49,7 @@ pub enum NameError {
         steps: String,
     },
     /// The run keeps no checkpoint of this step.
-    #[error("run {run} keeps no checkpoint of step {step}; its steps are {steps}")]
+    #[error("run {run} has no checkpoint of step {step}; it has checkpoints of steps {steps}")]
     NoStep {
         /// The run.
         run: String,
@@ -57,7 +59,7 @@ pub enum NameError {
         steps: String,
     },
     /// The folder does not exist any more.
-    #[error("the checkpoint {} is gone, or not whole", folder.display())]
+    #[error("the checkpoint {} is missing or incomplete", folder.display())]
     Gone {
         /// The folder.
         folder: PathBuf,

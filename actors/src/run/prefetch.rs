@@ -22,7 +22,7 @@ use crate::pipeline::run_error::RunError;
 use crate::pipeline::sampling_engines::DrawingPolicy;
 use crate::runtime::supervisor::Address;
 
-/// What is needed to make a batch.
+/// The inputs from which a batch is made.
 #[derive(Clone)]
 pub struct BatchMaker {
     /// Source of the examples.

@@ -31,9 +31,9 @@ pub struct Promoted {
     pub checkpoint: String,
     /// Step of the checkpoint.
     pub step: u64,
-    /// Its weights version.
+    /// The checkpoint's weights version.
     pub weights: u64,
-    /// Its results.
+    /// The checkpoint's benchmark results.
     pub results: Results,
 }
 

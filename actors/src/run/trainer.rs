@@ -87,7 +87,7 @@ impl Trainer {
 
 fn begun(run: &mut Option<StageRun>) -> Result<&mut StageRun, RunError> {
     run.as_mut()
-        .ok_or_else(|| RunError::Failed("the trainer has not begun".into()))
+        .ok_or_else(|| RunError::Failed("the trainer has not started".into()))
 }
 
 impl Actor for Trainer {

@@ -32,10 +32,10 @@ impl<A: Actor> Clone for Address<A> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Silence {
     /// The actor died before it answered. The supervisor restarts it, so a later message may be answered.
-    #[error("{0} died before it answered")]
+    #[error("{0} failed before it answered")]
     Died(String),
     /// The actor died too often, and the supervisor does not restart it any more.
-    #[error("{0} died too often and is not made again")]
+    #[error("{0} failed too often and is not restarted")]
     Gone(String),
 }
 

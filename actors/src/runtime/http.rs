@@ -10,11 +10,11 @@ pub(crate) async fn text_within(mut response: Response, longest: usize) -> Resul
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| in_words(&error))? {
         if bytes.len() + chunk.len() > longest {
-            return Err(format!("an answer of more than {longest} bytes"));
+            return Err(format!("the answer has more than {longest} bytes"));
         }
         bytes.extend_from_slice(&chunk);
     }
-    String::from_utf8(bytes).map_err(|_| "an answer that is not UTF-8".into())
+    String::from_utf8(bytes).map_err(|_| "the answer is not UTF-8".into())
 }
 
 /// Formats an error together with the chain of its causes.

@@ -96,7 +96,7 @@ fn look(pulse: &Pulse, clock: clock::ThreadClock, recorder: &Recorder, roster: &
         }
         (told, tellings) = (Some(beats), tellings + 1);
         let message = format!(
-            "the daemon's event loop has answered nobody during {} ms of work; under way: {}",
+            "the daemon's event loop was blocked by {} ms of work; active: {}",
             worked.as_millis(),
             under_way(roster)
         );

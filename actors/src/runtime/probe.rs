@@ -157,7 +157,7 @@ impl Roster {
     }
 
     /// Adds a probe under this name, in place of an earlier one. Work that is no actor of the supervisor may add one
-    /// too, so that a person sees it.
+    /// too, so that the user sees it.
     #[must_use]
     pub fn add(&self, name: &str, parent: &str) -> Probe {
         let probe = Probe::new(name, parent);

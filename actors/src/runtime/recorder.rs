@@ -40,7 +40,7 @@ struct Counters {
 
 /// The error that the recorder has ended, so that nothing can be recorded any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the recorder has ended; nothing can be recorded")]
+#[error("the recorder has ended, so nothing can be recorded")]
 pub struct RecorderGone;
 
 /// A handle through which actors record. Clones are cheap.
@@ -125,7 +125,7 @@ impl Recorder {
     /// # Errors
     /// [`RecorderGone`] when the recorder has ended.
     pub async fn record(&self, record: Record) -> Result<(), RecorderGone> {
-        if record.durable() {
+        if record.is_durable() {
             return self
                 .queue
                 .send(RecorderMessage::Record(Box::new(record)))
@@ -195,7 +195,7 @@ impl Recorder {
 
     /// Returns whether the writer is waiting for room on the disk.
     #[must_use]
-    pub fn disk_full(&self) -> bool {
+    pub fn is_disk_full(&self) -> bool {
         self.counters.full.load(Relaxed)
     }
 
@@ -253,7 +253,7 @@ impl Writing {
             }
         }
         if let Err(error) = self.writer.finish() {
-            tracing::warn!("the store's log could not be folded in: {error}");
+            tracing::warn!("the store's write-ahead log could not be checkpointed: {error}");
         }
     }
 }
@@ -312,7 +312,7 @@ impl Writing {
             match self.writer.append(records, now_us()) {
                 Ok(envelopes) => {
                     if counters.full.swap(false, Relaxed) {
-                        tracing::info!("there is room on the disk again");
+                        tracing::info!("the disk has free space again");
                     }
                     for envelope in envelopes {
                         note(&envelope.record);
@@ -323,7 +323,7 @@ impl Writing {
                 }
                 Err(StoreError::Full) => {
                     if !counters.full.swap(true, Relaxed) {
-                        tracing::error!("the disk is full: the run waits until there is room");
+                        tracing::error!("the disk is full: the run waits until there is free space");
                         announce_full(events);
                     }
                     tokio::time::sleep(FULL_RETRY).await;
@@ -364,13 +364,13 @@ fn note_steer(steer: &Steer) {
     let what: Vec<&str> = what.into_iter().flatten().collect();
     let (what, by) = (what.join(" "), &steer.by);
     match steer.applied_step {
-        None => tracing::info!("{by} asks at step {}: {what}", steer.asked_step),
+        None => tracing::info!("{by} requested at step {}: {what}", steer.asked_step),
         Some(step) => tracing::info!("took effect at step {step}: {what}"),
     }
 }
 
 fn announce_full(events: &broadcast::Sender<Envelope>) {
-    let message = "the disk is full; the run waits until there is room, nothing is lost".to_owned();
+    let message = "the disk is full; the run waits until there is free space, and nothing is lost".to_owned();
     let kind = "disk_full".to_owned();
     let record = Record::Alert(Alert {
         run: String::new(),

@@ -312,7 +312,7 @@ impl Handler<Down> for Supervisor {
             let give_up = actor.give_up.take();
             self.note(&down.name, down.generation, "gave_up", &down.reason);
             let message = format!(
-                "{} died {deaths} times in {:?}: {}",
+                "{} failed {deaths} times in {:?}: {}",
                 down.name, budget.window, down.reason
             );
             let kind = "actor_failed".to_owned();

@@ -84,8 +84,12 @@ impl TeacherClient {
         if !status.is_success() {
             return Err(failed(status, &text, wait));
         }
-        let body: Body = serde_json::from_str(&text)
-            .map_err(|error| again(format!("not a chat completion ({error}): {}", beginning(&text))))?;
+        let body: Body = serde_json::from_str(&text).map_err(|error| {
+            again(format!(
+                "the answer is not a chat completion ({error}): {}",
+                beginning(&text)
+            ))
+        })?;
         let content = body
             .choices
             .into_iter()
@@ -96,7 +100,7 @@ impl TeacherClient {
         let used = body.usage.map(|usage| usage.total_tokens.min(MOST_TOKENS));
         if content.trim().is_empty() {
             return Err(AttemptFailure::Again {
-                why: "an empty answer".into(),
+                why: "the answer is empty".into(),
                 wait: None,
                 used,
             });

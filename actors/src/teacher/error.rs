@@ -13,7 +13,7 @@ pub enum TeacherError {
     },
     /// The request would exceed the cap.
     #[error(
-        "the teacher's cap of {cap} tokens is reached: {spent} are spent or set aside, {wanted} more were wanted; raise teacher.token_cap to go on"
+        "the teacher's limit of {cap} tokens is reached: {spent} are used or reserved, {wanted} more were requested; raise teacher.token_cap to continue"
     )]
     Cap {
         /// The cap in tokens.
@@ -24,7 +24,7 @@ pub enum TeacherError {
         wanted: u64,
     },
     /// The teacher refused the request; another try would not help.
-    #[error("the teacher refused with {status}: {body}")]
+    #[error("the teacher refused the request with HTTP status {status}: {body}")]
     Refused {
         /// HTTP status.
         status: u16,
@@ -32,7 +32,7 @@ pub enum TeacherError {
         body: String,
     },
     /// Every try failed.
-    #[error("the teacher failed {tries} times; the last time: {last}")]
+    #[error("the teacher failed {tries} times; the last failure: {last}")]
     Failed {
         /// Number of tries.
         tries: u32,

@@ -113,7 +113,7 @@ impl TeacherClient {
         let Ok(_permit) = self.permits.acquire().await else {
             return Err(TeacherError::Failed {
                 tries: 0,
-                last: "it is being closed".into(),
+                last: "the teacher is being closed".into(),
             });
         };
         let mut last = String::new();

@@ -102,14 +102,14 @@ impl Idx {
         if labelled != count {
             return Err(ReadError::format(
                 &label_path,
-                format!("{count} labels were expected, one a picture; found {labelled}"),
+                format!("{count} labels were expected, one per picture; found {labelled}"),
             ));
         }
         if rows > origin.pixels || columns > origin.pixels || rows == 0 || columns == 0 {
             return Err(ReadError::format(
                 &path,
                 format!(
-                    "pictures of {rows} x {columns}; the model takes up to {0} x {0}",
+                    "found pictures of {rows} x {columns} pixels; the model takes up to {0} x {0}",
                     origin.pixels
                 ),
             ));
@@ -117,7 +117,7 @@ impl Idx {
         if count > MOST_PICTURES {
             return Err(ReadError::format(
                 &path,
-                format!("{count} pictures; at most {MOST_PICTURES} are read"),
+                format!("found {count} pictures, expected at most {MOST_PICTURES}"),
             ));
         }
         // The labels are small and kept in memory. The pictures are read one by one.
@@ -230,7 +230,7 @@ fn unpacks(path: &Path, bytes: u64) -> Result<(), ReadError> {
     io::copy(unpacked, &mut io::sink()).map_err(|error| {
         ReadError::format(
             path,
-            format!("it is damaged, or not whole: {error}; fetch it again"),
+            format!("the file is damaged or incomplete: {error}; download it again"),
         )
     })?;
     Ok(())

@@ -118,7 +118,7 @@ impl ImageFolder {
 
     fn words(&self, file: &Path) -> Result<String, String> {
         match self.captions.get(file) {
-            Some(caption) if caption.is_empty() => return Err("its caption is empty".into()),
+            Some(caption) if caption.is_empty() => return Err("the caption is empty".into()),
             Some(caption) => return Ok(caption.clone()),
             None => {}
         }
@@ -138,7 +138,7 @@ impl ImageFolder {
         {
             Some(name) => Ok(name.to_string_lossy().replace(['_', '-'], " ")),
             None => Err(format!(
-                "no caption: neither in {}, nor in {}, nor in a folder's name",
+                "there is no caption, neither in {}, nor in {}, nor as the name of a folder",
                 CAPTIONS.join(" or "),
                 beside.display()
             )),
@@ -205,7 +205,7 @@ fn list(folder: &Path, deeper: usize, files: &mut Vec<PathBuf>) -> Result<(), Re
     if deeper == 0 {
         return Err(ReadError::format(
             folder,
-            format!("folders lie more than {DEEPEST} deep in one another, or in a circle of links"),
+            format!("folders are nested more than {DEEPEST} deep, or links form a cycle"),
         ));
     }
     let entries = std::fs::read_dir(folder).map_err(|error| ReadError::io(folder, error))?;

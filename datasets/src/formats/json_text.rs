@@ -21,7 +21,7 @@ pub struct ValueText {
     pub at: u64,
     /// The line or element number, from 1.
     pub number: u64,
-    /// Its bytes; `None` if it is longer than the limit.
+    /// The bytes of the value; `None` if it is longer than the limit.
     pub bytes: Option<Vec<u8>>,
 }
 

@@ -157,7 +157,7 @@ impl JsonLines {
             reason,
         };
         let read = match &piece.bytes {
-            None => Err("longer than 64 MiB".to_owned()),
+            None => Err("the line is longer than 64 MiB".to_owned()),
             Some(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => examples(text.trim_start_matches('\u{feff}'), path, &self.origin),
                 Err(error) => Err(format!("not UTF-8 text: {error}")),
@@ -228,7 +228,7 @@ impl RandomAccess for JsonLines {
                         Ok(place) => Some((place, self.row(&path, &piece))),
                         Err(error) => {
                             self.text = None;
-                            broken(piece.number, format!("it cannot be unpacked: {error}"))
+                            broken(piece.number, format!("the file cannot be decompressed: {error}"))
                         }
                     };
                 }
@@ -236,7 +236,7 @@ impl RandomAccess for JsonLines {
                 Err(error) => {
                     let line = text.number() + 1;
                     self.text = None;
-                    return broken(line, format!("the file cannot be read on from here: {error}"));
+                    return broken(line, format!("the file cannot be read beyond this line: {error}"));
                 }
             }
         }
@@ -254,7 +254,7 @@ impl RandomAccess for JsonLines {
             Err(error) => Err(BadRow {
                 file: path,
                 line: u64::from(place.line),
-                reason: format!("it cannot be read again: {error}"),
+                reason: format!("the row cannot be read again: {error}"),
             }),
         }
     }
@@ -263,7 +263,7 @@ impl RandomAccess for JsonLines {
 fn examples(text: &str, path: &Path, origin: &Origin) -> Result<Vec<Example>, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     let Value::Object(values) = value else {
-        return Err("an object in braces was expected".into());
+        return Err("a JSON object in braces was expected".into());
     };
     let fields = Fields {
         values,

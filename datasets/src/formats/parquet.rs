@@ -194,7 +194,7 @@ impl RandomAccess for Parquet {
                 }
                 Some(Err(error)) => {
                     self.rows = None;
-                    return bad(format!("the file cannot be read on from here: {error}"));
+                    return bad(format!("the file cannot be read beyond this row: {error}"));
                 }
             };
             let laid = self.spool.as_mut().map(|spool| spool.append(&fields.to_bytes()));
@@ -205,7 +205,7 @@ impl RandomAccess for Parquet {
                 }
                 Err(error) => {
                     self.rows = None;
-                    bad(format!("it cannot be unpacked: {error}"))
+                    bad(format!("the row cannot be written to the temporary file: {error}"))
                 }
             };
         }
@@ -216,14 +216,14 @@ impl RandomAccess for Parquet {
         let line = u64::from(place.line);
         let bytes = match &mut self.spool {
             Some(spool) => spool.get(place.within()).map_err(|error| error.to_string()),
-            None => Err("it was not laid down".to_owned()),
+            None => Err("the temporary file does not exist".to_owned()),
         };
         match bytes.and_then(|bytes| Fields::from_bytes(&bytes)) {
             Ok(fields) => self.examples(fields, &path, line),
             Err(why) => Err(BadRow {
                 file: path,
                 line,
-                reason: format!("it cannot be read again: {why}"),
+                reason: format!("the row cannot be read again: {why}"),
             }),
         }
     }

@@ -114,7 +114,7 @@ impl ReadError {
 pub struct Origin {
     /// The source's name.
     pub source: String,
-    /// Its licence.
+    /// The source's licence.
     pub licence: String,
     /// The split of the file.
     pub split: crate::example::Split,
@@ -129,7 +129,7 @@ pub struct Origin {
 /// Which of the row's own columns stay with its examples.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum KeptColumns {
-    /// None: only the interpreted content is kept.
+    /// No columns: only the interpreted content is kept.
     #[default]
     Nothing,
     /// The columns of these names.

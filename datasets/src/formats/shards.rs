@@ -42,21 +42,22 @@ pub fn files(path: &Path, endings: &[&str], split: Split) -> Result<Vec<PathBuf>
     }
     let expected = endings.join(", ");
     if found.is_empty() {
-        let message =
-            format!("a file was expected, or a folder with files in {expected}; found a folder without");
+        let message = format!(
+            "a file was expected, or a folder with files that end in {expected}; found a folder without such files"
+        );
         return Err(ReadError::format(path, message));
     }
     // L10: opening a FIFO blocks until a process writes to it, and the run could not be stopped meanwhile.
     let is_other = |path: &&PathBuf| path.metadata().is_ok_and(|about| !about.is_file());
     if let Some(other) = found.iter().find(is_other) {
-        let message = "a regular file was expected; found a queue, a socket or a device".to_owned();
+        let message = "a regular file was expected; found a pipe, a socket or a device".to_owned();
         return Err(ReadError::format(other, message));
     }
     if found.len() > RowPlace::MOST_FILES {
         let (count, most) = (found.len(), RowPlace::MOST_FILES);
         return Err(ReadError::format(
             path,
-            format!("{count} files, at most {most} are read"),
+            format!("found {count} files, expected at most {most}"),
         ));
     }
     Ok(found)
@@ -89,7 +90,7 @@ fn expanded(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
         let before = all.len();
         all.extend(matches.flatten());
         if all.len() == before {
-            return Err(ReadError::format(path, format!("no file is called {name}")));
+            return Err(ReadError::format(path, format!("there is no file {name}")));
         }
     }
     Ok(all)
@@ -110,7 +111,7 @@ fn braces(text: &str) -> Result<Vec<String>, String> {
     let after = braces(after)?;
     if here.len() * after.len() > RowPlace::MOST_FILES {
         return Err(format!(
-            "{{{inside}}} stands for too many files; at most {}",
+            "{{{inside}}} stands for too many files; expected at most {}",
             RowPlace::MOST_FILES
         ));
     }

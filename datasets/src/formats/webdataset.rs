@@ -153,7 +153,7 @@ impl Shards {
                     file.set_len(begin).ok();
                     return Err(ReadError::format(
                         &path,
-                        format!("it unpacks to more than {most} bytes, {MOST_GROWTH} times what it has"),
+                        format!("the shard decompresses to more than {most} bytes, which is {MOST_GROWTH} times its size"),
                     ));
                 }
                 self.places[number] = Some((begin, length));
@@ -214,7 +214,7 @@ impl RandomAccess for Shards {
                 Ok(None) => self.present = None,
                 Err(error) => {
                     self.present = None;
-                    let reason = format!("the tar file cannot be read on from here: {error}");
+                    let reason = format!("the tar file cannot be read beyond this entry: {error}");
                     let file = path;
                     return Some((place, Err(BadRow { file, line, reason })));
                 }
@@ -228,7 +228,7 @@ impl RandomAccess for Shards {
         let bad = |reason: String| BadRow {
             file: path.clone(),
             line,
-            reason: format!("it cannot be read again: {reason}"),
+            reason: format!("the sample cannot be read again: {reason}"),
         };
         let open = match self.again.take().filter(|open| open.number == number) {
             Some(open) => open,
@@ -238,7 +238,7 @@ impl RandomAccess for Shards {
         self.again = Some(open);
         match sample {
             Ok(Some(sample)) => self.row(&path, sample, line),
-            Ok(None) => Err(bad("the shard is shorter now".to_owned())),
+            Ok(None) => Err(bad("the shard has become shorter since it was indexed".to_owned())),
             Err(error) => Err(bad(error.to_string())),
         }
     }
@@ -267,7 +267,7 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
         else {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!("an entry of {} bytes is cut off", entry.size()),
+                format!("the file ends within an entry of {} bytes", entry.size()),
             ));
         };
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
@@ -298,7 +298,7 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
         held = held.saturating_add(size);
         if held > LARGEST {
             sample.fields = Err(format!(
-                "with .{column}, of {size} bytes, it has {held}; at most {LARGEST} are read"
+                "the sample has {held} bytes with .{column} ({size} bytes), expected at most {LARGEST}"
             ));
             continue;
         }
@@ -307,7 +307,7 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
         if bytes.len() as u64 != size {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!("{name} is cut off"),
+                format!("the file ends within {name}"),
             ));
         }
         if let Ok(fields) = &mut sample.fields
@@ -351,7 +351,7 @@ fn add(fields: &mut Fields, column: &str, bytes: Vec<u8>) -> Result<(), String> 
             let value: Value =
                 serde_json::from_slice(&bytes).map_err(|error| format!("not JSON: {error}"))?;
             let Value::Object(values) = value else {
-                return Err("an object in braces was expected".to_owned());
+                return Err("a JSON object in braces was expected".to_owned());
             };
             for (name, value) in values {
                 fields.values.entry(name).or_insert(value);

@@ -8,11 +8,11 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// A malformed repository name.
-    #[error("`{given}` is no OWNER/NAME[@REVISION]: {why}")]
+    #[error("`{given}` is not of the form OWNER/NAME[@REVISION]: {why}")]
     Name {
-        /// What was given.
+        /// The name as given.
         given: String,
-        /// What is wrong with it.
+        /// What is wrong with the name.
         why: String,
     },
     /// An invalid environment variable or token file.
@@ -37,32 +37,32 @@ pub enum HubError {
     },
     /// Status 404 for a repository.
     #[error(
-        "no repository {id} at {page}{said}: check the name; a private one needs HF_TOKEN; a data set needs --dataset"
+        "there is no repository {id} at {page}{said}: check the name; for a private repository set HF_TOKEN, for a data set give --dataset"
     )]
     NoRepository {
-        /// Its name.
+        /// The repository's name.
         id: String,
-        /// Its page.
+        /// The address of its page.
         page: String,
         /// The hub's own message in brackets; may be empty.
         said: String,
     },
     /// Status 404 for a revision.
     #[error(
-        "the repository {id} has no revision `{revision}`{said}: its branches and tags are at {page}/tree/main"
+        "the repository {id} has no revision `{revision}`{said}: {page}/tree/main lists its branches and tags"
     )]
     NoRevision {
         /// The repository's name.
         id: String,
         /// The missing revision.
         revision: String,
-        /// Its page.
+        /// The address of the repository's page.
         page: String,
         /// The hub's own message in brackets; may be empty.
         said: String,
     },
     /// Status 404 that may concern the repository or the revision.
-    #[error("the hub knows no {what}{said}: check the name and the revision")]
+    #[error("the hub does not know {what}{said}: check the name and the revision")]
     Nothing {
         /// The repository with its revision.
         what: String,
@@ -76,7 +76,7 @@ pub enum HubError {
         repo: String,
         /// The wanted file.
         file: String,
-        /// The existing files.
+        /// A sentence that lists the existing files.
         there: String,
     },
     /// Another status that retrying does not change.
@@ -91,7 +91,7 @@ pub enum HubError {
     },
     /// Too many failed tries in a row.
     #[error(
-        "{what}: failed {tries} times, the last time: {last}; what has come is kept, the same command goes on from there"
+        "{what}: failed {tries} times; the last failure: {last}; the received bytes are kept: run the same command again to continue"
     )]
     GaveUp {
         /// What was asked for.
@@ -102,7 +102,7 @@ pub enum HubError {
         last: String,
     },
     /// The hub asks for a longer wait than the policy allows.
-    #[error("{what}: {why}; the hub asks to wait {} s before the next try: run the same command then", wait.as_secs())]
+    #[error("{what}: {why}; the hub asks to wait {} s before the next try: run the same command again after that", wait.as_secs())]
     TooBusy {
         /// What was asked for.
         what: String,
@@ -111,7 +111,7 @@ pub enum HubError {
         /// The requested wait.
         wait: Duration,
     },
-    /// An answer that a hub would not give.
+    /// An answer that does not follow the hub's protocol.
     #[error("{what}: {why}; is {endpoint} a hub (HF_ENDPOINT), or is a proxy in between?")]
     NotAHub {
         /// What was asked for.
@@ -123,19 +123,19 @@ pub enum HubError {
     },
     /// A path that would leave the snapshot's folder, or that contains terminal control characters.
     #[error(
-        "{repo} lists the path `{}`, which leaves the folder it would be written to, or has characters that are not seen: nothing \
-         is pulled", path.escape_debug()
+        "{repo} lists the path `{}`, which leads out of the destination folder or contains invisible characters; nothing was \
+         pulled", path.escape_debug()
     )]
     Path {
         /// The repository.
         repo: String,
-        /// The path.
+        /// The path as listed.
         path: String,
     },
     /// A file whose length differs from the hub's metadata.
-    #[error("{file}: expected {expected} bytes, the server sends {found}; try again later")]
+    #[error("{file}: expected {expected} bytes, but the server sends {found}; try again later")]
     WrongSize {
-        /// Its path.
+        /// The file's path.
         file: String,
         /// The length in the metadata.
         expected: u64,
@@ -143,9 +143,11 @@ pub enum HubError {
         found: u64,
     },
     /// A file whose hash differs from the hub's metadata.
-    #[error("{file}: expected {check} {expected}, what came has {found}; nothing of it is kept, try again")]
+    #[error(
+        "{file}: expected {check} {expected}, but the received bytes have {found}; the file was discarded: try again"
+    )]
     WrongHash {
-        /// Its path.
+        /// The file's path.
         file: String,
         /// The kind of hash.
         check: &'static str,
@@ -155,28 +157,28 @@ pub enum HubError {
         found: String,
     },
     /// Too little disk space for a pull.
-    #[error("{}: the disk is full ({free} bytes free, {needed} needed); make room or set HF_HUB_CACHE, the same command goes on from there", path.display())]
+    #[error("{}: the disk is full ({free} bytes free, {needed} needed): free some space or set HF_HUB_CACHE to another folder, then run the same command again to continue", path.display())]
     DiskFull {
         /// The cache's folder.
         path: PathBuf,
-        /// Bytes to be fetched.
+        /// Number of bytes to fetch.
         needed: u64,
-        /// Bytes free.
+        /// Number of free bytes.
         free: u64,
     },
     /// Too little disk space for copies.
-    #[error("{}: the disk is full ({free} bytes free, {needed} needed); make room or name another folder", path.display())]
+    #[error("{}: the disk is full ({free} bytes free, {needed} needed): free some space or name another folder", path.display())]
     NoRoom {
         /// The folder.
         path: PathBuf,
-        /// Bytes to be written.
+        /// Number of bytes to write.
         needed: u64,
-        /// Bytes free.
+        /// Number of free bytes.
         free: u64,
     },
     /// A destination folder that lies inside the cache.
     #[error(
-        "{}: expected a folder outside the hub's cache {}, whose own files it would change; nothing was written: name another folder, or leave --to out and use the folder that is printed",
+        "{}: expected a folder outside the hub's cache {}, because a copy would change the cache's own files; nothing was written: name another folder, or leave out --to and use the printed folder",
         folder.display(), cache.display()
     )]
     InTheCache {
@@ -187,7 +189,7 @@ pub enum HubError {
     },
     /// Existing files that would be lost.
     #[error(
-        "{}: {files}: something else has the name of what was pulled; nothing was written: move it away or name another folder",
+        "{}: {files}: these names are taken by something other than the pulled files; nothing was written: move it away or name another folder",
         folder.display()
     )]
     InTheWay {
@@ -198,7 +200,7 @@ pub enum HubError {
     },
     /// A symbolic link in the destination folder, through which files would be written elsewhere.
     #[error(
-        "{}: {} is a link, through which files would come to lie outside of the folder; nothing was written: remove it or name another folder",
+        "{}: {} is a symbolic link, so files would be written outside the folder; nothing was written: remove the link or name another folder",
         folder.display(), link.display()
     )]
     ThroughALink {
@@ -209,7 +211,7 @@ pub enum HubError {
     },
     /// A file of the cache whose content does not match its name.
     #[error(
-        "{}: expected {check} {expected}, found {found}: it was changed in the cache; delete it and pull again",
+        "{}: expected {check} {expected}, found {found}: the file was changed in the cache; delete it and pull again",
         path.display()
     )]
     Spoilt {
@@ -231,7 +233,7 @@ pub enum HubError {
         source: io::Error,
     },
     /// Something is not in the cache, and the hub cannot be asked.
-    #[error("{missing} not in {}, and {why}", cache.display())]
+    #[error("{missing} not in the cache {}, and {why}", cache.display())]
     Offline {
         /// What is missing.
         missing: String,

@@ -53,7 +53,7 @@ impl Hub {
             wanted,
         };
         if self.offline {
-            let why = "HF_HUB_OFFLINE forbids to ask the hub";
+            let why = "HF_HUB_OFFLINE forbids contacting the hub";
             return asked_for.last_pulled(&self.cache.root, why, watch);
         }
         if let Some(pulled) = asked_for.settled() {

@@ -17,11 +17,11 @@ pub enum PullOrigin {
 /// A pulled file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PulledFile {
-    /// Its path in the repository and below the snapshot's folder.
+    /// The file's path, both in the repository and below the snapshot's folder.
     pub file: String,
     /// Length in bytes.
     pub bytes: u64,
-    /// Where it came from.
+    /// Whether the file was fetched or in the cache.
     pub origin: PullOrigin,
     /// What was verified against the hub's metadata: `sha256`, `git sha1` or `size`. `None` if the metadata had none of
     /// them or the file was in the cache.

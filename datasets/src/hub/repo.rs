@@ -126,9 +126,9 @@ fn wrong_id(id: &str) -> Option<String> {
     let why = if parts.len() > 2 || parts.contains(&"") {
         "expected OWNER/NAME"
     } else if id.len() > 96 {
-        "longer than 96 characters"
+        "it is longer than 96 characters"
     } else if parts.iter().any(|part| !part.chars().all(allowed) || edge(part)) {
-        "expected letters, digits, `_`, and inside of a part `-` and `.`"
+        "expected letters, digits and `_`, and `-` and `.` inside a part"
     } else if id.contains("--") || id.contains("..") || id.ends_with(".git") {
         "`--`, `..` and a `.git` at the end are not allowed"
     } else {
@@ -139,6 +139,7 @@ fn wrong_id(id: &str) -> Option<String> {
 
 fn wrong_revision(revision: &str) -> Option<String> {
     (!stays_inside(revision)).then(|| {
-        "expected a branch, a tag or a commit after the `@`, without empty, `.` or `..` parts".to_owned()
+        "expected a branch, a tag or a commit after the `@`, without parts that are empty, `.` or `..`"
+            .to_owned()
     })
 }

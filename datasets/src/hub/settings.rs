@@ -84,7 +84,7 @@ fn endpoint(text: &str) -> Result<Url, HubError> {
     };
     let url = Url::parse(text.trim()).map_err(|error| wrong(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(wrong("neither http nor https"));
+        return Err(wrong("the scheme is neither http nor https"));
     }
     Ok(url)
 }
@@ -136,7 +136,8 @@ impl AccessToken {
         let header = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
         let mut header = header.map_err(|_| HubError::Setting {
             name: origin.to_owned(),
-            why: "expected a token on one line of plain characters, found others among them".to_owned(),
+            why: "expected a token of printable ASCII characters on one line, found other characters"
+                .to_owned(),
         })?;
         header.set_sensitive(true);
         Ok(Self {

@@ -16,26 +16,26 @@ pub enum PullEvent<'a> {
     },
     /// A file's download begins.
     Begun {
-        /// Its path in the repository.
+        /// The file's path in the repository.
         file: &'a str,
-        /// Its length in bytes, if the hub gives it.
+        /// The file's length in bytes, if the hub gives it.
         size: Option<u64>,
     },
     /// The number of bytes on disk; it decreases when the server restarts the file.
     Here {
-        /// Its path in the repository.
+        /// The file's path in the repository.
         file: &'a str,
-        /// Bytes.
+        /// Number of bytes on disk.
         bytes: u64,
     },
     /// The file is complete; its hash is being computed.
     Checking {
-        /// Its path in the repository.
+        /// The file's path in the repository.
         file: &'a str,
     },
     /// The file is in the cache under its final name.
     Done {
-        /// Its path in the repository.
+        /// The file's path in the repository.
         file: &'a str,
         /// Length in bytes.
         bytes: u64,
@@ -44,16 +44,16 @@ pub enum PullEvent<'a> {
     },
     /// Another pull is fetching the file.
     Held {
-        /// Its path in the repository.
+        /// The file's path in the repository.
         file: &'a str,
     },
     /// The hub failed and is asked again after a wait.
     Waiting {
-        /// What was asked for.
+        /// The request that failed.
         what: &'a str,
-        /// Why the try failed.
+        /// Why the request failed.
         why: &'a str,
-        /// The wait.
+        /// Time until the next try.
         wait: Duration,
     },
     /// A message for the user.

@@ -47,8 +47,8 @@ fn within_limits<R: BufRead + Seek>(mut reader: ImageReader<R>) -> Result<Dynami
     let ((width, height), bytes) = (decoder.dimensions(), decoder.total_bytes());
     if width.max(height) > LONGEST_SIDE || bytes > MOST_BYTES {
         return Err(format!(
-            "a picture of {width} x {height} pixels, {bytes} bytes when it is decoded; at most {LONGEST_SIDE} pixels a side and \
-             {MOST_BYTES} bytes are read"
+            "the picture has {width} x {height} pixels and {bytes} decoded bytes; expected at most {LONGEST_SIDE} pixels a side \
+             and {MOST_BYTES} bytes"
         ));
     }
     DynamicImage::from_decoder(decoder).map_err(broken)
@@ -119,7 +119,7 @@ fn square(image: &DynamicImage, pixels: usize) -> Result<Picture, String> {
     let (width, height) = (image.width(), image.height());
     let side = width.min(height);
     if side == 0 {
-        return Err("a picture without pixels".to_owned());
+        return Err("the picture has no pixels".to_owned());
     }
     let square = image.crop_imm((width - side) / 2, (height - side) / 2, side, side);
     let size = u32::try_from(pixels).unwrap_or(u32::MAX);

@@ -15,7 +15,7 @@ pub fn round_trip(image: &RgbImage) -> Result<RgbImage, String> {
     let (width, height) = image.dimensions();
     let (Ok(across), Ok(down)) = (u16::try_from(width), u16::try_from(height)) else {
         return Err(format!(
-            "a picture of {width} x {height}; JPEG has at most 65535 a side"
+            "the picture has {width} x {height} pixels; JPEG allows at most 65535 a side"
         ));
     };
     let mut bytes = Vec::new();

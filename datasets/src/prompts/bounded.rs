@@ -15,7 +15,7 @@ pub(super) fn render(template: &Template<'_, '_>, given: Value, longest: usize) 
     };
     let rendered = template.render_captured_to(given, &mut text).map(|_| ());
     if text.is_full {
-        let message = format!("it writes more than {longest} bytes");
+        let message = format!("the template writes more than {longest} bytes");
         return Err(Error::new(ErrorKind::WriteFailure, message));
     }
     rendered?;
@@ -63,6 +63,6 @@ mod tests {
         };
         assert_eq!(made(400).unwrap(), "four".repeat(100));
         let refused = made(399).unwrap_err();
-        assert_eq!(refused.detail(), Some("it writes more than 399 bytes"));
+        assert_eq!(refused.detail(), Some("the template writes more than 399 bytes"));
     }
 }

@@ -219,7 +219,7 @@ fn environment() -> Result<Environment<'static>, Error> {
 fn now(format: &str) -> Result<String, Error> {
     let mut text = String::new();
     write!(text, "{}", chrono::Local::now().format(format)).map_err(|_| {
-        let message = format!("strftime_now: {format:?} is no time format");
+        let message = format!("strftime_now: {format:?} is not a time format");
         Error::new(ErrorKind::InvalidOperation, message)
     })?;
     Ok(text)

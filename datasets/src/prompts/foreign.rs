@@ -20,7 +20,7 @@ const MOST_TAGS: usize = 2000;
 pub(super) fn template(source: &str) -> Result<(), String> {
     if source.len() > LONGEST_TEMPLATE {
         let (found, most) = (source.len(), LONGEST_TEMPLATE);
-        return Err(format!("it has {found} bytes; at most {most} are read"));
+        return Err(format!("the template has {found} bytes, expected at most {most}"));
     }
     let (mut rest, mut tags) = (source, 0);
     while let Some(at) = rest.find('{') {
@@ -41,7 +41,9 @@ pub(super) fn template(source: &str) -> Result<(), String> {
         rest = &opened[end..];
     }
     if tags > MOST_TAGS {
-        return Err(format!("it has {tags} tags; at most {MOST_TAGS} are read"));
+        return Err(format!(
+            "the template has {tags} tags, expected at most {MOST_TAGS}"
+        ));
     }
     Ok(())
 }

@@ -99,7 +99,7 @@ impl TemplateWorker {
         command.arg(COMMAND).stderr(Stdio::null());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(jobs), Some(mut said)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::Error::other("it has no pipes"));
+            return Err(io::Error::other("the renderer process has no pipes"));
         };
         let (sender, answers) = channel();
         std::thread::spawn(move || {
@@ -125,7 +125,9 @@ impl TemplateWorker {
         }
         match self.answers.recv_timeout(LONGEST) {
             Ok(rendered) => Ok(rendered),
-            Err(RecvTimeoutError::Timeout) => Err(format!("it takes longer than {} s", LONGEST.as_secs())),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(format!("rendering takes longer than {} s", LONGEST.as_secs()))
+            }
             Err(RecvTimeoutError::Disconnected) => Err(self.how_it_ended()),
         }
     }
@@ -135,10 +137,10 @@ impl TemplateWorker {
         self.child.kill().ok();
         match self.child.wait() {
             Ok(status) if status.signal() == Some(SIGABRT) => {
-                format!("it takes more than {} MiB of memory", MOST_MEMORY >> 20)
+                format!("rendering takes more than {} MiB of memory", MOST_MEMORY >> 20)
             }
-            Ok(status) => format!("the process that renders it ended: {status}"),
-            Err(error) => format!("the process that renders it ended: {error}"),
+            Ok(status) => format!("the renderer process ended: {status}"),
+            Err(error) => format!("the renderer process ended: {error}"),
         }
     }
 }

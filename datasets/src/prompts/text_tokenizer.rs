@@ -30,23 +30,23 @@ pub enum TokenizerError {
     #[error("text tokenizer: {0}")]
     Tokenizers(#[from] tokenizers::Error),
     /// A special token that the tokenizer does not have.
-    #[error("text tokenizer: no token {name}, and the published id {id} is beyond its {len} tokens")]
+    #[error("text tokenizer: it has no token {name}, and the published id {id} is beyond its {len} tokens")]
     Missing {
         /// The token's name.
         name: &'static str,
-        /// Its published id.
+        /// The token's published id.
         id: u32,
         /// The tokenizer's length.
         len: usize,
     },
     /// The configuration states another id than the tokenizer's, or one that the tokenizer does not have.
-    #[error("config.json: {field} is {stated}, the tokenizer has {found}")]
+    #[error("config.json: {field} is {stated}, but the tokenizer has {found}")]
     Contradiction {
         /// The field.
         field: &'static str,
-        /// Its value.
+        /// The field's value.
         stated: u32,
-        /// What the tokenizer has.
+        /// The value that the tokenizer implies.
         found: String,
     },
 }
@@ -305,7 +305,7 @@ fn role_id(inner: &mut Tokenizer, names: &[&str]) -> Result<u32, TokenizerError>
         return Ok(id);
     }
     inner.add_special_tokens(&[AddedToken::from(names[0], true)]);
-    let missing = || format!("no id for the special token {}", names[0]);
+    let missing = || format!("it has no id for the special token {}", names[0]);
     inner
         .token_to_id(names[0])
         .ok_or_else(|| TokenizerError::Tokenizers(missing().into()))

@@ -138,11 +138,11 @@ impl Size {
 /// One object on the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Object {
-    /// Its shape.
+    /// The object's shape.
     pub shape: Shape,
-    /// Its colour.
+    /// The object's colour.
     pub colour: Colour,
-    /// Its size.
+    /// The object's size.
     pub size: Size,
 }
 

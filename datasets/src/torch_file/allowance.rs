@@ -30,7 +30,7 @@ impl Allowance {
                 self.left = left;
                 Ok(())
             }
-            None => broken(format!("more than {} {}", self.most, self.what)),
+            None => broken(format!("the file has more than {} {}", self.most, self.what)),
         }
     }
 }

@@ -32,14 +32,14 @@ pub(super) fn read(source: OpenFile) -> Result<TorchFile, Flaw> {
         if order != b"little" {
             let found = String::from_utf8_lossy(&order).into_owned();
             return broken(format!(
-                "byte order {found}, expected little: save it again on such a machine"
+                "the byte order is {found}, expected little: save the file again on a little-endian machine"
             ));
         }
     }
     let region = pickle_entry.region(&source)?;
     if region.len > LONGEST {
         return broken(format!(
-            "a pickle of {} bytes, expected at most {LONGEST}",
+            "the pickle has {} bytes, expected at most {LONGEST}",
             region.len
         ));
     }
@@ -48,7 +48,7 @@ pub(super) fn read(source: OpenFile) -> Result<TorchFile, Flaw> {
     let (root, heap, _) = pickle::read(&bytes, Keys::Archive)?;
     let mut regions = HashMap::new();
     let mut bytes = Allowance::new(
-        "bytes of storages in it, as many as the file has: its entries overlap",
+        "bytes of storages, which is the size of the file, so entries of the archive overlap",
         source.len(),
     );
     for storage in heap.storages() {
@@ -87,19 +87,19 @@ impl ArchiveEntry {
         if self.method != 0 || self.packed != self.len {
             let method = self.method;
             return broken(format!(
-                "an entry of the archive is packed (method {method}); torch.save stores entries as they are"
+                "an entry of the archive is compressed (method {method}), but torch.save stores entries uncompressed"
             ));
         }
         let header = source.read(self.header, 30)?;
         if !header.starts_with(b"PK\x03\x04") {
-            return broken(format!("no entry of the archive at byte {}", self.header));
+            return broken(format!("the archive has no entry at byte {}", self.header));
         }
         let skip = u64::from(u16_at(&header, 26)) + u64::from(u16_at(&header, 28));
         let start = self.header + 30 + skip;
         if start.checked_add(self.len).is_none_or(|end| end > source.len()) {
             let (len, whole) = (self.len, source.len());
             return broken(format!(
-                "an entry of {len} bytes at byte {start}, but the file ends at byte {whole}: is it whole?"
+                "an entry has {len} bytes from byte {start}, but the file ends at byte {whole}: it may be incomplete"
             ));
         }
         Ok(Region {
@@ -116,7 +116,7 @@ fn directory(source: &OpenFile) -> Result<HashMap<String, ArchiveEntry>, Flaw> {
     let (start, len, count) = locate(source)?;
     if len > LONGEST_DIRECTORY {
         return broken(format!(
-            "a list of entries of {len} bytes, expected at most {LONGEST_DIRECTORY}"
+            "the archive's list of entries has {len} bytes, expected at most {LONGEST_DIRECTORY}"
         ));
     }
     let bytes = source.read(start, len)?;
@@ -147,9 +147,7 @@ fn locate(source: &OpenFile) -> Result<(u64, u64, u64), Flaw> {
             && at + END + usize::from(u16_at(&tail, at + 20)) == tail.len()
     };
     let Some(end) = (0..=last).rev().find(ends) else {
-        return broken(
-            "the zip archive has no end: the file is cut off, or was not written whole; fetch it again",
-        );
+        return broken("the zip archive has no end record: the file is incomplete; download it again");
     };
     let small = (
         u64::from(u32_at(&tail, end + 16)),

@@ -34,7 +34,7 @@ pub struct ConvertOptions {
 /// A converted file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Converted {
-    /// Its path.
+    /// The path of the written file.
     pub file: PathBuf,
     /// The converted dictionary.
     pub key: String,
@@ -88,7 +88,7 @@ fn file(
     if let Some(missing) = promised.and_then(|names| lacking(names, &named)) {
         return Err(wrong(
             input,
-            format!("tensor {missing} is missing, which {INDEX} says is in it"),
+            format!("it lacks the tensor {missing}, which {INDEX} says it contains"),
         ));
     }
     let bytes = write(&opened, &named, options.dtype, output)?;
@@ -119,7 +119,7 @@ fn folder(input: &Path, output: &Path, options: &ConvertOptions) -> Result<Vec<C
     if output.exists() {
         return Err(wrong(
             output,
-            "it exists; name a folder that does not, into which all is written",
+            "the output folder exists already; name a new folder",
         ));
     }
     let work = work_file::beside(output);
@@ -171,7 +171,7 @@ fn shards(input: &Path, work: &Path, options: &ConvertOptions) -> Result<Vec<Con
     let mut converted = Vec::new();
     for (shard, tensors) in &promised {
         let to = renamed(shard).ok_or_else(|| {
-            let message = format!("shard {shard}; expected the name of a .bin file in this folder");
+            let message = format!("found the shard {shard}, expected the name of a .bin file in this folder");
             wrong(&path, message)
         })?;
         converted.push(file(&input.join(shard), &work.join(to), options, Some(tensors))?);

@@ -22,7 +22,7 @@ impl TorchFile {
                 let (key, bytes) = (short(&storage.key), storage.bytes().unwrap_or(u64::MAX));
                 let found = found.map_or(0, |region| region.len);
                 return broken(format!(
-                    "storage {key} has {found} bytes, expected {bytes}: is the file whole?"
+                    "storage {key} has {found} bytes, expected {bytes}: the file may be incomplete"
                 ));
             }
         };
@@ -32,7 +32,7 @@ impl TorchFile {
             Some(piece) => sink(&piece),
             None => sink(piece),
         };
-        if tensor.contiguous() {
+        if tensor.is_contiguous() {
             return self.source.stream(start, span, &mut out);
         }
         gather(&self.source.read(start, span)?, tensor, &mut out)

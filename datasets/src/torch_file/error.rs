@@ -19,7 +19,7 @@ pub enum TorchFileError {
     Output {
         /// The name.
         path: PathBuf,
-        /// What was expected.
+        /// What kind of output was expected.
         message: String,
     },
     /// The file is broken or of another kind.
@@ -32,8 +32,8 @@ pub enum TorchFileError {
     },
     /// The pickle asks for something other than tensors, numbers, texts and plain containers. None of it was executed.
     #[error(
-        "{}: its pickle asks for {name} at byte {offset}; only tensors, numbers, texts and plain containers are \
-         built, and nothing was run. If you trust the file, load it in Python and save its state_dict() alone",
+        "{}: its pickle asks for {name} at byte {offset}, but only tensors, numbers, texts and plain containers are \
+         supported; nothing was executed. If you trust the file, load it in Python and save only its state_dict()",
         path.display()
     )]
     Forbidden {
@@ -46,14 +46,14 @@ pub enum TorchFileError {
     },
 }
 
-/// The same errors before the file is known.
+/// An error inside a file, before the path of the file is added.
 #[derive(Debug)]
 pub(super) enum Flaw {
     /// Reading failed.
     Io(std::io::Error),
-    /// What was expected and found.
+    /// The file is broken; the text says what was expected and what was found.
     Broken(String),
-    /// The forbidden name and its offset.
+    /// The pickle asks for something forbidden: the name and its offset in bytes.
     Forbidden(String, usize),
 }
 

@@ -51,7 +51,7 @@ impl HeapValue {
 /// A storage: a run of elements of which tensors are views.
 #[derive(Clone, Debug)]
 pub(super) struct Storage {
-    /// Its name in the file.
+    /// The storage's name in the file.
     pub(super) key: Rc<str>,
     /// The type of its elements; `None` if each tensor has its own.
     pub(super) dtype: Option<Dtype>,
@@ -75,7 +75,7 @@ pub(super) struct Tensor {
     pub(super) dtype: Dtype,
     /// The index of its first element in the storage.
     pub(super) offset: u64,
-    /// Its shape, outermost dimension first.
+    /// The tensor's shape, outermost dimension first.
     pub(super) shape: Vec<u64>,
     /// The stride of each dimension in elements.
     pub(super) strides: Vec<u64>,
@@ -149,7 +149,7 @@ impl Tensor {
     }
 
     /// Whether its elements are contiguous in row-major order.
-    pub(super) fn contiguous(&self) -> bool {
+    pub(super) fn is_contiguous(&self) -> bool {
         let mut expected = Some(1u64);
         self.shape
             .iter()

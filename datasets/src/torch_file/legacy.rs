@@ -31,7 +31,7 @@ pub(super) fn read(source: OpenFile) -> Result<TorchFile, Flaw> {
     next(Keys::Archive)?;
     match next(Keys::Archive)?.0 {
         HeapValue::Int(PROTOCOL) => {}
-        other => return broken(format!("{} where protocol {PROTOCOL} was expected", other.what())),
+        other => return broken(format!("found {}, expected protocol {PROTOCOL}", other.what())),
     }
     next(Keys::Archive)?;
     let (root, heap) = next(Keys::Legacy)?;
@@ -64,7 +64,7 @@ fn regions(
     let mut regions = HashMap::new();
     for key in names.items(number) {
         let HeapValue::Text(key) = key else {
-            return broken(format!("a storage named by {}, expected a text", key.what()));
+            return broken(format!("a storage is named by {}, expected a text", key.what()));
         };
         let Some(width) = widths.get(&**key) else {
             return broken(format!("storage {} belongs to no tensor", short(key)));
@@ -82,7 +82,7 @@ fn regions(
         else {
             let whole = source.len();
             return broken(format!(
-                "storage {} has {count} elements, but the file ends at byte {whole}: is it whole?",
+                "storage {} has {count} elements, but the file ends at byte {whole}: it may be incomplete",
                 short(key)
             ));
         };

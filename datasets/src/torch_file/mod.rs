@@ -80,14 +80,14 @@ impl TorchFile {
 /// Describes a file that is not a PyTorch checkpoint.
 fn not_ours(start: &[u8]) -> String {
     let found = match start {
-        [] => "an empty file",
-        start if start.get(8) == Some(&b'{') => "a safetensors file, which needs no converting",
-        start if start.starts_with(b"\x80") => "a pickle that torch.save did not write",
+        [] => "found an empty file",
+        start if start.get(8) == Some(&b'{') => "found a safetensors file, which needs no conversion",
+        start if start.starts_with(b"\x80") => "found a pickle that torch.save did not write",
         start if start.starts_with(b"version https://git-lfs") => {
-            "a pointer of git-lfs, not the file itself: fetch it with git lfs pull"
+            "found a git-lfs pointer instead of the file (fetch the file with git lfs pull)"
         }
-        start if start.starts_with(b"<") => "an HTML page",
-        _ => "neither a zip archive nor a pickle",
+        start if start.starts_with(b"<") => "found an HTML page",
+        _ => "found neither a zip archive nor a pickle",
     };
     format!("{found}; expected a checkpoint that torch.save wrote")
 }

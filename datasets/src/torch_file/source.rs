@@ -63,7 +63,7 @@ impl OpenFile {
         let (Some(_), Ok(count)) = (end, usize::try_from(len)) else {
             let whole = self.len;
             return broken(format!(
-                "the file ends at byte {whole}, {len} bytes from byte {start} were expected: is it whole?"
+                "the file ends at byte {whole}, but {len} bytes from byte {start} were expected: it may be incomplete"
             ));
         };
         let mut bytes = vec![0; count];
@@ -102,7 +102,7 @@ impl OpenFile {
         }
         let found = crc.sum();
         broken(format!(
-            "{what} is damaged: its CRC-32 is {found:08x}, the archive says {expected:08x}; fetch the file again"
+            "{what} is damaged: its CRC-32 is {found:08x}, the archive says {expected:08x}; download the file again"
         ))
     }
 }

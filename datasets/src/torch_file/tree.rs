@@ -37,10 +37,10 @@ pub(super) fn tensors(heap: &Heap, root: &HeapValue, key: Option<&str>) -> Resul
         heap,
         named: NamedTensors::default(),
         entries: Allowance::new(
-            "entries in it, those of a container again at each reference",
+            "entries, counting those of a container at each reference to it",
             MOST_ENTRIES,
         ),
-        letters: Allowance::new("bytes of names in it", MOST_NAMES),
+        letters: Allowance::new("bytes of names", MOST_NAMES),
     };
     let (key, value) = match key {
         Some(key) => (key.to_owned(), walk.follow(root, key)?),
@@ -50,7 +50,7 @@ pub(super) fn tensors(heap: &Heap, root: &HeapValue, key: Option<&str>) -> Resul
     let mut named = walk.named;
     named.key = key;
     if named.tensors.is_empty() {
-        return broken("there is no tensor in it");
+        return broken("the file contains no tensor");
     }
     Ok(named)
 }
@@ -101,7 +101,7 @@ fn children<'a>(
 fn key_of(key: &HeapValue) -> Option<Result<EntryKey, Flaw>> {
     match key {
         HeapValue::Text(text) if text.len() > LONGEST_KEY => Some(broken(format!(
-            "a key of {} bytes, expected at most {LONGEST_KEY}",
+            "a key has {} bytes, expected at most {LONGEST_KEY}",
             text.len()
         ))),
         HeapValue::Text(text) => Some(Ok(EntryKey::Text(Rc::clone(text)))),
@@ -189,17 +189,17 @@ impl Walk<'_> {
                     key.push(name.to_string());
                     value = entry;
                 }
-                Err(none) if none.is_empty() => return broken("there is no tensor in it"),
+                Err(none) if none.is_empty() => return broken("the file contains no tensor"),
                 Err(several) => {
                     let names: Vec<EntryKey> = several.into_iter().map(|(name, _)| name).collect();
                     return broken(format!(
-                        "several of its entries hold tensors: {}; choose one with --key",
+                        "several entries contain tensors: {}; choose one with --key",
                         listed(&names)
                     ));
                 }
             }
         }
-        broken(format!("containers lie more than {DEEPEST} deep in it"))
+        broken(format!("containers are nested more than {DEEPEST} deep"))
     }
 
     /// Whether a value contains a tensor at any depth.
@@ -220,7 +220,7 @@ impl Walk<'_> {
     fn enter(&mut self, value: &HeapValue, depth: usize) -> Result<(), Flaw> {
         if depth > DEEPEST {
             return broken(format!(
-                "containers lie more than {DEEPEST} deep in it, or in a circle"
+                "containers are nested more than {DEEPEST} deep, or form a cycle"
             ));
         }
         self.entries.spend(1 + size(self.heap, value))
@@ -258,7 +258,7 @@ impl Walk<'_> {
     fn keep(&mut self, name: &str, number: usize) -> Result<(), Flaw> {
         let name = self.copied(if name.is_empty() { "tensor" } else { name })?;
         if name == "__metadata__" {
-            return broken("a tensor is named __metadata__, which safetensors keeps for itself");
+            return broken("a tensor is named __metadata__, which safetensors reserves");
         }
         match self.named.tensors.insert(name.clone(), number) {
             None => Ok(()),

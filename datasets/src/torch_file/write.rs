@@ -84,7 +84,7 @@ fn plan<'a>(
         else {
             let whole = file.source.len();
             return broken(format!(
-                "tensor {name} of shape {:?} repeats its storage: more than {limit} bytes out of a file of {whole}",
+                "tensor {name} of shape {:?} repeats its storage: it would take more than {limit} bytes, from a file of {whole} bytes",
                 tensor.shape
             ));
         };

@@ -279,7 +279,7 @@ fn zip64_numbers_are_followed() {
 #[test]
 fn a_view_that_leaves_its_storage_or_repeats_it_without_end_is_refused() {
     let last = u32::MAX >> 1;
-    let (leaves, count) = ("does not fit its storage", "-1 where a count was expected");
+    let (leaves, count) = ("does not fit its storage", "found -1, expected a count");
     for (offset, shape, strides, words) in [
         (1, &[4][..], &[1][..], leaves),
         (0, &[2, 2], &[3, 1], leaves),
@@ -301,7 +301,7 @@ fn a_view_that_leaves_its_storage_or_repeats_it_without_end_is_refused() {
 fn what_is_broken_is_said() {
     let good = saved(&pickled(0, &[4], &[1]), &[1; 16], false);
     let error = refused(&good[..good.len() / 2]);
-    assert!(error.contains("cut off"), "{error}");
+    assert!(error.contains("incomplete"), "{error}");
     let error = refused(&saved(&pickled(0, &[4], &[1]), &[1; 15], false));
     assert!(error.contains("15 bytes, expected 16"), "{error}");
     let at = good.windows(16).position(|window| window == [1; 16]).unwrap();
@@ -319,7 +319,7 @@ fn what_is_broken_is_said() {
         &[("m/data.pkl", &pickle), ("m/byteorder", b"big")],
         false,
     ));
-    assert!(error.contains("byte order big"), "{error}");
+    assert!(error.contains("byte order is big"), "{error}");
     let error = refused(&archive(&[("m/other", b"")], false));
     assert!(error.contains("data.pkl"), "{error}");
     for (bytes, words) in [
@@ -355,27 +355,30 @@ fn pickles_that_make_no_sense_or_would_cost_without_end_are_refused() {
         laughs.push(b'e');
     }
     laughs.push(b'.');
-    let (ends, empty) = ("more bytes were expected", "takes from an empty stack");
-    let circles = "deep in it, or in a circle";
+    let (ends, empty) = ("more bytes were expected", "pops from an empty stack");
+    let circles = "deep, or form a cycle";
     for (pickle, words) in [
         (&b"\x80\x02"[..], ends),
         (b"\x80\x06}.", "pickle protocol 6"),
         (b".", empty),
         (b"\x80\x020.", empty),
-        (b"\x80\x02h\x05.", "recalls number 5"),
-        (b"\x80\x02t.", "closes what it never opened"),
+        (b"\x80\x02h\x05.", "reads memo entry 5"),
+        (b"\x80\x02t.", "closes a mark that it never opened"),
         (b"\x80\x02(0.", empty),
         (
             b"\x80\x02}K\x01K\x02K\x03(K\x01u.",
-            "a whole number is given entries",
+            "adds entries to a whole number",
         ),
         (b"\x80\x02\x8d\xff\xff\xff\xff\xff\xff\xff\xff", ends),
         (b"\x80\x02X\xff\xff\xff\xffa.", ends),
         (b"\x80\x02\x8b\xff\xff\xff\xff.", ends),
         (b"\x80\x02ctorch\nFloatStorage", "ends inside a name"),
-        (b"\x80\x02ctorch\nFloatStorage\n)R.", "made of the wrong things"),
-        (b"\x80\x02K\x01Q.", "a reference that is a whole number"),
-        (b"\x80\x02}.", "there is no tensor in it"),
+        (
+            b"\x80\x02ctorch\nFloatStorage\n)R.",
+            "is called with unexpected arguments",
+        ),
+        (b"\x80\x02K\x01Q.", "a persistent id is a whole number"),
+        (b"\x80\x02}.", "contains no tensor"),
         (&nest, empty),
         (&deep, circles),
         (&circle, circles),
@@ -408,7 +411,7 @@ fn l9_a_small_pickle_that_would_cost_without_end_is_refused_with_the_limit() {
         ),
         (
             many(b"]", 1_100_000, b"."),
-            "more than 1048576 values on the stack",
+            "more than 1048576 values on its stack",
         ),
         (many(b"(", 1_100_000, b"."), "more than 1048576 open marks"),
     ] {
@@ -444,7 +447,7 @@ fn l9_entries_of_an_archive_that_overlap_are_refused() {
     bytes[end + 16..end + 20].copy_from_slice(&moved.to_le_bytes());
     let bytes = [&bytes[..cut], &bytes[list..]].concat();
     let words = refused(&bytes);
-    assert!(words.contains("its entries overlap"), "{words}");
+    assert!(words.contains("entries of the archive overlap"), "{words}");
 }
 
 #[test]
@@ -495,7 +498,7 @@ fn a_folder_of_shards_becomes_a_folder_of_shards() {
         std::fs::write(from.join("pytorch_model.bin.index.json"), text).unwrap();
     };
     for (tensor, second, words) in [
-        ("v", shard(2), "tensor v is missing"),
+        ("v", shard(2), "lacks the tensor v"),
         ("w", "../escape.bin".to_owned(), "escape"),
         ("w", shard(3), "No such file"),
     ] {
@@ -520,7 +523,7 @@ fn a_folder_of_shards_becomes_a_folder_of_shards() {
     let error = convert(&from, &to, &ConvertOptions::default())
         .unwrap_err()
         .to_string();
-    assert!(error.contains("it exists"), "{error}");
+    assert!(error.contains("the output folder exists already"), "{error}");
 }
 
 /// Opens and converts the bytes. Only a panic or a hang fails the test; the result does not matter.

@@ -27,7 +27,7 @@ pub fn read(path: &Path, longest: u64) -> Result<Vec<u8>> {
         .take(longest.saturating_add(1))
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > longest {
-        let message = format!("it is longer than {longest} bytes, the most that is read of it");
+        let message = format!("the file is longer than {longest} bytes, the limit for such a file");
         return Err(Error::new(ErrorKind::FileTooLarge, message));
     }
     Ok(bytes)
@@ -38,7 +38,7 @@ pub fn read(path: &Path, longest: u64) -> Result<Vec<u8>> {
 /// # Errors
 /// The errors of [`read`], or `InvalidData` if the file is not valid UTF-8.
 pub fn read_text(path: &Path, longest: u64) -> Result<String> {
-    let no_text = |_| Error::new(ErrorKind::InvalidData, "expected a text in UTF-8");
+    let no_text = |_| Error::new(ErrorKind::InvalidData, "expected UTF-8 text");
     String::from_utf8(read(path, longest)?).map_err(no_text)
 }
 

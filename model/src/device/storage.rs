@@ -63,10 +63,10 @@ mod shim {
     use crate::error::{ModelError, Result};
 
     pub(super) fn resize(_: &Tensor, _: usize) -> Result<()> {
-        Err(ModelError::Refused("this build has no C++ half".into()))
+        Err(ModelError::Refused("this build has no C++ code".into()))
     }
 
     pub(super) fn drop_grad(_: &Tensor) -> Result<()> {
-        Err(ModelError::Refused("this build has no C++ half".into()))
+        Err(ModelError::Refused("this build has no C++ code".into()))
     }
 }

@@ -49,7 +49,7 @@ impl AsideDesk<'_> {
                 })
             }
             _ => Err(ModelError::Refused(
-                "only samples and codes can be asked for aside".into(),
+                "only samples and picture codes can be computed beside other work".into(),
             )),
         }
     }
@@ -144,7 +144,7 @@ pub(super) fn limits_on(place: &Place, most: Limits, config: &BackboneConfig, mo
 /// Runs one request in a batch of its own until it is answered or `is_gone` returns true.
 ///
 /// # Errors
-/// Returns the errors of sampling, and a refusal if nobody waits for the samples any more.
+/// Returns the errors of sampling, and a refusal if the request was cancelled.
 pub(super) fn alone(
     mut sampling: RunningRequests<'_>,
     requests: Vec<SampleRequest>,
@@ -160,7 +160,7 @@ pub(super) fn alone(
             Some((_, answer)) => return Ok(answer),
             None if is_gone() => {
                 return Err(ModelError::Refused(
-                    "nobody waits for these samples any more".into(),
+                    "the request for these samples was cancelled".into(),
                 ));
             }
             None => {}

@@ -67,7 +67,7 @@ impl Place {
     pub fn choose(device: &str, dtype: &str, threads: Option<usize>) -> Result<Self> {
         let found = match device {
             "cpu" => Cuda::Off {
-                because: "the device is cpu".into(),
+                because: "the chosen device is cpu".into(),
             },
             _ => cuda::open().clone(),
         };
@@ -132,9 +132,9 @@ fn device_for(asked: &str, found: &Cuda) -> Result<Device> {
     }
     match found.devices().len() {
         count if number < count => Ok(Device::Cuda(number)),
-        1 => refused("there is one device here, cuda:0".into()),
+        1 => refused("this machine has one device, cuda:0".into()),
         count => refused(format!(
-            "there are {count} devices here, cuda:0 to cuda:{}",
+            "this machine has {count} devices, cuda:0 to cuda:{}",
             count - 1
         )),
     }
@@ -142,11 +142,9 @@ fn device_for(asked: &str, found: &Cuda) -> Result<Device> {
 
 fn dtype_for(device: Device, dtype: &str) -> Result<(Kind, String)> {
     match dtype {
-        "f32" => Ok((Kind::Float, "f32: asked for".into())),
-        "bf16" => Ok((Kind::BFloat16, "bf16: asked for".into())),
-        "auto" if device != Device::Cpu => {
-            Ok((Kind::BFloat16, "bf16: the GPU multiplies it natively".into()))
-        }
+        "f32" => Ok((Kind::Float, "f32: as requested".into())),
+        "bf16" => Ok((Kind::BFloat16, "bf16: as requested".into())),
+        "auto" if device != Device::Cpu => Ok((Kind::BFloat16, "bf16: the GPU supports it natively".into())),
         "auto" => {
             let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
             match ["amx_bf16", "avx512_bf16"]
@@ -154,7 +152,7 @@ fn dtype_for(device: Device, dtype: &str) -> Result<(Kind, String)> {
                 .find(|flag| flags.contains(flag))
             {
                 Some(flag) => Ok((Kind::BFloat16, format!("bf16: the processor has {flag}"))),
-                None => Ok((Kind::Float, "f32: the processor has no bf16 products".into())),
+                None => Ok((Kind::Float, "f32: the processor has no bf16 instructions".into())),
             }
         }
         other => Err(ModelError::Refused(format!(
@@ -184,8 +182,8 @@ mod tests {
         assert_eq!(device_for("cuda:1", &with(2)).unwrap(), Device::Cuda(1));
         assert_eq!(device_for("auto", &with(2)).unwrap(), Device::Cuda(0));
         for (asked, count, words) in [
-            ("cuda:2", 2, "there are 2 devices here, cuda:0 to cuda:1"),
-            ("cuda:1", 1, "there is one device here"),
+            ("cuda:2", 2, "this machine has 2 devices, cuda:0 to cuda:1"),
+            ("cuda:1", 1, "this machine has one device"),
         ] {
             let message = device_for(asked, &with(count)).unwrap_err().to_string();
             assert!(message.contains(words), "{message}");

@@ -38,12 +38,12 @@ impl Sandbox {
     #[must_use]
     pub fn apply(mut self) -> String {
         match std::env::var(SANDBOX).as_deref() {
-            Ok("off") => return format!("off: {SANDBOX} says so"),
+            Ok("off") => return format!("off: switched off by {SANDBOX}"),
             Ok("network") => self.network = true,
             _ => {}
         }
         if self.gpu && !Path::new(DRIVER_MEMORY).exists() {
-            return format!("off: {DRIVER_MEMORY} is yet to be made by the driver");
+            return format!("off: the driver has not created {DRIVER_MEMORY} yet");
         }
         kernel::hold(&self)
     }
@@ -127,9 +127,9 @@ mod kernel {
         match create() {
             Ok(RulesetStatus::FullyEnforced) => format!("writes {where_to}"),
             Ok(RulesetStatus::PartiallyEnforced) => {
-                format!("writes {where_to} (this kernel's Landlock lets files be cut short)")
+                format!("writes {where_to} (this kernel's Landlock cannot prevent truncation of files)")
             }
-            Ok(RulesetStatus::NotEnforced) => lacking(&"this kernel has none, or it is switched off"),
+            Ok(RulesetStatus::NotEnforced) => lacking(&"this kernel does not have it, or it is disabled"),
             Err(error) => lacking(&error),
         }
     }

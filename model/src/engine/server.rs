@@ -91,10 +91,10 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Ok(found) = std::fs::symlink_metadata(path) {
         let taken = |message: &str| Err(io::Error::new(ErrorKind::AddrInUse, message.to_owned()));
         if !found.file_type().is_socket() {
-            return taken("a file that is no socket is there already");
+            return taken("the path exists and is not a socket");
         }
         if UnixStream::connect(path).is_ok() {
-            return taken("another engine serves there");
+            return taken("another engine serves this socket");
         }
         std::fs::remove_file(path)?;
     }
@@ -119,7 +119,7 @@ fn accept<'scope>(
             }
         };
         if present.load(Ordering::SeqCst) >= CLIENTS {
-            let full = format!("{CLIENTS} clients are served already");
+            let full = format!("the engine already serves {CLIENTS} clients, which is the limit");
             wire::write(&mut &stream, &refused(&full)).ok();
             continue;
         }
@@ -206,7 +206,7 @@ impl Requester {
     fn write(&self, answer: &Answer) {
         // A device failure is logged first, because whoever reads the answer may kill this process at once.
         if let Answer::Failed(EngineError::Device { message }) = answer {
-            tracing::error!("the device failed, and this engine ends: {message}");
+            tracing::error!("the device failed, so this engine exits: {message}");
         }
         if self.lost.get() {
             return;

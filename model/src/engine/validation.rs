@@ -20,12 +20,15 @@ pub fn config(config: &BackboneConfig) -> Result<()> {
     ];
     for (name, id) in specials {
         if id as usize >= rows {
-            return refuse(format!("config.json: {name} is {id}, the vocabulary has {rows}"));
+            return refuse(format!(
+                "config.json: {name} is {id}, but the vocabulary has {rows} tokens"
+            ));
         }
     }
     let end = config.image_offset() as usize + config.codebook_size;
     if end > rows {
-        let message = format!("config.json: picture codes up to token {end}, the vocabulary has {rows}");
+        let message =
+            format!("config.json: picture codes go up to token {end}, but the vocabulary has {rows} tokens");
         return refuse(message);
     }
     Ok(())
@@ -39,7 +42,9 @@ pub fn config(config: &BackboneConfig) -> Result<()> {
 pub fn positions(config: &BackboneConfig, sequences: &[Sequence], masked: &[Vec<usize>]) -> Result<()> {
     let (lists, rows) = (masked.len(), sequences.len());
     if lists != rows {
-        return refuse(format!("{lists} lists of masked positions for {rows} sequences"));
+        return refuse(format!(
+            "found {lists} lists of masked positions for {rows} sequences"
+        ));
     }
     for (one, positions) in sequences.iter().zip(masked) {
         sequence(config, one)?;
@@ -48,7 +53,7 @@ pub fn positions(config: &BackboneConfig, sequences: &[Sequence], masked: &[Vec<
         for &at in positions {
             if at < first || at >= length {
                 return refuse(format!(
-                    "sequence {}: masked position {at}, but tokens at {first}..{length}",
+                    "sequence {}: position {at} is masked, but the tokens are at {first}..{length}",
                     one.id
                 ));
             }

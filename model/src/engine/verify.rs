@@ -9,7 +9,7 @@
 //! agree within [`TOLERANCE`](crate::weights::compare::TOLERANCE) of the largest recorded magnitude. In bf16
 //! a backbone's logits and gradients must agree within [`BF16_TOLERANCE`] and its losses within
 //! [`BF16_LOSS_TOLERANCE`]; tokens are not compared, because rounding may change them. Image tokenizers, CLIP
-//! and ImageReward compute in f32 whatever dtype is asked for.
+//! and ImageReward compute in f32, whatever dtype is requested.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -117,7 +117,7 @@ fn configuration(checkpoint: &Path) -> Result<serde_json::Value> {
 fn need<'a>(recorded: &'a Recorded, name: &str) -> Result<&'a Tensor> {
     recorded.get(name).ok_or_else(|| {
         ModelError::Refused(format!(
-            "the reference file lacks {name}, which others in it need"
+            "the reference file lacks {name}, which other tensors in it need"
         ))
     })
 }
@@ -416,7 +416,7 @@ fn task_weights(
         let table = floats_of(need(recorded, name)?)?;
         if table.len() < ids.len() || ids.iter().zip(&table).any(|(ids, row)| row.len() < ids.len()) {
             return Err(ModelError::Refused(format!(
-                "{name} is smaller than the rows of {LOSS_INPUT} that it is about"
+                "{name} has fewer elements than the rows of {LOSS_INPUT}"
             )));
         }
         Ok(table)

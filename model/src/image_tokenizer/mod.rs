@@ -79,7 +79,10 @@ impl ImageTokenizer {
         let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
             .map_err(|source| ModelError::io(&path, source))?;
         let config: ImageTokenizerConfig = serde_json::from_str(&text).map_err(|error| {
-            ModelError::checkpoint(&path, format!("not an image tokenizer's configuration: {error}"))
+            ModelError::checkpoint(
+                &path,
+                format!("this is not the configuration of an image tokenizer: {error}"),
+            )
         })?;
         let named = |error: ModelError| ModelError::checkpoint(&path, error.to_string());
         check(&config).map_err(named)?;
@@ -164,7 +167,7 @@ impl ImageTokenizer {
                 .any(|&side| side == 0 || !side.is_multiple_of(step))
         }) {
             let message = format!(
-                "a picture of {} x {} pixels; both must be multiples of {step}",
+                "the picture has {} x {} pixels; both sides must be multiples of {step}",
                 bad.width, bad.height
             );
             return Err(ModelError::Refused(message));
@@ -183,18 +186,19 @@ impl ImageTokenizer {
         };
         let Some(grid) = grid.or_else(|| Grid::square(first.len())) else {
             let found = first.len();
-            let message = format!("{found} picture codes make no square grid, and no other is named");
+            let message =
+                format!("{found} picture codes do not form a square grid, and no other grid is given");
             return Err(ModelError::Refused(message));
         };
         if let Some(other) = codes.iter().find(|codes| codes.len() != grid.codes()) {
             let (expected, found) = (grid.codes(), other.len());
-            let message = format!("{found} picture codes; the grid, {grid}, has {expected}");
+            let message = format!("found {found} picture codes, but the grid {grid} has {expected}");
             return Err(ModelError::Refused(message));
         }
         let limit = 1u32 << self.config.codebook_bits;
         if let Some(bad) = codes.iter().flatten().find(|&&code| code >= limit) {
             return Err(ModelError::Refused(format!(
-                "picture code {bad}; the codebook has {limit}"
+                "found picture code {bad}, but the codebook has {limit} codes"
             )));
         }
         let flat: Vec<i64> = codes.iter().flatten().map(|&code| i64::from(code)).collect();
@@ -223,7 +227,7 @@ pub fn to_tensor(pictures: &[Picture], device: Device) -> Result<Tensor> {
         .find(|p| (p.width, p.height) != (width, height) || p.rgb.len() != 3 * width * height)
     {
         let message = format!(
-            "a picture of {} x {} among pictures of {width} x {height}",
+            "a picture has {} x {} pixels, but others of the batch have {width} x {height}",
             other.width, other.height
         );
         return Err(ModelError::Refused(message));
@@ -282,7 +286,8 @@ pub fn verify(tokenizer: &ImageTokenizer, recorded: &BTreeMap<String, Tensor>) -
     let mut checks = Vec::new();
     let Some(pixels) = recorded.get("pixels") else {
         return Err(ModelError::Refused(
-            "the reference file lacks pixels, which an image tokenizer is compared by".into(),
+            "the reference file lacks the tensor pixels, which the comparison of an image tokenizer needs"
+                .into(),
         ));
     };
     tch::no_grad(|| {
@@ -329,7 +334,7 @@ fn check(config: &ImageTokenizerConfig) -> Result<()> {
         {
             let channels = half.ch * mult;
             return refuse(format!(
-                "{name}: {channels} channels are no multiple of {} norm groups",
+                "{name}: {channels} channels are not a multiple of {} norm groups",
                 config.norm_groups
             ));
         }

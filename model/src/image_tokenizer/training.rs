@@ -67,7 +67,9 @@ impl TokenizerTrainer {
         tokenizer.parameters.trainable()?;
         validation::settings(settings)?;
         if pictures.is_empty() {
-            return Err(ModelError::Refused("a tokenizer step without a picture".into()));
+            return Err(ModelError::Refused(
+                "a training step of the image tokenizer needs at least one picture".into(),
+            ));
         }
         tokenizer.check_sides(pictures)?;
         let report = self.step_inner(tokenizer, pictures, settings);

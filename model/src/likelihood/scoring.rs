@@ -154,7 +154,7 @@ fn scored(
     let mut rest = views.as_slice();
     while !rest.is_empty() {
         if (company.is_gone)() {
-            return Err(ModelError::Refused("nobody waits for the answer any more".into()));
+            return Err(ModelError::Refused("the request was cancelled".into()));
         }
         let (wave, behind) = rest.split_at(wave_length(rest, &open, most));
         let rows: Vec<ViewRow> = wave
@@ -170,7 +170,8 @@ fn scored(
     Ok(open.into_iter().map(OpenQuery::finished).collect())
 }
 
-/// How many of these views together have as many tokens as that, or all of them; all are guided, or none.
+/// Returns how many of the first views form one wave: enough to reach `tokens` tokens, or all of them. The views of a
+/// wave are either all guided or all unguided.
 fn wave_length(views: &[(usize, usize, usize)], open: &[OpenQuery<'_>], tokens: usize) -> usize {
     let guided = open[views[0].1].is_guided();
     let mut before = 0;

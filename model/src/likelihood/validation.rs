@@ -21,7 +21,7 @@ pub(super) fn queries(config: &BackboneConfig, queries: &[LikelihoodQuery]) -> R
     if queries.len() > QUERIES {
         let found = queries.len();
         return refuse(format!(
-            "{found} answers to be scored; at most {QUERIES} at one time"
+            "found {found} answers to score, expected at most {QUERIES}"
         ));
     }
     let numbered = queries.iter().enumerate();
@@ -35,11 +35,11 @@ fn check(config: &BackboneConfig, number: usize, query: &LikelihoodQuery) -> Res
     let (prompt, answer) = (query.prompt.len(), query.answer.len());
     let longest = config.max_sequence_length;
     if answer == 0 {
-        return refuse("no token whose likelihood is asked; expected at least 1".into());
+        return refuse("the answer has no tokens, expected at least 1".into());
     }
     if prompt + answer > longest {
         return refuse(format!(
-            "a prompt of {prompt} and an answer of {answer} tokens; the model takes at most {longest} together"
+            "the prompt has {prompt} and the answer {answer} tokens; the model takes at most {longest} together"
         ));
     }
     for (what, ids) in [("prompt", &query.prompt), ("answer", &query.answer)] {
@@ -49,20 +49,20 @@ fn check(config: &BackboneConfig, number: usize, query: &LikelihoodQuery) -> Res
     }
     if let Some(at) = query.answer.iter().position(|&id| id == config.mask_token_id) {
         return refuse(format!(
-            "the mask token at {at} of the answer, which has no likelihood"
+            "position {at} of the answer is the mask token, which has no likelihood"
         ));
     }
     in_range("guidance", f64::from(query.guidance), f64::MIN, f64::MAX)?;
     let views = query.estimator.views(answer);
     if views == 0 || views > VIEWS || views.saturating_mul(answer) > POSITIONS {
         return refuse(format!(
-            "{views} samples of {answer} tokens; expected 1 to {VIEWS}, and at most {POSITIONS} positions together"
+            "found {views} samples of {answer} tokens; expected 1 to {VIEWS} samples, and at most {POSITIONS} positions together"
         ));
     }
     match query.estimator {
         LikelihoodEstimator::Published { samples, batch } if batch == 0 || !samples.is_multiple_of(batch) => {
             refuse(format!(
-                "{samples} samples in batches of {batch}; expected a divisor"
+                "found {samples} samples in batches of {batch}; expected a batch size that divides the samples"
             ))
         }
         _ => Ok(()),

@@ -33,7 +33,7 @@ impl AttentionMask {
     pub fn from_left_pads(pads: &[usize], length: usize) -> Result<Self> {
         if let Some(pad) = pads.iter().find(|&&pad| pad >= length) {
             return Err(ModelError::Refused(format!(
-                "a row of {length} positions with {pad} of padding: nothing is left"
+                "a row has {length} positions, of which {pad} are padding; expected at least one token"
             )));
         }
         Ok(if pads.iter().all(|&pad| pad == 0) {

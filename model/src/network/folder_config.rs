@@ -32,8 +32,9 @@ pub fn read_config(dir: &Path) -> Result<BackboneConfig> {
 
 /// Returns the number of tokens of a `tokenizer.json`, including added ones.
 fn tokenizer_length(path: &Path) -> Result<u32> {
-    let wrong =
-        |error: &dyn std::fmt::Display| ModelError::checkpoint(path, format!("not a tokenizer: {error}"));
+    let wrong = |error: &dyn std::fmt::Display| {
+        ModelError::checkpoint(path, format!("this is not a tokenizer: {error}"))
+    };
     let json = bounded_file::read_text(path, limits::LONGEST_TOKENIZER)
         .map_err(|source| ModelError::io(path, source))?;
     tokenizer_rules::check(&json).map_err(|words| wrong(&words))?;
@@ -53,7 +54,7 @@ pub(crate) fn text_tokens(dir: &Path, config: &BackboneConfig) -> Result<u32> {
         None if config.vocab_size == LLADA_VOCABULARY => Ok(LLADA_TOKENIZER),
         None => Err(ModelError::checkpoint(
             &path,
-            "missing: its length says where picture codes begin",
+            "the file is missing; its number of tokens determines where the picture codes begin",
         )),
     }
 }

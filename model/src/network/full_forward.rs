@@ -113,7 +113,7 @@ fn admitted(backbone: &Backbone, ids_BL: &Tensor) -> Result<i64> {
     let longest = backbone.config().max_sequence_length;
     if length as usize > longest {
         return Err(ModelError::Refused(format!(
-            "a sequence of {length} tokens; the model takes at most {longest}"
+            "the sequence has {length} tokens; the model takes at most {longest}"
         )));
     }
     Ok(length)

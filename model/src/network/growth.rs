@@ -35,7 +35,7 @@ pub fn grown(config: &BackboneConfig, growth: &Growth, offset: u32) -> Result<Ba
     if offset as usize > config.rows() {
         let rows = config.rows();
         return refuse(format!(
-            "a tokenizer of {offset} tokens for a model of {rows} rows"
+            "the tokenizer has {offset} tokens, but the embedding has {rows} rows"
         ));
     }
     let rows = config.rows() + growth.codebook_size;

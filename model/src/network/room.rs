@@ -148,7 +148,7 @@ impl Room {
             "training: forward passes of {} tokens{}, logits of {chunk} positions at a time; {:.1} of {:.1} GB were free",
             self.forward_tokens(),
             if recomputes {
-                ", blocks computed again in the backward pass"
+                ", blocks recomputed in the backward pass"
             } else {
                 ""
             },
@@ -174,7 +174,7 @@ impl Room {
         });
         if learner.recompute == Recompute::Auto && self.recomputes() {
             tracing::info!(
-                "training: activations of {tokens} tokens would take {:.1} GB, more than is free: blocks are computed again in the backward pass",
+                "training: activations of {tokens} tokens would take {:.1} GB, more than is free, so blocks are recomputed in the backward pass",
                 needed as f64 / 1e9
             );
         }

@@ -15,7 +15,7 @@ pub fn views(backbone: &BackboneConfig, asked: &ViewScores) -> Result<()> {
     if !asked.numbers.is_empty() && asked.numbers.len() != samples {
         let found = asked.numbers.len();
         return refuse(format!(
-            "numbers of {found} samples for {samples} samples, expected one a sample, or none"
+            "found the numbers of {found} samples for {samples} samples, expected one per sample, or none"
         ));
     }
     for sample in asked.groups.iter().flat_map(|group| &group.samples) {
@@ -38,7 +38,7 @@ pub fn behaviour(lists: &[Vec<f32>], samples: usize, inner_steps: usize) -> Resu
     if !lists.is_empty() && lists.len() != wanted {
         let found = lists.len();
         return refuse(format!(
-            "{found} lists of log-probabilities under the policy that drew {samples} samples, expected {wanted}: one a sample and inner step"
+            "found {found} lists of log-probabilities under the policy that drew {samples} samples, expected {wanted}: one per sample and inner step"
         ));
     }
     if lists.iter().flatten().any(|value| !value.is_finite()) {
@@ -62,7 +62,7 @@ pub fn check(
     if samples == 0 || objective.inner_steps == 0 {
         let inner = objective.inner_steps;
         return refuse(format!(
-            "a policy step on {samples} samples with {inner} inner steps: both must be at least 1"
+            "found a policy step on {samples} samples with {inner} inner steps; both must be at least 1"
         ));
     }
     estimator.check_settings().map_err(ModelError::Refused)?;
@@ -74,14 +74,14 @@ pub fn check(
         let id = &sample.sequence.id;
         if sample.sequence.answer_len() == 0 {
             return refuse(format!(
-                "sequence {id}: no answer position, so nothing to learn from"
+                "sequence {id}: it has no answer position, so there is nothing to learn from"
             ));
         }
         estimator.check_sample(sample).map_err(ModelError::Refused)?;
         if !sample.advantage.is_finite() {
             let found = sample.advantage;
             return refuse(format!(
-                "sequence {id}: advantage {found}, expected a finite number"
+                "sequence {id}: the advantage is {found}, expected a finite number"
             ));
         }
     }

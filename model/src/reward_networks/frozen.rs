@@ -111,7 +111,7 @@ impl Frozen {
         if length > positions.size()[0] || length == 0 {
             let most = positions.size()[0];
             return Err(ModelError::Refused(format!(
-                "a text of {length} tokens; the network reads 1 to {most}"
+                "the text has {length} tokens; the network reads 1 to {most}"
             )));
         }
         let rows = tokens.size()[0];
@@ -119,7 +119,7 @@ impl Frozen {
         if low < 0 || high >= rows {
             let bad = if low < 0 { low } else { high };
             return Err(ModelError::Refused(format!(
-                "token id {bad}; the vocabulary has {rows}"
+                "found token id {bad}, but the vocabulary has {rows} tokens"
             )));
         }
         let words = Tensor::f_embedding(tokens, &ids.f_to_device(self.device)?, -1, false, false)?;
@@ -172,11 +172,11 @@ pub(super) fn read_config<T: DeserializeOwned>(path: &Path, what: &str) -> Resul
 /// [`ModelError::Checkpoint`] if the heads do not divide the width or there are too many layers.
 pub(super) fn check_shape(path: &Path, tower: &str, width: usize, heads: usize, layers: usize) -> Result<()> {
     if width == 0 || heads == 0 || !width.is_multiple_of(heads) {
-        let message = format!("{tower}: width {width} is no multiple of {heads} heads");
+        let message = format!("{tower}: width {width} is not a multiple of {heads} heads");
         return Err(ModelError::checkpoint(path, message));
     }
     if layers > MOST_LAYERS {
-        let message = format!("{tower}: {layers} layers, expected at most {MOST_LAYERS}");
+        let message = format!("{tower}: found {layers} layers, expected at most {MOST_LAYERS}");
         return Err(ModelError::checkpoint(path, message));
     }
     Ok(())
@@ -189,8 +189,8 @@ pub(super) fn check_shape(path: &Path, tower: &str, width: usize, heads: usize, 
 pub(super) fn check_patches(path: &Path, side: usize, patch: usize) -> Result<()> {
     if patch == 0 || patch > side || side > MOST_PIXELS {
         let message = format!(
-            "pictures of {side} pixels in patches of {patch}; expected a patch of 1 to image_size pixels, and at \
-             most {MOST_PIXELS}"
+            "image_size is {side} and patch_size {patch}; expected a patch of 1 to image_size pixels, and at most \
+             {MOST_PIXELS} pixels"
         );
         return Err(ModelError::checkpoint(path, message));
     }
@@ -209,7 +209,7 @@ pub(super) fn check_pixels(pixels: &Tensor, channels: usize, side: usize) -> Res
     match *pixels.size() {
         [_, c, h, w] if (c, h, w) == (channels, side, side) => Ok(()),
         ref found => Err(ModelError::Refused(format!(
-            "pixels of shape {found:?}; the network reads [pictures, {channels}, {side}, {side}]"
+            "the pixels have shape {found:?}, expected [pictures, {channels}, {side}, {side}]"
         ))),
     }
 }

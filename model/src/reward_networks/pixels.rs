@@ -133,7 +133,7 @@ impl Pixels {
             (Some(false), _, Resize::Exactly(width, height)) => (width, height),
             (Some(false), ..) => {
                 return wrong(
-                    "pictures are not cut to a square; expected do_center_crop, or a size of both sides"
+                    "the processor does not make pictures square; expected do_center_crop, or a size with both sides"
                         .into(),
                 );
             }
@@ -146,7 +146,7 @@ impl Pixels {
         // The network has one position embedding per patch, so it reads pictures of one size only.
         if cut != (side, side) || matches!(resize, Resize::Shorter(shorter) if shorter < side) {
             return wrong(format!(
-                "pictures are resized to {resize:?} and cut to {} x {}; the network reads {side} x {side}",
+                "the processor resizes to {resize:?} and crops to {} x {}, but the network reads {side} x {side}",
                 cut.0, cut.1
             ));
         }
@@ -205,7 +205,7 @@ impl Pixels {
         if width < self.side || height < self.side {
             let side = self.side;
             return Err(ModelError::Refused(format!(
-                "a picture of {width} x {height} pixels; {side} x {side} are cut out of it"
+                "the picture has {width} x {height} pixels, but {side} x {side} are cropped from it"
             )));
         }
         let large = resize(picture, width, height, self.filter);
@@ -228,7 +228,7 @@ impl Pixels {
         if bytes != Some(picture.rgb.len()) || picture.rgb.is_empty() {
             let found = picture.rgb.len();
             return Err(ModelError::Refused(format!(
-                "a picture of {width} x {height} pixels with {found} bytes; expected three a pixel"
+                "the picture has {width} x {height} pixels and {found} bytes; expected three bytes per pixel"
             )));
         }
         let long =
@@ -242,7 +242,7 @@ impl Pixels {
         let largest = new_width.max(width).checked_mul(new_height.max(height));
         if largest.is_none_or(|pixels| pixels > MOST_PIXELS) {
             return Err(ModelError::Refused(format!(
-                "a picture of {width} x {height} pixels, {new_width} x {new_height} resized; expected at most \
+                "the picture has {width} x {height} pixels, resized {new_width} x {new_height}; expected at most \
                  {MOST_PIXELS} pixels"
             )));
         }

@@ -94,7 +94,7 @@ fn checks(found: &Found, recorded: &Recorded) -> Result<Vec<TensorCheck>> {
     for (name, expected) in outputs {
         let (_, tensor) = found.iter().find(|(found, _)| found == name).ok_or_else(|| {
             ModelError::Refused(format!(
-                "the reference file's {name} is not among what can be computed from its pixel_values and input_ids"
+                "the reference file has {name}, which cannot be computed from its pixel_values and input_ids"
             ))
         })?;
         checks.push(compare(name, tensor, expected)?);

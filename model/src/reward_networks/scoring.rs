@@ -63,7 +63,7 @@ impl RewardNetworks {
         if pictures.len() != texts.len() {
             let (pictures, texts) = (pictures.len(), texts.len());
             return Err(ModelError::Refused(format!(
-                "{pictures} pictures and {texts} texts; expected a text a picture"
+                "found {pictures} pictures and {texts} texts; expected one text per picture"
             )));
         }
         let mut scores = Vec::with_capacity(pictures.len());
@@ -94,7 +94,7 @@ fn load_clip(dir: &Path, device: Device) -> Result<(Clip, Texts, Pixels)> {
         let channels = vision.num_channels;
         return Err(ModelError::checkpoint(
             dir,
-            format!("it reads pictures of {channels} channels; expected 3, red, green and blue"),
+            format!("the network reads pictures of {channels} channels; expected 3 (red, green and blue)"),
         ));
     }
     let texts = Texts::load(

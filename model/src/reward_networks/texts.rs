@@ -29,8 +29,9 @@ impl Texts {
         let path = dir.join(demask_api::checkpoint::TOKENIZER);
         let json = bounded_file::read_text(&path, limits::LONGEST_TOKENIZER)
             .map_err(|source| ModelError::io(&path, source))?;
-        let wrong =
-            |error: tokenizers::Error| ModelError::checkpoint(&path, format!("not a tokenizer: {error}"));
+        let wrong = |error: tokenizers::Error| {
+            ModelError::checkpoint(&path, format!("this is not a tokenizer: {error}"))
+        };
         tokenizer_rules::check(&json).map_err(|words| wrong(words.into()))?;
         let mut tokenizer = Tokenizer::from_bytes(&json).map_err(wrong)?;
         let cut = TruncationParams {
@@ -66,12 +67,16 @@ impl Texts {
 
     fn ids(&self, text: &str) -> Result<Vec<i64>> {
         let encoded = self.tokenizer.encode_fast(text, true);
-        let encoded =
-            encoded.map_err(|error| ModelError::Refused(format!("a text for a reward network: {error}")))?;
+        let encoded = encoded.map_err(|error| {
+            ModelError::Refused(format!(
+                "a text for a reward network cannot be tokenised: {error}"
+            ))
+        })?;
         let ids: Vec<i64> = encoded.get_ids().iter().map(|&id| i64::from(id)).collect();
         if ids.is_empty() {
             return Err(ModelError::Refused(
-                "a text without a token for a reward network, whose tokenizer puts none at its ends".into(),
+                "a text for a reward network has no tokens, because the tokenizer adds none at its ends"
+                    .into(),
             ));
         }
         Ok(ids)

@@ -159,7 +159,8 @@ fn finite(probability: f32) -> Result<()> {
         return Ok(());
     }
     Err(ModelError::Refused(
-        "the model's logits are not finite: its weights are broken; go back to a checkpoint".into(),
+        "the model's logits are not finite, so its weights are unusable; return to an earlier checkpoint"
+            .into(),
     ))
 }
 

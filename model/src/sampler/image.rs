@@ -52,7 +52,7 @@ impl ImageRow {
         let config = backbone.config();
         if sampler.steps == 0 || config.codebook_size == 0 {
             let message = format!(
-                "{} steps over {} picture codes: both must be at least 1",
+                "found {} steps over {} picture codes; both must be at least 1",
                 sampler.steps, config.codebook_size
             );
             return Err(ModelError::Refused(message));

@@ -421,7 +421,7 @@ impl SamplingRule for TextRow {
 fn plan(length: usize, sampler: &TextSampler) -> Result<(usize, usize)> {
     if sampler.block == 0 || length == 0 {
         let message = format!(
-            "blocks of {} tokens in a text of {length}: expected at least 1 of each",
+            "found blocks of {} tokens in a text of {length}; both must be at least 1",
             sampler.block
         );
         return Err(ModelError::Refused(message));
@@ -432,7 +432,7 @@ fn plan(length: usize, sampler: &TextSampler) -> Result<(usize, usize)> {
     }
     if sampler.steps == 0 || !sampler.steps.is_multiple_of(blocks) {
         let message = format!(
-            "{} steps cannot be divided among {blocks} blocks evenly",
+            "{} steps cannot be divided evenly among {blocks} blocks",
             sampler.steps
         );
         return Err(ModelError::Refused(message));

@@ -75,7 +75,7 @@ fn sample(config: &BackboneConfig, request: &SampleRequest) -> Result<()> {
     let (length, longest) = (request.ids.len(), config.max_sequence_length);
     if length > longest {
         return refuse(format!(
-            "a prompt and answer of {length} tokens; the model takes at most {longest}"
+            "prompt and answer have {length} tokens; the model takes at most {longest}"
         ));
     }
     let Span { start, end } = request.target;
@@ -84,12 +84,14 @@ fn sample(config: &BackboneConfig, request: &SampleRequest) -> Result<()> {
     }
     if request.left_pad > start {
         let pad = request.left_pad;
-        return refuse(format!("{pad} positions of padding before a target at {start}"));
+        return refuse(format!(
+            "found {pad} positions of padding, but the target begins at {start}"
+        ));
     }
     if let Some(grid) = request.grid.filter(|grid| grid.codes() != end - start) {
         let (expected, found) = (grid.codes(), end - start);
         return refuse(format!(
-            "a grid of {expected} picture codes, {grid}, on a target of {found} positions"
+            "the grid {grid} has {expected} picture codes, but the target has {found} positions"
         ));
     }
     if let Some(message) = unknown_token(config, &request.ids) {
@@ -98,7 +100,7 @@ fn sample(config: &BackboneConfig, request: &SampleRequest) -> Result<()> {
     if request.unconditional_left_pad > start {
         let pad = request.unconditional_left_pad;
         return refuse(format!(
-            "{pad} positions of unconditional padding before a target at {start}"
+            "found {pad} positions of unconditional padding, but the target begins at {start}"
         ));
     }
     let Some(other) = &request.unconditional else {
@@ -107,7 +109,7 @@ fn sample(config: &BackboneConfig, request: &SampleRequest) -> Result<()> {
     if other.len() != length {
         let found = other.len();
         return refuse(format!(
-            "an unconditional sequence of {found} tokens beside one of {length}"
+            "the unconditional sequence has {found} tokens, but the conditional one has {length}"
         ));
     }
     unknown_token(config, other).map_or(Ok(()), |message| refuse(format!("unconditional: {message}")))

@@ -25,9 +25,9 @@ use crate::network::lora::DropoutPosition;
 #[derive(Debug)]
 pub(crate) struct ForwardPass {
     pass: FullPass,
-    /// What each block so far is computed again from; none where nothing is kept.
+    /// The inputs from which the blocks so far are recomputed; `None` if nothing is kept.
     inputs: Option<Vec<BlockInput>>,
-    /// The stream so far, and what is to be added to it.
+    /// The residual stream so far, and the tensor that is still to be added to it.
     stream: (Tensor, Option<Tensor>),
     /// The position of the adapter's dropout stream before the next block. Several passes may go through the blocks
     /// together, so each has its own.
@@ -43,7 +43,7 @@ struct BlockInput {
     noise: Option<DropoutPosition>,
 }
 
-/// What a forward pass keeps for its backward pass.
+/// The tensors that a forward pass keeps for its backward pass.
 #[derive(Debug)]
 pub struct KeptInputs {
     pass: FullPass,

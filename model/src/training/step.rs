@@ -59,7 +59,9 @@ pub fn train_with(
     interlude: &mut dyn Interlude,
 ) -> Result<TrainReport> {
     if micro_batches.iter().all(Vec::is_empty) {
-        return Err(ModelError::Refused("a training step without a sequence".into()));
+        return Err(ModelError::Refused(
+            "a training step needs at least one sequence".into(),
+        ));
     }
     backbone.trained().trainable()?;
     validation::settings(settings)?;
@@ -115,10 +117,10 @@ pub(crate) fn retried<T>(
         if error.is_out_of_memory() && backbone.room().halve(longest) {
             cuda::release(backbone.device());
             let most = backbone.room().forward_tokens();
-            tracing::warn!("{error}; the step is done again, {most} tokens at a time");
+            tracing::warn!("{error}; the step is repeated with {most} tokens at a time");
         } else if error.lacks_determinism() {
             tracing::warn!(
-                "{error}; the step is done again, and from now on bits may differ from run to run"
+                "{error}; the step is repeated, and from now on results may differ in bits from run to run"
             );
             cuda::set_deterministic(false)?;
         } else {

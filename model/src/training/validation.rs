@@ -20,13 +20,13 @@ pub fn sequence(config: &BackboneConfig, sequence: &Sequence) -> Result<()> {
     let (first, length) = (sequence.left_pad, sequence.ids.len());
     if first >= length {
         return refuse(format!(
-            "{length} tokens, {first} of them padding: nothing is left"
+            "found {length} tokens, of which {first} are padding; expected at least one token"
         ));
     }
     let longest = config.max_sequence_length;
     if length - first > longest {
         return refuse(format!(
-            "{} tokens; the model takes at most {longest}",
+            "found {} tokens; the model takes at most {longest}",
             length - first
         ));
     }
@@ -38,7 +38,7 @@ pub fn sequence(config: &BackboneConfig, sequence: &Sequence) -> Result<()> {
     let outside = |span: &&Span| span.start < first || span.end > length || span.start > span.end;
     if let Some(Span { start, end }) = spans.iter().find(outside) {
         return refuse(format!(
-            "an answer at {start}..{end}, but tokens at {first}..{length}"
+            "an answer is at {start}..{end}, but the tokens are at {first}..{length}"
         ));
     }
     if let Some(pair) = spans.windows(2).find(|pair| pair[1].start < pair[0].end) {
@@ -55,7 +55,9 @@ pub fn sequence(config: &BackboneConfig, sequence: &Sequence) -> Result<()> {
 pub(crate) fn unknown_token(config: &BackboneConfig, ids: &[u32]) -> Option<String> {
     let rows = config.rows();
     let (at, id) = ids.iter().enumerate().find(|&(_, &id)| id as usize >= rows)?;
-    Some(format!("token {id} at {at}, the vocabulary has {rows}"))
+    Some(format!(
+        "the token at {at} is {id}, but the vocabulary has {rows} tokens"
+    ))
 }
 
 /// Checks the settings of one optimiser step.

@@ -65,16 +65,16 @@ pub fn read(dir: &Path) -> Result<LoraConfig> {
     let named = |message: String| ModelError::checkpoint(&path, message);
     let fields = fields(&path)?;
     if let Some(message) = refused(&fields) {
-        return Err(named(format!("{message}: not an adapter that is computed here")));
+        return Err(named(format!("{message}: this kind of adapter is not supported")));
     }
     let number = |name: &str| fields.get(name).and_then(Value::as_f64);
     let rank = fields.get("r").and_then(Value::as_u64);
     let rank = rank.filter(|&rank| rank > 0);
-    let rank = rank.ok_or_else(|| named("r, the rank, is missing or no positive number".into()))?;
+    let rank = rank.ok_or_else(|| named("r, the rank, is missing or not a positive integer".into()))?;
     let rank = usize::try_from(rank).unwrap_or(usize::MAX);
     validation::within("r", rank, limits::RANK).map_err(|error| named(error.to_string()))?;
     let base = frozen_base(dir)?;
-    let alpha = number("lora_alpha").ok_or_else(|| named("lora_alpha is missing or no number".into()))?;
+    let alpha = number("lora_alpha").ok_or_else(|| named("lora_alpha is missing or not a number".into()))?;
     Ok(LoraConfig {
         rank,
         alpha,
@@ -119,8 +119,12 @@ pub fn base(dir: &Path) -> Result<String> {
 fn fields(path: &Path) -> Result<Map<String, Value>> {
     let text = bounded_file::read_text(path, limits::LONGEST_CONFIG)
         .map_err(|source| ModelError::io(path, source))?;
-    serde_json::from_str(&text)
-        .map_err(|error| ModelError::checkpoint(path, format!("not an adapter's configuration: {error}")))
+    serde_json::from_str(&text).map_err(|error| {
+        ModelError::checkpoint(
+            path,
+            format!("this is not the configuration of an adapter: {error}"),
+        )
+    })
 }
 
 /// Writes the text of the file. `targets` are names of modules, or suffixes of names.

@@ -83,7 +83,7 @@ impl StoredTensors {
         let pickle = PICKLES.iter().find(|name| dir.join(name).is_file());
         let message = pickle.map_or_else(
             || format!("no weights: expected {WEIGHTS} or {INDEX}"),
-            |name| format!("only {name}, a PyTorch pickle: expected {WEIGHTS} or {INDEX}, convert it first"),
+            |name| format!("found only {name}, a PyTorch pickle; expected {WEIGHTS} or {INDEX}: convert it first (`demask convert`)"),
         );
         Err(ModelError::checkpoint(dir, message))
     }
@@ -106,8 +106,9 @@ impl StoredTensors {
     fn indexed(dir: &Path, path: &Path) -> Result<Self> {
         let text = bounded_file::read_text(path, limits::LONGEST_CONFIG)
             .map_err(|source| ModelError::io(path, source))?;
-        let index: SafetensorsIndex = serde_json::from_str(&text)
-            .map_err(|error| ModelError::checkpoint(path, format!("not an index of weights: {error}")))?;
+        let index: SafetensorsIndex = serde_json::from_str(&text).map_err(|error| {
+            ModelError::checkpoint(path, format!("this is not an index of weights: {error}"))
+        })?;
         let mut stored = Self {
             path: path.to_owned(),
             files: Vec::new(),
@@ -126,7 +127,7 @@ impl StoredTensors {
         match index.weight_map.iter().find(absent) {
             Some((tensor, file)) => Err(ModelError::checkpoint(
                 path,
-                format!("lists tensor {tensor} in {file}, which does not hold it"),
+                format!("it lists tensor {tensor} in {file}, which does not contain it"),
             )),
             None => Ok(stored),
         }
@@ -134,8 +135,9 @@ impl StoredTensors {
 
     /// Adds the tensors of a file for which `wanted` is true.
     fn add(&mut self, path: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
-        let broken =
-            |error: String| ModelError::checkpoint(path, format!("not a whole safetensors file: {error}"));
+        let broken = |error: String| {
+            ModelError::checkpoint(path, format!("this is not a complete safetensors file: {error}"))
+        };
         let file = bounded_file::open(path).map_err(|source| ModelError::io(path, source))?;
         // SAFETY: the map is only read here, for the header. If another process truncates the file meanwhile, the
         // process ends with SIGBUS, as any reader of a map does.
@@ -216,7 +218,7 @@ impl StoredTensors {
                 .filter(|(start, length)| start.checked_add(*length).is_some_and(|end| end <= entry.bytes));
             let Some((start, length)) = inside else {
                 let message = format!(
-                    "{name}: {} bytes, of which {length} numbers from {start} on are wanted",
+                    "{name} has {} bytes, which do not contain {length} numbers from number {start} on",
                     entry.bytes
                 );
                 return Err(ModelError::checkpoint(&self.path, message));
@@ -244,7 +246,7 @@ impl StoredTensors {
     fn entry(&self, name: &str) -> Result<&StoredTensor> {
         heartbeat::beat();
         let entry = self.entries.get(name);
-        entry.ok_or_else(|| ModelError::checkpoint(&self.path, format!("tensor {name} is not there")))
+        entry.ok_or_else(|| ModelError::checkpoint(&self.path, format!("there is no tensor {name}")))
     }
 
     /// Copies a tensor to a GPU through pinned memory.
@@ -292,7 +294,7 @@ impl StoredTensors {
 /// Returns the path of a file that an index lists. The name must not leave the folder.
 fn shard(dir: &Path, index_path: &Path, name: &str, index: &SafetensorsIndex) -> Result<PathBuf> {
     if name.contains('/') || name.contains('\\') || name.starts_with('.') || name.is_empty() {
-        let message = format!("lists the file {name:?}, expected a plain name");
+        let message = format!("it lists the file {name:?}, expected a plain name");
         return Err(ModelError::checkpoint(index_path, message));
     }
     let file = dir.join(name);
@@ -300,7 +302,7 @@ fn shard(dir: &Path, index_path: &Path, name: &str, index: &SafetensorsIndex) ->
         Ok(_) => Ok(file),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let count = index.weight_map.values().filter(|place| *place == name).count();
-            let message = format!("missing; {INDEX} lists {count} tensors in it");
+            let message = format!("the file is missing; {INDEX} lists {count} tensors in it");
             Err(ModelError::checkpoint(&file, message))
         }
         Err(error) => Err(ModelError::io(&file, error)),

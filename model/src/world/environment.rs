@@ -25,11 +25,11 @@ pub struct Membership {
     /// The number of earlier worlds of the same job. A store may outlive a world, and its keys are then those
     /// of the ended world.
     pub generation: u64,
-    /// Where the ranks find one another.
+    /// The place where the ranks find one another.
     pub rendezvous: Rendezvous,
 }
 
-/// Where the ranks of a world find one another.
+/// The place where the ranks of a world find one another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rendezvous {
     /// A file that all ranks can reach, on one machine.
@@ -78,7 +78,9 @@ impl Membership {
         let [rank, size, local_rank, generation] = names;
         let (rank, size) = (number(get, rank)?, number(get, size)?);
         if size == 0 || size > MOST_RANKS || rank >= size {
-            let message = format!("rank {rank} of {size}: expected 1 to {MOST_RANKS} ranks, counted from 0");
+            let message = format!(
+                "found rank {rank} of {size} ranks; expected 1 to {MOST_RANKS} ranks, counted from 0"
+            );
             return Err(ModelError::Refused(message));
         }
         let or_none = |name: &str| get(name).map_or(Ok(0), |_| number(get, name));
@@ -127,7 +129,7 @@ fn rendezvous(get: &dyn Fn(&str) -> Option<String>, rank: usize, slurm: bool) ->
 fn needed(get: &dyn Fn(&str) -> Option<String>, name: &str) -> Result<String> {
     get(name).filter(|value| !value.is_empty()).ok_or_else(|| {
         ModelError::Refused(format!(
-            "{name} is not set: a world is started by the daemon, torchrun or srun"
+            "{name} is not set; start the ranks with the daemon, torchrun or srun"
         ))
     })
 }
@@ -139,7 +141,7 @@ fn number(get: &dyn Fn(&str) -> Option<String>, name: &str) -> Result<usize> {
 }
 
 fn in_range<T: TryFrom<usize>>(number: usize, what: &str) -> Result<T> {
-    T::try_from(number).map_err(|_| ModelError::Refused(format!("{what} is {number}: too large")))
+    T::try_from(number).map_err(|_| ModelError::Refused(format!("{what} is {number}, which is too large")))
 }
 
 /// Returns the first name of a node list in Slurm's notation, for example `gpu[03-07,11],login`.

@@ -106,7 +106,7 @@ pub(super) fn told(call: &str, code: c_int) -> Result<bool> {
 #[cfg(not(fused))]
 pub(super) fn absent() -> Result<bool> {
     Err(ModelError::Refused(
-        "this build has no C++ half, and without it no ranks".into(),
+        "this build has no C++ code, so it cannot train on several ranks".into(),
     ))
 }
 

@@ -42,7 +42,7 @@ pub struct ProcessGroup {
     object: Object,
     rank: usize,
     size: usize,
-    /// What crossed in the calls that were waited for.
+    /// The communication of all completed calls.
     tally: Cell<DistReport>,
 }
 
@@ -176,7 +176,7 @@ impl ProcessGroup {
     /// pieces that differs from the number of ranks.
     pub fn all_gather(&self, pieces: &[Tensor]) -> Result<()> {
         if pieces.len() != self.size {
-            let message = format!("{} pieces for {} ranks", pieces.len(), self.size);
+            let message = format!("found {} pieces for {} ranks", pieces.len(), self.size);
             return Err(ModelError::Refused(message));
         }
         pieces.iter().try_for_each(contiguous)?;
@@ -325,7 +325,7 @@ fn contiguous(tensor: &Tensor) -> Result<()> {
         return Ok(());
     }
     Err(ModelError::Refused(
-        "ranks exchange contiguous tensors only".into(),
+        "ranks can only exchange contiguous tensors".into(),
     ))
 }
 

@@ -49,7 +49,7 @@ pub struct World {
     more: Cell<u64>,
     /// The time limit of a call within a step.
     step: Duration,
-    /// Of all ranks, in their order.
+    /// The identities of all ranks, by rank.
     identities: Vec<Identity>,
 }
 
@@ -83,7 +83,7 @@ impl World {
         }
         if !store.wait("all", joining)? {
             let (size, seconds) = (membership.size, joining.as_secs_f64());
-            let message = format!("not all of {size} ranks came within {seconds} s");
+            let message = format!("not all of {size} ranks joined within {seconds} s");
             return Err(ModelError::World(message));
         }
         let place = (membership.rank, membership.size);
@@ -194,7 +194,7 @@ impl World {
                 && !path.exists()
             {
                 let message = format!(
-                    "the store {} is gone, and with it who gives orders",
+                    "the rendezvous file {} is gone, so the process that gives orders has ended",
                     path.display()
                 );
                 return Err(ModelError::World(message));
@@ -204,7 +204,7 @@ impl World {
         self.host.broadcast(&length, 0)?;
         let length = length.f_int64_value(&[0])?;
         if !(0..=LONGEST_ORDER).contains(&length) {
-            let message = format!("an order of {length} bytes, expected at most {LONGEST_ORDER}");
+            let message = format!("an order has {length} bytes, expected at most {LONGEST_ORDER}");
             return Err(ModelError::World(message));
         }
         let bytes = Tensor::f_zeros([length], (Kind::Uint8, Device::Cpu))?;
@@ -271,7 +271,7 @@ impl World {
 /// Exits this process at once, without destructors. The closed sockets notify the peers, whereas closing a
 /// group with a hanging call would wait for that call.
 pub fn leave(code: i32, why: &dyn std::fmt::Display) -> ! {
-    tracing::error!("this rank leaves with {code}: {why}");
+    tracing::error!("this rank exits with code {code}: {why}");
     // SAFETY: `_exit` takes a number and does not return.
     unsafe { libc::_exit(code) }
 }

@@ -11,12 +11,13 @@ use super::group::{ProcessGroup, Reduce};
 use crate::device::cuda;
 use crate::error::{ModelError, Result};
 
-/// Bytes of an identity as JSON, filled up with spaces. A host name has 64 bytes at most.
+/// The bytes of an identity as JSON, padded with spaces. A host name has at most 64 bytes.
 const IDENTITY: usize = 256;
-/// Numbers of a rank's report of a step: memory and its peak, those of the device, seconds, and what was exchanged.
+/// The number of values in a rank's report of a step: memory and its peak, the same for the device, the seconds, and
+/// the three values of its communication.
 const NUMBERS: usize = 8;
 
-/// What stays the same of a rank as long as its world lives.
+/// The properties of a rank that do not change while its world lives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Identity {
     host: String,

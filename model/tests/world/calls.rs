@@ -190,7 +190,7 @@ fn l10_a_rank_that_hangs_is_given_up_at_the_limit() {
 fn never_comes() {
     let error = World::join_within(membership(), Device::Cpu, SHORT, LONG).unwrap_err();
     assert!(
-        error.to_string().contains("not all of 2 ranks came within 1 s"),
+        error.to_string().contains("not all of 2 ranks joined within 1 s"),
         "{error}"
     );
 }

@@ -16,7 +16,7 @@ impl Benchmark for FashionAsk {
     }
 
     fn about(&self) -> &'static str {
-        "what Fashion-MNIST's test pictures show"
+        "questions about the classes of Fashion-MNIST's test pictures"
     }
 
     fn data(&self) -> Data {

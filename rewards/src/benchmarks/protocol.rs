@@ -123,7 +123,7 @@ pub struct BenchmarkSource {
     pub hub: Option<&'static str>,
     /// The patterns of the needed files; empty for all.
     pub files: &'static [&'static str],
-    /// Where else it can be found, for the user.
+    /// Where else the user can get the data.
     pub from: &'static str,
     /// The folders in which it is searched beside the hub's copy.
     pub places: &'static [&'static str],
@@ -145,7 +145,7 @@ impl BenchmarkSource {
         }
         data_dir::first(&format!("the data of benchmark {benchmark}"), self.places).map_err(|why| {
             let pull = match self.hub {
-                Some(_) => format!("; `demask pull --benchmark {benchmark}` fetches it"),
+                Some(_) => format!("; `demask pull --benchmark {benchmark}` downloads it"),
                 None => format!("; it is from {}", self.from),
             };
             SuiteError::Absent(why + &pull)

@@ -29,7 +29,7 @@ pub enum SuiteError {
     Unsupported {
         /// The suite.
         suite: String,
-        /// What it needs.
+        /// What the suite needs.
         what: &'static str,
     },
 }

@@ -17,7 +17,7 @@ impl Reward for ImageReward {
     }
 
     fn about(&self) -> &'static str {
-        "ImageReward of a drawing for its prompt, about -2 to 2; a described picture has none"
+        "ImageReward score of a drawing for its prompt, about -2 to 2; not for described pictures"
     }
 
     fn default_weight(&self) -> f64 {

@@ -12,7 +12,7 @@ impl Reward for Length {
     }
 
     fn about(&self) -> &'static str {
-        "1 up to three quarters of the longest text, falling to 0 at its end"
+        "1 up to three quarters of the maximum length, then falling to 0 at the maximum"
     }
 
     fn default_weight(&self) -> f64 {

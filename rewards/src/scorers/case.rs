@@ -32,7 +32,7 @@ impl<'a> Case<'a> {
         })
     }
 
-    /// Like [`Self::find`].
+    /// Returns the first of these fields that the line has, like [`Self::find`].
     ///
     /// # Errors
     /// An error that names the fields if the line has none of them.

@@ -50,18 +50,18 @@ pub enum ScoreError {
     Wrong {
         /// The field's names.
         field: String,
-        /// What was expected.
+        /// The expected kind of value.
         expected: String,
     },
     /// No scorer has this name.
-    #[error("no scorer is named {0}; `demask score --list` names them")]
+    #[error("there is no scorer {0}; `demask score --list` lists the scorers")]
     Unknown(String),
     /// A family has several scorers, and the line does not select one.
-    #[error("{family} has several scorers ({names}): the line must say which in its field scorer or kind")]
+    #[error("{family} has several scorers ({names}): name one in the field scorer or kind of the line")]
     Which {
         /// The family.
         family: String,
-        /// Its scorers.
+        /// The names of the family's scorers.
         names: String,
     },
 }

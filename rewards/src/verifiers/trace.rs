@@ -7,10 +7,10 @@ use super::thought::split;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TraceFlaw {
     /// Not `<think>` reasoning `</think>` result.
-    #[error("not in the reasoning format")]
+    #[error("the trace is not in the reasoning format")]
     Format,
     /// A written step is false.
-    #[error("the step '{0}' is not true")]
+    #[error("the step '{0}' of the trace is not true")]
     Step(String),
     /// The result differs from the expected answer.
     #[error("the result '{found}' is not '{expected}'")]

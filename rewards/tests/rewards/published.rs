@@ -149,7 +149,7 @@ fn a_perfect_model_is_right_everywhere_and_a_mute_one_is_not() {
     for suite in published() {
         let suite = suite.within(folder.path().to_owned());
         let name = suite.name();
-        assert!(suite.available(), "{name}");
+        assert!(suite.is_available(), "{name}");
         let (all, result) = judged(&suite, perfect);
         assert!(!all.is_empty(), "{name}");
         assert_eq!(result.protocol, suite.protocol().label(), "{name}");
@@ -172,7 +172,7 @@ fn a_perfect_model_is_right_everywhere_and_a_mute_one_is_not() {
                 assert!(result.figure.starts_with("600.0 of 2000"), "{}", result.figure)
             }
             name if name.starts_with("wise") => assert!(
-                result.figure.starts_with("no overall: 2 of 1000"),
+                result.figure.starts_with("no overall score: 2 of 1000"),
                 "{}",
                 result.figure
             ),
@@ -409,7 +409,7 @@ fn broken_rows_are_named_and_too_many_are_refused() {
 fn what_is_not_there_says_how_to_get_it() {
     let nowhere = tempfile::tempdir().unwrap();
     let suite = Suite::find("mmlu").unwrap().within(nowhere.path().to_owned());
-    assert!(!suite.available());
+    assert!(!suite.is_available());
     let error = suite.items(None).unwrap_err().to_string();
     assert!(error.contains("demask pull --benchmark mmlu"), "{error}");
     let wise = Suite::find("wise").unwrap().within(nowhere.path().to_owned());

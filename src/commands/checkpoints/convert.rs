@@ -59,7 +59,7 @@ fn line(one: &Converted) -> String {
                 .collect::<Vec<_>>()
                 .join(", ");
             let more = if count > SHOWN { ", …" } else { "" };
-            format!("; {count} entries are no tensors and were left out: {names}{more}")
+            format!("; left out {count} entries that are not tensors: {names}{more}")
         }
     };
     let (file, tensors) = (one.file.display(), one.tensors);

@@ -12,7 +12,7 @@ use demask_actors::engine::process::{EngineProcess, unexpected};
 use demask_actors::home::Home;
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::Inference;
-use demask_api::checkpoint::{ADAPTER, OPTIMIZER, carries_adapter};
+use demask_api::checkpoint::{ADAPTER, OPTIMIZER, has_adapter};
 use demask_api::{Answer, BackboneConfig, LoadOptions, ModelSource, Request};
 use demask_datasets::prompts::chat_template::{JINJA_FILE, TOKENIZER_CONFIG};
 use indicatif::ProgressBar;
@@ -89,7 +89,7 @@ impl Written {
 pub fn is_new(output: &Path) -> anyhow::Result<PathBuf> {
     if output.symlink_metadata().is_ok() {
         bail!(UsageError(format!(
-            "{} exists already; a checkpoint is never overwritten",
+            "{} exists already, and a checkpoint is never overwritten",
             output.display()
         )));
     }
@@ -201,7 +201,7 @@ impl DerivationProgress {
 
 /// Returns bf16 if all weights of a checkpoint are stored as bf16, else f32, which loses nothing.
 fn stored(checkpoint: &Path) -> Stored {
-    let base = adapter::base(checkpoint).filter(|_| carries_adapter(checkpoint));
+    let base = adapter::base(checkpoint).filter(|_| has_adapter(checkpoint));
     let folder = base.map_or_else(|| checkpoint.to_owned(), |base| checkpoint.join(base));
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut weights = files

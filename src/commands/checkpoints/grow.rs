@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use demask_actors::home::Home;
 use demask_actors::inference::checkpoint_settings;
-use demask_api::checkpoint::{IMAGE_TOKENIZER, carries_adapter};
+use demask_api::checkpoint::{IMAGE_TOKENIZER, has_adapter};
 use demask_api::{Growth, ImageTokenizerConfig, LoadOptions, PictureSize};
 use demask_datasets::prompts::published::Facts;
 use demask_datasets::prompts::special_tokens::Family;
@@ -53,7 +53,7 @@ pub fn grow(home: &Home, options: &Grow) -> anyhow::Result<ExitCode> {
         },
         output,
         dtype: options.dtype,
-        blame: format!("{} cannot grow", checkpoint.display()),
+        blame: format!("cannot add picture codes to {}", checkpoint.display()),
         checkpoint: checkpoint.clone(),
     }
     .write(home)?;
@@ -77,9 +77,9 @@ pub fn grow(home: &Home, options: &Grow) -> anyhow::Result<ExitCode> {
 /// Checks that the model is a text model without an adapter, because only these grow.
 fn is_text_model(checkpoint: &Path) -> anyhow::Result<()> {
     let name = checkpoint.display();
-    if carries_adapter(checkpoint) {
+    if has_adapter(checkpoint) {
         bail!(UsageError(format!(
-            "{name} carries an adapter: merge it first (`demask merge`), the grown model is another base"
+            "{name} contains an adapter: merge it first (`demask merge`), because growing changes the adapter's base"
         )));
     }
     let facts = Facts::read(checkpoint)?;
@@ -123,7 +123,7 @@ fn codes(asked: Option<usize>, images: Option<&ImageTokenizerConfig>) -> Result<
     let power = 2usize.saturating_pow(u32::try_from(bits).unwrap_or(u32::MAX));
     match (asked, images.map(|_| power)) {
         (Some(asked), Some(has)) if asked != has => Err(UsageError(format!(
-            "--codes {asked}: the image tokenizer has {has} (2 to the {bits})"
+            "--codes {asked}: the image tokenizer has {has} codes (2 to the power of {bits})"
         ))),
         (Some(codes), _) | (None, Some(codes)) => Ok(codes),
         (None, None) => Ok(Growth::default().codebook_size),

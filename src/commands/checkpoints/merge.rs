@@ -6,7 +6,7 @@ use anyhow::bail;
 use demask_actors::home::Home;
 use demask_actors::inference::checkpoint_settings;
 use demask_api::LoadOptions;
-use demask_api::checkpoint::carries_adapter;
+use demask_api::checkpoint::has_adapter;
 use serde_json::json;
 
 use crate::args::Merge;
@@ -28,9 +28,9 @@ pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
         .map(|named| adapter::put_on(home, &checkpoint, named))
         .transpose()?;
     adapter::has_base(&checkpoint)?;
-    if adapter.is_none() && !carries_adapter(&checkpoint) {
+    if adapter.is_none() && !has_adapter(&checkpoint) {
         bail!(UsageError(format!(
-            "{} carries no adapter: name one with --adapter",
+            "{} contains no adapter: give one with --adapter",
             checkpoint.display()
         )));
     }
@@ -41,8 +41,8 @@ pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
     let carried = adapter.as_deref().unwrap_or(&checkpoint);
     if let Some(form) = adapter::frozen_base(carried) {
         print::note(&format!(
-            "the adapter was trained over a base in {form}; it is merged with the base in full precision, as PEFT's users do, whose answers \
-             may differ a little"
+            "the adapter was trained over a base in {form}; it is merged with the base in full precision, as is usual with PEFT, so answers may \
+             differ a little"
         ));
     }
     let written = Derived {
@@ -66,7 +66,7 @@ pub fn merge(home: &Home, options: &Merge) -> anyhow::Result<ExitCode> {
         print::json(&report)?;
     } else {
         let (output, size) = (written.output.display(), written.size());
-        println!("{output}: {size}, the adapter in its weights");
+        println!("{output}: {size}, with the adapter merged into the weights");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -38,7 +38,7 @@ pub fn pull(mut options: Pull) -> anyhow::Result<ExitCode> {
         let source = source(name)?;
         let Some(hub) = source.hub else {
             let message = format!(
-                "--benchmark {name}: the hub has no copy that is known; it is from {}, and is looked for in {}",
+                "--benchmark {name}: no copy on the hub is known; get it from {} and put it into one of {}",
                 source.from,
                 source.places.join(", ")
             );
@@ -50,7 +50,7 @@ pub fn pull(mut options: Pull) -> anyhow::Result<ExitCode> {
         ));
         if source.is_gated {
             print::note(&format!(
-                "{hub} is gated: its terms are accepted on its page, and HF_TOKEN names who accepted"
+                "{hub} is gated: accept its terms on its page and set HF_TOKEN to a token of the same account"
             ));
         }
         options.repo = Some(hub.to_owned());
@@ -86,7 +86,7 @@ fn source(name: &str) -> Result<&'static BenchmarkSource, UsageError> {
     match Suite::find(name).map(|suite| suite.data()) {
         Some(Data::Published(source)) => Ok(source),
         Some(_) => Err(UsageError(format!(
-            "--benchmark {name}: its data is not pulled; see `demask eval --list`"
+            "--benchmark {name}: its data cannot be pulled; see `demask eval --list`"
         ))),
         None => {
             let all = Suite::all().filter(|suite| matches!(suite.data(), Data::Published(_)));
@@ -131,12 +131,15 @@ fn summary(pulled: &Pulled, to: Option<&Laid>) -> String {
         files.fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.bytes))
     };
     let ((fetched, bytes), (here, _)) = (of(PullOrigin::Hub), of(PullOrigin::Cache));
-    let cache = format!("fetched: {fetched} ({}), here already: {here}", HumanBytes(bytes));
+    let cache = format!(
+        "downloaded: {fetched} ({}), in the cache already: {here}",
+        HumanBytes(bytes)
+    );
     let Some(Laid { written, kept, .. }) = to else {
         return cache;
     };
     let (written, kept) = (written.len(), kept.len());
-    format!("{cache}; in the folder written: {written}, there already: {kept}")
+    format!("{cache}; written to the folder: {written}, there already: {kept}")
 }
 
 /// Returns the line for an event; `None` for events about bytes.
@@ -148,8 +151,10 @@ fn line(event: &PullEvent<'_>) -> Option<String> {
             bytes,
             origin: PullOrigin::Hub,
         } => format!("{file}: {}", HumanBytes(*bytes)),
-        PullEvent::Held { file } => format!("{file}: another pull is fetching it; waiting for that"),
-        PullEvent::Waiting { what, why, wait } => format!("{what}: {why}; again in {}", HumanDuration(*wait)),
+        PullEvent::Held { file } => format!("{file}: another pull is downloading it; waiting for it"),
+        PullEvent::Waiting { what, why, wait } => {
+            format!("{what}: {why}; retrying in {}", HumanDuration(*wait))
+        }
         PullEvent::Note(note) => (*note).to_owned(),
         // The cache may hold thousands of files, so only their number is reported.
         PullEvent::Begun { .. }

@@ -65,7 +65,7 @@ fn show(passed: bool, tensors: &[TensorCheck], dtype: &str) -> anyhow::Result<()
         .collect();
     print::table(&["tensor", "largest difference", "relative", ""], &rows)?;
     match (passed, tensors.len()) {
-        (_, 0) => println!("the reference file holds no tensor that can be compared"),
+        (_, 0) => println!("the reference file contains no tensor that can be compared"),
         (true, count) => println!("{count} tensors, all within tolerance"),
         (false, count) => {
             let bad = tensors.iter().filter(|tensor| !tensor.passed).count();

@@ -19,7 +19,7 @@ pub enum Status {
 pub struct DoctorCheck {
     /// Name of the check.
     pub name: &'static str,
-    /// Status.
+    /// The result of the check.
     pub status: Status,
     /// What was found.
     pub found: String,

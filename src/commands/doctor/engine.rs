@@ -24,7 +24,7 @@ pub(super) fn engine_program() -> DoctorCheck {
         }
         Ok(out) => {
             let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
-            let fix = "rebuild it with `make build`; if libtorch moved, run `make libtorch` first";
+            let fix = "rebuild it with `make build`; if libtorch was moved, run `make libtorch` first";
             check(
                 "engine program",
                 Status::Fail,
@@ -33,7 +33,7 @@ pub(super) fn engine_program() -> DoctorCheck {
             )
         }
         Err(error) => {
-            let fix = "build it with `make build`, or name it in DEMASK_ENGINE";
+            let fix = "build it with `make build`, or set DEMASK_ENGINE to its path";
             check(
                 "engine program",
                 Status::Fail,
@@ -72,7 +72,7 @@ pub(super) fn engine_answers(started: &anyhow::Result<EngineInfo>) -> DoctorChec
             "engine answers",
             Status::Fail,
             format!("{error:#}"),
-            "see the line above; then `demask doctor` again",
+            "fix the problem in the line above, then run `demask doctor` again",
         ),
     }
 }
@@ -82,7 +82,7 @@ pub(super) fn libtorch() -> DoctorCheck {
         None => check(
             "LIBTORCH",
             Status::Ok,
-            "not set: the one found at build time is used",
+            "not set: the libtorch found at build time is used",
             "",
         ),
         Some(folder) if folder.join("lib/libtorch_cpu.so").is_file() => {
@@ -94,7 +94,7 @@ pub(super) fn libtorch() -> DoctorCheck {
                 "LIBTORCH",
                 Status::Fail,
                 found,
-                "point it at a libtorch 2.11.0, or unset it",
+                "set it to the folder of a libtorch 2.11.0, or unset it",
             )
         }
     }
@@ -108,7 +108,7 @@ pub(super) fn graphics(engine: Option<&EngineInfo>, device_files: bool) -> Docto
         } else {
             (Status::Ok, "no NVIDIA device")
         };
-        let found = format!("{found}; what the engine finds is not known while it does not answer");
+        let found = format!("{found}; the engine does not answer, so what it finds is unknown");
         return check("graphics", status, found, "");
     };
     let unused = device_files && device.name == "cpu";
@@ -123,7 +123,7 @@ pub(super) fn graphics(engine: Option<&EngineInfo>, device_files: bool) -> Docto
     }
     let mut fix = device.cuda.fix();
     if unused && matches!(device.cuda, Cuda::Off { .. }) {
-        fix = "an NVIDIA device is here: unset DEMASK_NO_CUDA to compute on it".into();
+        fix = "this machine has an NVIDIA device: unset DEMASK_NO_CUDA to use it".into();
     }
     check("graphics", status, found, fix)
 }
@@ -138,7 +138,7 @@ pub(super) fn sandbox(engine: Option<&EngineInfo>) -> DoctorCheck {
         return check(
             "sandbox",
             Status::Ok,
-            "not known while the engine does not answer",
+            "unknown, because the engine does not answer",
             "",
         );
     };
@@ -149,7 +149,7 @@ pub(super) fn sandbox(engine: Option<&EngineInfo>) -> DoctorCheck {
     let fix = if holds {
         ""
     } else {
-        "the engine trusts what it reads: models of others are safer where the kernel has Landlock (5.13 and later) and seccomp, and \
+        "the engine is not confined: loading models from others is safer if the kernel has Landlock (5.13 and later) and seccomp, and if \
          DEMASK_SANDBOX is not set"
     };
     let status = if holds { Status::Ok } else { Status::Warn };

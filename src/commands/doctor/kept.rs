@@ -14,8 +14,8 @@ use super::check::{DoctorCheck, Status, check};
 /// Time by which the clock may be behind the last row, because another machine's clock may be a little ahead.
 const BEHIND: Duration = Duration::from_secs(60);
 /// Advice for a damaged store.
-const REPAIR: &str = "`demask doctor --repair` sets the store aside as it is, saves the rows that can be read and rebuilds runs from their \
-                      checkpoints; a daemon must be ended first";
+const REPAIR: &str = "`demask doctor --repair` moves the store aside, saves the rows that can be read and rebuilds runs from their \
+                      checkpoints; stop the daemon first";
 
 /// Checks that the store is whole, and that it has a row of every run with checkpoints.
 pub(super) fn store(home: &Home) -> DoctorCheck {
@@ -44,11 +44,11 @@ pub(super) fn store(home: &Home) -> DoctorCheck {
 pub(super) fn pictures(home: &Home) -> DoctorCheck {
     let place = home.blobs().display().to_string();
     if pictures_are_gone(home) {
-        let fix = "bring the folder back if it was moved; runs go on without it, what was drawn before cannot be shown";
+        let fix = "move the folder back if it was moved; runs continue without it, but earlier pictures cannot be shown";
         return check(
             "pictures",
             Status::Warn,
-            format!("{place} is gone, and rows speak of it"),
+            format!("{place} does not exist, but rows refer to pictures in it"),
             fix,
         );
     }
@@ -70,15 +70,20 @@ pub(super) fn clock(home: &Home) -> DoctorCheck {
 
 fn since(last_us: Option<i64>, now_us: i64) -> DoctorCheck {
     let Some(last) = last_us else {
-        return check("clock", Status::Ok, "nothing was written yet", "");
+        return check("clock", Status::Ok, "no row was written yet", "");
     };
     let ahead = Duration::from_micros(u64::try_from(last - now_us).unwrap_or(0));
     if ahead > BEHIND {
-        let found = format!("{} s before the last row of a run", ahead.as_secs());
+        let found = format!("the clock is {} s before the last row of a run", ahead.as_secs());
         let fix = "set the clock: runs are ordered by the times of their rows";
         return check("clock", Status::Warn, found, fix);
     }
-    check("clock", Status::Ok, "after the last row of a run", "")
+    check(
+        "clock",
+        Status::Ok,
+        "the clock is after the last row of a run",
+        "",
+    )
 }
 
 #[cfg(test)]

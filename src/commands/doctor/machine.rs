@@ -27,14 +27,14 @@ pub(super) fn processor() -> DoctorCheck {
 pub(super) fn descriptors() -> DoctorCheck {
     match limits() {
         Some((now, most)) => open_files(now, most),
-        None => check("open files", Status::Warn, "the limit is not known", ""),
+        None => check("open files", Status::Warn, "the limit is unknown", ""),
     }
 }
 
 fn open_files(now: u64, most: u64) -> DoctorCheck {
-    let found = format!("{now} at one time");
+    let found = format!("at most {now} at one time");
     let raise = format!(
-        "`ulimit -n {}` before the daemon starts; a long run opens shards, connections and processes of rewards",
+        "run `ulimit -n {}` before the daemon starts; a long run opens shards, connections and reward processes",
         most.min(ENOUGH_FILES * 2)
     );
     match now {

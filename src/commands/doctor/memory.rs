@@ -37,7 +37,7 @@ pub(super) fn memory(profile: &Profile, from_scratch: bool, device: Option<&Cuda
                 name,
                 Status::Warn,
                 why,
-                "name a checkpoint that is there in start_from",
+                "set start_from to an existing checkpoint",
             );
         }
     };
@@ -45,7 +45,7 @@ pub(super) fn memory(profile: &Profile, from_scratch: bool, device: Option<&Cuda
         Ok(adapter) => adapter,
         Err(why) => {
             let why = format!("{why:#}");
-            return check(name, Status::Warn, why, "name an adapter that is there");
+            return check(name, Status::Warn, why, "name an existing adapter");
         }
     };
     let needed = match &adapter {
@@ -57,7 +57,7 @@ pub(super) fn memory(profile: &Profile, from_scratch: bool, device: Option<&Cuda
         return weigh(needed, device.memory);
     }
     let Some(free) = memory::free() else {
-        return check(name, Status::Warn, "free memory is not known", "");
+        return check(name, Status::Warn, "the free memory is unknown", "");
     };
     weigh(needed, free)
 }
@@ -66,13 +66,13 @@ fn weigh(needed: Option<u64>, free: u64) -> DoctorCheck {
     let shown = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let needs = needed.map_or("more than 16 EB".to_owned(), shown);
     let found = format!(
-        "training the profile's model takes {needs} at the least (weights, gradients, moments); {} are there",
+        "training the profile's model needs at least {needs} (weights, gradients, optimizer moments); {} are available",
         shown(free)
     );
     if needed.is_some_and(|needed| needed <= free) {
         return check("memory", Status::Ok, found, "");
     }
-    let fix = "train an adapter (lora), a smaller model, or on a machine with more memory";
+    let fix = "train an adapter (lora) or a smaller model, or use a machine with more memory";
     check("memory", Status::Fail, found, fix)
 }
 
@@ -123,7 +123,7 @@ mod tests {
         assert!(
             row.status == Status::Fail
                 && row.found.contains("64.0 GB")
-                && row.found.contains("8.0 GB are there")
+                && row.found.contains("8.0 GB are available")
         );
         assert!(weigh(None, u64::MAX).status == Status::Fail);
         assert!(weigh(Some(1), 1).status == Status::Ok);

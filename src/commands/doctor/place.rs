@@ -16,7 +16,7 @@ pub(super) fn home_writable(home: &Home) -> DoctorCheck {
             "home",
             Status::Fail,
             format!("{place}: {error}"),
-            "name a folder that you may write to with --home or DEMASK_HOME",
+            "give a folder that you may write to with --home or DEMASK_HOME",
         ),
     }
 }
@@ -30,7 +30,7 @@ pub(super) fn runtime_folder(home: &Home) -> DoctorCheck {
             name,
             Status::Fail,
             error.to_string(),
-            "name a folder of your own with a short path in XDG_RUNTIME_DIR; the daemon and the engines talk through it",
+            "set XDG_RUNTIME_DIR to a folder of your own with a short path; the sockets of the daemon and the engines are there",
         ),
     }
 }
@@ -39,10 +39,10 @@ pub(super) fn runtime_folder(home: &Home) -> DoctorCheck {
 pub(super) fn left_sockets(home: &Home) -> DoctorCheck {
     let left = sockets::stale(home);
     let Some(one) = left.first() else {
-        return check("sockets", Status::Ok, "none left behind", "");
+        return check("sockets", Status::Ok, "no sockets were left behind", "");
     };
     let found = format!(
-        "{} left behind by engines that were killed, {}",
+        "{} sockets were left behind by killed engines, such as {}",
         left.len(),
         one.display()
     );
@@ -50,14 +50,14 @@ pub(super) fn left_sockets(home: &Home) -> DoctorCheck {
         "sockets",
         Status::Warn,
         found,
-        "the daemon's next start sweeps them away",
+        "the daemon removes them when it starts next",
     )
 }
 
 pub(super) fn disk_space(home: &Home) -> DoctorCheck {
     const ENOUGH: u64 = 2 << 30;
     let Some(free) = free_bytes(home.root()) else {
-        return check("disk", Status::Warn, "free space is not known", "");
+        return check("disk", Status::Warn, "the free space is unknown", "");
     };
     let found = format!("{:.1} GB free", free as f64 / 1e9);
     if free < ENOUGH {
@@ -65,7 +65,7 @@ pub(super) fn disk_space(home: &Home) -> DoctorCheck {
             "disk",
             Status::Warn,
             found,
-            "a long run keeps several checkpoints: make room or move the home",
+            "a long run keeps several checkpoints: free some space or move the home",
         );
     }
     check("disk", Status::Ok, found, "")
@@ -78,7 +78,7 @@ pub(super) fn shipped() -> DoctorCheck {
             "shipped model",
             Status::Fail,
             format!("{error:#}"),
-            "name its folder in DEMASK_SHIPPED; without it give --checkpoint, or --from-scratch to a run",
+            "set DEMASK_SHIPPED to its folder; without it, use --checkpoint, or --from-scratch for a run",
         ),
     }
 }

@@ -24,9 +24,10 @@ pub(super) fn repair(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn told(done: &Repair) -> Vec<String> {
-    if !done.did_something() {
+    if !done.has_changes() {
         return vec![
-            "nothing is to be repaired: the store is whole, and every run with checkpoints has a row".into(),
+            "there is nothing to repair: the store is intact, and every run with checkpoints has a row"
+                .into(),
         ];
     }
     let mut lines = Vec::new();
@@ -34,7 +35,7 @@ fn told(done: &Repair) -> Vec<String> {
         lines.push(format!("the store was damaged: {damage}"));
         lines.push(format!("as it was, it is in {}", aside.display()));
         lines.push(format!(
-            "saved: {} transactions of its log, {} rows read from what is broken",
+            "saved: {} transactions of its log, {} rows of the damaged parts",
             done.transactions, done.rows
         ));
     }

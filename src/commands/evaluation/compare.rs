@@ -34,7 +34,7 @@ pub fn compare(home: &Home, options: &EvalCompare) -> anyhow::Result<ExitCode> {
         .filter_map(|(suite, pairs)| Some((*suite, paired(&pairs.first, &pairs.second)?, pairs)))
         .collect();
     if compared.is_empty() {
-        bail!("{} and {} have no item in common", a.name(), b.name());
+        bail!("{} and {} have no items in common", a.name(), b.name());
     }
     if options.output.json {
         let all: Vec<_> = compared

@@ -142,7 +142,7 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
             kept.end()?;
             if kept.reused() > 0 {
                 print::note(&format!(
-                    "{} items were taken over from earlier evaluations of these weights; --fresh computes them again",
+                    "{} items were reused from earlier evaluations of these weights; --fresh computes them again",
                     kept.reused()
                 ));
             }
@@ -157,7 +157,9 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
     if !options.output.json {
         print_results(&suites(None), &results)?;
         if let Some(id) = evaluation {
-            print::note(&format!("kept as {id}; `demask eval show --wrong` shows items"));
+            print::note(&format!(
+                "stored as {id}; `demask eval show --wrong` shows the wrong items"
+            ));
         }
     }
     if networks.is_some() && results.iter().all(|result| result.networks.is_empty()) {
@@ -184,7 +186,7 @@ fn named(options: &EvalArgs, embedded: Option<&Path>) -> anyhow::Result<Vec<Name
     if let Some(other) = named.iter().find(|one| embedded.is_some() && !one.is_published()) {
         let names: Vec<String> = other.suites(None).iter().map(Suite::name).collect();
         let message = format!(
-            "--embedded: {} has no embedded rows; published benchmarks have",
+            "--embedded: {} has no embedded rows; only published benchmarks have them",
             names.join(", ")
         );
         return Err(UsageError(message).into());
@@ -306,11 +308,11 @@ fn begin(
     // Scores of reward networks are not stored with an item, so items cannot be reused with networks.
     let reuse = !options.fresh && trial.networks.is_none();
     let kept = Kept::begin(home, evaluation, reuse)
-        .context("the evaluation cannot be kept; --no-store does without")?;
+        .context("the evaluation cannot be stored; --no-store runs it without storing")?;
     if kept.known() > 0 {
         let (count, id) = (kept.known(), kept.id());
         print::note(&format!(
-            "going on with {id}, which was interrupted: {count} items are there; --fresh begins anew"
+            "continuing the interrupted evaluation {id}, which has {count} items; --fresh starts again"
         ));
     }
     Ok(kept)

@@ -50,7 +50,7 @@ pub fn print_results(suites: &[Suite], results: &[SuiteResult]) -> anyhow::Resul
         for figure in suite.protocol().published {
             let name = suite.name();
             print::note(&format!(
-                "published of {name}: {} {} ({})",
+                "published result of {name}: {} {} ({})",
                 figure.model, figure.value, figure.cited
             ));
         }

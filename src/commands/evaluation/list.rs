@@ -18,11 +18,11 @@ pub fn list(suites: &[Suite], json: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = suites.iter().map(row).collect();
-    print::table(&["suite", "items", "here", "licence, or what it is"], &rows)?;
-    if suites.iter().any(|suite| !suite.available()) {
+    print::table(&["suite", "items", "here", "licence or description"], &rows)?;
+    if suites.iter().any(|suite| !suite.is_available()) {
         print::note(
-            "\nWhat is not here: `demask pull --benchmark NAME` fetches what the hub has; the rest is found below the folder that \
-             DEMASK_DATA names (README). `demask eval --embedded all` tries every way on a few made-up rows.",
+            "\nMissing data: `demask pull --benchmark NAME` downloads what the hub has; put the rest below the folder that \
+             DEMASK_DATA names (README). `demask eval --embedded all` tries every benchmark on a few invented rows.",
         );
     }
     Ok(ExitCode::SUCCESS)
@@ -37,7 +37,7 @@ fn object(suite: &Suite) -> serde_json::Value {
         .collect();
     let mut object = json!({
         "suite": suite.name(), "protocol": protocol.label(), "metric": suite.metric(), "items": suite.size(),
-        "available": suite.available(), "about": suite.about(), "published": published,
+        "available": suite.is_available(), "about": suite.about(), "published": published,
     });
     if let Data::Published(source) = suite.data() {
         object["licence"] = source.licence.into();
@@ -58,7 +58,7 @@ fn row(suite: &Suite) -> Vec<String> {
         _ => None,
     };
     let here = match source {
-        _ if suite.available() => "yes".to_owned(),
+        _ if suite.is_available() => "yes".to_owned(),
         Some(source) if source.is_gated => format!("no: gated, {} MB", source.megabytes),
         Some(source) if source.hub.is_some() => format!("no: pull, {} MB", source.megabytes),
         Some(_) | None => "no".to_owned(),

@@ -42,7 +42,7 @@ pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
     for (other, _) in &parts[1..] {
         if without_place(other) != alike {
             bail!(
-                "{} and {} are no parts of one evaluation: weights, suites, seed, limit or samplers differ",
+                "{} and {} are not parts of one evaluation: their weights, suites, seed, limit or samplers differ",
                 first.id,
                 other.id
             );
@@ -85,7 +85,7 @@ pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
     kept.end()?;
     if !options.output.json {
         print_results(&suites, &results)?;
-        print::note(&format!("kept as {}", kept.id()));
+        print::note(&format!("stored as {}", kept.id()));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -101,10 +101,10 @@ fn parts(home: &Home, named: &[String]) -> anyhow::Result<Vec<Part>> {
         .map(|name| {
             let found: Vec<&Evaluation> = all.iter().filter(|one| one.id.starts_with(name) || one.id.ends_with(name)).collect();
             let [one] = found.as_slice() else {
-                bail!("{} evaluations begin or end with '{name}'; expected one: `demask eval history` lists them", found.len());
+                bail!("{} evaluations have an id that begins or ends with '{name}', expected one; `demask eval history` lists them", found.len());
             };
             if one.state != RunState::Done {
-                bail!("{} is not finished: the same command goes on with it", one.id);
+                bail!("{} is not finished; run its `demask eval` command again to continue it", one.id);
             }
             let items = evaluations::items(&connection, &one.id, 0)?;
             let items = items.into_iter().map(|item| ((item.suite.clone(), item.number), item));
@@ -124,7 +124,7 @@ fn named(evaluation: &Evaluation, options: &EvalMerge) -> anyhow::Result<Vec<Sui
         .iter()
         .map(|name| match known.iter().find(|suite| suite.name() == *name) {
             Some(suite) => Ok(suite.clone()),
-            None => bail!("{name} is no suite of the program: name its file too, `demask eval merge ID ID --suites FILE.toml`"),
+            None => bail!("{name} is not a built-in suite: give its file too, `demask eval merge ID ID --suites FILE.toml`"),
         })
         .collect()
 }
@@ -144,7 +144,7 @@ fn of_suite(suite: &Suite, limit: Option<usize>, parts: &[Part]) -> anyhow::Resu
     }
     if missing > 0 {
         bail!(
-            "{missing} of {all} items of {} are in no part: all n parts of --shards k/n are merged together",
+            "{missing} of {all} items of {} are in no part; give all n parts of --shards k/n together",
             suite.name()
         );
     }

@@ -35,7 +35,7 @@ impl NamedSuites {
         }
         if let Some(scorer) = scorer {
             return Err(UsageError(format!(
-                "--scorer {scorer} is for files of rows (.jsonl, .parquet, .tar, a folder); {word} says itself how it is scored"
+                "--scorer {scorer} is only for files of rows (.jsonl, .parquet, .tar, a folder); {word} has its own scorer"
             )));
         }
         let Some((file, which)) = in_file else {
@@ -103,7 +103,7 @@ fn find(name: &str) -> Result<Suite, UsageError> {
     let known = known.join(", ");
     Suite::find(name).ok_or_else(|| {
         UsageError(format!(
-            "no suite {name}; there are {known}, and those of a file of your own: demask eval FILE.toml"
+            "there is no suite {name}; there are {known}, and suites of your own: demask eval FILE.toml"
         ))
     })
 }
@@ -115,6 +115,6 @@ fn find(name: &str) -> Result<Suite, UsageError> {
 pub(super) fn laid_down(home: &Home) -> anyhow::Result<PathBuf> {
     let folder = home.root().join("embedded");
     embedded::lay_down(&folder)
-        .with_context(|| format!("{}: the embedded rows cannot be laid down", folder.display()))?;
+        .with_context(|| format!("{}: the embedded rows cannot be written", folder.display()))?;
     Ok(folder)
 }

@@ -38,7 +38,7 @@ pub fn show(home: &Home, options: &EvalShow) -> anyhow::Result<ExitCode> {
     )?;
     let which = if options.wrong { " that are not right" } else { "" };
     print::note(&format!(
-        "{} of {} items{which} of {}; --json has all of each, v_item too",
+        "{} of {} items{which} of {}; --json and the view v_item have every field",
         rows.len(),
         all.len(),
         subject.name()
@@ -80,7 +80,7 @@ pub fn history(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     };
     print!("{}", rows.print(format));
     if rows.rows.is_empty() && !json {
-        print::note("there is no evaluation yet; `demask eval SUITE` makes one");
+        print::note("there is no evaluation yet; `demask eval SUITE` runs one");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -39,10 +39,10 @@ impl Subject {
         let (run, last) = match found.as_slice() {
             [one] => one.clone(),
             [] => bail!(
-                "no evaluation with items begins or ends with '{name}'; `demask eval history` lists them"
+                "no evaluation with items has an id that begins or ends with '{name}'; `demask eval history` lists the evaluations"
             ),
             many => bail!(
-                "{} evaluations begin or end with '{name}'; type more of the id",
+                "{} evaluations have an id that begins or ends with '{name}'; give more of the id",
                 many.len()
             ),
         };
@@ -50,13 +50,15 @@ impl Subject {
             "latest" => None,
             "best" => Some(NamedCheckpoint::find(home, &format!("{run}@best"))?.of.step),
             step => Some(step.parse().with_context(|| {
-                format!("{named}: expected RUN@STEP, with a step's number, best or latest after the @")
+                format!("{named}: expected RUN@STEP, with the number of a step, best or latest after the @")
             })?),
         };
         let step = at.unwrap_or(last);
         let items = evaluations::items(&connection, &run, step)?;
         if items.is_empty() {
-            bail!("{run} has no items of an evaluation at step {step}; `demask eval history` lists them");
+            bail!(
+                "{run} has no items of an evaluation at step {step}; `demask eval history` lists the evaluations"
+            );
         }
         Ok(Self { run, step, items })
     }

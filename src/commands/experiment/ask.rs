@@ -18,7 +18,7 @@ use crate::terminal::print;
 pub fn ask(home: &Home, options: &AskModel) -> anyhow::Result<ExitCode> {
     if let Some(output) = options.output.as_ref().filter(|output| output.exists()) {
         let message = format!(
-            "--output {}: it is there already; name another file",
+            "--output {}: the file exists already; name another one",
             output.display()
         );
         return Err(UsageError(message).into());
@@ -76,7 +76,7 @@ pub fn ask(home: &Home, options: &AskModel) -> anyhow::Result<ExitCode> {
             print::note(&format!("demask: {message}"));
             Ok(ExitCode::from(FAILED))
         }
-        other => anyhow::bail!("the daemon answered {other:?}"),
+        other => anyhow::bail!("unexpected answer of the daemon: {other:?}"),
     }
 }
 

@@ -30,7 +30,7 @@ pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCod
         }
         Reply::Refused { .. } => Ok(ExitCode::from(crate::exit::FAILED)),
         Reply::Accepted { message, step } if !json => {
-            println!("{message} (asked at step {step})");
+            println!("{message} (requested at step {step})");
             Ok(ExitCode::SUCCESS)
         }
         _ => Ok(ExitCode::SUCCESS),
@@ -58,7 +58,7 @@ pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     let mut client = reach::connect(home)?;
     let (status, actors) = (client.ask(Command::Status)?, client.ask(Command::Actors)?);
     let (Reply::Status(overview), Reply::Actors { actors }) = (status, actors) else {
-        anyhow::bail!("the daemon did not say where it is");
+        anyhow::bail!("the daemon did not answer with its status");
     };
     let waiting = query::query(&home.database(), WAITING, 0)?;
     if json {
@@ -69,7 +69,7 @@ pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     show(&overview);
     if !waiting.rows.is_empty() {
         println!(
-            "\nwaiting for their turn\n{}",
+            "\nqueued runs\n{}",
             waiting.print(query::Format::Table).trim_end()
         );
     }

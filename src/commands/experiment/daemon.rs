@@ -55,7 +55,7 @@ fn begin(home: &Home, foreground: bool, log: LogFormat, door: Option<JoinDoor>) 
     }
     if let Some(pid) = home.daemon_pid() {
         bail!(
-            "a daemon (process {pid}) has the home {} already; `demask attach` shows it",
+            "a daemon (process {pid}) already serves the home {}; `demask attach` shows it",
             home.root().display()
         );
     }
@@ -100,7 +100,7 @@ fn start(home: &Home, log_format: Option<LogFormat>, door: Option<&JoinDoor>) ->
     let log = home.log();
     std::fs::create_dir_all(log.parent().unwrap_or(home.root())).with_context(|| {
         let root = home.root().display();
-        format!("the home {root} cannot be written; name another with --home or DEMASK_HOME")
+        format!("the home {root} is not writable; give another with --home or DEMASK_HOME")
     })?;
     let out = File::options()
         .create(true)
@@ -141,7 +141,7 @@ fn answering(home: &Home, mut child: Child, before: u64) -> anyhow::Result<u32> 
         if let Some(status) = ended.filter(|_| home.daemon_pid().is_none()) {
             let said = said_since(&log, before).unwrap_or_default();
             bail!(
-                "the daemon ended at once ({status}; its log is {}): {said}",
+                "the daemon exited during startup ({status}; its log is {}): {said}",
                 log.display()
             );
         }
@@ -185,7 +185,7 @@ fn stop(home: &Home) -> anyhow::Result<()> {
             return end_by_force(
                 home,
                 pid,
-                "the daemon took the order, and then its process was stopped",
+                "the daemon accepted the order, but then its process was suspended",
             );
         }
         if asked.elapsed() > PATIENCE {
@@ -213,13 +213,17 @@ fn end_by_force(home: &Home, pid: u32, silence: &str) -> anyhow::Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < FORCE_WAIT {
             if home.daemon_pid() != Some(pid) {
-                println!("daemon ended by {name}; its run goes on from the last checkpoint with the next");
+                println!(
+                    "the daemon was ended by {name}; the next daemon continues its run from the last checkpoint"
+                );
                 return Ok(());
             }
             std::thread::sleep(LOOK);
         }
     }
-    bail!("the daemon (process {pid}) could not be ended, not by SIGKILL: the system holds it")
+    bail!(
+        "the daemon (process {pid}) could not be ended, not even by SIGKILL: the operating system blocks it"
+    )
 }
 
 /// Says why the daemon may need time: a long step, or a full disk.
@@ -230,7 +234,9 @@ fn still_there(home: &Home, pid: u32) -> String {
         Ok(Reply::Status(overview)) => overview.detail,
         _ => format!("its log is {}", home.log().display()),
     };
-    format!("the daemon (process {pid}) is not done yet: {at}; Ctrl-C leaves it to end by itself")
+    format!(
+        "the daemon (process {pid}) has not ended yet: {at}; Ctrl-C stops waiting, and the daemon ends by itself"
+    )
 }
 
 fn status(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
@@ -248,7 +254,7 @@ fn status(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
 /// Prints the status of a running daemon; `ps` prints what its actors do.
 fn up(home: &Home, pid: u32, mut daemon: Line, json: bool) -> anyhow::Result<ExitCode> {
     let Reply::Status(overview) = daemon.ask(Ask::Status)? else {
-        bail!("the daemon did not say where it is");
+        bail!("the daemon did not answer with its status");
     };
     let (root, log) = (home.root(), home.log());
     if json {
@@ -267,7 +273,7 @@ fn logs(home: &Home, lines: usize, follow: bool) -> anyhow::Result<()> {
     let path = home.log();
     if !path.is_file() {
         bail!(
-            "{}: no daemon has run on this home yet; `demask daemon start` starts one",
+            "{}: no daemon has served this home yet; `demask daemon start` starts one",
             path.display()
         );
     }
@@ -299,10 +305,10 @@ fn logs(home: &Home, lines: usize, follow: bool) -> anyhow::Result<()> {
 /// An error if there is no daemon, or if standard output is not a terminal.
 pub fn attach(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
     if home.daemon_pid().is_none() {
-        bail!("no daemon is running on this home; `demask run` starts one");
+        bail!("no daemon is running for this home; `demask run` starts one");
     }
     if !std::io::stdout().is_terminal() {
-        bail!("the dashboard needs a terminal; `demask ps` prints where the run is");
+        bail!("the dashboard needs a terminal; `demask ps` prints the status of the run");
     }
     crate::terminal::dashboard::open(home, images)
 }
@@ -348,6 +354,6 @@ mod tests {
         // moment longer.
         let free = TemporaryHome::new("free");
         let said = answering(&free.home, loser(), 0).unwrap_err().to_string();
-        assert!(said.contains("ended at once"), "{said}");
+        assert!(said.contains("exited during startup"), "{said}");
     }
 }

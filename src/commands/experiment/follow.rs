@@ -34,7 +34,7 @@ impl Since {
         let sql = format!("SELECT {which}(seq) FROM v_event WHERE run = '{run}' AND kind <> 'run_end'");
         let rows = query::query(&home.database(), &sql, 1)?.rows;
         let found = rows.first().and_then(|row| row.first()?.as_u64());
-        found.with_context(|| format!("the store has no event of run {run}"))
+        found.with_context(|| format!("the store has no events of run {run}"))
     }
 }
 

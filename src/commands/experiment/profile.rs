@@ -90,7 +90,7 @@ fn init(output: &Path, from: &str) -> anyhow::Result<()> {
     );
     let mut file = File::create_new(output).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => usage(format!(
-            "--output {}: it is there already; name another file",
+            "--output {}: the file exists already; name another one",
             output.display()
         ))
         .into(),
@@ -112,7 +112,7 @@ fn print_schema(table: Option<&str>, markdown: bool, json: bool) -> anyhow::Resu
             .collect();
         if rows.is_empty() {
             return Err(usage(format!(
-                "--table {prefix}: no key begins so; --table alone prints all"
+                "--table {prefix}: no key begins with {prefix}; --table without a value prints all"
             ))
             .into());
         }
@@ -188,7 +188,7 @@ fn tell(found: &DryRun) -> anyhow::Result<()> {
             "kind",
             "rows",
             "examples",
-            "turned away",
+            "rejected",
             "stages",
             "rewards",
             "benchmarks",
@@ -198,7 +198,7 @@ fn tell(found: &DryRun) -> anyhow::Result<()> {
     let mut text = String::new();
     for source in &found.sources {
         for (reason, count) in &source.turned_away {
-            text += &format!("{}: {count} turned away: {reason}\n", source.name);
+            text += &format!("{}: {count} rejected: {reason}\n", source.name);
         }
     }
     for trial in &found.external_rewards {
@@ -224,7 +224,7 @@ fn tried(trial: &RewardTrial) -> String {
     };
     let value = match trial.value {
         Some(value) => format!("gives {value}"),
-        None => "has nothing to say".to_owned(),
+        None => "gives no value".to_owned(),
     };
     let parts: String = trial
         .parts

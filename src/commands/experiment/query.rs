@@ -36,7 +36,7 @@ fn end_in_time() -> Arc<AtomicBool> {
             return;
         }
         print::note(&format!(
-            "the query was given up: a query may take {} s",
+            "the query was cancelled: a query may run for at most {} s",
             query::PROCESS_LIMIT.as_secs()
         ));
         std::process::exit(1);
@@ -74,7 +74,10 @@ pub fn query(home: &Home, options: Query) -> anyhow::Result<ExitCode> {
         .lock()
         .write_all(rows.print(format).as_bytes())?;
     if rows.cut {
-        print::note(&format!("cut at {} rows; --limit 0 prints all", options.limit));
+        print::note(&format!(
+            "only the first {} rows are shown; --limit 0 prints all",
+            options.limit
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -26,7 +26,7 @@ pub fn queue(home: &Home, options: Queue) -> anyhow::Result<ExitCode> {
             let format = if output.json { Format::Json } else { Format::Table };
             print!("{}", waiting.print(format));
             if waiting.rows.is_empty() && !output.json {
-                print::note("no run waits; `demask run PROFILE --queue` has one wait for its turn");
+                print::note("the queue is empty; `demask run PROFILE --queue` adds a run");
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -45,7 +45,7 @@ pub fn queue(home: &Home, options: Queue) -> anyhow::Result<ExitCode> {
         Queue::Cancel { run, output } => {
             let cancel = |_: &[WaitingRun], run: &str| QueueAction::Cancel {
                 run: run.to_owned(),
-                reason: "a person cancelled it".to_owned(),
+                reason: "the user cancelled it".to_owned(),
             };
             let command = Command::QueueCancel { run: run.clone() };
             change(home, &run, command, cancel, output.json)
@@ -81,7 +81,7 @@ fn change(
     if json {
         print::json(&serde_json::json!({ "changed": run }))?;
     } else {
-        println!("the queue is changed: run {run}");
+        println!("the queue was changed: run {run}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -31,13 +31,13 @@ pub fn resume(home: &Home, options: &Resume) -> anyhow::Result<ExitCode> {
             if json {
                 print::json(&json!({ "resumed": run, "step": step }))?;
             } else {
-                println!("run {run} goes on at step {step}");
+                println!("run {run} continues at step {step}");
             }
         }
         Reply::Accepted { step, .. } if json => print::json(&json!({ "under_way": run, "step": step }))?,
-        Reply::Accepted { step, .. } => println!("run {run} is under way at step {step}; it is not held"),
+        Reply::Accepted { step, .. } => println!("run {run} is active at step {step} and is not paused"),
         Reply::Refused { message } => anyhow::bail!(message),
-        other => anyhow::bail!("the daemon answered {other:?}"),
+        other => anyhow::bail!("unexpected answer of the daemon: {other:?}"),
     }
     if options.follow {
         return watched(home, &run, Since::Now, false, json);

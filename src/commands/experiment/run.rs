@@ -48,7 +48,7 @@ pub fn run(home: &Home, options: RunArgs) -> anyhow::Result<ExitCode> {
             };
             let name = &asked.name;
             print::note(&format!(
-                "{message}; it has this configuration ({name}), and is followed here"
+                "{message}; it has this configuration ({name}) and is followed here"
             ));
             if options.output.json {
                 println!("{}", serde_json::json!({ "under_way": run }));
@@ -59,7 +59,7 @@ pub fn run(home: &Home, options: RunArgs) -> anyhow::Result<ExitCode> {
             print::note(&message);
             dashboard::open(home, Images::Auto)
         }
-        other => anyhow::bail!("the daemon answered {other:?}"),
+        other => anyhow::bail!("unexpected answer of the daemon: {other:?}"),
     }
 }
 
@@ -69,12 +69,12 @@ fn queue(home: &Home, request: RunRequest, json: bool) -> anyhow::Result<ExitCod
         Reply::Queued { run, ahead } if json => {
             println!("{}", serde_json::json!({ "queued": run, "ahead": ahead }));
         }
-        Reply::Queued { run, ahead: 0 } => println!("run {run} begins; none is before it"),
+        Reply::Queued { run, ahead: 0 } => println!("run {run} starts at once, because the queue is empty"),
         Reply::Queued { run, ahead } => {
-            println!("run {run} waits for its turn, {ahead} before it (`demask queue list`)");
+            println!("run {run} is queued, {ahead} before it (`demask queue list`)");
         }
         Reply::Refused { message } => anyhow::bail!(message),
-        other => anyhow::bail!("the daemon answered {other:?}"),
+        other => anyhow::bail!("unexpected answer of the daemon: {other:?}"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -37,12 +37,12 @@ pub(super) fn of(run: &PlannedRun<'_>, plan: &TrainingPlan<'_>, has_adapter: boo
     };
     let adapters = [
         (
-            "lora = {}: an adapter is trained, the weights stay",
+            "lora = {}: train an adapter and freeze the weights",
             lora,
             plan.ranks,
         ),
         (
-            "lora = { base = \"nf4\", double_quantization = true }: the frozen weights in 4.13 bits (QLoRA)",
+            "lora = { base = \"nf4\", double_quantization = true }: an adapter over weights of 4.13 bits each (QLoRA)",
             &quantized,
             undivided,
         ),
@@ -82,38 +82,38 @@ fn own<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
     };
     let plans = vec![
         (
-            "recompute = \"always\": activations are computed again, a third more time",
+            "recompute = \"always\": recompute activations in the backward pass, which takes a third more time",
             TrainingPlan {
                 recomputed: true,
                 ..plan.clone()
             },
         ),
         (
-            "optimizer.moments = \"bf16\": moments in two bytes",
+            "optimizer.moments = \"bf16\": store the optimizer moments in two bytes each",
             TrainingPlan {
                 moments: MomentKind::Bf16,
                 ..plan.clone()
             },
         ),
         (
-            "optimizer.muon = true: no second moment of matrices",
+            "optimizer.muon = true: no second moments for matrices",
             TrainingPlan {
                 muon: true,
                 ..plan.clone()
             },
         ),
         (
-            "optimizer.offload = true: moments and average in host memory, which cross to the GPU in every step",
+            "optimizer.offload = true: optimizer moments and moving average in host memory, copied to the GPU in every step",
             TrainingPlan {
                 offload: true,
                 ..plan.clone()
             },
         ),
         (
-            "a batch of one row at a time (a GPU's engine makes micro-batches as small by itself)",
+            "one row at a time (on a GPU the engine chooses micro-batches as small by itself)",
             row,
         ),
-        ("all of these but offload", all),
+        ("all of the changes above but optimizer.offload", all),
     ];
     plans
         .into_iter()
@@ -126,7 +126,7 @@ fn worlds<'a>(run: &PlannedRun<'a>, plan: &TrainingPlan<'a>) -> Vec<(String, Tra
     let more = WORLDS.into_iter().filter(|&count| count > plan.ranks.count);
     let mut worlds: Vec<_> = more
         .map(|count| {
-            let words = format!("--ranks {count}: as many ranks, of which each owns a part of the state");
+            let words = format!("--ranks {count}: each rank owns a part of the optimizer state");
             (words, Ranks { count, ..plan.ranks })
         })
         .collect();
@@ -139,7 +139,7 @@ fn worlds<'a>(run: &PlannedRun<'a>, plan: &TrainingPlan<'a>) -> Vec<(String, Tra
                 shard: Shard::Weights,
             };
             (
-                format!("--ranks {count} --shard weights: weights divided too"),
+                format!("--ranks {count} --shard weights: each rank owns a part of the weights too"),
                 ranks,
             )
         }));

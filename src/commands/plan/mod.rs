@@ -68,8 +68,8 @@ pub fn plan(options: &PlanArgs) -> anyhow::Result<ExitCode> {
     let ranks = ranks(&profile, adapter.as_ref(), options).map_err(usage)?;
     if profile.engine.shard == Shard::Weights && options.shard.is_none() && ranks.shard == Shard::State {
         print::note(
-            "engine.shard is weights, but quantised weights beside an adapter are whole on every rank: this plan divides \
-             the state alone",
+            "engine.shard is weights, but quantised weights below an adapter are whole on every rank, so this plan \
+             divides only the optimizer state",
         );
     }
     let run = PlannedRun {
@@ -78,7 +78,10 @@ pub fn plan(options: &PlanArgs) -> anyhow::Result<ExitCode> {
         device_memory: options.device_memory,
     };
     let Some(report) = report(&run, adapter.as_ref(), ranks) else {
-        return Err(usage(format!("{origin}: no stage of it trains the model")).into());
+        return Err(usage(format!(
+            "{origin}: none of its stages trains the model, so there is nothing to plan"
+        ))
+        .into());
     };
     if options.output.json {
         print::json(&report)?;
@@ -103,7 +106,7 @@ fn ranks(profile: &Profile, adapter: Option<&TrainedAdapter>, options: &PlanArgs
         None => profile.engine.shard,
     };
     if shard == Shard::Weights && quantized {
-        return Err("--shard weights: quantised weights beside an adapter are not divided; use --shard state, or a base in bf16".into());
+        return Err("--shard weights: quantised weights below an adapter cannot be divided; use --shard state, or lora.base = \"auto\"".into());
     }
     Ok(Ranks { count, shard })
 }
@@ -123,7 +126,7 @@ fn report(run: &PlannedRun<'_>, adapter: Option<&TrainedAdapter>, ranks: Ranks) 
         memory,
         bytes,
         fits: fits(bytes, memory),
-        recomputed: plan.recomputed || ranks.divides_weights(),
+        recomputed: plan.recomputed || ranks.has_divided_weights(),
         trained: plan.trained(),
         stage: stage.name.clone(),
         rows: plan.rows,
@@ -148,22 +151,24 @@ fn tell(report: &MemoryReport) -> anyhow::Result<()> {
     print::table(&["part", "memory"], &rows.chain(host).collect::<Vec<_>>())?;
     let (needed, there) = (shown(report.bytes), report.memory.map(shown));
     let verdict = match (report.fits, there) {
-        (Some(true), Some(there)) => format!("of {there}: it fits"),
-        (_, Some(there)) => format!("of {there}: it does not fit"),
-        _ => "; how much is free is not known".to_owned(),
+        (Some(true), Some(there)) => format!("of {there} available: it fits"),
+        (_, Some(there)) => format!("of {there} available: it does not fit"),
+        _ => "(the free memory is unknown)".to_owned(),
     };
     let a_rank = match (report.ranks, report.shard) {
         (1, _) => String::new(),
-        (ranks, Shard::State) => format!(" a rank, of {ranks} with the state divided,"),
-        (ranks, Shard::Weights) => format!(" a rank, of {ranks} with weights and state divided,"),
+        (ranks, Shard::State) => format!(" per rank, for {ranks} ranks that share the optimizer state,"),
+        (ranks, Shard::Weights) => {
+            format!(" per rank, for {ranks} ranks that share weights and optimizer state,")
+        }
     };
     let recomputed = if report.recomputed {
-        ", activations computed again"
+        ", activations recomputed"
     } else {
         ""
     };
     let mut text = format!(
-        "{needed}{a_rank} {verdict} ({}, {}, {} numbers trained; stage {}: {} rows of {} tokens at one time{recomputed})\n",
+        "{needed}{a_rank} {verdict} ({}, {}, {} trained parameters; stage {}: {} rows of {} tokens at a time{recomputed})\n",
         report.device, report.dtype, report.trained, report.stage, report.rows, report.length
     );
     if report.fits != Some(true) {

@@ -34,7 +34,7 @@ pub(super) fn plan<'a>(
             .threads
             .map_or_else(cores, |threads| threads as u64)
     };
-    let threads = if gpu || ranks.divides_weights() {
+    let threads = if gpu || ranks.has_divided_weights() {
         1
     } else if profile.engine.threads.is_none() {
         (all() / ranks.count).max(1)

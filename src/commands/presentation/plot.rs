@@ -67,7 +67,7 @@ pub fn plot(home: &Home, options: &Plot) -> anyhow::Result<ExitCode> {
     }
     if charts.len() > file::MOST_CHARTS {
         bail!(
-            "--metric {}: {} metrics fit, expected at most {}; name fewer",
+            "--metric {}: {} metrics match, expected at most {}; give fewer",
             options.metrics.join(" --metric "),
             charts.len(),
             file::MOST_CHARTS
@@ -116,11 +116,11 @@ fn nothing(home: &Home, chosen: &[String], options: &Plot) -> anyhow::Result<Str
     let patterns = options.metrics.join(" --metric ");
     let above = if options.log { " above 0" } else { "" };
     let there = match all.is_empty() {
-        true => "it has recorded none yet".to_owned(),
+        true => "it has not recorded any metric yet".to_owned(),
         false => format!("there are {}", all.join(", ")),
     };
     Ok(format!(
-        "--metric {patterns}: no value{above} of such a metric in {}; {there}",
+        "--metric {patterns}: {} has no value{above} of such a metric; {there}",
         chosen.join(", ")
     ))
 }

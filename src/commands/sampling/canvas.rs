@@ -29,7 +29,7 @@ impl Canvas {
         if picture.dimensions() != shape.dimensions() {
             let ((w, h), (v, g)) = (picture.dimensions(), shape.dimensions());
             let message = format!(
-                "--mask {}: {v}x{g} pixels, expected {w}x{h} as the picture has",
+                "--mask {}: the mask has {v}x{g} pixels, expected {w}x{h} as in the picture",
                 mask.display()
             );
             return Err(UsageError(message).into());
@@ -115,7 +115,7 @@ impl Canvas {
             .map(|(at, &code)| (!open(at)).then_some(code))
             .collect();
         if known.iter().all(Option::is_some) {
-            let message = "--mask: no light pixel, so there is nothing to draw; white is drawn anew, black and what is transparent stay";
+            let message = "--mask: it has no light pixel, so there is nothing to draw; white parts are drawn anew, black and transparent parts stay";
             return Err(UsageError(message.into()));
         }
         Ok(known)
@@ -175,8 +175,8 @@ fn check_place(
     );
     if right > size.width || bottom > size.height {
         return Err(format!(
-            "and at {left},{top} it reaches to {right},{bottom}, beyond --size {size}; it is not scaled: name a larger --size, or \
-             a smaller picture"
+            "and at {left},{top} it reaches to {right},{bottom}, beyond --size {size}; pictures are not scaled: give a larger \
+             --size, or a smaller picture"
         ));
     }
     if picture == size {

@@ -33,7 +33,7 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
     let rows = match (&options.file, &options.picture) {
         (Some(file), _) => prompts::listed_pictures(file)?,
         (None, picture) => vec![PictureRow {
-            image: picture.clone().context("a picture is needed")?,
+            image: picture.clone().context("give a picture")?,
             question: options.question.clone(),
         }],
     };

@@ -35,7 +35,7 @@ pub fn fill(home: &Home, options: &Fill) -> anyhow::Result<ExitCode> {
     let pieces = pieces(&options.text)?;
     let masks = masks(&pieces);
     if let Some(steps) = options.steps.filter(|&steps| steps > masks) {
-        let message = format!("--steps {steps}: expected at most {masks}, one a masked token");
+        let message = format!("--steps {steps}: expected at most {masks}, one per masked token");
         bail!(UsageError(message));
     }
     let (sample, text, filled) = engine::runtime()?.block_on(async {
@@ -48,10 +48,10 @@ pub fn fill(home: &Home, options: &Fill) -> anyhow::Result<ExitCode> {
             requests: vec![request],
         };
         let Answer::Samples { mut samples, .. } = session.engine.ask(&asked).await? else {
-            bail!("the engine gave no sample");
+            bail!("the engine returned no sample");
         };
         let Some(sample) = samples.pop() else {
-            bail!("the engine gave no sample");
+            bail!("the engine returned no sample");
         };
         let filled: Vec<String> = holes
             .iter()
@@ -75,9 +75,9 @@ fn pieces(text: &str) -> Result<Vec<TextPiece>, UsageError> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once("[MASK") {
-        let (inside, behind) = behind.split_once(']').ok_or_else(|| {
-            UsageError("a hole without its closing bracket: expected [MASK] or [MASK:N]".into())
-        })?;
+        let (inside, behind) = behind
+            .split_once(']')
+            .ok_or_else(|| UsageError("a mask has no closing bracket: expected [MASK] or [MASK:N]".into()))?;
         let count = match inside.strip_prefix(':') {
             None if inside.is_empty() => Some(1),
             None => None,
@@ -95,7 +95,7 @@ fn pieces(text: &str) -> Result<Vec<TextPiece>, UsageError> {
     if pieces.is_empty() {
         let example = "\"The [MASK:8] sat on the mat.\"";
         return Err(UsageError(format!(
-            "nothing to fill: no [MASK] or [MASK:N] in the text, as in {example}"
+            "there is nothing to fill: the text has no [MASK] or [MASK:N], as in {example}"
         )));
     }
     pieces.push(TextPiece::Words(rest.to_owned()));

@@ -37,7 +37,7 @@ pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
     let prompts = match (&options.file, &options.prompt) {
         (Some(file), _) => prompts::listed(file)?,
         (None, Some(prompt)) => vec![prompts::typed(prompt)?],
-        (None, None) => return Err(UsageError("a PROMPT or --file is needed".into()).into()),
+        (None, None) => return Err(UsageError("give a PROMPT or --file".into()).into()),
     };
     // Several samples of a prompt have consecutive seeds.
     let asked = prompts.iter().flat_map(|prompt| {
@@ -136,7 +136,7 @@ fn text_sampler(session: &Session, mode: Mode, options: &Generate) -> anyhow::Re
     let fitted = fit(&wanted, length);
     if options.block.is_some_and(|block| block != fitted.block) {
         return Err(UsageError(format!(
-            "--block {}: expected 1 to {length}, the tokens of the answer",
+            "--block {}: expected 1 to {length}, the number of tokens of the answer",
             wanted.block
         ))
         .into());
@@ -145,7 +145,7 @@ fn text_sampler(session: &Session, mode: Mode, options: &Generate) -> anyhow::Re
     if let Some(steps) = options.steps.filter(|&steps| steps != fitted.steps) {
         let (block, most) = (fitted.block, blocks * fitted.block);
         return Err(UsageError(format!(
-            "--steps {steps}: expected a multiple of {blocks} (blocks of {block}), at most {most} (one a token)"
+            "--steps {steps}: expected a multiple of {blocks} (blocks of {block}), at most {most} (one per token)"
         ))
         .into());
     }

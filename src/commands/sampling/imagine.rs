@@ -81,7 +81,7 @@ fn samplers(session: &Session, options: &Imagine) -> SamplerSettings {
 
 /// Draws every prompt of a file into a folder, batch by batch.
 fn draw_list(home: &Home, options: &Imagine) -> anyhow::Result<ExitCode> {
-    let file = options.file.as_ref().context("a PROMPT or --file is needed")?;
+    let file = options.file.as_ref().context("give a PROMPT or --file")?;
     let prompts = prompts::listed(file)?;
     let folder = &options.output;
     std::fs::create_dir_all(folder).with_context(|| format!("--output {}", folder.display()))?;
@@ -130,7 +130,7 @@ fn kept(options: &Imagine, file: &Path, made: &CompletionResult) -> anyhow::Resu
         .completion
         .picture
         .as_ref()
-        .context("the engine gave no picture")?;
+        .context("the engine returned no picture")?;
     let scale = options
         .scale
         .unwrap_or_else(|| scale(picture.width.max(picture.height)));
@@ -172,7 +172,7 @@ fn canvas(session: &Session, options: &Imagine) -> anyhow::Result<Option<Canvas>
         Some(mask) => Canvas::read(from, mask, size, !session.is_published_family)?,
         None => {
             let codes = session.inference.builder().budgets().of(Task::TextToImage).codes;
-            let grid = Grid::under(size, codes).context("the picture's codes do not cover it")?;
+            let grid = Grid::under(size, codes).context("the codes do not cover the picture")?;
             Canvas::around(
                 from,
                 size,
@@ -201,7 +201,7 @@ async fn inpaint(
         .inference
         .codes(&session.engine, &[&canvas.picture])
         .await?;
-    let known = canvas.known(codes.first().context("the engine gave no codes")?)?;
+    let known = canvas.known(codes.first().context("the engine returned no codes")?)?;
     let wanted = CompletionRequest {
         example,
         mode: Mode::Direct,

@@ -23,7 +23,7 @@ pub fn typed(prompt: &str) -> anyhow::Result<String> {
     { input }.read_to_string(&mut text).context("standard input")?;
     let text = text.trim();
     if text.is_empty() {
-        bail!("standard input: a prompt was expected, nothing came");
+        bail!("standard input: a prompt was expected, found nothing");
     }
     Ok(text.to_owned())
 }
@@ -86,7 +86,7 @@ fn rows<T>(file: &Path, what: &str, read: impl Fn(&str) -> anyhow::Result<T>) ->
         }
     }
     if prompts.is_empty() {
-        bail!("{name}: a {what} a line was expected, found none");
+        bail!("{name}: expected one {what} per line, found none");
     }
     Ok(prompts)
 }
@@ -98,7 +98,8 @@ fn picture_of(line: &str) -> anyhow::Result<PictureRow> {
             question: None,
         });
     }
-    let row: Value = serde_json::from_str(line).context("JSON was expected, for the line begins with {")?;
+    let row: Value =
+        serde_json::from_str(line).context("JSON was expected, because the line begins with {")?;
     let text = |key: &str| {
         row.get(key)
             .and_then(Value::as_str)
@@ -121,7 +122,8 @@ fn prompt_of(line: &str) -> anyhow::Result<String> {
     if !line.starts_with('{') {
         return Ok(line.to_owned());
     }
-    let row: Value = serde_json::from_str(line).context("JSON was expected, for the line begins with {")?;
+    let row: Value =
+        serde_json::from_str(line).context("JSON was expected, because the line begins with {")?;
     match row.get("prompt").and_then(Value::as_str) {
         Some(prompt) if !prompt.trim().is_empty() => Ok(prompt.trim().to_owned()),
         _ => bail!(

@@ -31,11 +31,11 @@ pub struct Curve {
     pub run: String,
     /// The metric.
     pub name: String,
-    /// Its values; all are finite.
+    /// The metric's values; all are finite.
     pub points: Vec<CurvePoint>,
 }
 
-/// A knob that was turned.
+/// A change of a knob.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KnobTurn {
     /// The run.

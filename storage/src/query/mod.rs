@@ -63,7 +63,7 @@ const LARGEST_HEAP: i64 = 512 << 20;
 pub struct Rows {
     /// Column names.
     pub columns: Vec<String>,
-    /// Values.
+    /// The values, row by row in the order of the columns.
     pub rows: Vec<Vec<Value>>,
     /// Whether rows beyond the limit were left out.
     pub cut: bool,
@@ -115,7 +115,7 @@ fn bounded(connection: &Connection, sql: &str, limit: u64, largest: usize) -> Re
     let mut statement = connection.prepare(sql).map_err(|error| explain(&error))?;
     if !statement.readonly() || statement.column_count() == 0 {
         return Err(StoreError::Query(
-            "a query is one SELECT statement; the store is read-only here".into(),
+            "a query must be a single SELECT statement, because the store is read-only here".into(),
         ));
     }
     let columns: Vec<String> = statement.column_names().iter().map(ToString::to_string).collect();
@@ -170,13 +170,13 @@ fn explain(error: &rusqlite::Error) -> StoreError {
     let hint = if text.contains("no such table") || text.contains("no such column") {
         format!("; the views are {}", VIEWS.join(", "))
     } else if text.contains("not authorized") || text.contains("Multiple statements") {
-        "; a query is one SELECT statement, the store is read-only here".into()
+        "; a query must be a single SELECT statement, because the store is read-only here".into()
     } else if text.contains("too big") {
-        format!("; a value may have {} MiB", LONGEST_VALUE >> 20)
+        format!("; a value may have at most {} MiB", LONGEST_VALUE >> 20)
     } else if text.contains("out of memory") {
-        format!("; a query may take {} MiB", LARGEST_HEAP >> 20)
+        format!("; a query may use at most {} MiB", LARGEST_HEAP >> 20)
     } else if text.contains("interrupt") {
-        format!("; a query may take {} s", TIME_LIMIT.as_secs())
+        format!("; a query may run for at most {} s", TIME_LIMIT.as_secs())
     } else {
         String::new()
     };

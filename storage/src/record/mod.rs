@@ -11,7 +11,7 @@ pub use self::request::{Labels, Parent, QueueAction, QueueChange, Queued, Relabe
 use crate::live::{ActorView, Frame, Overview, RankView};
 use crate::vocabulary::{Decision, Gate, Modality, RunState, SteerAction};
 
-/// A record on its way to watchers, with sequence number and time.
+/// A record as it is sent to watchers, with sequence number and time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
     /// The sequence number in the store's event log. Live-only records have that of the last committed record.
@@ -78,7 +78,7 @@ impl Record {
     /// Returns whether the record must never be dropped under pressure (audit, samples, checkpoints, lineage). Metrics,
     /// frames and the reports of ranks may be thinned.
     #[must_use]
-    pub fn durable(&self) -> bool {
+    pub fn is_durable(&self) -> bool {
         !matches!(
             self,
             Self::Metric(_) | Self::Ranks(_) | Self::Frame(_) | Self::Actor(_) | Self::Overview(_)
@@ -88,8 +88,8 @@ impl Record {
     /// Returns whether the record is also an event of the log. Benchmark items are rows only, because they are many and
     /// never replayed. Evaluations outside a run are rows only, too.
     #[must_use]
-    pub fn logged(&self) -> bool {
-        self.durable() && !matches!(self, Self::Item(_) | Self::Evaluation(_))
+    pub fn is_logged(&self) -> bool {
+        self.is_durable() && !matches!(self, Self::Item(_) | Self::Evaluation(_))
     }
 
     /// Returns whether the record is stored at all.
@@ -123,7 +123,7 @@ pub struct Run {
     /// The parent's step whose checkpoint its weights come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent_step: Option<u64>,
-    /// Its labels when it began.
+    /// The run's labels when it began.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
@@ -134,7 +134,7 @@ pub struct RunEnd {
     /// The run.
     pub run: String,
     /// The final state: [`RunState::Done`], [`RunState::Stopped`] or [`RunState::Failed`]. [`RunState::Interrupted`] is
-    /// no end.
+    /// not an end.
     pub status: RunState,
     /// The reason.
     pub reason: String,
@@ -200,7 +200,7 @@ pub struct Checkpoint {
     pub path: String,
     /// `interval`, `stage`, `asked`, `stop`, `promoted`.
     pub reason: String,
-    /// Its size in bytes.
+    /// The checkpoint's size in bytes.
     pub bytes: u64,
     /// False after it was pruned.
     pub kept: bool,
@@ -217,11 +217,11 @@ pub struct ExampleRecord {
     pub source: String,
     /// `train`, `validation`, `test`.
     pub split: String,
-    /// What it asks for.
+    /// The modality of the task.
     pub modality: Modality,
     /// The checkpoint that generated it; `none` for given data.
     pub generator: String,
-    /// What verified it: a verifier with its version, or `source`.
+    /// The verifier of the example with its version, or `source`.
     pub verifier: String,
     /// The verifier's score.
     pub score: f64,
@@ -231,7 +231,7 @@ pub struct ExampleRecord {
     pub picture: Option<String>,
     /// The source's licence.
     pub licence: String,
-    /// Its place in the source, such as `train.jsonl:17`; empty for generated examples.
+    /// The example's place in the source, such as `train.jsonl:17`; empty for generated examples.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub place: String,
 }
@@ -300,7 +300,7 @@ pub struct RolloutSample {
     pub number: u64,
     /// The prompt's example id.
     pub example: String,
-    /// What it asks for.
+    /// The modality of the task.
     pub modality: Modality,
     /// The version of the weights that sampled it.
     pub weights: u64,
@@ -416,7 +416,7 @@ pub struct EvalItem {
 /// An evaluation outside a run and its parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Its id, which takes the place of a run's in `eval` and `item` rows.
+    /// The evaluation's id, which replaces the id of a run in `eval` and `item` rows.
     pub id: String,
     /// The checkpoint: its folder, and the hash of its weights.
     pub checkpoint: String,
@@ -459,7 +459,7 @@ pub struct CleanCheck {
 pub enum Level {
     /// For developers.
     Debug,
-    /// Normal.
+    /// Normal operation.
     Info,
     /// A problem from which the program recovered.
     Warn,
@@ -489,7 +489,7 @@ pub struct Lifecycle {
     pub run: String,
     /// The actor.
     pub actor: String,
-    /// Which life of the actor it is; each restart counts one more.
+    /// The number of the actor's life, which each restart increases by one.
     pub generation: u64,
     /// `started`, `stopped`, `failed`, `restarted`, `gave_up`.
     pub what: String,

@@ -19,7 +19,7 @@ pub struct RunRequest {
     /// The checkpoint of another run from which its weights come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
-    /// Its labels.
+    /// The run's labels.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
 }
@@ -29,7 +29,7 @@ pub struct RunRequest {
 pub struct Parent {
     /// The run.
     pub run: String,
-    /// Its step.
+    /// The step of the parent's checkpoint.
     pub step: u64,
 }
 
@@ -78,7 +78,7 @@ impl Labels {
         let length = self.note.chars().count();
         if length > LONGEST_NOTE {
             return Err(format!(
-                "the note has {length} characters; allowed are {LONGEST_NOTE}"
+                "the note has {length} characters, expected at most {LONGEST_NOTE}"
             ));
         }
         Ok(())
@@ -92,12 +92,12 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
     let wrong = |sign: char| sign == '@' || sign == '/' || sign.is_control();
     if name.trim() != name || name.is_empty() || name == "latest" || name.contains(wrong) {
         return Err(format!(
-            "the {what} '{name}': expected some words without @ and /, no space at the ends, not the word latest"
+            "the {what} '{name}': expected a text without @ and / and without spaces at its ends, other than the word latest"
         ));
     }
     if length > LONGEST_NAME {
         return Err(format!(
-            "the {what} has {length} characters; allowed are {LONGEST_NAME}"
+            "the {what} has {length} characters, expected at most {LONGEST_NAME}"
         ));
     }
     Ok(())
@@ -106,7 +106,7 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
 /// A queued run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Queued {
-    /// Its id.
+    /// The run's id.
     pub run: String,
     /// The user name and client.
     pub by: String,

@@ -11,10 +11,12 @@ const NAMED: usize = 5;
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
     /// There is no such run.
-    #[error("no run has the name '{0}', or an id that begins or ends so; `demask runs list` shows them")]
+    #[error(
+        "no run has the name '{0}', or an id that begins or ends with it; `demask runs list` lists the runs"
+    )]
     None(String),
     /// Several runs match.
-    #[error("{count} runs are meant by '{named}': {ids}; type more of the id", ids = .ids.join(", "))]
+    #[error("'{named}' matches {count} runs: {ids}; give more of the id", ids = .ids.join(", "))]
     Several {
         /// The name as typed.
         named: String,

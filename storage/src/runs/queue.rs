@@ -9,7 +9,7 @@ use crate::store::StoreError;
 /// A waiting run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WaitingRun {
-    /// Its id.
+    /// The run's id.
     pub run: String,
     /// The profile's name.
     pub profile: String,
@@ -45,7 +45,7 @@ pub fn waiting(connection: &Connection) -> Result<Vec<WaitingRun>, StoreError> {
         let (run, profile, config_hash, request): (String, String, String, String) = row?;
         let request = serde_json::from_str(&request).map_err(|error| {
             StoreError::Query(format!(
-                "the queued run {run}: this version does not read it: {error}"
+                "the queued run {run}: this version of demask cannot read it: {error}"
             ))
         })?;
         Ok(WaitingRun {
@@ -81,10 +81,10 @@ pub fn named<'a>(waiting: &'a [WaitingRun], named: &str) -> Result<&'a WaitingRu
     match found.as_slice() {
         [one] => Ok(one),
         [] => Err(format!(
-            "no run that waits has the name '{named}', or an id that begins or ends so; `demask queue list` shows them"
+            "no queued run has the name '{named}', or an id that begins or ends with it; `demask queue list` lists the queued runs"
         )),
         many => Err(format!(
-            "{} runs that wait are meant by '{named}'; type more of the id",
+            "'{named}' matches {} queued runs; give more of the id",
             many.len()
         )),
     }

@@ -27,7 +27,7 @@ pub enum Damage {
     #[error("it is not a SQLite database")]
     Garbage,
     /// The end of the file is missing.
-    #[error("its end is missing: {found} bytes, its header says {expected}")]
+    #[error("its end is missing: it has {found} bytes, but its header says {expected}")]
     Truncated {
         /// The length by its header, in bytes.
         expected: u64,
@@ -36,7 +36,7 @@ pub enum Damage {
     },
     /// The write-ahead log has a broken header.
     #[error(
-        "the header of its log is broken ({bytes} bytes of rows that were acknowledged, which SQLite would throw away)"
+        "the header of its write-ahead log is damaged ({bytes} bytes of acknowledged rows, which SQLite would discard)"
     )]
     Log {
         /// The length of the log in bytes.

@@ -40,7 +40,7 @@ const SORTED_KIB: i64 = 64 << 10;
 pub enum StoreError {
     /// The store was written by a newer Demask; it was not changed.
     #[error(
-        "{path} has schema version {found}; this demask knows versions up to {known}: use a newer demask"
+        "{path} has schema version {found}, but this demask knows versions up to {known}: use a newer demask"
     )]
     Newer {
         /// The file.
@@ -51,16 +51,16 @@ pub enum StoreError {
         known: u32,
     },
     /// A database of another program.
-    #[error("{path} is a SQLite database, but not one of Demask's (application id {found:#x})")]
+    #[error("{path} is a SQLite database, but not a store of Demask (application id {found:#x})")]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// Its application id.
+        /// The application id that was found.
         found: i32,
     },
     /// The files are damaged; they were not changed.
     #[error(
-        "the store {path} is damaged: {damage}; `demask doctor --repair` sets it aside and rebuilds its runs from their checkpoints"
+        "the store {path} is damaged: {damage}; `demask doctor --repair` moves it aside and rebuilds its runs from their checkpoints"
     )]
     Damaged {
         /// The file.
@@ -69,7 +69,7 @@ pub enum StoreError {
         damage: Damage,
     },
     /// The file does not exist.
-    #[error("{path} does not exist; `demask run` makes it")]
+    #[error("{path} does not exist; `demask run` creates it")]
     Missing {
         /// The file.
         path: PathBuf,
@@ -78,7 +78,7 @@ pub enum StoreError {
     #[error("the disk is full")]
     Full,
     /// Another program has locked the database. Nothing of the batch was written; it can be retried.
-    #[error("another program holds the database locked")]
+    #[error("another program has locked the database")]
     Busy,
     /// Any other SQLite error.
     #[error("sqlite: {0}")]

@@ -38,7 +38,7 @@ fn a_run_is_meant_by_its_id_its_name_or_an_end_of_its_id() {
     assert!(
         found("aa")
             .unwrap_err()
-            .contains("2 runs are meant by 'aa': 0191-aa, 0190-aa")
+            .contains("'aa' matches 2 runs: 0191-aa, 0190-aa")
     );
     assert!(found("twice").unwrap_err().contains("2 runs"));
     for none in ["", "zz", "%", "_"] {

@@ -55,7 +55,7 @@ impl Fire {
     async fn hear_some(&mut self, dice: &mut Dice) {
         let mut left = 1 + dice.below(EVENTS);
         let enough = |record: &Record| {
-            left -= u64::from(record.durable() && !matches!(record, Record::Example(_)));
+            left -= u64::from(record.is_durable() && !matches!(record, Record::Example(_)));
             left == 0
         };
         self.told.hear(&mut self.client, enough).await;

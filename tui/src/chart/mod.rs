@@ -37,9 +37,9 @@ pub struct ChartStyle {
 /// A line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
-    /// Its name in the legend.
+    /// The curve's name in the legend.
     pub name: String,
-    /// Its smoothed points.
+    /// The smoothed points of the curve.
     pub points: Vec<(f64, f64)>,
     /// The raw values if the line is smoothed.
     pub behind: Vec<(f64, f64)>,

@@ -55,7 +55,7 @@ pub enum Typing {
     Knob,
     /// A prompt.
     Prompt,
-    /// SQL.
+    /// A SQL query.
     Sql,
     /// `yes` to stop the run.
     Stop,
@@ -89,7 +89,7 @@ pub struct LogLine {
 pub struct Model {
     /// Whether the daemon is connected.
     pub connected: bool,
-    /// Ticks since the daemon went away.
+    /// Ticks since the connection to the daemon was lost.
     pub away_ticks: u64,
     /// The last event's sequence number.
     pub seq: u64,

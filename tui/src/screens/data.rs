@@ -23,7 +23,7 @@ fn parts(area: Rect) -> [Rect; 2] {
 /// The trained sequences, and the selected or opened one.
 #[derive(Default)]
 pub(crate) struct DataScreen {
-    /// What was trained on, newest first: columns and rows.
+    /// The sequences that were trained on, newest first: columns and rows.
     lineage: Option<Rows>,
     /// The index of the selected row.
     at: usize,

@@ -1,5 +1,5 @@
-//! The lines of an engine that has joined, behind a Unix socket: whoever connects to it has a line of its own to the
-//! engine. So the requests and the watchdog reach it in the way in which they reach an engine of this machine.
+//! The lines of an engine that has joined, behind a Unix socket. Every client that connects to the socket has its own
+//! line to the engine. Requests and the watchdog therefore reach the engine in the same way as one of this machine.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::session::EngineSession;
 
-/// An engine that has joined, with its lines behind a socket. It is told to leave when this value is dropped.
+/// An engine that has joined, with its lines behind a socket. The engine is told to leave when this value is dropped.
 #[derive(Debug)]
 pub struct JoinedEngine {
     session: Arc<EngineSession>,
@@ -64,7 +64,7 @@ async fn serve(listener: UnixListener, session: Arc<EngineSession>) {
                     lines.spawn(carry(client, Arc::clone(&session)));
                 }
                 Err(error) => {
-                    tracing::warn!("a line to an engine: {error}");
+                    tracing::warn!("a connection to an engine failed: {error}");
                     return;
                 }
             },
@@ -78,7 +78,12 @@ async fn serve(listener: UnixListener, session: Arc<EngineSession>) {
 async fn carry(client: UnixStream, session: Arc<EngineSession>) {
     let line = match session.line().await {
         Ok(line) => line,
-        Err(error) => return tracing::warn!("a line to the engine on {}: {error}", session.engine.host),
+        Err(error) => {
+            return tracing::warn!(
+                "a connection to the engine on {} failed: {error}",
+                session.engine.host
+            );
+        }
     };
     let (mut from_engine, mut to_engine) = split(line);
     let (mut from_client, mut to_client) = client.into_split();

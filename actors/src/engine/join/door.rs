@@ -22,7 +22,7 @@ use super::session::JoinConnection;
 
 /// Time between two attempts to accept a connection after an error.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// The least time between two lines of the log about peers that were turned away.
+/// The least time between two lines of the log about refused peers.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 /// Time in which those who wait learn that the daemon ends.
 const GOODBYE: Duration = Duration::from_millis(200);
@@ -48,7 +48,10 @@ impl OpenDoor {
         let secrets = Secrets::new()?;
         secrets.write(&door.file, address)?;
         let file = door.file.clone();
-        tracing::info!("engines join at {address}, by the file {}", file.display());
+        tracing::info!(
+            "engines can join at {address} with the join file {}",
+            file.display()
+        );
         let desk = Arc::new(DoorDesk {
             secrets,
             lobby: Arc::clone(&lobby),
@@ -67,14 +70,14 @@ impl OpenDoor {
     }
 }
 
-/// What every connection at the door shares.
+/// The state that all incoming connections share.
 struct DoorDesk {
     secrets: Secrets,
     lobby: Arc<Lobby>,
     turned: Mutex<TurnedAway>,
 }
 
-/// The peers that were turned away.
+/// The peers that were refused.
 #[derive(Default)]
 struct TurnedAway {
     count: u64,
@@ -87,13 +90,16 @@ async fn accept(listener: TcpListener, desk: Arc<DoorDesk>) {
         let (stream, from) = match listener.accept().await {
             Ok(come) => come,
             Err(error) => {
-                tracing::warn!("an engine could not be let in: {error}");
+                tracing::warn!("an engine could not be accepted: {error}");
                 sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
         let Ok(room) = Arc::clone(&strangers).try_acquire_owned() else {
-            desk.turn_away(from, &format!("{MOST_STRANGERS} peers have not greeted yet"));
+            desk.turn_away(
+                from,
+                &format!("{MOST_STRANGERS} connections have not sent their greeting yet"),
+            );
             continue;
         };
         let desk = Arc::clone(&desk);
@@ -101,7 +107,11 @@ async fn accept(listener: TcpListener, desk: Arc<DoorDesk>) {
             let greeted = timeout(GREETING_LIMIT, desk.greeted(stream)).await;
             drop(room);
             let seconds = GREETING_LIMIT.as_secs();
-            let late = || Err(Error::other(format!("no greeting within {seconds} s")));
+            let late = || {
+                Err(Error::other(format!(
+                    "the peer sent no greeting within {seconds} s"
+                )))
+            };
             match greeted.unwrap_or_else(|_| late()) {
                 Ok((connection, JoinPurpose::Join(engine))) => desk.lobby.arrive(engine, connection),
                 Ok((connection, JoinPurpose::Line { session, line })) => {
@@ -119,21 +129,22 @@ impl DoorDesk {
         stream.set_nodelay(true)?;
         let mut connection = self.secrets.acceptor.accept(stream).await?;
         let greeting = wire::read_within::<Greeting>(&mut connection, LONGEST_WORD).await?;
-        let greeting = greeting.ok_or_else(|| Error::other("it said nothing"))?;
+        let greeting =
+            greeting.ok_or_else(|| Error::other("the peer closed the connection without a greeting"))?;
         if !self.secrets.opens(&greeting.token) {
-            return Err(Error::other("its token is not that of the join file"));
+            return Err(Error::other("the peer's token is not the one in the join file"));
         }
         Ok((connection, greeting.purpose))
     }
 
-    /// Counts a peer that was turned away. The log has a line for the first of many.
+    /// Counts a refused peer. Of many in a short time, only the first gets a line in the log.
     fn turn_away(&self, from: SocketAddr, why: &str) {
         let mut turned = self.turned.lock().unwrap_or_else(PoisonError::into_inner);
         turned.count += 1;
         if turned.told.is_none_or(|told| told.elapsed() >= LOG_EVERY) {
             turned.told = Some(Instant::now());
             let count = turned.count;
-            tracing::warn!("a peer at {from} was turned away ({count} so far): {why}");
+            tracing::warn!("refused a connection from {from} ({count} refused so far): {why}");
         }
     }
 }

@@ -1,20 +1,20 @@
-//! The address on which the daemon listens for engines. A person names the one that the other machines reach; nothing
-//! is listened on by default.
+//! The address on which the daemon listens for engines. The user gives an address that the other machines can reach.
+//! By default the daemon listens on none.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// An address and a port; 0: the system chooses one.
+/// An address with a port. With port 0 the system chooses one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenAddress(pub SocketAddr);
 
-/// Where the daemon listens for engines, and the file that tells them.
+/// The address on which the daemon listens for engines, and the join file that tells it to them.
 #[derive(Clone, Debug)]
 pub struct JoinDoor {
-    /// The address.
+    /// Address that the daemon listens on.
     pub address: ListenAddress,
-    /// The join file.
+    /// Path of the join file that the daemon writes.
     pub file: PathBuf,
 }
 
@@ -36,23 +36,23 @@ impl FromStr for ListenAddress {
             .map_err(|_| format!("{text}: {port} is no port, expected ADDR or ADDR:PORT"))?;
         let found = (name, port).to_socket_addrs();
         let found = found.map_err(|error| format!("{text}: {error}"))?.next();
-        let address = found.ok_or_else(|| format!("{text}: the name has no address"))?;
+        let address = found.ok_or_else(|| format!("{text}: the name does not resolve to an address"))?;
         if address.ip().is_loopback() && name != "localhost" {
             let ip = address.ip();
             return Err(format!(
-                "{text}: the name is {ip} here, which other machines do not reach; name the address itself"
+                "{text}: the name resolves to {ip} here, which other machines cannot reach; give the address itself"
             ));
         }
         meant(address, text)
     }
 }
 
-/// Refuses an address that stands for all of them: the daemon could not tell engines which to dial, and would listen
-/// where nobody means to come from.
+/// Refuses an address that stands for all addresses of the machine. The daemon could not tell engines which one to
+/// dial, and it would also listen on networks for which it is not meant.
 fn meant(address: SocketAddr, text: &str) -> Result<ListenAddress, String> {
     if address.ip().is_unspecified() {
         return Err(format!(
-            "{text}: that is every network of this machine; name the address that the other machines reach"
+            "{text}: this means all networks of this machine; give the address that the other machines can reach"
         ));
     }
     Ok(ListenAddress(address))
@@ -76,8 +76,8 @@ mod tests {
             assert_eq!(address.0.to_string(), expected);
         }
         for (text, words) in [
-            ("0.0.0.0", "every network"),
-            ("[::]:7000", "every network"),
+            ("0.0.0.0", "all networks"),
+            ("[::]:7000", "all networks"),
             ("10.1.2.3:70000", "70000 is no port"),
             ("no such name.invalid:1", "no such name.invalid:1: "),
         ] {

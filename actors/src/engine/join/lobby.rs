@@ -1,5 +1,5 @@
 //! The lobby: engines that have joined and wait for a run, and runs that wait for engines (law L10: what is waited for
-//! is told, and a person can end the wait).
+//! is told, and the user can end the wait).
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,29 +15,29 @@ use tokio::time::sleep;
 use super::session::{AwaitedLines, EngineSession, JoinConnection};
 use crate::engine::liveness::Urgency;
 
-/// Time between two looks at whether a person wants the wait to end.
+/// Time between two checks whether the user wants the wait to end.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The engine that a run needs.
 #[derive(Clone, Debug)]
 pub struct WantedEngine {
-    /// What it is for.
+    /// Whether the engine trains or only samples.
     pub role: JoinRole,
-    /// The number of ranks of its world.
+    /// The number of ranks of the engine's world.
     pub ranks: usize,
-    /// What is sharded among them.
+    /// What is sharded among these ranks.
     pub shard: Shard,
-    /// Its precision.
+    /// Compute dtype: `auto`, `f32` or `bf16`.
     pub dtype: String,
 }
 
 impl WantedEngine {
-    /// Says why an engine of the wanted role does not fit, or returns `None` if it does.
+    /// Returns why an engine of the wanted role does not fit; `None` if it does.
     fn misfit(&self, found: &JoiningEngine) -> Option<String> {
         if found.ranks != self.ranks {
             let (wanted, found) = (self.ranks, found.ranks);
             return Some(format!(
-                "the run is one of {wanted} ranks, and this world has {found}"
+                "the run needs {wanted} ranks, but this world has {found}"
             ));
         }
         if found.shard != self.shard {
@@ -52,13 +52,13 @@ impl WantedEngine {
 /// The lobby of a daemon.
 #[derive(Debug)]
 pub struct Lobby {
-    /// The join file, for words about how to join.
+    /// Path of the join file, for messages about how to join.
     file: String,
     waiting: Mutex<Vec<EngineSession>>,
     lines: Mutex<HashMap<u64, Weak<AwaitedLines>>>,
     sessions: AtomicU64,
     come: Notify,
-    /// What runs wait for, in words.
+    /// Descriptions of the engines that runs wait for.
     wanted: Mutex<Vec<String>>,
 }
 
@@ -85,16 +85,18 @@ impl Lobby {
         let other = engine.protocol;
         let session = EngineSession::begin(number, engine, connection);
         if other != PROTOCOL {
-            let why = format!("it speaks protocol {PROTOCOL}, and the engine {other}");
+            let why = format!("the daemon speaks protocol {PROTOCOL}, but the engine speaks {other}");
             return session.dismiss(Farewell::Refused, &why);
         }
         let mut waiting = lock(&self.waiting);
         waiting.retain(|session| !session.is_over());
         if waiting.len() >= MOST_WAITING {
-            let why = format!("{MOST_WAITING} engines wait for a run already");
+            let why = format!("{MOST_WAITING} engines are already waiting for a run");
             return session.dismiss(Farewell::Refused, &why);
         }
-        tracing::info!("joined to {role}: {ranks} ranks, by process {pid} on {host}, session {number}");
+        tracing::info!(
+            "an engine joined to {role}: {ranks} ranks, process {pid} on {host}, session {number}"
+        );
         let mut lines = lock(&self.lines);
         lines.retain(|_, lines| lines.strong_count() > 0);
         lines.insert(number, Arc::downgrade(&session.lines));
@@ -113,7 +115,7 @@ impl Lobby {
     /// Waits for an engine that fits. Engines of the same role that do not are told why and sent away.
     ///
     /// # Errors
-    /// An error once a person wants the run to end.
+    /// An error once the user wants the run to end.
     pub async fn take(&self, wanted: &WantedEngine, urgency: &Urgency) -> Result<EngineSession, String> {
         let _notice = WaitNotice::new(self, wanted);
         loop {
@@ -122,7 +124,7 @@ impl Lobby {
                 return Ok(session);
             }
             if urgency.is_set() {
-                return Err("a person wants the run to end".to_owned());
+                return Err("the run is being stopped".to_owned());
             }
             tokio::select! {
                 () = come => {}
@@ -158,7 +160,7 @@ impl Lobby {
     /// Sends away who waits, because the daemon ends.
     pub(super) fn close(&self) {
         for session in lock(&self.waiting).drain(..) {
-            session.dismiss(Farewell::Done, "the daemon ends");
+            session.dismiss(Farewell::Done, "the daemon is ending");
         }
     }
 }
@@ -176,7 +178,7 @@ impl<'a> WaitNotice<'a> {
             JoinRole::Train => format!("a world of {ranks} ranks"),
             JoinRole::Sample => "a sampling engine".to_owned(),
         };
-        let words = format!("waits for {what} to join: demask-engine --join {file} --role {role}");
+        let words = format!("is waiting for {what} to join: demask-engine --join {file} --role {role}");
         tracing::info!("the run {words}");
         lock(&lobby.wanted).push(words.clone());
         Self { lobby, words }

@@ -3,7 +3,7 @@
 //!
 //! - `listen.rs`: the address to listen on; `secrets.rs`: the certificate and the token, which exist in memory only,
 //!   and the join file;
-//! - `door.rs`: the port: TLS, the greeting, and who is turned away;
+//! - `door.rs`: the port: TLS, the greeting, and the refusal of other peers;
 //! - `lobby.rs`: engines that have come and wait for a run, and runs that wait for them;
 //! - `session.rs`: the connection to one engine; `bridge.rs`: its lines behind a Unix socket, by which the rest of the
 //!   daemon uses it like an engine of its own.

@@ -1,5 +1,5 @@
-//! What proves both sides to each other: a certificate whose key never leaves this process, a random token, and the
-//! join file that carries the certificate's hash and the token to the engines.
+//! The credentials of the daemon and of engines that join: a certificate whose key never leaves this process, a random
+//! token, and the join file that carries the certificate's hash and the token to the engines.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use tokio_rustls::rustls::version::TLS13;
 /// The name in the certificate. Engines compare its hash instead.
 const NAME: &str = "demask";
 
-/// The secrets of one daemon. They are made anew at each start.
+/// The secrets of one daemon. They are created at each start.
 pub(super) struct Secrets {
     token: [u8; SECRET],
     certificate: [u8; SECRET],

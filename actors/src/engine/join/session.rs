@@ -43,7 +43,7 @@ impl AwaitedLines {
 /// An engine that has joined. When this value is dropped, the engine is told to leave and to be started again.
 #[derive(Debug)]
 pub struct EngineSession {
-    /// What the engine says of itself.
+    /// The engine's description of itself.
     pub engine: JoiningEngine,
     words: mpsc::Sender<DaemonWord>,
     over: watch::Receiver<Option<String>>,
@@ -73,7 +73,7 @@ impl EngineSession {
         let mut over = self.over.clone();
         match over.wait_for(Option::is_some).await.map(|why| why.clone()) {
             Ok(why) => why.unwrap_or_default(),
-            Err(_) => "the daemon ends".to_owned(),
+            Err(_) => "the daemon is ending".to_owned(),
         }
     }
 
@@ -100,7 +100,9 @@ impl EngineSession {
         {
             let mut awaited = self.lines.awaited();
             if awaited.len() >= MOST_LINES {
-                return Err(Error::other(format!("{MOST_LINES} lines are awaited already")));
+                return Err(Error::other(format!(
+                    "{MOST_LINES} connections are already awaited"
+                )));
             }
             awaited.insert(line, come);
         }
@@ -112,7 +114,7 @@ impl EngineSession {
             waits.await.map_err(Error::other)
         };
         let limit = LINE_LIMIT.as_secs();
-        let late = || Error::other(format!("the engine did not dial within {limit} s"));
+        let late = || Error::other(format!("the engine did not open the connection within {limit} s"));
         let come = timeout(LINE_LIMIT, asked).await.unwrap_or_else(|_| Err(late()));
         self.lines.awaited().remove(&line);
         come
@@ -132,7 +134,7 @@ async fn attend(number: u64, connection: JoinConnection, said: mpsc::Receiver<Da
     };
     ended
         .err()
-        .unwrap_or_else(|| Error::other("it was told to leave"))
+        .unwrap_or_else(|| Error::other("the daemon told it to leave"))
 }
 
 /// Says what is to be said, and beats. Returns once the engine was told to leave.
@@ -158,7 +160,7 @@ async fn converse(
             word = said.recv() => {
                 let word = word.unwrap_or_else(|| DaemonWord::Leave {
                     farewell: Farewell::Again,
-                    why: "it was given up".to_owned(),
+                    why: "it was abandoned".to_owned(),
                 });
                 say(output, &word).await?;
                 if matches!(word, DaemonWord::Leave { .. }) {
@@ -173,7 +175,12 @@ async fn converse(
 }
 
 async fn say(output: &mut WriteHalf<JoinConnection>, word: &DaemonWord) -> Result<()> {
-    let late = || Error::other(format!("it has read nothing for {} s", SILENCE.as_secs()));
+    let late = || {
+        Error::other(format!(
+            "it has not read from its connection for {} s",
+            SILENCE.as_secs()
+        ))
+    };
     let said = timeout(SILENCE, wire::write_async(output, word)).await;
     said.unwrap_or_else(|_| Err(late()))
 }

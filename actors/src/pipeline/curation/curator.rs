@@ -49,7 +49,7 @@ impl CuratorSettings {
             let detail = format!("{what} source {source}: {rows} rows");
             self.control.report(|overview| overview.detail = detail);
         }
-        !self.control.halting()
+        !self.control.is_halting()
     }
 }
 

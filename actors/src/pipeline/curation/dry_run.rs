@@ -98,7 +98,7 @@ fn look(profile: &Profile) -> DryRun {
         }
         if report.stages.is_empty() {
             let why = if source.weight > 0.0 {
-                "no stage takes it"
+                "no stage uses it"
             } else {
                 "its weight is 0"
             };
@@ -121,7 +121,7 @@ fn look(profile: &Profile) -> DryRun {
         .filter(|trial| trial.source.is_none())
     {
         let note = format!(
-            "reward {} is never asked: no source has anything that it judges",
+            "reward {} is never used: no source has examples that it can judge",
             idle.name
         );
         found.notes.push(note);
@@ -301,14 +301,14 @@ pub fn unjudged(profile: &Profile, samples: &BTreeMap<String, Vec<Example>>) -> 
                 let could = speaking(examples, &verifiers, &|_| true, true);
                 let kind = source.kind.name();
                 match could.is_empty() {
-                    true => format!("{} ({kind}) by none that there is", source.name),
+                    true => format!("{} ({kind}) by no existing reward", source.name),
                     false => format!("{} ({kind}) by {}", source.name, could.join(", ")),
                 }
             })
             .collect();
         let found = format!(
-            "no reward with a weight judges what it would draw from; its sources could be judged: {}; give one a weight in \
-             [rewards], a network its folder in [reward_networks], or judge them yourself with a [[reward]]",
+            "none of the weighted rewards can judge its sources; rewards that could: {}; give one a weight in \
+             [rewards], set the folder of a network in [reward_networks], or define your own reward in [[reward]]",
             advice.join("; ")
         );
         Some((stage.name.clone(), found))
@@ -364,19 +364,19 @@ fn fits(stage: &Stage, samples: &BTreeMap<String, Vec<Example>>, found: &mut Dry
     let problem = match stage.kind {
         _ if its.is_empty() => None, // already noted for each source
         StageKind::Tokenizer if !any(&|example| example.picture.is_some()) => Some(format!(
-            "stage {name} trains the image tokenizer, and none of its sources has pictures"
+            "stage {name} trains the image tokenizer, but none of its sources has pictures"
         )),
         StageKind::Reason
             if !any(&|example| example.kind == Kind::WordProblem && example.answer.is_some()) =>
         {
             Some(format!(
-                "stage {name} reasons about word problems, and none of its sources has any with an answer"
+                "stage {name} needs word problems with answers, but none of its sources has any"
             ))
         }
         StageKind::Align => {
             let silent = its.iter().filter(|source| source.rewards.is_empty());
             notes.extend(
-                silent.map(|source| format!("stage {name}: no reward speaks of source {}", source.name)),
+                silent.map(|source| format!("stage {name}: no reward judges source {}", source.name)),
             );
             None
         }

@@ -166,10 +166,10 @@ impl<'a> Fitting<'a> {
                 stage: stage.name.clone(),
                 found: match found {
                     Some(why) => format!(
-                        "none of {} examples fits (budgets in the profile); {why}",
+                        "none of {} examples fits (`budgets` in the profile); {why}",
                         count.wanted
                     ),
-                    None => format!("it wants {wants}, and there is none in its sources"),
+                    None => format!("it needs {wants}, but its sources have none"),
                 },
             });
         }

@@ -38,7 +38,7 @@ impl std::fmt::Debug for ExampleLibrary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ExampleLibrary")
             .field("len", &self.len())
-            .field("in_memory", &self.in_memory())
+            .field("in_memory", &self.is_in_memory())
             .finish_non_exhaustive()
     }
 }
@@ -82,7 +82,7 @@ impl ExampleLibrary {
 
     /// Sets the reader through which rows are read again.
     pub(super) fn read_through(&mut self, rows: Option<Box<dyn RandomAccess>>) {
-        if !self.in_memory() {
+        if !self.is_in_memory() {
             self.rows = rows;
         } else {
             self.kept = Vec::new();
@@ -91,7 +91,7 @@ impl ExampleLibrary {
 
     /// Returns whether the examples are in memory.
     #[must_use]
-    pub fn in_memory(&self) -> bool {
+    pub fn is_in_memory(&self) -> bool {
         self.examples.len() >= self.kept.len()
     }
 
@@ -122,13 +122,16 @@ impl ExampleLibrary {
             return Ok(example.clone());
         }
         let kept = *self.kept.get(number).ok_or("there is no such example")?;
-        let rows = self.rows.as_mut().ok_or("its rows cannot be read again")?;
+        let rows = self
+            .rows
+            .as_mut()
+            .ok_or("the rows of the source cannot be read again")?;
         let examples = rows.read_again(kept.place).map_err(|bad| bad.to_string())?;
         let example = examples.into_iter().nth(usize::from(kept.which));
         match example.filter(|example| short(&example.id) == kept.id) {
             Some(example) => Ok(example),
             None => Err(format!(
-                "line {} of file {} says something else than when the run began; start another run on changed data",
+                "line {} of file {} has changed since the run began; start another run for changed data",
                 kept.place.line,
                 kept.place.file() + 1
             )),

@@ -81,7 +81,9 @@ impl Mixture {
         let mut likenesses = LikenessCache::open(room.join(LIKENESSES));
         let mut forbidden = sources::benchmarks(profile, &mut likenesses, &mut |report| reports.push(report));
         if let Err(error) = likenesses.save() {
-            tracing::warn!("what benchmarks' pictures show cannot be kept and is looked at again: {error}");
+            tracing::warn!(
+                "the features of benchmark pictures cannot be cached and will be computed again: {error}"
+            );
         }
         let reading = || profile.sources.iter().filter(|source| source.kind.reads());
         for source in reading() {
@@ -440,7 +442,7 @@ mod tests {
             let mut mixture = opened(profile).unwrap();
             let batch = mixture.batch(3, 32, &BTreeMap::new(), &[], 0.5).unwrap();
             let whole = batch.into_iter().map(|picked| picked.example).collect::<Vec<_>>();
-            (whole, mixture.read()["given"].in_memory())
+            (whole, mixture.read()["given"].is_in_memory())
         };
         let (from_memory, in_memory) = drawn(&profile);
         profile.limits.source_memory = 0;
@@ -459,7 +461,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            changed.contains("source given") && changed.contains("says something else"),
+            changed.contains("source given") && changed.contains("has changed since the run began"),
             "{changed}"
         );
     }

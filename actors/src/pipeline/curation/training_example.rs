@@ -13,7 +13,7 @@ pub struct TrainingExample {
     pub drop_condition: bool,
     /// Checkpoint or teacher that wrote it, or `none`.
     pub generator: String,
-    /// What verified it.
+    /// The verifier of the example, with its version.
     pub verifier: String,
     /// Score of the verifier.
     pub score: f64,
@@ -21,7 +21,7 @@ pub struct TrainingExample {
     pub trace: Option<String>,
 }
 
-/// Returns where a person finds an example: its place with its kind, because a labelled picture gives several examples;
+/// Returns where the user finds an example: its place with its kind, because a labelled picture gives several examples;
 /// without a place, its id.
 #[must_use]
 pub fn location(example: &Example) -> String {

@@ -59,7 +59,7 @@ impl Detector {
             return Err("the detector's command is empty".to_owned());
         }
         let room =
-            tempfile::tempdir().map_err(|error| format!("no folder for pictures can be made: {error}"))?;
+            tempfile::tempdir().map_err(|error| format!("cannot create a folder for pictures: {error}"))?;
         Ok(Self::Program {
             command,
             process: Box::new(Mutex::new(None)),
@@ -76,7 +76,7 @@ impl Detector {
         let named = |why: String| format!("{}: {why}", path.display());
         let length = path.metadata().map_err(|error| named(error.to_string()))?.len();
         if length > LARGEST {
-            return Err(named(format!("has {length} bytes; at most {LARGEST} are read")));
+            return Err(named(format!("has {length} bytes, expected at most {LARGEST}")));
         }
         let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
         let mut all = HashMap::new();
@@ -124,7 +124,7 @@ impl Detector {
                 let asked = json!({ "image": image, "path": path, "classes": classes });
                 let answered = match held.as_mut() {
                     Some(process) => timeout(LIMIT, process.ask(&asked.to_string())).await,
-                    None => return Err("the detector is not there".to_owned()),
+                    None => return Err("the detector is not running".to_owned()),
                 };
                 let named = |why: String| format!("the detector {}: {why}", command.join(" "));
                 match answered {
@@ -135,7 +135,7 @@ impl Detector {
                     }
                     Err(_) => {
                         *held = None;
-                        Err(named(format!("said nothing in {} s", LIMIT.as_secs())))
+                        Err(named(format!("it sent no answer within {} s", LIMIT.as_secs())))
                     }
                 }
             }
@@ -159,7 +159,7 @@ fn start(command: &[String]) -> Result<Process, String> {
             input,
             output: BufReader::new(output),
         }),
-        _ => Err("the detector was given no pipes".to_owned()),
+        _ => Err("the detector has no pipes".to_owned()),
     }
 }
 
@@ -181,9 +181,7 @@ impl Process {
             return Err("it ended before it answered".to_owned());
         }
         if !said.ends_with('\n') {
-            return Err(format!(
-                "an answer of more than {LONGEST} bytes, or one that was cut off"
-            ));
+            return Err(format!("its answer is incomplete or longer than {LONGEST} bytes"));
         }
         Ok(said)
     }

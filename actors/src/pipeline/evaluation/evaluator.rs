@@ -152,7 +152,7 @@ impl Handler<Evaluate> for Evaluator {
         );
         let probe = self.life.probe.clone();
         handle_message(self, "Evaluate", async move {
-            let wanted = || newest.load(Relaxed) == request.number && !request.control.halting();
+            let wanted = || newest.load(Relaxed) == request.number && !request.control.is_halting();
             let link = drawers.link(request.policy.as_ref());
             let mut results = Vec::new();
             for suite in &request.suites {
@@ -169,7 +169,7 @@ impl Handler<Evaluate> for Evaluator {
                     let suite = run_suite(&request.inference, &*link, suite, &request.trial, &mut follower);
                     tokio::select! {
                         result = suite => results.push(result?),
-                        // L10: a person's stop does not wait for hundreds of items. The engine drops a request that
+                        // L10: the user's stop does not wait for hundreds of items. The engine drops a request that
                         // nobody waits for.
                         () = request.control.ending() => return Ok(None),
                     }
@@ -391,7 +391,7 @@ fn with_pictures(
             None => item.clone(),
         };
         if item.picture.is_some() && item.broken.is_none() {
-            item.broken = Some("the model reads no pictures".to_owned());
+            item.broken = Some("the model cannot read pictures".to_owned());
         }
         if trial.cuts {
             cut_to_fit(inference, suite, &mut item);

@@ -9,7 +9,7 @@ use demask_rewards::verifiers::thought;
 use demask_storage::{Blobs, EvalItem, StoreError};
 
 /// Text in place of a question that must not be shown.
-const SECRET: &str = "(not kept: its authors ask that it is not shown)";
+const SECRET: &str = "(not stored, because the benchmark's authors ask not to publish it)";
 
 /// The reply of a judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,8 @@ impl std::fmt::Display for JudgeReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Said(said) => f.write_str(said),
-            Self::Rambled(said) => write!(f, "the judge said what cannot be read: {said}"),
-            Self::Silent(why) => write!(f, "the judge was silent: {why}"),
+            Self::Rambled(said) => write!(f, "the judge's reply cannot be parsed: {said}"),
+            Self::Silent(why) => write!(f, "the judge did not reply: {why}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Judging with external judges: what a suite cannot judge itself is asked for a whole batch.
+//! Judging with external judges, which judge what a suite cannot judge itself. Each is asked about a whole batch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl Given<'_> {
     ) -> Result<(), RunError> {
         for (reward, places) in open {
             let Some(external) = &trial.external else {
-                return self.lacks("an external reward, which is not there");
+                return self.lacks("an external reward, but the profile defines none");
             };
             let asked = |&at: &usize| judgement::JudgementItem {
                 id: format!("{}/{}", self.suite.0.name(), self.items[at].0),
@@ -148,10 +148,10 @@ impl Given<'_> {
             return Ok(());
         }
         let Some(networks) = &trial.networks else {
-            return self.lacks("a reward network: name it with --clip or --image-reward");
+            return self.lacks("a reward network: give its folder with --clip or --image-reward");
         };
         if pairs.len() != open.len() {
-            return self.lacks("drawings, and none was drawn");
+            return self.lacks("drawings, but none was drawn");
         }
         let said = networks.ask(link, pairs).await?;
         for ((at, network, _), said) in open.into_iter().zip(said) {
@@ -162,8 +162,8 @@ impl Given<'_> {
             };
             let Some(number) = number else {
                 return match network {
-                    "clip" => self.lacks("a CLIP: name it with --clip"),
-                    _ => self.lacks("an ImageReward: name it with --image-reward"),
+                    "clip" => self.lacks("a CLIP model: give its folder with --clip"),
+                    _ => self.lacks("an ImageReward model: give its folder with --image-reward"),
                 };
             };
             verdicts[at] = self.read(at, JudgeReply::Said(number.to_string()));
@@ -181,7 +181,7 @@ impl Given<'_> {
             return Ok(());
         }
         let Some(model) = &trial.judges.model else {
-            return self.lacks("a judge model: name its address with --judge URL --judge-model NAME");
+            return self.lacks("a judge model: give its address with --judge URL --judge-model NAME");
         };
         let (places, questions): (Vec<usize>, Vec<JudgeQuestion>) = open.into_iter().unzip();
         let is_read = |at: usize, said: &str| {
@@ -205,7 +205,7 @@ impl Given<'_> {
         for (at, image, classes) in open {
             let Some(detector) = &trial.judges.detector else {
                 return self.lacks(
-                    "a detector: name its program with --detector, or what it said with --detections FILE",
+                    "a detector: give its program with --detector, or its recorded answers with --detections FILE",
                 );
             };
             let drawn = self.said[at].picture.as_ref().map(png).unwrap_or_default();

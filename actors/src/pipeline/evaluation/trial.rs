@@ -67,7 +67,7 @@ pub struct Trial {
     pub samples: usize,
     /// Whether to reason before the answer.
     pub mode: Mode,
-    /// Samplers.
+    /// Settings of the samplers.
     pub samplers: SamplerSettings,
     /// Seed of the samplers.
     pub seed: u64,

@@ -118,7 +118,10 @@ impl AskedReward {
                 RewardTransport::Process(process) => process.said_last(),
                 RewardTransport::Address(_) => String::new(),
             };
-            format!("no answer within {} s (time_limit){said}", self.reward.time_limit)
+            format!(
+                "it sent no answer within {} s (time_limit){said}",
+                self.reward.time_limit
+            )
         };
         let text = answered.unwrap_or_else(|late| Err(silent(late)))?;
         let ids: Vec<&str> = places

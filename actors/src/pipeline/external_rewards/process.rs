@@ -76,7 +76,7 @@ impl RewardProcess {
         let group = child.id().and_then(|id| i32::try_from(id).ok());
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(input), Some(output), Some(errors)) = pipes else {
-            return Err("it was given no pipes".to_owned());
+            return Err("it has no pipes".to_owned());
         };
         let said = Arc::<Mutex<VecDeque<String>>>::default();
         let errors = tokio::spawn(hear(reward.name.clone(), errors, Arc::clone(&said)));
@@ -127,7 +127,7 @@ impl RewardProcess {
         match said.is_empty() {
             true => String::new(),
             false => format!(
-                "; it said last: {}",
+                "; its last output: {}",
                 said.iter().cloned().collect::<Vec<_>>().join(" | ")
             ),
         }
@@ -166,7 +166,7 @@ fn die_with_parent(command: &mut Command) {
         };
         match armed == 0 && i64::from(now) == i64::from(parent) {
             true => Ok(()),
-            false => Err(std::io::Error::other("the daemon ended meanwhile")),
+            false => Err(std::io::Error::other("the daemon ended in the meantime")),
         }
     };
     // SAFETY: the code between fork and exec allocates nothing unless it fails.

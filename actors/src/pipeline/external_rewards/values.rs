@@ -35,13 +35,15 @@ pub(super) fn read(
         .get("batch")
         .filter(|number| number.as_u64() != Some(batch))
     {
-        return Err(format!("it answered batch {number} where {batch} was asked"));
+        return Err(format!(
+            "expected the answer to batch {batch}, found that to batch {number}"
+        ));
     }
     let Some(Value::Array(values)) = answer.get("values") else {
         return Err(format!("{EXPECTED} was expected, found {}", beginning(text)));
     };
     if values.len() != ids.len() {
-        return Err(format!("{} values of {} items", values.len(), ids.len()));
+        return Err(format!("found {} values for {} items", values.len(), ids.len()));
     }
     let each = values.iter().zip(ids);
     each.map(|(value, id)| one(value, range).map_err(|why| format!("the value of item {id} {why}")))
@@ -49,7 +51,7 @@ pub(super) fn read(
 }
 
 /// The expected form of an answer.
-const EXPECTED: &str = "one line {\"values\": […]} with a value an item";
+const EXPECTED: &str = "one line {\"values\": […]} with one value per item";
 
 fn one(value: &Value, [low, high]: [f64; 2]) -> Result<Option<ExternalValue>, String> {
     let found = match value {
@@ -64,7 +66,7 @@ fn one(value: &Value, [low, high]: [f64; 2]) -> Result<Option<ExternalValue>, St
     };
     if !(low..=high).contains(&found.value) {
         return Err(format!(
-            "is {}; its range is {low} to {high} (`range` in the profile)",
+            "is {}, outside {low} to {high} (`range` in the profile)",
             found.value
         ));
     }
@@ -96,11 +98,11 @@ fn of_parts(named: &Map<String, Value>) -> Result<ExternalValue, String> {
 fn no_json(text: &str, error: &str) -> String {
     match ["NaN", "Infinity"].into_iter().find(|word| text.contains(word)) {
         Some(word) => format!(
-            "a value is {word}, and values are finite numbers: {}",
+            "a value is {word}, but values must be finite numbers: {}",
             beginning(text)
         ),
         None => format!(
-            "{EXPECTED} was expected, found {} ({error}); what is printed for people belongs on standard error",
+            "{EXPECTED} was expected, found {} ({error}); print messages for people to standard error",
             beginning(text)
         ),
     }
@@ -139,16 +141,19 @@ mod tests {
         let cases = [
             ("hello", "one line {\"values\": […]}"),
             ("[1, 2]", "found '[1, 2]'"),
-            (r#"{"values": [1]}"#, "1 values of 2 items"),
+            (r#"{"values": [1]}"#, "found 1 values for 2 items"),
             (
                 r#"{"values": [0, 1.5]}"#,
-                "the value of item b is 1.5; its range is 0 to 1",
+                "the value of item b is 1.5, outside 0 to 1",
             ),
             (r#"{"values": [NaN, 1]}"#, "a value is NaN"),
             (r#"{"values": ["x", 1]}"#, "the value of item a is \"x\""),
             (r#"{"values": [{}, 1]}"#, "has 0 parts"),
             (r#"{"values": [{"a": null}, 1]}"#, "has a = null"),
-            (r#"{"batch": 6, "values": [0, 1]}"#, "answered batch 6 where 7"),
+            (
+                r#"{"batch": 6, "values": [0, 1]}"#,
+                "answer to batch 7, found that to batch 6",
+            ),
         ];
         for (text, expected) in cases {
             let error = found(text).unwrap_err();

@@ -156,9 +156,9 @@ impl SamplingEngines {
             DrawingPolicy::Fixed(policy) => Ok(policy.clone()),
             DrawingPolicy::Newest => {
                 let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-                newest
-                    .clone()
-                    .ok_or_else(|| RunError::Failed("no weights were published to draw with".into()))
+                newest.clone().ok_or_else(|| {
+                    RunError::Failed("no weights were published for the sampling engines".into())
+                })
             }
         }
     }

@@ -106,7 +106,7 @@ impl EngineLink for PolicyLink<'_> {
 }
 
 impl PolicyLink<'_> {
-    /// Returns whether another life of an engine may answer. If a person wants the run to end, nothing waits for one
+    /// Returns whether another life of an engine may answer. If the user wants the run to end, nothing waits for one
     /// (law L10).
     pub(super) fn may_try_again(&self, failure: &EngineFailure) -> bool {
         let is_dead = matches!(failure, EngineFailure::Died { .. } | EngineFailure::Start { .. });

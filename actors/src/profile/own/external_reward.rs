@@ -118,7 +118,7 @@ impl ExternalReward {
             return wrong(&at("name"), &message);
         }
         if rewards::find(name).is_some() || TAKEN.contains(&name.as_str()) {
-            let message = format!("is {name}, which has a meaning already; give the reward another");
+            let message = format!("is {name}, which is reserved; give the reward another name");
             return wrong(&at("name"), &message);
         }
         match (&self.url, self.command.first()) {
@@ -131,13 +131,13 @@ impl ExternalReward {
             (Some(_), Some(_)) => {
                 return wrong(
                     &at("url"),
-                    &format!("is given beside command in reward {name}; leave one out"),
+                    &format!("is given together with command in reward {name}; leave one out"),
                 );
             }
             (None, Some(program)) if program.trim().is_empty() => {
                 return wrong(
                     &at("command"),
-                    &format!("of reward {name} begins with an empty program"),
+                    &format!("of reward {name} has an empty program name"),
                 );
             }
             (Some(url), None) => check_address(&at("url"), name, url)?,
@@ -146,7 +146,7 @@ impl ExternalReward {
         let [low, high] = self.range;
         if low >= high {
             let message =
-                format!("of reward {name} is [{low}, {high}]; the first must be less than the second");
+                format!("of reward {name} is [{low}, {high}]; the first number must be less than the second");
             return wrong(&at("range"), &message);
         }
         Ok(())

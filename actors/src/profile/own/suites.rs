@@ -47,8 +47,8 @@ impl Profile {
             .rposition(|own| own.name == *twice)
             .unwrap_or(0);
         let message = format!(
-            "of a benchmark is {twice}, as another suite's is; every suite has a name of its own, and what is held out of a \
-             source is SOURCE-test"
+            "of a benchmark is {twice}, which another suite has too; names must be distinct, and the held-out rows of a \
+             source are the suite SOURCE-test"
         );
         wrong(&format!("benchmark.{at}.name"), &message)
     }

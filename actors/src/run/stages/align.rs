@@ -113,7 +113,7 @@ impl StageRun {
             _ if dir.is_dir() => Some(dir),
             _ => {
                 let message = format!(
-                    "{} is gone; the present weights stand for the reference policy",
+                    "{} is missing; the present weights are used as the reference policy",
                     dir.display()
                 );
                 self.alert(Level::Warn, "reference", message).await?;

@@ -60,7 +60,8 @@ impl StageRun {
             batch: BATCH,
         };
         let control = Arc::clone(&self.context.control);
-        let unknown = |name: &String| RunError::Failed(format!("no suite {name}; see `demask eval --list`"));
+        let unknown =
+            |name: &String| RunError::Failed(format!("there is no suite {name}; see `demask eval --list`"));
         let found = suites
             .iter()
             .map(|name| self.suites.find(name).ok_or_else(|| unknown(name)));

@@ -1,4 +1,4 @@
-//! Completions that a person watches while a run goes on: of its training examples, of its benchmarks, and of prompts
+//! Completions that the user watches while a run goes on: of its training examples, of its benchmarks, and of prompts
 //! that the person asked for.
 
 use demask_datasets::example::{Example, Kind, Mode};
@@ -24,7 +24,7 @@ const TURNS: [Kind; 4] = [
 ];
 
 impl StageRun {
-    /// Completes one example of a batch and publishes its frames, so that a person sees what the model makes of it now.
+    /// Completes one example of a batch and publishes its frames, so that the user sees what the model makes of it now.
     pub(crate) async fn watch_one(&self, used: &[TrainingExample], turn: u64) -> Result<(), RunError> {
         let kind = TURNS[(turn % TURNS.len() as u64) as usize];
         let of_kind = used.iter().find(|picked| picked.example.kind == kind);
@@ -61,7 +61,7 @@ impl StageRun {
         Ok(())
     }
 
-    /// Completes a prompt that a person asked for, and publishes its frames. It samples for quality: one step per
+    /// Completes a prompt that the user asked for, and publishes its frames. It samples for quality: one step per
     /// token, greedily.
     ///
     /// # Errors

@@ -52,7 +52,7 @@ impl StageRun {
             None => {
                 let source = self.source_of(step - done, step);
                 let message = format!(
-                    "the weights that step {source} began with are gone; newer ones draw this step's groups"
+                    "the weights of the start of step {source} are missing; newer weights draw this step's groups"
                 );
                 self.alert(Level::Warn, "policy_gone", message).await?;
                 DrawingPolicy::Fixed(newest.clone())
@@ -99,7 +99,7 @@ impl StageRun {
             Ok(lent) => Ok(Some(lent)),
             Err(error) => match checkpoints::disk_full(&error) {
                 Some(why) => {
-                    tracing::warn!("the disk is full ({why}); the training engine answers alone");
+                    tracing::warn!("the disk is full ({why}); only the training engine answers requests");
                     Ok(None)
                 }
                 None => Err(error),

@@ -74,7 +74,7 @@ impl StageRun {
             self.verdict(round, proposal, Gate::Decontaminate, true, "")
                 .await?;
             if *outcome == TraceOutcome::Known {
-                let why = "an equal trace was accepted before";
+                let why = "the same trace was accepted before";
                 self.verdict(round, proposal, Gate::Dedup, false, why).await?;
                 continue;
             }
@@ -169,8 +169,8 @@ fn accepted(proposal: &Proposal) -> Accepted {
 
 fn flaw_word(flaw: &TraceFlaw) -> &'static str {
     match flaw {
-        TraceFlaw::Format => "not in the reasoning format",
-        TraceFlaw::Step(_) => "a written step is not true",
-        TraceFlaw::Answer { .. } => "the result is wrong",
+        TraceFlaw::Format => "the trace is not in the reasoning format",
+        TraceFlaw::Step(_) => "a step of the trace is not true",
+        TraceFlaw::Answer { .. } => "the result of the trace is wrong",
     }
 }

@@ -29,7 +29,7 @@ impl StageRun {
             match saved.await {
                 Ok(()) => break,
                 Err(error) => match checkpoints::disk_full(&error) {
-                    Some(_) if self.context.control.halting() => return Ok(()),
+                    Some(_) if self.context.control.is_halting() => return Ok(()),
                     Some(why) => self.wait_for_disk(&why).await?,
                     None => return Err(error),
                 },
@@ -45,7 +45,7 @@ impl StageRun {
             .cursor
             .best
             .clone()
-            .filter(|_| !self.context.control.halting())
+            .filter(|_| !self.context.control.is_halting())
         {
             match checkpoints::mark_promoted(&self.context, &best) {
                 Ok(()) => break,
@@ -62,13 +62,13 @@ impl StageRun {
     pub(super) async fn not_finite(&mut self, what: &str) -> Result<After, RunError> {
         let limit = self.context.profile.limits.not_finite;
         if self.cursor.halvings >= limit {
-            let message = format!("the {what} was not finite again after {limit} returns to a checkpoint");
+            let message = format!("the {what} was still not finite after {limit} returns to a checkpoint");
             self.alert(Level::Error, "not_finite", message.clone()).await?;
             return Err(RunError::Failed(message));
         }
         let halvings = self.cursor.halvings + 1;
         let message = format!(
-            "the {what} was not finite at step {}; back to the last checkpoint, learning rate halved",
+            "the {what} was not finite at step {}; the run returns to the last checkpoint and halves the learning rate",
             self.cursor.step
         );
         self.alert(Level::Warn, "not_finite", message).await?;
@@ -84,7 +84,7 @@ impl StageRun {
 
     /// Reports the full disk, with one alert per wait, and sleeps for a while.
     pub(super) async fn wait_for_disk(&mut self, why: &str) -> Result<(), RunError> {
-        let message = format!("the disk is full ({why}); waiting for room, nothing is lost");
+        let message = format!("the disk is full ({why}); the run waits for free space, and nothing is lost");
         let waits = self.context.control.overview().state == RunState::WaitingDisk;
         self.overview(&message, RunState::WaitingDisk);
         if !waits {

@@ -58,7 +58,7 @@ pub struct StageRun {
     pub(super) world: Option<(i64, u64)>,
 }
 
-/// What follows a step.
+/// The continuation of a stage after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
     /// The next step.

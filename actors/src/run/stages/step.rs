@@ -26,7 +26,7 @@ impl StageRun {
         Ok(self.cursor.step)
     }
 
-    /// Sets the model that a person may ask from now on.
+    /// Sets the model that the user may ask from now on.
     pub(super) fn present(&self) {
         let mut samplers = self.samplers(None);
         // The samplers are set for quality: one step per token, greedily.
@@ -92,11 +92,11 @@ impl StageRun {
         Ok(self.cursor.step)
     }
 
-    /// Pauses the run until a person resumes it. The step is then done as if it had never been tried (laws L1, L8).
+    /// Pauses the run until the user resumes it. The step is then done as if it had never been tried (laws L1, L8).
     async fn hold_for(&self, failure: &RewardFailure) -> Result<(), RunError> {
         let message = format!(
-            "{failure}. The run is paused before step {} and nothing is lost: mend the reward, then `demask resume`; \
-             `demask set reward.{}=0` goes on without it",
+            "{failure}. The run is paused before step {} and nothing is lost: fix the reward, then `demask resume`; \
+             `demask set reward.{}=0` continues without it",
             self.cursor.step, failure.name
         );
         self.context.control.hold(&message);

@@ -98,7 +98,7 @@ impl StageRun {
             return Ok(());
         }
         Err(RunError::Failed(format!(
-            "nothing of the last {EMPTY_BATCHES} batches fits (budgets in the profile); source {}, {}: {why}",
+            "no example of the last {EMPTY_BATCHES} batches fits (`budgets` in the profile); source {}, {}: {why}",
             example.source,
             location(example)
         )))

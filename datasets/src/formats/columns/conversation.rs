@@ -63,7 +63,7 @@ pub(super) fn examples(
         .collect::<Result<_, _>>()?;
     if said.len() > MOST_TURNS {
         return Err(format!(
-            "`{name}` has {} turns, at most {MOST_TURNS} are read",
+            "`{name}` has {} turns, expected at most {MOST_TURNS}",
             said.len()
         ));
     }
@@ -76,7 +76,7 @@ pub(super) fn examples(
     }
     if examples.is_empty() {
         return Err(format!(
-            "`{name}`: no turn of the assistant answers one of the user"
+            "`{name}`: expected an assistant turn that answers a user turn, found none"
         ));
     }
     Ok(examples)
@@ -120,9 +120,10 @@ fn picture(said: &[Said], fields: &Fields, origin: &Origin) -> Result<Option<Pic
     match (given.as_slice(), marks) {
         ([], 0) => Ok(None),
         ([one], 0 | 1) => one.decode(origin.pixels).map(Some),
-        (given, 0 | 1) if given.len() > 1 => {
-            Err(format!("{} pictures; a sequence has room for one", given.len()))
-        }
+        (given, 0 | 1) if given.len() > 1 => Err(format!(
+            "found {} pictures; a sequence has room for one",
+            given.len()
+        )),
         (given, marks) => Err(format!(
             "{marks} {MARK} in the text and {} pictures; one of each was expected",
             given.len()
@@ -154,7 +155,7 @@ fn said(value: &Value) -> Result<Said, String> {
     let calls = turn.get("tool_calls").is_some_and(|calls| !calls.is_null());
     let unwanted = turn.get("weight").and_then(Value::as_f64) == Some(0.0);
     if text.is_empty() && marks == 0 && !calls {
-        return Err(format!("the {role} says nothing"));
+        return Err(format!("the turn of the {role} is empty"));
     }
     let taught = *role == "assistant" && !text.is_empty() && !unwanted;
     let turn = Turn {

@@ -56,7 +56,10 @@ impl Encoded {
             Self::Stored(stored) => match (stored.bytes()?, &stored.path) {
                 (Some(bytes), _) => Ok(Cow::Owned(bytes)),
                 (None, Some(path)) => read(path).map(Cow::Owned),
-                (None, None) => Err(format!("{}: a picture without bytes", stored.file.display())),
+                (None, None) => Err(format!(
+                    "{}: expected the bytes of a picture, found none",
+                    stored.file.display()
+                )),
             },
         }
     }

@@ -113,7 +113,7 @@ impl Fields {
     /// # Errors
     /// A message if the bytes are cut off or are not such a row.
     pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, String> {
-        let broken = || "what was laid down is broken".to_owned();
+        let broken = || "the temporary copy of the row is damaged".to_owned();
         let (mut fields, mut name) = (Self::default(), String::new());
         while let Some((&kind, rest)) = bytes.split_first() {
             let (length, rest) = rest.split_first_chunk::<8>().ok_or_else(broken)?;

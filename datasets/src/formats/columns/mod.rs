@@ -82,7 +82,7 @@ fn kept(fields: &Fields, keep: &KeptColumns) -> Result<Map<String, Value>, Strin
     let one = |name: &String| match fields.values.get(name) {
         Some(value) => Ok((name.clone(), value.clone())),
         None => Err(format!(
-            "`{name}` is to be kept and is not there; found {}",
+            "column `{name}` should be kept, but the row does not have it; found {}",
             fields.names()
         )),
     };
@@ -94,7 +94,12 @@ fn whole(fields: Fields, origin: &Origin) -> Result<Example, String> {
     let picture = match given_pictures(&fields).as_slice() {
         [] => None,
         [one] => Some(one.decode(origin.pixels)?),
-        several => return Err(format!("{} pictures; a sequence has room for one", several.len())),
+        several => {
+            return Err(format!(
+                "found {} pictures; a sequence has room for one",
+                several.len()
+            ));
+        }
     };
     Ok(Example {
         picture,
@@ -114,7 +119,7 @@ fn understood(fields: &Fields, origin: &Origin, drawn: bool) -> Result<Vec<Examp
     }
     if fields.has("chosen") && fields.has("rejected") {
         return Err(
-            "`chosen` and `rejected`: preferences cannot be trained on; leave one answer, as `completion`"
+            "`chosen` and `rejected`: training on preference pairs is not supported; keep one answer, in a column `completion`"
                 .into(),
         );
     }
@@ -126,7 +131,12 @@ fn understood(fields: &Fields, origin: &Origin, drawn: bool) -> Result<Vec<Examp
     let example = match given_pictures(fields).as_slice() {
         [] => forms::text(fields, origin)?,
         [picture] => return forms::picture(picture, fields, origin, drawn),
-        several => return Err(format!("{} pictures; a sequence has room for one", several.len())),
+        several => {
+            return Err(format!(
+                "found {} pictures; a sequence has room for one",
+                several.len()
+            ));
+        }
     };
     Ok(vec![example.with_id()])
 }

@@ -10,7 +10,7 @@ pub(in crate::formats) fn survived<T>(work: impl FnOnce() -> T) -> Result<T, Str
             .downcast_ref::<String>()
             .map(String::as_str)
             .or(cause.downcast_ref::<&str>().copied())
-            .unwrap_or("without a word");
-        format!("the reader of Parquet gave it up: {words}")
+            .unwrap_or("no message");
+        format!("the Parquet reader failed: {words}")
     })
 }

@@ -55,7 +55,7 @@ fn text(path: &Path) -> Result<String, ReadError> {
     if length > LARGEST {
         return Err(ReadError::format(
             path,
-            format!("has {length} bytes; at most {LARGEST} are read"),
+            format!("has {length} bytes, expected at most {LARGEST}"),
         ));
     }
     let mut text = String::new();

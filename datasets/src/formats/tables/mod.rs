@@ -26,7 +26,7 @@ pub use json::document;
 pub struct TableRow {
     /// The file and the line or item number in it, from 1: `POPE.tsv:17`.
     pub place: String,
-    /// Its columns.
+    /// The row's columns.
     pub fields: Fields,
 }
 

@@ -59,7 +59,7 @@ pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, St
         if row.is_err() {
             rows = None;
         }
-        Some(row.map_err(|error| format!("the file cannot be read on from here: {error}")))
+        Some(row.map_err(|error| format!("the file cannot be read beyond this row: {error}")))
     }))
 }
 

@@ -63,7 +63,7 @@ fn row(names: &[String], record: Result<csv::StringRecord, csv::Error>) -> Resul
     let record = record.map_err(|error| error.to_string())?;
     if record.len() != names.len() {
         return Err(format!(
-            "{} cells; the first line names {} columns",
+            "found {} cells, but the first line names {} columns",
             record.len(),
             names.len()
         ));
@@ -126,7 +126,7 @@ impl CellPictures {
                 Some(other) => Arc::clone(other),
                 None => {
                     return Err(format!(
-                        "`image` names the row {cell}, which has no picture of its own"
+                        "`image` refers to row {cell}, which has no picture itself"
                     ));
                 }
             },

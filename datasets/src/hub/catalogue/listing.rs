@@ -81,7 +81,7 @@ impl Listing {
             answer::not_a_hub(
                 &asked,
                 &http.endpoint,
-                format!("an answer that is no listing ({error})"),
+                format!("the answer is not a listing ({error})"),
             )
         })?;
         if !is_commit(&info.sha) {
@@ -139,7 +139,7 @@ impl Listing {
         HubError::NoFile {
             repo: repo.to_string(),
             file: file.to_owned(),
-            there: format!("there are {}{more}", some.join(", ")),
+            there: format!("its files are {}{more}", some.join(", ")),
         }
     }
 

@@ -49,16 +49,16 @@ pub async fn ask(
     let mut next = Some(address(http, asked, commit));
     while let Some(url) = next {
         if read.len() == PAGES {
-            return Err(not_a_hub(format!("a listing of more than {PAGES} pages")));
+            return Err(not_a_hub(format!("the listing has more than {PAGES} pages")));
         }
         if !read.insert(url.clone()) {
             return Err(not_a_hub(
-                "a page of its listing is followed by one before it".to_owned(),
+                "a page of the listing links back to an earlier page".to_owned(),
             ));
         }
         let page = page(http, asked, url, watch).await?;
         let entries: Vec<TreeEntry> = serde_json::from_slice(&page.bytes)
-            .map_err(|error| not_a_hub(format!("an answer that is no page of a listing ({error})")))?;
+            .map_err(|error| not_a_hub(format!("the answer is not a page of a listing ({error})")))?;
         let here = entries.into_iter().filter(|entry| entry.kind == "file");
         files.extend(here.map(|entry| (entry.path.clone(), entry.into())));
         next = page.next;

@@ -67,12 +67,12 @@ impl Wanted<'_> {
             None => self.chosen(&there).map_err(&missing)?,
         };
         watch.saw(PullEvent::Note(&format!(
-            "{why}: {} as it was last pulled, commit {commit}",
+            "{why}: using {} as it was last pulled, at commit {commit}",
             self.repo
         )));
         if kept.is_none() && self.wanted.is_empty() {
             watch.saw(PullEvent::Note(
-                "whether that is all of it is not known: no listing was kept with it",
+                "the pulled files may be incomplete: the cache has no listing of the repository",
             ));
         }
         let found = files.into_iter().map(|file| {

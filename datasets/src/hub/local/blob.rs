@@ -134,7 +134,9 @@ impl Fetch<'_> {
     async fn agree(&self, response: &Response, part: &mut IncompleteFile) -> Result<(), Failure> {
         let headers = response.headers();
         if let Some(how) = text(headers, CONTENT_ENCODING.as_str()).filter(|&how| how != "identity") {
-            let why = format!("it is sent packed ({how}), asked for as it is");
+            let why = format!(
+                "the server sends the file compressed ({how}), although it was requested uncompressed"
+            );
             return Err(answer::not_a_hub(&self.asked, &self.http.endpoint, why).into());
         }
         let whole = match response.status() {
@@ -143,7 +145,7 @@ impl Fetch<'_> {
                 if range.map(|(first, _)| first) != Some(part.bytes) {
                     part.empty().await.map_err(|error| self.io(error))?;
                     return Err(Failure::passing(format!(
-                        "asked for the rest, the server sent {range:?}"
+                        "the server sent another range than the requested one: {range:?}"
                     )));
                 }
                 range.and_then(|(_, whole)| whole)
@@ -151,7 +153,7 @@ impl Fetch<'_> {
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 part.empty().await.map_err(|error| self.io(error))?;
                 return Err(Failure::passing(
-                    "the server has nothing after what is here: from the start",
+                    "the server has no bytes after the received ones; starting again from the first byte",
                 ));
             }
             _ => text(headers, CONTENT_LENGTH.as_str()).and_then(|length| length.trim().parse().ok()),

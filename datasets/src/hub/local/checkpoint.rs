@@ -18,7 +18,7 @@ pub fn checkpoint_folder(given: &Path, cache: &Cache) -> Result<PathBuf, HubErro
         Ok(repo) => match cache.snapshot(&repo) {
             Some(snapshot) => return Ok(snapshot),
             None => format!(
-                ", and no pulled repository of that name in {}: `{}` first",
+                ", and no pulled repository of that name in {}: run `{}` first",
                 cache.root.display(),
                 repo.command()
             ),

@@ -126,14 +126,20 @@ fn meaning(
 
 /// Says what to do about a refusal. The hub also answers 401 for a repository that does not exist.
 fn advice(code: &str, page: &str, token: Option<&str>) -> String {
-    let licence = format!("accept its licence at {page}");
+    let licence = format!("accept the licence at {page}");
     match (code == "GatedRepo", token) {
-        (true, None) => format!("it is gated: {licence}, then set HF_TOKEN to a token of that account"),
-        (true, Some(origin)) => format!("it is gated: {licence} with the account of the token in {origin}"),
-        (false, None) => format!("check the name; if it is private or gated, set HF_TOKEN and {licence}"),
+        (true, None) => {
+            format!("the repository is gated: {licence}, then set HF_TOKEN to a token of that account")
+        }
+        (true, Some(origin)) => {
+            format!("the repository is gated: {licence} with the account of the token in {origin}")
+        }
+        (false, None) => {
+            format!("check the name; if the repository is private or gated, set HF_TOKEN and {licence}")
+        }
         (false, Some(origin)) => {
             format!(
-                "check the name, and that the token in {origin} is valid and may read it; if gated, {licence}"
+                "check the name, and that the token in {origin} is valid and may read the repository; if it is gated, {licence}"
             )
         }
     }

@@ -98,7 +98,7 @@ impl Http {
         while let Some(chunk) = response.chunk().await.map_err(Failure::of_client)? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() > LONGEST {
-                let why = format!("a listing of more than {LONGEST} bytes");
+                let why = format!("the listing has more than {LONGEST} bytes");
                 return Err(answer::not_a_hub(asked, &self.endpoint, why).into());
             }
         }
@@ -139,7 +139,7 @@ impl Http {
             }
             url = next;
         }
-        let why = format!("it redirects more than {REDIRECTS} times");
+        let why = format!("the server redirects more than {REDIRECTS} times");
         Err(answer::not_a_hub(asked, &self.endpoint, why).into())
     }
 

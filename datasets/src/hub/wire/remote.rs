@@ -17,7 +17,7 @@ pub struct Remote {
     pub url: Url,
     /// The etag of its content.
     pub etag: Etag,
-    /// Its length in bytes, if the hub gives it.
+    /// The file's length in bytes, if the hub gives it.
     pub size: Option<u64>,
 }
 
@@ -58,9 +58,12 @@ async fn once(http: &Http, asked: &AnswerSubject<'_>, commit: &str, url: &Url) -
     match seen {
         Some(seen) if seen == commit => {}
         Some(seen) => {
-            return Err(not_a_hub(format!("asked for commit {commit}, answered with {seen}")).into());
+            return Err(not_a_hub(format!(
+                "asked for commit {commit}, but the answer is for commit {seen}"
+            ))
+            .into());
         }
-        None => return Err(not_a_hub("an answer without X-Repo-Commit".to_owned()).into()),
+        None => return Err(not_a_hub("the answer has no header X-Repo-Commit".to_owned()).into()),
     }
     let headers = response.headers();
     let linked = text(headers, LINKED_ETAG);

@@ -7,7 +7,7 @@ use crate::prompts::text_tokenizer::TokenizerError;
 #[derive(Debug, thiserror::Error)]
 pub enum SequenceError {
     /// The prompt does not fit.
-    #[error("the prompt has {found} tokens, at most {limit} fit")]
+    #[error("the prompt has {found} tokens, but at most {limit} fit")]
     PromptTooLong {
         /// The budget.
         limit: usize,
@@ -15,7 +15,7 @@ pub enum SequenceError {
         found: usize,
     },
     /// The answer does not fit.
-    #[error("the answer has {found} tokens, at most {limit} fit")]
+    #[error("the answer has {found} tokens, but at most {limit} fit")]
     AnswerTooLong {
         /// The budget.
         limit: usize,
@@ -23,7 +23,7 @@ pub enum SequenceError {
         found: usize,
     },
     /// The prompt and one of its choices do not fit together.
-    #[error("the prompt and a choice have {found} tokens, at most {limit} fit")]
+    #[error("the prompt and a choice have {found} tokens, but at most {limit} fit")]
     ChoiceTooLong {
         /// The budget of both together.
         limit: usize,
@@ -31,13 +31,13 @@ pub enum SequenceError {
         found: usize,
     },
     /// A choice without tokens has no likelihood.
-    #[error("the choice {choice:?} has no token, at least 1 is expected")]
+    #[error("the choice {choice:?} has no tokens, expected at least 1")]
     EmptyChoice {
         /// The choice.
         choice: String,
     },
     /// The wrong number of picture codes.
-    #[error("{expected} picture codes expected, {found} found")]
+    #[error("expected {expected} picture codes, found {found}")]
     Codes {
         /// The budget.
         expected: usize,

@@ -71,17 +71,19 @@ impl Machine<'_> {
                 self.heap.items_mut(number).extend(items);
                 Ok(())
             }
-            ref other => broken(format!("{} is added to, expected a list", other.what())),
+            ref other => broken(format!("the pickle appends to {}, expected a list", other.what())),
         }
     }
 
     fn set(&mut self, flat: Vec<HeapValue>) -> Result<(), Flaw> {
         let HeapValue::Dict(number) = *self.top()? else {
             let what = self.top()?.what();
-            return broken(format!("{what} is given entries, expected a dictionary"));
+            return broken(format!(
+                "the pickle adds entries to {what}, expected a dictionary"
+            ));
         };
         if !flat.len().is_multiple_of(2) {
-            return broken("a dictionary's key without a value");
+            return broken("a dictionary has a key without a value");
         }
         self.memory
             .spend(added(2 * self.heap.dict(number).len(), flat.len()))?;

@@ -44,7 +44,7 @@ pub(super) fn read(bytes: &[u8], keys: Keys) -> Result<(HeapValue, Heap, usize),
         marks: Vec::new(),
         memo: HashMap::new(),
         heap: Heap::default(),
-        memory: Allowance::new("bytes of memory that its pickle fills", MOST_BYTES),
+        memory: Allowance::new("bytes of memory for the values of the pickle", MOST_BYTES),
     };
     while machine.step()? {}
     let root = machine.pop()?;
@@ -110,7 +110,7 @@ impl Machine<'_> {
             0x8b => self.long(4)?,
             b'G' => {
                 self.take(8)?;
-                HeapValue::Other("a number that is not whole")
+                HeapValue::Other("a number that is not an integer")
             }
             _ => return Ok(false),
         };
@@ -125,7 +125,7 @@ impl Machine<'_> {
         let negative = digits.last().is_some_and(|last| last & 0x80 != 0);
         let fill = if negative { 0xff } else { 0 };
         if digits.len() > 8 && digits[8..].iter().any(|&digit| digit != fill) {
-            return Ok(HeapValue::Other("a number of more than 64 bits"));
+            return Ok(HeapValue::Other("an integer of more than 64 bits"));
         }
         let mut whole = [fill; 8];
         whole[..digits.len().min(8)].copy_from_slice(&digits[..digits.len().min(8)]);
@@ -161,7 +161,7 @@ impl Machine<'_> {
         let Some(taken) = rest.get(..count) else {
             let left = rest.len();
             return broken(format!(
-                "the pickle ends where {count} more bytes were expected and {left} are left"
+                "the pickle ends early: {count} more bytes were expected, {left} are left"
             ));
         };
         self.at += count;

@@ -20,7 +20,7 @@ impl Machine<'_> {
             0x93 => {
                 let parts = self.pop_many(2)?;
                 let [HeapValue::Text(module), HeapValue::Text(name)] = &parts[..] else {
-                    return broken(format!("a name that is no text, at byte {start}"));
+                    return broken(format!("a name is not a text, at byte {start}"));
                 };
                 global(module, name, start)?
             }
@@ -65,7 +65,9 @@ impl Machine<'_> {
                 let tensor = self.tensor(storage, offset, shape, strides, Some(*dtype))?;
                 self.add_tensor(tensor)
             }
-            _ => broken(format!("{global:?} is made of the wrong things, at byte {start}")),
+            _ => broken(format!(
+                "{global:?} is called with unexpected arguments, at byte {start}"
+            )),
         }
     }
 
@@ -85,11 +87,14 @@ impl Machine<'_> {
         dtype: Option<Dtype>,
     ) -> Result<Tensor, Flaw> {
         let &HeapValue::Storage(number) = storage else {
-            return broken(format!("a tensor in {}, expected a storage", storage.what()));
+            return broken(format!(
+                "a tensor refers to {}, expected a storage",
+                storage.what()
+            ));
         };
         let found = self.heap.storage(number);
         let Some(dtype) = dtype.or(found.dtype) else {
-            return broken("a tensor without a type in a storage without one");
+            return broken("neither a tensor nor its storage has a dtype");
         };
         let (shape, strides) = (self.counts(shape)?, self.counts(strides)?);
         Tensor::new(number, found, dtype, count(offset)?, shape, strides)
@@ -101,7 +106,7 @@ impl Machine<'_> {
                 self.heap.items(number).iter().map(count).collect()
             }
             ref other => broken(format!(
-                "a shape or strides that are {}, expected at most 64 numbers",
+                "a shape or strides are {}, expected at most 64 numbers",
                 other.what()
             )),
         }
@@ -123,7 +128,7 @@ impl Machine<'_> {
     fn storage(&mut self) -> Result<HeapValue, Flaw> {
         let parts = match self.pop()? {
             HeapValue::Items(number) => self.heap.items(number),
-            other => return broken(format!("a reference that is {}, expected a tuple", other.what())),
+            other => return broken(format!("a persistent id is {}, expected a tuple", other.what())),
         };
         let (core, rest) = parts.split_at_checked(5).unwrap_or((parts, &[]));
         let views = !matches!(rest, [] | [HeapValue::Other("nothing")]);
@@ -145,7 +150,7 @@ impl Machine<'_> {
                 self.memory.spend(ENTRY + size_of::<Storage>() as u64)?;
                 Ok(self.heap.add_storage(storage))
             }
-            _ => broken("a reference that is no storage as torch.save writes it"),
+            _ => broken("a persistent id does not describe a storage in the form of torch.save"),
         }
     }
 }
@@ -159,7 +164,7 @@ fn global(module: &str, name: &str, start: usize) -> Result<HeapValue, Flaw> {
 fn count(value: &HeapValue) -> Result<u64, Flaw> {
     match *value {
         HeapValue::Int(number) if number >= 0 => Ok(number.unsigned_abs()),
-        HeapValue::Int(number) => broken(format!("{number} where a count was expected")),
-        ref other => broken(format!("{} where a count was expected", other.what())),
+        HeapValue::Int(number) => broken(format!("found {number}, expected a count")),
+        ref other => broken(format!("found {}, expected a count", other.what())),
     }
 }

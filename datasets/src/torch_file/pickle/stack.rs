@@ -12,7 +12,7 @@ const KEPT: u64 = 80;
 impl Machine<'_> {
     pub(super) fn mark(&mut self) -> Result<(), Flaw> {
         if self.marks.len() >= MOST_STACKED {
-            return broken(format!("more than {MOST_STACKED} open marks in its pickle"));
+            return broken(format!("the pickle has more than {MOST_STACKED} open marks"));
         }
         self.marks.push(self.stack.len());
         Ok(())
@@ -21,7 +21,7 @@ impl Machine<'_> {
     pub(super) fn push(&mut self, value: HeapValue) -> Result<(), Flaw> {
         if self.stack.len() >= MOST_STACKED {
             return broken(format!(
-                "more than {MOST_STACKED} values on the stack of its pickle, at byte {}",
+                "the pickle has more than {MOST_STACKED} values on its stack, at byte {}",
                 self.at
             ));
         }
@@ -34,7 +34,7 @@ impl Machine<'_> {
         match self.stack.pop() {
             Some(value) if self.stack.len() >= floor => Ok(value),
             _ => broken(format!(
-                "the pickle takes from an empty stack, at byte {}",
+                "the pickle pops from an empty stack, at byte {}",
                 self.at
             )),
         }
@@ -51,7 +51,7 @@ impl Machine<'_> {
         match self.marks.pop() {
             Some(mark) if mark <= self.stack.len() => Ok(self.stack.split_off(mark)),
             _ => broken(format!(
-                "the pickle closes what it never opened, at byte {}",
+                "the pickle closes a mark that it never opened, at byte {}",
                 self.at
             )),
         }
@@ -60,7 +60,12 @@ impl Machine<'_> {
     pub(super) fn top(&self) -> Result<&HeapValue, Flaw> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let top = self.stack.last().filter(|_| self.stack.len() > floor);
-        top.ok_or_else(|| Flaw::Broken(format!("the pickle looks at an empty stack, at byte {}", self.at)))
+        top.ok_or_else(|| {
+            Flaw::Broken(format!(
+                "the pickle reads the top of an empty stack, at byte {}",
+                self.at
+            ))
+        })
     }
 
     /// Executes an instruction of the memo.
@@ -93,7 +98,9 @@ impl Machine<'_> {
     fn recall(&mut self, prefix: usize) -> Result<(), Flaw> {
         let number = self.number(prefix)?;
         let Some(value) = self.memo.get(&number).cloned() else {
-            return broken(format!("the pickle recalls number {number}, which it never kept"));
+            return broken(format!(
+                "the pickle reads memo entry {number}, which it never wrote"
+            ));
         };
         self.push(value)
     }

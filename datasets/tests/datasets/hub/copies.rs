@@ -176,7 +176,7 @@ fn l9_nothing_is_laid_through_a_link_that_lies_in_the_folder() {
     std::os::unix::fs::symlink(&elsewhere, folder.join("sub folder")).unwrap();
     let pulled = place.pull("o/tiny", &[]).unwrap();
     let words = lay(&pulled, &folder).unwrap_err().to_string();
-    assert!(words.contains("sub folder is a link"), "{words}");
+    assert!(words.contains("sub folder is a symbolic link"), "{words}");
     assert_eq!(
         fs::read_dir(&elsewhere).unwrap().count(),
         0,

@@ -86,7 +86,7 @@ fn a_page_on_another_host_is_asked_without_the_token() {
         .server
         .fail("GET /next", Fault::Instead("200 OK", prev, second));
     let words = place.words(&["third"]);
-    assert!(words.contains("there are first, second"), "{words}");
+    assert!(words.contains("its files are first, second"), "{words}");
     let seen = place.server.seen("GET /next");
     assert_eq!((seen[0].host, seen[0].query.as_str()), ("storage", "cursor=a,b"));
     assert_eq!(seen[0].token, None);
@@ -103,7 +103,7 @@ fn pages_without_end_or_sense_are_refused() {
     for cursor in [1, 2, 1] {
         place.server.fail(&tree, empty(link(cursor)));
     }
-    assert!(place.words(&[]).contains("followed by one before it"));
+    assert!(place.words(&[]).contains("links back to an earlier page"));
     for cursor in 0..500 {
         place.server.fail(&tree, empty(link(cursor)));
     }
@@ -111,7 +111,7 @@ fn pages_without_end_or_sense_are_refused() {
     place
         .server
         .fail(&tree, Fault::Instead("200 OK", String::new(), "{}".to_owned()));
-    assert!(place.words(&[]).contains("no page of a listing"));
+    assert!(place.words(&[]).contains("not a page of a listing"));
     let evil = r#"[{"type":"file","oid":"1","size":1,"path":"../evil"}]"#.to_owned();
     place
         .server

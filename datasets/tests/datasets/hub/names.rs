@@ -90,7 +90,7 @@ fn names_that_are_none_are_told_why() {
     ] {
         let error = Repo::parse(name, RepoKind::Model).unwrap_err().to_string();
         assert!(
-            error.starts_with(&format!("`{name}` is no OWNER/NAME[@REVISION]: ")),
+            error.starts_with(&format!("`{name}` is not of the form OWNER/NAME[@REVISION]: ")),
             "{error}"
         );
     }

@@ -81,7 +81,7 @@ fn refusals_say_what_to_do() {
             true,
             [
                 "403",
-                "accept its licence",
+                "accept the licence",
                 "the account of the token in HF_TOKEN",
             ],
         ),
@@ -192,7 +192,7 @@ fn l9_names_and_words_of_a_hub_cannot_command_a_terminal() {
     let hostile = File::small("a\u{202e}gpj.txt", "x");
     let place = Place::new(vec![hostile]);
     let words = place.words(&[]);
-    assert!(words.contains("characters that are not seen"), "{words}");
+    assert!(words.contains("invisible characters"), "{words}");
     assert!(!words.contains('\u{202e}'), "{words:?}");
     let place = Place::tiny();
     let said = "X-Error-Code: RepoNotFound\r\nX-Error-Message: gone \t\r\n";

@@ -142,14 +142,14 @@ fn an_answer_that_no_hub_gives_is_said_to_be_one() {
         .fail("GET /api", Fault::Instead("200 OK", String::new(), page));
     let words = place.words(&[]);
     assert!(
-        words.contains("no listing") && words.contains(place.server.endpoint()),
+        words.contains("not a listing") && words.contains(place.server.endpoint()),
         "{words}"
     );
     place.server.answer("HEAD /o/tiny", "200 OK", "ETag: \"x\"\r\n");
-    assert!(place.words(&["config.json"]).contains("without X-Repo-Commit"));
+    assert!(place.words(&["config.json"]).contains("no header X-Repo-Commit"));
     let other = format!("X-Repo-Commit: {}\r\nETag: \"x\"\r\n", COMMIT.replace('0', "f"));
     place.server.answer("HEAD /o/tiny", "200 OK", &other);
-    assert!(place.words(&["config.json"]).contains("asked for commit"));
+    assert!(place.words(&["config.json"]).contains("the answer is for commit"));
     place.server.answer(
         "HEAD /o/tiny",
         "200 OK",

@@ -102,12 +102,12 @@ mod hex_bytes {
         let text = String::deserialize(deserializer)?;
         let digits = text.as_bytes();
         if !digits.len().is_multiple_of(2) {
-            return Err(D::Error::custom("hex text of odd length"));
+            return Err(D::Error::custom("the hex text has an odd length"));
         }
         let digit = |d: u8| {
             char::from(d)
                 .to_digit(16)
-                .ok_or_else(|| D::Error::custom("not a hex digit"))
+                .ok_or_else(|| D::Error::custom("found a character that is not a hex digit"))
         };
         digits
             .chunks_exact(2)

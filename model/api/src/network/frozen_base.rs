@@ -1,8 +1,11 @@
-//! What the frozen weights beside an adapter are kept in, what that takes, and how a checkpoint tells it: in
-//! `quantization_config.json`, with the fields that the transformers library gives bitsandbytes' formats.
+//! The storage format of the frozen weights below an adapter: its memory, and its record in a checkpoint.
 //!
-//! The published formats: NF4 in blocks of 64 with one largest magnitude each, and double quantisation of those (QLoRA,
-//! arXiv 2305.14314); int8 by rows (the weights' half of LLM.int8, arXiv 2208.07339: activations stay as they are).
+//! A checkpoint records the format in `quantization_config.json`, with the field names that the transformers library
+//! uses for bitsandbytes.
+//!
+//! The formats are published ones. NF4 stores blocks of 64 elements, each with its largest magnitude; double
+//! quantisation quantises these magnitudes too (QLoRA, arXiv 2305.14314). int8 scales each row (LLM.int8, arXiv
+//! 2208.07339, for the weights only: activations are not quantised).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,13 +14,13 @@ use serde_json::{Value, json};
 use crate::network::config::BackboneConfig;
 use crate::network::memory::{backbone_bytes, block_numbers, layer_shapes};
 
-/// Numbers of a block of NF4, which share the largest magnitude.
+/// The elements of an NF4 block, which is scaled by its largest magnitude.
 pub const NF4_BLOCK: u64 = 64;
-/// Largest magnitudes of a block of double quantisation.
+/// The magnitudes in one block of double quantisation.
 pub const DOUBLE_BLOCK: u64 = 256;
-/// Numbers of a weight that are quantised, or dequantised, at one time.
+/// The elements of a weight that are quantised or dequantised at one time.
 pub const DEQUANTIZED_AT_ONCE: u64 = 1 << 22;
-/// Bytes that each takes on the way: its code as an index of half as many, itself in f32.
+/// The temporary bytes per element: two for its code, which becomes an index, and four for its f32 value.
 const DEQUANTIZED_BYTES: u64 = 2 + 4;
 
 /// The storage format of the frozen weights of all blocks' linear layers, beside an adapter. The embedding, the head
@@ -36,24 +39,24 @@ pub enum BaseDtype {
     Nf4,
 }
 
-/// How the frozen weights beside an adapter are kept.
+/// The storage format of the frozen weights, with its options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrozenBase {
-    /// Format of a number.
+    /// Storage dtype of one element.
     pub dtype: BaseDtype,
-    /// Whether NF4's largest magnitudes are quantised too, to eight bits.
+    /// Whether the magnitudes of the NF4 blocks are quantised too, to eight bits.
     pub double_quantization: bool,
 }
 
 impl FrozenBase {
-    /// Whether weights are kept otherwise than they are computed with.
+    /// Returns whether the storage dtype differs from the compute dtype.
     #[must_use]
     pub fn is_quantized(self) -> bool {
         self.dtype != BaseDtype::Auto
     }
 
-    /// Bytes of a weight of so many rows and columns, where a number as it is computed with takes `width`. None where a
-    /// number of 64 bits does not hold them.
+    /// Returns the stored bytes of a `rows` × `columns` weight. An element of the compute dtype takes `width` bytes.
+    /// `None` if the size overflows 64 bits.
     #[must_use]
     pub fn weight_bytes(self, rows: u64, columns: u64, width: u64) -> Option<u64> {
         let numbers = rows.checked_mul(columns)?;
@@ -73,7 +76,8 @@ impl FrozenBase {
         }
     }
 
-    /// Bytes of a backbone whose blocks' linear layers are kept so; its other numbers take `width`.
+    /// Returns the bytes of a backbone whose blocks store their linear layers in this format. Its other parameters take
+    /// `width` bytes each. `None` if the size overflows 64 bits.
     #[must_use]
     pub fn backbone_bytes(self, config: &BackboneConfig, width: u64) -> Option<u64> {
         let layers = config.n_layers as u64;
@@ -88,8 +92,9 @@ impl FrozenBase {
             .checked_add(kept)
     }
 
-    /// Bytes that a product's weight takes while it is dequantised: the largest product's, queries, keys and values
-    /// being one, gate and what it multiplies another. Nothing where weights are kept as they are computed with.
+    /// Returns the bytes that the largest weight of a block takes while it is dequantised, with the temporary buffers.
+    /// The projections of queries, keys and values are one matrix product, and so are the two inputs of the gated
+    /// feed-forward layer. 0 without quantisation.
     #[must_use]
     pub fn dequantized_bytes(self, config: &BackboneConfig, width: u64) -> u64 {
         if !self.is_quantized() {
@@ -102,7 +107,7 @@ impl FrozenBase {
         largest * width + piece * DEQUANTIZED_BYTES
     }
 
-    /// The text of `quantization_config.json`; none where nothing is quantised.
+    /// Returns the text of `quantization_config.json`; `None` without quantisation.
     #[must_use]
     pub fn text(self) -> Option<String> {
         let value = match self.dtype {
@@ -122,9 +127,10 @@ impl FrozenBase {
     /// Reads the text of `quantization_config.json`.
     ///
     /// # Errors
-    /// In words: what is no such file, a format that is not computed here.
+    /// A message if the text is not JSON, or if it names a format that this engine does not support.
     pub fn read(text: &str) -> Result<Self, String> {
-        let value: Value = serde_json::from_str(text).map_err(|error| format!("not a format: {error}"))?;
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| format!("expected JSON with a quantisation format: {error}"))?;
         let flag = |name: &str| value[name].as_bool() == Some(true);
         let kind = value["bnb_4bit_quant_type"].as_str();
         let dtype = match (flag("load_in_4bit"), flag("load_in_8bit")) {
@@ -136,7 +142,7 @@ impl FrozenBase {
                     "load_in_4bit with bnb_4bit_quant_type nf4, load_in_8bit",
                     "dtype bfloat16",
                 );
-                return Err(format!("expected one of {least} and {most}, found none of them"));
+                return Err(format!("expected one of {least} and {most}, found neither"));
             }
         };
         Ok(Self {
@@ -179,7 +185,7 @@ mod tests {
         }
     }
 
-    /// QLoRA, section 3: double quantisation brings the constants from 0.5 bits a number to 0.127.
+    /// QLoRA, section 3: double quantisation reduces the constants from 0.5 to 0.127 bits per parameter.
     #[test]
     fn bits_of_a_number_are_the_papers() {
         let bits = |dtype, double_quantization| {
@@ -203,7 +209,7 @@ mod tests {
             double_quantization: true,
         };
         let bytes = form.backbone_bytes(&config, 2).unwrap();
-        // 6.98 G numbers of blocks in 4.127 bits, embedding and head in bf16.
+        // 6.98 G parameters of the blocks at 4.127 bits; embedding and head in bf16.
         assert!((5_500_000_000..5_800_000_000).contains(&bytes), "{bytes}");
         assert_eq!(
             FrozenBase::default().backbone_bytes(&config, 2),

@@ -1,4 +1,4 @@
-//! How a checkpoint is loaded: its purpose, and what is added to it.
+//! The options of loading a checkpoint: the purpose of the weights, an adapter, and new picture codes.
 
 use std::path::PathBuf;
 
@@ -108,7 +108,7 @@ impl Default for Growth {
     }
 }
 
-/// How a checkpoint is loaded; the defaults are those of a run.
+/// The options of loading a checkpoint. The defaults are those of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoadOptions {

@@ -1,5 +1,6 @@
-//! What training takes of memory, part by part, worked out from shapes alone: no weights are read, no device is asked.
-//! The engine's room is arithmetic over the same [`Activations`].
+//! The memory of training, part by part, computed from shapes: the plan reads no weights and queries no device.
+//!
+//! `demask plan` prints the parts. The engine chooses the size of its micro-batches with the same [`Activations`].
 
 use serde::Serialize;
 
@@ -14,29 +15,29 @@ use crate::network::memory::{
 use crate::network::sharding::{GatheredGroups, Ranks};
 use crate::training::step_settings::MomentKind;
 
-/// Masked positions whose logits exist at one time, at most, of one part of a batch.
+/// The most masked positions of one part of a batch whose logits exist at one time.
 pub const LOGITS_AT_ONCE: u64 = 4096;
-/// Fewest rows of a part of a batch, which one thread computes; over ranks, of a unit.
+/// The fewest rows of a part of a batch, which one thread computes; over ranks, the fewest of a unit.
 pub const LEAST_ROWS: u64 = 4;
-/// Bytes of an f32.
+/// The bytes of an f32.
 const F32: u64 = 4;
-/// The most bytes of weights that a sampler on a CPU keeps a packed copy of, unless a person asks for it.
+/// The most bytes of weights of which a sampler on a CPU keeps a packed copy by default.
 pub const MOST_PACKED: u64 = 1 << 30;
-/// Numbers that take Adam's update at one time where it is composed of operators.
+/// The elements that Adam updates at one time, where the update is composed of libtorch's operators.
 pub const UPDATED_AT_ONCE: u64 = 1 << 22;
-/// Bytes that each takes on the way: two moments and the update in f32, the dither in eight bytes and its bits.
+/// The temporary bytes per element of such an update: two moments and the update in f32, and the dither of stochastic
+/// rounding in eight bytes with its bits.
 const UPDATED_BYTES: u64 = 4 * 3 + 8 + 4;
-/// Numbers of matrices whose Muon's directions are made together, at most.
+/// The most elements of matrices whose Muon directions are computed in one batch.
 pub const MATRICES_AT_ONCE: u64 = 1 << 25;
-/// Bytes that each takes on the way: momentum, stack and direction in f32, three in bf16.
+/// The temporary bytes per element of such a batch: four f32 copies (momentum, stack and directions) and three in bf16.
 const MATRIX_BYTES: u64 = 4 * 4 + 2 * 3;
-
-/// Bytes that each takes beside them where it crosses between ranks: momentum and direction in f32, as they are sent
-/// and as they come.
+/// The further bytes per element where matrices cross between ranks: momentum and direction in f32, each in a buffer to
+/// send and in one to receive.
 const CROSSING_MATRIX_BYTES: u64 = 4 * 4;
 
-/// Bytes that an update takes on its way where it is composed of operators: of so many numbers that a rank owns, of so
-/// many in all. Of Muon's matrices, a rank computes whole ones.
+/// Returns the temporary bytes of an optimizer update that is composed of libtorch's operators, for a rank that owns
+/// the state of `own` elements out of `all`. With Muon, a rank computes whole matrices.
 #[must_use]
 pub fn update_bytes((own, all): (u64, u64), muon: bool) -> u64 {
     let crossing = if own < all { CROSSING_MATRIX_BYTES } else { 0 };
@@ -48,60 +49,68 @@ pub fn update_bytes((own, all): (u64, u64), muon: bool) -> u64 {
     (UPDATED_BYTES * UPDATED_AT_ONCE.min(own)).max(matrices)
 }
 
-/// A model and how it is trained.
+/// Names of the parts that are made at more than one place.
+const MASTER: &str = "f32 master weights";
+const DEQUANTIZED: &str = "dequantised weight";
+const EXCHANGE: &str = "gradient exchange buffers";
+const MOMENTS: &str = "optimizer moments";
+const AVERAGE: &str = "moving average of weights";
+const SNAPSHOT: &str = "snapshot of weights and state";
+
+/// A model, and the settings of its training that determine the memory.
 #[derive(Clone, Debug)]
 pub struct TrainingPlan<'a> {
-    /// Its shape.
+    /// The configuration of the backbone.
     pub config: &'a BackboneConfig,
-    /// Bytes of a number that it computes in: 4 or 2.
+    /// The bytes of a number in the compute dtype: 4 or 2.
     pub number: u64,
-    /// The adapter that is trained in place of the weights.
+    /// The adapter, if one is trained in place of the weights.
     pub lora: Option<&'a LoraConfig>,
-    /// Whether matrices take Muon's update.
+    /// Whether Muon updates the matrices.
     pub muon: bool,
-    /// What moments are kept in.
+    /// The storage dtype of the optimizer moments.
     pub moments: MomentKind,
-    /// Whether moments and average stay in host memory, where weights are on a GPU.
+    /// Whether moments and moving average stay in host memory while the weights are on a GPU.
     pub offload: bool,
-    /// How many ranks there are: the plan is of one of them, the first.
+    /// The ranks of the training. The plan is that of the first rank, whose part is the largest.
     pub ranks: Ranks,
-    /// Whether a moving average is kept.
+    /// Whether a moving average of the weights is kept.
     pub average: bool,
-    /// Whether blocks are computed again in the backward pass.
+    /// Whether the backward pass recomputes the activations of the blocks.
     pub recomputed: bool,
-    /// Whether a CPU's kernels compute it.
+    /// Whether our own CPU kernels compute the network.
     pub kernels: bool,
-    /// Parts of a batch that are done at the same time, each with gradients of its own.
+    /// The parts of a batch that are computed at the same time, each with its own gradients.
     pub threads: u64,
-    /// Rows of a forward pass, of all parts together.
+    /// The rows of a forward pass, summed over all parts.
     pub rows: u64,
-    /// Tokens of each.
+    /// The tokens of each row.
     pub length: u64,
-    /// Masked positions of them all, at most.
+    /// The most masked positions of all rows together.
     pub masked: u64,
-    /// Whether a frozen copy of the policy is kept to be compared with.
+    /// Whether a frozen reference policy is kept, for the KL penalty.
     pub reference: bool,
-    /// Whether a step of several inner steps keeps what it may have to put back.
+    /// Whether a step keeps a snapshot of weights and optimizer state, to restore them if an inner step fails.
     pub put_back: bool,
-    /// Places of the sampling cache; 0 where nothing is sampled.
+    /// The places of the KV cache of sampling; 0 if nothing is sampled.
     pub sampled: u64,
-    /// Engines that only sample, beside the one that trains.
+    /// The engines that only sample, besides the one that trains.
     pub samplers: u64,
-    /// The image tokenizer beside it.
+    /// The image tokenizer, if the model has one.
     pub image_tokenizer: Option<&'a ImageTokenizerConfig>,
 }
 
-/// One thing that memory is taken for.
+/// One part of the memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryPart {
-    /// What it is.
+    /// Its name, which `demask plan` prints.
     pub part: &'static str,
-    /// Bytes.
+    /// Its size in bytes.
     pub bytes: u64,
 }
 
 impl TrainingPlan<'_> {
-    /// Numbers that are trained.
+    /// Returns the number of trained parameters.
     #[must_use]
     pub fn trained(&self) -> u64 {
         match self.lora {
@@ -110,25 +119,27 @@ impl TrainingPlan<'_> {
         }
     }
 
-    /// Numbers of matrices that have no second moment.
-    fn without_second(&self) -> u64 {
+    /// Returns the number of trained parameters without a second moment: those of the matrices that Muon updates.
+    fn numbers_without_second_moment(&self) -> u64 {
         match self.lora {
-            // A and B of every layer of the blocks are matrices themselves.
             _ if !self.muon => 0,
+            // The A and B of every adapted layer are matrices themselves.
             Some(_) => self.trained(),
             None => block_numbers(self.config).unwrap_or(0) * self.config.n_layers as u64,
         }
     }
 
+    /// Returns the bytes of all optimizer moments, summed over the ranks.
     fn moment_bytes(&self) -> u64 {
         let width = match self.moments {
             MomentKind::F32 => 4,
             MomentKind::Bf16 => 2,
         };
         let trained = self.trained();
-        width * (trained + trained.saturating_sub(self.without_second()))
+        width * (trained + trained.saturating_sub(self.numbers_without_second_moment()))
     }
 
+    /// Returns the bytes that a forward pass keeps for the backward pass, without the logits.
     fn activation_bytes(&self) -> u64 {
         let trained = if self.lora.is_some() {
             Trained::Adapter
@@ -139,23 +150,23 @@ impl TrainingPlan<'_> {
             config: self.config,
             number: self.number,
             trained,
-            recomputed: self.recomputed || self.divides_base(),
+            recomputed: self.recomputed || self.has_divided_base(),
             kernels: self.kernels,
         };
         self.rows * (self.length * activations.token_bytes() + activations.probability_bytes(self.length))
     }
 
-    /// Whether the network's weights are divided over ranks: quantised ones are not.
-    fn divides_base(&self) -> bool {
-        self.ranks.divides_weights() && !self.base().0.is_quantized()
+    /// Returns whether the backbone's weights are divided among the ranks. Quantised weights never are.
+    fn has_divided_base(&self) -> bool {
+        self.ranks.has_divided_weights() && !self.base().0.is_quantized()
     }
 
-    /// Numbers that this rank owns the state of.
+    /// Returns the number of parameters whose optimizer state this rank owns.
     fn owned(&self) -> u64 {
         self.ranks.part(self.trained())
     }
 
-    /// What an update makes on its way; our own kernel makes nothing.
+    /// Returns the temporary bytes of an optimizer update. Our own kernel needs none.
     fn update_bytes(&self) -> u64 {
         if self.kernels && !self.muon && self.moments == MomentKind::F32 {
             return 0;
@@ -163,23 +174,24 @@ impl TrainingPlan<'_> {
         update_bytes((self.owned(), self.trained()), self.muon)
     }
 
-    /// Whether moments and average are elsewhere than the weights.
+    /// Returns whether moments and moving average are in another memory than the weights.
     fn is_offloaded(&self) -> bool {
         self.offload && !self.kernels
     }
 
+    /// Returns the bytes of this rank's part of the moving average.
     fn average_bytes(&self) -> u64 {
         if self.average { F32 * self.owned() } else { 0 }
     }
 
-    /// Moments and average, twice where a step keeps what it may have to put back.
+    /// Returns the optimizer state of this rank: its moments, its moving average, and the snapshot of both.
     fn state_bytes(&self) -> [(&'static str, u64); 3] {
         let (moments, average) = (self.ranks.part(self.moment_bytes()), self.average_bytes());
         let kept = if self.put_back { moments + average } else { 0 };
-        [("moments", moments), ("average", average), ("put back", kept)]
+        [(MOMENTS, moments), (AVERAGE, average), (SNAPSHOT, kept)]
     }
 
-    /// What is kept in host memory beside a GPU.
+    /// Returns the parts in host memory if the weights are on a GPU; empty without offloading.
     #[must_use]
     pub fn host_parts(&self) -> Vec<MemoryPart> {
         if !self.is_offloaded() {
@@ -190,8 +202,8 @@ impl TrainingPlan<'_> {
         parts.filter(|part| part.bytes > 0).collect()
     }
 
-    /// What a sampler's passes keep in another order: weights that are quantised are not among them. In bf16 only
-    /// processors with instructions for it keep a copy; it is counted for all.
+    /// Returns the bytes of the packed copy of the weights for sampling. Quantised weights are not packed. In bf16,
+    /// only processors with bf16 instructions keep the copy, but the plan counts it for every processor.
     fn packed_bytes(&self, form: FrozenBase) -> u64 {
         let all = backbone_bytes(self.config, self.number).unwrap_or(u64::MAX);
         let quantized = match form.is_quantized() {
@@ -202,7 +214,7 @@ impl TrainingPlan<'_> {
         if packed > MOST_PACKED { 0 } else { packed }
     }
 
-    /// The base as it is kept: bytes in the dtype that is computed in, or fewer bits.
+    /// Returns the storage format of the base weights and the bytes that they take in it.
     fn base(&self) -> (FrozenBase, u64) {
         let form = self
             .lora
@@ -213,7 +225,8 @@ impl TrainingPlan<'_> {
         )
     }
 
-    /// Weights as they are computed with, master, gradients and what crosses between ranks.
+    /// Returns the weights in the compute dtype, the largest dequantised weight, the f32 master weights, the gradients
+    /// and the buffers that exchange gradients between ranks.
     fn weight_parts(&self) -> [(&'static str, u64); 5] {
         let (trained, number, half) = (self.trained(), self.number, self.number < F32);
         let (form, base) = self.base();
@@ -222,50 +235,47 @@ impl TrainingPlan<'_> {
             None => tied_gradient_numbers(self.config),
             Some(_) => 0,
         };
-        if self.lora.is_none() && self.ranks.divides_weights() {
+        if self.lora.is_none() && self.ranks.has_divided_weights() {
             let groups = GatheredGroups::of(self.config);
             return [
                 ("weights", number.saturating_mul(groups.gathered())),
-                ("dequantised weight", 0),
-                ("master", F32 * self.owned()),
+                (DEQUANTIZED, 0),
+                (MASTER, F32 * self.owned()),
                 ("gradients", F32 * self.owned() + number * second),
-                (
-                    "gradients on their way",
-                    number.saturating_mul(groups.in_flight()),
-                ),
+                (EXCHANGE, number.saturating_mul(groups.in_flight())),
             ];
         }
-        // Frozen weights below an adapter are gathered group by group too, from what each rank keeps of them.
+        // The frozen weights below an adapter are gathered group by group too, from the part that each rank keeps.
         let groups = GatheredGroups::of(self.config).gathered();
         let base = match self.lora {
-            Some(_) if self.divides_base() => number.saturating_mul(groups) + self.ranks.part(base),
+            Some(_) if self.has_divided_base() => number.saturating_mul(groups) + self.ranks.part(base),
             _ => base,
         };
         let weights = match self.lora {
-            // The f32 weights are their own master.
+            // f32 weights are their own master weights and are counted there.
             None if !half => base.saturating_sub(F32 * trained),
             None => base,
             Some(_) => base + if half { number * trained } else { 0 },
         };
         [
             ("weights", weights),
-            ("dequantised weight", form.dequantized_bytes(self.config, number)),
-            ("master", F32 * trained),
+            (DEQUANTIZED, form.dequantized_bytes(self.config, number)),
+            (MASTER, F32 * trained),
             (
                 "gradients",
                 F32 * self.owned() + number * (trained + second) * self.threads,
             ),
-            ("gradients on their way", self.ranks.exchanged_bytes(trained)),
+            (EXCHANGE, self.ranks.exchanged_bytes(trained)),
         ]
     }
 
-    /// Every part, those that take nothing left out: of the memory that the weights are in.
+    /// Returns the parts in the memory that holds the weights, without those of size 0.
     #[must_use]
     pub fn parts(&self) -> Vec<MemoryPart> {
         let (trained, number) = (self.trained(), self.number);
         let (form, base) = self.base();
         let logits = self.masked.min(LOGITS_AT_ONCE * self.threads) * logit_bytes(self.config, number);
-        // The update begins when activations and logits are gone.
+        // The update begins after activations and logits are freed, so only its excess over them counts.
         let forward = self.activation_bytes();
         let update = self.update_bytes().saturating_sub(forward + logits);
         let [moments, average, kept] = self.state_bytes().map(|(_, bytes)| match self.is_offloaded() {
@@ -273,55 +283,55 @@ impl TrainingPlan<'_> {
             false => bytes,
         });
         let master = match self.lora {
-            None if self.ranks.divides_weights() => self.owned(),
-            // An adapter is whole on every rank.
+            None if self.ranks.has_divided_weights() => self.owned(),
+            // Every rank has the whole adapter.
             _ => trained,
         };
         let put_back = if self.put_back { F32 * master + kept } else { 0 };
         let reference = match self.lora {
             // An adapter's policies share the frozen weights.
             Some(_) => number * trained,
-            None if self.ranks.divides_weights() => self.ranks.part(base),
+            None if self.ranks.has_divided_weights() => self.ranks.part(base),
             None => base,
         };
         let packed = match self.sampled {
             0 => 0,
-            // Who samples has all weights.
-            _ if self.divides_base() => base,
+            // Sampling needs all weights on one rank.
+            _ if self.has_divided_base() => base,
             _ if self.kernels => self.packed_bytes(form),
             _ => 0,
         };
-        // Master and accumulator of its gradient.
         let tokenizer = self
             .image_tokenizer
             .map_or(0, |config| image_tokenizer_bytes(config).unwrap_or(u64::MAX));
         let cache = self.sampled * place_bytes(self.config, number);
-        // Each has weights, packed ones and a cache of its own, on the same machine.
+        // Every sampling engine has its own weights, packed copy and cache on the same machine. A cache counts twice.
         let sampler = base + packed + 2 * cache + tokenizer;
-        let [weights, dequantised, master, gradients, on_their_way] = self.weight_parts();
+        let [weights, dequantised, master, gradients, exchange] = self.weight_parts();
         let all = [
             weights,
             dequantised,
             master,
-            ("moments", moments),
+            (MOMENTS, moments),
             gradients,
-            on_their_way,
-            ("average", average),
-            ("activations", forward),
+            exchange,
+            (AVERAGE, average),
+            ("activations kept for backward", forward),
             ("logits", logits),
-            ("update", update),
-            ("put back", put_back),
-            ("reference", if self.reference { reference } else { 0 }),
-            ("sampling weights", packed),
-            ("sampling cache", 2 * cache),
+            ("temporary buffers of the update", update),
+            (SNAPSHOT, put_back),
+            ("reference policy", if self.reference { reference } else { 0 }),
+            ("weights for sampling", packed),
+            ("KV cache for sampling", 2 * cache),
             ("sampling engines", self.samplers * sampler),
+            // The tokenizer's weights, and the accumulator of their gradients.
             ("image tokenizer", 2 * tokenizer),
         ];
         let parts = all.into_iter().map(|(part, bytes)| MemoryPart { part, bytes });
         parts.filter(|part| part.bytes > 0).collect()
     }
 
-    /// Bytes of all parts.
+    /// Returns the bytes of all parts together.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.parts()
@@ -330,7 +340,7 @@ impl TrainingPlan<'_> {
     }
 }
 
-/// Numbers of an adapter's A, of as many columns as the layer, and B, of as many rows.
+/// Returns the number of parameters of an adapter's matrices: A has a layer's columns, B its rows.
 fn adapter_numbers(config: &BackboneConfig, lora: &LoraConfig) -> u64 {
     let is_adapted = |layer: &str| lora.target_modules.iter().any(|target| target == layer);
     let layers = LINEAR_LAYERS.into_iter().zip(layer_shapes(config));

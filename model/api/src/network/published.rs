@@ -15,17 +15,17 @@ const HIDDEN_OF_4096: u64 = 12_288;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The text is not JSON, or a field has another type.
-    #[error("not a backbone's configuration: {0}")]
+    #[error("this is not the configuration of a backbone: {0}")]
     Broken(#[from] serde_json::Error),
     /// A number is beyond its limit.
     #[error(transparent)]
     OutOfRange(#[from] OutOfRange),
     /// An option has a value that we do not implement.
-    #[error("{field} is {found}, expected {expected}: this network is not one that is computed here")]
+    #[error("{field} is {found}, expected {expected}: this architecture is not supported")]
     Unsupported {
         /// The field.
         field: String,
-        /// Its value.
+        /// The field's value.
         found: String,
         /// The value that we implement.
         expected: String,
@@ -160,7 +160,7 @@ fn kv_heads(fields: &Map<String, Value>) -> Result<Option<u64>, ConfigError> {
     };
     match named {
         Some(named) if named != meant => Err(ConfigError::Contradiction(format!(
-            "multi_query_attention means {meant} key and value heads, but n_kv_heads is {named}"
+            "multi_query_attention implies {meant} key and value heads, but n_kv_heads is {named}"
         ))),
         // As published, `false` without `n_kv_heads` means as many as query heads.
         _ => Ok(Some(meant)),
@@ -301,7 +301,7 @@ mod tests {
                 "embedding_size is 90, expected at least",
             ),
             (r#"{"n_layers": "two"}"#, "n_layers is \"two\""),
-            ("[]", "not a backbone's configuration"),
+            ("[]", "not the configuration of a backbone"),
         ] {
             let message = read(text).unwrap_err().to_string();
             assert!(message.contains(words), "{message} lacks {words}");

@@ -7,12 +7,12 @@ use crate::training::step_settings::Shard;
 /// The most gradient elements per owner that one collective call transfers (`training/ranks/share.rs` in the engine).
 pub const BUCKET: u64 = 16 * 65_536;
 
-/// How a model is divided among several ranks.
+/// The division of a model among several ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ranks {
     /// The number of ranks.
     pub count: u64,
-    /// What is divided among them.
+    /// What is divided among these ranks.
     pub shard: Shard,
 }
 
@@ -34,7 +34,7 @@ impl Ranks {
 
     /// Returns whether weights are divided. A single rank always has all weights.
     #[must_use]
-    pub fn divides_weights(self) -> bool {
+    pub fn has_divided_weights(self) -> bool {
         self.count > 1 && self.shard == Shard::Weights
     }
 

@@ -30,7 +30,7 @@ struct TextRules {
 pub fn check(json: &str) -> Result<(), String> {
     if json.len() as u64 > limits::LONGEST_TOKENIZER {
         return Err(format!(
-            "it has {} bytes; at most {} are read",
+            "the file has {} bytes, expected at most {}",
             json.len(),
             limits::LONGEST_TOKENIZER
         ));
@@ -45,7 +45,7 @@ pub fn check(json: &str) -> Result<(), String> {
         let growth = growth(rule);
         if growth > MOST_GROWTH {
             return Err(format!(
-                "its {part} makes a text up to {growth} times as long; at most {MOST_GROWTH} times is taken"
+                "its {part} can make a text {growth} times as long, expected at most {MOST_GROWTH} times"
             ));
         }
     }
@@ -117,7 +117,7 @@ mod tests {
         assert!(check(&rules(6).to_string()).is_ok());
         let refused = check(&rules(30).to_string()).unwrap_err();
         assert!(
-            refused.contains("normalizer makes a text up to 1073741824 times"),
+            refused.contains("normalizer can make a text 1073741824 times"),
             "{refused}"
         );
         let usual = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
@@ -133,7 +133,7 @@ mod tests {
         assert!(
             check(&prepends.to_string())
                 .unwrap_err()
-                .contains("up to 1001 times")
+                .contains("a text 1001 times")
         );
     }
 
@@ -148,7 +148,7 @@ mod tests {
         assert!(
             check(&refused.to_string())
                 .unwrap_err()
-                .contains("up to 1000 times")
+                .contains("a text 1000 times")
         );
     }
 }

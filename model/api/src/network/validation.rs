@@ -8,11 +8,11 @@ use crate::network::config::{BackboneConfig, ImageTokenizerConfig, StackConfig};
 
 /// The error for a number of a configuration that is beyond its limit.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{field} is {found}, allowed is {allowed}")]
+#[error("{field} is {found}; allowed is {allowed}")]
 pub struct OutOfRange {
     /// The field, with dots if it is nested.
     pub field: String,
-    /// Its value.
+    /// The field's value.
     pub found: String,
     /// The allowed values.
     pub allowed: String,

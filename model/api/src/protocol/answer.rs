@@ -77,9 +77,9 @@ pub struct TrainReport {
 /// The report of one rank of a world about itself and about a step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RankReport {
-    /// The name of its machine.
+    /// The name of the rank's machine.
     pub host: String,
-    /// Its process id on that machine.
+    /// The rank's process id on that machine.
     pub pid: u32,
     /// The device that it computes on.
     pub device: String,
@@ -97,23 +97,24 @@ pub struct RankReport {
     pub device_peak: u64,
     /// The time that the step took inside this rank, in seconds.
     pub seconds: f64,
-    /// What went between this rank and its peers in the step.
+    /// The communication of this rank with its peers in the step.
     pub dist: DistReport,
 }
 
-/// What went between a rank and its peers in a step.
+/// The communication of a rank with its peers in a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DistReport {
-    /// How long it waited for them and computed nothing.
+    /// The time that the rank waited for its peers without computing, in seconds.
     pub wait_seconds: f64,
-    /// How long something was on its way, hidden or not; on a GPU not known and what was waited.
+    /// The time that transfers took, in seconds, whether computation hid them or not. On a GPU this is unknown, and the
+    /// waiting time is reported instead.
     pub seconds: f64,
-    /// Bytes that came.
+    /// The number of received bytes.
     pub bytes: u64,
 }
 
 impl DistReport {
-    /// Returns the sum of both.
+    /// Returns the sum of two reports.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {

@@ -74,7 +74,7 @@ pub enum Cuda {
 impl Default for Cuda {
     fn default() -> Self {
         Self::Off {
-            because: "nobody has looked".into(),
+            because: "the engine has not searched for it yet".into(),
         }
     }
 }
@@ -119,17 +119,17 @@ impl Cuda {
                 ..
             } => format!("CUDA_VISIBLE_DEVICES is '{visible}': unset it, or name devices that `nvidia-smi` lists"),
             Self::NoDevice { visible: None, .. } => {
-                "see whether `nvidia-smi` lists a device; in a container, start it with --gpus all".into()
+                "check that `nvidia-smi` lists a device; start a container with --gpus all".into()
             }
             Self::NoLibrary { .. } => "use PyTorch 2.11's own libtorch: `pip install torch==2.11.0`, then `make build` \
                 with that Python active, or start with LD_LIBRARY_PATH=<site-packages>/torch/lib"
                 .into(),
-            Self::OtherVersion { needed, .. } => format!("bring both to one version: {needed}"),
-            Self::NotOpened { .. } => "mend what the linker says is missing (`ldd` on that file lists all it needs); \
-                `pip install --force-reinstall torch==2.11.0` brings everything but the driver"
+            Self::OtherVersion { needed, .. } => format!("install matching versions: {needed}"),
+            Self::NotOpened { .. } => "install what the linker reports as missing (`ldd` on that file lists what it needs); \
+                `pip install --force-reinstall torch==2.11.0` installs everything but the driver"
                 .into(),
             Self::AskedTooEarly => {
-                "this is a fault of Demask's: please report it, and how the engine was started".into()
+                "this is a bug in Demask: please report it together with how the engine was started".into()
             }
         }
     }
@@ -138,7 +138,7 @@ impl Cuda {
 impl fmt::Display for Cuda {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Off { because } => write!(out, "not looked for: {because}"),
+            Self::Off { because } => write!(out, "not used: {because}"),
             Self::Ready {
                 devices,
                 driver,
@@ -161,21 +161,30 @@ impl fmt::Display for Cuda {
             Self::NoDriver { message, nodes: true } => {
                 write!(
                     out,
-                    "a device, but its driver's library cannot be opened: {message}"
+                    "there is a device, but the driver's library cannot be opened: {message}"
                 )
             }
             Self::NoDevice { message, .. } => {
-                write!(out, "an NVIDIA driver, but no device is visible: {message}")
+                write!(
+                    out,
+                    "there is an NVIDIA driver, but no device is visible: {message}"
+                )
             }
             Self::NoLibrary { looked } => {
                 let looked = looked.join(", ");
-                write!(out, "a device, but no libtorch_cuda.so; looked in {looked}")
+                write!(
+                    out,
+                    "there is a device, but no libtorch_cuda.so; looked in {looked}"
+                )
             }
             Self::OtherVersion { found, needed } => {
-                write!(out, "versions that do not fit: found {found}, needed {needed}")
+                write!(out, "versions do not match: found {found}, needed {needed}")
             }
             Self::NotOpened { library, message } => write!(out, "{library} cannot be opened: {message}"),
-            Self::AskedTooEarly => write!(out, "libtorch was asked for CUDA before its CUDA half was open"),
+            Self::AskedTooEarly => write!(
+                out,
+                "libtorch was asked for CUDA before its CUDA libraries were loaded"
+            ),
         }
     }
 }

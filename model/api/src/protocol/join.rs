@@ -1,10 +1,10 @@
-//! How an engine that the daemon did not start reaches it: the join file, the frames that open a connection, and
-//! their limits (laws L9 and L10).
+//! The protocol by which an engine that the daemon did not start joins it: the join file, the frames that open a
+//! connection, and their limits (laws L9 and L10).
 //!
-//! The engine dials, so that machines that compute need no open port towards the daemon. Its first connection stays
-//! open and carries [`DaemonWord`]s and beats. The daemon asks on it for lines; each line is another connection, which
-//! after its [`Greeting`] carries the frames of one client as a Unix socket does. All connections are TLS; the engine
-//! knows the daemon by the hash of its certificate, and the daemon knows the engine by the token.
+//! The engine opens all connections, so that the machines that compute need no open port. Its first connection stays
+//! open and carries [`DaemonWord`]s and beats. On it the daemon asks for lines. A line is another connection, which
+//! after its [`Greeting`] carries the frames of one client as a Unix socket does. All connections are TLS. The engine
+//! recognises the daemon by the hash of its certificate, and the daemon recognises the engine by the token.
 
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
@@ -33,12 +33,12 @@ pub const LINE_LIMIT: Duration = Duration::from_secs(10);
 pub const BEAT: Duration = Duration::from_secs(5);
 /// Time without a beat after which the other side is taken to be lost.
 pub const SILENCE: Duration = Duration::from_secs(30);
-/// Time in which an engine tries to reach the daemon, unless it is told another one.
+/// Time in which an engine tries to reach the daemon by default.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 /// The number of bytes of a token, and of a certificate's hash.
 pub const SECRET: usize = 32;
 
-/// What an engine must know to reach the daemon: the content of the join file.
+/// The content of the join file, which an engine needs to reach the daemon.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JoinFile {
@@ -46,7 +46,7 @@ pub struct JoinFile {
     pub protocol: u32,
     /// The daemon's address.
     pub host: String,
-    /// Its port.
+    /// The daemon's port.
     pub port: u16,
     /// The token that opens a connection, in hexadecimal.
     pub token: String,
@@ -65,15 +65,15 @@ impl JoinFile {
     /// Reads a join file.
     ///
     /// # Errors
-    /// Any I/O error; `FileTooLarge` beyond [`LONGEST_FILE`]; `InvalidData` if it is none, or if its token or hash has
-    /// another length.
+    /// Any I/O error; `FileTooLarge` if it is longer than [`LONGEST_FILE`]; `InvalidData` if it is not a join file, or
+    /// if its token or hash has the wrong length.
     pub fn read(path: &Path) -> Result<Self> {
         let file: Self = serde_json::from_slice(&bounded_file::read(path, LONGEST_FILE)?)
-            .map_err(|error| invalid(&format!("it is no join file: {error}")))?;
+            .map_err(|error| invalid(&format!("this is not a join file: {error}")))?;
         for (name, text) in [("token", &file.token), ("certificate", &file.certificate)] {
             if bytes_of_hex(text).is_none() {
                 return Err(invalid(&format!(
-                    "its {name} is not {SECRET} bytes in hexadecimal"
+                    "the field {name} is not {SECRET} bytes in hexadecimal"
                 )));
             }
         }
@@ -81,7 +81,7 @@ impl JoinFile {
     }
 }
 
-/// What an engine that joins is for.
+/// The role of an engine that joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JoinRole {
@@ -106,11 +106,11 @@ impl std::fmt::Display for JoinRole {
 pub struct Greeting {
     /// The token of the join file.
     pub token: String,
-    /// What the connection is for.
+    /// The purpose of the connection.
     pub purpose: JoinPurpose,
 }
 
-/// What a connection of an engine is for.
+/// The purpose of a connection of an engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JoinPurpose {
@@ -125,27 +125,27 @@ pub enum JoinPurpose {
     },
 }
 
-/// What an engine that joins says of itself.
+/// The description that a joining engine gives of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JoiningEngine {
     /// The version of the engine protocol that it speaks.
     pub protocol: u32,
-    /// What it is for.
+    /// The role of the engine.
     pub role: JoinRole,
     /// The number of ranks of its world; 1 for an engine that samples.
     pub ranks: usize,
-    /// What is sharded among them.
+    /// What is sharded among the ranks.
     pub shard: Shard,
     /// The precision that it was started with: `auto`, `f32`, `bf16`.
     pub dtype: String,
     /// The name of its machine.
     pub host: String,
-    /// Its process id there.
+    /// The engine's process id on that machine.
     pub pid: u32,
 }
 
-/// What the daemon says on an engine's first connection.
+/// A message of the daemon on an engine's first connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DaemonWord {
@@ -156,7 +156,7 @@ pub enum DaemonWord {
     },
     /// Dial a line.
     Dial {
-        /// Its number.
+        /// The number of the line.
         line: u64,
     },
     /// The daemon is there.
@@ -165,7 +165,7 @@ pub enum DaemonWord {
     Leave {
         /// How.
         farewell: Farewell,
-        /// Why, for a person.
+        /// Why, for the user.
         why: String,
     },
 }
@@ -243,7 +243,7 @@ mod tests {
             [&head[..], &vec![b' '; length]].concat()
         };
         for (length, words) in [
-            (LONGEST_WORD, "not understood"),
+            (LONGEST_WORD, "cannot be parsed"),
             (LONGEST_WORD + 1, "at most 2048"),
         ] {
             let read = crate::wire::read_within::<Greeting>(&mut &frame(length)[..], LONGEST_WORD).await;
@@ -258,10 +258,13 @@ mod tests {
         assert_eq!(read(&text).unwrap(), file());
         assert_eq!(bytes_of_hex(&file().token), Some([0xa5; SECRET]));
         for (wrong, words) in [
-            (text.replace("a5a5", "a5"), "its token is not 32 bytes"),
-            (text.replace("0707", "07é7"), "its certificate is not 32 bytes"),
-            (text.replace("7000", "70000"), "no join file"),
-            (text.replace("host", "hose"), "no join file"),
+            (text.replace("a5a5", "a5"), "the field token is not 32 bytes"),
+            (
+                text.replace("0707", "07é7"),
+                "the field certificate is not 32 bytes",
+            ),
+            (text.replace("7000", "70000"), "not a join file"),
+            (text.replace("host", "hose"), "not a join file"),
             (" ".repeat(5000), "longer than 4096 bytes"),
         ] {
             let error = read(&wrong).unwrap_err().to_string();

@@ -114,17 +114,17 @@ fn whole(body: Vec<u8>, length: usize) -> io::Result<Vec<u8>> {
 /// # Errors
 /// `InvalidData` if it is not the expected JSON, with the place and what was expected there.
 pub fn decode<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
-    serde_json::from_slice(body).map_err(|error| invalid(format!("a frame that is not understood: {error}")))
+    serde_json::from_slice(body).map_err(|error| invalid(format!("a frame cannot be parsed: {error}")))
 }
 
 fn cut_off(expected: usize, found: usize) -> io::Error {
-    let message = format!("the stream ended {found} bytes into {expected}");
+    let message = format!("the stream ended after {found} of {expected} bytes");
     io::Error::new(io::ErrorKind::UnexpectedEof, message)
 }
 
 fn too_long(length: usize, longest: usize) -> io::Error {
     invalid(format!(
-        "a frame of {length} bytes; at most {longest} are allowed"
+        "a frame has {length} bytes; at most {longest} are allowed"
     ))
 }
 

@@ -86,7 +86,7 @@ pub struct Quirks {
 /// The reason why a switch could not be set.
 #[derive(Debug, thiserror::Error)]
 pub enum QuirkError {
-    /// There is no such switch, or no value.
+    /// The key is unknown, or there is no value.
     #[error("quirk {found}: expected KEY=VALUE with a key of {}", keys.join(", "))]
     Unknown {
         /// The given text.

@@ -92,7 +92,7 @@ impl Calls {
         // SAFETY: as above.
         self.done(unsafe { (self.count)(&mut count) })?;
         if count == 0 {
-            return Err(no_device("it counts none".into()));
+            return Err(no_device("the driver reports no devices".into()));
         }
         let devices = (0..count)
             .map(|number| self.describe(number))
@@ -133,11 +133,11 @@ impl Calls {
             (self.words)(code, &mut words);
             (!words.is_null()).then(|| CStr::from_ptr(words).to_string_lossy().into_owned())
         };
-        let message = format!("{} (error {code})", words.unwrap_or_else(|| "no words".into()));
+        let message = format!("{} (error {code})", words.unwrap_or_else(|| "no message".into()));
         Err(if OTHER_VERSION.contains(&code) {
             Cuda::OtherVersion {
-                found: format!("a driver's library of which the driver says: {message}"),
-                needed: "the libcuda.so.1 that came with the driver which runs (after an update: restart the machine)"
+                found: format!("a driver library that the kernel driver rejects: {message}"),
+                needed: "the libcuda.so.1 of the running driver (after an update, restart the machine)"
                     .into(),
             }
         } else {

@@ -96,7 +96,7 @@ impl CudaGraph {
     /// [`ModelError::Refused`] if recording fails or an earlier one has failed, or the errors of `work`.
     pub fn record(device: usize, work: impl FnOnce() -> Result<()>) -> Result<Self> {
         if FAILED.load(Ordering::SeqCst) {
-            let message = "CUDA graph: one could not be recorded before, and no other is tried";
+            let message = "CUDA graph: recording one failed before, so no other is recorded";
             return Err(ModelError::Refused(message.into()));
         }
         let recorded = Self::recorded(device, work);
@@ -190,7 +190,7 @@ mod tests {
             words.push(refused.unwrap_err().to_string());
         }
         assert!(words[0].contains("no CUDA graphs here"), "{}", words[0]);
-        assert!(words[1].contains("no other is tried"), "{}", words[1]);
+        assert!(words[1].contains("no other is recorded"), "{}", words[1]);
         assert_eq!(done, 0);
         assert!(!asked_for());
     }

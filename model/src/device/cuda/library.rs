@@ -25,7 +25,7 @@ impl Library {
             }
             let words = libc::dlerror();
             if words.is_null() {
-                return Err("the linker does not say why".into());
+                return Err("the linker gives no reason".into());
             }
             Err(CStr::from_ptr(words).to_string_lossy().into_owned())
         }

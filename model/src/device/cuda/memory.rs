@@ -38,7 +38,7 @@ pub fn memory(device: Device) -> Option<Memory> {
     match super::shim::memory(number) {
         Ok(memory) => Some(memory),
         Err(error) => {
-            tracing::warn!("the memory of cuda:{number} is not known: {error}");
+            tracing::warn!("the memory of cuda:{number} is unknown: {error}");
             None
         }
     }

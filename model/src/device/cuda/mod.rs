@@ -85,7 +85,7 @@ fn look() -> Result<Cuda, Cuda> {
     };
     let (seen, counted) = (tch::Cuda::device_count(), found.devices.len());
     if usize::try_from(seen).unwrap_or(0) < counted {
-        let message = format!("libtorch sees {seen} devices where the driver has {counted}");
+        let message = format!("libtorch sees {seen} devices, but the driver reports {counted}");
         return Err(driver::no_device(message));
     }
     shim::settle().map_err(|error| failed(error.to_string()))?;

@@ -48,7 +48,7 @@ fn open_compiler() -> Result<(), Cuda> {
     for name in ["libnvrtc-builtins.so", "libnvrtc.so"] {
         let Some(path) = compiler_folders().iter().find_map(|folder| within(folder, name)) else {
             tracing::warn!(
-                "no {name} beside CUDA's other libraries: kernels that are compiled at run time may fail"
+                "there is no {name} beside CUDA's other libraries, so kernels that are compiled at run time may fail"
             );
             continue;
         };
@@ -160,7 +160,7 @@ fn unfound(folders: &[PathBuf], message: String) -> Cuda {
         .iter()
         .map(|folder| folder.display().to_string())
         .collect();
-    looked.push("the linker's own places".into());
+    looked.push("the linker's default folders".into());
     Cuda::NoLibrary { looked }
 }
 

@@ -103,7 +103,7 @@ mod left_out {
     }
 
     fn absent<T>() -> Result<T> {
-        let message = "this build has no C++ of its own and asks libtorch's CUDA half nothing";
+        let message = "this build has no C++ code, so it cannot query libtorch's CUDA libraries";
         Err(ModelError::Refused(message.into()))
     }
 }

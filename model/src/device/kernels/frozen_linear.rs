@@ -82,7 +82,7 @@ mod library {
                 return 0;
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "the weight's making panicked".to_owned(),
+            Err(_) => "dequantising the weight panicked".to_owned(),
         };
         let length = why.len().min(room.saturating_sub(1));
         // SAFETY: there are `room` bytes behind `words`, of which the last one stays for the end.
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::error::ModelError;
 
-    /// A weight that counts how often it was made, and cannot be made more often than it is told.
+    /// A weight that counts its dequantisations, and fails after a given number of them.
     #[derive(Debug)]
     struct Counted(AtomicUsize, usize);
 

@@ -147,10 +147,10 @@ mod kernels {
     use crate::error::{ModelError, Result};
 
     pub(super) fn pack(_: &Tensor, _: KernelSet) -> Result<Tensor> {
-        Err(ModelError::Refused("this build packs no weights".into()))
+        Err(ModelError::Refused("this build cannot pack weights".into()))
     }
 
     pub(super) fn product(_: &Tensor, _: &super::PackedWeight) -> Result<Tensor> {
-        Err(ModelError::Refused("this build packs no weights".into()))
+        Err(ModelError::Refused("this build cannot pack weights".into()))
     }
 }

@@ -162,7 +162,7 @@ mod shim {
     use crate::error::{ModelError, Result};
 
     pub(super) fn begin(_cuda: bool) -> Result<()> {
-        let why = "this build has no C++ of its own".to_owned();
+        let why = "this build has no C++ code".to_owned();
         Err(named(&ModelError::Refused(why)))
     }
 

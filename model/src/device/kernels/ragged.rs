@@ -144,7 +144,7 @@ impl RaggedRows {
                 Err(error) => {
                     NO_FLASH.store(true, Ordering::Relaxed);
                     tracing::warn!(
-                        "flash attention over rows: {error}; rows attend one by one from now on, slowly"
+                        "flash attention over packed rows failed: {error}; from now on attention is computed row by row, which is slower"
                     );
                 }
             }
@@ -248,7 +248,7 @@ impl RaggedRows {
     #[cfg(not(fused))]
     fn flash(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Tensor> {
         Err(crate::error::ModelError::Refused(
-            "this build has no C++ of its own".into(),
+            "this build has no C++ code".into(),
         ))
     }
 }

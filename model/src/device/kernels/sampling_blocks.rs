@@ -144,8 +144,8 @@ mod calls {
                 let (table, gain) = (handle(table_VD), handle(last_gain_D));
                 demask_sampling_blocks(table, gain, embedding_scale, eps, heads, width, &mut made)
             })?;
-            let net =
-                NonNull::new(made).ok_or_else(|| ModelError::Refused("sampling blocks: none made".into()))?;
+            let net = NonNull::new(made)
+                .ok_or_else(|| ModelError::Refused("the sampling blocks could not be created".into()))?;
             let all = Self {
                 net,
                 blocks: blocks.len(),
@@ -175,7 +175,7 @@ mod calls {
             let (keys, values): (Vec<Handle>, Vec<Handle>) =
                 kept.map(|(keys, values)| (handle(keys), handle(values))).unzip();
             if keys.len() != self.blocks {
-                let message = format!("a cache of no blocks for a network of {}", self.blocks);
+                let message = format!("the cache has no blocks, but the network has {}", self.blocks);
                 return Err(ModelError::Refused(message));
             }
             let mut y = null_mut();

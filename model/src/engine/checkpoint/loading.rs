@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use demask_api::checkpoint::{ADAPTER_CONFIG, IMAGE_TOKENIZER, OPTIMIZER, carries_adapter};
+use demask_api::checkpoint::{ADAPTER_CONFIG, IMAGE_TOKENIZER, OPTIMIZER, has_adapter};
 use demask_api::{FrozenBase, LoadOptions, LoraConfig, Purpose};
 use tch::{Device, Kind, Tensor};
 
@@ -60,13 +60,14 @@ impl LoadedModel {
         let purpose = options.purpose;
         if resume && purpose == Purpose::Sample {
             return Err(ModelError::Refused(
-                "resume and purpose sample: a run is resumed for training".into(),
+                "resume needs the purpose train, found the purpose sample".into(),
             ));
         }
         let listed = check_manifest(dir)?;
         let backbone = load_backbone(dir, options, (device, kind), part)?;
         if resume && !listed.iter().any(|name| name == OPTIMIZER) {
-            let message = format!("its manifest does not list {OPTIMIZER}: a run cannot be resumed from it");
+            let message =
+                format!("its manifest does not list {OPTIMIZER}, so a run cannot be resumed from it");
             return Err(ModelError::checkpoint(dir, message));
         }
         let mut optimizer = AdamW::new(backbone.trained())?;
@@ -110,14 +111,14 @@ impl LoadedModel {
     pub fn take_average(&self, dir: &Path, resume: bool) -> Result<()> {
         if resume {
             return Err(ModelError::Refused(
-                "average and resume: a run is resumed from its weights, not from their moving average".into(),
+                "average and resume exclude each other: a run is resumed from its weights, not from their moving average".into(),
             ));
         }
         let path = dir.join(OPTIMIZER);
         let lacks = || {
             ModelError::checkpoint(
                 &path,
-                "no moving average of the weights: the run kept none (ema 0)",
+                "there is no moving average of the weights, because the run had `ema = 0`",
             )
         };
         if !path.exists() {
@@ -127,7 +128,7 @@ impl LoadedModel {
         let shape = state.shape(AVERAGE).ok_or_else(lacks)?;
         let (found, expected) = (shape.iter().product::<i64>(), self.backbone.trained().count());
         if u64::try_from(found) != Ok(expected) {
-            let message = format!("a moving average of {found} numbers, expected {expected}");
+            let message = format!("the moving average has {found} numbers, expected {expected}");
             return Err(ModelError::checkpoint(&path, message));
         }
         let average = match self.backbone.trained().sharded() {
@@ -151,21 +152,23 @@ pub fn load_backbone(
     part: Option<RankOf>,
 ) -> Result<Backbone> {
     let refuse = |message: &str| Err(ModelError::Refused(message.to_owned()));
-    let inside = carries_adapter(dir);
+    let inside = has_adapter(dir);
     let adapter = match &options.adapter {
-        Some(_) if inside => return refuse("adapter: the checkpoint holds an adapter already"),
+        Some(_) if inside => return refuse("adapter: the checkpoint contains an adapter already"),
         Some(adapter) => Some(adapter.as_path()),
         None => inside.then_some(dir),
     };
     let adapted = adapter.is_some() || options.lora.is_some();
     if adapter.is_some() && options.lora.is_some() {
-        return refuse("lora and adapter: a fresh adapter or one that is there");
+        return refuse("lora and adapter exclude each other: give a fresh adapter or an existing one");
     }
     if options.merge && adapter.is_none() {
         return refuse("merge: there is no adapter to merge");
     }
     if adapted && options.grow.is_some() {
-        return refuse("grow and an adapter: save the grown model first, it is the adapter's base");
+        return refuse(
+            "grow and an adapter exclude each other: save the grown model first and use it as the adapter's base",
+        );
     }
     let base = if inside { base_of(dir)? } else { dir.to_owned() };
     // The base of an adapter is frozen, so it is loaded for sampling.
@@ -232,7 +235,7 @@ fn read_part(
     Ok((state, Some(seconds)))
 }
 
-/// Where each range of numbers begins that this rank owns, and how long it is.
+/// Returns the start and the length of each range of numbers that this rank owns.
 fn ranges(map: &ShardMap) -> impl Iterator<Item = (i64, i64)> {
     map.own_segments().map(|segment| (segment.start, segment.length))
 }
@@ -245,7 +248,8 @@ fn base_of(dir: &Path) -> Result<PathBuf> {
         check_manifest(&base)?;
         return Ok(base);
     }
-    let message =
-        format!("base_model_name_or_path is {named}: no such folder; load the base with this adapter on it");
+    let message = format!(
+        "base_model_name_or_path is {named}, but there is no such folder; load the base model and give this folder as its adapter"
+    );
     Err(ModelError::checkpoint(&dir.join(ADAPTER_CONFIG), message))
 }

@@ -33,21 +33,24 @@ pub fn check_manifest(dir: &Path) -> Result<Vec<String>> {
         Err(error) => return Err(ModelError::io(&path, error)),
     };
     let manifest: Manifest = serde_json::from_str(&text)
-        .map_err(|error| ModelError::checkpoint(&path, format!("not a manifest: {error}")))?;
+        .map_err(|error| ModelError::checkpoint(&path, format!("this is not a manifest: {error}")))?;
     if manifest.version != 1 {
-        let message = format!("layout version {}, expected 1", manifest.version);
+        let message = format!("the layout version is {}, expected 1", manifest.version);
         return Err(ModelError::checkpoint(&path, message));
     }
     if manifest.files.len() > limits::MOST_FILES {
         let message = format!(
-            "lists {} files, at most {} are read",
+            "it lists {} files, expected at most {}",
             manifest.files.len(),
             limits::MOST_FILES
         );
         return Err(ModelError::checkpoint(&path, message));
     }
     if let Some(outside) = manifest.files.iter().find(|file| !file.is_inside()) {
-        let message = format!("lists {:?}, expected names of files in its folder", outside.name);
+        let message = format!(
+            "it lists {:?}, expected names of files in its folder",
+            outside.name
+        );
         return Err(ModelError::checkpoint(&path, message));
     }
     manifest.files.iter().try_for_each(|file| check_file(dir, file))?;
@@ -57,15 +60,15 @@ pub fn check_manifest(dir: &Path) -> Result<Vec<String>> {
 fn without_manifest(dir: &Path) -> Result<Vec<String>> {
     let named = |message: String| Err(ModelError::checkpoint(dir, message));
     if !dir.is_dir() {
-        return named("no such folder".into());
+        return named("there is no such folder".into());
     }
     if dir.join(OPTIMIZER).exists() {
-        return named(format!(
-            "{MANIFEST} is missing: a checkpoint that was not written whole"
-        ));
+        return named(format!("{MANIFEST} is missing, so the checkpoint is incomplete"));
     }
     if !dir.join(CONFIG).is_file() && !dir.join(ADAPTER_CONFIG).is_file() {
-        return named(format!("neither {MANIFEST} nor {CONFIG}: not a checkpoint"));
+        return named(format!(
+            "it has neither {MANIFEST} nor {CONFIG}, so it is not a checkpoint"
+        ));
     }
     Ok(Vec::new())
 }
@@ -78,7 +81,7 @@ fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
         Ok(_) => return named("expected a regular file".into()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return named(format!(
-                "missing; the manifest lists it with {} bytes",
+                "the file is missing; the manifest lists it with {} bytes",
                 file.bytes
             ));
         }
@@ -92,13 +95,13 @@ fn check_file(dir: &Path, file: &ManifestFile) -> Result<()> {
             "has grown"
         };
         return named(format!(
-            "{found} bytes, the manifest says {expected}: the file {how}"
+            "it has {found} bytes, but the manifest says {expected}: the file {how}"
         ));
     }
     let (_, found) = digest(&path).map_err(|source| ModelError::io(&path, source))?;
     if found != file.blake3 {
         return named(format!(
-            "BLAKE3 {found}, the manifest says {}: the file was changed",
+            "its BLAKE3 hash is {found}, but the manifest says {}: the file was changed",
             file.blake3
         ));
     }

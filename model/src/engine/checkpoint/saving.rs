@@ -43,7 +43,7 @@ impl LoadedModel {
             let there: Vec<&str> = there.map(|(name, _)| *name).collect();
             self.fill(work, attach, None, &there)
         });
-        // What was refused before the other ranks were told is told them now.
+        // If this rank refused before it told the other ranks, it tells them now.
         if has_begun { saved } else { share.agree_on(saved) }
     }
 
@@ -74,7 +74,7 @@ impl LoadedModel {
         if dir.exists() {
             return Err(ModelError::checkpoint(
                 dir,
-                "exists already; a checkpoint is never overwritten",
+                "it exists already, and a checkpoint is never overwritten",
             ));
         }
         check_names(attach)?;
@@ -99,7 +99,7 @@ impl LoadedModel {
         written
     }
 
-    /// Creates the files that are filled with what comes from all ranks.
+    /// Creates the files that all ranks' parts are written to.
     fn begin_files(&self, work: &Path, share: &Share, optimizer: bool) -> Result<SharedFiles> {
         std::fs::create_dir_all(work).map_err(|source| ModelError::io(work, source))?;
         let mut files = SharedFiles::default();
@@ -204,16 +204,17 @@ impl LoadedModel {
     }
 }
 
-/// The files of a checkpoint that are filled with what comes from all ranks.
+/// The files of a checkpoint that all ranks' parts are written to.
 #[derive(Debug, Default)]
 struct SharedFiles {
-    /// Where each rank keeps a part of the weights alone.
+    /// The file of the weights, if each rank has only a part of them.
     weights: Option<PiecewiseFile>,
-    /// Where the optimiser's state is saved.
+    /// The file of the optimizer state, if it is saved.
     optimizer: Option<PiecewiseFile>,
 }
 
-/// Writes a piece of the flat weights, whose first number has that place among all, to the tensors that it is of.
+/// Writes a piece of the flat weights to the tensors that it belongs to. `start` is the index of its first number among
+/// all weights.
 fn write_slots(file: &PiecewiseFile, slots: &[Slot], start: i64, piece: &Tensor) -> Result<()> {
     let (end, mut behind) = (start + piece.numel() as i64, 0);
     for slot in slots {

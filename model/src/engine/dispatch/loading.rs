@@ -28,7 +28,7 @@ impl Engine {
                     model.share(&world, options.reduction)?;
                     if options.shard == Shard::Weights && model.backbone.parameters().sharded().is_none() {
                         tracing::warn!(
-                            "--shard weights: quantised weights below an adapter, and weights that one was merged into, stay whole on each rank; ranks shard the state alone"
+                            "--shard weights: quantised weights below an adapter and weights with a merged adapter cannot be sharded; every rank has all of them, and only the optimizer state is sharded"
                         );
                     }
                 }

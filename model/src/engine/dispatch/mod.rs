@@ -144,7 +144,7 @@ impl Engine {
         match request {
             Request::Hello { protocol: PROTOCOL } => Ok(Answer::Hello(self.info())),
             Request::Hello { protocol } => Err(ModelError::Refused(format!(
-                "protocol {protocol}; this engine speaks {PROTOCOL}"
+                "the client speaks protocol {protocol}, but this engine speaks {PROTOCOL}"
             ))),
             Request::Load { model } => self.load(model),
             Request::Train {

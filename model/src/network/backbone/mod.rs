@@ -165,8 +165,7 @@ impl Backbone {
     /// Refuses a quantised base, and returns libtorch's errors.
     pub fn merge(&mut self) -> Result<()> {
         if !self.quantized.is_empty() {
-            let message =
-                "merge: the base is quantised; an adapter is merged with its base in full precision";
+            let message = "merge: the base is quantised, but an adapter can only be merged into a base in full precision";
             return Err(ModelError::Refused(message.into()));
         }
         match self.lora.take() {
@@ -345,7 +344,7 @@ impl Backbone {
             let (end, room) = (chunk.offset + chunk.keys, cache.capacity());
             if end > longest || chunk.keys > room {
                 return Err(ModelError::Refused(format!(
-                    "a sequence of {end} tokens; the model takes at most {longest}, the cache {room}"
+                    "the sequence has {end} tokens; the model takes at most {longest} and the cache {room}"
                 )));
             }
         }

@@ -21,7 +21,7 @@ impl DropoutPosition {
         Self { seed, number: 0 }
     }
 
-    /// Returns the position after so many masks.
+    /// Returns the position after this number of masks.
     pub fn after(self, masks: u64) -> Self {
         let number = self.number + masks;
         Self { number, ..self }

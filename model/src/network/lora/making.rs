@@ -123,10 +123,10 @@ fn known_alone(
 ) -> std::result::Result<(), String> {
     let places = || {
         let (layers, last) = (LINEAR_LAYERS.join(", "), backbone.n_layers - 1);
-        format!("expected of model.transformer.blocks.0 to .{last}: {layers}")
+        format!("expected modules of model.transformer.blocks.0 to .{last}: {layers}")
     };
     if named.is_empty() {
-        return Err(format!("no adapted module in it, {}", places()));
+        return Err(format!("it contains no adapted module, {}", places()));
     }
     let strange: Vec<&str> = named.difference(known).copied().collect();
     match strange.first() {
@@ -139,7 +139,7 @@ fn known_alone(
                 format!("{first} and {} more", count - 1)
             };
             Err(format!(
-                "adapts {modules}, which the base does not have, {}",
+                "it adapts {modules}, which the base does not have, {}",
                 places()
             ))
         }
@@ -160,10 +160,10 @@ fn check(config: &LoraConfig) -> Result<()> {
     let strange = |target: &&String| !LINEAR_LAYERS.contains(&target.as_str());
     if let Some(target) = config.target_modules.iter().find(strange) {
         let known = LINEAR_LAYERS.join(", ");
-        return refuse(format!("target module {target:?}, expected of {known}"));
+        return refuse(format!("target module {target:?}, expected one of {known}"));
     }
     if config.target_modules.is_empty() {
-        return refuse("no target module".into());
+        return refuse("target_modules is empty, expected at least one".into());
     }
     Ok(())
 }

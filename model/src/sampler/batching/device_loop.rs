@@ -31,7 +31,7 @@ pub enum Stepping {
     HostDriven,
     /// The device commits by itself and the host reads the draws of all steps at the end.
     DeviceLoop,
-    /// As `DeviceLoop`, with the kernels of a step launched as one CUDA graph where that can be recorded.
+    /// Like `DeviceLoop`, but the kernels of a step are launched as one CUDA graph, if it can be recorded.
     Graph,
 }
 
@@ -50,7 +50,7 @@ impl Stepping {
 #[derive(Debug)]
 pub(super) struct DeviceBlock {
     rows: i64,
-    /// W.
+    /// The number of tokens of a block, W.
     block: i64,
     mask_token: i64,
     writable: Writable,
@@ -246,7 +246,7 @@ impl DeviceBlock {
             Ok(graph) => GraphRecording::Made(graph),
             Err(error) if error.is_device_fault() => return Err(error),
             Err(error) => {
-                tracing::warn!("{error}; kernels are launched one by one");
+                tracing::warn!("{error}; kernels are launched one by one instead");
                 GraphRecording::Off
             }
         };

@@ -256,7 +256,9 @@ fn chunks(inputs: &[RowInput<'_>]) -> Result<(Vec<Chunk>, Vec<Places>)> {
         let place_of = |at: usize| -> Result<i64> {
             let place = start + at - row.pad;
             let found = chunk.places.binary_search(&place).map_err(|_| {
-                ModelError::Refused(format!("position {place} is drawn but was not computed"))
+                ModelError::Refused(format!(
+                    "position {place} was selected for sampling but has no logits"
+                ))
             })?;
             Ok(at_T + found as i64)
         };

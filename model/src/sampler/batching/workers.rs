@@ -322,7 +322,7 @@ impl Worker {
         let started = Builder::new().name(format!("worker-{number}")).spawn(work);
         let thread = started.map_err(|error| {
             ModelError::Refused(format!(
-                "no thread for sampling: {error}; give the engine fewer threads"
+                "cannot start a thread for sampling: {error}; give the engine fewer threads"
             ))
         })?;
         Ok(Self {

@@ -257,7 +257,7 @@ impl AdamW {
         let master = parameters.master();
         let begins = self.average.reserve(ema, master, self.home(adam))?;
         let Some(moments) = &self.moments else {
-            return Err(ModelError::Refused("an optimiser without moments".into()));
+            return Err(ModelError::Refused("the optimizer has no moments".into()));
         };
         self.step += 1;
         let update = Update {
@@ -395,12 +395,12 @@ impl AdamW {
         self.layout.seconds_map(beside_muon && name.ends_with(SECOND))
     }
 
-    /// Returns the owners of the second moments in a stored state that has so many of them.
+    /// Returns the owners of the second moments in a stored state, given the number of its second moments.
     pub(crate) fn stored_seconds(&self, numbers: i64) -> &ShardMap {
         self.layout.seconds_map(self.is_beside_muon(numbers))
     }
 
-    /// Returns whether a state with so many second moments, over all ranks, has none of Muon's matrices.
+    /// Returns whether a state with this number of second moments, over all ranks, has none for Muon's matrices.
     fn is_beside_muon(&self, seconds: i64) -> bool {
         seconds != self.layout.map.total() && seconds == self.layout.seconds_beside_muon.total()
     }
@@ -446,12 +446,12 @@ impl AdamW {
             let name = format!("{prefix}.{what}");
             state
                 .get(&name)
-                .ok_or_else(|| ModelError::Refused(format!("the optimiser's state lacks {name}")))
+                .ok_or_else(|| ModelError::Refused(format!("the optimizer state lacks {name}")))
         };
         let like = |tensor: &Tensor, (expected, map): &StoredLength, kind: Kind| -> Result<Tensor> {
             let found = tensor.numel() as i64;
             if found != *expected {
-                let message = format!("the optimiser's state has {found} numbers, expected {expected}");
+                let message = format!("the optimizer state has {found} numbers, expected {expected}");
                 return Err(ModelError::Refused(message));
             }
             let tensor = match map {

@@ -94,7 +94,7 @@ impl Share {
         }
     }
 
-    /// Sends so many numbers to each rank, and returns those that came, of which each rank sent so many.
+    /// Sends to each rank its count of numbers, and returns the numbers that arrive, given each rank's count of them.
     fn crossed(&self, (from, sent): (&Tensor, &[i64]), received: &[i64]) -> Result<Tensor> {
         if self.ranks() == 1 {
             return Ok(from.shallow_clone());

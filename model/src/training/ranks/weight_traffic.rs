@@ -206,7 +206,7 @@ impl Traffic {
                 return Ok(());
             }
             // A bug in this crate. A gather in progress cannot be abandoned, because every rank must wait for it.
-            let message = format!("group {group} is wanted, {coming} is on its way");
+            let message = format!("group {group} is needed, but group {coming} is being gathered");
             return Err(ModelError::World(message));
         }
         let pieces = sharded(parameters)?.make_room(group, parameters.master())?;
@@ -312,5 +312,5 @@ fn bytes<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> u64 {
 fn sharded(parameters: &Parameters) -> Result<&ShardedLeaves> {
     parameters
         .sharded()
-        .ok_or_else(|| ModelError::Refused("these weights are whole (a fault of this crate)".into()))
+        .ok_or_else(|| ModelError::Refused("these weights are not sharded (a bug in this crate)".into()))
 }

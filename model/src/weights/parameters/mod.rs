@@ -99,7 +99,7 @@ impl Parameters {
         match self.purpose {
             Purpose::Train => Ok(()),
             Purpose::Sample => Err(ModelError::Refused(
-                "the weights were loaded for sampling, without what training needs: load them with purpose train"
+                "the weights were loaded for sampling, without gradients and optimizer state: load them with the purpose train"
                     .into(),
             )),
         }
@@ -136,7 +136,7 @@ impl Parameters {
             .as_ref()
             .is_some_and(|sharded| !sharded.is_readable(*number))
         {
-            let message = format!("the weights of {name} are on several ranks (a fault of this crate)");
+            let message = format!("the weights of {name} are on several ranks (a bug in this crate)");
             return Err(ModelError::Refused(message));
         }
         Ok(&self.leaves[*number])

@@ -70,7 +70,7 @@ impl Parameters {
         }
         let (found, expected) = (flat.numel() as u64, self.count());
         if found != expected {
-            let message = format!("{found} numbers for {expected} parameters");
+            let message = format!("found {found} numbers for {expected} parameters");
             return Err(ModelError::Refused(message));
         }
         if let Some(sharded) = &self.sharded {
@@ -92,7 +92,7 @@ impl Parameters {
         match self.sharded {
             None => Ok(()),
             Some(_) => Err(ModelError::Refused(
-                "each rank has a part of these weights (a fault of this crate)".into(),
+                "each rank has a part of these weights (a bug in this crate)".into(),
             )),
         }
     }

@@ -44,7 +44,9 @@ impl QuantizedTensor {
             BaseDtype::Bf16 => Ok(Self::Bf16(weight_OI.f_to_kind(Kind::BFloat16)?)),
             BaseDtype::Int8 => Ok(Self::Int8(Int8Tensor::of(weight_OI)?)),
             BaseDtype::Nf4 => Ok(Self::Nf4(Nf4Tensor::of(weight_OI, form.double_quantization)?)),
-            BaseDtype::Auto => Err(ModelError::Refused("a quantised weight of no format".into())),
+            BaseDtype::Auto => Err(ModelError::Refused(
+                "the quantised weight has no storage format".into(),
+            )),
         }
     }
 

@@ -61,7 +61,7 @@ impl ShardedLeaves {
                 let length: i64 = shape.iter().product();
                 if at + length > end {
                     return Err(ModelError::Refused(
-                        "a parameter over the border of two groups".into(),
+                        "a parameter crosses the border of two groups".into(),
                     ));
                 }
                 let view = buffer.f_narrow(0, at - start, length)?.f_view(&shape[..])?;

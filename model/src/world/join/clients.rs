@@ -49,7 +49,7 @@ impl HandedClients {
         (&self.woken).read_exact(&mut [0])?;
         self.given
             .recv()
-            .map_err(|_| Error::new(ErrorKind::BrokenPipe, "nobody hands clients over any more"))
+            .map_err(|_| Error::new(ErrorKind::BrokenPipe, "the relay that accepts clients has ended"))
     }
 }
 

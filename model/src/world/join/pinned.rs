@@ -1,5 +1,5 @@
-//! TLS to the one daemon whose certificate a join file names by its hash. No authority is asked, and no name is
-//! compared: whoever proves to hold the key of that certificate is the daemon.
+//! TLS to the one daemon whose certificate a join file names by its hash. No certificate authority is asked, and no
+//! name is compared: a peer that proves to hold the key of that certificate is the daemon.
 
 use std::sync::Arc;
 
@@ -43,11 +43,11 @@ impl ServerCertVerifier for PinnedCertificate {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken".to_owned()))
+        Err(Error::General("TLS 1.2 is not supported".to_owned()))
     }
 
-    /// Checks that the other side holds the certificate's key. Without it, whoever has seen the certificate could show
-    /// it.
+    /// Checks that the other side holds the certificate's key. Without this check, anyone who has seen the certificate
+    /// could present it.
     fn verify_tls13_signature(
         &self,
         message: &[u8],
@@ -68,7 +68,8 @@ impl ServerCertVerifier for PinnedCertificate {
 /// An error if the hash is none, or if the TLS library lacks what is needed.
 pub(super) fn connector(sha256: &str) -> Result<(TlsConnector, ServerName<'static>), Error> {
     let general = |what: &str| Error::General(what.to_owned());
-    let sha256 = bytes_of_hex(sha256).ok_or_else(|| general("the certificate's hash is none"))?;
+    let sha256 =
+        bytes_of_hex(sha256).ok_or_else(|| general("the join file has no valid certificate hash"))?;
     let provider: Arc<CryptoProvider> = Arc::new(crypto::ring::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let config = ClientConfig::builder_with_provider(provider)

@@ -34,14 +34,14 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 type Connection = TlsStream<TcpStream>;
 
-/// What an engine joins, and as what.
+/// The daemon that an engine joins, and the role in which it joins.
 #[derive(Clone, Debug)]
 pub struct Joining {
-    /// The join file.
+    /// Path of the join file.
     pub file: PathBuf,
-    /// Time in which it tries to reach the daemon, at the start and after it was lost.
+    /// Time in which the engine tries to reach the daemon, at the start and after the connection was lost.
     pub patience: Duration,
-    /// What it says of itself.
+    /// The engine's description of itself.
     pub engine: JoiningEngine,
 }
 
@@ -88,9 +88,9 @@ impl Drop for LeavesOnPanic {
     }
 }
 
-/// How a connection ended that was not lost.
+/// The orderly end of a connection.
 enum Parted {
-    /// This process ends.
+    /// This process is ending.
     Asked,
     /// The daemon wants this process to end.
     Told(Farewell, String),
@@ -118,7 +118,7 @@ async fn keep(joining: &Joining, clients: &ClientGiver, mut end: watch::Receiver
             leave(PEER_LOST, &why);
         }
         if why != said {
-            tracing::warn!("the daemon of {file}: {why}; this is tried again for {seconds} s");
+            tracing::warn!("the daemon of {file}: {why}; retrying for {seconds} s");
             said = why;
         }
         tokio::select! {
@@ -150,7 +150,7 @@ async fn attend(
     if file.protocol != PROTOCOL {
         let other = file.protocol;
         return Err(Error::other(format!(
-            "it speaks protocol {other}, and this engine {PROTOCOL}"
+            "it speaks protocol {other}, but this engine speaks {PROTOCOL}"
         )));
     }
     let first = JoinPurpose::Join(joining.engine.clone());
@@ -177,7 +177,7 @@ async fn attend(
                         let purpose = JoinPurpose::Line { session, line };
                         work.spawn(carry(file.clone(), purpose, clients.connect()?));
                     }
-                    DaemonWord::Dial { .. } => tracing::warn!("the daemon asks for more than {MOST_LINES} lines"),
+                    DaemonWord::Dial { .. } => tracing::warn!("the daemon asks for more than {MOST_LINES} connections"),
                 }
                 if session.is_some() {
                     *reached = last;
@@ -186,7 +186,7 @@ async fn attend(
             _ = beat.tick() => {
                 let limit = if session.is_some() { SILENCE } else { GREETING_LIMIT };
                 if last.elapsed() > limit {
-                    return Err(Error::other(format!("it has said nothing for {} s", limit.as_secs())));
+                    return Err(Error::other(format!("it has sent nothing for {} s", limit.as_secs())));
                 }
                 within(SILENCE, wire::write_async(&mut output, &EngineWord::Beat)).await?;
             }
@@ -217,7 +217,9 @@ async fn hear(mut input: ReadHalf<Connection>, words: mpsc::Sender<Result<Daemon
 fn closed(session: Option<u64>) -> Error {
     let why = match session {
         Some(_) => "it closed the connection",
-        None => "it closed the connection without a word, as it does if the join file's token is not its own",
+        None => {
+            "it closed the connection without an answer, which happens if the token in the join file is wrong"
+        }
     };
     Error::new(ErrorKind::UnexpectedEof, why)
 }
@@ -239,7 +241,7 @@ async fn dial(file: &JoinFile, purpose: JoinPurpose) -> Result<Connection> {
             stream.set_nodelay(true)?;
             let mut stream = connector.connect(name, stream).await.map_err(|error| {
                 match pinned::is_other_daemon(&error) {
-                    true => Error::other("its certificate is not the one that the join file names"),
+                    true => Error::other("its certificate is not the one in the join file"),
                     false => error,
                 }
             })?;
@@ -254,7 +256,7 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Re
     let late = || {
         Error::new(
             ErrorKind::TimedOut,
-            format!("no answer within {} s", limit.as_secs()),
+            format!("it sent no answer within {} s", limit.as_secs()),
         )
     };
     timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
@@ -282,6 +284,6 @@ async fn carry(file: JoinFile, purpose: JoinPurpose, engine: std::os::unix::net:
         }
     };
     if let Err(error) = carrying.await {
-        tracing::warn!("a line to the daemon: {error}");
+        tracing::warn!("a connection to the daemon failed: {error}");
     }
 }

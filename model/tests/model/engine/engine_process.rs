@@ -142,11 +142,11 @@ fn garbage_is_answered_and_the_engine_lives() {
     let mut client = engine.connect();
     for (body, words) in [
         (&b""[..], "EOF"),
-        (&b"\x00\xff\x17garbage"[..], "not understood"),
+        (&b"\x00\xff\x17garbage"[..], "cannot be parsed"),
         (&b"{\"ask\": \"dance\"}"[..], "unknown variant `dance`"),
         (&b"{\"ask\": \"hello\"}"[..], "missing field `protocol`"),
-        (&b"[1, 2"[..], "not understood"),
-        (&b"null"[..], "not understood"),
+        (&b"[1, 2"[..], "cannot be parsed"),
+        (&b"null"[..], "cannot be parsed"),
     ] {
         client.write_all(&frame(body)).unwrap();
         let message = refusal(wire::read(&mut client).unwrap().unwrap());
@@ -176,8 +176,8 @@ fn a_frame_that_is_too_long_is_refused_and_the_client_let_go() {
 fn a_frame_that_is_cut_off_harms_only_its_client() {
     let engine = Engine::start();
     for (sent, words) in [
-        (&b"\x10\x00"[..], "2 bytes into 4"),
-        (&b"\x10\x00\x00\x00{\"ask\""[..], "6 bytes into 16"),
+        (&b"\x10\x00"[..], "2 of 4 bytes"),
+        (&b"\x10\x00\x00\x00{\"ask\""[..], "6 of 16 bytes"),
     ] {
         let mut client = engine.connect();
         client.write_all(sent).unwrap();
@@ -195,7 +195,7 @@ fn another_protocol_is_refused_with_both_numbers() {
     let engine = Engine::start();
     let mut client = engine.connect();
     let message = refusal(ask(&mut client, &Request::Hello { protocol: 77 }));
-    assert_eq!(message, format!("protocol 77; this engine speaks {PROTOCOL}"));
+    assert_eq!(message, format!("protocol 77, but this engine speaks {PROTOCOL}"));
     let message = refusal(ask(&mut client, &Request::SetReference { checkpoint: None }));
     assert!(message.contains("no model is loaded"), "{message}");
 }
@@ -310,11 +310,11 @@ fn two_engines_do_not_share_a_socket() {
         String::from_utf8(ended.stderr).unwrap()
     };
     let message = second(&engine.socket());
-    assert!(message.contains("another engine serves there"), "{message}");
+    assert!(message.contains("another engine serves this socket"), "{message}");
     engine.assert_alive();
     let file = engine.place.path().join("precious");
     std::fs::write(&file, "kept").unwrap();
-    assert!(second(&file).contains("no socket"));
+    assert!(second(&file).contains("not a socket"));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
 }
 
@@ -413,7 +413,7 @@ fn l10_log_likelihoods_that_nobody_waits_for_are_given_up() {
     let message = refusal(ask_json(&mut engine.connect(), ask(vec![query(8), query(12)])));
     assert_eq!(
         message,
-        "answer 1: 12 samples in batches of 8; expected a divisor"
+        "answer 1: found 12 samples in batches of 8; expected a batch size that divides"
     );
 }
 
@@ -492,7 +492,7 @@ fn l8_what_is_asked_aside_is_answered_in_the_middle_and_leaves_the_others_as_the
     assert_eq!(samples(&mut client), others);
     let save = json!({"ask": "save", "dir": "x", "attach": {}, "optimizer": true});
     let refused = ask_json(&mut person, json!({"ask": "aside", "request": save}));
-    assert!(refusal(refused).contains("only samples and codes"));
+    assert!(refusal(refused).contains("only samples and picture codes"));
 }
 
 /// Returns a policy step that takes long enough to be interrupted.

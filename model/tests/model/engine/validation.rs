@@ -49,18 +49,18 @@ type Spoil<T> = fn(&mut T);
 const SPOILT: [(Spoil<Sequence>, &str); 8] = [
     (
         |one| one.ids[8] = 20,
-        "row-2: token 20 at 8, the vocabulary has 20",
+        "row-2: the token at 8 is 20, but the vocabulary has 20",
     ),
     (|one| one.ids[8] = u32::MAX, "token 4294967295"),
-    (|one| one.left_pad = 16, "16 tokens, 16 of them padding"),
+    (|one| one.left_pad = 16, "16 tokens, of which 16 are padding"),
     (|one| one.ids.clear(), "0 tokens"),
     (
         |one| one.answer[0].end = 17,
-        "an answer at 7..17, but tokens at 3..16",
+        "an answer is at 7..17, but the tokens are at 3..16",
     ),
     (
         |one| one.answer[0].start = 2,
-        "an answer at 2..16, but tokens at 3..16",
+        "an answer is at 2..16, but the tokens are at 3..16",
     ),
     (
         |one| one.answer.push(Span { start: 12, end: 13 }),
@@ -161,7 +161,7 @@ fn a_policy_step_without_sense_is_refused() {
     refused(
         &mut engine,
         policy(groups, usual(), plain()),
-        "row-4: no answer position",
+        "row-4: it has no answer position",
     );
 }
 
@@ -183,9 +183,9 @@ fn log_probabilities_of_impossible_positions_are_refused() {
     refused(
         &mut engine,
         ask(vec![vec![2]]),
-        "masked position 2, but tokens at 3..16",
+        "position 2 is masked, but the tokens are at 3..16",
     );
-    refused(&mut engine, ask(vec![vec![16]]), "masked position 16");
+    refused(&mut engine, ask(vec![vec![16]]), "position 16 is masked");
     refused(
         &mut engine,
         ask(vec![vec![7, 9, 7]]),
@@ -229,7 +229,7 @@ fn settings_out_of_range_are_refused() {
             micro_batches: vec![vec![]],
             settings: settings(0),
         },
-        "without a sequence",
+        "at least one sequence",
     );
 }
 
@@ -255,11 +255,11 @@ fn samples_without_sense_are_refused() {
     for (changes, words) in [
         (
             json!({"ids": vec![1; 33]}),
-            "request 3: a prompt and answer of 33 tokens; the model takes at most 32",
+            "request 3: prompt and answer have 33 tokens; the model takes at most 32",
         ),
         (
             json!({"ids": [1, 2, 99, 10]}),
-            "token 99 at 2, the vocabulary has 20",
+            "the token at 2 is 99, but the vocabulary has 20",
         ),
         (
             json!({"target": {"start": 2, "end": 5}}),
@@ -268,15 +268,15 @@ fn samples_without_sense_are_refused() {
         (json!({"target": {"start": 3, "end": 2}}), "a target 3..2"),
         (
             json!({"grid": {"rows": 2, "columns": 3}}),
-            "a grid of 6 picture codes, 2 rows of 3, on a target of 2 positions",
+            "the grid 2 rows of 3 has 6 picture codes, but the target has 2 positions",
         ),
         (
             json!({"left_pad": 3}),
-            "3 positions of padding before a target at 2",
+            "3 positions of padding, but the target begins at 2",
         ),
         (
             json!({"unconditional": [1, 2]}),
-            "an unconditional sequence of 2 tokens beside one of 4",
+            "the unconditional sequence has 2 tokens, but the conditional one has 4",
         ),
         (json!({"unconditional": [1, 2, 3, 20]}), "unconditional: token 20"),
         (
@@ -293,7 +293,7 @@ fn samples_without_sense_are_refused() {
         ),
         (
             json!({"sampler": {"text": {"steps": 3, "block": 1}}}),
-            "3 steps cannot be divided among 2 blocks",
+            "3 steps cannot be divided evenly among 2 blocks",
         ),
         (
             json!({"sampler": {"text": {"block": 2, "commit": {"rule": "threshold", "threshold": 1.5}}}}),
@@ -330,12 +330,12 @@ fn a_configuration_whose_tokens_do_not_fit_is_refused_and_the_model_stays() {
     for (changes, words) in [
         (
             json!({"mask_token_id": 20}),
-            "mask_token_id is 20, the vocabulary has 20",
+            "mask_token_id is 20, but the vocabulary has 20",
         ),
         (json!({"pad_token_id": 4000}), "pad_token_id is 4000"),
         (
             json!({"image_token_offset": 13}),
-            "picture codes up to token 21, the vocabulary has 20",
+            "picture codes go up to token 21, but the vocabulary has 20",
         ),
         (
             json!({"n_heads": 3}),

@@ -162,13 +162,13 @@ fn a_lost_or_broken_manifest_is_named() {
     let file = dir.join("manifest.json");
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, text.replace("\"version\": 1", "\"version\": 9")).unwrap();
-    assert!(refusal(&dir, false).contains("manifest.json: layout version 9, expected 1"));
+    assert!(refusal(&dir, false).contains("manifest.json: the layout version is 9, expected 1"));
     std::fs::write(&file, &text[..text.len() / 2]).unwrap();
-    assert!(refusal(&dir, false).contains("manifest.json: not a manifest"));
+    assert!(refusal(&dir, false).contains("manifest.json: this is not a manifest"));
     std::fs::remove_file(&file).unwrap();
     assert!(refusal(&dir, false).contains("manifest.json is missing"));
     let nowhere = dir.join("nowhere");
-    assert!(refusal(&nowhere, false).contains("nowhere: no such folder"));
+    assert!(refusal(&nowhere, false).contains("nowhere, but there is no such folder"));
     std::fs::create_dir(&nowhere).unwrap();
     assert!(refusal(&nowhere, false).contains("neither manifest.json nor config.json"));
 }
@@ -197,7 +197,7 @@ fn a_truncated_published_file_is_named() {
         std::fs::write(&file, &whole[..length]).unwrap();
         let message = refusal(&dir, false);
         assert!(
-            message.contains("model.safetensors") && message.contains("not a whole"),
+            message.contains("model.safetensors") && message.contains("not a complete"),
             "{message}"
         );
     }
@@ -285,7 +285,7 @@ fn the_moving_average_can_be_taken_for_the_weights() {
     let (_place, without, _) = saved(false);
     let message = back.take_average(&without, false).unwrap_err().to_string();
     assert!(
-        message.contains("optimizer.safetensors: no moving average"),
+        message.contains("optimizer.safetensors: there is no moving average"),
         "{message}"
     );
 }

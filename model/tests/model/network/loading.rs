@@ -126,7 +126,7 @@ fn a_broken_index_is_named() {
         .unwrap();
     value["weight_map"][table] = other.clone().into();
     std::fs::write(&index, value.to_string()).unwrap();
-    says(&["index.json: lists tensor", table, &other, "does not hold it"]);
+    says(&["index.json: lists tensor", table, &other, "does not contain it"]);
     // The index names a file outside the folder.
     value["weight_map"][table] = "../model.safetensors".into();
     std::fs::write(&index, value.to_string()).unwrap();
@@ -140,7 +140,7 @@ fn a_broken_index_is_named() {
     let count = tensors.len().div_ceil(3);
     says(&[&second, "missing", &format!("lists {count} tensors")]);
     std::fs::write(folder.join(&second), &whole[..whole.len() - 1]).unwrap();
-    says(&[&second, "not a whole safetensors file"]);
+    says(&[&second, "not a complete safetensors file"]);
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn weights_for_sampling_are_not_trained() {
     let options = LoadOptions::sampling();
     let open = |resume| LoadedModel::load_with(&dir, resume, &options, Device::Cpu, Kind::Float);
     let message = open(true).unwrap_err().to_string();
-    assert!(message.contains("resume and purpose sample"), "{message}");
+    assert!(message.contains("resume needs the purpose train"), "{message}");
     let mut model = open(false).unwrap();
     let before = named(&model.backbone);
     let message = training::train(

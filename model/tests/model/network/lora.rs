@@ -405,9 +405,9 @@ fn what_makes_no_adapter_is_refused() {
     );
     says(
         fresh(on(&["o_proj"])),
-        "target module \"o_proj\", expected of q_proj",
+        "target module \"o_proj\", expected one of q_proj",
     );
-    says(fresh(on(&[])), "no target module");
+    says(fresh(on(&[])), "target_modules is empty");
     let merge = LoadOptions {
         merge: true,
         ..LoadOptions::default()
@@ -477,7 +477,10 @@ fn l1_what_others_made_is_resumed_from_where_it_stood() {
     let message = open(&theirs, false, &LoadOptions::default())
         .map(|_| ())
         .unwrap_err();
-    assert!(message.contains("somebody/base: no such folder"), "{message}");
+    assert!(
+        message.contains("somebody/base, but there is no such folder"),
+        "{message}"
+    );
 }
 
 /// An adapter for modules or layers that the base lacks is refused by name, and the message says how many
@@ -518,6 +521,6 @@ fn modules_that_the_base_does_not_have_are_named() {
     says(
         "lora_",
         "ia3_",
-        "no adapted module in it, expected of model.transformer.blocks.0 to .1: q_proj",
+        "it contains no adapted module, expected modules of model.transformer.blocks.0 to .1: q_proj",
     );
 }

@@ -109,10 +109,10 @@ fn without_a_grid_it_is_square_and_another_number_of_codes_is_refused() {
         let error = tokenizer.decode(&[codes.to_vec()], grid).unwrap_err();
         error.to_string()
     };
-    assert!(refused(&[1, 2, 3], None).contains("3 picture codes make no square"));
+    assert!(refused(&[1, 2, 3], None).contains("3 picture codes do not form a square"));
     let message = refused(&[1, 2, 3], Some(wide));
     assert!(
-        message.contains("3 picture codes; the grid, 1 row of 4, has 4"),
+        message.contains("found 3 picture codes, but the grid 1 row of 4 has 4"),
         "{message}"
     );
     let none = tokenizer.encode(&[Picture::filled(16, 0, [0; 3])]).unwrap_err();

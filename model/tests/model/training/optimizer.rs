@@ -144,7 +144,7 @@ fn a_refused_second_micro_batch_leaves_no_gradient_behind() {
     );
     let message = refused.unwrap_err().to_string();
     assert!(
-        message.contains("row-9: token 20 at 5, the vocabulary has 20"),
+        message.contains("row-9: the token at 5 is 20, but the vocabulary has 20"),
         "{message}"
     );
     assert_eq!(state(backbone.parameters(), &optimizer), before);
@@ -270,8 +270,11 @@ fn a_tokenizer_step_that_fails_leaves_everything_as_it_was() {
     };
     let before = all(&tokenizer, &trainer);
     for (pictures, words) in [
-        (vec![], "without a picture"),
-        (vec![picture(5)], "5 x 5 pixels; both must be multiples of 2"),
+        (vec![], "at least one picture"),
+        (
+            vec![picture(5)],
+            "5 x 5 pixels; both sides must be multiples of 2",
+        ),
         (vec![picture(4), picture(8)], "8 x 8"),
     ] {
         let message = trainer

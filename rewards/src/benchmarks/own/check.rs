@@ -19,12 +19,12 @@ impl OwnBenchmark {
             return Err(("name", message));
         }
         if BENCHMARKS.iter().any(|one| one.name() == self.name) {
-            let message = format!("is {}, which is a benchmark of the program", self.name);
+            let message = format!("is {}, which is the name of a built-in benchmark", self.name);
             return Err(("name", message));
         }
         if let Some(unknown) = self.columns.keys().find(|name| !COLUMNS.contains(&name.as_str())) {
             let message = format!(
-                "names {unknown}; there are {}, all other columns are seen by the prompt under their own names",
+                "names {unknown}; there are {}, and a prompt template sees all other columns under their own names",
                 COLUMNS.join(", ")
             );
             return Err(("columns", message));

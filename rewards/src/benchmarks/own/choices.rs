@@ -36,12 +36,15 @@ impl Choices {
             _ => (Vec::new(), Vec::new()),
         };
         if texts.len() > MOST {
-            return Err(format!("choices: {}; at most {MOST} have a letter", texts.len()));
+            return Err(format!(
+                "choices: found {} choices, expected at most {MOST}",
+                texts.len()
+            ));
         }
         if !labels.is_empty() && labels.len() != texts.len() {
             let (labels, texts) = (labels.len(), texts.len());
             return Err(format!(
-                "choices: {labels} labels for {texts} texts; expected one a text"
+                "choices: found {labels} labels for {texts} texts; expected one per text"
             ));
         }
         Ok(Self { texts, labels })
@@ -73,7 +76,7 @@ impl Choices {
             });
             let all: Vec<String> = lettered.collect();
             let counts = if given.is_number() { ", counted from 0" } else { "" };
-            format!("reference: {said}{counts} fits none of {}", all.join(", "))
+            format!("reference: {said}{counts} matches none of {}", all.join(", "))
         })
     }
 
@@ -133,7 +136,7 @@ mod tests {
         assert_eq!(right(&numbered, &json!("1")), Ok(0));
         assert_eq!(right(&numbered, &json!(4)), Ok(3));
         let why = right(&numbered, &json!("5")).unwrap_err();
-        assert_eq!(why, "reference: 5 fits none of 1 a, 2 b, 3 c, 4 d");
+        assert_eq!(why, "reference: 5 matches none of 1 a, 2 b, 3 c, 4 d");
         let lettered = json!({"choices": {"text": ["a", "b"], "label": ["A", "B"]}});
         assert_eq!(right(&lettered, &json!("B")), Ok(1));
         let named = json!({"choices": {"A": "6", "B": "7"}});

@@ -88,7 +88,7 @@ impl OwnBenchmark {
         found.ok_or_else(|| {
             let known: Vec<&str> = READERS.iter().map(|reader| reader.name()).collect();
             format!(
-                "the format of {} is not told by its name; name it in format: {}",
+                "the name of {} does not tell its format; set format to one of {}",
                 self.file.display(),
                 known.join(", ")
             )

@@ -25,9 +25,9 @@ const MEAN: Protocol = Protocol::mean_credit("");
 pub struct HeldOut {
     /// The source's file or folder.
     pub path: PathBuf,
-    /// Its reader.
+    /// The reader of the source.
     pub reader: &'static dyn Reader,
-    /// How its rows are read.
+    /// How the source's rows are read.
     pub origin: Origin,
     /// The share of rows that is held out.
     pub share: f64,
@@ -48,7 +48,7 @@ impl HeldOutRows {
         let read = held_out.clone();
         Self {
             about: format!(
-                "what is held out of source {source}, a share of {}",
+                "the held-out rows of source {source}, a share of {}",
                 held_out.share
             ),
             items: ReadOnce::new(&format!("{source}-test"), move |count| read.items(count)),
@@ -64,7 +64,7 @@ impl HeldOut {
         let items: Vec<Item> = self.answered()?.take(count).map(Item::from).collect();
         match items.is_empty() {
             true => Err(format!(
-                "nothing that is held out of {} has an answer to be compared with",
+                "no held-out row of {} has an answer to compare with",
                 self.path.display()
             )),
             false => Ok(items),

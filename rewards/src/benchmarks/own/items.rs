@@ -114,7 +114,7 @@ impl ItemMaker<'_> {
             .map_err(|why| format!("reference: the scorer {}: {why}", self.own.scorer))?;
         if self.own.kind == OwnKind::Question && row.picture.is_none() {
             return Err(format!(
-                "image: a question is about a picture, in the column image; found {}",
+                "image: a question needs a picture in the column image; found {}",
                 names(&columns)
             ));
         }
@@ -219,7 +219,7 @@ fn owned((known, own): (&String, &String)) -> (String, String) {
 fn plain_prompt(columns: &Map<String, Value>) -> Result<String, String> {
     let Some(name) = first(columns, &PROMPTS)? else {
         return Err(format!(
-            "prompt: a column {} was expected, or a template; found {}",
+            "prompt: a column {} or a template was expected; found {}",
             PROMPTS.join(", "),
             names(columns)
         ));
@@ -238,7 +238,7 @@ fn first<'a>(columns: &Map<String, Value>, known: &[&'a str]) -> Result<Option<&
     };
     match &columns[*name] {
         Value::Array(_) | Value::Object(_) => Err(format!(
-            "{name}: a text, a number or true or false was expected; a template can take it apart"
+            "{name}: a text, a number or true or false was expected; use a template to extract one"
         )),
         _ => Ok(Some(name)),
     }

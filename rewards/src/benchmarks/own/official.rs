@@ -110,7 +110,7 @@ impl Official {
         let mut paths = Vec::new();
         numbers("", &verdict, &mut paths);
         Err(format!(
-            "is {}; the verdicts of {name} have the numbers {}",
+            "is {}, but the verdicts of {name} have the numbers {}",
             found.value,
             paths.join(", ")
         ))

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::benchmarks::{Item, SuiteError};
 
-/// Reads items from the first on: at least `count` if there are so many.
+/// Reads items from the first on: at least `count`, or all if there are fewer.
 type ReadItems = Box<dyn Fn(usize) -> Result<Vec<Item>, String> + Send + Sync>;
 
 /// The items of a file that were read so far.

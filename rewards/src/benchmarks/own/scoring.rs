@@ -61,15 +61,15 @@ impl OwnScorer {
         };
         let judges_pictures = matches!(scorer, Self::External(_) | Self::Listed(_));
         if own.kind == OwnKind::Drawing && !judges_pictures {
-            let message = format!("is {named}, which judges texts; a drawing is judged by a reward");
+            let message = format!("is {named}, which judges texts; use a reward to judge drawings");
             return Err(("scorer", message));
         }
         match (&own.pattern, &own.value, &scorer) {
             (Some(_), _, scorer) if !matches!(scorer, Self::Pattern(_)) => {
-                Err(("pattern", "is for the scorer regex; leave it out".to_owned()))
+                Err(("pattern", "is only for the scorer regex; leave it out".to_owned()))
             }
             (_, Some(_), scorer) if !matches!(scorer, Self::Official(_)) => {
-                let message = "is for official scorers; leave it out".to_owned();
+                let message = "is only for official scorers; leave it out".to_owned();
                 Err(("value", message))
             }
             _ => Ok(scorer),
@@ -154,7 +154,7 @@ fn pattern(own: &OwnBenchmark) -> Result<Regex, (&'static str, String)> {
         let message = "is missing; the scorer regex needs one, such as 'answer is (\\w+)'".to_owned();
         return Err(("pattern", message));
     };
-    Regex::new(pattern).map_err(|error| ("pattern", format!("is none: {error}")))
+    Regex::new(pattern).map_err(|error| ("pattern", format!("is not a regular expression: {error}")))
 }
 
 fn unknown(named: &str, external: &[&str]) -> String {

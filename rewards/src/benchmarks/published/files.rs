@@ -77,7 +77,7 @@ impl Files {
         match self.pictures.get(base) {
             Some(at) => Ok(Encoded::File(self.path(&self.names[*at]))),
             None => Err(format!(
-                "the picture {base} is nowhere below {}",
+                "there is no picture {base} below {}",
                 self.root.display()
             )),
         }
@@ -149,7 +149,7 @@ fn walk(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Re
 pub(super) struct PublishedRecord {
     /// The file and row number.
     pub place: String,
-    /// Its columns.
+    /// The row's columns.
     pub fields: Fields,
     /// The picture of the question.
     pub picture: Option<Encoded>,

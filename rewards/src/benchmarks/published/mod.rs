@@ -177,7 +177,7 @@ fn records(of: &dyn Published, protocol: &Protocol) -> Result<Vec<PublishedRecor
     let all = records.iter().filter(|record| record.is_asked).count();
     if all == 0 {
         return Err(absent(format!(
-            "{} has no file of a form that is known",
+            "{} has no file of a known format",
             folder.display()
         )));
     }

@@ -41,7 +41,9 @@ pub(super) fn take_items(
 pub(super) fn check_drawn_size(name: &str, size: (usize, usize), side: usize) -> Result<(), String> {
     match size == (side, side) {
         true => Ok(()),
-        false => Err(format!("what {name} draws is judged at {side}x{side} pixels")),
+        false => Err(format!(
+            "drawings of {name} are judged at {side}x{side} pixels only"
+        )),
     }
 }
 
@@ -49,6 +51,8 @@ pub(super) fn check_drawn_size(name: &str, size: (usize, usize), side: usize) ->
 pub(super) fn check_shown_size(name: &str, (width, height): (usize, usize)) -> Result<(), String> {
     match width == height {
         true => Ok(()),
-        false => Err(format!("the pictures of {name} are square")),
+        false => Err(format!(
+            "the pictures of {name} are square, so the size must be square"
+        )),
     }
 }

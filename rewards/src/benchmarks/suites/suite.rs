@@ -169,9 +169,9 @@ impl Suite {
         self.benchmark().size()
     }
 
-    /// Whether the data is on this machine.
+    /// Returns whether the data is on this machine.
     #[must_use]
-    pub fn available(&self) -> bool {
+    pub fn is_available(&self) -> bool {
         self.looked_for(|| match self.benchmark().data() {
             Data::Generated => true,
             Data::Files(places) => data_dir::first(self.benchmark().name(), places).is_ok(),
@@ -188,8 +188,8 @@ impl Suite {
         self.benchmark().check_size(width, height)
     }
 
-    /// Returns the first items, so many that `limit` of them count for the suite's value; held-out compositions among
-    /// them are extra.
+    /// Returns the first items, as many as are needed for `limit` of them to count for the suite's value. Held-out
+    /// compositions among them are extra.
     ///
     /// # Errors
     /// An error if the data is missing or broken.

@@ -103,7 +103,7 @@ pub fn compare(home: &Home, options: &RunsCompare) -> anyhow::Result<()> {
         return print::json(&compared.to_json());
     }
     if compared.values.is_empty() && !options.metrics.is_empty() {
-        print::note("no value of these runs has a name that fits --metric");
+        print::note("these runs have no metric that matches --metric");
     }
     compared.print()
 }
@@ -114,7 +114,7 @@ impl Comparison {
         let columns: Vec<Column> = options.runs.iter().map(read).collect::<Result<_, _>>()?;
         let different: BTreeSet<&str> = columns.iter().map(|column| column.run.as_str()).collect();
         if different.len() < columns.len() {
-            bail!("the same run is named twice: {}", options.runs.join(", "));
+            bail!("the same run is given twice: {}", options.runs.join(", "));
         }
         let values = columns.iter().flat_map(|column| column.series.keys().cloned());
         let suites = columns

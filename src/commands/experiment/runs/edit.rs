@@ -50,7 +50,8 @@ pub fn edit(home: &Home, options: &RunsEdit) -> anyhow::Result<()> {
 fn labelled(writer: &Writer, named: &str) -> anyhow::Result<(String, Labels)> {
     let none = match find::find(writer.connection(), named) {
         Ok(run) => {
-            let (found, _) = journal::run(writer.connection(), &run)?.context("the run is gone")?;
+            let (found, _) =
+                journal::run(writer.connection(), &run)?.context("the run is no longer in the store")?;
             return Ok((run, found.labels));
         }
         Err(none @ FindError::None(_)) => none,

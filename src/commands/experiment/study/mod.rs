@@ -73,7 +73,7 @@ pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
         .count();
     if unfinished > 0 {
         print::note(&format!(
-            "{unfinished} of {} runs did not come to their end; the same command runs them again",
+            "{unfinished} of {} runs did not finish; the same command runs them again",
             plan.runs.len()
         ));
         return Ok(ExitCode::from(crate::exit::FAILED));
@@ -95,7 +95,7 @@ fn queue(home: &Home, plan: &StudyPlan) -> anyhow::Result<()> {
         match client.ask(Command::Enqueue(run.request.clone()))? {
             Reply::Queued { .. } => {}
             Reply::Refused { message } => anyhow::bail!("{}: {message}", run.title()),
-            other => anyhow::bail!("the daemon answered {other:?}"),
+            other => anyhow::bail!("unexpected answer of the daemon: {other:?}"),
         }
     }
     Ok(())
@@ -110,7 +110,7 @@ fn wait(home: &Home, plan: &StudyPlan, watch: &mut Line) -> anyhow::Result<Study
         plan.runs.iter().filter(is_open).count()
     };
     print::note(&format!(
-        "{} runs, {} of them to be waited for; Ctrl-C leaves them to the daemon",
+        "{} runs, {} of them unfinished; Ctrl-C stops waiting, and the daemon continues them",
         plan.runs.len(),
         open(&states)
     ));

@@ -51,7 +51,7 @@ pub fn show(home: &Home, plan: &StudyPlan, json: bool) -> anyhow::Result<()> {
     let (name, count) = (&plan.name, plan.runs.len());
     println!("study {name}: {count} runs, {}\n", said.join(", "));
     if rows.is_empty() {
-        print::note("no run is done that has a value to compare");
+        print::note("no finished run has a value to compare");
         return Ok(());
     }
     let first = format!("less {}", plan.settings.first().map_or("", String::as_str));

@@ -114,7 +114,7 @@ impl StudyPlan {
         }
         let hashes: BTreeSet<&str> = runs.iter().map(|run| run.hash.as_str()).collect();
         if hashes.len() < runs.len() {
-            return Err(wrong("two settings make the same run; one of them is enough".to_owned()).into());
+            return Err(wrong("two settings give the same run; leave one out".to_owned()).into());
         }
         Ok(Self {
             name,
@@ -198,16 +198,16 @@ fn check(file: &StudyFile, settings: &[(String, Vec<String>)]) -> Result<(), Str
     let seeds: BTreeSet<&u64> = file.seeds.iter().collect();
     if seeds.is_empty() || seeds.len() < file.seeds.len() {
         return Err(format!(
-            "seeds is {:?}; expected one at least, each once",
+            "seeds is {:?}; expected at least one, and each only once",
             file.seeds
         ));
     }
     if file.from_scratch && file.from.is_some() {
-        return Err("from is given beside from_scratch; leave one out".to_owned());
+        return Err("from is given together with from_scratch; leave one out".to_owned());
     }
     let runs = settings.len().saturating_mul(file.seeds.len());
     if runs > MOST {
-        return Err(format!("{runs} runs; a study has {MOST} at most"));
+        return Err(format!("the study has {runs} runs, expected at most {MOST}"));
     }
     Ok(())
 }
@@ -219,7 +219,7 @@ fn settings(file: &StudyFile) -> Result<Vec<(String, Vec<String>)>, String> {
         .map(|(key, value)| assignment(key, value))
         .collect();
     if !file.grid.is_empty() && !file.settings.is_empty() {
-        return Err("[grid] is given beside [[setting]]; leave one out".to_owned());
+        return Err("[grid] is given together with [[setting]]; leave one out".to_owned());
     }
     let with = |own: Vec<String>| common.iter().cloned().chain(own).collect::<Vec<_>>();
     if !file.settings.is_empty() {

@@ -40,14 +40,14 @@ impl StudyPicture<'_> {
         let charts = charts(home, plan, self.smooth)?;
         if charts.is_empty() {
             anyhow::bail!(
-                "--plot {}: no run is done that has a value to draw",
+                "--plot {}: no finished run has a value to draw",
                 self.file.display()
             );
         }
         if charts.len() > file::MOST_CHARTS {
             let (count, most) = (charts.len(), file::MOST_CHARTS);
             anyhow::bail!(
-                "--plot: {count} values, expected at most {most}; name fewer in the study's metrics"
+                "--plot: found {count} values, expected at most {most}; list fewer in the study's metrics"
             );
         }
         file::write_charts(self.file, &ending, &charts, self.size)?;

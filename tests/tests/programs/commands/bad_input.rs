@@ -69,7 +69,7 @@ fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
     let place = Place::default();
     let ask = "Ana has 5 pens, loses 2. How many pens?";
     for (arguments, words) in [
-        (&["generate", " "][..], "expected some words"),
+        (&["generate", " "][..], "expected a text that is not empty"),
         (&["generate", ask, "--temperature", "-1"], "at least 0"),
         (&["generate", ask, "--guidance", "nan"], "finite"),
         (&["generate", ask, "--steps", "0"], "at least 1"),
@@ -210,7 +210,7 @@ fn a_home_that_cannot_be_written_is_named_with_what_to_do() {
 fn a_database_that_is_not_ours_or_newer_is_refused_untouched() {
     for (what, word) in [
         ("text", "not a SQLite database"),
-        ("theirs", "not one of Demask's"),
+        ("theirs", "not a store of Demask"),
         ("newer", "99"),
     ] {
         let place = Place::default();
@@ -261,7 +261,7 @@ fn a_query_that_writes_or_does_not_parse_says_why() {
     ] {
         names(
             &refused(&place, 1, &["query", sql]),
-            &["one SELECT statement", "read-only"],
+            &["a single SELECT statement", "read-only"],
         );
     }
     names(

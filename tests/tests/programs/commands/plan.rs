@@ -56,8 +56,8 @@ fn eight_billion_weights_do_not_fit_and_the_plan_says_what_would() {
     assert_eq!(found["bytes"].as_u64().unwrap(), sum);
     let trained = found["trained"].as_u64().unwrap();
     assert!((8_000_000_000..8_200_000_000).contains(&trained), "{trained}");
-    assert_eq!(part(&found, "master"), 4 * trained);
-    assert_eq!(part(&found, "moments"), 8 * trained);
+    assert_eq!(part(&found, "f32 master weights"), 4 * trained);
+    assert_eq!(part(&found, "optimizer moments"), 8 * trained);
     // By default, activations are recomputed if they do not fit.
     assert_eq!(found["recomputed"], true);
     let changes = found["changes"].as_array().unwrap();
@@ -78,11 +78,11 @@ fn eight_billion_weights_do_not_fit_and_the_plan_says_what_would() {
     let mut half = scratch.to_vec();
     half.extend(["--set", "optimizer.moments=bf16", "--set", "optimizer.muon=true"]);
     let (_, found) = planned(&place, &half);
-    assert!(part(&found, "moments") < 3 * trained, "{found}");
+    assert!(part(&found, "optimizer moments") < 3 * trained, "{found}");
     let kept = [&scratch[..], &["--set", "recompute=never"]].concat();
     let (_, kept) = planned(&place, &kept);
     assert!(
-        part(&kept, "activations") > 5 * part(&found, "activations"),
+        part(&kept, "activations kept for backward") > 5 * part(&found, "activations kept for backward"),
         "{kept}"
     );
 }
@@ -233,8 +233,14 @@ fn offloaded_moments_are_in_host_memory() {
         plan(&[&gpu[..], &["--set", "optimizer.offload=true"]].concat()),
     );
     let trained = kept["trained"].as_u64().unwrap();
-    assert_eq!(part(&kept, "moments") + part(&kept, "average"), 12 * trained);
-    assert_eq!(part(&moved, "moments") + part(&moved, "average"), 0);
+    assert_eq!(
+        part(&kept, "optimizer moments") + part(&kept, "moving average of weights"),
+        12 * trained
+    );
+    assert_eq!(
+        part(&moved, "optimizer moments") + part(&moved, "moving average of weights"),
+        0
+    );
     let host: u64 = moved["host_parts"]
         .as_array()
         .unwrap()
@@ -245,7 +251,10 @@ fn offloaded_moments_are_in_host_memory() {
     // On a CPU there is no other memory to offload to.
     let cpu = plan(&["--set", "optimizer.offload=true"]);
     assert_eq!(
-        (part(&cpu, "moments"), cpu["host_parts"].as_array().unwrap().len()),
+        (
+            part(&cpu, "optimizer moments"),
+            cpu["host_parts"].as_array().unwrap().len()
+        ),
         (8 * trained, 0)
     );
 }
@@ -279,11 +288,15 @@ fn ranks_own_parts_of_the_state_and_of_the_weights() {
     assert_eq!(fitting.unwrap()["fits"], true, "{one}");
 
     let (_, state) = plan(&["--ranks", "8"]);
-    assert_eq!(part(&state, "master"), 4 * trained, "weights are on every rank");
-    assert_eq!(part(&state, "moments"), trained);
+    assert_eq!(
+        part(&state, "f32 master weights"),
+        4 * trained,
+        "weights are on every rank"
+    );
+    assert_eq!(part(&state, "optimizer moments"), trained);
     let (code, weights) = plan(&["--ranks", "8", "--shard", "weights"]);
     assert_eq!((code, &weights["shard"]), (0, &Value::from("weights")));
-    let owned: u64 = ["master", "gradients", "moments"]
+    let owned: u64 = ["f32 master weights", "gradients", "optimizer moments"]
         .iter()
         .map(|name| part(&weights, name))
         .sum();
@@ -308,13 +321,19 @@ fn ranks_own_parts_of_the_state_and_of_the_weights() {
         part(&two, "weights") - part(&eight, "weights"),
         whole / 2 - whole / 8
     );
-    assert_eq!(part(&two, "master"), part(&eight, "master"));
+    assert_eq!(
+        part(&two, "f32 master weights"),
+        part(&eight, "f32 master weights")
+    );
 
     // What ranks train with takes as little of each as of one: eight ranks divide the same state.
     let frugal = ["--set", "optimizer.moments=bf16", "--set", "optimizer.muon=true"];
     let (_, alone) = plan(&frugal);
     let (_, ranks) = plan(&[&frugal[..], &["--ranks", "8"]].concat());
-    assert_eq!(part(&ranks, "moments"), part(&alone, "moments").div_ceil(8));
+    assert_eq!(
+        part(&ranks, "optimizer moments"),
+        part(&alone, "optimizer moments").div_ceil(8)
+    );
 
     let refused = place.run(&[
         "plan",
@@ -367,7 +386,12 @@ fn the_tabletop_fits_here_and_nothing_is_asked_of_an_engine() {
         String::from_utf8_lossy(&out.stderr),
     );
     assert!(out.status.success(), "{said}{words}");
-    for word in ["master", "activations", "image tokenizer", "it fits"] {
+    for word in [
+        "f32 master weights",
+        "activations kept for backward",
+        "image tokenizer",
+        "it fits",
+    ] {
         assert!(said.contains(word), "{word}: {said}");
     }
     // From scratch, the vocabulary is the trained tokenizer's plus the picture codes.
@@ -394,5 +418,5 @@ fn what_is_no_memory_and_what_trains_nothing_is_refused() {
     let nothing = place.run(&["plan", &file.display().to_string(), "--from-scratch"]);
     let words = String::from_utf8_lossy(&nothing.stderr);
     assert_eq!(nothing.status.code(), Some(2), "{words}");
-    assert!(words.contains("no stage of it trains the model"), "{words}");
+    assert!(words.contains("none of its stages trains the model"), "{words}");
 }

@@ -83,7 +83,7 @@ fn charts(place: &Place, run: &str) {
     // Existing files are overwritten only on request.
     let again = place.run(&asked);
     assert_eq!(again.status.code(), Some(2), "{}", said(&again));
-    assert!(said(&again).contains("loss.svg: it is there already") && said(&again).contains("--force"));
+    assert!(said(&again).contains("loss.svg: the file exists already") && said(&again).contains("--force"));
     assert_eq!(std::fs::read_to_string(&svg).unwrap(), text);
     let forced: Vec<&str> = asked
         .into_iter()

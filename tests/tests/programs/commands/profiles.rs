@@ -248,7 +248,7 @@ fn a_check_counts_the_rows_of_a_file_and_says_why_a_run_would_fail() {
     let (code, stdout, stderr) = said(&place.run(&check));
     let found: Value = serde_json::from_str(&stdout).unwrap();
     assert!(
-        code == 1 && stderr.contains("no reward with a weight judges"),
+        code == 1 && stderr.contains("none of the weighted rewards can judge"),
         "{stderr}"
     );
     assert_eq!(found["problems"].as_array().unwrap().len(), 1);
@@ -262,7 +262,7 @@ fn a_check_counts_the_rows_of_a_file_and_says_why_a_run_would_fail() {
 
     write("", "weight = 0.0\n");
     let (code, _, stderr) = said(&place.run(&check));
-    assert!(code == 2 && stderr.contains("a [[source]] is needed"), "{stderr}");
+    assert!(code == 2 && stderr.contains("add a [[source]]"), "{stderr}");
 
     write("", "");
     std::fs::remove_file(&data).unwrap();

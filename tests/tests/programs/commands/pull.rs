@@ -71,7 +71,7 @@ fn a_pull_prints_the_folder_alone_and_says_the_rest_to_the_person() {
     let lines = [
         "parts/notes.txt: 5 B",
         "model.safetensors: 3.00 MiB",
-        "again in",
+        "retrying in",
         "fetched: 3",
     ];
     assert!(lines.iter().all(|line| said.contains(line)), "{said}");
@@ -102,7 +102,7 @@ fn a_pull_to_a_folder_prints_it_and_copies_what_the_cache_has() {
         "{said}"
     );
     assert!(
-        said.contains("fetched: 3") && said.contains("written: 3, there already: 0"),
+        said.contains("fetched: 3") && said.contains("written to the folder: 3, there already: 0"),
         "{said}"
     );
     let model = folder.join("model.safetensors");
@@ -120,7 +120,7 @@ fn a_pull_to_a_folder_prints_it_and_copies_what_the_cache_has() {
     assert!(server.seen("GET /o/tiny").is_empty(), "nothing is fetched again");
     let said = text(&out.stderr);
     assert!(
-        said.contains("here already: 3") && !said.contains("notes.txt"),
+        said.contains("in the cache already: 3") && !said.contains("notes.txt"),
         "{said}"
     );
     std::fs::write(&model, "mine").unwrap();
@@ -152,7 +152,7 @@ fn a_pull_into_the_cache_itself_is_refused_before_anything_is_asked() {
         "{said}"
     );
     assert!(
-        said.contains("expected a folder outside the hub's cache") && said.contains("leave --to out"),
+        said.contains("expected a folder outside the hub's cache") && said.contains("leave out --to"),
         "{said}"
     );
     assert!(server.seen("GET").is_empty() && !place.path().join("hf").exists());
@@ -195,11 +195,15 @@ fn what_fails_says_what_to_do_and_prints_no_folder() {
     let gated = "X-Error-Code: GatedRepo\r\n";
     server.answer("GET /api", "403 Forbidden", gated);
     let cases = [
-        (&["pull", "o/tiny"][..], 1, "accept its licence"),
+        (&["pull", "o/tiny"][..], 1, "accept the licence"),
         (&["pull", "o/none"], 1, "no repository o/none"),
         (&["pull", "o/tiny@v9"], 1, "no revision `v9`"),
         (&["pull", "o/tiny", "--file", "x.bin"], 1, "no file `x.bin`"),
-        (&["pull", "../tiny"], 2, "is no OWNER/NAME[@REVISION]"),
+        (
+            &["pull", "../tiny"],
+            2,
+            "is not of the form OWNER/NAME[@REVISION]",
+        ),
         (&["pull", "o/tiny", "--jobs", "0"], 2, "--jobs"),
     ];
     for (arguments, code, words) in cases {

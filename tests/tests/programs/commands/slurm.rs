@@ -69,19 +69,19 @@ fn the_script_asks_for_what_the_run_takes() {
 fn what_is_not_there_is_refused() {
     let place = Place::default();
     for (arguments, words) in [
-        (&["--nodes", "2"][..], "divided evenly; add --ranks 2"),
-        (&["--nodes", "2", "--ranks", "5"], "divided evenly; add --ranks 6"),
-        (&["--gpus", "2"], "one GPU"),
+        (&["--nodes", "2"][..], "divided evenly among them; add --ranks 2"),
         (
-            &["--gpus", "1", "--ranks", "2"],
-            "2 ranks train together on processors",
+            &["--nodes", "2", "--ranks", "5"],
+            "divided evenly among them; add --ranks 6",
         ),
+        (&["--gpus", "2"], "one GPU"),
+        (&["--gpus", "1", "--ranks", "2"], "2 ranks train on CPUs only"),
         (&["--sbatch", "ntasks-per-node=2"], "the script sets it itself"),
         (&["--sbatch", "nodes=2"], "the script sets it itself"),
-        (&["--sbatch", "comment=x --nodes=2"], "no option of sbatch"),
+        (&["--sbatch", "comment=x --nodes=2"], "not an option of sbatch"),
         (&["--sbatch", "time"], "expected KEY=VALUE"),
-        (&["--sbatch", "ti me=1"], "no option of sbatch"),
-        (&["--sbatch", "time=1\nrm -r /"], "no option of sbatch"),
+        (&["--sbatch", "ti me=1"], "not an option of sbatch"),
+        (&["--sbatch", "time=1\nrm -r /"], "not an option of sbatch"),
         (&["--set", "seed=-1"], "seed"),
         (&["--set", "start_from=nowhere"], "start_from is nowhere"),
     ] {

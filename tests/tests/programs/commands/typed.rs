@@ -85,7 +85,7 @@ fn the_daemon_keeps_a_log_of_what_it_does() {
     let place = Place::default();
     let out = place.run(&["daemon", "logs"]);
     assert_eq!(out.status.code(), Some(1));
-    assert!(stderr(&out).contains("no daemon has run"), "{}", stderr(&out));
+    assert!(stderr(&out).contains("no daemon has served"), "{}", stderr(&out));
     let file = place.path().join("smoke.toml");
     std::fs::write(&file, SMOKE).unwrap();
     let out = place.run_profile(&file);
@@ -115,11 +115,11 @@ fn a_run_that_is_under_way_is_followed_by_who_asks_for_the_same() {
     assert_eq!(place.run(&["pause"]).status.code(), Some(0));
     let other = run(&["--from-scratch"]);
     assert_eq!(other.status.code(), Some(1));
-    assert!(stderr(&other).contains("is under way"), "{}", stderr(&other));
+    assert!(stderr(&other).contains("is active"), "{}", stderr(&other));
     let other = run(&["--set", "seed=4"]);
     assert_eq!(other.status.code(), Some(1), "another seed is another run");
     assert!(
-        stderr(&other).contains("is under way") && !stderr(&other).contains("followed"),
+        stderr(&other).contains("is active") && !stderr(&other).contains("followed"),
         "{}",
         stderr(&other)
     );

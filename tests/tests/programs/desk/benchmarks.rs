@@ -116,7 +116,7 @@ fn what_is_wrong_is_told_with_its_line_its_file_and_its_column() {
             "my.toml, line 4: prompt of benchmark my is no template",
         ),
         ("scorer = \"regex\"", "my.toml, line 1: pattern is missing"),
-        ("kind = \"drawing\"", "a drawing is judged by a reward"),
+        ("kind = \"drawing\"", "use a reward to judge drawings"),
         ("lenght = 3", "my.toml, line 4"),
         (
             "columns = { prompt = \"question\" }",
@@ -150,7 +150,7 @@ fn what_is_wrong_is_told_with_its_line_its_file_and_its_column() {
         ),
         (
             "kind = \"question\"",
-            "rows.jsonl:1: image: a question is about a picture",
+            "rows.jsonl:1: image: a question needs a picture",
         ),
     ] {
         let (code, said) = eval(&own(more));
@@ -179,7 +179,7 @@ fn a_right_answer_that_cannot_be_held_against_any_is_told_before_anything_is_ask
         (
             json!({"question": "2 + 6?", "choices": ["4", "8"], "answer": "six"}),
             "scorer = \"choice\"",
-            "rows.jsonl:1: reference: six fits none of A 4, B 8",
+            "rows.jsonl:1: reference: six matches none of A 4, B 8",
         ),
         (
             misnamed.clone(),

@@ -172,7 +172,7 @@ fn alignment_on_pictures_that_nothing_can_judge_is_refused_before_it_begins() {
     let said = String::from_utf8_lossy(&out.stdout);
     assert_eq!(out.status.code(), Some(1), "{said}");
     for word in [
-        "stage unigrpo: no reward with a weight judges what it would draw from",
+        "stage unigrpo: none of the weighted rewards can judge its sources",
         "stripes (image_folder) by clip, image_reward",
         "[reward_networks]",
     ] {

@@ -26,7 +26,7 @@ async fn l1_l8_a_run_that_was_stopped_goes_on_and_ends_in_the_weights_of_one_tha
         assert_eq!(ended(&mut client).await, RunState::Stopped);
         let out = place.run(&["resume", &run]);
         assert!(
-            out.status.success() && said(&out).contains("goes on at step"),
+            out.status.success() && said(&out).contains("continues at step"),
             "{}",
             said(&out)
         );
@@ -169,10 +169,13 @@ fn a_run_begins_with_the_checkpoint_of_another_and_says_so() {
     ]);
     assert!(out.status.success(), "{}", said(&out));
     for (named, words) in [
-        ("the first@3", "keeps no checkpoint of step 3; its steps are"),
-        ("the first@worst", "expected a step's number, best or latest"),
+        (
+            "the first@3",
+            "has no checkpoint of step 3; it has checkpoints of steps",
+        ),
+        ("the first@worst", "expected the number of a step, best or latest"),
         ("nobody", "no run has the name 'nobody'"),
-        ("0", "runs are meant by '0'"),
+        ("0", "'0' matches "),
     ] {
         let out = place.run(&["run", &second, "--headless", "--from", named]);
         assert_eq!(out.status.code(), Some(2), "{named}");

@@ -72,7 +72,7 @@ async fn l1_a_study_is_run_once_whatever_kills_it_and_says_what_differs() {
 
     let again = place.run(&["study", &file]);
     assert!(
-        again.status.success() && said(&again).contains("6 runs, 0 of them to be waited for"),
+        again.status.success() && said(&again).contains("6 runs, 0 of them unfinished"),
         "{}",
         said(&again)
     );
@@ -117,7 +117,7 @@ fn a_wrong_study_is_told_with_its_line_and_starts_nothing() {
     let place = Place::default();
     let file = written(&place);
     for (from, to, words) in [
-        ("seeds = [1, 2, 3]", "seeds = []", "expected one at least"),
+        ("seeds = [1, 2, 3]", "seeds = []", "expected at least one"),
         ("seeds = [1, 2, 3]", "sedes = [1, 2, 3]", "rates.toml, line 3"),
         ("[1e-3, 1e-2]", "1e-3", "expected a list of values"),
         ("[1e-3, 1e-2]", "[1e-3, 1e-3]", "the same name"),

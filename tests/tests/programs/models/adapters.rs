@@ -111,7 +111,7 @@ async fn it_answers_by_flag_in_its_checkpoint_and_merged() {
         2,
         &["generate", "x", "--adapter", trained, "--checkpoint", trained],
     );
-    assert!(twice.contains("carries an adapter already"), "{twice}");
+    assert!(twice.contains("contains an adapter already"), "{twice}");
     let again = said(&place, 2, &["merge", trained, one]);
     assert!(again.contains("exists already"), "{again}");
     let grown = said(&place, 2, &["grow", trained, "grown"]);
@@ -213,7 +213,7 @@ fn what_does_not_fit_is_named() {
         1,
         &[
             "model.layers.0.self_attn.o_proj",
-            "expected of",
+            "expected modules of",
             "q_proj",
             "made for theirs",
         ],
@@ -231,7 +231,7 @@ fn what_does_not_fit_is_named() {
         "{alone}"
     );
     let nothing = said(&place, 2, &["merge", SHIPPED, "merged"]);
-    assert!(nothing.contains("name one with --adapter"), "{nothing}");
+    assert!(nothing.contains("give one with --adapter"), "{nothing}");
     let output = place.path().join("merged");
     said(
         &place,

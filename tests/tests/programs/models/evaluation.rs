@@ -89,7 +89,8 @@ fn a_limit_is_what_is_counted_and_every_item_is_a_row_that_can_be_shown_and_comp
     let none = place.run(&["eval", "show", "zzz"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(
-        String::from_utf8_lossy(&none.stderr).contains("no evaluation with items begins or ends with 'zzz'")
+        String::from_utf8_lossy(&none.stderr)
+            .contains("no evaluation with items has an id that begins or ends with 'zzz'")
     );
 }
 
@@ -127,7 +128,7 @@ fn l1_an_evaluation_that_was_killed_goes_on_item_by_item_with_the_same_result() 
     let out = place.run(&arguments);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     if in_time && before < 400 {
-        assert!(said.contains(&format!("{before} items are there")), "{said}");
+        assert!(said.contains(&format!("which has {before} items")), "{said}");
     }
     assert_eq!(lines(&out), whole);
     let (id, calm_id) = (id_of(&place, "ASC"), id_of(&calm, "ASC"));

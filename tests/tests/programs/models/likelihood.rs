@@ -252,7 +252,7 @@ fn spaces_at_the_end_of_a_context_move_to_the_choice() {
             .unwrap_err();
         assert_eq!(
             empty.to_string(),
-            "the choice \"\" has no token, at least 1 is expected"
+            "the choice \"\" has no tokens, expected at least 1"
         );
     });
 }

@@ -129,22 +129,18 @@ fn l1_what_was_computed_once_is_not_computed_again() {
     let place = Place::default();
     lines(&eval(&place, &["mmlu", "--limit", "2"]));
     let again = eval(&place, &["mmlu", "gpqa:lm-eval"]);
-    assert!(
-        said(&again).contains("2 items were taken over"),
-        "{}",
-        said(&again)
-    );
+    assert!(said(&again).contains("2 items were reused"), "{}", said(&again));
     let rows = query(
         &place,
         "SELECT count(*) AS n FROM v_item WHERE suite = 'mmlu:llada-base'",
     );
     assert_eq!(rows, [json!({"n": 6})]);
     let fresh = eval(&place, &["mmlu", "--fresh"]);
-    assert!(!said(&fresh).contains("taken over"), "{}", said(&fresh));
+    assert!(!said(&fresh).contains("reused"), "{}", said(&fresh));
     assert_eq!(lines(&fresh)[0], lines(&again)[0]);
     // Another seed makes another evaluation.
     let other = eval(&place, &["mmlu", "--seed", "7"]);
-    assert!(!said(&other).contains("taken over"), "{}", said(&other));
+    assert!(!said(&other).contains("reused"), "{}", said(&other));
 }
 
 /// A detector that finds each requested object once, in red.
@@ -251,7 +247,7 @@ fn a_judge_model_is_asked_with_the_drawing_and_one_that_rambles_is_told() {
         result["figure"]
             .as_str()
             .unwrap()
-            .starts_with("no overall: 1 of 1000"),
+            .starts_with("no overall score: 1 of 1000"),
         "{result}"
     );
     assert_eq!(fs::read(&asked).unwrap().len(), 4);
@@ -260,7 +256,7 @@ fn a_judge_model_is_asked_with_the_drawing_and_one_that_rambles_is_told() {
         kept[0]["output"]
             .as_str()
             .unwrap()
-            .contains("what cannot be read: What a fine drawing."),
+            .contains("reply cannot be parsed: What a fine drawing."),
         "{kept:?}"
     );
     assert!(
@@ -307,7 +303,7 @@ fn mmbench_has_a_judge_only_where_one_is_named() {
         item["output"]
             .as_str()
             .unwrap()
-            .contains("what cannot be read: who knows")
+            .contains("reply cannot be parsed: who knows")
     };
     assert!(kept.iter().any(unread), "{kept:?}");
 }

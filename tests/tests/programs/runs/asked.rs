@@ -43,7 +43,7 @@ async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
     let refused = place.run(&["ask", "What is 3 + 4?"]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("no run is under way"));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no run is active"));
     start(&mut client, &text).await;
     let asked = place.path().join("asked");
     wait_until(&mut client, "its reward is asked", || asked.exists()).await;
@@ -71,7 +71,7 @@ async fn l10_a_question_is_answered_in_the_middle_of_a_step() {
         "--output",
         output.to_str().unwrap(),
     ]);
-    assert_eq!(again.status.code(), Some(2), "it is there already");
+    assert_eq!(again.status.code(), Some(2), "the file exists already");
     let seen = said(
         &place,
         &[

@@ -80,7 +80,7 @@ async fn killed(dice: &mut Dice, kills: u32, first: u32) -> (Place, String, Ackn
     while done < kills {
         let mut left = 1 + dice.below(EVENTS);
         told.hear(&mut client, |record| {
-            left -= u64::from(record.durable() && !matches!(record, Record::Example(_)));
+            left -= u64::from(record.is_durable() && !matches!(record, Record::Example(_)));
             left == 0
         })
         .await;

@@ -106,7 +106,7 @@ async fn l1_a_log_with_a_broken_header_is_refused_and_its_rows_are_saved() {
     let rows = "SELECT count(*) FROM v_event";
     let before = rows_as_csv(&place, rows);
     overwrite(&file(&place, "-wal"), 0, &[0; 32]);
-    is_refused(&place, "the header of its log is broken");
+    is_refused(&place, "the header of its write-ahead log is damaged");
     // Commands that would write to the store refuse it too.
     let edited = place.run(&["runs", "edit", &run, "--name", "x"]);
     assert!(said(&edited).contains("is damaged"), "{}", said(&edited));
@@ -203,7 +203,7 @@ async fn l1_a_store_that_is_gone_and_pictures_that_are_gone_are_told() {
     drop(subscribed(&mut place).await);
     assert_eq!(place.terminate(), Some(0));
     assert!(
-        told(&place).contains("the pictures that rows speak of are gone"),
+        told(&place).contains("pictures that the store refers to are lost"),
         "{}",
         told(&place)
     );

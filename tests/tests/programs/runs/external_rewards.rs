@@ -127,12 +127,12 @@ fn what_is_wrong_with_a_reward_is_told_before_a_run() {
     let (code, said) = check(&profile(&place, dies, ""));
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("reward letters: it ended (exit status: 3); it said last: no model here"),
+        said.contains("reward letters: it ended (exit status: 3); its last output: no model here"),
         "{said}"
     );
     let (code, said) = check(&profile(&place, "    pass", "range = [0.5, 1]"));
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("its range is 0.5 to 1"), "{said}");
+    assert!(said.contains("outside 0.5 to 1"), "{said}");
     let right = profile(&place, "    pass", "");
     let cases = [
         (
@@ -141,11 +141,11 @@ fn what_is_wrong_with_a_reward_is_told_before_a_run() {
         ),
         (
             right.replace("name = \"letters\"", "name = \"correct\""),
-            "name is correct, which has a meaning already",
+            "name is correct, which is reserved",
         ),
         (
             right.replace("[rewards]", "[rewards]\nlenght = 1"),
-            "lenght is no reward; there are",
+            "lenght is not a reward; there are",
         ),
     ];
     for (text, expected) in cases {

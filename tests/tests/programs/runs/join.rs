@@ -171,11 +171,11 @@ async fn joined(shard: &str, lost: Lost) -> Vec<String> {
     let run = start(&mut events, &profile(true, shard)).await;
     awaited(
         &mut questions,
-        "waits for a world of 2 ranks to join: demask-engine --join",
+        "is waiting for a world of 2 ranks to join: demask-engine --join",
     )
     .await;
     let shown = said(&place.run(&["ps"]));
-    assert!(shown.contains("waits for a world of 2 ranks"), "{shown}");
+    assert!(shown.contains("is waiting for a world of 2 ranks"), "{shown}");
     let file = place.join_file();
     let mut world = ByHand::world(&place, &file, 2, &["--shard", shard]);
     if lost != Lost::Nobody {
@@ -188,7 +188,7 @@ async fn joined(shard: &str, lost: Lost) -> Vec<String> {
             let mut expected = [Some(75); 2];
             expected[rank] = None;
             assert_eq!(world.codes(), expected, "the other rank asks to be started again");
-            awaited(&mut questions, "waits for a world of 2 ranks").await;
+            awaited(&mut questions, "is waiting for a world of 2 ranks").await;
             world = ByHand::world(&place, &file, 2, &["--shard", shard]);
         }
         // The same ranks come back to the next daemon, by the file that it writes.
@@ -284,16 +284,16 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
     let mut place = Place::default();
     let (mut events, mut questions) = subscribed(&mut place).await;
     start(&mut events, &profile(true, "state")).await;
-    awaited(&mut questions, "waits for a world of 2 ranks").await;
+    awaited(&mut questions, "is waiting for a world of 2 ranks").await;
     let file = JoinFile::read(&place.join_file()).unwrap();
 
     let wrong = altered(&place, |file| file.token = hex(&[1; 32]));
     assert_eq!(code_by(&place, &wrong, "token"), Some(75));
     let words = log(&place, "token.log");
-    assert!(words.contains("the join file's token is not its own"), "{words}");
+    assert!(words.contains("the token in the join file is wrong"), "{words}");
     let daemon = log(&place, "daemon.out");
     assert!(
-        daemon.contains("its token is not that of the join file"),
+        daemon.contains("the peer's token is not the one in the join file"),
         "{daemon}"
     );
     assert!(!daemon.contains(&file.token), "the log tells the token");
@@ -302,7 +302,7 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
     assert_eq!(code_by(&place, &wrong, "certificate"), Some(75));
     let words = log(&place, "certificate.log");
     assert!(
-        words.contains("its certificate is not the one that the join file names"),
+        words.contains("its certificate is not the one in the join file"),
         "{words}"
     );
 
@@ -310,7 +310,7 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
     assert_eq!(code, Some(1), "{}", log(&place, "size.log"));
     let words = log(&place, "size.log");
     assert!(
-        words.contains("the run is one of 2 ranks, and this world has 1"),
+        words.contains("the run needs 2 ranks, but this world has 1"),
         "{words}"
     );
 
@@ -338,7 +338,7 @@ async fn l10_a_run_that_waits_for_ranks_is_stopped_by_a_person_and_those_who_wai
     let mut place = Place::default();
     let (mut events, mut questions) = subscribed(&mut place).await;
     start(&mut events, &profile(true, "state")).await;
-    awaited(&mut questions, "waits for a world of 2 ranks").await;
+    awaited(&mut questions, "is waiting for a world of 2 ranks").await;
     let out = place.run(&["stop"]);
     assert!(out.status.success(), "{}", said(&out));
     assert_eq!(ended(&mut events).await, RunState::Stopped);
@@ -387,7 +387,7 @@ async fn l9_no_port_is_open_unless_a_person_names_one_and_then_a_run_that_waits_
     ]);
     assert_eq!(out.status.code(), Some(1), "{}", said(&out));
     assert!(
-        said(&out).contains("this daemon listens for none"),
+        said(&out).contains("this daemon does not listen for any"),
         "{}",
         said(&out)
     );
@@ -398,7 +398,7 @@ async fn l9_no_port_is_open_unless_a_person_names_one_and_then_a_run_that_waits_
     for (arguments, words) in [
         (
             &["--listen", "0.0.0.0", "--join-file", "f"][..],
-            "every network of this machine",
+            "all networks of this machine",
         ),
         (&["--listen", "127.0.0.1"], "--join-file"),
         (&["--join-file", "f"], "--listen"),
@@ -414,12 +414,15 @@ async fn l9_no_port_is_open_unless_a_person_names_one_and_then_a_run_that_waits_
         ),
         (
             &["--role", "sample", "--socket", "s"],
-            "name the daemon's file with --join FILE",
+            "give the daemon's join file with --join FILE",
         ),
-        (&["--join", "f", "--socket", "s"], "instead of --socket"),
+        (
+            &["--join", "f", "--socket", "s"],
+            "cannot be combined with --socket",
+        ),
         (
             &["--join", "f", "--reduction", "fast"],
-            "with --reduction exact alone",
+            "or with --reduction fast",
         ),
     ] {
         let out = Command::new(programs().join("demask-engine"))

@@ -133,7 +133,7 @@ fn runs_are_named_tagged_found_by_it_and_compared() {
     }
     let out = place.run(&["runs", "compare", "one", "one"]);
     assert!(
-        out.status.code() == Some(1) && said(&out).contains("named twice"),
+        out.status.code() == Some(1) && said(&out).contains("given twice"),
         "{}",
         said(&out)
     );

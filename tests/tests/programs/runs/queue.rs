@@ -71,7 +71,7 @@ async fn runs_follow_one_another_though_one_fails_and_their_order_can_be_changed
     let ps = place.run(&["ps", "--json"]);
     let ps: Value = serde_json::from_slice(&ps.stdout).unwrap();
     assert_eq!(ps["queue"][1]["name"], "bad");
-    assert!(said(&place.run(&["ps"])).contains("waiting for their turn"));
+    assert!(said(&place.run(&["ps"])).contains("queued runs"));
     // A waiting run gets other labels, and has them when it starts.
     let edited = place.run(&[
         "runs", "edit", "second", "--name", "2nd", "--tag", "late", "--json",
@@ -81,7 +81,7 @@ async fn runs_follow_one_another_though_one_fails_and_their_order_can_be_changed
     assert_eq!(waiting(&place), ["third", "bad", "2nd"]);
     let unknown = place.run(&["queue", "cancel", "nobody"]);
     assert!(
-        unknown.status.code() == Some(1) && said(&unknown).contains("no run that waits"),
+        unknown.status.code() == Some(1) && said(&unknown).contains("no queued run"),
         "{}",
         said(&unknown)
     );

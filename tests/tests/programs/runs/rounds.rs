@@ -80,13 +80,13 @@ fn rounds_of_stages_that_do_not_follow_one_another_is_told_with_its_line() {
     for (rounds, words) in [
         (
             "stages = [\"cot\", \"reason\"]\nrepeat = 2\n",
-            "follow one another",
+            "consecutive stages",
         ),
         ("stages = [\"reason\"]\nrepeat = 0\n", "repeat"),
-        ("stages = []\nrepeat = 2\n", "follow one another"),
+        ("stages = []\nrepeat = 2\n", "consecutive stages"),
         (
             "stages = [\"cot\"]\nrepeat = 2\n[[rounds]]\nstages = [\"cot\"]\nrepeat = 2\n",
-            "another has too",
+            "another [[rounds]] has too",
         ),
     ] {
         std::fs::write(

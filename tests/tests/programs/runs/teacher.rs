@@ -163,7 +163,7 @@ fn what_the_teacher_says_is_verified_trained_on_and_named() {
     assert!(
         traces
             .iter()
-            .any(|trace| trace["reason"] == "a written step is not true")
+            .any(|trace| trace["reason"] == "a step of the trace is not true")
     );
     let trained = rows_as_json(
         &place,

@@ -18,17 +18,17 @@ pub enum SourceError {
         /// The reason.
         error: ReadError,
     },
-    /// The index in which duplicates are looked for cannot be kept on disk.
-    #[error("source {name}: the index of its texts, kept in {}, where equal and near duplicates are looked for: {error}", .folder.display())]
+    /// The index that finds duplicates cannot be written to disk.
+    #[error("source {name}: the index of its texts in {}, which finds exact and near duplicates, failed: {error}", .folder.display())]
     Unindexed {
         /// The source.
         name: String,
-        /// Where the index's files lie.
+        /// The folder of the index's files.
         folder: PathBuf,
-        /// Why.
+        /// The I/O error.
         error: io::Error,
     },
-    /// Too many of its rows are bad.
+    /// Too many rows of the source cannot be read.
     #[error(
         "source {name}: {bad} of {rows} rows cannot be read, more than the allowed share of {allowed} \
          (limits.bad_row_share); the first: {first}"
@@ -36,16 +36,16 @@ pub enum SourceError {
     TooManyBad {
         /// The source.
         name: String,
-        /// Bad rows.
+        /// Number of rows that cannot be read.
         bad: u64,
-        /// Rows read.
+        /// Number of rows read.
         rows: u64,
-        /// Allowed share.
+        /// Largest allowed share of such rows.
         allowed: f64,
         /// Description of the first bad row.
         first: String,
     },
-    /// Too many of its examples are longer than the run's budgets.
+    /// Too many examples of the source are longer than the run's budgets.
     #[error(
         "source {name}: {long} of {rows} rows do not fit{}, more than the allowed share of {allowed} (limits.bad_row_share); \
          the first: {first}; `budgets` in the profile says what fits",
@@ -60,7 +60,7 @@ pub enum SourceError {
         bad: u64,
         /// Rows and examples that were measured.
         rows: u64,
-        /// Allowed share.
+        /// Largest allowed share of such rows.
         allowed: f64,
         /// Description of the first example that does not fit.
         first: String,
@@ -81,11 +81,11 @@ pub enum SourceError {
         /// The row, and the reason.
         error: String,
     },
-    /// Reading was given up because the daemon is ending.
-    #[error("reading the sources was given up: the daemon is ending")]
+    /// Reading was cancelled because the daemon is ending.
+    #[error("reading the sources was cancelled: the daemon is ending")]
     GivenUp,
     /// No example of the source is left.
-    #[error("source {name}: {path} has no example that can be trained on")]
+    #[error("source {name}: {path} has no usable example")]
     Empty {
         /// The source.
         name: String,

@@ -31,12 +31,12 @@ pub fn benchmarks(
         if !seen.insert(name.clone()) {
             continue;
         }
-        let registered = match suite.available() {
+        let registered = match suite.is_available() {
             true => {
                 let shown = reads.then_some(&mut *likenesses);
                 register(&suite, (&name, shown), &mut forbidden).map_err(|error| error.to_string())
             }
-            false => Err("its data is not here".to_owned()),
+            false => Err("its data was not found".to_owned()),
         };
         if let Err(error) = registered {
             profile.sources.iter().for_each(|source| {

@@ -92,11 +92,11 @@ impl<'a> Gates<'a> {
             Novelty::New => None,
             Novelty::Exact(number) => Some((
                 Gate::ExactDedup,
-                format!("equal to row {} of those kept", number + 1),
+                format!("equal to row {} of the kept rows", number + 1),
             )),
             Novelty::Near(number) => Some((
                 Gate::NearDedup,
-                format!("nearly row {} of those kept", number + 1),
+                format!("nearly equal to row {} of the kept rows", number + 1),
             )),
         })
     }

@@ -24,7 +24,7 @@ const PREFIX: &str = "A photo depicts ";
 
 const DESCRIPTION: Description = Description {
     name: "clip-score",
-    about: "how near drawings are to their prompts, by CLIP",
+    about: "similarity of drawings and their prompts by CLIP",
     size: 31,
     source: BenchmarkSource {
         licence: "that of the prompts",
@@ -92,7 +92,7 @@ impl Published for ClipScore {
         };
         let said = mean_said(judged, scaled);
         let figure = said.map_or_else(
-            || "nothing was judged".to_owned(),
+            || "no drawing was judged".to_owned(),
             |said| format!("{:.3} ({})", said.value, protocol.metric),
         );
         let full = if protocol.name == "mmada" { 100.0 } else { 1.0 };

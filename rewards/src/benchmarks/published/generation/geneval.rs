@@ -23,7 +23,7 @@ const SAMPLES: usize = 4;
 
 const DESCRIPTION: Description = Description {
     name: "geneval",
-    about: "whether drawings show the things that were asked for, by a detector",
+    about: "whether drawings show the requested objects, by a detector",
     size: 553 * SAMPLES,
     source: BenchmarkSource {
         licence: "MIT",
@@ -81,7 +81,7 @@ impl Published for GenEval {
             let mut values = record.fields.values.clone();
             let image = values.remove("image").unwrap_or_default();
             if !values.get("include").is_some_and(Value::is_array) {
-                return Err("`include`: the list of what is to be drawn was expected".to_owned());
+                return Err("`include`: the list of objects to draw was expected".to_owned());
             }
             Ok(Asked::drawing(record.text("prompt")?)
                 .part(record.text("tag")?)

@@ -13,7 +13,7 @@ use crate::benchmarks::{
 
 const DESCRIPTION: Description = Description {
     name: "image-reward",
-    about: "how well people would like drawings for their prompts",
+    about: "predicted human preference for drawings, given their prompts",
     size: 100,
     source: BenchmarkSource {
         licence: "Apache-2.0",
@@ -73,7 +73,7 @@ impl Published for ImageRewardBench {
     fn aggregate(&self, protocol: &Protocol, judged: &[Judged]) -> SuiteResult {
         let said = mean_said(judged, |score| score);
         let figure = said.map_or_else(
-            || "nothing was judged".to_owned(),
+            || "no drawing was judged".to_owned(),
             |said| format!("{:.3}", said.value),
         );
         let interval = said.and_then(|said| Some((said.low?, said.high?)));

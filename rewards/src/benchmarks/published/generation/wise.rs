@@ -29,7 +29,7 @@ const SYSTEM: &str = "judge_system.txt";
 
 const DESCRIPTION: Description = Description {
     name: "wise",
-    about: "whether drawings show what the world knows of a prompt, by a judge model",
+    about: "whether drawings reflect world knowledge about a prompt, by a judge model",
     size: 1000,
     source: BenchmarkSource {
         licence: "none is given: for your own use",
@@ -86,7 +86,7 @@ impl Published for Wise {
         let judge = text(JUDGE).map_err(|error| {
             let path = files.path(JUDGE);
             SuiteError::Absent(format!(
-                "benchmark wise: the judge's prompt is looked for in {}: {error}; WISE's own has no licence, so it is yours to bring, with {{PROMPT}} and {{EXPLANATION}} in it",
+                "benchmark wise: the judge's prompt is looked for in {}: {error}; WISE's own prompt has no licence, so provide one with {{PROMPT}} and {{EXPLANATION}} in it",
                 path.display()
             ))
         })?;
@@ -175,7 +175,7 @@ impl Published for Wise {
         let figure = match is_whole {
             true => format!("WiScore {overall:.2}"),
             false => format!(
-                "no overall: {} of 1000 prompts were judged; their mean {value:.2}",
+                "no overall score: {} of 1000 prompts were judged; their mean is {value:.2}",
                 scored.len()
             ),
         };

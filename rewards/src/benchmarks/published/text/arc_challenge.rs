@@ -22,7 +22,7 @@ const SAMPLES: usize = 128;
 
 const DESCRIPTION: Description = Description {
     name: "arc-challenge",
-    about: "science questions of school that retrieval alone gets wrong",
+    about: "school science questions that retrieval alone answers wrongly",
     size: 1172,
     source: BenchmarkSource {
         licence: "CC-BY-SA-4.0",
@@ -154,7 +154,7 @@ impl ArcQuestion {
         };
         let wrong = |what: &str| {
             format!(
-                "`{what}`: expected as in ai2_arc; found {}",
+                "`{what}`: expected the form of ai2_arc; found {}",
                 record.fields.names()
             )
         };
@@ -176,9 +176,12 @@ impl ArcQuestion {
         let right = labels.iter().position(|label| label == key);
         Ok(Self {
             question,
-            right: right
-                .filter(|at| *at < texts.len())
-                .ok_or_else(|| format!("`answerKey`: {key} is none of the labels {}", labels.join(", ")))?,
+            right: right.filter(|at| *at < texts.len()).ok_or_else(|| {
+                format!(
+                    "`answerKey`: {key} is not one of the labels {}",
+                    labels.join(", ")
+                )
+            })?,
             choices: texts,
             labels,
         })

@@ -91,7 +91,7 @@ impl Published for Gpqa {
             let path = files.path(WORKED);
             let text = std::fs::read_to_string(&path).map_err(|error| {
                 SuiteError::Absent(format!(
-                    "gpqa:llada-instruct shows five worked examples of its authors' prompt, which are looked for in {}: {error}",
+                    "gpqa:llada-instruct shows five worked examples of its authors' prompt, which should be in {}: {error}",
                     path.display()
                 ))
             })?;

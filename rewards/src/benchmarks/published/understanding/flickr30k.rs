@@ -27,7 +27,7 @@ const KIT_PROMPT: &str = "Please describe this image in general. Directly provid
 
 const DESCRIPTION: Description = Description {
     name: "flickr30k",
-    about: "captions against five people's",
+    about: "captions, compared with those of five people",
     size: 31_783,
     source: BenchmarkSource {
         licence: "research use; Flickr's terms",

@@ -20,7 +20,7 @@ use crate::benchmarks::{
 
 const DESCRIPTION: Description = Description {
     name: "gqa",
-    about: "questions about things, their properties and where they are",
+    about: "questions about objects, their attributes and positions",
     size: 12_578,
     source: BenchmarkSource {
         licence: "MIT; Visual Genome's pictures have their own terms",

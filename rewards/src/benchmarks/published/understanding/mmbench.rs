@@ -110,7 +110,9 @@ impl Published for MmBench {
             let group = record.word("g_index").parse().unwrap_or(index % OFFSET);
             let answer = record.word("answer");
             if answer.is_empty() {
-                return Err("`answer` is missing: those of the test split are secret".to_owned());
+                return Err(
+                    "`answer` is missing: the answers of the test split are not published".to_owned(),
+                );
             }
             let ability = ["l2-category", "L2-category"]
                 .iter()

@@ -203,7 +203,7 @@ fn of_text(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError
             let Some((question, answer)) = line.split_once('\t') else {
                 return PublishedRecord::broken(
                     place,
-                    "a question, a tab and Yes or No were expected".to_owned(),
+                    "a question, a tab, and Yes or No were expected".to_owned(),
                 );
             };
             let row =

@@ -17,7 +17,7 @@ use crate::scorers::understanding::prompts::SHORT;
 
 const DESCRIPTION: Description = Description {
     name: "pope",
-    about: "whether things are seen that are not in the picture",
+    about: "object hallucination: whether the model sees objects that are not in the picture",
     size: 9000,
     source: BenchmarkSource {
         licence: "MIT; COCO's pictures have their own terms",

@@ -26,7 +26,7 @@ const SAMPLES: usize = 128;
 
 const DESCRIPTION: Description = Description {
     name: "seed",
-    about: "scenes, things, their places and numbers, texts in pictures",
+    about: "scenes, objects, their positions and counts, texts in pictures",
     size: 14_233,
     source: BenchmarkSource {
         licence: "CC-BY-NC-4.0",
@@ -81,7 +81,7 @@ impl Published for Seed {
             let options = options(&row);
             let (question, answer) = (record.text("question")?, record.text("answer")?);
             if !options.contains_key(answer) {
-                return Err(format!("`answer`: {answer} is none of the options"));
+                return Err(format!("`answer`: {answer} is not one of the options"));
             }
             let text = match protocol.name {
                 "ranking" => format!("Question: {question}\nAnswer:"),

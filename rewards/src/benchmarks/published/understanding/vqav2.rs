@@ -75,7 +75,7 @@ impl Published for Vqav2 {
             let answers = record.value("answers");
             if answers.as_array().is_none_or(Vec::is_empty) {
                 return Err(
-                    "`answers`: ten people's were expected; those of the test split are secret".to_owned(),
+                    "`answers`: those of ten people were expected; the answers of the test split are not published".to_owned(),
                 );
             }
             let common = record.word("multiple_choice_answer");
@@ -130,7 +130,7 @@ fn official(files: &Files, questions: &str, answers: &str) -> Result<Vec<Publish
             let mut record = PublishedRecord::of_object(format!("{questions}:{line}"), question);
             let number = question["question_id"].as_u64();
             let Some(answer) = number.and_then(|number| by_number.get(&number)) else {
-                return record.about(Err("no annotation has its question_id".to_owned()));
+                return record.about(Err("there is no annotation with its question_id".to_owned()));
             };
             for name in [
                 "answers",
