@@ -84,7 +84,7 @@ fn two_of_a_name_are_refused_at_the_second() {
     );
     let error = parsed(STAGE).unwrap_err();
     assert!(
-        error.contains("line 9") && error.contains("stage names a again"),
+        error.contains("line 9") && error.contains("stage is a, which another stage has too"),
         "{error}"
     );
 }

@@ -177,7 +177,7 @@ fn an_actor_that_keeps_dying_is_given_up_and_who_asks_is_told() {
         let curator = curator(&supervisor, &recorder, &faults);
         let error = RunError::from(curator.ask(draw(1)).await.unwrap_err());
         assert!(
-            !error.is_repairable() && error.to_string().contains("curator"),
+            !error.is_retryable() && error.to_string().contains("curator"),
             "{error}"
         );
         assert_eq!((faults.left(), restarts(&supervisor, "curator")), (17, 2));

@@ -52,7 +52,7 @@ impl Lives {
             return None;
         };
         Some(format!(
-            "{how} in this run without completing a step: an input of the run may be the cause; fix it, then `demask resume` continues the run"
+            "{how} in this run without completing a step; an input of the run may be the cause: fix it, then `demask resume` continues the run"
         ))
     }
 

@@ -82,7 +82,7 @@ async fn lives(
                 return Ok(given_up(context).await?);
             }
             Ok(Ok(outcome)) => return Ok(outcome),
-            Ok(Err(error)) if !is_repairable(&error) => return Err(error),
+            Ok(Err(error)) if !is_retryable(&error) => return Err(error),
             Ok(Err(error)) => format!("{error:#}"),
             Err(panic) => panic.to_string(),
         };
@@ -154,12 +154,10 @@ fn prepare(overview: &mut Overview, context: &RunContext) {
 }
 
 /// Returns whether another life may succeed: the engine died, or an actor that was asked.
-fn is_repairable(error: &anyhow::Error) -> bool {
+fn is_retryable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let engine = cause.downcast_ref::<EngineFailure>();
-        cause
-            .downcast_ref::<RunError>()
-            .is_some_and(RunError::is_repairable)
+        cause.downcast_ref::<RunError>().is_some_and(RunError::is_retryable)
             || matches!(
                 engine,
                 Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })

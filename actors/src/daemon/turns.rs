@@ -64,7 +64,7 @@ impl Daemon {
             Ok(ids) if ids.len() < MOST => {}
             Ok(ids) => {
                 return refused(&format!(
-                    "{} runs are queued already, the most that the queue holds is {MOST}",
+                    "{} runs are queued already, expected at most {MOST}",
                     ids.len()
                 ));
             }

@@ -55,7 +55,7 @@ impl RunError {
 
     /// L1: returns whether another life of the run may succeed, because the engine or an actor died.
     #[must_use]
-    pub fn is_repairable(&self) -> bool {
+    pub fn is_retryable(&self) -> bool {
         matches!(
             self,
             Self::Engine(EngineFailure::Died { .. } | EngineFailure::Start { .. })

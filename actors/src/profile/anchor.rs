@@ -320,7 +320,7 @@ pub fn can_start(folder: &Path) -> Result<(), String> {
         [true, _] => format!("found {MANIFEST}, which is not a file,"),
         [false, true] if !folder.join(CONFIG).is_file() => format!("found {CONFIG}, which is not a file,"),
         [false, true] => {
-            format!("found {CONFIG} and {BUDGETS}, but no {MANIFEST} (the checkpoint is incomplete)")
+            format!("found an incomplete checkpoint ({CONFIG} and {BUDGETS}, but no {MANIFEST})")
         }
         [false, false] => format!("found neither {MANIFEST} nor {CONFIG}"),
     };

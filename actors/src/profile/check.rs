@@ -82,7 +82,7 @@ impl Profile {
             return wrong(
                 "engine.shard",
                 "is weights, but a quantised base cannot be sharded; use \"state\", which shards the \
-                 adapter's optimizer state, or leave `base` of [lora] out",
+                 adapter's optimizer state, or leave `base` of [lora] out, because an unquantised base can be sharded",
             );
         }
         if self.task_weights.iter().all(|&weight| weight == 0.0) {

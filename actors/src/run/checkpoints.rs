@@ -267,7 +267,7 @@ pub async fn load(context: &RunContext, curator: &Address<Curator>) -> Result<Lo
         };
         match load_checkpoint(context, &dir).await {
             Ok(loaded) => return Ok(loaded),
-            Err(error) if error.is_repairable() => return Err(error),
+            Err(error) if error.is_retryable() => return Err(error),
             Err(error) => {
                 let message = format!(
                     "checkpoint at step {} cannot be used: {error}; {then}",

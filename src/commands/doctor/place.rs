@@ -42,7 +42,7 @@ pub(super) fn left_sockets(home: &Home) -> DoctorCheck {
         return check("sockets", Status::Ok, "no sockets were left behind", "");
     };
     let found = format!(
-        "{} sockets were left behind by killed engines, such as {}",
+        "sockets left behind by killed engines: {}, such as {}",
         left.len(),
         one.display()
     );

@@ -69,7 +69,7 @@ fn queue(home: &Home, request: RunRequest, json: bool) -> anyhow::Result<ExitCod
         Reply::Queued { run, ahead } if json => {
             println!("{}", serde_json::json!({ "queued": run, "ahead": ahead }));
         }
-        Reply::Queued { run, ahead: 0 } => println!("run {run} starts at once, because the queue is empty"),
+        Reply::Queued { run, ahead: 0 } => println!("run {run} starts at once, because no run is before it"),
         Reply::Queued { run, ahead } => {
             println!("run {run} is queued, {ahead} before it (`demask queue list`)");
         }

@@ -110,10 +110,10 @@ fn own<'a>(plan: &TrainingPlan<'a>) -> Vec<(String, TrainingPlan<'a>)> {
             },
         ),
         (
-            "one row at a time (on a GPU the engine chooses micro-batches as small by itself)",
+            "one row at a time (on a GPU the engine reduces its micro-batches to this by itself)",
             row,
         ),
-        ("all of the changes above but optimizer.offload", all),
+        ("all of the changes above except optimizer.offload", all),
     ];
     plans
         .into_iter()

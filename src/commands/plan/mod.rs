@@ -101,7 +101,7 @@ fn ranks(profile: &Profile, adapter: Option<&TrainedAdapter>, options: &PlanArgs
     let shard = match options.shard {
         Some(Sharding::Weights) => Shard::Weights,
         Some(Sharding::State) => Shard::State,
-        // Quantised weights beside an adapter are complete on every rank.
+        // Quantised weights below an adapter are complete on every rank.
         None if quantized => Shard::State,
         None => profile.engine.shard,
     };
@@ -153,7 +153,7 @@ fn tell(report: &MemoryReport) -> anyhow::Result<()> {
     let verdict = match (report.fits, there) {
         (Some(true), Some(there)) => format!("of {there} available: it fits"),
         (_, Some(there)) => format!("of {there} available: it does not fit"),
-        _ => "(the free memory is unknown)".to_owned(),
+        _ => "are needed; the free memory is unknown".to_owned(),
     };
     let a_rank = match (report.ranks, report.shard) {
         (1, _) => String::new(),

@@ -44,7 +44,7 @@ pub(super) fn read(bytes: &[u8], keys: Keys) -> Result<(HeapValue, Heap, usize),
         marks: Vec::new(),
         memo: HashMap::new(),
         heap: Heap::default(),
-        memory: Allowance::new("bytes of memory for the values of the pickle", MOST_BYTES),
+        memory: Allowance::new("bytes of pickled values in memory", MOST_BYTES),
     };
     while machine.step()? {}
     let root = machine.pop()?;

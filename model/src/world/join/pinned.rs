@@ -1,5 +1,5 @@
 //! TLS to the one daemon whose certificate a join file names by its hash. No certificate authority is asked, and no
-//! name is compared: a peer that proves to hold the key of that certificate is the daemon.
+//! name is compared: a peer that proves that it holds the key of that certificate is the daemon.
 
 use std::sync::Arc;
 

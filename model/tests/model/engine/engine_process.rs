@@ -195,7 +195,10 @@ fn another_protocol_is_refused_with_both_numbers() {
     let engine = Engine::start();
     let mut client = engine.connect();
     let message = refusal(ask(&mut client, &Request::Hello { protocol: 77 }));
-    assert_eq!(message, format!("protocol 77, but this engine speaks {PROTOCOL}"));
+    assert_eq!(
+        message,
+        format!("the client speaks protocol 77, but this engine speaks {PROTOCOL}")
+    );
     let message = refusal(ask(&mut client, &Request::SetReference { checkpoint: None }));
     assert!(message.contains("no model is loaded"), "{message}");
 }
@@ -413,7 +416,7 @@ fn l10_log_likelihoods_that_nobody_waits_for_are_given_up() {
     let message = refusal(ask_json(&mut engine.connect(), ask(vec![query(8), query(12)])));
     assert_eq!(
         message,
-        "answer 1: found 12 samples in batches of 8; expected a batch size that divides"
+        "answer 1: found 12 samples in batches of 8; expected a batch size that divides the samples"
     );
 }
 

@@ -51,7 +51,10 @@ const SPOILT: [(Spoil<Sequence>, &str); 8] = [
         |one| one.ids[8] = 20,
         "row-2: the token at 8 is 20, but the vocabulary has 20",
     ),
-    (|one| one.ids[8] = u32::MAX, "token 4294967295"),
+    (
+        |one| one.ids[8] = u32::MAX,
+        "row-2: the token at 8 is 4294967295",
+    ),
     (|one| one.left_pad = 16, "16 tokens, of which 16 are padding"),
     (|one| one.ids.clear(), "0 tokens"),
     (
@@ -154,7 +157,7 @@ fn a_policy_step_without_sense_is_refused() {
     refused(
         &mut engine,
         policy(groups, usual(), plain()),
-        "row-4: advantage NaN",
+        "row-4: the advantage is NaN",
     );
     let mut groups = whole();
     groups[0].samples[3].sequence.answer.clear();

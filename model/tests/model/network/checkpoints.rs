@@ -168,7 +168,7 @@ fn a_lost_or_broken_manifest_is_named() {
     std::fs::remove_file(&file).unwrap();
     assert!(refusal(&dir, false).contains("manifest.json is missing"));
     let nowhere = dir.join("nowhere");
-    assert!(refusal(&nowhere, false).contains("nowhere, but there is no such folder"));
+    assert!(refusal(&nowhere, false).contains("nowhere: there is no such folder"));
     std::fs::create_dir(&nowhere).unwrap();
     assert!(refusal(&nowhere, false).contains("neither manifest.json nor config.json"));
 }

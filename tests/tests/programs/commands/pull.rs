@@ -72,7 +72,7 @@ fn a_pull_prints_the_folder_alone_and_says_the_rest_to_the_person() {
         "parts/notes.txt: 5 B",
         "model.safetensors: 3.00 MiB",
         "retrying in",
-        "fetched: 3",
+        "downloaded: 3",
     ];
     assert!(lines.iter().all(|line| said.contains(line)), "{said}");
     let token = server.seen("GET /api")[0].token.clone();
@@ -102,7 +102,7 @@ fn a_pull_to_a_folder_prints_it_and_copies_what_the_cache_has() {
         "{said}"
     );
     assert!(
-        said.contains("fetched: 3") && said.contains("written to the folder: 3, there already: 0"),
+        said.contains("downloaded: 3") && said.contains("written to the folder: 3, there already: 0"),
         "{said}"
     );
     let model = folder.join("model.safetensors");
