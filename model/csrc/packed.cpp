@@ -20,6 +20,7 @@ static PackedMatrix packed(const Tensor& weight_in, int64_t set) {
 static Tensor multiply(const Tensor& x_in, const PackedMatrix& weight) {
   Tensor x = x_in.contiguous();
   TORCH_CHECK(weight.products, "packed product: this processor has no such products");
+  TORCH_CHECK(weight.is_whole(), "packed product: a weight of another shape");
   TORCH_CHECK(x.dim() == 2 && x.scalar_type() == weight.packed.scalar_type() && x.device().is_cpu(),
               "packed product: misshapen");
   TORCH_CHECK(x.size(1) == weight.ins, "packed product: rows of ", x.size(1), " by a weight of ", weight.ins);

@@ -1,6 +1,8 @@
 // Packed weights, which are stored once in the memory layout of a matrix product. f32 and bf16 on a CPU.
 #pragma once
 
+#include <algorithm>
+
 #include "products.h"
 #include "rows.h"
 
@@ -16,6 +18,9 @@ struct PackedMatrix {
   static PackedMatrix of(const Tensor& packed, int64_t ins, int64_t outs, int64_t set) {
     return {packed, ins, outs, is_bf16(packed) ? bf16_products(set) : f32_products(set)};
   }
+
+  // Returns whether there are products, and whether the packed numbers are as many as this shape has.
+  bool is_whole() const { return products && packed.numel() == pieces() * Products::OUTS * stride(); }
 
   static bool is_bf16(const Tensor& weight) { return weight.scalar_type() == at::kBFloat16; }
   static int64_t filled(int64_t count, int64_t to) { return (count + to - 1) / to * to; }

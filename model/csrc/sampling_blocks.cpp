@@ -238,6 +238,7 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
                   const Tensor& wanted, int64_t set, void (*beat)()) {
   int64_t count = places.size(0), kept = wanted.numel(), width = net.table.size(1);
   TORCH_CHECK(ids.numel() >= count && !net.blocks.empty(), "sampling blocks: misshapen");
+  TORCH_CHECK(kept <= count, "sampling blocks: ", kept, " wanted positions of ", count);
   for (int64_t row = 0; row < count; row++) {
     int64_t id = data<int64_t>(ids)[row];
     TORCH_CHECK(id >= 0 && id < net.table.size(0), "sampling blocks: token ", id, " of ", net.table.size(0));
@@ -312,8 +313,14 @@ int demask_sampling_blocks_add(SamplingBlocks* net, Tensor* attn_gain, Tensor* f
     auto gain = [](const Tensor* from) { return from ? from->to(at::kFloat).contiguous() : Tensor(); };
     SamplingBlock block{gain(attn_gain),     gain(ff_gain),       gain(q_gain),        gain(k_gain),
                         weights[0].matrix(), weights[1].matrix(), weights[2].matrix(), weights[3].matrix()};
+    // A pass has room for the rows of the first block, so all blocks must be alike.
+    const SamplingBlock& first = net->blocks.empty() ? block : net->blocks.front();
+    for (const PackedMatrix* weight : {&block.joined, &block.attn_out, &block.gate, &block.down})
+      TORCH_CHECK(weight->is_whole() && weight->products == first.joined.products,
+                  "sampling blocks: misshapen weights");
     int64_t width = net->table.size(1);
-    bool fits = block.joined.ins == width && block.attn_out.ins == net->heads * net->width &&
+    bool fits = block.joined.outs == first.joined.outs && block.down.ins == first.down.ins &&
+                block.joined.ins == width && block.attn_out.ins == net->heads * net->width &&
                 block.attn_out.outs == width && block.gate.ins == width && block.gate.outs == 2 * block.down.ins &&
                 block.down.outs == width;
     TORCH_CHECK(fits, "sampling blocks: misshapen weights");

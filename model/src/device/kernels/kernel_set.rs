@@ -1,5 +1,5 @@
-//! The instruction set of the CPU's kernels for attention and for products in bf16: the widest of the processor, unless
-//! [`KERNELS`] names a narrower one.
+//! The instruction set of the CPU's kernels for attention over the KV cache and for products with packed weights: the
+//! widest of the processor, unless [`KERNELS`] names a narrower one.
 //!
 //! Each set has its own tile size (`csrc/register_tiles.h`) and its own rounding. All give the same tokens, unless
 //! two tokens are almost equally likely.

@@ -39,8 +39,8 @@ pub(crate) struct PackedWeights {
 
 impl PackedWeights {
     /// Packs all matrices among some leaves, and spans of the rows of the head, [V, D]. `version` is the version of the
-    /// leaves. Returns `None` if
-    /// [`packed_weight::are_supported`] says so of their dtype.
+    /// leaves. Returns `None` if their dtype is not supported
+    /// ([`packed_weight::are_supported`]).
     ///
     /// # Errors
     /// Any error libtorch reports.

@@ -27,6 +27,8 @@ impl Backbone {
         let version = self.parameters.version()?;
         let known = self.packed.borrow().as_ref().map(PackedWeights::version);
         if known != Some(version) {
+            // An older copy is freed first, so that there are never two in memory.
+            self.packed.replace(None);
             let head = self.head_name();
             let table = format!("{PREFIX}.wte.weight");
             // The embedding is looked up row by row and need not be packed, unless it is also the head.
