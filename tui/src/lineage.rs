@@ -127,7 +127,7 @@ fn judgement(id: &str) -> [String; 4] {
         pair(
             "gates",
             &format!(
-                "(SELECT group_concat(gate || CASE WHEN passed THEN ' passed' ELSE ' turned away: ' || reason END, ', ') FROM \
+                "(SELECT group_concat(gate || CASE WHEN passed THEN ' passed' ELSE ' rejected: ' || reason END, ', ') FROM \
                  (SELECT DISTINCT gate, passed, reason FROM v_trace WHERE trace = {id} AND gate IS NOT NULL))"
             ),
         ),

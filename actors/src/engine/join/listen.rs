@@ -33,7 +33,7 @@ impl FromStr for ListenAddress {
         let (name, port) = text.rsplit_once(':').unwrap_or((text, "0"));
         let port = port
             .parse()
-            .map_err(|_| format!("{text}: {port} is no port, expected ADDR or ADDR:PORT"))?;
+            .map_err(|_| format!("{text}: {port} is not a port, expected ADDR or ADDR:PORT"))?;
         let found = (name, port).to_socket_addrs();
         let found = found.map_err(|error| format!("{text}: {error}"))?.next();
         let address = found.ok_or_else(|| format!("{text}: the name does not resolve to an address"))?;
@@ -78,7 +78,7 @@ mod tests {
         for (text, words) in [
             ("0.0.0.0", "all networks"),
             ("[::]:7000", "all networks"),
-            ("10.1.2.3:70000", "70000 is no port"),
+            ("10.1.2.3:70000", "70000 is not a port"),
             ("no such name.invalid:1", "no such name.invalid:1: "),
         ] {
             let wrong = text.parse::<ListenAddress>().unwrap_err();

@@ -15,7 +15,7 @@ const SPARE: f64 = 0.08;
 
 /// The error for a network that takes more memory than is free.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("its weights need at least {needed} of memory, but {free} are free", needed = needed.map_or_else(|| "more than 16 EiB".to_owned(), shown), free = shown(*.free))]
+#[error("its weights need {needed} of memory, but {free} are free", needed = needed.map_or_else(|| "more than 16 EiB".to_owned(), |bytes| format!("at least {}", shown(bytes))), free = shown(*.free))]
 pub struct TooLarge {
     /// The needed bytes, or `None` if they overflow 64 bits.
     pub needed: Option<u64>,

@@ -113,7 +113,7 @@ fn what_is_wrong_is_told_with_its_line_its_file_and_its_column() {
         ),
         (
             "prompt = \"{{ question\"",
-            "my.toml, line 4: prompt of benchmark my is no template",
+            "my.toml, line 4: prompt of benchmark my is not a template",
         ),
         ("scorer = \"regex\"", "my.toml, line 1: pattern is missing"),
         ("kind = \"drawing\"", "use a reward to judge drawings"),
