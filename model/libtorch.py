@@ -58,7 +58,7 @@ def from_environment():
         return None
     folder = Path(named)
     if not (folder / "lib" / "libtorch_cpu.so").is_file():
-        sys.exit(f"libtorch: LIBTORCH names {folder}, but {folder}/lib/libtorch_cpu.so is not there; "
+        sys.exit(f"libtorch: LIBTORCH names {folder}, but {folder}/lib/libtorch_cpu.so does not exist; "
                  "unset LIBTORCH to let Demask fetch its own")
     return folder
 
@@ -143,7 +143,7 @@ def fetch():
             unpack(work / name, folder)
         missing = [library for library in LIBRARIES if not (folder / "lib" / library).is_file()]
         if missing:
-            sys.exit(f"libtorch: the wheels lack {', '.join(missing)}; this is a fault of model/libtorch.py")
+            sys.exit(f"libtorch: the wheels lack {', '.join(missing)}; this is a bug in model/libtorch.py")
         (folder / "lib" / "libtorch.so").write_text(LINKER_SCRIPT)
         (folder / "complete").write_text(VERSION + "\n")
         final = cache / f"libtorch-{VERSION}-cpu"
@@ -163,7 +163,7 @@ def download(requirement, work):
     # pip draws its own progress bar on a terminal.
     done = subprocess.run(command, stdout=sys.stderr, check=False)
     if done.returncode != 0:
-        sys.exit(f"libtorch: pip could not download {requirement} (its words are above); "
+        sys.exit(f"libtorch: pip could not download {requirement} (its messages are above); "
                  "check the network, or set LIBTORCH to a folder that holds libtorch 2.11.0")
 
 

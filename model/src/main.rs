@@ -1,4 +1,4 @@
-//! `demask-engine`: the process that computes, one per device. It holds the weights and the optimiser state,
+//! `demask-engine`: the process that computes, one per device. It holds the weights and the optimizer state,
 //! trains and samples, and takes requests over a Unix socket.
 
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ samples. It exits with 0 when its work is done, and with 75 when it should be st
 daemon for longer than --patience (default 120 s).
 --reduction: exact (default) adds gradients in the order of the units, so the bits do not depend on the number of ranks; with fast
 they do.
---shard: what is divided among the ranks: state (the optimiser state; default), or weights (the weights too, which are gathered block
+--shard: what is divided among the ranks: state (the optimizer state; default), or weights (the weights too, which are gathered block
 by block); the bits are the same.
 The engine handles one request after the other, but sampling requests of several clients together, until it is asked to exit. SIGTERM
 ends it after the requests that have arrived, a second SIGTERM at once.

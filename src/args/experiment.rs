@@ -111,7 +111,7 @@ pub enum DaemonCommand {
         /// no port is open [default port: a free one]
         #[arg(long, value_name = "ADDR[:PORT]", requires = "join_file")]
         listen: Option<ListenAddress>,
-        /// File to write with the address, the token and the certificate's hash. Whoever can read it can join
+        /// File to write with the address, the token and the certificate's hash. Anyone who can read it can join
         #[arg(long, value_name = "FILE", requires = "listen")]
         join_file: Option<PathBuf>,
     },

@@ -100,7 +100,7 @@ pub struct Profile {
     /// model's folder or in that of `image_tokenizer_from`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grow: Option<Growth>,
-    /// Constants of the optimiser.
+    /// Constants of the optimizer.
     #[serde(default)]
     pub optimizer: Adam,
     /// Gradient norm above which gradients are clipped.

@@ -75,7 +75,7 @@ pub struct Rollouts {
     /// with the weights that the step begins with. With N, they are drawn up to N steps earlier, while those steps are
     /// trained; the loss then weighs each token by how much its probability has grown since
     /// (`objective.behaviour_cap`). The groups of N steps more are held in memory, and up to 2 N + 1 folders of weights
-    /// lie beside the checkpoints, each as large as a checkpoint without its optimiser.
+    /// lie beside the checkpoints, each as large as a checkpoint without its optimizer.
     #[schemars(range(min = limits::STALENESS.least, max = limits::STALENESS.most))]
     pub staleness: u64,
     /// Weights that draw a step's groups if `staleness` is above 0: `exact` (those of `staleness` steps before, even

@@ -11,7 +11,7 @@ use crate::network::frozen_base::{BaseDtype, FrozenBase};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Purpose {
-    /// Training: an f32 master, gradients, the optimiser's moments.
+    /// Training: an f32 master, gradients, the optimizer's moments.
     #[default]
     Train,
     /// Sampling and scoring: the weights in the compute dtype and nothing else, so that a model of 16 GB in bf16 takes

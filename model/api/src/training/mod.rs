@@ -1,6 +1,6 @@
 //! The settings of training.
 //!
-//! - `step_settings.rs`: the settings of one optimiser step;
+//! - `step_settings.rs`: the settings of one optimizer step;
 //! - `policy.rs`: the samples and the objective of a policy step;
 //! - `estimators/`: the estimators of a completion's likelihood in a policy step.
 //!

@@ -1,4 +1,4 @@
-//! The settings of one optimiser step.
+//! The settings of one optimizer step.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ pub struct Adam {
     pub offload: bool,
 }
 
-/// The dtype of an optimiser's moments.
+/// The dtype of an optimizer's moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MomentKind {
@@ -132,7 +132,7 @@ impl std::fmt::Display for Shard {
     }
 }
 
-/// The settings of one optimiser step. The trainer sets them for each step, so that steering takes effect at an exact
+/// The settings of one optimizer step. The trainer sets them for each step, so that steering takes effect at an exact
 /// step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepSettings {
@@ -140,7 +140,7 @@ pub struct StepSettings {
     pub learning_rate: f64,
     /// The norm to which the gradient is clipped; 0 turns clipping off.
     pub clip_norm: f64,
-    /// The constants of the optimiser.
+    /// The constants of the optimizer.
     pub adam: Adam,
     /// The weight of each task's loss (text-to-image, text, understanding, think-then-draw).
     pub task_weights: [f64; 4],
