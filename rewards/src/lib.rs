@@ -1,6 +1,7 @@
 //! Judging of answers and pictures: verifiers, rewards, benchmarks and confidence intervals. No libtorch, no engine.
 //!
-//! - `rewards/`: the rewards, one a file, and their list; `benchmarks/`: the benchmarks, one a file, and their list;
+//! - `rewards/`: the rewards, one per file, and their list;
+//! - `benchmarks/`: the benchmarks, one per file, and their list;
 //! - `scorers/`: the benchmarks' official scorers, reproduced verdict for verdict, behind `demask score`; `algebra/`:
 //!   the exact computer algebra that the graders of mathematics need;
 //! - `verifiers/`: answers, reasoning traces, drawn tables, classes of pictures;

@@ -3,8 +3,8 @@
 //! - `experiment/`: runs, the daemon and the store; `evaluation/`: benchmarks;
 //! - `sampling/`: sampling from one model; `checkpoints/`: models that are fetched, made and compared;
 //! - `presentation/`: runs as charts and pages; `doctor/`: the state of the machine;
-//! - `score.rs`: grading of recorded predictions; `plan.rs`: the memory of a run; `templates.rs`: rendering of
-//!   templates.
+//! - `score.rs`: grading of recorded predictions; `plan/`: the memory of a run; `slurm.rs`: a run as a Slurm job;
+//! - `templates.rs`: rendering of templates.
 //!
 //! Not here: the arguments (`args`), and the model that a one-off command works with (`model`).
 

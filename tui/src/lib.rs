@@ -5,7 +5,7 @@
 //! - `keys.rs`: the table of keys, from which help and footer are made;
 //! - `palette.rs`: finding an action by a few letters; `lineage.rs`: the queries of the lineage;
 //! - `chart/`: charts of curves, on a screen or as text;
-//! - `view.rs`: the frame around the screens; `screens/`: one a file; `theme.rs`: colours; `pictures.rs`: pictures;
+//! - `view.rs`: the frame around the screens; `screens/`: one per file; `theme.rs`: colours; `pictures.rs`: pictures;
 //! - `terminal/`: the main loop, the daemon's socket, and signals.
 
 pub mod chart;

@@ -1,4 +1,4 @@
-//! Splits a JSON text into its values: one a line, or the elements of one array.
+//! Splits a JSON text into its values: one per line, or the elements of one array.
 
 use std::io::{self, BufRead};
 

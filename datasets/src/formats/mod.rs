@@ -1,4 +1,4 @@
-//! Readers of data files, one file a format, and the list of them ([`READERS`]).
+//! Readers of data files, one file per format, and the list of them ([`READERS`]).
 //!
 //! A reader yields the rows of a file or folder as examples, or the reason why a row yields none. `row.rs` holds the
 //! types that all readers share. `columns/` holds a row's fields, independent of the format, and interprets them.

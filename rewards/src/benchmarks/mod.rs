@@ -1,4 +1,4 @@
-//! The benchmarks, one a file, and the list of them ([`BENCHMARKS`]).
+//! The benchmarks, one per file, and the list of them ([`BENCHMARKS`]).
 //!
 //! A benchmark defines its items, what a model is asked about each, how an answer is scored, and how the verdicts are
 //! aggregated. Its files may be in any format that `items` reads. A benchmark that is run in several ways has several

@@ -1,4 +1,4 @@
-//! The rewards, one a file, and the list of them ([`REWARDS`]).
+//! The rewards, one per file, and the list of them ([`REWARDS`]).
 //!
 //! A reward is a file here and a line in the list below. The list determines a profile's default weights, the names
 //! that a profile may weigh, the knobs `reward.NAME`, what the Judge computes, and the columns of `demask eval`.

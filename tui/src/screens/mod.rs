@@ -1,4 +1,4 @@
-//! The screens, one a file, and the list of them ([`all`]); what the Benchmarks screen opens is in its folder.
+//! The screens, one per file, and the list of them ([`all`]); what the Benchmarks screen opens is in its folder.
 //!
 //! A screen owns its selections, scroll positions and filters. What the daemon sent is in `model/`, the frame around
 //! the screens in `view.rs`, and keys with the same meaning on every screen in `update/`.
