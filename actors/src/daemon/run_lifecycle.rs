@@ -157,7 +157,9 @@ fn prepare(overview: &mut Overview, context: &RunContext) {
 fn is_retryable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let engine = cause.downcast_ref::<EngineFailure>();
-        cause.downcast_ref::<RunError>().is_some_and(RunError::is_retryable)
+        cause
+            .downcast_ref::<RunError>()
+            .is_some_and(RunError::is_retryable)
             || matches!(
                 engine,
                 Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })

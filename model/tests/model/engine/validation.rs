@@ -51,10 +51,7 @@ const SPOILT: [(Spoil<Sequence>, &str); 8] = [
         |one| one.ids[8] = 20,
         "row-2: the token at 8 is 20, but the vocabulary has 20",
     ),
-    (
-        |one| one.ids[8] = u32::MAX,
-        "row-2: the token at 8 is 4294967295",
-    ),
+    (|one| one.ids[8] = u32::MAX, "row-2: the token at 8 is 4294967295"),
     (|one| one.left_pad = 16, "16 tokens, of which 16 are padding"),
     (|one| one.ids.clear(), "0 tokens"),
     (

@@ -126,7 +126,12 @@ fn a_broken_index_is_named() {
         .unwrap();
     value["weight_map"][table] = other.clone().into();
     std::fs::write(&index, value.to_string()).unwrap();
-    says(&["index.json: it lists tensor", table, &other, "does not contain it"]);
+    says(&[
+        "index.json: it lists tensor",
+        table,
+        &other,
+        "does not contain it",
+    ]);
     // The index names a file outside the folder.
     value["weight_map"][table] = "../model.safetensors".into();
     std::fs::write(&index, value.to_string()).unwrap();

@@ -37,7 +37,10 @@ impl OwnBenchmark {
         for (key, template) in [("prompt", &self.prompt), ("reference", &self.reference)] {
             let read = template.as_deref().map(RowTemplate::new);
             if let Some(Err(why)) = read {
-                return Err((key, format!("of benchmark {} is not a template: {why}", self.name)));
+                return Err((
+                    key,
+                    format!("of benchmark {} is not a template: {why}", self.name),
+                ));
             }
         }
         OwnScorer::of(self, rewards)

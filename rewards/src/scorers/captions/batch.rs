@@ -1,4 +1,4 @@
-//! Captions tokenised as a batch, as in the official evaluation: it passes all captions of a list together, one per line.
+//! Captions tokenised as a batch, as in the official evaluation, which passes all captions of a list, one per line.
 //! Rules with lookahead therefore see the next line.
 //!
 //! Observed in CoreNLP 3.4.1: the full stop of a single letter at the end of a caption is dropped if the next caption
