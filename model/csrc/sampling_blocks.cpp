@@ -299,9 +299,10 @@ int demask_sampling_blocks(Tensor* table, Tensor* last_gain, double embedding_sc
                            int64_t width, SamplingBlocks** made) {
   return guarded([&] {
     bool known = table->scalar_type() == at::kFloat || table->scalar_type() == at::kBFloat16;
-    TORCH_CHECK(table->is_contiguous() && known, "sampling blocks: misshapen");
+    TORCH_CHECK(table->dim() == 2 && table->is_contiguous() && known && last_gain->numel() == table->size(1),
+                "sampling blocks: misshapen");
     *made = new SamplingBlocks{
-        *table, last_gain->to(at::kFloat), static_cast<float>(embedding_scale), eps, heads, width, {}};
+        *table, last_gain->to(at::kFloat).contiguous(), static_cast<float>(embedding_scale), eps, heads, width, {}};
   });
 }
 
@@ -322,7 +323,7 @@ int demask_sampling_blocks_add(SamplingBlocks* net, Tensor* attn_gain, Tensor* f
     bool fits = block.joined.outs == first.joined.outs && block.down.ins == first.down.ins &&
                 block.joined.ins == width && block.attn_out.ins == net->heads * net->width &&
                 block.attn_out.outs == width && block.gate.ins == width && block.gate.outs == 2 * block.down.ins &&
-                block.down.outs == width;
+                block.down.outs == width && block.attn_gain.numel() == width && block.ff_gain.numel() == width;
     TORCH_CHECK(fits, "sampling blocks: misshapen weights");
     net->blocks.push_back(std::move(block));
   });
