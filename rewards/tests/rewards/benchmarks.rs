@@ -241,7 +241,7 @@ fn pictures_are_drawn_in_one_size_and_shown_as_squares() {
     let takes = |name: &str, width, height| Suite::find(name).unwrap().takes(width, height);
     assert_eq!(
         takes("tabletop-draw", 48, 32).unwrap_err(),
-        "drawings of tabletop-draw are judged at 32x32 pixels"
+        "drawings of tabletop-draw are judged at 32x32 pixels only"
     );
     assert_eq!(
         takes("fashion-ask", 48, 32).unwrap_err(),

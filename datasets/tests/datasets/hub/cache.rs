@@ -114,7 +114,7 @@ fn a_hub_that_is_down_leaves_what_was_pulled() {
     assert_eq!(after.snapshot, before.snapshot);
     let heard = place.heard.0.lock().unwrap().join("\n");
     assert!(
-        heard.contains("the hub does not answer: o/tiny as it was last pulled"),
+        heard.contains("the hub does not answer: using o/tiny as it was last pulled"),
         "{heard}"
     );
     drop(heard);

@@ -278,7 +278,10 @@ fn samples_without_sense_are_refused() {
             json!({"unconditional": [1, 2]}),
             "the unconditional sequence has 2 tokens, but the conditional one has 4",
         ),
-        (json!({"unconditional": [1, 2, 3, 20]}), "unconditional: token 20"),
+        (
+            json!({"unconditional": [1, 2, 3, 20]}),
+            "unconditional: the token at 3 is 20",
+        ),
         (
             json!({"unconditional_left_pad": 9}),
             "9 positions of unconditional padding",
@@ -343,11 +346,11 @@ fn a_configuration_whose_tokens_do_not_fit_is_refused_and_the_model_stays() {
         ),
         (
             json!({"n_layers": 0}),
-            "n_layers is 0, allowed is a whole number from 1 to 1024",
+            "n_layers is 0; allowed is a whole number from 1 to 1024",
         ),
         (
             json!({"n_layers": 4_000_000_000u64}),
-            "n_layers is 4000000000, allowed is a whole number from 1 to 1024",
+            "n_layers is 4000000000; allowed is a whole number from 1 to 1024",
         ),
     ] {
         let load = json!({"ask": "load", "model": fresh(&changes)});

@@ -126,5 +126,8 @@ fn what_cannot_grow_is_refused() {
     )
     .unwrap();
     let message = grow(&dir, Purpose::Train, 1).map(|_| ()).unwrap_err();
-    assert!(message.contains("tokenizer.json: missing"), "{message}");
+    assert!(
+        message.contains("tokenizer.json: the file is missing"),
+        "{message}"
+    );
 }

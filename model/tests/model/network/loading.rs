@@ -353,6 +353,6 @@ fn l9_a_range_that_leaves_its_tensor_is_refused() {
     // The end of the last range, in bytes, does not fit into 64 bits.
     for range in [(6, 3), (-1, 2), (2, -1), ((1 << 62) - 1, 2)] {
         let error = read(range).unwrap_err().to_string();
-        assert!(error.contains("a: 32 bytes"), "{error}");
+        assert!(error.contains("a has 32 bytes"), "{error}");
     }
 }

@@ -346,7 +346,7 @@ fn a_size_that_cannot_be_is_refused_with_those_that_can() {
             "400x64",
             &[
                 "--size 400x64",
-                "400 codes",
+                "400 picture codes",
                 "403 tokens",
                 "max_sequence_length 400",
             ],

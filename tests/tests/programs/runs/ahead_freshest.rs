@@ -127,7 +127,7 @@ fn a_wrong_mode_or_staleness_is_refused_with_its_name_and_what_is_allowed() {
         (
             "samplers = 1",
             "samplers = 0",
-            ["staleness", "without", "samplers = 1"],
+            ["staleness", "no sampling engine", "samplers = 1"],
         ),
     ] {
         let (code, said) = check(set, value);
