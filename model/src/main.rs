@@ -109,15 +109,16 @@ impl EngineArguments {
         Ok(())
     }
 
-    /// Returns what this engine joins, given its number of ranks.
-    fn joining(&self, ranks: usize) -> Option<Joining> {
+    /// Returns what this engine joins, given its number of ranks, the dtype that it computes in and that of `auto`.
+    fn joining(&self, ranks: usize, (dtype, auto_dtype): (&str, &str)) -> Option<Joining> {
         let (file, role) = self.join.clone()?;
         let engine = JoiningEngine {
             protocol: PROTOCOL,
             role,
             ranks,
             shard: self.ranks.shard,
-            dtype: self.dtype.clone(),
+            dtype: dtype.to_owned(),
+            auto_dtype: auto_dtype.to_owned(),
             host: host_name(),
             pid: std::process::id(),
         };
@@ -184,6 +185,7 @@ fn run() -> anyhow::Result<()> {
     {
         cuda::set_deterministic(deterministic)?;
     }
+    let (kind, dtypes) = (place.kind, place.dtypes());
     let mut limits = Limits::default();
     limits.rows = options.rows.unwrap_or(limits.rows).max(1);
     let mut engine = Engine::new(place).with_limits(limits).with_sandbox(held);
@@ -191,6 +193,10 @@ fn run() -> anyhow::Result<()> {
     if let Some(member) = member {
         let rank = member.rank;
         let world = World::join(member, engine.device()).unwrap_or_else(|error| lost(&error));
+        match world.check_dtype(kind) {
+            Err(error @ ModelError::World(_)) => lost(&error),
+            checked => checked?,
+        }
         size = world.size();
         tracing::info!("rank {rank} of {size}");
         engine = engine.in_world(Rc::new(world), options.ranks);
@@ -202,7 +208,7 @@ fn run() -> anyhow::Result<()> {
         }
     }
     let fault = Fault::from_environment()?;
-    let served = match options.joining(size) {
+    let served = match options.joining(size, dtypes) {
         Some(joining) => serve_joined(&mut engine, joining, &shutdown, fault).context("--join")?,
         None => server::serve(&mut engine, &options.socket, &shutdown, fault)
             .with_context(|| format!("socket {}", options.socket.display()))?,

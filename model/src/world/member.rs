@@ -255,6 +255,35 @@ impl World {
         Err(ModelError::Refused(format!("rank {first}: {words}")))
     }
 
+    /// Checks that all ranks compute in the same dtype. Otherwise the bits would depend on which rank computes what
+    /// (law L11). All ranks call together.
+    ///
+    /// # Errors
+    /// Returns [`ModelError::Refused`] with two ranks whose dtypes differ, and [`ModelError::World`] if a peer is
+    /// gone.
+    pub fn check_dtype(&self, kind: Kind) -> Result<()> {
+        if self.size() == 1 {
+            return Ok(());
+        }
+        let mut halves = vec![0_i64; self.size()];
+        halves[self.rank()] = i64::from(kind == Kind::BFloat16);
+        let halves = Tensor::f_from_slice(&halves)?;
+        self.host.all_reduce(&halves, Reduce::Sum)?;
+        let halves = Vec::<i64>::try_from(halves)?;
+        let Some(other) = halves.iter().position(|half| *half != halves[0]) else {
+            return Ok(());
+        };
+        let names = |rank: usize| {
+            let dtype = if halves[rank] == 0 { "f32" } else { "bf16" };
+            (self.identities[rank].host(), dtype)
+        };
+        let ((host, dtype), (other_host, other_dtype)) = (names(0), names(other));
+        Err(ModelError::Refused(format!(
+            "rank 0 on {host} computes in {dtype}, but rank {other} on {other_host} computes in {other_dtype}; start all \
+             ranks with the same --dtype"
+        )))
+    }
+
     /// Runs work that may take long, such as reading or writing files, with the longer time limit
     /// [`FILES_LIMIT`].
     ///

@@ -53,6 +53,40 @@ fn rank_0_without_a_socket_is_refused() {
     assert!(words.contains("--socket PATH is missing: rank 0"), "{words}");
 }
 
+/// Ranks that compute in different dtypes are refused with both, whichever word chose them.
+#[test]
+fn l11_ranks_of_different_dtypes_make_no_world() {
+    let place = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let rank = |(rank, dtype): (usize, &str)| {
+        Command::new(PROGRAM)
+            .args(RANK)
+            .args(["--dtype", dtype, "--socket"])
+            .arg(place.path().join("socket"))
+            .env("RANK", rank.to_string())
+            .env("WORLD_SIZE", "2")
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", port.to_string())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let ranks = [(0, "f32"), (1, "bf16")].map(rank);
+    let [first, second] = ranks.map(|rank| rank.wait_with_output().unwrap());
+    let words = String::from_utf8_lossy(&first.stderr);
+    assert_eq!(first.status.code(), Some(1), "{words}");
+    assert!(
+        words.contains("computes in f32, but rank 1 on ") && words.contains("computes in bf16"),
+        "{words}"
+    );
+    assert!(!second.status.success(), "{second:?}");
+}
+
 impl Engines {
     /// Starts `size` ranks that shard what `shard` names: the optimizer state, or the weights too.
     fn start(size: usize, place: &Path, shard: &str) -> Self {

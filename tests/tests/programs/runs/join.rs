@@ -314,6 +314,19 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
         "{words}"
     );
 
+    let mut other = ByHand::world(&place, &place.join_file(), 2, &["--dtype", "bf16"]);
+    assert_eq!(
+        other.codes(),
+        [Some(1), Some(75)],
+        "{}",
+        log(&place, "rank-0.log")
+    );
+    let words = log(&place, "rank-0.log");
+    assert!(
+        words.contains("the run computes in f32") && words.contains("this engine computes in bf16"),
+        "{words}"
+    );
+
     // More silent peers than may wait: those beyond are closed at once, the others when their time is over.
     let address = (file.host.as_str(), file.port);
     let silent = || {
