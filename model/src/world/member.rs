@@ -279,8 +279,8 @@ impl World {
         };
         let ((host, dtype), (other_host, other_dtype)) = (names(0), names(other));
         Err(ModelError::Refused(format!(
-            "rank 0 on {host} computes in {dtype}, but rank {other} on {other_host} computes in {other_dtype}; start all \
-             ranks with the same --dtype"
+            "rank 0 on {host} computes in {dtype}, but rank {other} on {other_host} computes in {other_dtype}; start \
+             all ranks with the same --dtype"
         )))
     }
 
