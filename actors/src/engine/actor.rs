@@ -395,6 +395,7 @@ const fn needs_model(request: &Request) -> bool {
             | Request::Verify { .. }
             | Request::LoadReward { .. }
             | Request::Score { .. }
+            | Request::ReadMark { .. }
             | Request::Heartbeat
             | Request::Exit
     )
@@ -408,6 +409,7 @@ fn name(request: &Request) -> &'static str {
         Request::Policy { .. } => "Policy",
         Request::ScoreViews(..) => "ScoreViews",
         Request::SetReference { .. } => "SetReference",
+        Request::ReadMark { .. } => "ReadMark",
         Request::Sample { .. } => "Sample",
         Request::Aside { .. } => "Aside",
         Request::LogProbs { .. } => "LogProbs",

@@ -575,6 +575,37 @@ fn what_one_rank_cannot_read_none_takes() {
     assert_eq!(scores[..2], scores[2..]);
 }
 
+/// A rank that does not see the folder in which the mark was written is named with its machine and the folder.
+#[test]
+fn every_rank_must_see_the_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let mut engines = Engines::start(2, place.path(), "state");
+    // A relative path is another folder for each rank.
+    let ask = |engines: &mut Engines| {
+        engines.ask(&Request::ReadMark {
+            path: "run/.mark".into(),
+            token: "7".to_owned(),
+        })
+    };
+    let write = |rank: usize| {
+        let folder = place.path().join(format!("rank-{rank}/run"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(".mark"), "7").unwrap();
+    };
+    write(0);
+    let Some(Answer::Failed(refused)) = ask(&mut engines) else {
+        panic!("a folder that rank 1 has not");
+    };
+    let words = format!(
+        "rank 1: the engine on {} does not see the folder run",
+        demask_api::machine::host_name()
+    );
+    assert!(refused.to_string().contains(&words), "{refused}");
+    write(1);
+    assert!(matches!(ask(&mut engines), Some(Answer::Done)));
+    engines.exit();
+}
+
 #[test]
 fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another() {
     for (size, killed, shard) in [

@@ -201,6 +201,10 @@ async fn joined(shard: &str, lost: Lost) -> Vec<String> {
     assert!(file.exists());
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
     assert!(!file.exists(), "the join file is removed at a clean end");
+    let folder = place.path().join("checkpoints").join(&run);
+    let left = std::fs::read_dir(folder).unwrap();
+    let mut left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(left.all(|name| !name.starts_with('.')), "a mark was left");
     tensor_hashes(&last_checkpoint(place.path(), &run))
 }
 
