@@ -28,7 +28,7 @@ const HELP: &str = "demask-engine: the process that computes for Demask; usually
 
 Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
                      [--deterministic on|off] [--die-with PID] [--writes FOLDER]... [--world env] [--reduction exact|fast]
-                     [--shard state|weights]
+                     [--shard state|weights] [--peer-limit SECONDS]
        demask-engine --join FILE [--role train|sample] [--patience SECONDS] …
 
 --rows: the largest number of sequences that are sampled at the same time (default 64); a sequence with guidance counts twice.
@@ -48,6 +48,7 @@ daemon for longer than --patience (default 120 s).
 they do.
 --shard: what is divided among the ranks: state (the optimiser state; default), or weights (the weights too, which are gathered block
 by block); the bits are the same.
+--peer-limit: how long a rank waits for a peer within a step, and for a sign of life of rank 0 (default 120 s).
 The engine handles one request after the other, but sampling requests of several clients together, until it is asked to exit. SIGTERM
 ends it after the requests that have arrived, a second SIGTERM at once.
 
@@ -83,6 +84,8 @@ struct EngineArguments {
     /// The join file of the daemon to serve, and as what.
     join: Option<(PathBuf, JoinRole)>,
     patience: Duration,
+    /// How long a rank waits for its peers within a step.
+    peer_limit: Duration,
 }
 
 impl EngineArguments {
@@ -192,7 +195,8 @@ fn run() -> anyhow::Result<()> {
     let mut size = 1;
     if let Some(member) = member {
         let rank = member.rank;
-        let world = World::join(member, engine.device()).unwrap_or_else(|error| lost(&error));
+        let world = World::join_within(member, engine.device(), member::JOIN_LIMIT, options.peer_limit);
+        let world = world.unwrap_or_else(|error| lost(&error));
         match world.check_dtype(kind) {
             Err(error @ ModelError::World(_)) => lost(&error),
             checked => checked?,
@@ -226,6 +230,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
     let mut writes: Option<Vec<PathBuf>> = None;
     let (mut world, mut ranks) = (false, RankOptions::default());
     let (mut join, mut role, mut patience) = (None, None, PATIENCE);
+    let mut peer_limit = member::STEP_LIMIT;
     while let Some(flag) = arguments.next() {
         let mut value = || {
             arguments
@@ -270,6 +275,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
                 });
             }
             "--patience" => patience = Duration::from_secs(number(&flag, &value()?)?),
+            "--peer-limit" => peer_limit = Duration::from_secs(number::<u64>(&flag, &value()?)?.max(1)),
             "--reduction" => {
                 ranks.reduction = match value()?.as_str() {
                     "exact" => Reduction::Exact,
@@ -327,6 +333,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
         ranks,
         join,
         patience,
+        peer_limit,
     }))
 }
 

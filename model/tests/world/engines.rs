@@ -90,6 +90,11 @@ fn l11_ranks_of_different_dtypes_make_no_world() {
 impl Engines {
     /// Starts `size` ranks that shard what `shard` names: the optimizer state, or the weights too.
     fn start(size: usize, place: &Path, shard: &str) -> Self {
+        Self::start_with(size, place, &["--shard", shard])
+    }
+
+    /// Starts `size` ranks with these arguments.
+    fn start_with(size: usize, place: &Path, arguments: &[&str]) -> Self {
         let socket = place.join("socket");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let rank = |rank: usize| {
@@ -100,7 +105,8 @@ impl Engines {
             command
                 .current_dir(folder)
                 .args(RANK)
-                .args(["--shard", shard, "--writes"])
+                .args(arguments)
+                .arg("--writes")
                 .arg(place)
                 .env("RANK", rank.to_string())
                 .env("WORLD_SIZE", size.to_string())
@@ -630,6 +636,26 @@ fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another()
             let expected = if rank == killed { None } else { Some(PEER_LOST) };
             assert_eq!(child.wait().unwrap().code(), expected, "rank {rank} of {size}");
         }
+    }
+}
+
+/// Rank 1 is suspended before a step. Rank 0 is suspended while rank 1 waits for an order, for which there is no time
+/// limit; the store, which rank 0 serves, does not answer either.
+#[test]
+fn l10_a_rank_that_is_suspended_ends_the_world_with_the_code_that_asks_for_another() {
+    for suspended in [1, 0] {
+        let place = tempfile::tempdir().unwrap();
+        let mut engines = Engines::start_with(2, place.path(), &["--peer-limit", "6"]);
+        engines.load(fresh());
+        assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+        let pid = i32::try_from(engines.ranks[suspended].id()).unwrap();
+        // SAFETY: sends a signal to a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
+        if suspended == 1 {
+            assert!(engines.train(1).is_none());
+        }
+        let other = engines.ranks[1 - suspended].wait().unwrap();
+        assert_eq!(other.code(), Some(PEER_LOST), "rank {}", 1 - suspended);
     }
 }
 
