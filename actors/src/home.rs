@@ -111,8 +111,9 @@ impl Home {
         self.root.join("checkpoints").join(run)
     }
 
-    /// Removes the work folders that killed engines have left in a run's folder, `.step-N.PROCESS.demask-saving`, and
-    /// restores checkpoints that were set aside and not replaced. Call it only while no engine of the run is writing.
+    /// Removes what was left in a run's folder: the work folders of killed engines, `.step-N.PROCESS.demask-saving`, and
+    /// the marks of killed daemons (`engine/join/folder_mark.rs`). It also restores checkpoints that were set aside and
+    /// not replaced. Call it only while no engine of the run is writing.
     pub fn sweep(&self, run: &str) {
         let Ok(entries) = std::fs::read_dir(self.checkpoints(run)) else {
             return;
@@ -125,7 +126,9 @@ impl Home {
             let kept = hidden.strip_suffix(BEFORE).map(|step| path.with_file_name(step));
             match kept.filter(|kept| !kept.exists()) {
                 Some(kept) => std::fs::rename(path, kept).ok(),
-                None => std::fs::remove_dir_all(path).ok(),
+                None => std::fs::remove_dir_all(&path)
+                    .or_else(|_| std::fs::remove_file(&path))
+                    .ok(),
             };
         }
     }
@@ -439,6 +442,7 @@ mod tests {
                 std::fs::create_dir_all(checkpoint).unwrap();
             }
         }
+        std::fs::write(home.checkpoints("run").join(".mark-1"), "1").unwrap();
         home.sweep("run");
         assert!(kept.join("old").exists() && !followed.join("old").exists());
         assert_eq!(std::fs::read_dir(home.checkpoints("run")).unwrap().count(), 2);

@@ -436,6 +436,27 @@ fn weights_are_sharded_over_ranks_where_there_are_some() {
 }
 
 #[test]
+fn a_run_may_go_on_with_as_few_ranks_as_the_profile_allows() {
+    assert_eq!(parsed("[engine]\nranks = 3\n").unwrap().engine.min_ranks, None);
+    for least in [1, 3] {
+        let profile = parsed(&format!("[engine]\nranks = 3\nmin_ranks = {least}\n")).unwrap();
+        assert_eq!(profile.engine.min_ranks, Some(least));
+    }
+    for (section, words) in [
+        ("ranks = 3\nmin_ranks = 4\n", "expected 1 to 3"),
+        ("ranks = 3\nmin_ranks = 0\n", "min_ranks is 0"),
+        ("min_ranks = 1\n", "there is only one process"),
+        (
+            "ranks = 3\nmin_ranks = 2\njoin = true\n",
+            "that the daemon starts",
+        ),
+    ] {
+        let error = parsed(&format!("[engine]\n{section}")).unwrap_err();
+        assert!(error.contains(words), "{section}: {error}");
+    }
+}
+
+#[test]
 fn ranks_train_with_every_optimizer() {
     for optimizer in [
         "muon = true",

@@ -28,7 +28,7 @@ const HELP: &str = "demask-engine: the process that computes for Demask; usually
 
 Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
                      [--deterministic on|off] [--die-with PID] [--writes FOLDER]... [--world env] [--reduction exact|fast]
-                     [--shard state|weights]
+                     [--shard state|weights] [--peer-limit SECONDS]
        demask-engine --join FILE [--role train|sample] [--patience SECONDS] …
 
 --rows: the largest number of sequences that are sampled at the same time (default 64); a sequence with guidance counts twice.
@@ -48,6 +48,7 @@ daemon for longer than --patience (default 120 s).
 they do.
 --shard: what is divided among the ranks: state (the optimizer state; default), or weights (the weights too, which are gathered block
 by block); the bits are the same.
+--peer-limit: how long a rank waits for a peer within a step, and for a sign of life of rank 0 (default 120 s).
 The engine handles one request after the other, but sampling requests of several clients together, until it is asked to exit. SIGTERM
 ends it after the requests that have arrived, a second SIGTERM at once.
 
@@ -83,6 +84,8 @@ struct EngineArguments {
     /// The join file of the daemon to serve, and as what.
     join: Option<(PathBuf, JoinRole)>,
     patience: Duration,
+    /// How long a rank waits for its peers within a step.
+    peer_limit: Duration,
 }
 
 impl EngineArguments {
@@ -109,15 +112,16 @@ impl EngineArguments {
         Ok(())
     }
 
-    /// Returns what this engine joins, given its number of ranks.
-    fn joining(&self, ranks: usize) -> Option<Joining> {
+    /// Returns what this engine joins, given its number of ranks, the dtype that it computes in and that of `auto`.
+    fn joining(&self, ranks: usize, (dtype, auto_dtype): (&str, &str)) -> Option<Joining> {
         let (file, role) = self.join.clone()?;
         let engine = JoiningEngine {
             protocol: PROTOCOL,
             role,
             ranks,
             shard: self.ranks.shard,
-            dtype: self.dtype.clone(),
+            dtype: dtype.to_owned(),
+            auto_dtype: auto_dtype.to_owned(),
             host: host_name(),
             pid: std::process::id(),
         };
@@ -184,13 +188,19 @@ fn run() -> anyhow::Result<()> {
     {
         cuda::set_deterministic(deterministic)?;
     }
+    let (kind, dtypes) = (place.kind, place.dtypes());
     let mut limits = Limits::default();
     limits.rows = options.rows.unwrap_or(limits.rows).max(1);
     let mut engine = Engine::new(place).with_limits(limits).with_sandbox(held);
     let mut size = 1;
     if let Some(member) = member {
         let rank = member.rank;
-        let world = World::join(member, engine.device()).unwrap_or_else(|error| lost(&error));
+        let world = World::join_within(member, engine.device(), member::JOIN_LIMIT, options.peer_limit);
+        let world = world.unwrap_or_else(|error| lost(&error));
+        match world.check_dtype(kind) {
+            Err(error @ ModelError::World(_)) => lost(&error),
+            checked => checked?,
+        }
         size = world.size();
         tracing::info!("rank {rank} of {size}");
         engine = engine.in_world(Rc::new(world), options.ranks);
@@ -202,7 +212,7 @@ fn run() -> anyhow::Result<()> {
         }
     }
     let fault = Fault::from_environment()?;
-    let served = match options.joining(size) {
+    let served = match options.joining(size, dtypes) {
         Some(joining) => serve_joined(&mut engine, joining, &shutdown, fault).context("--join")?,
         None => server::serve(&mut engine, &options.socket, &shutdown, fault)
             .with_context(|| format!("socket {}", options.socket.display()))?,
@@ -220,6 +230,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
     let mut writes: Option<Vec<PathBuf>> = None;
     let (mut world, mut ranks) = (false, RankOptions::default());
     let (mut join, mut role, mut patience) = (None, None, PATIENCE);
+    let mut peer_limit = member::STEP_LIMIT;
     while let Some(flag) = arguments.next() {
         let mut value = || {
             arguments
@@ -264,6 +275,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
                 });
             }
             "--patience" => patience = Duration::from_secs(number(&flag, &value()?)?),
+            "--peer-limit" => peer_limit = Duration::from_secs(number::<u64>(&flag, &value()?)?.max(1)),
             "--reduction" => {
                 ranks.reduction = match value()?.as_str() {
                     "exact" => Reduction::Exact,
@@ -321,6 +333,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
         ranks,
         join,
         patience,
+        peer_limit,
     }))
 }
 

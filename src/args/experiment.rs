@@ -73,10 +73,14 @@ pub struct SlurmArgs {
     /// Train with N processes (`engine.ranks`)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub ranks: Option<u8>,
+    /// Sample with N more engines (`rollouts.samplers`), which the daemon starts on its node
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub samplers: Option<u8>,
     /// GPUs that the job requests: 0 or 1
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub gpus: u16,
-    /// CPU cores that the job requests [default: `engine.threads`, or 1, for each rank]
+    /// CPU cores that the job requests [default: `engine.threads`, or 1, for each rank, and as many for
+    /// each sampling engine]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub cpus: Option<u16>,
     /// Any other sbatch option that takes a value; may be repeated

@@ -1,7 +1,8 @@
 //! `demask slurm`: runs a profile as a job of a Slurm cluster. The batch script is printed or passed to `sbatch`.
 //!
 //! On one node the daemon starts the ranks itself. Over several the ranks are a job step of their own that joins the
-//! daemon on the first node, and that is started again when it loses a rank.
+//! daemon on the first node, and that is started again when it loses a rank. The daemon itself starts the sampling
+//! engines, on its own node.
 //!
 //! The job has a daemon and a home of its own, which a requeued job finds by its job number. Before the time
 //! limit Slurm sends the script a signal. The daemon then finishes its step and writes a checkpoint, the job
@@ -48,6 +49,7 @@ const OURS: [&str; 9] = [
 pub fn slurm(options: &SlurmArgs) -> anyhow::Result<ExitCode> {
     let mut set = options.set.clone();
     set.extend(options.ranks.map(|ranks| format!("engine.ranks={ranks}")));
+    set.extend(options.samplers.map(samplers));
     if options.nodes > 1 {
         refuse_division(options)?;
         set.push("engine.join=true".to_owned());
@@ -60,11 +62,21 @@ pub fn slurm(options: &SlurmArgs) -> anyhow::Result<ExitCode> {
         return submit(&script);
     }
     if options.output.json {
-        print::json(&json!({ "script": script, "ranks": profile.engine.ranks, "nodes": options.nodes }))?;
+        print::json(&json!({
+            "script": script,
+            "ranks": profile.engine.ranks,
+            "samplers": profile.rollouts.samplers,
+            "nodes": options.nodes,
+        }))?;
     } else {
         std::io::stdout().lock().write_all(script.as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the assignment of the number of sampling engines.
+fn samplers(count: u8) -> String {
+    format!("rollouts.samplers={count}")
 }
 
 /// Refuses ranks that cannot be divided evenly over several nodes.
@@ -96,6 +108,13 @@ fn refuse(options: &SlurmArgs, profile: &Profile) -> anyhow::Result<()> {
             "--gpus {}: {ranks} ranks train on CPUs only; use a GPU without ranks, or ranks without a GPU",
             options.gpus
         )));
+    }
+    if profile.rollouts.join {
+        bail!(UsageError(
+            "rollouts.join is true, but the script starts no sampling engines that join: the daemon starts them \
+             itself; add --set rollouts.join=false"
+                .to_owned()
+        ));
     }
     for given in &options.sbatch {
         let is_option = |key: &str| {
@@ -137,8 +156,8 @@ fn script(options: &SlurmArgs, profile: &Profile, program: &Path) -> anyhow::Res
     if options.from_scratch {
         run += " --from-scratch";
     }
-    for set in &options.set {
-        let _ = write!(run, " --set {}", quoted(set));
+    for set in options.set.iter().cloned().chain(options.samplers.map(samplers)) {
+        let _ = write!(run, " --set {}", quoted(&set));
     }
     let world = if options.nodes > 1 {
         world(profile, program)
@@ -222,18 +241,17 @@ fn head(options: &SlurmArgs, profile: &Profile) -> String {
         }
     };
     let name: String = profile.name.chars().map(plain).collect();
-    let each = profile.engine.threads.unwrap_or(1);
-    let cpus = options
-        .cpus
-        .map_or(each * profile.engine.ranks.unwrap_or(1), usize::from);
     let ranks = profile.engine.ranks.unwrap_or(1);
     let nodes = usize::from(options.nodes);
+    let cpus = options
+        .cpus
+        .map_or_else(|| cpus(profile, nodes), |cpus| usize::from(cpus) / nodes);
     let (tasks, cpus) = match nodes {
         1 => ("ntasks=1".to_owned(), cpus),
-        _ => (
-            format!("ntasks-per-node={}", ranks / nodes),
-            (cpus / ranks).max(1),
-        ),
+        _ => {
+            let tasks = ranks / nodes;
+            (format!("ntasks-per-node={tasks}"), (cpus / tasks).max(1))
+        }
     };
     let mut lines = vec![
         format!("job-name=demask-{name}"),
@@ -256,6 +274,17 @@ fn head(options: &SlurmArgs, profile: &Profile) -> String {
         let _ = writeln!(head, "#SBATCH --{line}");
     }
     head
+}
+
+/// Returns the CPU cores that a node needs. Sampling engines are all on the first node, but Slurm gives every node as
+/// many cores.
+fn cpus(profile: &Profile, nodes: usize) -> usize {
+    let each = profile.engine.threads.unwrap_or(1);
+    let ranks = profile.engine.ranks.unwrap_or(1) / nodes;
+    let sampling = profile.rollouts.samplers * profile.rollouts.threads.unwrap_or(each);
+    // Over several nodes each rank is a task, and all tasks get as many cores.
+    let tasks = if nodes > 1 { ranks } else { 1 };
+    ranks * each + sampling.next_multiple_of(tasks.max(1))
 }
 
 /// Quotes a word for a shell.

@@ -28,8 +28,8 @@ fn profile() -> String {
     ])
 }
 
-/// Runs the profile to its end under these faults; returns the run's id.
-fn run_with(root: &Path, faults: FaultInjection) -> String {
+/// Runs a profile to its end under these faults; returns the run's id.
+fn run_with(root: &Path, profile: &str, faults: FaultInjection) -> String {
     let home = Home::open(Some(root.to_owned())).unwrap();
     let served = home.clone();
     let daemon =
@@ -47,7 +47,7 @@ fn run_with(root: &Path, faults: FaultInjection) -> String {
             assert!(!daemon.is_finished(), "the daemon exited during startup");
         };
         client.ask(Command::Subscribe { since: 0 }).await.unwrap();
-        let run = start(&mut client, &profile()).await;
+        let run = start(&mut client, profile).await;
         let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
             .await
             .unwrap();
@@ -99,7 +99,7 @@ fn promoted(root: &Path, run: &str) {
 #[test]
 fn l1_l8_whoever_panics_the_run_ends_in_the_same_weights() {
     let (calm, fragile) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let calm_run = run_with(calm.path(), FaultInjection::default());
+    let calm_run = run_with(calm.path(), &profile(), FaultInjection::default());
     // Steps: codes 0-1, pretrain 2-9, reason 10, cot 11-14, align 15-18, evaluate 19 (judged as 20).
     let faults = FaultInjection::at(&[
         ("curator", 4),
@@ -113,7 +113,7 @@ fn l1_l8_whoever_panics_the_run_ends_in_the_same_weights() {
         ("trainer", 18),
         ("evaluator", 20),
     ]);
-    let fragile_run = run_with(fragile.path(), faults.clone());
+    let fragile_run = run_with(fragile.path(), &profile(), faults.clone());
     assert_eq!(faults.left(), 0, "every fault was reached");
     assert_eq!(
         weights(fragile.path(), &fragile_run, 20),
@@ -133,4 +133,23 @@ fn l1_l8_whoever_panics_the_run_ends_in_the_same_weights() {
     promoted(fragile.path(), &fragile_run);
     let restarted = "SELECT count(DISTINCT body) FROM v_event WHERE kind = 'lifecycle' AND body LIKE '%asked to at step%' AND body LIKE '%failed%'";
     assert!(rows_in(fragile.path(), restarted)[0][0].as_u64().unwrap() >= 10);
+}
+
+/// A panic of the trainer ends a life of the run but keeps its ranks, so it is no restart of theirs, even before they
+/// have reported a step.
+#[test]
+fn l1_a_panic_before_the_first_reported_step_is_no_restart_of_the_ranks() {
+    let folder = tempfile::tempdir().unwrap();
+    // The steps of the image tokenizer report no ranks.
+    let faults = FaultInjection::at(&[("trainer", 0)]);
+    let run = run_with(folder.path(), &smoke(&["engine.ranks=2"]), faults.clone());
+    assert_eq!(faults.left(), 0, "the fault was reached");
+    let lives = format!("SELECT generation FROM v_run WHERE run = '{run}'");
+    assert_eq!(
+        rows_in(folder.path(), &lives),
+        [[1]],
+        "the trainer's death was a life"
+    );
+    let ranks = format!("SELECT rank, restarts FROM v_rank WHERE run = '{run}' ORDER BY rank");
+    assert_eq!(rows_in(folder.path(), &ranks), [[0, 0], [1, 0]]);
 }

@@ -128,6 +128,7 @@ impl Daemon {
             run: run.clone(),
             begun: Arc::new(begun),
             generation,
+            lives_before: generation,
             from_scratch,
         };
         let control = Rc::new(RefCell::new(control));

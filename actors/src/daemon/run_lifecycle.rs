@@ -1,5 +1,5 @@
 //! The lives of a run: one after another, until the run is done, stopped, halted, or dies too often without progress
-//! (law L1).
+//! (law L1). If its ranks are what dies and the profile allows fewer, the run goes on with fewer (law L11).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -53,7 +53,7 @@ async fn lives(
     driver: &Rc<dyn RunDriver>,
     present: &Rc<RefCell<Arc<Control>>>,
 ) -> anyhow::Result<Outcome> {
-    let (mut deaths, mut furthest) = (0, 0);
+    let (mut deaths, mut furthest) = (0_u32, 0);
     loop {
         let life = Run {
             generation: context.generation,
@@ -75,6 +75,7 @@ async fn lives(
         if before.is_halting() {
             context.control.halt();
         }
+        let engines_lost = context.engine.deaths();
         let why = match driven(context, &**driver).await {
             // L10: the run had its whole grace period, and what it waits for does not come.
             Ok(Err(error)) if error.is::<GivenUp>() => {
@@ -94,11 +95,19 @@ async fn lives(
             // L1: the next daemon continues from the last checkpoint. Another life in this daemon would only load it.
             return Ok(given_up(context).await?);
         }
+        let engine = &context.engine;
+        let spent = engine.is_given_up() || deaths >= LIVES && engine.deaths() > engines_lost;
+        if spent && let Some(ranks) = fewer_ranks(context) {
+            driver.let_go();
+            use_ranks(context, ranks).await;
+            note_smaller_world(context, ranks, step, &why).await?;
+            deaths = 0;
+        }
         anyhow::ensure!(
             deaths < LIVES,
             "the run failed {deaths} times in a row at step {step}: {why}"
         );
-        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(deaths - 1)).await;
+        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(deaths.saturating_sub(1))).await;
         context.generation += 1;
     }
 }
@@ -165,6 +174,45 @@ fn is_retryable(error: &anyhow::Error) -> bool {
                 Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })
             )
     })
+}
+
+/// Returns the number of ranks with which the run may go on, which is one less than before; `None` if the profile does
+/// not allow it.
+fn fewer_ranks(context: &RunContext) -> Option<usize> {
+    let least = context.profile.engine.min_ranks?;
+    let ranks = context.engine.ranks()?;
+    (ranks > least).then(|| ranks - 1)
+}
+
+/// L11: trains with this many ranks from now on. The bits of the run do not depend on it. The driver has dropped the
+/// run's actors, because they would ask the engine that ends here.
+async fn use_ranks(context: &mut RunContext, ranks: usize) {
+    context.engine.finish().await;
+    context.engine = context.engine.with_ranks(&context.supervisor, ranks);
+}
+
+async fn note_smaller_world(
+    context: &RunContext,
+    ranks: usize,
+    step: u64,
+    why: &str,
+) -> Result<(), RecorderGone> {
+    let before = ranks + 1;
+    let (run, kind) = (context.run.clone(), "smaller_world".to_owned());
+    let message = format!(
+        "{before} ranks could not be kept alive, so the run goes on with {ranks} from its last checkpoint: {why}"
+    );
+    tracing::warn!("run {run}: {message}");
+    context
+        .recorder
+        .record(Record::Alert(Alert {
+            run,
+            step,
+            level: Level::Warn,
+            kind,
+            message,
+        }))
+        .await
 }
 
 async fn note_death(context: &RunContext, step: u64, why: &str) -> Result<(), RecorderGone> {

@@ -13,7 +13,6 @@ use demask_api::{Answer, DeviceInfo, EngineError, Request, SampleFrame};
 use demask_storage::ActorState;
 use tokio::sync::{OnceCell, oneshot};
 
-use crate::engine::liveness::Urgency;
 use crate::engine::process::{EngineFailure, EngineOptions};
 use crate::engine::starter::{EngineStarter, RunningEngine};
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
@@ -52,22 +51,41 @@ pub struct EngineHost {
     engine: EngineCell,
     /// Whether this engine was asked to load a model.
     has_model: bool,
+    /// Number of engines that died or could not be started.
+    deaths: Arc<AtomicU64>,
+    /// Whether this engine is one of them.
+    is_lost: bool,
 }
 
 /// A cell for the engine, empty until it is started. It is used on the actor's thread only.
 type EngineCell = Rc<OnceCell<Box<dyn RunningEngine>>>;
 
 impl EngineHost {
-    /// Makes a host whose engine is started at the first request.
+    /// Makes a host whose engine is started at the first request. The death of the engine is counted in `deaths`.
     #[must_use]
-    pub fn new(life: Life, options: EngineOptions, starter: Arc<dyn EngineStarter>) -> Self {
+    pub fn new(
+        life: Life,
+        options: EngineOptions,
+        starter: Arc<dyn EngineStarter>,
+        deaths: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             life,
             options,
             starter,
             engine: Rc::default(),
             has_model: false,
+            deaths,
+            is_lost: false,
         }
+    }
+
+    /// Marks the engine as dead, which several requests may find at the same time.
+    fn lose(&mut self, why: &EngineFailure) {
+        if !std::mem::replace(&mut self.is_lost, true) {
+            self.deaths.fetch_add(1, Relaxed);
+        }
+        self.life.failed(why.to_string());
     }
 
     /// L1: returns whether a request assumes weights that an earlier engine had loaded.
@@ -132,7 +150,7 @@ impl Handler<Ask> for EngineHost {
                     .map_or_else(|| "ok".to_owned(), ToString::to_string),
             );
             if let Err(failure @ (EngineFailure::Died { .. } | EngineFailure::Start { .. })) = &answer {
-                host.life.failed(failure.to_string());
+                host.lose(failure);
                 ctx.stop();
             }
             answer
@@ -171,11 +189,15 @@ impl Handler<FinishEngine> for EngineHost {
 #[derive(Clone)]
 pub struct EngineAddress {
     host: Address<EngineHost>,
+    name: String,
+    options: EngineOptions,
+    starter: Arc<dyn EngineStarter>,
+    /// Number of engines of this address that died or could not be started.
+    deaths: Arc<AtomicU64>,
     /// Computing time in microseconds.
     computed: Arc<AtomicU64>,
     /// Requests that are not answered yet.
     asked: Arc<AtomicUsize>,
-    urgency: Urgency,
 }
 
 impl EngineAddress {
@@ -187,26 +209,60 @@ impl EngineAddress {
         options: EngineOptions,
         starter: Arc<dyn EngineStarter>,
     ) -> Self {
-        let urgency = options.urgency.clone();
+        let deaths = Arc::default();
         Self {
-            host: supervisor.spawn(name, "supervisor", move |life| {
-                EngineHost::new(life, options.clone(), Arc::clone(&starter))
-            }),
+            host: spawn_host(supervisor, name, &options, &starter, &deaths),
+            name: name.to_owned(),
+            options,
+            starter,
+            deaths,
             computed: Arc::default(),
             asked: Arc::default(),
-            urgency,
         }
+    }
+
+    /// Spawns a host for engines of this many ranks in place of the present one, with a restart budget of its own. The
+    /// counts go on. The present engine must have ended, and earlier addresses must not be used any more.
+    #[must_use]
+    pub fn with_ranks(&self, supervisor: &SupervisorHandle, ranks: usize) -> Self {
+        let options = EngineOptions {
+            ranks: Some(ranks),
+            ..self.options.clone()
+        };
+        Self {
+            host: spawn_host(supervisor, &self.name, &options, &self.starter, &self.deaths),
+            options,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the number of processes that train together; `None` for one process without ranks.
+    #[must_use]
+    pub fn ranks(&self) -> Option<usize> {
+        self.options.ranks
+    }
+
+    /// Returns how often an engine of this address died or could not be started.
+    #[must_use]
+    pub fn deaths(&self) -> u64 {
+        self.deaths.load(Relaxed)
+    }
+
+    /// Returns whether engines died so often that the supervisor starts no other one.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.host.is_given_up()
     }
 
     /// Notes that the user wants the run to end. From now on an engine that hangs is given up within seconds (law L10).
     pub fn hurry(&self) {
-        self.urgency.set();
+        self.options.urgency.set();
     }
 
     /// Returns whether [`Self::hurry`] was called.
     #[must_use]
     pub fn is_hurried(&self) -> bool {
-        self.urgency.is_set()
+        self.options.urgency.is_set()
     }
 
     /// Returns the number of requests that are not answered yet.
@@ -272,6 +328,19 @@ impl EngineAddress {
     }
 }
 
+fn spawn_host(
+    supervisor: &SupervisorHandle,
+    name: &str,
+    options: &EngineOptions,
+    starter: &Arc<dyn EngineStarter>,
+    deaths: &Arc<AtomicU64>,
+) -> Address<EngineHost> {
+    let (options, starter, deaths) = (options.clone(), Arc::clone(starter), Arc::clone(deaths));
+    supervisor.spawn(name, "supervisor", move |life| {
+        EngineHost::new(life, options.clone(), Arc::clone(&starter), Arc::clone(&deaths))
+    })
+}
+
 /// A guard that counts one request while it lives.
 struct Counted<'a>(&'a AtomicUsize);
 
@@ -326,6 +395,7 @@ const fn needs_model(request: &Request) -> bool {
             | Request::Verify { .. }
             | Request::LoadReward { .. }
             | Request::Score { .. }
+            | Request::ReadMark { .. }
             | Request::Heartbeat
             | Request::Exit
     )
@@ -339,6 +409,7 @@ fn name(request: &Request) -> &'static str {
         Request::Policy { .. } => "Policy",
         Request::ScoreViews(..) => "ScoreViews",
         Request::SetReference { .. } => "SetReference",
+        Request::ReadMark { .. } => "ReadMark",
         Request::Sample { .. } => "Sample",
         Request::Aside { .. } => "Aside",
         Request::LogProbs { .. } => "LogProbs",

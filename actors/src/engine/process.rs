@@ -172,9 +172,18 @@ impl EngineProcess {
         let others = others
             .transpose()
             .map_err(|error| start_error(error.to_string()))?;
-        let stream = reach(&mut child, &socket, &log, &options.urgency)
-            .await
-            .map_err(start_error)?;
+        // Rank 0 serves its socket once all ranks are there, so the end of another rank is the end of the start.
+        let lost = async {
+            match &others {
+                Some(others) => others.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        let stream = tokio::select! {
+            reached = reach(&mut child, &socket, &log, &options.urgency) => reached,
+            why = lost => Err(format!("{why} during startup{}", log.tail())),
+        };
+        let stream = stream.map_err(start_error)?;
         let liveness = Liveness::new(socket.clone(), child.id(), options.urgency.clone());
         let mut engine = Self {
             body: EngineBody::Started(Box::new(AsyncMutex::new(child)), others),

@@ -55,22 +55,11 @@ impl Profile {
                 "is freshest, but with `staleness = 0` only a step's own weights may draw its groups; use exact, or `staleness = 1` or more",
             );
         }
-        if self.engine.join && self.engine.ranks.is_none() {
-            return wrong(
-                "engine.join",
-                "is true, but the number of ranks to wait for is not set; add `ranks = 1` or more",
-            );
-        }
+        check_ranks(&self.engine)?;
         if self.rollouts.join && self.rollouts.samplers == 0 {
             return wrong(
                 "rollouts.join",
                 "is true, but there is no sampling engine to wait for; add `samplers = 1`",
-            );
-        }
-        if self.engine.shard == Shard::Weights && self.engine.ranks.is_none() {
-            return wrong(
-                "engine.shard",
-                "is weights, but there is only one process; add `ranks = 2`",
             );
         }
         if self.engine.shard == Shard::Weights
@@ -191,6 +180,40 @@ fn check_engine(engine: &EngineKnobs) -> Result<(), Wrong> {
         );
     }
     Ok(())
+}
+
+/// Checks the settings of several ranks, which mean nothing without `ranks`.
+fn check_ranks(engine: &EngineKnobs) -> Result<(), Wrong> {
+    if engine.join && engine.ranks.is_none() {
+        return wrong(
+            "engine.join",
+            "is true, but the number of ranks to wait for is not set; add `ranks = 1` or more",
+        );
+    }
+    if engine.shard == Shard::Weights && engine.ranks.is_none() {
+        return wrong(
+            "engine.shard",
+            "is weights, but there is only one process; add `ranks = 2`",
+        );
+    }
+    let Some(least) = engine.min_ranks else {
+        return Ok(());
+    };
+    match engine.ranks {
+        _ if engine.join => wrong(
+            "engine.min_ranks",
+            "is only for ranks that the daemon starts, but `join` is true; leave one of them out",
+        ),
+        None => wrong(
+            "engine.min_ranks",
+            "is set, but there is only one process; add `ranks = 2`",
+        ),
+        Some(ranks) if least > ranks => wrong(
+            "engine.min_ranks",
+            &format!("is {least}, but the run has only {ranks} ranks; expected 1 to {ranks}"),
+        ),
+        Some(_) => Ok(()),
+    }
 }
 
 /// Checks that a source has the settings that its kind needs, and none that its kind would ignore.

@@ -26,6 +26,12 @@ pub struct EngineKnobs {
     #[schemars(range(min = 1, max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<usize>,
+    /// Fewest processes with which the run may go on. If the processes cannot be started, or one of them dies more
+    /// often than they may be restarted, the run goes on with one process less from its last checkpoint, down to this
+    /// number. It ends in the same bits. Absent: as many as `ranks`, so such a run fails.
+    #[schemars(range(min = 1, max = 64))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_ranks: Option<usize>,
     /// What is divided among these processes. With `weights`, sampling, scoring and evaluation gather all weights on
     /// the first process, where they stay until its next step, and `demask ask` waits for the end of a step. Use
     /// sampling engines (`rollouts.samplers`) to draw the rollouts then. With an adapter, `weights` divides the frozen
@@ -55,6 +61,7 @@ impl Default for EngineKnobs {
             dtype: "auto".into(),
             threads: None,
             ranks: None,
+            min_ranks: None,
             shard: Shard::default(),
             join: false,
         }

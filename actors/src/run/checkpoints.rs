@@ -15,6 +15,7 @@ use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::join::folder_mark::FolderMark;
 use crate::engine::process::{EngineFailure, unexpected};
 use crate::inference::checkpoint_settings;
 use crate::inference::complete::Inference;
@@ -257,6 +258,7 @@ fn kept(context: &RunContext) -> Result<Vec<Checkpoint>, RunError> {
 /// # Errors
 /// An error if the engine dies, or if the start checkpoint or the sources cannot be read.
 pub async fn load(context: &RunContext, curator: &Address<Curator>) -> Result<Loaded, RunError> {
+    check_folder(context).await?;
     let kept = kept(context)?;
     let oldest = kept.last().map(|saved| saved.step);
     for saved in kept {
@@ -288,6 +290,27 @@ pub async fn load(context: &RunContext, curator: &Address<Curator>) -> Result<Lo
         fresh(context, curator).await
     } else {
         from_checkpoint(context).await
+    }
+}
+
+/// Checks that ranks that joined from other machines see the run's folder. To a rank that does not, every checkpoint
+/// would seem to be broken, and the run would start again.
+async fn check_folder(context: &RunContext) -> Result<(), RunError> {
+    if !context.profile.engine.join {
+        return Ok(());
+    }
+    let folder = context.home.checkpoints(&context.run);
+    let mark = match FolderMark::write(&folder) {
+        Ok(mark) => mark,
+        // A run on a full disk waits for room when it saves.
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            return Ok(());
+        }
+        Err(error) => return Err(RunError::about(folder.display(), error)),
+    };
+    match context.engine.ask(mark.request(), None).await? {
+        Answer::Done => Ok(()),
+        other => Err(unexpected("done", &other).into()),
     }
 }
 

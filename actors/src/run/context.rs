@@ -36,6 +36,8 @@ pub struct RunContext {
     pub begun: Arc<Run>,
     /// Number of this life.
     pub generation: u64,
+    /// Number of lives before the engines of this context were spawned. Their engines ended with them.
+    pub lives_before: u64,
     /// Whether the run starts from random weights.
     pub from_scratch: bool,
 }

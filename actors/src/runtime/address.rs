@@ -51,6 +51,12 @@ impl<A: Actor<Context = Context<A>>> Address<A> {
         found.clone()
     }
 
+    /// Returns whether the supervisor gave the actor up or ended.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.present.has_changed().is_err()
+    }
+
     /// Sends `message` and waits for room in the mailbox and for the answer (L1, L2).
     ///
     /// If the actor dies before it answers, the message is sent again to its next life. The message must therefore be

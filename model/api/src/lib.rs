@@ -49,4 +49,4 @@ pub use sequence::{Sequence, Span, Task};
 pub use step_settings::{Adam, BlockNoise, LossNormalization, MomentKind, Recompute, Shard, StepSettings};
 
 /// The version of the engine protocol. A `Hello` with another version is refused, with both numbers.
-pub const PROTOCOL: u32 = 13;
+pub const PROTOCOL: u32 = 14;

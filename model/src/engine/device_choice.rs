@@ -87,6 +87,13 @@ impl Place {
         })
     }
 
+    /// Returns the name of the dtype of matrix products, and the name of the one that `auto` chooses on this device.
+    #[must_use]
+    pub fn dtypes(&self) -> (&'static str, &'static str) {
+        let auto = dtype_for(self.device, "auto").map_or(self.kind, |(kind, _)| kind);
+        (dtype_name(self.kind), dtype_name(auto))
+    }
+
     /// Returns the kernel set for attention over cached keys, if one applies to this device and dtype.
     fn kernels(&self) -> Option<KernelSet> {
         KernelSet::chosen().filter(|_| fused::applies_to(self.device, self.kind))
@@ -137,6 +144,14 @@ fn device_for(asked: &str, found: &Cuda) -> Result<Device> {
             "this machine has {count} devices, cuda:0 to cuda:{}",
             count - 1
         )),
+    }
+}
+
+/// Returns the name of a dtype of matrix products, as `--dtype` takes it.
+fn dtype_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::BFloat16 => "bf16",
+        _ => "f32",
     }
 }
 
@@ -194,6 +209,16 @@ mod tests {
         let message = device_for("cuda:0", &none).unwrap_err().to_string();
         assert!(message.contains("looked in /somewhere"), "{message}");
         assert!(message.contains("pip install"), "{message}");
+    }
+
+    #[test]
+    fn a_place_names_its_dtype_and_that_of_auto() {
+        let auto = Place::choose("cpu", "auto", Some(1)).unwrap().dtypes();
+        assert_eq!(auto.0, auto.1);
+        for dtype in ["f32", "bf16"] {
+            let dtypes = Place::choose("cpu", dtype, Some(1)).unwrap().dtypes();
+            assert_eq!(dtypes, (dtype, auto.1));
+        }
     }
 
     #[test]

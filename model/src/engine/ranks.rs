@@ -19,6 +19,7 @@ pub fn ordered(world: &World, request: &Request) -> Result<()> {
             | Request::Train { .. }
             | Request::Policy { .. }
             | Request::SetReference { .. }
+            | Request::ReadMark { .. }
             | Request::Save { .. }
             | Request::Exit
     );

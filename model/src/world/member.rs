@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 use super::environment::{Membership, Rendezvous};
 use super::group::{Fabric, ProcessGroup, Reduce};
 use super::interface;
+use super::pulse::{PulseWatch, RankPulse, pause};
 use super::report::{Identity, exchange_reports};
 use super::store::Store;
 use crate::error::{ModelError, Result};
@@ -26,16 +27,18 @@ pub const STEP_LIMIT: Duration = Duration::from_secs(120);
 pub const FILES_LIMIT: Duration = Duration::from_secs(1800);
 /// How long the ranks wait until all have joined.
 pub const JOIN_LIMIT: Duration = Duration::from_secs(300);
-/// How long a rank waits for an order before it checks that the store still exists.
-const ORDER_LOOK: Duration = Duration::from_secs(60);
 /// The largest size of an order in bytes: a batch of token ids (law L9).
 const LONGEST_ORDER: i64 = 1 << 30;
+/// The prefix of the keys of rank 0's signs of life.
+const PULSE: &str = "pulse";
 /// The length in bytes of a rank's failure message.
 const WORDS: usize = 400;
 
 /// A world that this process has joined.
 #[derive(Debug)]
 pub struct World {
+    /// The signs of life of rank 0, if this is rank 0 and other ranks wait for it. Its thread ends before the store.
+    _pulse: Option<RankPulse>,
     membership: Membership,
     /// The group for the CPU: orders, agreements, and tensors on the CPU.
     host: ProcessGroup,
@@ -94,7 +97,10 @@ impl World {
         // are loaded.
         host.barrier()?;
         gpu.as_ref().map_or(Ok(()), ProcessGroup::barrier)?;
+        let is_watched = membership.rank == 0 && membership.size > 1 && has_pulse(&membership);
+        let pulse = is_watched.then(|| RankPulse::begin(store.below(PULSE, step)?, step));
         Ok(Self {
+            _pulse: pulse.transpose()?,
             identities: Identity::exchange(&host, device)?,
             membership,
             host,
@@ -181,13 +187,34 @@ impl World {
 
     /// Waits for rank 0's next order. There is no time limit, because rank 0 may sample for hours. With a
     /// store over TCP, the end of rank 0 or of its starter is noticed at once, because one of them serves the
-    /// store. With a store file it is noticed within a minute, once the file has been removed.
+    /// store, and a rank 0 that is suspended is noticed after the time limit of a step; this process exits then if
+    /// the store does not answer either. With a store file the end of rank 0 is noticed within seconds, once the
+    /// file has been removed.
     ///
     /// # Errors
     /// Returns [`ModelError::World`] if rank 0 is gone or an order is too long.
     pub fn await_order(&self) -> Result<Vec<u8>> {
-        let key = self.next_order();
-        while !self.store.wait(&key, ORDER_LOOK)? {
+        self.await_key(&self.next_order())?;
+        let length = Tensor::f_zeros([1], (Kind::Int64, Device::Cpu))?;
+        self.host.broadcast(&length, 0)?;
+        let length = length.f_int64_value(&[0])?;
+        if !(0..=LONGEST_ORDER).contains(&length) {
+            let message = format!("an order has {length} bytes, expected at most {LONGEST_ORDER}");
+            return Err(ModelError::World(message));
+        }
+        let bytes = Tensor::f_zeros([length], (Kind::Uint8, Device::Cpu))?;
+        self.host.broadcast(&bytes, 0)?;
+        Ok(Vec::<u8>::try_from(bytes)?)
+    }
+
+    /// Waits until rank 0 sets a key, as long as it lives.
+    fn await_key(&self, key: &str) -> Result<()> {
+        let watch = || PulseWatch::begin(self.store.below(PULSE, self.step)?, self.step);
+        let mut watch = has_pulse(&self.membership).then(watch).transpose()?;
+        while !self.store.wait(key, pause(self.step))? {
+            if let Some(watch) = &mut watch {
+                watch.look()?;
+            }
             // A store file outlives its writers. The process that started the ranks removes it when it ends
             // them.
             if let Rendezvous::File(path) = &self.membership.rendezvous
@@ -200,16 +227,7 @@ impl World {
                 return Err(ModelError::World(message));
             }
         }
-        let length = Tensor::f_zeros([1], (Kind::Int64, Device::Cpu))?;
-        self.host.broadcast(&length, 0)?;
-        let length = length.f_int64_value(&[0])?;
-        if !(0..=LONGEST_ORDER).contains(&length) {
-            let message = format!("an order has {length} bytes, expected at most {LONGEST_ORDER}");
-            return Err(ModelError::World(message));
-        }
-        let bytes = Tensor::f_zeros([length], (Kind::Uint8, Device::Cpu))?;
-        self.host.broadcast(&bytes, 0)?;
-        Ok(Vec::<u8>::try_from(bytes)?)
+        Ok(())
     }
 
     fn next_order(&self) -> String {
@@ -255,6 +273,35 @@ impl World {
         Err(ModelError::Refused(format!("rank {first}: {words}")))
     }
 
+    /// Checks that all ranks compute in the same dtype. Otherwise the bits would depend on which rank computes what
+    /// (law L11). All ranks call together.
+    ///
+    /// # Errors
+    /// Returns [`ModelError::Refused`] with two ranks whose dtypes differ, and [`ModelError::World`] if a peer is
+    /// gone.
+    pub fn check_dtype(&self, kind: Kind) -> Result<()> {
+        if self.size() == 1 {
+            return Ok(());
+        }
+        let mut halves = vec![0_i64; self.size()];
+        halves[self.rank()] = i64::from(kind == Kind::BFloat16);
+        let halves = Tensor::f_from_slice(&halves)?;
+        self.host.all_reduce(&halves, Reduce::Sum)?;
+        let halves = Vec::<i64>::try_from(halves)?;
+        let Some(other) = halves.iter().position(|half| *half != halves[0]) else {
+            return Ok(());
+        };
+        let names = |rank: usize| {
+            let dtype = if halves[rank] == 0 { "f32" } else { "bf16" };
+            (self.identities[rank].host(), dtype)
+        };
+        let ((host, dtype), (other_host, other_dtype)) = (names(0), names(other));
+        Err(ModelError::Refused(format!(
+            "rank 0 on {host} computes in {dtype}, but rank {other} on {other_host} computes in {other_dtype}; start \
+             all ranks with the same --dtype"
+        )))
+    }
+
     /// Runs work that may take long, such as reading or writing files, with the longer time limit
     /// [`FILES_LIMIT`].
     ///
@@ -266,6 +313,11 @@ impl World {
         self.host.set_limit(self.step)?;
         done
     }
+}
+
+/// Returns whether rank 0 shows signs of life, which it does not where ranks meet in a file.
+fn has_pulse(membership: &Membership) -> bool {
+    matches!(membership.rendezvous, Rendezvous::Tcp { .. })
 }
 
 /// Exits this process at once, without destructors. The closed sockets notify the peers, whereas closing a

@@ -6,6 +6,7 @@
 //!   the C functions of both;
 //! - `interface.rs`: the network interface for Gloo;
 //! - `member.rs`: this process as a member: orders of rank 0, agreement of all ranks, leaving;
+//! - `pulse.rs`: rank 0's signs of life, for ranks that wait for its orders;
 //! - `report.rs`: what each rank reports of itself and of a step;
 //! - `join/`: how rank 0 reaches a daemon that did not start it.
 //!
@@ -25,6 +26,7 @@ pub mod group;
 mod interface;
 pub mod join;
 pub mod member;
+mod pulse;
 mod report;
 pub mod store;
 

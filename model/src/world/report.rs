@@ -40,6 +40,11 @@ impl Identity {
         }
     }
 
+    /// Returns the name of the rank's machine.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Tells all ranks this rank's identity, and returns those of all in their order. All ranks call together.
     ///
     /// # Errors

@@ -53,9 +53,48 @@ fn rank_0_without_a_socket_is_refused() {
     assert!(words.contains("--socket PATH is missing: rank 0"), "{words}");
 }
 
+/// Ranks that compute in different dtypes are refused with both, whichever word chose them.
+#[test]
+fn l11_ranks_of_different_dtypes_make_no_world() {
+    let place = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let rank = |(rank, dtype): (usize, &str)| {
+        Command::new(PROGRAM)
+            .args(RANK)
+            .args(["--dtype", dtype, "--socket"])
+            .arg(place.path().join("socket"))
+            .env("RANK", rank.to_string())
+            .env("WORLD_SIZE", "2")
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", port.to_string())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let ranks = [(0, "f32"), (1, "bf16")].map(rank);
+    let [first, second] = ranks.map(|rank| rank.wait_with_output().unwrap());
+    let words = String::from_utf8_lossy(&first.stderr);
+    assert_eq!(first.status.code(), Some(1), "{words}");
+    assert!(
+        words.contains("computes in f32, but rank 1 on ") && words.contains("computes in bf16"),
+        "{words}"
+    );
+    assert!(!second.status.success(), "{second:?}");
+}
+
 impl Engines {
     /// Starts `size` ranks that shard what `shard` names: the optimizer state, or the weights too.
     fn start(size: usize, place: &Path, shard: &str) -> Self {
+        Self::start_with(size, place, &["--shard", shard])
+    }
+
+    /// Starts `size` ranks with these arguments.
+    fn start_with(size: usize, place: &Path, arguments: &[&str]) -> Self {
         let socket = place.join("socket");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let rank = |rank: usize| {
@@ -66,7 +105,8 @@ impl Engines {
             command
                 .current_dir(folder)
                 .args(RANK)
-                .args(["--shard", shard, "--writes"])
+                .args(arguments)
+                .arg("--writes")
                 .arg(place)
                 .env("RANK", rank.to_string())
                 .env("WORLD_SIZE", size.to_string())
@@ -541,6 +581,37 @@ fn what_one_rank_cannot_read_none_takes() {
     assert_eq!(scores[..2], scores[2..]);
 }
 
+/// A rank that does not see the folder in which the mark was written is named with its machine and the folder.
+#[test]
+fn every_rank_must_see_the_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let mut engines = Engines::start(2, place.path(), "state");
+    // A relative path is another folder for each rank.
+    let ask = |engines: &mut Engines| {
+        engines.ask(&Request::ReadMark {
+            path: "run/.mark".into(),
+            token: "7".to_owned(),
+        })
+    };
+    let write = |rank: usize| {
+        let folder = place.path().join(format!("rank-{rank}/run"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(".mark"), "7").unwrap();
+    };
+    write(0);
+    let Some(Answer::Failed(refused)) = ask(&mut engines) else {
+        panic!("a folder that rank 1 has not");
+    };
+    let words = format!(
+        "rank 1: the engine on {} does not see the folder run",
+        demask_api::machine::host_name()
+    );
+    assert!(refused.to_string().contains(&words), "{refused}");
+    write(1);
+    assert!(matches!(ask(&mut engines), Some(Answer::Done)));
+    engines.exit();
+}
+
 #[test]
 fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another() {
     for (size, killed, shard) in [
@@ -565,6 +636,26 @@ fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another()
             let expected = if rank == killed { None } else { Some(PEER_LOST) };
             assert_eq!(child.wait().unwrap().code(), expected, "rank {rank} of {size}");
         }
+    }
+}
+
+/// Rank 1 is suspended before a step. Rank 0 is suspended while rank 1 waits for an order, for which there is no time
+/// limit; the store, which rank 0 serves, does not answer either.
+#[test]
+fn l10_a_rank_that_is_suspended_ends_the_world_with_the_code_that_asks_for_another() {
+    for suspended in [1, 0] {
+        let place = tempfile::tempdir().unwrap();
+        let mut engines = Engines::start_with(2, place.path(), &["--peer-limit", "6"]);
+        engines.load(fresh());
+        assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+        let pid = i32::try_from(engines.ranks[suspended].id()).unwrap();
+        // SAFETY: sends a signal to a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
+        if suspended == 1 {
+            assert!(engines.train(1).is_none());
+        }
+        let other = engines.ranks[1 - suspended].wait().unwrap();
+        assert_eq!(other.code(), Some(PEER_LOST), "rank {}", 1 - suspended);
     }
 }
 

@@ -476,7 +476,7 @@ pub struct Alert {
     pub step: u64,
     /// The severity.
     pub level: Level,
-    /// `not_finite`, `disk_full`, `bad_rows`, `reward_hacking`, `actor_failed`, …
+    /// `not_finite`, `disk_full`, `bad_rows`, `reward_hacking`, `actor_failed`, `smaller_world`, …
     pub kind: String,
     /// What happened and what was done about it.
     pub message: String,

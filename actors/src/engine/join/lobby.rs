@@ -44,8 +44,17 @@ impl WantedEngine {
             let wanted = self.shard;
             return Some(format!("the run needs --shard {wanted} on each rank"));
         }
-        let wanted = &self.dtype;
-        (found.dtype != *wanted).then(|| format!("the run needs --dtype {wanted} on each rank"))
+        let wanted = match self.dtype.as_str() {
+            "auto" => &found.auto_dtype,
+            _ => &self.dtype,
+        };
+        (found.dtype != *wanted).then(|| {
+            format!(
+                "the run computes in {wanted} (`engine.dtype` is {}), but this engine computes in {}; start it with \
+                 --dtype {wanted}",
+                self.dtype, found.dtype
+            )
+        })
     }
 }
 
@@ -196,4 +205,51 @@ impl Drop for WaitNotice<'_> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn misfit(wanted: &str, found: &str, auto: &str) -> Option<String> {
+        let wanted = WantedEngine {
+            role: JoinRole::Train,
+            ranks: 2,
+            shard: Shard::default(),
+            dtype: wanted.to_owned(),
+        };
+        wanted.misfit(&JoiningEngine {
+            protocol: PROTOCOL,
+            role: JoinRole::Train,
+            ranks: 2,
+            shard: Shard::default(),
+            dtype: found.to_owned(),
+            auto_dtype: auto.to_owned(),
+            host: "node-7".to_owned(),
+            pid: 1,
+        })
+    }
+
+    #[test]
+    fn engines_fit_by_the_dtype_that_they_compute_in_whatever_word_chose_it() {
+        for (wanted, found, auto) in [
+            ("f32", "f32", "bf16"),
+            ("bf16", "bf16", "f32"),
+            ("auto", "bf16", "bf16"),
+            ("auto", "f32", "f32"),
+        ] {
+            assert_eq!(misfit(wanted, found, auto), None, "{wanted}, {found}, {auto}");
+        }
+        for (wanted, found, auto, resolved) in [
+            ("f32", "bf16", "bf16", "f32"),
+            ("bf16", "f32", "f32", "bf16"),
+            ("auto", "f32", "bf16", "bf16"),
+        ] {
+            let why = misfit(wanted, found, auto).unwrap_or_default();
+            let both = format!(
+                "computes in {resolved} (`engine.dtype` is {wanted}), but this engine computes in {found}"
+            );
+            assert!(why.contains(&both), "{why}");
+        }
+    }
 }

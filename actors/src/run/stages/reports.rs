@@ -52,8 +52,8 @@ impl StageRun {
         let Some(first) = reports.first() else { return };
         let restarts = match self.world {
             Some((began_us, restarts)) => restarts + u64::from(began_us != first.began_us),
-            // Lives that ended before a step was reported: each of them lost its ranks.
-            None => self.context.generation,
+            // No step was reported so far. A life that ended otherwise than by the loss of its ranks kept them.
+            None => self.context.lives_before + self.context.engine.deaths(),
         };
         self.world = Some((first.began_us, restarts));
         let ranks: Vec<RankView> = reports.iter().map(|report| rank_view(report, restarts)).collect();

@@ -137,8 +137,10 @@ pub struct JoiningEngine {
     pub ranks: usize,
     /// What is sharded among the ranks.
     pub shard: Shard,
-    /// The precision that it was started with: `auto`, `f32`, `bf16`.
+    /// The dtype that it computes in: `f32` or `bf16`.
     pub dtype: String,
+    /// The dtype that `auto` chooses on its device: `f32` or `bf16`.
+    pub auto_dtype: String,
     /// The name of its machine.
     pub host: String,
     /// The engine's process id on that machine.

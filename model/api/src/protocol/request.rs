@@ -98,6 +98,14 @@ pub enum Request {
         #[serde(default)]
         checkpoint: Option<PathBuf>,
     },
+    /// Checks that every rank reads this text in a file, and so sees the folder of the process that wrote it. Answered by
+    /// `Done`, or by a refusal that names the first rank that does not.
+    ReadMark {
+        /// The file.
+        path: PathBuf,
+        /// Its whole content.
+        token: String,
+    },
     /// Samples sequences. Answered by any number of `Frame`s, then `Samples`.
     Sample {
         /// The sequences, of any lengths and samplers. They share a batch with those of other requests that arrive

@@ -1,12 +1,24 @@
-//! An engine as a rank of a world: the orders of rank 0, and sharded weights that are gathered for a request.
+//! An engine as a rank of a world: the orders of rank 0, sharded weights that are gathered for a request, and the
+//! folder that all ranks must see.
 
-use demask_api::Request;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use demask_api::machine::host_name;
+use demask_api::{Answer, Request, bounded_file};
 
 use super::{Engine, not_loaded};
 use crate::engine::aside::Nobody;
 use crate::engine::ranks::{self, Order};
 use crate::error::{ModelError, Result};
 use crate::weights::shards::leaves::ShardedLeaves;
+
+/// How long a rank looks for a mark. A network file system may show late what another machine has written.
+const LOOKING: Duration = Duration::from_secs(10);
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(100);
+/// The most bytes of a mark (law L9).
+const LONGEST_MARK: u64 = 1024;
 
 impl Engine {
     /// Executes the orders of rank 0 until one asks to exit.
@@ -60,6 +72,20 @@ impl Engine {
         done
     }
 
+    /// Checks that all ranks read this token in a file. All ranks call together.
+    ///
+    /// # Errors
+    /// Returns [`ModelError::Refused`], which names the first rank that does not read it, its machine and the folder,
+    /// and [`ModelError::World`] if a peer is gone.
+    pub(super) fn read_mark(&self, path: &Path, token: &str) -> Result<Answer> {
+        let read = read_mark(path, token);
+        let agreed = match &self.world {
+            Some((world, _)) => world.agree(read),
+            None => read,
+        };
+        agreed.map(|()| Answer::Done)
+    }
+
     /// Takes part in gathering the weights; `stay` says whether they stay on this rank.
     fn bring_together(&self, stay: bool) -> Result<()> {
         let model = self.model.as_ref().ok_or_else(not_loaded)?;
@@ -67,5 +93,25 @@ impl Engine {
         share.map_or(Ok(()), |share| {
             share.bring_together(model.backbone.parameters(), stay)
         })
+    }
+}
+
+/// Looks for a file with this content until it is there or [`LOOKING`] is over.
+fn read_mark(path: &Path, token: &str) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let why = match bounded_file::read(path, LONGEST_MARK) {
+            Ok(text) if text == token.as_bytes() => return Ok(()),
+            Ok(_) => "its mark has another content".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if began.elapsed() >= LOOKING {
+            let (host, folder) = (host_name(), path.parent().unwrap_or(path).display());
+            return Err(ModelError::Refused(format!(
+                "the engine on {host} does not see the folder {folder} as the daemon does ({why}); the daemon's home \
+                 (--home, DEMASK_HOME) must lie on a file system that all machines mount at the same path"
+            )));
+        }
+        std::thread::sleep(LOOK);
     }
 }

@@ -191,6 +191,7 @@ impl Engine {
                 Ok(Answer::ViewsScored { values, seconds })
             }
             Request::SetReference { checkpoint } => self.set_reference(checkpoint.as_deref()),
+            Request::ReadMark { path, token } => self.read_mark(&path, &token),
             Request::Sample { requests } => alone(self.sampling()?, requests, &|| false, on_frame),
             Request::Aside { request } => self.desk()?.answer(*request, &|| false, on_frame),
             Request::LogProbs { sequences, masked } => self.log_probs(&sequences, &masked),

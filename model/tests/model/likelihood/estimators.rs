@@ -397,7 +397,10 @@ fn a_query_without_sense_is_refused_by_its_number() {
         one
     };
     let spoilt = [
-        (change(|it| it.answer.clear()), "answer 1: the answer has no tokens"),
+        (
+            change(|it| it.answer.clear()),
+            "answer 1: the answer has no tokens",
+        ),
         (
             change(|it| it.prompt.resize(30, 1)),
             "the prompt has 30 and the answer 3 tokens; the model takes at most 32",

@@ -76,6 +76,10 @@ fn what_is_not_there_is_refused() {
         ),
         (&["--gpus", "2"], "one GPU"),
         (&["--gpus", "1", "--ranks", "2"], "2 ranks train on CPUs only"),
+        (
+            &["--samplers", "1", "--set", "rollouts.join=true"],
+            "add --set rollouts.join=false",
+        ),
         (&["--sbatch", "ntasks-per-node=2"], "the script sets it itself"),
         (&["--sbatch", "nodes=2"], "the script sets it itself"),
         (&["--sbatch", "comment=x --nodes=2"], "not an option of sbatch"),
@@ -125,6 +129,40 @@ fn the_script_of_several_nodes_starts_ranks_that_join() {
         assert!(text.contains(part), "{part} is missing: {text}");
     }
     assert!(!script(&place, &["tabletop", "--ranks", "8"]).contains("join"));
+}
+
+/// The daemon starts the sampling engines, on its node, so the job needs cores for them and the run their number.
+#[test]
+fn the_script_samples_with_as_many_engines_as_asked() {
+    let place = Place::default();
+    let asked = ["tabletop", "--samplers", "3", "--set", "engine.threads=2"];
+    for (arguments, lines, run) in [
+        (
+            &[] as &[&str],
+            ["#SBATCH --ntasks=1", "#SBATCH --cpus-per-task=8"],
+            "run tabletop --headless --set engine.threads=2 --set rollouts.samplers=3",
+        ),
+        (
+            &["--ranks", "4", "--set", "rollouts.threads=1"],
+            ["#SBATCH --ntasks=1", "#SBATCH --cpus-per-task=11"],
+            "--set rollouts.threads=1 --set rollouts.samplers=3",
+        ),
+        (
+            &["--ranks", "4", "--nodes", "2"],
+            ["#SBATCH --ntasks-per-node=2", "#SBATCH --cpus-per-task=5"],
+            "run tabletop --headless --ranks 4 --join --set engine.threads=2 --set rollouts.samplers=3",
+        ),
+    ] {
+        let text = script(&place, &[&asked[..], arguments].concat());
+        for line in lines {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is missing: {text}"
+            );
+        }
+        assert!(text.contains(run), "{run} is missing: {text}");
+        assert!(!text.contains("--role sample"), "{text}");
+    }
 }
 
 /// The number of the job. Ranks that srun starts meet at a port that is derived from it.
@@ -178,20 +216,18 @@ for task in "${tasks[@]}"; do wait "$task" || code=$?; done
 exit "$code"
 "#;
 
-fn prepared(place: &Place, nodes: &str) {
+fn prepared(place: &Place, nodes: &str, more: &[&str]) {
     let profile = place.path().join("smoke.toml");
     std::fs::write(&profile, smoke(&["stage.0.steps=6", "checkpoint.every_steps=2"])).unwrap();
-    let text = script(
-        place,
-        &[
-            profile.to_str().unwrap(),
-            "--nodes",
-            nodes,
-            "--ranks",
-            "2",
-            "--from-scratch",
-        ],
-    );
+    let arguments = [
+        profile.to_str().unwrap(),
+        "--nodes",
+        nodes,
+        "--ranks",
+        "2",
+        "--from-scratch",
+    ];
+    let text = script(place, &[&arguments[..], more].concat());
     std::fs::write(place.path().join("job.sh"), text).unwrap();
     for (name, program) in [
         ("scontrol", "#!/bin/sh\necho \"$@\" >> scontrol.log\n"),
@@ -229,17 +265,18 @@ fn log(place: &Place) -> String {
 #[test]
 fn l1_l8_a_job_that_meets_its_time_limit_goes_on_behind_it_as_if_there_had_been_none() {
     let place = Place::default();
-    prepared(&place, "1");
+    prepared(&place, "1", &[]);
     assert!(job(place.path(), 0).wait().unwrap().success(), "{}", log(&place));
     for nodes in ["1", "2"] {
         assert_eq!(limited(nodes), ended(&place), "{nodes} nodes");
     }
 }
 
-/// Runs a job over so many nodes that meets its time limit, and its next turn. Returns the hashes of the final tensors.
+/// Runs a job over so many nodes that meets its time limit, and its next turn. A sampling engine draws its groups.
+/// Returns the hashes of the final tensors.
 fn limited(nodes: &str) -> Vec<String> {
     let other = Place::default();
-    prepared(&other, nodes);
+    prepared(&other, nodes, &["--samplers", "1"]);
     let mut first = job(other.path(), 0);
     // The time limit is reached once something is saved.
     let home = home(&other).join("checkpoints");

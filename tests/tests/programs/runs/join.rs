@@ -83,6 +83,12 @@ impl ByHand {
         self.0[which].kill().unwrap();
     }
 
+    fn signal(&self, which: usize, signal: i32) {
+        let pid = i32::try_from(self.0[which].id()).unwrap();
+        // SAFETY: sends a signal to a child that has not been waited for.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+
     /// Waits for the end of all of them; returns their exit codes.
     fn codes(&mut self) -> Vec<Option<i32>> {
         let wait = |child: &mut Child| child.wait().as_ref().map(ExitStatus::code).unwrap();
@@ -161,6 +167,8 @@ async fn done(place: &Place, events: &mut Client, world: &mut ByHand) {
 enum Lost {
     Nobody,
     Rank(usize),
+    /// A rank is suspended, until the others have left.
+    Suspended(usize),
     Daemon,
 }
 
@@ -177,7 +185,11 @@ async fn joined(shard: &str, lost: Lost) -> Vec<String> {
     let shown = said(&place.run(&["ps"]));
     assert!(shown.contains("is waiting for a world of 2 ranks"), "{shown}");
     let file = place.join_file();
-    let mut world = ByHand::world(&place, &file, 2, &["--shard", shard]);
+    let limit = match lost {
+        Lost::Suspended(_) => "10",
+        _ => "120",
+    };
+    let mut world = ByHand::world(&place, &file, 2, &["--shard", shard, "--peer-limit", limit]);
     if lost != Lost::Nobody {
         first_checkpoint(&mut events).await;
     }
@@ -191,6 +203,19 @@ async fn joined(shard: &str, lost: Lost) -> Vec<String> {
             awaited(&mut questions, "is waiting for a world of 2 ranks").await;
             world = ByHand::world(&place, &file, 2, &["--shard", shard]);
         }
+        Lost::Suspended(rank) => {
+            world.signal(rank, libc::SIGSTOP);
+            let other = world.0[1 - rank].wait().unwrap();
+            assert_eq!(other.code(), Some(75), "the other rank asks to be started again");
+            awaited(&mut questions, "is waiting for a world of 2 ranks").await;
+            world.signal(rank, libc::SIGCONT);
+            assert_eq!(
+                world.codes(),
+                [Some(75); 2],
+                "and so does the rank that was suspended"
+            );
+            world = ByHand::world(&place, &file, 2, &["--shard", shard]);
+        }
         // The same ranks come back to the next daemon, by the file that it writes.
         Lost::Daemon => {
             place.kill();
@@ -201,6 +226,10 @@ async fn joined(shard: &str, lost: Lost) -> Vec<String> {
     assert!(file.exists());
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
     assert!(!file.exists(), "the join file is removed at a clean end");
+    let folder = place.path().join("checkpoints").join(&run);
+    let left = std::fs::read_dir(folder).unwrap();
+    let mut left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(left.all(|name| !name.starts_with('.')), "a mark was left");
     tensor_hashes(&last_checkpoint(place.path(), &run))
 }
 
@@ -212,6 +241,8 @@ async fn l1_l11_ranks_that_join_end_in_the_weights_of_ranks_that_the_daemon_star
         ("weights", Lost::Nobody),
         ("state", Lost::Rank(0)),
         ("state", Lost::Rank(1)),
+        ("state", Lost::Suspended(0)),
+        ("state", Lost::Suspended(1)),
         ("state", Lost::Daemon),
     ] {
         assert_eq!(joined(shard, lost).await, expected, "{shard}, {lost:?}");
@@ -311,6 +342,19 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
     let words = log(&place, "size.log");
     assert!(
         words.contains("the run needs 2 ranks, but this world has 1"),
+        "{words}"
+    );
+
+    let mut other = ByHand::world(&place, &place.join_file(), 2, &["--dtype", "bf16"]);
+    assert_eq!(
+        other.codes(),
+        [Some(1), Some(75)],
+        "{}",
+        log(&place, "rank-0.log")
+    );
+    let words = log(&place, "rank-0.log");
+    assert!(
+        words.contains("the run computes in f32") && words.contains("this engine computes in bf16"),
         "{words}"
     );
 

@@ -1,14 +1,18 @@
 //! Law L11: a run whose steps several processes compute together ends with the weights of a single process, bit for
-//! bit, even if one of the processes is killed (L1).
+//! bit, even if one of the processes is killed (L1) or cannot be started any more.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use demask_actors::control::client::Client;
 use demask_actors::profile::Profile;
 use demask_storage::{Command as Ask, Record, RunState};
 use demask_tests::processes::children;
 use demask_tests::profile::smoke;
 use demask_tests::store::{rows_as_csv, rows_as_json};
 use demask_tests::weights::{last_checkpoint, tensor_hashes};
-use demask_tests::{Place, finish, said, start, wait_for};
+use demask_tests::{Place, finish, programs, said, start, wait_for};
 use serde_json::{Value, json};
 
 /// Returns a profile whose network spans several chunks of parameters and whose batches have several units of
@@ -98,6 +102,18 @@ fn shown(place: &Place, ranks: usize) {
     assert_eq!(out.lines().filter(is_line).count(), ranks, "{out}");
 }
 
+/// Waits until the run has saved a checkpoint and its ranks have reported a step.
+async fn saved_and_reported(client: &mut Client) {
+    let (mut saved, mut reported) = (false, false);
+    wait_for(client, |record| {
+        saved |= matches!(record, Record::Checkpoint(_));
+        reported |= matches!(record, Record::Ranks(_));
+        saved && reported
+    })
+    .await
+    .unwrap();
+}
+
 /// Runs the profile on `ranks` ranks that shard the state or the weights, as `shard` says, and kills rank
 /// `killed` after the first checkpoint if one is given. Returns the hashes of the final tensors, and the
 /// events about engines that died.
@@ -106,14 +122,7 @@ async fn run(ranks: usize, shard: &str, killed: Option<usize>) -> (Vec<String>, 
     let mut client = place.serve().await;
     client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
     let run = start(&mut client, &profile(ranks, shard)).await;
-    let (mut saved, mut reported) = (false, false);
-    wait_for(&mut client, |record| {
-        saved |= matches!(record, Record::Checkpoint(_));
-        reported |= matches!(record, Record::Ranks(_));
-        saved && reported
-    })
-    .await
-    .unwrap();
+    saved_and_reported(&mut client).await;
     if killed.is_none() {
         shown(&place, ranks);
     }
@@ -178,6 +187,78 @@ async fn a_restart_before_the_first_reported_step_is_counted() {
     let counted = restarts(&place, &run, 2);
     assert!(counted.as_u64() > Some(0), "{counted}");
     assert_eq!(counted, lives[0]["generation"]);
+}
+
+/// Writes a program that starts the engine, but fails as this rank once the file `mark` exists.
+fn breakable_engine(place: &Place, rank: usize, mark: &Path) -> PathBuf {
+    let (path, engine) = (place.path().join("engine.sh"), programs().join("demask-engine"));
+    let (mark, engine) = (mark.display(), engine.display());
+    let text = format!(
+        "#!/bin/sh\nif [ \"$RANK\" = {rank} ] && [ -e '{mark}' ]; then exit 9; fi\nexec '{engine}' \"$@\"\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+/// Runs the profile on `ranks` ranks, of which at least `least` are needed if that is given. The last rank cannot be
+/// started from the beginning if `at_once` is true, otherwise after the first checkpoint, when it is killed. Returns the
+/// run and its final state.
+async fn broken(place: &mut Place, ranks: usize, least: Option<usize>, at_once: bool) -> (String, RunState) {
+    let mark = place.path().join("broken");
+    let engine = breakable_engine(place, ranks - 1, &mark);
+    if at_once {
+        std::fs::write(&mark, "").unwrap();
+    }
+    let mut client = place.serve_with(&[("DEMASK_ENGINE", &engine)]).await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    let least: Vec<String> = least
+        .iter()
+        .map(|least| format!("engine.min_ranks={least}"))
+        .collect();
+    let profile = Profile::set(&profile(ranks, "state"), "ranks", &least).unwrap();
+    let run = start(&mut client, &profile).await;
+    if !at_once {
+        saved_and_reported(&mut client).await;
+        std::fs::write(&mark, "").unwrap();
+        assert!(kill(i32::try_from(place.pid().unwrap()).unwrap(), ranks - 1));
+    }
+    let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+        .await
+        .unwrap();
+    assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    let Record::RunEnd(end) = end.record else {
+        unreachable!()
+    };
+    (run, end.status)
+}
+
+#[tokio::test]
+async fn l1_l11_a_run_that_loses_a_rank_for_good_goes_on_with_fewer_to_the_same_weights_where_it_may() {
+    let (alone, _) = run(1, "state", None).await;
+    for (ranks, at_once) in [(3, false), (2, true)] {
+        let mut place = Place::default();
+        let (run, state) = broken(&mut place, ranks, Some(ranks - 1), at_once).await;
+        assert_eq!(state, RunState::Done, "{ranks} ranks");
+        let hashes = tensor_hashes(&last_checkpoint(place.path(), &run));
+        assert_eq!(hashes, alone, "{ranks} ranks");
+        let counted = restarts(&place, &run, ranks - 1);
+        assert!(counted.as_u64() > Some(0), "{counted}");
+        let alerts = rows_as_json(&place, "SELECT message FROM v_alert WHERE kind = 'smaller_world'");
+        assert_eq!(alerts.as_array().map(Vec::len), Some(1), "{alerts}");
+        let message = alerts[0]["message"].as_str().unwrap();
+        let words = format!(
+            "{ranks} ranks could not be kept alive, so the run goes on with {}",
+            ranks - 1
+        );
+        assert!(message.starts_with(&words), "{message}");
+        assert!(
+            message.contains(&format!("rank {} of its world", ranks - 1)),
+            "{message}"
+        );
+    }
+    let (_, state) = broken(&mut Place::default(), 2, None, true).await;
+    assert_eq!(state, RunState::Failed, "fewer ranks were not allowed");
 }
 
 /// Returns the hashes of the final tensors of a profile.

@@ -1,0 +1,133 @@
+//! Signs of life of rank 0, in the world's store, for ranks that wait for its orders.
+//!
+//! A rank that waits for an order makes no collective call, so no time limit of c10d applies to it. Rank 0 may also
+//! sample for hours without an order. Therefore a thread of rank 0 counts in the store. The other ranks give the world
+//! up if the count stands still, or if the store itself does not answer because rank 0 serves it and is suspended.
+//!
+//! Not here: ranks that meet in a file. They are on one machine, and the process that started them sees them.
+
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::member::{PEER_LOST, leave};
+use super::store::Store;
+use crate::error::{ModelError, Result};
+
+/// The key of the count.
+const COUNT: &str = "count";
+/// The longest time between two counts, and between two looks at the count.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Returns the time between two counts, and between two looks, of ranks that wait no longer than `limit`.
+pub(super) fn pause(limit: Duration) -> Duration {
+    (limit / 4).min(LONGEST_PAUSE)
+}
+
+/// The counting thread of rank 0. It ends when this value is dropped.
+#[derive(Debug)]
+pub(super) struct RankPulse {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RankPulse {
+    /// Starts the thread for ranks that wait no longer than `limit`.
+    ///
+    /// # Errors
+    /// Returns [`ModelError::World`] if the system starts no thread.
+    pub fn begin(store: Store, limit: Duration) -> Result<Self> {
+        let (end, ended) = channel::<()>();
+        let thread = thread::Builder::new().name("pulse".to_owned()).spawn(move || {
+            // Nothing is ever sent on this channel. It closes at the end of the world.
+            while store.add(COUNT, 1).is_ok() {
+                if ended.recv_timeout(pause(limit)) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        });
+        Ok(Self {
+            end: Some(end),
+            thread: Some(thread.map_err(|error| no_thread(&error))?),
+        })
+    }
+}
+
+impl Drop for RankPulse {
+    fn drop(&mut self) {
+        self.end.take();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+/// What a rank that waits for an order has seen of rank 0.
+#[derive(Debug)]
+pub(super) struct PulseWatch {
+    store: Store,
+    limit: Duration,
+    count: i64,
+    /// Time at which the count last changed.
+    changed: Instant,
+    /// Tells the thread that watches the store that the store has answered.
+    answered: Sender<()>,
+}
+
+impl PulseWatch {
+    /// Begins to watch. From now on the process leaves the world if [`Self::look`] is not called for a little longer
+    /// than `limit`, because the store then does not answer.
+    ///
+    /// # Errors
+    /// Returns [`ModelError::World`] if the system starts no thread.
+    pub fn begin(store: Store, limit: Duration) -> Result<Self> {
+        let (answered, heard) = channel::<()>();
+        let longest = limit + pause(limit);
+        let watching = thread::Builder::new()
+            .name("pulse-watch".to_owned())
+            .spawn(move || {
+                loop {
+                    match heard.recv_timeout(longest) {
+                        Ok(()) => {}
+                        Err(RecvTimeoutError::Disconnected) => return,
+                        Err(RecvTimeoutError::Timeout) => leave(PEER_LOST, &silent("the store", longest)),
+                    }
+                }
+            });
+        watching.map_err(|error| no_thread(&error))?;
+        Ok(Self {
+            store,
+            limit,
+            count: 0,
+            changed: Instant::now(),
+            answered,
+        })
+    }
+
+    /// Looks at the count. Call it at least once every [`pause`].
+    ///
+    /// # Errors
+    /// Returns [`ModelError::World`] if the count has not changed for longer than the limit, or if the store is gone.
+    pub fn look(&mut self) -> Result<()> {
+        self.answered.send(()).ok();
+        let count = self.store.add(COUNT, 0)?;
+        self.answered.send(()).ok();
+        if count != self.count {
+            (self.count, self.changed) = (count, Instant::now());
+        }
+        if self.changed.elapsed() > self.limit {
+            return Err(ModelError::World(silent("rank 0", self.limit)));
+        }
+        Ok(())
+    }
+}
+
+/// Says who has shown no sign of life.
+fn silent(who: &str, limit: Duration) -> String {
+    let seconds = limit.as_secs_f64();
+    format!("{who} has shown no sign of life for {seconds:.0} s (its process may be suspended)")
+}
+
+fn no_thread(error: &std::io::Error) -> ModelError {
+    ModelError::World(format!("a thread for signs of life: {error}"))
+}
