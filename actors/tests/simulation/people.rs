@@ -10,8 +10,8 @@ use demask_actors::home::Home;
 use demask_storage::{Command, Reply, RunRequest, RunState, journal, store};
 use tokio::time::{Instant, sleep};
 
-use crate::engine::SharedLaboratory;
 use crate::ground::Ground;
+use crate::laboratory::SharedLaboratory;
 use crate::schedule::{Act, Schedule};
 
 /// Interval at which the watching user asks for the status.
@@ -182,7 +182,7 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
                 overview.step
             ));
         }
-        look_at_what_hangs(&mut cast.borrow_mut(), laboratory.lock().unwrap().hanging);
+        look_at_what_hangs(&mut cast.borrow_mut(), laboratory.lock().unwrap().hanging > 0);
         let Some(run) = cast.borrow().run.clone() else {
             continue;
         };

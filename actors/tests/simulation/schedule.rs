@@ -17,6 +17,15 @@ pub enum Bug {
     LateRows,
 }
 
+/// What a run uses beside the engine that trains. Each setting has a profile and faults of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Nothing: one engine does everything.
+    Alone,
+    /// Engines that only sample, one step ahead of the engine that trains.
+    Samplers,
+}
+
 /// A user's command, and its delay after the previous one.
 #[derive(Clone, Debug)]
 pub struct Act {
@@ -24,11 +33,13 @@ pub struct Act {
     pub command: Command,
 }
 
-/// Faults of the engine, by their total numbers.
+/// Faults of engines of one role, by their total numbers.
 #[derive(Clone, Debug, Default)]
 pub struct EngineFaults {
     pub deaths: u32,
     pub hangs: u32,
+    /// Answers that come late, but before the engine is given up.
+    pub late: u32,
     pub full_disks: u32,
     pub failed_starts: u32,
 }
@@ -37,11 +48,15 @@ pub struct EngineFaults {
 #[derive(Clone, Debug)]
 pub struct Schedule {
     pub seed: u64,
+    pub setting: Setting,
     pub bug: Option<Bug>,
     pub acts: Vec<Act>,
     /// The times after which the first lives of the daemon are killed.
     pub kills: Vec<Duration>,
+    /// Faults of the engine that trains.
     pub engine: EngineFaults,
+    /// Faults of the engines that only sample.
+    pub samplers: EngineFaults,
     /// The usual upper limit of a request's duration.
     pub slowest: Duration,
     /// The upper limit of a commit's duration.
@@ -61,13 +76,15 @@ const PANICS: [(&str, &[u64]); 5] = [
 
 impl Schedule {
     /// Returns a schedule without any disturbance.
-    pub fn calm() -> Self {
+    pub fn calm(setting: Setting) -> Self {
         Self {
             seed: u64::MAX,
+            setting,
             bug: None,
             acts: Vec::new(),
             kills: Vec::new(),
             engine: EngineFaults::default(),
+            samplers: EngineFaults::default(),
             slowest: Duration::from_millis(20),
             slowest_commit: Duration::from_millis(1),
             panics: Vec::new(),
@@ -76,25 +93,22 @@ impl Schedule {
 
     /// Returns whether nothing dies in this schedule.
     pub fn is_undisturbed(&self) -> bool {
-        let EngineFaults {
-            deaths,
-            hangs,
-            failed_starts,
-            ..
-        } = self.engine;
-        deaths + hangs + failed_starts == 0 && self.kills.is_empty() && self.panics.is_empty()
+        let kills = |faults: &EngineFaults| faults.deaths + faults.hangs + faults.failed_starts;
+        kills(&self.engine) + kills(&self.samplers) == 0 && self.kills.is_empty() && self.panics.is_empty()
     }
 
     /// Returns the schedule of a seed.
-    pub fn of(seed: u64, bug: Option<Bug>) -> Self {
+    pub fn of(seed: u64, setting: Setting, bug: Option<Bug>) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let slowest = Duration::from_millis(*[2, 20, 200, 900].choose(&mut rng).unwrap());
         let mut schedule = Self {
             seed,
+            setting,
             bug,
             acts: acts(&mut rng, slowest),
             kills: Vec::new(),
             engine: EngineFaults::default(),
+            samplers: EngineFaults::default(),
             slowest,
             slowest_commit: Duration::from_millis(*[0, 5, 80, 700].choose(&mut rng).unwrap()),
             panics: Vec::new(),
@@ -116,7 +130,32 @@ impl Schedule {
                 }
             }
         }
+        match setting {
+            Setting::Alone => {}
+            Setting::Samplers => schedule.with_samplers(&mut rng),
+        }
         schedule
+    }
+
+    /// Adds faults of sampling engines, and a knob whose turn discards the groups that were drawn ahead.
+    fn with_samplers(&mut self, rng: &mut ChaCha8Rng) {
+        for _ in 0..rng.random_range(0..4) {
+            match rng.random_range(0..6) {
+                0..=2 => self.samplers.deaths += 1,
+                3 => self.samplers.hangs = 1,
+                4 => self.samplers.late = 1,
+                _ => self.samplers.failed_starts = 1,
+            }
+        }
+        if rng.random() {
+            let command = Command::Set {
+                key: "temperature".into(),
+                value: 0.75,
+            };
+            let after = (self.slowest * 12).mul_f64(rng.random::<f64>());
+            let at = rng.random_range(0..=self.acts.len());
+            self.acts.insert(at, Act { after, command });
+        }
     }
 }
 

@@ -14,8 +14,9 @@ use demask_actors::runtime::recorder::{Recorder, SimulatedDisk};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::engine::{Laboratory, ScriptedStarter, SharedLaboratory};
+use crate::engine::ScriptedStarter;
 use crate::ground::Ground;
+use crate::laboratory::{Laboratory, SharedLaboratory};
 use crate::laws::{self, Remains};
 use crate::people::{self, Cast, SharedCast};
 use crate::schedule::{Bug, Schedule};
