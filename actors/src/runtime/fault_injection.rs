@@ -20,6 +20,8 @@ pub enum SeededBug {
     DoubleUse,
     /// Sampling engines draw groups with the newest weights, although those of an earlier step were asked for (L7).
     OtherWeights,
+    /// An external reward that failed too often counts as one that gave no value (L5).
+    SkippedReward,
 }
 
 impl FaultInjection {

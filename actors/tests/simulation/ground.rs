@@ -86,7 +86,7 @@ objective = { clip = 0.2, kl = 0.01, inner_steps = 2 }
 [[stage]]
 name = "after"
 kind = "evaluate"
-suites = ["tabletop-sums"]
+suites = [SUITES]
 limit = 2
 "#;
 
@@ -95,6 +95,27 @@ const SAMPLERS: &str = r#"
 [rollouts]
 samplers = 2
 staleness = 1
+"#;
+
+/// An external reward, and a benchmark that it scores. Its restarts are few, so that the run is paused at times.
+const REWARDS: &str = r#"
+[[reward]]
+name = "letters"
+url = "http://127.0.0.1:9/score"
+weight = 0.5
+batch = 3
+time_limit = 10
+restarts = 1
+
+[[benchmark]]
+name = "judged"
+file = "JUDGED"
+scorer = "letters"
+"#;
+
+/// The items of that benchmark.
+const JUDGED: &str = r#"{"question": "Which word rhymes with house?", "answer": "mouse"}
+{"question": "Is the sea wet or dry?", "answer": "wet"}
 "#;
 
 /// The file name of the empty store.
@@ -108,11 +129,12 @@ impl Setting {
     /// Returns the profile's text, before its folders are filled in.
     fn profile(self) -> String {
         // Only a stage of several steps has steps whose groups are drawn with older weights.
-        let (aligned, more) = match self {
-            Self::Alone => ("2", ""),
-            Self::Samplers => ("4", SAMPLERS),
+        let (aligned, suites, more) = match self {
+            Self::Alone => ("2", r#""tabletop-sums""#, ""),
+            Self::Samplers => ("4", r#""tabletop-sums""#, SAMPLERS),
+            Self::Rewards => ("2", r#""tabletop-sums", "judged""#, REWARDS),
         };
-        PROFILE.replace("ALIGNED", aligned) + more
+        PROFILE.replace("ALIGNED", aligned).replace("SUITES", suites) + more
     }
 }
 
@@ -155,6 +177,8 @@ impl Ground {
         let lines: Vec<String> = (0..40_u32).map(line).collect();
         let train = folder.path().join("train.jsonl");
         std::fs::write(&train, lines.concat()).unwrap();
+        let judged = folder.path().join("judged.jsonl");
+        std::fs::write(&judged, JUDGED).unwrap();
         let start = folder.path().join("start");
         std::fs::create_dir(&start).unwrap();
         let store = folder.path().join(STORE);
@@ -162,7 +186,8 @@ impl Ground {
         let profile = setting
             .profile()
             .replace("START", start.to_str().unwrap())
-            .replace("TRAIN", train.to_str().unwrap());
+            .replace("TRAIN", train.to_str().unwrap())
+            .replace("JUDGED", judged.to_str().unwrap());
         let parsed = Profile::parse(&profile, "simulated").unwrap();
         let tokenizer = TextTokenizer::train(&lines, 400).unwrap();
         let inference = Inference::new(tokenizer, parsed.budgets);

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::ground::{Ground, LEARNING_RATE};
-use crate::schedule::{EngineFaults, Schedule};
+use crate::schedule::{EngineFaults, RewardFault, Schedule};
 
 /// How long a late engine takes beyond the usual time; less than after which it would be given up.
 const LATE: Duration = Duration::from_secs(90);
@@ -71,6 +71,8 @@ pub struct Laboratory {
     rng: ChaCha8Rng,
     faults: EngineFaults,
     samplers: EngineFaults,
+    /// Faults of the external reward, the first one last.
+    pub rewards: Vec<RewardFault>,
     slowest: Duration,
     drawn: HashMap<[u16; 4], Drawn>,
     /// Number of doubles that hang at this moment.
@@ -120,6 +122,7 @@ impl Laboratory {
             rng: ChaCha8Rng::seed_from_u64(schedule.seed ^ 0x00e9_6123),
             faults: schedule.engine.clone(),
             samplers: schedule.samplers.clone(),
+            rewards: schedule.rewards.clone(),
             slowest: schedule.slowest,
             drawn: HashMap::new(),
             hanging: 0,
@@ -175,6 +178,15 @@ impl Laboratory {
         let fails = faults.failed_starts > 0 && self.rng.random();
         faults.failed_starts -= u32::from(fails);
         !fails
+    }
+
+    /// Returns the fault of the external reward at its next batch. A failed start follows its death.
+    pub fn reward_fault(&mut self) -> Option<RewardFault> {
+        match self.rewards.last().copied() {
+            Some(RewardFault::NoStart) => Some(RewardFault::NoStart),
+            Some(_) if self.rng.random_ratio(3, 4) => self.rewards.pop(),
+            _ => None,
+        }
     }
 
     /// Checks L3 and L4: the learning rate of a step is the one that the rows on disk give for it at this moment.

@@ -8,7 +8,10 @@
 //! A setting is what a run uses beside its engine; each has a profile, faults and an undisturbed run of its own:
 //!
 //! - `Alone`: one engine does everything;
-//! - `Samplers`: two engines only sample, one step ahead of the engine that trains.
+//! - `Samplers`: two engines only sample, one step ahead of the engine that trains;
+//! - `Rewards`: an external reward scores rollouts and a benchmark. Its process and its socket are outside the paused
+//!   clock, so the reward is scripted behind the trait of its transport; `external_rewards/process.rs` is tested in
+//!   `tests/tests/programs`.
 //!
 //! `DEMASK_SCHEDULES=100000 cargo test --release --test simulation` runs more schedules. `DEMASK_SCHEDULE=41`
 //! runs a single one of each setting and prints everything that the daemon logs. The name of a test chooses a setting.
@@ -19,6 +22,7 @@ mod ground;
 mod laboratory;
 mod laws;
 mod people;
+mod rewards;
 mod schedule;
 mod world;
 
@@ -114,6 +118,11 @@ fn l1_to_l8_and_l10_hold_when_sampling_engines_die_hang_or_answer_late_while_the
     hold(Setting::Samplers, FEWER_SCHEDULES);
 }
 
+#[test]
+fn l1_to_l8_and_l10_hold_when_an_external_reward_dies_is_silent_or_answers_wrongly_and_comes_back() {
+    hold(Setting::Rewards, FEWER_SCHEDULES);
+}
+
 /// Asserts that the simulation finds a seeded bug, as a violation of `law`. A simulation that finds no bug
 /// proves nothing.
 fn finds(setting: Setting, bug: Bug, law: &str) {
@@ -141,6 +150,11 @@ fn a_group_that_is_used_twice_is_found() {
 #[test]
 fn weights_that_draw_in_place_of_others_are_found() {
     finds(Setting::Samplers, Bug::Actors(SeededBug::OtherWeights), "L7");
+}
+
+#[test]
+fn a_failed_reward_that_is_left_out_is_found() {
+    finds(Setting::Rewards, Bug::Actors(SeededBug::SkippedReward), "L5");
 }
 
 #[test]

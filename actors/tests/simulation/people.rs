@@ -18,8 +18,6 @@ use crate::schedule::{Act, Schedule};
 const LOOK: Duration = Duration::from_millis(500);
 /// L10: the longest life of a daemon, whatever happens in it.
 const LONGEST_LIFE: Duration = Duration::from_secs(900);
-/// L10: the longest time that something may go on hanging after a stop.
-const LONGEST_STOP: Duration = Duration::from_secs(5);
 
 /// What the users have done and seen, over all lives of the daemon.
 #[derive(Default)]
@@ -36,6 +34,8 @@ pub struct Cast {
     /// How the run ended.
     pub ended: Option<RunState>,
     goes_on_after_stop: bool,
+    /// The longest time that something may go on hanging after a stop.
+    longest_stop: Duration,
     stop_asked: Option<Instant>,
     hangs_since: Option<Instant>,
     pub log: Vec<String>,
@@ -50,6 +50,7 @@ impl Cast {
         Rc::new(RefCell::new(Self {
             acts: schedule.acts.clone(),
             goes_on_after_stop: schedule.seed.is_multiple_of(2),
+            longest_stop: schedule.setting.longest_stop(),
             ..Self::default()
         }))
     }
@@ -233,8 +234,8 @@ fn look_at_what_hangs(cast: &mut Cast, hangs: bool) {
         return;
     };
     let since = *cast.hangs_since.get_or_insert_with(Instant::now);
-    if since.max(asked).elapsed() > LONGEST_STOP {
-        cast.breaks("L10: a stop waits for an engine that hangs".into());
+    if since.max(asked).elapsed() > cast.longest_stop {
+        cast.breaks("L10: a stop waits for something that hangs".into());
         cast.stop_asked = None;
     }
 }

@@ -24,7 +24,53 @@ pub enum Setting {
     Alone,
     /// Engines that only sample, one step ahead of the engine that trains.
     Samplers,
+    /// An external reward, which also scores a benchmark.
+    Rewards,
 }
+
+impl Setting {
+    /// Returns the longest time that something may go on hanging after a stop (L10). A run that waits for something
+    /// outside its engines has a grace period.
+    pub fn longest_stop(self) -> Duration {
+        match self {
+            Self::Alone | Self::Samplers => Duration::from_secs(5),
+            Self::Rewards => Duration::from_secs(8),
+        }
+    }
+}
+
+/// A fault of an external reward, at one of its batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RewardFault {
+    /// It cannot be started. If it runs, it dies first.
+    NoStart,
+    Dies,
+    /// It never answers.
+    Silent,
+    /// It answers shortly before its time limit.
+    Late,
+    TooFew,
+    TooMany,
+    NotANumber,
+    OutOfRange,
+    /// It answers to another batch.
+    OtherBatch,
+    Rambles,
+}
+
+/// The faults of external rewards.
+const REWARD_FAULTS: [RewardFault; 10] = [
+    RewardFault::NoStart,
+    RewardFault::Dies,
+    RewardFault::Silent,
+    RewardFault::Late,
+    RewardFault::TooFew,
+    RewardFault::TooMany,
+    RewardFault::NotANumber,
+    RewardFault::OutOfRange,
+    RewardFault::OtherBatch,
+    RewardFault::Rambles,
+];
 
 /// A user's command, and its delay after the previous one.
 #[derive(Clone, Debug)]
@@ -57,6 +103,8 @@ pub struct Schedule {
     pub engine: EngineFaults,
     /// Faults of the engines that only sample.
     pub samplers: EngineFaults,
+    /// Faults of the external reward, the first one last.
+    pub rewards: Vec<RewardFault>,
     /// The usual upper limit of a request's duration.
     pub slowest: Duration,
     /// The upper limit of a commit's duration.
@@ -85,6 +133,7 @@ impl Schedule {
             kills: Vec::new(),
             engine: EngineFaults::default(),
             samplers: EngineFaults::default(),
+            rewards: Vec::new(),
             slowest: Duration::from_millis(20),
             slowest_commit: Duration::from_millis(1),
             panics: Vec::new(),
@@ -109,6 +158,7 @@ impl Schedule {
             kills: Vec::new(),
             engine: EngineFaults::default(),
             samplers: EngineFaults::default(),
+            rewards: Vec::new(),
             slowest,
             slowest_commit: Duration::from_millis(*[0, 5, 80, 700].choose(&mut rng).unwrap()),
             panics: Vec::new(),
@@ -133,6 +183,12 @@ impl Schedule {
         match setting {
             Setting::Alone => {}
             Setting::Samplers => schedule.with_samplers(&mut rng),
+            // Several in a row exhaust the reward's restarts, and the run is paused until the user resumes it.
+            Setting::Rewards => {
+                let count = rng.random_range(0..7);
+                let fault = |_| *REWARD_FAULTS.choose(&mut rng).unwrap();
+                schedule.rewards = (0..count).map(fault).collect();
+            }
         }
         schedule
     }
