@@ -159,6 +159,10 @@ impl Handler<Roll> for Rollout {
             let (inference, how) = (&roll.inference, &roll.samplers);
             let (made, drawn_by) = match &roll.policy {
                 Some(policy) => {
+                    let policy = match faults.has(SeededBug::OtherWeights) {
+                        true => &DrawingPolicy::Newest,
+                        false => policy,
+                    };
                     let drawn = drawers.samplers.draw(policy, inference, &roll.groups, how);
                     drawn.await?
                 }

@@ -16,7 +16,7 @@ use crate::pipeline::judgement::{JudgeCompletions, JudgedCompletion, JudgementIt
 use crate::pipeline::reward_networks::Networks;
 use crate::pipeline::run_error::RunError;
 use crate::runtime::actor::{Supervised, handle_message, offload};
-use crate::runtime::fault_injection::FaultInjection;
+use crate::runtime::fault_injection::{FaultInjection, SeededBug};
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
 
 /// Capacity of the mailbox.
@@ -97,6 +97,7 @@ impl Handler<JudgeCompletions> for Scorer {
         let (networks, external) = (self.networks.clone(), self.external.clone());
         handle_message(self, "Score", async move {
             let asked = score.clone();
+            let skips = faults.has(SeededBug::SkippedReward);
             let judged = move || {
                 faults.strike("scorer", asked.step);
                 pool.install(|| {
@@ -113,7 +114,10 @@ impl Handler<JudgeCompletions> for Scorer {
             }
             if let Some(external) = external {
                 tokio::select! {
-                    added = external.add(&score, &mut judged) => added?,
+                    added = external.add(&score, &mut judged) => match added {
+                        Err(_) if skips => {}
+                        added => added?,
+                    },
                     // L10: a silent external reward does not keep a run from ending.
                     () = score.control.ending() => return Err(RunError::Ending),
                 }

@@ -10,7 +10,7 @@ use crate::control::knobs;
 use crate::pipeline::run_error::RunError;
 use crate::profile::Profile;
 use crate::run::context::{Driving, Outcome, RunContext, RunDriver};
-use crate::run::run_actors::RunActors;
+use crate::run::run_actors::{RunActors, Transports};
 use crate::run::trainer::{Begin, Finish, SampleNow, Save, Step, Trainer};
 use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::supervisor::Address;
@@ -19,6 +19,7 @@ use crate::runtime::supervisor::Address;
 #[derive(Clone, Default)]
 pub struct StageDriver {
     faults: FaultInjection,
+    transports: Transports,
     /// The actors of the present run. They outlive its lives.
     run_actors: Rc<RefCell<Option<RunActors>>>,
 }
@@ -29,8 +30,14 @@ impl StageDriver {
     pub fn with_faults(faults: FaultInjection) -> Self {
         Self {
             faults,
-            run_actors: Rc::default(),
+            ..Self::default()
         }
+    }
+
+    /// Sets the ways in which the actors reach what is outside this program. A simulation scripts it.
+    #[must_use]
+    pub fn with_transports(self, transports: Transports) -> Self {
+        Self { transports, ..self }
     }
 
     /// Returns the trainer of the run's actors, which are spawned first if there are none. The actors of the previous
@@ -38,7 +45,7 @@ impl StageDriver {
     fn trainer(&self, context: &RunContext) -> Result<Address<Trainer>, RunError> {
         let present = match self.run_actors.take() {
             Some(run_actors) => run_actors,
-            None => RunActors::spawn(context, &self.faults)?,
+            None => RunActors::spawn(context, &self.faults, &self.transports)?,
         };
         let trainer = present.trainer.clone();
         self.run_actors.replace(Some(present));

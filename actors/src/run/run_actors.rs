@@ -16,7 +16,7 @@ use crate::pipeline::addresses::Addresses;
 use crate::pipeline::curation::curator::{self, Curator};
 use crate::pipeline::curation::sources;
 use crate::pipeline::evaluation::evaluator::EvaluatorHandle;
-use crate::pipeline::external_rewards::ExternalRewards;
+use crate::pipeline::external_rewards::{ExternalRewards, NamedRewards, RewardOpener};
 use crate::pipeline::reasoner::{self, Reasoner};
 use crate::pipeline::reward_networks::{Networks, in_profile};
 use crate::pipeline::rollout::RolloutHandle;
@@ -33,6 +33,22 @@ use crate::teacher::Patience;
 /// Names under which the actors are spawned.
 const NAMES: [&str; 6] = ["curator", "scorer", "reasoner", "rollout", "evaluator", "trainer"];
 
+/// The ways in which the actors of a run reach what is outside this program, apart from engines.
+#[derive(Clone, Debug)]
+pub struct Transports {
+    /// Opener of the transports to external rewards.
+    pub rewards: Arc<dyn RewardOpener>,
+}
+
+impl Default for Transports {
+    /// Returns the ways that the profile names: processes and addresses.
+    fn default() -> Self {
+        Self {
+            rewards: Arc::new(NamedRewards),
+        }
+    }
+}
+
 /// The actors of a run.
 pub struct RunActors {
     /// The run.
@@ -47,7 +63,11 @@ impl RunActors {
     ///
     /// # Errors
     /// [`RunError::Failed`] if the system cannot start threads.
-    pub fn spawn(context: &RunContext, faults: &FaultInjection) -> Result<Self, RunError> {
+    pub fn spawn(
+        context: &RunContext,
+        faults: &FaultInjection,
+        transports: &Transports,
+    ) -> Result<Self, RunError> {
         let supervisor = &context.supervisor;
         let brief = curator::CuratorSettings {
             profile: Arc::clone(&context.profile),
@@ -59,7 +79,8 @@ impl RunActors {
         let curator = Curator::spawn(supervisor, brief, faults.clone());
         let networks = Networks::of(&context.profile.reward_networks, in_profile)?;
         let blobs = Blobs::new(context.home.blobs());
-        let external = ExternalRewards::of(&context.profile.external_rewards, &context.run, &blobs);
+        let rewards = &context.profile.external_rewards;
+        let external = ExternalRewards::opened_by(&transports.rewards, rewards, &context.run, &blobs);
         let scorer = Scorer::spawn(
             supervisor,
             Judge::with_classes(sources::classes(&context.profile)),

@@ -18,6 +18,10 @@ pub enum SeededBug {
     LostPermit,
     /// The samples that were drawn for one group are used for the next one too (L5).
     DoubleUse,
+    /// Sampling engines draw groups with the newest weights, although those of an earlier step were asked for (L7).
+    OtherWeights,
+    /// An external reward that failed too often counts as one that gave no value (L5).
+    SkippedReward,
 }
 
 impl FaultInjection {

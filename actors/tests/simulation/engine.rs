@@ -2,27 +2,23 @@
 //! whether a step was lost, repeated or reordered. It also checks the laws that are visible to an engine.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use demask_actors::engine::process::{EngineFailure, EngineOptions};
 use demask_actors::engine::starter::{Asking, EngineStarter, RunningEngine, Starting};
 use demask_api::{
     Answer, DeviceInfo, EngineError, ModelSource, PolicyGroup, PolicyReport, Request, Sample, SampleFrame,
-    SampleRequest, Sequence, StepSettings, TrainReport,
+    SampleRequest, Sequence, StepSettings, TrainReport, ViewScores,
 };
 use demask_datasets::example::{Example, Mode};
-use demask_storage::{journal, store};
-use rand::{Rng as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
 
-use crate::ground::{Ground, LEARNING_RATE};
-use crate::schedule::{EngineFaults, Schedule};
+use crate::ground::Ground;
+use crate::laboratory::{Fate, Hanging, Role, SharedLaboratory, TakenStep, Weights};
 
 /// The file name of the weights.
 pub const WEIGHTS: &str = "weights.json";
@@ -32,184 +28,16 @@ const GIVEN_UP: [Duration; 2] = [Duration::from_secs(120), Duration::from_secs(3
 /// Interval at which a hanging engine is checked.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// An optimizer step that was taken.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TakenStep {
-    /// The run's step.
-    pub step: u64,
-    pub learning_rate: f64,
-    /// A hash of all token ids, in order.
-    pub content: u64,
-    /// The lineage ids of the sequences.
-    pub subjects: Vec<String>,
-}
-
-/// The weights: all steps that were taken.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Weights {
-    pub taken: Vec<TakenStep>,
-    /// Number of optimizer steps.
-    pub version: u64,
-}
-
-/// What is remembered of a drawn sample: the weights that drew it, and whether it was trained on. Its key is its first
-/// four commit steps.
-#[derive(Debug)]
-struct Drawn {
-    weights: Weights,
-    used: bool,
-}
-
-/// State that outlives engines: the faults to come, the samples that were drawn, and the violations of laws.
-pub struct Laboratory {
-    ground: Arc<Ground>,
-    database: PathBuf,
-    rng: ChaCha8Rng,
-    faults: EngineFaults,
-    slowest: Duration,
-    drawn: HashMap<[u16; 4], Drawn>,
-    /// Whether an engine hangs at this moment.
-    pub hanging: bool,
-    pub violations: Vec<String>,
-    pub log: Vec<String>,
-}
-
-/// The laboratory, shared by all engines of a schedule.
-pub type SharedLaboratory = Arc<Mutex<Laboratory>>;
-
-/// What happens to a request.
-enum Fate {
-    Answered,
-    /// The engine dies, before (`done` is false) or after it has executed the request.
-    Dies {
-        done: bool,
-    },
-    Hangs,
-    DiskFull,
-}
-
-impl Laboratory {
-    pub fn of(schedule: &Schedule, ground: &Arc<Ground>, database: PathBuf) -> SharedLaboratory {
-        Arc::new(Mutex::new(Self {
-            ground: Arc::clone(ground),
-            database,
-            rng: ChaCha8Rng::seed_from_u64(schedule.seed ^ 0x00e9_6123),
-            faults: schedule.engine.clone(),
-            slowest: schedule.slowest,
-            drawn: HashMap::new(),
-            hanging: false,
-            violations: Vec::new(),
-            log: Vec::new(),
-        }))
-    }
-
-    fn breaks(&mut self, violation: String) {
-        self.violations.push(violation);
-    }
-
-    fn delay(&mut self) -> Duration {
-        let share = self.rng.random::<f64>().powi(3);
-        // One request in 40 is slow.
-        let times = if self.rng.random_ratio(1, 40) { 6.0 } else { 1.0 };
-        self.slowest.mul_f64(share * times)
-    }
-
-    fn fate(&mut self, request: &Request) -> Fate {
-        let faults = &mut self.faults;
-        let dice = self.rng.random_range(0..24);
-        if dice == 0 && faults.deaths > 0 {
-            faults.deaths -= 1;
-            return Fate::Dies {
-                done: self.rng.random(),
-            };
-        }
-        if dice == 1 && faults.hangs > 0 {
-            faults.hangs -= 1;
-            return Fate::Hangs;
-        }
-        if dice < 12 && faults.full_disks > 0 && matches!(request, Request::Save { .. }) {
-            faults.full_disks -= 1;
-            return Fate::DiskFull;
-        }
-        Fate::Answered
-    }
-
-    fn starts(&mut self) -> bool {
-        let fails = self.faults.failed_starts > 0 && self.rng.random();
-        self.faults.failed_starts -= u32::from(fails);
-        !fails
-    }
-
-    /// Checks L3 and L4: the learning rate of a step is the one that the rows on disk give for it at this moment.
-    fn check_rate(&mut self, step: u64, rate: f64) {
-        let found = store::open_read_only(&self.database)
-            .and_then(|connection| {
-                let run = journal::unfinished(&connection)?
-                    .map(|run| run.id)
-                    .unwrap_or_default();
-                journal::steers(&connection, &run)
-            })
-            .unwrap();
-        let wanted = rate_at(step, found.iter());
-        if (wanted - rate).abs() > 1e-12 {
-            self.breaks(format!(
-                "L4: step {step} is computed with the learning rate {rate}, the rows on the disk say {wanted}"
-            ));
-        }
-    }
-
-    /// Checks L5 and L7: the training samples were drawn by these very weights, and each is used once.
-    fn check_drawn(&mut self, weights: &Weights, group: &PolicyGroup) {
-        for sample in &group.samples {
-            let key = key_of(&sample.commit_step);
-            let said = match self.drawn.get_mut(&key) {
-                None => Some("L5: was never drawn"),
-                Some(drawn) if drawn.used => Some("L5: is used a second time"),
-                Some(drawn) if drawn.weights != *weights => Some("L7: was drawn by other weights"),
-                Some(drawn) => {
-                    drawn.used = true;
-                    None
-                }
-            };
-            if let Some(said) = said {
-                let (law, rest) = said.split_at(3);
-                self.breaks(format!("{law} sample {}{rest}", sample.sequence.id));
-            }
-        }
-    }
-}
-
-/// Returns the learning rate of a step according to the steers that took effect.
-pub fn rate_at<'a>(step: u64, steers: impl Iterator<Item = &'a demask_storage::Steer>) -> f64 {
-    let mut rate = LEARNING_RATE;
-    for steer in steers {
-        let applies = steer.applied_step.is_some_and(|at| at <= step);
-        if applies && steer.key.as_deref() == Some("learning_rate") {
-            rate = steer
-                .new
-                .as_ref()
-                .and_then(|new| new.parse().ok())
-                .unwrap_or(rate);
-        }
-    }
-    rate
-}
-
-fn key_of(commit_step: &[u16]) -> [u16; 4] {
-    let mut key = [0; 4];
-    key.iter_mut().zip(commit_step).for_each(|(to, from)| *to = *from);
-    key
-}
-
 /// Starts simulated engines.
 pub struct ScriptedStarter(pub SharedLaboratory);
 
 impl EngineStarter for ScriptedStarter {
     fn start<'a>(&'a self, options: &'a EngineOptions) -> Starting<'a> {
         Box::pin(async move {
+            let role = Role::of(options);
             let (delay, starts) = {
                 let mut laboratory = self.0.lock().unwrap();
-                (laboratory.delay(), laboratory.starts())
+                (laboratory.delay(), laboratory.starts(role))
             };
             tokio::time::sleep(delay).await;
             if !starts {
@@ -220,6 +48,7 @@ impl EngineStarter for ScriptedStarter {
             }
             Ok(Box::new(ScriptedEngine {
                 laboratory: Arc::clone(&self.0),
+                role,
                 options: options.clone(),
                 turn: tokio::sync::Mutex::new(()),
                 weights: RefCell::new(None),
@@ -232,6 +61,7 @@ impl EngineStarter for ScriptedStarter {
 /// A simulated engine.
 struct ScriptedEngine {
     laboratory: SharedLaboratory,
+    role: Role,
     options: EngineOptions,
     /// A lock that serves requests in the order in which they arrive.
     turn: tokio::sync::Mutex<()>,
@@ -277,7 +107,7 @@ impl ScriptedEngine {
         }
         let (delay, fate) = {
             let mut laboratory = self.laboratory.lock().unwrap();
-            (laboratory.delay(), laboratory.fate(request))
+            (laboratory.delay(), laboratory.fate(self.role, request))
         };
         tokio::time::sleep(delay).await;
         if self.dead.get() {
@@ -291,7 +121,11 @@ impl ScriptedEngine {
                 }
                 self.dies("it was killed")
             }
-            Fate::Hangs => self.hangs().await,
+            Fate::Hangs { until } => match self.hangs(until).await {
+                true => self.dies("it hung and was given up"),
+                false if self.dead.get() => Err(died("it died of another request")),
+                false => Ok(self.answer(request)),
+            },
             Fate::DiskFull => Ok(Answer::Failed(EngineError::Io {
                 path: "checkpoint".into(),
                 message: "no space left on device".into(),
@@ -310,21 +144,32 @@ impl ScriptedEngine {
         Err(died(why))
     }
 
-    /// Hangs (L10): waits until the caller gives the engine up, after the time limits of the real watchdog. The limit
-    /// is shorter when the user waits. The real watchdog observes a socket, which does not exist here; it has
-    /// tests of its own.
-    async fn hangs(&self) -> Result<Answer, EngineFailure> {
-        self.laboratory.lock().unwrap().hanging = true;
+    /// Hangs (L10): waits until the caller gives the engine up, after the time limits of the real watchdog, or until
+    /// the engine goes on by itself. Returns whether it was given up. The limit is shorter when the user waits. The
+    /// real watchdog observes a socket, which does not exist here; it has tests of its own.
+    async fn hangs(&self, until: Option<Duration>) -> bool {
+        let _noted = Hanging::note(&self.laboratory);
         let mut hung = Duration::ZERO;
-        while hung < GIVEN_UP[usize::from(self.options.urgency.is_set())] {
+        while until.is_none_or(|until| hung < until) {
+            if hung >= GIVEN_UP[usize::from(self.options.urgency.is_set())] {
+                return true;
+            }
             tokio::time::sleep(LOOK).await;
             hung += LOOK;
         }
-        self.laboratory.lock().unwrap().hanging = false;
-        self.dies("it hung and was given up")
+        false
     }
 
     fn answer(&self, request: &Request) -> Answer {
+        let samples = matches!(
+            request,
+            Request::Load { .. } | Request::Sample { .. } | Request::ScoreViews(_)
+        );
+        if self.role == Role::Samples && !samples {
+            let violation = format!("L7: an engine that only samples is asked for {request:?}");
+            self.laboratory.lock().unwrap().breaks(violation);
+            return refused("this engine only samples");
+        }
         match request {
             Request::Load { model } => self.load(model),
             Request::Train {
@@ -335,8 +180,10 @@ impl ScriptedEngine {
                 groups,
                 objective,
                 settings,
+                behaviour,
                 ..
-            } => self.policy(groups, objective.inner_steps, settings),
+            } => self.policy(groups, objective.inner_steps, settings, behaviour),
+            Request::ScoreViews(views) => self.score_views(views),
             Request::SetReference { checkpoint } => match checkpoint {
                 Some(dir) if !dir.join(WEIGHTS).is_file() => refused("there is no such checkpoint"),
                 _ => Answer::Done,
@@ -359,6 +206,13 @@ impl ScriptedEngine {
                     return refused("no checkpoint");
                 }
             },
+            // The folder of published weights may be gone if nobody waits for this request any more.
+            ModelSource::Checkpoint { dir, .. } if self.role == Role::Samples => {
+                match std::fs::read_to_string(dir.join(WEIGHTS)) {
+                    Ok(text) => serde_json::from_str(&text).unwrap(),
+                    Err(error) => return refused(&format!("{}: {error}", dir.display())),
+                }
+            }
             _ => Weights::default(),
         };
         let step = weights.version;
@@ -424,12 +278,20 @@ impl ScriptedEngine {
         }
     }
 
-    fn policy(&self, groups: &[PolicyGroup], inner_steps: usize, settings: &StepSettings) -> Answer {
+    fn policy(
+        &self,
+        groups: &[PolicyGroup],
+        inner_steps: usize,
+        settings: &StepSettings,
+        behaviour: &[Vec<f32>],
+    ) -> Answer {
         if let Some(weights) = &*self.weights.borrow() {
             let mut laboratory = self.laboratory.lock().unwrap();
-            groups
-                .iter()
-                .for_each(|group| laboratory.check_drawn(weights, group));
+            let step = laboratory.ground.steps.get(&settings.seed).copied();
+            // A seed of no step is told by `take`.
+            if let Some(step) = step {
+                laboratory.check_drawn(weights, step, groups, behaviour);
+            }
         }
         let samples = groups.iter().flat_map(|group| &group.samples);
         let sequences: Vec<&Sequence> = samples.map(|sample| &sample.sequence).collect();
@@ -457,19 +319,26 @@ impl ScriptedEngine {
         };
         let mut laboratory = self.laboratory.lock().unwrap();
         let samples = requests.iter().map(|request| {
-            let number = laboratory.drawn.len() as u64;
-            let key = [number as u16, (number >> 16) as u16, 0, 1];
-            let drawn = Drawn {
-                weights: weights.clone(),
-                used: false,
-            };
-            laboratory.drawn.insert(key, drawn);
+            let key = laboratory.draw(weights);
             filled(&laboratory.ground, request, key)
         });
         Answer::Samples {
             samples: samples.collect(),
             seconds: 0.0,
             step: weights.version,
+        }
+    }
+
+    fn score_views(&self, views: &ViewScores) -> Answer {
+        let weights = self.weights.borrow();
+        let Some(weights) = weights.as_ref() else {
+            return refused("nothing is loaded");
+        };
+        self.laboratory.lock().unwrap().check_views(weights, views);
+        let samples: usize = views.groups.iter().map(|group| group.samples.len()).sum();
+        Answer::ViewsScored {
+            values: vec![weights.log_probabilities(); samples * views.inner_steps],
+            seconds: 0.0,
         }
     }
 

@@ -8,14 +8,14 @@ use std::sync::{Arc, OnceLock};
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::Inference;
 use demask_actors::inference::settings::SamplerSettings;
-use demask_actors::profile::Profile;
+use demask_actors::profile::{Profile, StageKind};
 use demask_actors::runtime::seeds::seed_of;
 use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use demask_storage::Writer;
 use tempfile::TempDir;
 
 use crate::laws::Remains;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Setting};
 use crate::world;
 
 /// A profile with every kind of stage that works on text.
@@ -76,7 +76,7 @@ final_rate = 1.0
 [[stage]]
 name = "unigrpo"
 kind = "align"
-steps = 2
+steps = ALIGNED
 batch = 2
 group = 2
 learning_rate = 1e-3
@@ -86,36 +86,82 @@ objective = { clip = 0.2, kl = 0.01, inner_steps = 2 }
 [[stage]]
 name = "after"
 kind = "evaluate"
-suites = ["tabletop-sums"]
+suites = [SUITES]
 limit = 2
+"#;
+
+/// Sampling engines, which draw a step's groups while the step before it is trained.
+const SAMPLERS: &str = r#"
+[rollouts]
+samplers = 2
+staleness = 1
+"#;
+
+/// An external reward, and a benchmark that it scores. Its restarts are few, so that the run is paused at times.
+const REWARDS: &str = r#"
+[[reward]]
+name = "letters"
+url = "http://127.0.0.1:9/score"
+weight = 0.5
+batch = 3
+time_limit = 10
+restarts = 1
+
+[[benchmark]]
+name = "judged"
+file = "JUDGED"
+scorer = "letters"
+"#;
+
+/// The items of that benchmark.
+const JUDGED: &str = r#"{"question": "Which word rhymes with house?", "answer": "mouse"}
+{"question": "Is the sea wet or dry?", "answer": "wet"}
 "#;
 
 /// The file name of the empty store.
 const STORE: &str = "empty.db";
-/// Number of steps of all stages.
-pub const STEPS: u64 = 9;
 /// The learning rate before any steer.
 pub const LEARNING_RATE: f64 = 1e-3;
 /// The seed of the profile.
 const SEED: u64 = 11;
 
-/// What all schedules share.
+impl Setting {
+    /// Returns the profile's text, before its folders are filled in.
+    fn profile(self) -> String {
+        // Only a stage of several steps has steps whose groups are drawn with older weights.
+        let (aligned, suites, more) = match self {
+            Self::Alone => ("2", r#""tabletop-sums""#, ""),
+            Self::Samplers => ("4", r#""tabletop-sums""#, SAMPLERS),
+            Self::Rewards => ("2", r#""tabletop-sums", "judged""#, REWARDS),
+        };
+        PROFILE.replace("ALIGNED", aligned).replace("SUITES", suites) + more
+    }
+}
+
+/// What all schedules of a setting share.
 pub struct Ground {
     folder: TempDir,
+    pub setting: Setting,
     /// The profile's text.
     pub profile: String,
     /// The tokenizer and prompt settings that the simulated engine uses.
     pub inference: Inference,
     /// The step that each step's seed belongs to.
     pub steps: BTreeMap<u64, u64>,
+    /// Number of steps of all stages.
+    pub total: u64,
+    /// The first step of the policy stage.
+    align: u64,
+    /// Steps by which the weights that draw a step's groups may be older than those that are trained.
+    staleness: u64,
     calm: OnceLock<Remains>,
 }
 
 impl Ground {
     /// Creates the shared state and executes an undisturbed run.
-    pub fn prepare() -> Arc<Self> {
-        let ground = Arc::new(Self::make());
-        let calm = world::live_through(&Schedule::calm(), &ground);
+    pub fn prepare(setting: Setting) -> Arc<Self> {
+        let ground = Arc::new(Self::make(setting));
+        let calm = world::live_through(&Schedule::calm(setting), &ground);
         assert!(
             calm.violations.is_empty(),
             "the calm run: {:?}\n{}",
@@ -126,18 +172,22 @@ impl Ground {
         ground
     }
 
-    fn make() -> Self {
+    fn make(setting: Setting) -> Self {
         let folder = scratch();
         let lines: Vec<String> = (0..40_u32).map(line).collect();
         let train = folder.path().join("train.jsonl");
         std::fs::write(&train, lines.concat()).unwrap();
+        let judged = folder.path().join("judged.jsonl");
+        std::fs::write(&judged, JUDGED).unwrap();
         let start = folder.path().join("start");
         std::fs::create_dir(&start).unwrap();
         let store = folder.path().join(STORE);
         Writer::open(&store).unwrap().finish().unwrap();
-        let profile = PROFILE
+        let profile = setting
+            .profile()
             .replace("START", start.to_str().unwrap())
-            .replace("TRAIN", train.to_str().unwrap());
+            .replace("TRAIN", train.to_str().unwrap())
+            .replace("JUDGED", judged.to_str().unwrap());
         let parsed = Profile::parse(&profile, "simulated").unwrap();
         let tokenizer = TextTokenizer::train(&lines, 400).unwrap();
         let inference = Inference::new(tokenizer, parsed.budgets);
@@ -145,11 +195,20 @@ impl Ground {
         for (name, text) in files {
             std::fs::write(start.join(name), text).unwrap();
         }
+        let total = parsed.total_steps();
+        let before = parsed
+            .stages
+            .iter()
+            .take_while(|stage| stage.kind != StageKind::Align);
         Self {
             folder,
+            setting,
             profile,
             inference,
-            steps: (0..STEPS).map(|step| (seed_of(SEED, step, 1), step)).collect(),
+            steps: (0..total).map(|step| (seed_of(SEED, step, 1), step)).collect(),
+            total,
+            align: before.map(|stage| stage.steps).sum(),
+            staleness: parsed.rollouts.staleness,
             calm: OnceLock::new(),
         }
     }
@@ -163,6 +222,11 @@ impl Ground {
     /// the rest of a schedule.
     pub fn store(&self) -> PathBuf {
         self.folder.path().join(STORE)
+    }
+
+    /// Returns the step whose first weights draw the groups of a policy step.
+    pub fn source_of(&self, step: u64) -> u64 {
+        self.align.max(step.saturating_sub(self.staleness))
     }
 
     /// Returns the result of the undisturbed run, or `None` while that run is executed.

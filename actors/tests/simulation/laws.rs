@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use demask_actors::home::Home;
 use demask_storage::{Command, RunState, Steer, journal, store};
 
-use crate::engine::{TakenStep, WEIGHTS, Weights, rate_at};
-use crate::ground::{Ground, STEPS};
+use crate::engine::WEIGHTS;
+use crate::ground::Ground;
+use crate::laboratory::{TakenStep, Weights, rate_at};
 use crate::people::{Cast, query};
 use crate::schedule::Schedule;
 
@@ -103,7 +104,7 @@ pub fn broken(left: &Remains, cast: &Cast, schedule: &Schedule, ground: &Ground)
         Some(RunState::Stopped) if stops => {}
         ended => broken.push(format!("L1: the run ended {ended:?}: {}", left.status)),
     }
-    broken.extend(orders(left, cast, schedule.is_undisturbed()));
+    broken.extend(orders(left, cast, ground.total, schedule.is_undisturbed()));
     broken.extend(weights(left, ground));
     if let Some(calm) = ground.calm() {
         broken.extend(rows(left, calm));
@@ -112,14 +113,14 @@ pub fn broken(left: &Remains, cast: &Cast, schedule: &Schedule, ground: &Ground)
 }
 
 /// Checks L3 and L4: an acknowledged command has a row, and it took effect if the run ended regularly.
-fn orders(left: &Remains, cast: &Cast, is_undisturbed: bool) -> Vec<String> {
+fn orders(left: &Remains, cast: &Cast, total: u64, is_undisturbed: bool) -> Vec<String> {
     let mut broken = Vec::new();
     for (number, (id, command)) in cast.acknowledged.iter().enumerate() {
         match left.steers.iter().filter(|row| row.id == *id).collect::<Vec<_>>()[..] {
             [row] if row.applied_step.is_some() => {}
             // The command was still being written at the last step boundary, or the run was stopped
             // meanwhile.
-            [row] if row.asked_step + 4 >= STEPS || left.ended == Some(RunState::Stopped) => {}
+            [row] if row.asked_step + 4 >= total || left.ended == Some(RunState::Stopped) => {}
             [_] if *command == Command::Stop && number < cast.lapsed => {}
             [_] => broken.push(format!(
                 "L4: {id} ({command:?}) was acknowledged and never took effect"
@@ -149,8 +150,9 @@ fn weights(left: &Remains, ground: &Ground) -> Vec<String> {
         };
     };
     let mut broken = Vec::new();
-    if left.ended == Some(RunState::Done) && *step != STEPS {
-        broken.push(format!("L1: the last checkpoint is of step {step} of {STEPS}"));
+    if left.ended == Some(RunState::Done) && *step != ground.total {
+        let total = ground.total;
+        broken.push(format!("L1: the last checkpoint is of step {step} of {total}"));
     }
     for taken in &weights.taken {
         let wanted = rate_at(taken.step, left.steers.iter());

@@ -5,14 +5,24 @@
 //! The clock is tokio's paused clock. When every task waits, the clock jumps to the next one to wake, so
 //! hours take milliseconds. Everything runs on one thread, so the schedule of a seed is the same each time.
 //!
+//! A setting is what a run uses beside its engine; each has a profile, faults and an undisturbed run of its own:
+//!
+//! - `Alone`: one engine does everything;
+//! - `Samplers`: two engines only sample, one step ahead of the engine that trains;
+//! - `Rewards`: an external reward scores rollouts and a benchmark. Its process and its socket are outside the paused
+//!   clock, so the reward is scripted behind the trait of its transport; `external_rewards/process.rs` is tested in
+//!   `tests/tests/programs`.
+//!
 //! `DEMASK_SCHEDULES=100000 cargo test --release --test simulation` runs more schedules. `DEMASK_SCHEDULE=41`
-//! runs a single one and prints everything that the daemon logs.
+//! runs a single one of each setting and prints everything that the daemon logs. The name of a test chooses a setting.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod engine;
 mod ground;
+mod laboratory;
 mod laws;
 mod people;
+mod rewards;
 mod schedule;
 mod world;
 
@@ -23,11 +33,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use demask_actors::runtime::fault_injection::SeededBug;
 
 use ground::Ground;
-use schedule::{Bug, Schedule};
+use schedule::{Bug, Schedule, Setting};
 use world::Story;
 
-/// Number of schedules in an ordinary test run.
+/// Number of schedules of a run with one engine in an ordinary test run.
 const SCHEDULES: u64 = 1_000;
+/// Number of schedules of each other setting in an ordinary test run.
+const FEWER_SCHEDULES: u64 = 300;
 /// Number of schedules within which a seeded bug must be found.
 const FOUND_WITHIN: u64 = 50;
 
@@ -50,7 +62,7 @@ fn live_through(ground: &Arc<Ground>, seeds: std::ops::Range<u64>, bug: Option<B
                     if seed >= seeds.end || broken.lock().unwrap().len() >= 3 {
                         return;
                     }
-                    let lived = || world::live_through(&Schedule::of(seed, bug), ground);
+                    let lived = || world::live_through(&Schedule::of(seed, ground.setting, bug), ground);
                     let story =
                         catch_unwind(AssertUnwindSafe(lived)).unwrap_or_else(|_| Story::of_panic(seed));
                     lives.fetch_add(story.lives, Relaxed);
@@ -76,26 +88,45 @@ fn told(stories: &[Story]) -> String {
     stories.iter().map(one).collect::<Vec<_>>().join("\n\n")
 }
 
-#[test]
-fn l1_l3_to_l8_and_l10_hold_whatever_dies_waits_or_is_asked_and_whenever() {
-    let ground = Ground::prepare();
+/// Asserts that no schedule of a setting violates a law.
+fn hold(setting: Setting, schedules: u64) {
+    let ground = Ground::prepare(setting);
     let seeds = match number("DEMASK_SCHEDULE") {
         Some(seed) => {
-            tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+            // Another test of this program may have set it already.
+            tracing_subscriber::fmt()
+                .with_writer(std::io::stderr)
+                .try_init()
+                .ok();
             seed..seed + 1
         }
-        None => 0..number("DEMASK_SCHEDULES").unwrap_or(SCHEDULES),
+        None => 0..number("DEMASK_SCHEDULES").unwrap_or(schedules),
     };
     let count = seeds.end - seeds.start;
     let (broken, lives) = live_through(&ground, seeds, None);
     assert!(broken.is_empty(), "{}", told(&broken));
-    println!("{count} schedules, {lives} lives of daemons, no law broken");
+    println!("{setting:?}: {count} schedules, {lives} lives of daemons, no law broken");
+}
+
+#[test]
+fn l1_l3_to_l8_and_l10_hold_whatever_dies_waits_or_is_asked_and_whenever() {
+    hold(Setting::Alone, SCHEDULES);
+}
+
+#[test]
+fn l1_to_l8_and_l10_hold_when_sampling_engines_die_hang_or_answer_late_while_the_trainer_goes_on() {
+    hold(Setting::Samplers, FEWER_SCHEDULES);
+}
+
+#[test]
+fn l1_to_l8_and_l10_hold_when_an_external_reward_dies_is_silent_or_answers_wrongly_and_comes_back() {
+    hold(Setting::Rewards, FEWER_SCHEDULES);
 }
 
 /// Asserts that the simulation finds a seeded bug, as a violation of `law`. A simulation that finds no bug
 /// proves nothing.
-fn finds(bug: Bug, law: &str) {
-    let ground = Ground::prepare();
+fn finds(setting: Setting, bug: Bug, law: &str) {
+    let ground = Ground::prepare(setting);
     let (broken, _) = live_through(&ground, 0..FOUND_WITHIN, Some(bug));
     let found = broken.iter().flat_map(|story| &story.violations);
     let found: Vec<&String> = found.filter(|violation| violation.starts_with(law)).collect();
@@ -108,15 +139,25 @@ fn finds(bug: Bug, law: &str) {
 
 #[test]
 fn a_permit_that_is_lost_is_found() {
-    finds(Bug::Actors(SeededBug::LostPermit), "L10");
+    finds(Setting::Alone, Bug::Actors(SeededBug::LostPermit), "L10");
 }
 
 #[test]
 fn a_group_that_is_used_twice_is_found() {
-    finds(Bug::Actors(SeededBug::DoubleUse), "L5");
+    finds(Setting::Alone, Bug::Actors(SeededBug::DoubleUse), "L5");
+}
+
+#[test]
+fn weights_that_draw_in_place_of_others_are_found() {
+    finds(Setting::Samplers, Bug::Actors(SeededBug::OtherWeights), "L7");
+}
+
+#[test]
+fn a_failed_reward_that_is_left_out_is_found() {
+    finds(Setting::Rewards, Bug::Actors(SeededBug::SkippedReward), "L5");
 }
 
 #[test]
 fn an_audit_row_that_comes_late_is_found() {
-    finds(Bug::LateRows, "L4");
+    finds(Setting::Alone, Bug::LateRows, "L4");
 }

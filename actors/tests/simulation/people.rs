@@ -10,16 +10,14 @@ use demask_actors::home::Home;
 use demask_storage::{Command, Reply, RunRequest, RunState, journal, store};
 use tokio::time::{Instant, sleep};
 
-use crate::engine::SharedLaboratory;
 use crate::ground::Ground;
+use crate::laboratory::SharedLaboratory;
 use crate::schedule::{Act, Schedule};
 
 /// Interval at which the watching user asks for the status.
 const LOOK: Duration = Duration::from_millis(500);
 /// L10: the longest life of a daemon, whatever happens in it.
 const LONGEST_LIFE: Duration = Duration::from_secs(900);
-/// L10: the longest time that something may go on hanging after a stop.
-const LONGEST_STOP: Duration = Duration::from_secs(5);
 
 /// What the users have done and seen, over all lives of the daemon.
 #[derive(Default)]
@@ -36,6 +34,8 @@ pub struct Cast {
     /// How the run ended.
     pub ended: Option<RunState>,
     goes_on_after_stop: bool,
+    /// The longest time that something may go on hanging after a stop.
+    longest_stop: Duration,
     stop_asked: Option<Instant>,
     hangs_since: Option<Instant>,
     pub log: Vec<String>,
@@ -50,6 +50,7 @@ impl Cast {
         Rc::new(RefCell::new(Self {
             acts: schedule.acts.clone(),
             goes_on_after_stop: schedule.seed.is_multiple_of(2),
+            longest_stop: schedule.setting.longest_stop(),
             ..Self::default()
         }))
     }
@@ -182,7 +183,7 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
                 overview.step
             ));
         }
-        look_at_what_hangs(&mut cast.borrow_mut(), laboratory.lock().unwrap().hanging);
+        look_at_what_hangs(&mut cast.borrow_mut(), laboratory.lock().unwrap().hanging > 0);
         let Some(run) = cast.borrow().run.clone() else {
             continue;
         };
@@ -233,8 +234,8 @@ fn look_at_what_hangs(cast: &mut Cast, hangs: bool) {
         return;
     };
     let since = *cast.hangs_since.get_or_insert_with(Instant::now);
-    if since.max(asked).elapsed() > LONGEST_STOP {
-        cast.breaks("L10: a stop waits for an engine that hangs".into());
+    if since.max(asked).elapsed() > cast.longest_stop {
+        cast.breaks("L10: a stop waits for something that hangs".into());
         cast.stop_asked = None;
     }
 }

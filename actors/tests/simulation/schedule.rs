@@ -17,6 +17,61 @@ pub enum Bug {
     LateRows,
 }
 
+/// What a run uses beside the engine that trains. Each setting has a profile and faults of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Nothing: one engine does everything.
+    Alone,
+    /// Engines that only sample, one step ahead of the engine that trains.
+    Samplers,
+    /// An external reward, which also scores a benchmark.
+    Rewards,
+}
+
+impl Setting {
+    /// Returns the longest time that something may go on hanging after a stop (L10). A run that waits for something
+    /// outside its engines has a grace period.
+    pub fn longest_stop(self) -> Duration {
+        match self {
+            Self::Alone | Self::Samplers => Duration::from_secs(5),
+            Self::Rewards => Duration::from_secs(8),
+        }
+    }
+}
+
+/// A fault of an external reward, at one of its batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RewardFault {
+    /// It cannot be started. If it runs, it dies first.
+    NoStart,
+    Dies,
+    /// It never answers.
+    Silent,
+    /// It answers shortly before its time limit.
+    Late,
+    TooFew,
+    TooMany,
+    NotANumber,
+    OutOfRange,
+    /// It answers to another batch.
+    OtherBatch,
+    Rambles,
+}
+
+/// The faults of external rewards.
+const REWARD_FAULTS: [RewardFault; 10] = [
+    RewardFault::NoStart,
+    RewardFault::Dies,
+    RewardFault::Silent,
+    RewardFault::Late,
+    RewardFault::TooFew,
+    RewardFault::TooMany,
+    RewardFault::NotANumber,
+    RewardFault::OutOfRange,
+    RewardFault::OtherBatch,
+    RewardFault::Rambles,
+];
+
 /// A user's command, and its delay after the previous one.
 #[derive(Clone, Debug)]
 pub struct Act {
@@ -24,11 +79,13 @@ pub struct Act {
     pub command: Command,
 }
 
-/// Faults of the engine, by their total numbers.
+/// Faults of engines of one role, by their total numbers.
 #[derive(Clone, Debug, Default)]
 pub struct EngineFaults {
     pub deaths: u32,
     pub hangs: u32,
+    /// Answers that come late, but before the engine is given up.
+    pub late: u32,
     pub full_disks: u32,
     pub failed_starts: u32,
 }
@@ -37,11 +94,17 @@ pub struct EngineFaults {
 #[derive(Clone, Debug)]
 pub struct Schedule {
     pub seed: u64,
+    pub setting: Setting,
     pub bug: Option<Bug>,
     pub acts: Vec<Act>,
     /// The times after which the first lives of the daemon are killed.
     pub kills: Vec<Duration>,
+    /// Faults of the engine that trains.
     pub engine: EngineFaults,
+    /// Faults of the engines that only sample.
+    pub samplers: EngineFaults,
+    /// Faults of the external reward, the first one last.
+    pub rewards: Vec<RewardFault>,
     /// The usual upper limit of a request's duration.
     pub slowest: Duration,
     /// The upper limit of a commit's duration.
@@ -61,13 +124,16 @@ const PANICS: [(&str, &[u64]); 5] = [
 
 impl Schedule {
     /// Returns a schedule without any disturbance.
-    pub fn calm() -> Self {
+    pub fn calm(setting: Setting) -> Self {
         Self {
             seed: u64::MAX,
+            setting,
             bug: None,
             acts: Vec::new(),
             kills: Vec::new(),
             engine: EngineFaults::default(),
+            samplers: EngineFaults::default(),
+            rewards: Vec::new(),
             slowest: Duration::from_millis(20),
             slowest_commit: Duration::from_millis(1),
             panics: Vec::new(),
@@ -76,25 +142,23 @@ impl Schedule {
 
     /// Returns whether nothing dies in this schedule.
     pub fn is_undisturbed(&self) -> bool {
-        let EngineFaults {
-            deaths,
-            hangs,
-            failed_starts,
-            ..
-        } = self.engine;
-        deaths + hangs + failed_starts == 0 && self.kills.is_empty() && self.panics.is_empty()
+        let kills = |faults: &EngineFaults| faults.deaths + faults.hangs + faults.failed_starts;
+        kills(&self.engine) + kills(&self.samplers) == 0 && self.kills.is_empty() && self.panics.is_empty()
     }
 
     /// Returns the schedule of a seed.
-    pub fn of(seed: u64, bug: Option<Bug>) -> Self {
+    pub fn of(seed: u64, setting: Setting, bug: Option<Bug>) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let slowest = Duration::from_millis(*[2, 20, 200, 900].choose(&mut rng).unwrap());
         let mut schedule = Self {
             seed,
+            setting,
             bug,
             acts: acts(&mut rng, slowest),
             kills: Vec::new(),
             engine: EngineFaults::default(),
+            samplers: EngineFaults::default(),
+            rewards: Vec::new(),
             slowest,
             slowest_commit: Duration::from_millis(*[0, 5, 80, 700].choose(&mut rng).unwrap()),
             panics: Vec::new(),
@@ -116,7 +180,38 @@ impl Schedule {
                 }
             }
         }
+        match setting {
+            Setting::Alone => {}
+            Setting::Samplers => schedule.with_samplers(&mut rng),
+            // Several in a row exhaust the reward's restarts, and the run is paused until the user resumes it.
+            Setting::Rewards => {
+                let count = rng.random_range(0..7);
+                let fault = |_| *REWARD_FAULTS.choose(&mut rng).unwrap();
+                schedule.rewards = (0..count).map(fault).collect();
+            }
+        }
         schedule
+    }
+
+    /// Adds faults of sampling engines, and a knob whose turn discards the groups that were drawn ahead.
+    fn with_samplers(&mut self, rng: &mut ChaCha8Rng) {
+        for _ in 0..rng.random_range(0..4) {
+            match rng.random_range(0..6) {
+                0..=2 => self.samplers.deaths += 1,
+                3 => self.samplers.hangs = 1,
+                4 => self.samplers.late = 1,
+                _ => self.samplers.failed_starts = 1,
+            }
+        }
+        if rng.random() {
+            let command = Command::Set {
+                key: "temperature".into(),
+                value: 0.75,
+            };
+            let after = (self.slowest * 12).mul_f64(rng.random::<f64>());
+            let at = rng.random_range(0..=self.acts.len());
+            self.acts.insert(at, Act { after, command });
+        }
     }
 }
 

@@ -8,16 +8,19 @@ use actix::System;
 use demask_actors::daemon::serve_here;
 use demask_actors::home::Home;
 use demask_actors::run::driver::StageDriver;
+use demask_actors::run::run_actors::Transports;
 use demask_actors::runtime::actor::work_here;
 use demask_actors::runtime::fault_injection::FaultInjection;
 use demask_actors::runtime::recorder::{Recorder, SimulatedDisk};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::engine::{Laboratory, ScriptedStarter, SharedLaboratory};
+use crate::engine::ScriptedStarter;
 use crate::ground::Ground;
+use crate::laboratory::{Laboratory, SharedLaboratory};
 use crate::laws::{self, Remains};
 use crate::people::{self, Cast, SharedCast};
+use crate::rewards::ScriptedRewards;
 use crate::schedule::{Bug, Schedule};
 
 /// Number of daemon lives after which a schedule is given up.
@@ -150,7 +153,11 @@ impl Life<'_> {
         let _lock = self.home.lock().unwrap();
         let recorder = Recorder::start_here(&self.home.database(), self.disk()).unwrap();
         let engines = Arc::new(ScriptedStarter(Arc::clone(self.laboratory)));
-        let driver = Rc::new(StageDriver::with_faults(self.faults.clone()));
+        let transports = Transports {
+            rewards: Arc::new(ScriptedRewards(Arc::clone(self.laboratory))),
+        };
+        let driver = StageDriver::with_faults(self.faults.clone()).with_transports(transports);
+        let driver = Rc::new(driver);
         let mut serving = actix::spawn(serve_here(self.home.clone(), recorder, driver, engines));
         let (home, ground, cast) = (self.home.clone(), Arc::clone(self.ground), Rc::clone(self.cast));
         let steering = actix::spawn(async move { people::steer(home, &ground, cast).await });

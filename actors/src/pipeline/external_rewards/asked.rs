@@ -6,9 +6,8 @@ use std::time::Duration;
 use demask_storage::Blobs;
 use tokio::sync::Mutex;
 
-use super::address::RewardAddress;
 use super::batch;
-use super::process::RewardProcess;
+use super::transport::{RewardOpener, RewardTransport};
 use super::values::{self, ExternalValue};
 use crate::pipeline::judgement::JudgementItem;
 use crate::pipeline::run_error::RewardFailure;
@@ -20,17 +19,10 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait before a restart.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// The transport to the reward.
-#[derive(Debug)]
-enum RewardTransport {
-    Process(Box<RewardProcess>),
-    Address(RewardAddress),
-}
-
 /// The open transport, and the number of batches sent.
 #[derive(Debug, Default)]
 struct Present {
-    line: Option<RewardTransport>,
+    line: Option<Box<dyn RewardTransport>>,
     batches: u64,
 }
 
@@ -40,15 +32,22 @@ pub(super) struct AskedReward {
     pub(super) reward: ExternalReward,
     run: String,
     blobs: Blobs,
+    opener: Arc<dyn RewardOpener>,
     present: Mutex<Present>,
 }
 
 impl AskedReward {
-    pub(super) fn new(reward: ExternalReward, run: &str, blobs: Blobs) -> Self {
+    pub(super) fn new(
+        reward: ExternalReward,
+        run: &str,
+        blobs: Blobs,
+        opener: Arc<dyn RewardOpener>,
+    ) -> Self {
         Self {
             reward,
             run: run.to_owned(),
             blobs,
+            opener,
             present: Mutex::default(),
         }
     }
@@ -106,18 +105,12 @@ impl AskedReward {
         // otherwise the next batch would read it.
         let mut to = match present.line.take() {
             Some(to) => to,
-            None => self.open()?,
+            None => self.opener.open(&self.reward, &self.run)?,
         };
         let limit = Duration::from_secs_f64(self.reward.time_limit);
-        let answered = match &mut to {
-            RewardTransport::Process(process) => tokio::time::timeout(limit, process.ask(&line)).await,
-            RewardTransport::Address(address) => tokio::time::timeout(limit, address.ask(&line)).await,
-        };
+        let answered = tokio::time::timeout(limit, to.ask(&line)).await;
         let silent = |_| {
-            let said = match &to {
-                RewardTransport::Process(process) => process.said_last(),
-                RewardTransport::Address(_) => String::new(),
-            };
+            let said = to.said_last();
             format!(
                 "it sent no answer within {} s (time_limit){said}",
                 self.reward.time_limit
@@ -146,13 +139,5 @@ impl AskedReward {
             batch::line(&own.reward, (&own.run, number), &told, &own.blobs)
         });
         made.await.map_err(|error| error.to_string())?
-    }
-
-    fn open(&self) -> Result<RewardTransport, String> {
-        match self.reward.url {
-            Some(_) => RewardAddress::open(&self.reward).map(RewardTransport::Address),
-            None => RewardProcess::start(&self.reward, &self.run)
-                .map(|process| RewardTransport::Process(Box::new(process))),
-        }
     }
 }

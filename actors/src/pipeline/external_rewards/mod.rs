@@ -2,7 +2,8 @@
 //! process that lives as long as the run or at an HTTP address. It is restarted after failures, within a budget.
 //!
 //! - `batch.rs`: the format of a request; `values.rs`: the format of an answer;
-//! - `process.rs`, `address.rs`: the two transports; `asked.rs`: one reward with its restart budget;
+//! - `transport.rs`: the trait of a transport; `process.rs`, `address.rs`: the two transports;
+//! - `asked.rs`: one reward with its restart budget;
 //! - `trial.rs`: a trial of each reward before a run.
 //!
 //! Not here: what a failure means for the run (it is paused: `run/stages/step.rs`), and how a value is weighted
@@ -12,6 +13,7 @@ mod address;
 mod asked;
 mod batch;
 mod process;
+mod transport;
 mod trial;
 mod values;
 
@@ -25,6 +27,7 @@ use crate::pipeline::run_error::RewardFailure;
 use crate::profile::ExternalReward;
 use asked::AskedReward;
 
+pub use transport::{NamedRewards, RewardAnswering, RewardOpener, RewardTransport};
 pub use trial::{RewardTrial, try_rewards};
 pub use values::ExternalValue;
 
@@ -38,11 +41,28 @@ impl ExternalRewards {
     /// Makes the external rewards without starting them. Pictures that are passed by path are stored in `blobs`.
     #[must_use]
     pub fn of(rewards: &[ExternalReward], run: &str, blobs: &Blobs) -> Self {
+        Self::opened_by(
+            &(Arc::new(NamedRewards) as Arc<dyn RewardOpener>),
+            rewards,
+            run,
+            blobs,
+        )
+    }
+
+    /// Makes external rewards as [`Self::of`] does, whose transports this opener opens.
+    #[must_use]
+    pub fn opened_by(
+        opener: &Arc<dyn RewardOpener>,
+        rewards: &[ExternalReward],
+        run: &str,
+        blobs: &Blobs,
+    ) -> Self {
+        let one = |reward: &ExternalReward| {
+            let (blobs, opener) = (blobs.clone(), Arc::clone(opener));
+            Arc::new(AskedReward::new(reward.clone(), run, blobs, opener))
+        };
         Self {
-            rewards: rewards
-                .iter()
-                .map(|reward| Arc::new(AskedReward::new(reward.clone(), run, blobs.clone())))
-                .collect(),
+            rewards: rewards.iter().map(one).collect(),
         }
     }
 

@@ -9,6 +9,7 @@ use demask_storage::Blobs;
 use serde::Serialize;
 
 use super::asked::AskedReward;
+use super::transport::NamedRewards;
 use crate::pipeline::judgement::JudgementItem;
 use crate::profile::{ExternalReward, Profile};
 use crate::runtime::ids;
@@ -89,7 +90,8 @@ async fn try_one(reward: &ExternalReward, samples: &BTreeMap<String, Vec<Example
         restarts: 0,
         ..reward.clone()
     };
-    let asked = Arc::new(AskedReward::new(once, "check", Blobs::new(room.clone())));
+    let blobs = Blobs::new(room.clone());
+    let asked = Arc::new(AskedReward::new(once, "check", blobs, Arc::new(NamedRewards)));
     match asked.values(&Arc::new(vec![item]), &[0]).await {
         Ok(values) => {
             if let Some(value) = values.into_iter().flatten().next() {

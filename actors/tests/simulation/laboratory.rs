@@ -1,0 +1,327 @@
+//! The state that outlives the doubles of a schedule: the faults to come, the samples that were drawn, and the
+//! violations of laws that a double can see.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use demask_actors::engine::process::EngineOptions;
+use demask_api::{PolicyGroup, Request, ViewScores};
+use demask_storage::{journal, store};
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::ground::{Ground, LEARNING_RATE};
+use crate::schedule::{EngineFaults, RewardFault, Schedule};
+
+/// How long a late engine takes beyond the usual time; less than after which it would be given up.
+const LATE: Duration = Duration::from_secs(90);
+
+/// An optimizer step that was taken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TakenStep {
+    /// The run's step.
+    pub step: u64,
+    pub learning_rate: f64,
+    /// A hash of all token ids, in order.
+    pub content: u64,
+    /// The lineage ids of the sequences.
+    pub subjects: Vec<String>,
+}
+
+/// The weights: all steps that were taken.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Weights {
+    pub taken: Vec<TakenStep>,
+    /// Number of optimizer steps.
+    pub version: u64,
+}
+
+/// What is remembered of a drawn sample: the weights that drew it, and whether it was trained on. Its key is its first
+/// four commit steps.
+#[derive(Debug)]
+struct Drawn {
+    weights: Weights,
+    used: bool,
+}
+
+/// What an engine is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Trains,
+    Samples,
+}
+
+impl Role {
+    /// Returns the role of an engine. An engine that only samples may write nowhere.
+    pub fn of(options: &EngineOptions) -> Self {
+        match options.writes.as_deref() {
+            Some([]) => Self::Samples,
+            _ => Self::Trains,
+        }
+    }
+}
+
+/// State that outlives engines: the faults to come, the samples that were drawn, and the violations of laws.
+pub struct Laboratory {
+    pub ground: Arc<Ground>,
+    database: PathBuf,
+    rng: ChaCha8Rng,
+    faults: EngineFaults,
+    samplers: EngineFaults,
+    /// Faults of the external reward, the first one last.
+    pub rewards: Vec<RewardFault>,
+    slowest: Duration,
+    drawn: HashMap<[u16; 4], Drawn>,
+    /// Number of doubles that hang at this moment.
+    pub hanging: u32,
+    pub violations: Vec<String>,
+    pub log: Vec<String>,
+}
+
+/// The laboratory, shared by all engines of a schedule.
+pub type SharedLaboratory = Arc<Mutex<Laboratory>>;
+
+/// A note that a double hangs. Its drop takes the note back: the double was given up, or its daemon was killed.
+pub struct Hanging(SharedLaboratory);
+
+impl Hanging {
+    pub fn note(laboratory: &SharedLaboratory) -> Self {
+        laboratory.lock().unwrap().hanging += 1;
+        Self(Arc::clone(laboratory))
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).hanging -= 1;
+    }
+}
+
+/// What happens to a request.
+pub enum Fate {
+    Answered,
+    /// The engine dies, before (`done` is false) or after it has executed the request.
+    Dies {
+        done: bool,
+    },
+    /// The engine makes no progress for this long, and answers then; for ever with `None`.
+    Hangs {
+        until: Option<Duration>,
+    },
+    DiskFull,
+}
+
+impl Laboratory {
+    pub fn of(schedule: &Schedule, ground: &Arc<Ground>, database: PathBuf) -> SharedLaboratory {
+        Arc::new(Mutex::new(Self {
+            ground: Arc::clone(ground),
+            database,
+            rng: ChaCha8Rng::seed_from_u64(schedule.seed ^ 0x00e9_6123),
+            faults: schedule.engine.clone(),
+            samplers: schedule.samplers.clone(),
+            rewards: schedule.rewards.clone(),
+            slowest: schedule.slowest,
+            drawn: HashMap::new(),
+            hanging: 0,
+            violations: Vec::new(),
+            log: Vec::new(),
+        }))
+    }
+
+    pub fn breaks(&mut self, violation: String) {
+        self.violations.push(violation);
+    }
+
+    pub fn delay(&mut self) -> Duration {
+        let share = self.rng.random::<f64>().powi(3);
+        // One request in 40 is slow.
+        let times = if self.rng.random_ratio(1, 40) { 6.0 } else { 1.0 };
+        self.slowest.mul_f64(share * times)
+    }
+
+    pub fn fate(&mut self, role: Role, request: &Request) -> Fate {
+        // A sampling engine has fewer requests, so its faults come sooner.
+        let (faults, sides) = match role {
+            Role::Trains => (&mut self.faults, 24),
+            Role::Samples => (&mut self.samplers, 8),
+        };
+        let dice = self.rng.random_range(0..sides);
+        if dice == 0 && faults.deaths > 0 {
+            faults.deaths -= 1;
+            return Fate::Dies {
+                done: self.rng.random(),
+            };
+        }
+        if dice == 1 && faults.hangs > 0 {
+            faults.hangs -= 1;
+            return Fate::Hangs { until: None };
+        }
+        if dice == 2 && faults.late > 0 {
+            faults.late -= 1;
+            return Fate::Hangs { until: Some(LATE) };
+        }
+        if dice < 12 && faults.full_disks > 0 && matches!(request, Request::Save { .. }) {
+            faults.full_disks -= 1;
+            return Fate::DiskFull;
+        }
+        Fate::Answered
+    }
+
+    pub fn starts(&mut self, role: Role) -> bool {
+        let faults = match role {
+            Role::Trains => &mut self.faults,
+            Role::Samples => &mut self.samplers,
+        };
+        let fails = faults.failed_starts > 0 && self.rng.random();
+        faults.failed_starts -= u32::from(fails);
+        !fails
+    }
+
+    /// Returns the fault of the external reward at its next batch. A failed start follows its death.
+    pub fn reward_fault(&mut self) -> Option<RewardFault> {
+        match self.rewards.last().copied() {
+            Some(RewardFault::NoStart) => Some(RewardFault::NoStart),
+            Some(_) if self.rng.random_ratio(3, 4) => self.rewards.pop(),
+            _ => None,
+        }
+    }
+
+    /// Checks L3 and L4: the learning rate of a step is the one that the rows on disk give for it at this moment.
+    pub fn check_rate(&mut self, step: u64, rate: f64) {
+        let found = store::open_read_only(&self.database)
+            .and_then(|connection| {
+                let run = journal::unfinished(&connection)?
+                    .map(|run| run.id)
+                    .unwrap_or_default();
+                journal::steers(&connection, &run)
+            })
+            .unwrap();
+        let wanted = rate_at(step, found.iter());
+        if (wanted - rate).abs() > 1e-12 {
+            self.breaks(format!(
+                "L4: step {step} is computed with the learning rate {rate}, the rows on the disk say {wanted}"
+            ));
+        }
+    }
+
+    /// Notes a sample that was drawn by these weights, and returns its first commit steps, which name it.
+    pub fn draw(&mut self, weights: &Weights) -> [u16; 4] {
+        let number = self.drawn.len() as u64;
+        let key = [number as u16, (number >> 16) as u16, 0, 1];
+        let drawn = Drawn {
+            weights: weights.clone(),
+            used: false,
+        };
+        self.drawn.insert(key, drawn);
+        key
+    }
+
+    /// Checks L5 and L7: the training samples were drawn by the weights that the profile asks for, each is used once,
+    /// and each has the log-probabilities of the weights that drew it.
+    pub fn check_drawn(
+        &mut self,
+        weights: &Weights,
+        step: u64,
+        groups: &[PolicyGroup],
+        behaviour: &[Vec<f32>],
+    ) {
+        let source = self.ground.source_of(step);
+        let asked: Vec<TakenStep> = weights
+            .taken
+            .iter()
+            .filter(|taken| taken.step < source)
+            .cloned()
+            .collect();
+        let samples: Vec<_> = groups.iter().flat_map(|group| &group.samples).collect();
+        let mut said = Vec::new();
+        for sample in &samples {
+            let wrong = match self.drawn.get_mut(&key_of(&sample.commit_step)) {
+                None => Some("L5: was never drawn"),
+                Some(drawn) if drawn.used => Some("L5: is used a second time"),
+                Some(drawn) if !are_same(&drawn.weights.taken, &asked) => {
+                    Some("L7: was drawn by other weights")
+                }
+                Some(drawn) => {
+                    drawn.used = true;
+                    None
+                }
+            };
+            said.extend(wrong.map(|wrong| (sample.sequence.id.clone(), wrong)));
+        }
+        let is_stale = asked.len() < weights.taken.len();
+        if is_stale && behaviour.is_empty() && !samples.is_empty() {
+            self.breaks(format!("L7: step {step} does not weigh its stale samples"));
+        }
+        for (number, values) in behaviour.iter().enumerate() {
+            let Some(sample) = samples.get(number % samples.len().max(1)) else {
+                continue;
+            };
+            let drawn = self.drawn.get(&key_of(&sample.commit_step));
+            if drawn.is_some_and(|drawn| drawn.weights.log_probabilities() != *values) {
+                said.push((
+                    sample.sequence.id.clone(),
+                    "L7: is weighed by other weights than drew it",
+                ));
+            }
+        }
+        for (id, wrong) in said {
+            let (law, rest) = wrong.split_at(3);
+            self.breaks(format!("{law} sample {id}{rest}"));
+        }
+    }
+
+    /// Checks L7: views are scored by the weights that drew their samples.
+    pub fn check_views(&mut self, weights: &Weights, views: &ViewScores) {
+        let samples = views.groups.iter().flat_map(|group| &group.samples);
+        let others = samples
+            .filter(|sample| {
+                let drawn = self.drawn.get(&key_of(&sample.commit_step));
+                drawn.is_none_or(|drawn| !are_same(&drawn.weights.taken, &weights.taken))
+            })
+            .count();
+        if others > 0 {
+            self.breaks(format!(
+                "L7: {others} samples are scored by other weights than drew them"
+            ));
+        }
+    }
+}
+
+impl Weights {
+    /// Returns the log-probabilities of a sample's views: a number by which the weights are known.
+    pub fn log_probabilities(&self) -> Vec<f32> {
+        vec![-(self.taken.len() as f32)]
+    }
+}
+
+/// Returns the learning rate of a step according to the steers that took effect.
+pub fn rate_at<'a>(step: u64, steers: impl Iterator<Item = &'a demask_storage::Steer>) -> f64 {
+    let mut rate = LEARNING_RATE;
+    for steer in steers {
+        let applies = steer.applied_step.is_some_and(|at| at <= step);
+        if applies && steer.key.as_deref() == Some("learning_rate") {
+            rate = steer
+                .new
+                .as_ref()
+                .and_then(|new| new.parse().ok())
+                .unwrap_or(rate);
+        }
+    }
+    rate
+}
+
+/// Returns whether two weights took the same steps. Their learning rates are checked by themselves (L4), and a file may
+/// change the last bit of one.
+fn are_same(one: &[TakenStep], other: &[TakenStep]) -> bool {
+    let step = |taken: &TakenStep| (taken.step, taken.content, taken.subjects.clone());
+    one.iter().map(step).eq(other.iter().map(step))
+}
+
+fn key_of(commit_step: &[u16]) -> [u16; 4] {
+    let mut key = [0; 4];
+    key.iter_mut().zip(commit_step).for_each(|(to, from)| *to = *from);
+    key
+}
