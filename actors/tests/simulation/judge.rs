@@ -21,8 +21,8 @@ use tokio::time::Instant;
 const QUESTIONS: usize = 12;
 /// Questions that may be asked at a time.
 const CONCURRENCY: usize = 3;
-/// Longest time for a question: three replies that cannot be read, of five tries each, each with the client's time limit
-/// and its longest wait.
+/// Longest time for a question: three replies that cannot be read, of five tries each, each with the client's time
+/// limit and its longest wait.
 const LONGEST_QUESTION: Duration = Duration::from_secs(3 * 5 * (120 + 60));
 
 /// What all questions of a schedule share.
@@ -82,7 +82,10 @@ impl ChatTransport for ScriptedJudge {
             tokio::time::sleep(delay).await;
             let prompt = body["messages"].as_array().and_then(|all| all.last());
             let prompt = prompt.and_then(|last| last["content"].as_str()).unwrap();
-            let chat = |text: &str| json!({ "choices": [{ "message": { "content": text } }], "usage": { "total_tokens": 9 } });
+            let chat = |text: &str| {
+                let message = json!({ "content": text });
+                json!({ "choices": [{ "message": message }], "usage": { "total_tokens": 9 } })
+            };
             let (status, body) = match fault {
                 None => (StatusCode::OK, chat(&format!("score of {prompt}")).to_string()),
                 Some(0) => return std::future::pending().await,
