@@ -15,6 +15,7 @@ use demask_storage::{Alert, Level, Record, Trace, journal, store};
 use futures_util::future::join_all;
 use tokio::sync::OnceCell;
 
+use crate::control::Control;
 use crate::inference::complete::{CompletionRequest, Inference};
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::run_error::RunError;
@@ -22,11 +23,11 @@ use crate::pipeline::sampling_engines::{Drawers, PublishedPolicy};
 use crate::pipeline::scorer::{Scorer, Verify};
 use crate::profile::Teacher;
 use crate::runtime::actor::{Supervised, handle_message};
-use crate::runtime::fault_injection::FaultInjection;
+use crate::runtime::fault_injection::{FaultInjection, SeededBug};
 use crate::runtime::recorder::Recorder;
 use crate::runtime::seeds::seed_of;
 use crate::runtime::supervisor::{Address, Life, SupervisorHandle};
-use crate::teacher::{Patience, Question, TeacherClient, TeacherError};
+use crate::teacher::{ChatOpener, Patience, Question, TeacherClient, TeacherError};
 
 /// Capacity of the mailbox.
 const MAILBOX: usize = 1;
@@ -50,6 +51,8 @@ pub struct ReasonerSettings {
     pub teacher: Option<Teacher>,
     /// Retry limits of requests to the teacher.
     pub patience: Patience,
+    /// Opener of the transport to the teacher.
+    pub opener: Arc<dyn ChatOpener>,
 }
 
 /// The request to generate and verify the traces of a round.
@@ -72,6 +75,8 @@ pub struct Propose {
     pub group: usize,
     /// Settings of the samplers.
     pub samplers: SamplerSettings,
+    /// Control of the run. The teacher is given up early when it says that the run is ending.
+    pub control: Arc<Control>,
 }
 
 /// A proposed trace with its verdict.
@@ -92,7 +97,6 @@ pub struct Proposal {
 /// The Reasoner actor.
 pub struct Reasoner {
     life: Life,
-    faults: FaultInjection,
     work: Arc<Work>,
 }
 
@@ -101,6 +105,7 @@ struct Work {
     brief: ReasonerSettings,
     drawers: Drawers,
     scorer: Address<Scorer>,
+    faults: FaultInjection,
     teacher: OnceCell<Option<TeacherClient>>,
 }
 
@@ -116,11 +121,11 @@ impl Reasoner {
     ) -> Address<Self> {
         supervisor.spawn("reasoner", "supervisor", move |life| Self {
             life,
-            faults: faults.clone(),
             work: Arc::new(Work {
                 brief: brief.clone(),
                 drawers: drawers.clone(),
                 scorer: scorer.clone(),
+                faults: faults.clone(),
                 teacher: OnceCell::new(),
             }),
         })
@@ -146,10 +151,10 @@ impl Handler<Propose> for Reasoner {
     type Result = AtomicResponse<Self, Result<Vec<Proposal>, RunError>>;
 
     fn handle(&mut self, propose: Propose, _: &mut Self::Context) -> Self::Result {
-        let (work, faults) = (Arc::clone(&self.work), self.faults.clone());
+        let work = Arc::clone(&self.work);
         handle_message(self, "Propose", async move {
             let proposals = work.propose(&propose).await?;
-            faults.strike("reasoner", propose.step);
+            work.faults.strike("reasoner", propose.step);
             work.verified(propose.step, proposals).await
         })
     }
@@ -174,7 +179,12 @@ impl Work {
             .into_iter()
             .enumerate()
             .partition(|(number, _)| falls_to_teacher(*number, share));
-        let mut proposals = self.ask_teacher(propose, taught).await?;
+        let mut proposals = tokio::select! {
+            biased;
+            taught = self.ask_teacher(propose, taught) => taught?,
+            // L10: a silent teacher does not keep a run from ending. What it wrote already is recorded.
+            () = propose.control.ending() => return Err(RunError::Ending),
+        };
         proposals.extend(self.ask_model(propose, own).await?);
         Ok(proposals.into_values().collect())
     }
@@ -217,7 +227,10 @@ impl Work {
             return Ok(proposals);
         };
         let connection = store::open_read_only(&self.brief.database)?;
-        let known = journal::taught(&connection, &self.brief.run, propose.round)?;
+        let known = match self.faults.has(SeededBug::PaidTwice) {
+            true => BTreeMap::new(),
+            false => journal::taught(&connection, &self.brief.run, propose.round)?,
+        };
         drop(connection);
         let asking = wanted.into_iter().map(|(number, wanted)| {
             let known = known.get(&self.id(propose.round, number)).cloned();
@@ -304,7 +317,8 @@ impl Work {
             let Some(teacher) = self.brief.teacher.clone() else {
                 return Ok(None);
             };
-            let client = TeacherClient::new(teacher, self.brief.patience.clone())
+            let (opener, patience) = (&*self.brief.opener, self.brief.patience.clone());
+            let client = TeacherClient::opened_by(opener, teacher, patience)
                 .map_err(|error| RunError::Failed(error.to_string()))?;
             self.brief.recorder.flush().await?;
             let connection = store::open_read_only(&self.brief.database)?;
@@ -393,6 +407,7 @@ mod tests {
     use crate::engine::starter::ProcessStarter;
     use crate::pipeline::sampling_engines::SamplingEngines;
     use crate::runtime::supervisor::RestartBudget;
+    use crate::teacher::HttpChat;
     use crate::teacher::tests::{GOOD, http, scripted};
     use demask_datasets::example::{Kind, Split};
     use demask_datasets::prompts::sequences::Budgets;
@@ -430,6 +445,7 @@ mod tests {
                 longest_wait: short,
                 ..Patience::default()
             },
+            opener: Arc::new(HttpChat),
         }
     }
 
@@ -447,6 +463,7 @@ mod tests {
             problems: Arc::new(vec![problem]),
             group: 3,
             samplers: SamplerSettings::default(),
+            control: Arc::default(),
         }
     }
 

@@ -28,7 +28,7 @@ use crate::run::context::RunContext;
 use crate::run::trainer::Trainer;
 use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::supervisor::{Address, SupervisorHandle};
-use crate::teacher::Patience;
+use crate::teacher::{ChatOpener, HttpChat, Patience};
 
 /// Names under which the actors are spawned.
 const NAMES: [&str; 6] = ["curator", "scorer", "reasoner", "rollout", "evaluator", "trainer"];
@@ -38,6 +38,8 @@ const NAMES: [&str; 6] = ["curator", "scorer", "reasoner", "rollout", "evaluator
 pub struct Transports {
     /// Opener of the transports to external rewards.
     pub rewards: Arc<dyn RewardOpener>,
+    /// Opener of the transport to a teacher.
+    pub teacher: Arc<dyn ChatOpener>,
 }
 
 impl Default for Transports {
@@ -45,6 +47,7 @@ impl Default for Transports {
     fn default() -> Self {
         Self {
             rewards: Arc::new(NamedRewards),
+            teacher: Arc::new(HttpChat),
         }
     }
 }
@@ -95,6 +98,7 @@ impl RunActors {
             database: context.home.database(),
             teacher: context.profile.teacher.clone(),
             patience: Patience::default(),
+            opener: Arc::clone(&transports.teacher),
         };
         let drawers = Drawers {
             engine: context.engine.clone(),

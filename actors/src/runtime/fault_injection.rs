@@ -22,6 +22,8 @@ pub enum SeededBug {
     OtherWeights,
     /// An external reward that failed too often counts as one that gave no value (L5).
     SkippedReward,
+    /// A teacher is asked again for what it wrote in an earlier life (L1).
+    PaidTwice,
 }
 
 impl FaultInjection {

@@ -5,13 +5,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::StatusCode;
-use reqwest::header::RETRY_AFTER;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::patience::seconds;
-use super::{Question, TeacherClient};
-use crate::runtime::http::{in_words, text_within};
+use super::{ChatResponse, Question, TeacherClient};
 
 /// Most tokens that one answer can have cost. A server's larger number is reduced to this.
 const MOST_TOKENS: u64 = 1 << 32;
@@ -66,22 +64,17 @@ impl TeacherClient {
             "seed": question.seed,
             "max_tokens": question.max_tokens,
         });
-        let url = format!("{}/chat/completions", self.teacher.url.trim_end_matches('/'));
-        let mut request = self.http.post(url).json(&body);
-        if let Some(key) = &self.key {
-            request = request.bearer_auth(key);
-        }
-        let response = request.send().await.map_err(|error| again(in_words(&error)))?;
-        let status = response.status();
-        let wait = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(seconds);
-        let text = text_within(response, self.patience.longest_body)
-            .await
-            .map_err(again)?;
+        let limit = self.patience.limit;
+        let response = tokio::time::timeout(limit, self.transport.post(&body)).await;
+        let late = || again(format!("it sent no answer within {} s", limit.as_secs_f64()));
+        let response = response.map_err(|_| late())?.map_err(again)?;
+        let ChatResponse {
+            status,
+            retry_after,
+            body: text,
+        } = response;
         if !status.is_success() {
+            let wait = retry_after.as_deref().and_then(seconds);
             return Err(failed(status, &text, wait));
         }
         let body: Body = serde_json::from_str(&text).map_err(|error| {

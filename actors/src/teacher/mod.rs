@@ -4,13 +4,15 @@
 //! Each request holds a permit (law L2) and has a time limit. Failed requests are repeated after doubling waits that
 //! honour `Retry-After`. Requests stop at a cap on tokens; the tokens of a request are reserved before it is sent.
 //!
-//! - `attempt.rs`: one request; `patience.rs`: the limits on retries and sizes; `budget.rs`: the cap on tokens;
+//! - `attempt.rs`: one request; `transport.rs`: the trait of its transport, and the transport over HTTP;
+//! - `patience.rs`: the limits on retries and sizes; `budget.rs`: the cap on tokens;
 //! - `error.rs`: why there is no answer.
 
 mod attempt;
 mod budget;
 mod error;
 mod patience;
+mod transport;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -21,6 +23,7 @@ use budget::Aside;
 pub use error::TeacherError;
 pub use patience::Patience;
 use patience::wait_before;
+pub use transport::{ChatAnswering, ChatOpener, ChatResponse, ChatTransport, HttpChat};
 
 use crate::profile::Teacher;
 
@@ -55,10 +58,9 @@ pub struct Taught {
 /// The client of a teacher.
 #[derive(Debug)]
 pub struct TeacherClient {
-    http: reqwest::Client,
+    transport: Box<dyn ChatTransport>,
     teacher: Teacher,
     patience: Patience,
-    key: Option<String>,
     permits: Semaphore,
     spent: AtomicU64,
 }
@@ -69,20 +71,24 @@ impl TeacherClient {
     /// # Errors
     /// [`TeacherError::Setup`].
     pub fn new(teacher: Teacher, patience: Patience) -> Result<Self, TeacherError> {
-        let http = reqwest::Client::builder().timeout(patience.limit).build();
-        let http = http.map_err(|e| TeacherError::Setup {
-            url: teacher.url.clone(),
-            message: e.to_string(),
-        })?;
-        let key = std::env::var(&teacher.key_variable)
-            .ok()
-            .filter(|key| !key.is_empty());
+        Self::opened_by(&HttpChat, teacher, patience)
+    }
+
+    /// Makes a client as [`Self::new`] does, whose transport this opener opens.
+    ///
+    /// # Errors
+    /// [`TeacherError::Setup`].
+    pub fn opened_by(
+        opener: &dyn ChatOpener,
+        teacher: Teacher,
+        patience: Patience,
+    ) -> Result<Self, TeacherError> {
+        let transport = opener.open(&teacher, &patience)?;
         let permits = Semaphore::new(teacher.concurrency.max(1));
         Ok(Self {
-            http,
+            transport,
             teacher,
             patience,
-            key,
             permits,
             spent: AtomicU64::new(0),
         })

@@ -63,7 +63,7 @@ final_rate = 1.0
 name = "reason"
 kind = "reason"
 batch = 2
-group = 2
+group = PROPOSED
 
 [[stage]]
 name = "cot"
@@ -113,6 +113,16 @@ file = "JUDGED"
 scorer = "letters"
 "#;
 
+/// A teacher, which writes most of the traces.
+const TEACHER: &str = r#"
+[teacher]
+url = "http://127.0.0.1:9/v1"
+model = "school"
+share = 0.75
+concurrency = 2
+max_tokens = 60
+"#;
+
 /// The items of that benchmark.
 const JUDGED: &str = r#"{"question": "Which word rhymes with house?", "answer": "mouse"}
 {"question": "Is the sea wet or dry?", "answer": "wet"}
@@ -128,13 +138,19 @@ const SEED: u64 = 11;
 impl Setting {
     /// Returns the profile's text, before its folders are filled in.
     fn profile(self) -> String {
-        // Only a stage of several steps has steps whose groups are drawn with older weights.
-        let (aligned, suites, more) = match self {
-            Self::Alone => ("2", r#""tabletop-sums""#, ""),
-            Self::Samplers => ("4", r#""tabletop-sums""#, SAMPLERS),
-            Self::Rewards => ("2", r#""tabletop-sums", "judged""#, REWARDS),
+        let sums = r#""tabletop-sums""#;
+        // Only a policy stage of several steps has steps whose groups are drawn with older weights.
+        let (proposed, aligned, suites, more) = match self {
+            Self::Alone => ("2", "2", sums, ""),
+            Self::Samplers => ("2", "4", sums, SAMPLERS),
+            Self::Rewards => ("2", "2", r#""tabletop-sums", "judged""#, REWARDS),
+            Self::Teacher => ("6", "2", sums, TEACHER),
         };
-        PROFILE.replace("ALIGNED", aligned).replace("SUITES", suites) + more
+        PROFILE
+            .replace("PROPOSED", proposed)
+            .replace("ALIGNED", aligned)
+            .replace("SUITES", suites)
+            + more
     }
 }
 

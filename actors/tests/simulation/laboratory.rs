@@ -1,20 +1,20 @@
 //! The state that outlives the doubles of a schedule: the faults to come, the samples that were drawn, and the
 //! violations of laws that a double can see.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use demask_actors::engine::process::EngineOptions;
 use demask_api::{PolicyGroup, Request, ViewScores};
-use demask_storage::{journal, store};
+use demask_storage::{journal, query, store};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::ground::{Ground, LEARNING_RATE};
-use crate::schedule::{EngineFaults, RewardFault, Schedule};
+use crate::schedule::{EngineFaults, RewardFault, Schedule, TeacherFault};
 
 /// How long a late engine takes beyond the usual time; less than after which it would be given up.
 const LATE: Duration = Duration::from_secs(90);
@@ -73,6 +73,11 @@ pub struct Laboratory {
     samplers: EngineFaults,
     /// Faults of the external reward, the first one last.
     pub rewards: Vec<RewardFault>,
+    teacher: Vec<TeacherFault>,
+    /// The seeds of the questions that the teacher answered in this life of the daemon.
+    taught: HashSet<u64>,
+    /// Number of questions that the teacher is asked at this moment.
+    pub asked: u32,
     slowest: Duration,
     drawn: HashMap<[u16; 4], Drawn>,
     /// Number of doubles that hang at this moment.
@@ -123,12 +128,20 @@ impl Laboratory {
             faults: schedule.engine.clone(),
             samplers: schedule.samplers.clone(),
             rewards: schedule.rewards.clone(),
+            teacher: schedule.teacher.clone(),
+            taught: HashSet::new(),
+            asked: 0,
             slowest: schedule.slowest,
             drawn: HashMap::new(),
             hanging: 0,
             violations: Vec::new(),
             log: Vec::new(),
         }))
+    }
+
+    /// Starts a new life of the daemon: answers that were not written to the disk are lost with the previous one.
+    pub fn begin_life(&mut self) {
+        self.taught.clear();
     }
 
     pub fn breaks(&mut self, violation: String) {
@@ -186,6 +199,33 @@ impl Laboratory {
             Some(RewardFault::NoStart) => Some(RewardFault::NoStart),
             Some(_) if self.rng.random_ratio(3, 4) => self.rewards.pop(),
             _ => None,
+        }
+    }
+
+    /// Returns the fault of the teacher at its next question.
+    pub fn teacher_fault(&mut self) -> Option<TeacherFault> {
+        match self.teacher.is_empty() || self.rng.random() {
+            true => None,
+            false => self.teacher.pop(),
+        }
+    }
+
+    /// Notes that the teacher answered the question with this seed.
+    pub fn taught(&mut self, seed: u64) {
+        self.taught.insert(seed);
+    }
+
+    /// Checks L1: a question is not asked again whose answer is on the disk, or was given to this daemon.
+    pub fn check_question(&mut self, seed: u64) {
+        let sql = format!(
+            "SELECT id FROM trace WHERE seed = {} AND generator LIKE 'teacher:%'",
+            seed as i64
+        );
+        let is_written = !query::query(&self.database, &sql, 1).unwrap().rows.is_empty();
+        if is_written || self.taught.contains(&seed) {
+            self.breaks(format!(
+                "L1: the teacher is asked again for the trace with seed {seed}, on the disk: {is_written}"
+            ));
         }
     }
 

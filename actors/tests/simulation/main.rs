@@ -9,9 +9,12 @@
 //!
 //! - `Alone`: one engine does everything;
 //! - `Samplers`: two engines only sample, one step ahead of the engine that trains;
-//! - `Rewards`: an external reward scores rollouts and a benchmark. Its process and its socket are outside the paused
-//!   clock, so the reward is scripted behind the trait of its transport; `external_rewards/process.rs` is tested in
-//!   `tests/tests/programs`.
+//! - `Rewards`: an external reward scores rollouts and a benchmark;
+//! - `Teacher`: a teacher writes most of the traces.
+//!
+//! Processes and sockets of rewards and teachers wait in real time, so each is scripted behind the trait of its
+//! transport. `external_rewards/process.rs`, `external_rewards/address.rs` and `teacher/transport.rs` are tested with
+//! real ones elsewhere. `judge.rs` has a judge model outside a run, which is asked by the teacher's client.
 //!
 //! `DEMASK_SCHEDULES=100000 cargo test --release --test simulation` runs more schedules. `DEMASK_SCHEDULE=41`
 //! runs a single one of each setting and prints everything that the daemon logs. The name of a test chooses a setting.
@@ -19,11 +22,13 @@
 
 mod engine;
 mod ground;
+mod judge;
 mod laboratory;
 mod laws;
 mod people;
 mod rewards;
 mod schedule;
+mod teacher;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -123,6 +128,11 @@ fn l1_to_l8_and_l10_hold_when_an_external_reward_dies_is_silent_or_answers_wrong
     hold(Setting::Rewards, FEWER_SCHEDULES);
 }
 
+#[test]
+fn l1_to_l8_and_l10_hold_when_a_teacher_is_silent_late_failing_or_rambling() {
+    hold(Setting::Teacher, FEWER_SCHEDULES);
+}
+
 /// Asserts that the simulation finds a seeded bug, as a violation of `law`. A simulation that finds no bug
 /// proves nothing.
 fn finds(setting: Setting, bug: Bug, law: &str) {
@@ -155,6 +165,11 @@ fn weights_that_draw_in_place_of_others_are_found() {
 #[test]
 fn a_failed_reward_that_is_left_out_is_found() {
     finds(Setting::Rewards, Bug::Actors(SeededBug::SkippedReward), "L5");
+}
+
+#[test]
+fn a_trace_that_is_paid_for_twice_is_found() {
+    finds(Setting::Teacher, Bug::Actors(SeededBug::PaidTwice), "L1");
 }
 
 #[test]

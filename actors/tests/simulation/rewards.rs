@@ -1,5 +1,5 @@
-//! A simulated external reward. Its value of a completion follows from the completion's text alone, so the rows of a run
-//! show every value that was lost, was taken for another, or came from a wrong answer.
+//! A simulated external reward. Its value of a completion follows from the completion's text alone, so the rows of a
+//! run show every value that was lost, was taken for another, or came from a wrong answer.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -26,6 +26,8 @@ pub enum Setting {
     Samplers,
     /// An external reward, which also scores a benchmark.
     Rewards,
+    /// A teacher, which writes most traces.
+    Teacher,
 }
 
 impl Setting {
@@ -34,7 +36,7 @@ impl Setting {
     pub fn longest_stop(self) -> Duration {
         match self {
             Self::Alone | Self::Samplers => Duration::from_secs(5),
-            Self::Rewards => Duration::from_secs(8),
+            Self::Rewards | Self::Teacher => Duration::from_secs(8),
         }
     }
 }
@@ -72,6 +74,36 @@ const REWARD_FAULTS: [RewardFault; 10] = [
     RewardFault::Rambles,
 ];
 
+/// A fault of a teacher that passes, at one of its questions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TeacherFault {
+    Unreachable,
+    /// It never answers.
+    Silent,
+    /// It answers shortly before the client gives up.
+    Late,
+    Busy,
+    /// It asks the client to wait.
+    Limited,
+    /// Its answer is not a chat completion.
+    Broken,
+    /// Its answer is empty, and is paid for.
+    Empty,
+    CutOff,
+}
+
+/// The faults of teachers.
+const TEACHER_FAULTS: [TeacherFault; 8] = [
+    TeacherFault::Unreachable,
+    TeacherFault::Silent,
+    TeacherFault::Late,
+    TeacherFault::Busy,
+    TeacherFault::Limited,
+    TeacherFault::Broken,
+    TeacherFault::Empty,
+    TeacherFault::CutOff,
+];
+
 /// A user's command, and its delay after the previous one.
 #[derive(Clone, Debug)]
 pub struct Act {
@@ -105,6 +137,8 @@ pub struct Schedule {
     pub samplers: EngineFaults,
     /// Faults of the external reward, the first one last.
     pub rewards: Vec<RewardFault>,
+    /// Faults of the teacher.
+    pub teacher: Vec<TeacherFault>,
     /// The usual upper limit of a request's duration.
     pub slowest: Duration,
     /// The upper limit of a commit's duration.
@@ -134,6 +168,7 @@ impl Schedule {
             engine: EngineFaults::default(),
             samplers: EngineFaults::default(),
             rewards: Vec::new(),
+            teacher: Vec::new(),
             slowest: Duration::from_millis(20),
             slowest_commit: Duration::from_millis(1),
             panics: Vec::new(),
@@ -159,6 +194,7 @@ impl Schedule {
             engine: EngineFaults::default(),
             samplers: EngineFaults::default(),
             rewards: Vec::new(),
+            teacher: Vec::new(),
             slowest,
             slowest_commit: Duration::from_millis(*[0, 5, 80, 700].choose(&mut rng).unwrap()),
             panics: Vec::new(),
@@ -189,8 +225,20 @@ impl Schedule {
                 let fault = |_| *REWARD_FAULTS.choose(&mut rng).unwrap();
                 schedule.rewards = (0..count).map(fault).collect();
             }
+            Setting::Teacher => schedule.with_teacher(&mut rng),
         }
         schedule
+    }
+
+    /// Adds faults of a teacher, fewer than a question has tries, so that each question is answered or refused in the
+    /// end as in the undisturbed run. At times the reasoner dies of what the teacher wrote.
+    fn with_teacher(&mut self, rng: &mut ChaCha8Rng) {
+        let count = rng.random_range(0..5);
+        let fault = |_| *TEACHER_FAULTS.choose(rng).unwrap();
+        self.teacher = (0..count).map(fault).collect();
+        if rng.random_ratio(1, 4) {
+            self.panics.push(("reasoner", 3));
+        }
     }
 
     /// Adds faults of sampling engines, and a knob whose turn discards the groups that were drawn ahead.

@@ -22,6 +22,7 @@ use crate::laws::{self, Remains};
 use crate::people::{self, Cast, SharedCast};
 use crate::rewards::ScriptedRewards;
 use crate::schedule::{Bug, Schedule};
+use crate::teacher::ScriptedTeacher;
 
 /// Number of daemon lives after which a schedule is given up.
 const MOST_LIVES: u64 = 16;
@@ -80,6 +81,7 @@ pub fn live_through(schedule: &Schedule, ground: &Arc<Ground>) -> Story {
             number: story.lives,
         };
         cast.borrow_mut().begin_life();
+        laboratory.lock().unwrap().begin_life();
         let end = life.live(kill.copied());
         std::fs::remove_file(home.socket().unwrap()).ok();
         story.lives += 1;
@@ -155,6 +157,7 @@ impl Life<'_> {
         let engines = Arc::new(ScriptedStarter(Arc::clone(self.laboratory)));
         let transports = Transports {
             rewards: Arc::new(ScriptedRewards(Arc::clone(self.laboratory))),
+            teacher: Arc::new(ScriptedTeacher(Arc::clone(self.laboratory))),
         };
         let driver = StageDriver::with_faults(self.faults.clone()).with_transports(transports);
         let driver = Rc::new(driver);

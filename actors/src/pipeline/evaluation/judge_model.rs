@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::item_result::JudgeReply;
 use crate::profile::Teacher;
-use crate::teacher::{Patience, Question, TeacherClient, TeacherError};
+use crate::teacher::{ChatOpener, HttpChat, Patience, Question, TeacherClient, TeacherError};
 
 /// Times that a judge is asked if its replies cannot be read; WISE's script asks as often.
 const TRIES: u64 = 3;
@@ -36,10 +36,18 @@ impl JudgeModel {
     /// # Errors
     /// [`TeacherError::Setup`].
     pub fn new(judge: Teacher) -> Result<Self, TeacherError> {
+        Self::opened_by(&HttpChat, judge)
+    }
+
+    /// Makes a judge as [`Self::new`] does, whose transport this opener opens.
+    ///
+    /// # Errors
+    /// [`TeacherError::Setup`].
+    pub fn opened_by(opener: &dyn ChatOpener, judge: Teacher) -> Result<Self, TeacherError> {
         let (name, max_tokens) = (judge.model.clone(), judge.max_tokens);
         Ok(Self {
             name,
-            client: TeacherClient::new(judge, Patience::default())?,
+            client: TeacherClient::opened_by(opener, judge, Patience::default())?,
             max_tokens,
         })
     }

@@ -48,6 +48,7 @@ impl StageRun {
             problems: Arc::new(problems),
             group: stage.group,
             samplers: self.samplers(Some(self.temperature())),
+            control: Arc::clone(&self.context.control),
         };
         let proposals = self.addresses.reasoner.ask(propose).await;
         self.take_back(lent);
