@@ -25,7 +25,8 @@ pub fn is_zero(expr: &Expr) -> Option<bool> {
     let mut seen = 0;
     for attempt in 0..tries {
         let mut point = Point::new(&symbols, attempt);
-        let Some((value, size)) = point.sum(expr) else {
+        // A value beyond the range of floats says nothing.
+        let Some((value, size)) = point.sum(expr).filter(|(value, size)| is_in_range(value, *size)) else {
             continue;
         };
         let is_zero = match &value {
@@ -42,6 +43,14 @@ pub fn is_zero(expr: &Expr) -> Option<bool> {
         }
     }
     (seen > 0).then_some(true)
+}
+
+fn is_in_range(value: &Value, size: f64) -> bool {
+    match value {
+        Value::Rational(_) => true,
+        Value::Float(value) => value.is_finite(),
+        Value::Complex(re, im) => re.is_finite() && im.is_finite() && size.is_finite(),
+    }
 }
 
 /// Returns the free symbols; the index of a sum or product is not free.

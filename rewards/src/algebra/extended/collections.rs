@@ -198,11 +198,8 @@ impl Parser<'_> {
         let is_empty = self
             .attempt(|parser| (parser.take("{") && parser.take("}")).then_some(()))
             .is_some();
-        let is_empty = is_empty
-            || self
-                .attempt(|parser| (parser.take("\\{") && parser.take("\\}")).then_some(()))
-                .is_some();
-        is_empty.then_some(Expr::Named(Named::Empty))
+        // `\{\}` is one token. With a space between, the official grammar does not know it.
+        (is_empty || self.take("\\{\\}")).then_some(Expr::Named(Named::Empty))
     }
 
     pub(super) fn tuple(&mut self) -> Option<Expr> {

@@ -263,8 +263,13 @@ impl Parser<'_> {
             Token::Letter('e') => {
                 self.at += 1;
                 if self.take("^") {
-                    self.script()
-                        .map(|exponent| Expr::Named(Named::E).power(exponent))
+                    self.script().map(|exponent| {
+                        if exponent == Expr::int(1) {
+                            Expr::Named(Named::E)
+                        } else {
+                            Expr::Named(Named::E).power(exponent)
+                        }
+                    })
                 } else {
                     Some(Expr::Named(Named::E))
                 }

@@ -19,9 +19,9 @@ pub fn tokens(text: &str) -> Option<Vec<Token>> {
 /// its length in bytes. Returns `None` for a character that the grammar does not know. The order of the cases is
 /// significant: a longer token is tried before a shorter one with which it begins.
 fn next(rest: &str, c: char) -> Option<(Option<Token>, usize)> {
-    const SIGNS: [&str; 31] = [
-        "+", "-", "*", "/", "(", ")", "\\(", "\\)", "{", "}", "\\{", "\\}", "[", "]", "|", "\\|", "_", "^",
-        ":", ";", ",", ".", "\\\\", "&", "=", "==", "<", "<=", ">", ">=", "!",
+    const SIGNS: [&str; 32] = [
+        "+", "-", "*", "/", "(", ")", "\\(", "\\)", "{", "}", "\\{", "\\}", "\\{\\}", "[", "]", "|", "\\|",
+        "_", "^", ":", ";", ",", ".", "\\\\", "&", "=", "==", "<", "<=", ">", ">=", "!",
     ];
     const DEGREES: [&str; 8] = [
         "^\\circ",

@@ -122,14 +122,15 @@ impl LatexParser<'_> {
         Some(Expr::Symbol(name + &quotes, false))
     }
 
-    /// Parses a number: digits, groups of three after commas, decimals. A digit must follow a point.
+    /// Parses a number: digits, groups of three after commas, decimals. A digit must follow a point; if none does, the
+    /// number ends after its first digit, as in the official parser.
     fn number(&mut self) -> Option<Expr> {
+        let start = self.at;
         let mut text = self.digits();
         // The official parser relies on Python, which rejects integers with a leading zero.
         let has_leading_zero =
             text.len() > 1 && text.starts_with('0') && text.bytes().any(|digit| digit != b'0');
-        while self.is(",") && (1..=3).all(|i| matches!(self.tokens.get(self.at + i), Some(Token::Number(_))))
-        {
+        while self.is(",") && self.digits_follow() {
             self.at += 1;
             for _ in 0..3 {
                 if let Some(Token::Number(digit)) = self.peek() {
@@ -146,13 +147,26 @@ impl LatexParser<'_> {
                 self.at -= 1;
             }
             if decimals.is_empty() {
-                return None;
+                (text.len() > 1).then_some(())?;
+                self.at = start + 1;
+                return Expr::number(&text[..1]);
             }
             text = format!("{text}.{decimals}");
         } else if has_leading_zero {
             return None;
         }
         Expr::number(&text)
+    }
+
+    /// Whether three digits follow the token here. Looking at them, the official parser meets what it cannot read.
+    fn digits_follow(&self) -> bool {
+        (1..=3).all(|i| {
+            let token = self.tokens.get(self.at + i);
+            if token == Some(&Token::Broken) {
+                self.met_broken.set(true);
+            }
+            matches!(token, Some(Token::Number(_)))
+        })
     }
 
     fn digits(&mut self) -> String {

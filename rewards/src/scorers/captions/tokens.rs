@@ -31,7 +31,7 @@ enum MatchRule {
 }
 
 /// The rules: a pattern and how its match becomes a token.
-const RULES: [(&str, MatchRule); 42] = [
+const RULES: [(&str, MatchRule); 43] = [
     (r"cannot(?:[^A-Za-z]|$)", MatchRule::Halves(3)),
     (
         r"(?:gonna|gotta|lemme|gimme|wanna)(?:[^A-Za-z]|$)",
@@ -49,19 +49,23 @@ const RULES: [(&str, MatchRule); 42] = [
     (r"(\p{L}[\p{L}\p{Nd}]*)['’](?:[msd]|re|ve|ll)", MatchRule::Word),
     (r"([A-Za-z]*[A-MO-Za-mo-z])n['’‘`]t", MatchRule::Word),
     (
-        r"['’]n['’]?|[lLdDjJ]['’]|Dunkin['’]|somethin['’]|ol['’]|['’]em|[A-HJ-XZa-hj-xz]['’][\p{L}]{2}[\p{L}]*|['’][2-9]0s|['’]till?|\p{L}+[aeiouy]['’][aeiouA-Z]\p{L}*|['’]cause|c['’]mon|e['’]er|s['’]mores|ev['’]ry|li['’]l|nat['’]l",
+        r"'n['’]|’n['’]?|[lLdDjJ]['’]|Dunkin['’]|somethin['’]|ol['’]|['’]em|[A-HJ-XZn]['’][\p{L}]{2}[\p{L}]*|['’][2-9]0s|['’]till?|\p{L}+[aeiouy]['’][aeiouA-Z]\p{L}*|['’]cause|c['’]mon|e['’]er|s['’]mores|ev['’]ry|li['’]l|nat['’]l",
         MatchRule::Word,
     ),
-    (r"y['’]", MatchRule::Word),
+    (r"[yY]['’]", MatchRule::Word),
     (r"((?:['’](?:[msd]|re|ve|ll)))(?:[^A-Za-z]|$)", MatchRule::Clitic),
     (r"(n['’‘`]t)(?:[^A-Za-z]|$)", MatchRule::Clitic),
-    (r"https?://[^\s\x22<>|()]+[^\s\x22<>|.!?(){},-]", MatchRule::Word),
+    (r"('n)(?:\s|$)", MatchRule::Word),
+    (
+        r"(?i:https?)://[^\s\x22<>|()]+[^\s\x22<>|.!?(){},-]",
+        MatchRule::Word,
+    ),
     (
         r"(?:www\.(?:[^\s\x22<>|.!?(){},]+\.)+[a-zA-Z]{2,4}|(?:[^\s\x22`'<>|.!?(){},_$/-]+\.)+(?:com|net|org|edu))(?:/[^\s\x22<>|()]+[^\s\x22<>|.!?(){},-])?",
         MatchRule::Word,
     ),
     (
-        r"[a-zA-Z0-9][^\s\x22<>|(){}]*@(?:[^\s\x22<>|(){}.]+\.)*[^\s\x22<>|(){}.,;:!?]+",
+        r"<?[a-zA-Z0-9][^\s\x22<>|(){}]*@(?:[^\s\x22<>|(){}.]+\.)*[^\s\x22<>|(){}.]+>?",
         MatchRule::Word,
     ),
     (r"@[a-zA-Z_][a-zA-Z_0-9]*", MatchRule::Word),

@@ -12,7 +12,8 @@ use super::super::{ScoreError, pattern, python};
 
 static LEGACY: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(?i)\*{0,2}(Consistency|Realism|Aesthetic Quality)\*{0,2}\s*:?\s*(\d)"));
-static VERIFIED: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)\*{0,2}Score\*{0,2}\s*:?\s*([01])\b"));
+static VERIFIED: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i)\*{0,2}Score\*{0,2}\s*:?\s*([01])(?:[^\p{L}\p{N}_]|$)"));
 static THOUGHT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?s)<think>.*?</think>"));
 
 /// The three aspects, in the order in which a reply of bare digits has them.

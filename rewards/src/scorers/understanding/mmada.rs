@@ -4,11 +4,13 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use fancy_regex::Regex;
 
-use super::super::{pattern, python};
+use super::super::python;
 
-static LETTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b([A-E])\b"));
+/// A letter that stands alone as in Python, for which a superscript or fraction is part of a word.
+static LETTER: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"(?<![\p{L}\p{N}_])[A-E](?![\p{L}\p{N}_])").ok());
 
 /// Reduces a yes-or-no reply: by what its lower-case text contains, else by how it begins; else it stays.
 pub fn yes_or_no(reply: &str) -> String {
@@ -40,7 +42,8 @@ fn said(reply: &str) -> Option<&'static str> {
 
 /// Reduces a choice to the last letter A to E that stands alone; else the reply stays.
 pub fn choice(reply: &str) -> String {
-    let letter = LETTER.find_iter(reply).last();
+    let found = LETTER.iter().flat_map(|letter| letter.find_iter(reply));
+    let letter = found.filter_map(Result::ok).last();
     letter
         .map_or_else(|| python::strip(reply), |letter| letter.as_str())
         .to_owned()

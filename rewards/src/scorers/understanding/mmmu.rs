@@ -12,11 +12,13 @@ use super::super::case::{Case, float};
 use super::super::{ScoreError, python};
 use super::mmmu_domains::DOMAINS;
 
-static COMMAS: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"-?\b\d{1,3}(?:,\d{3})+\b").ok());
+// Python's `\b` is spelt out: its words have superscripts and fractions, but no combining marks.
+static COMMAS: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"-?(?<![\p{L}\p{N}_])\d{1,3}(?:,\d{3})+(?![\p{L}\p{N}_])").ok());
 static SCIENTIFIC: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"-?\d+(?:\.\d+)?[eE][+-]?\d+").ok());
 static SIMPLE: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"-?(?:\d+\.\d+|\.\d+|\d+\b)(?![eE][+-]?\d+)(?![,\d])").ok());
+    LazyLock::new(|| Regex::new(r"-?(?:\d+\.\d+|\.\d+|\d+(?![\p{L}\p{N}_]))(?![eE][+-]?\d+)(?![,\d])").ok());
 
 /// Parses a letter from a reply; `RANDOM` where the official code would guess.
 ///

@@ -98,7 +98,23 @@ pub fn is_equivalent(a: &str, b: &str) -> bool {
     // Equal forms cancel whatever their value, except that infinity minus infinity and a bare power of zero have none.
     let is_undefined = has_infinity(&a) || matches!(&a, Expr::Pow(base, _) if **base == Expr::int(0));
     let is_same_form = a == b && !is_undefined;
-    is_same_form || is_zero(&a.minus(b)) == Some(true)
+    if is_same_form {
+        return true;
+    }
+    let (kept, others) = (unevaluated(&a), unevaluated(&b));
+    let is_kept_same =
+        kept.iter().all(|power| others.contains(power)) && others.iter().all(|power| kept.contains(power));
+    is_kept_same && is_zero(&a.minus(b)) == Some(true)
+}
+
+/// Returns the powers with a decimal exponent that sympy leaves as they are: beside them no other form is equal.
+fn unevaluated(expr: &Expr) -> Vec<&Expr> {
+    match expr {
+        Expr::Pow(base, exponent) if matches!(**exponent, Expr::Float(_)) && !base.symbols().is_empty() => {
+            vec![expr]
+        }
+        other => other.parts().into_iter().flat_map(unevaluated).collect(),
+    }
 }
 
 fn has_infinity(expr: &Expr) -> bool {

@@ -70,13 +70,14 @@ pub fn completion(case: &Case<'_>) -> Result<Value, ScoreError> {
         &gold_minerva,
     ));
     let extracted = opencompass::extracted(output);
-    let opencompass_gold = boxed::opencompass(solution, false).unwrap_or_default();
+    let opencompass_gold = boxed::opencompass(solution, false);
+    let is_right = opencompass_gold.is_some_and(|gold| opencompass::is_equivalent(&extracted, &gold));
     Ok(json!({
         "hendrycks_math": { "exact_match": i32::from(strings::is_equivalent(strings::between_dollars(output), &gold)) },
         "minerva_extracted": announced,
         "minerva_math_v2": { "exact_match": exact, "math_verify": i32::from(verified(&gold_minerva, output)) },
         "minerva_math_v3": { "exact_match": exact, "math_verify": i32::from(verified(solution, output)) },
-        "opencompass_v2": { "correct": opencompass::is_equivalent(&extracted, &opencompass_gold), "extracted": extracted },
+        "opencompass_v2": { "correct": is_right, "extracted": extracted },
         "gold": gold,
         "gold_minerva": gold_minerva,
     }))

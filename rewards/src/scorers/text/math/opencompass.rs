@@ -15,7 +15,7 @@ static TEXT_AT_END: LazyLock<Regex> = LazyLock::new(|| pattern(r"\\text\{.*?\}$"
 static MBOX: LazyLock<Regex> = LazyLock::new(|| pattern(r"\\mbox\{.*?\}"));
 static ZEROS_INSIDE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(\d+)\.0+([^\d])"));
 static ZEROS_AT_END: LazyLock<Regex> = LazyLock::new(|| pattern(r"(\d+)\.0+$"));
-static ROOT: LazyLock<Regex> = LazyLock::new(|| pattern(r"\\sqrt(\w+)"));
+static ROOT: LazyLock<Regex> = LazyLock::new(|| pattern(r"\\sqrt([\p{L}\p{N}_]+)"));
 static UNWRAPPED: LazyLock<Vec<Regex>> = LazyLock::new(|| {
     [
         r"\\text\{\((.*?)\)\}",

@@ -248,7 +248,9 @@ pub fn solutions(relation: &Expr) -> Option<Expr> {
                 .into_iter();
             let first = sets.next()?;
             Some(sets.fold(first, |set, other| {
-                Expr::Intersection(Box::new(set), Box::new(other))
+                between(&set, &other)
+                    .or_else(|| between(&other, &set))
+                    .unwrap_or_else(|| Expr::Intersection(Box::new(set), Box::new(other)))
             }))
         }
         Expr::Relation(kind, left, right) => {
@@ -275,6 +277,19 @@ pub fn solutions(relation: &Expr) -> Option<Expr> {
                 RelationKind::Greater => above(true),
                 RelationKind::GreaterOrEqual => above(false),
             })
+        }
+        _ => None,
+    }
+}
+
+/// Returns the interval that a half-line to the right and one to the left have in common.
+fn between(above: &Expr, below: &Expr) -> Option<Expr> {
+    let infinity = Expr::Named(Named::Infinity);
+    match (above, below) {
+        (Expr::Interval(from, right, from_open, _), Expr::Interval(left, to, _, to_open))
+            if **right == infinity && **left == infinity.clone().negated() && end(from)? < end(to)? =>
+        {
+            Some(Expr::Interval(from.clone(), to.clone(), *from_open, *to_open))
         }
         _ => None,
     }

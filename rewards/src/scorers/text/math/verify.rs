@@ -244,6 +244,12 @@ fn same_numbers(gold: &Expr, prediction: &Expr) -> bool {
     if matches!(gold, Expr::Matrix(_)) || matches!(prediction, Expr::Matrix(_)) {
         return false;
     }
+    let is_infinite = |expr: &Expr| {
+        *expr == Expr::Named(Named::Infinity) || *expr == Expr::Named(Named::Infinity).negated()
+    };
+    if is_infinite(gold) || is_infinite(prediction) {
+        return infinity(gold).is_some() && infinity(gold) == infinity(prediction);
+    }
     if (is_float(gold) || is_float(prediction))
         && let (Some(a), Some(b)) = (value_of(gold), value_of(prediction))
         && is_whole(&a) == is_whole(&b)
@@ -252,6 +258,32 @@ fn same_numbers(gold: &Expr, prediction: &Expr) -> bool {
         return true;
     }
     is_zero(&gold.clone().minus(prediction.clone())) == Some(true)
+}
+
+/// Returns the sign of an expression that sympy evaluates to plus or minus infinity; `None` for any other.
+fn infinity(expr: &Expr) -> Option<bool> {
+    let number = |expr: &Expr| value_of(expr)?.real();
+    match expr {
+        Expr::Named(Named::Infinity) => Some(true),
+        Expr::Add(terms) => {
+            let signs: Vec<bool> = terms.iter().filter_map(infinity).collect();
+            let is_rest_finite = terms
+                .iter()
+                .all(|term| infinity(term).is_some() || number(term).is_some());
+            (is_rest_finite && signs.windows(2).all(|pair| pair[0] == pair[1]))
+                .then(|| signs.first().copied())
+                .flatten()
+        }
+        Expr::Mul(factors) => {
+            let signs: Vec<bool> = factors.iter().filter_map(infinity).collect();
+            let others = factors.iter().filter(|factor| infinity(factor).is_none());
+            let product: f64 = others.map(number).collect::<Option<Vec<f64>>>()?.iter().product();
+            let is_positive = signs.iter().filter(|sign| !**sign).count() % 2 == usize::from(product < 0.0);
+            (!signs.is_empty() && product != 0.0).then_some(is_positive)
+        }
+        Expr::Pow(base, exponent) => (infinity(base)? && number(exponent)? > 0.0).then_some(true),
+        _ => None,
+    }
 }
 
 /// Whether this is a decimal number, alone or as a percentage.
