@@ -41,7 +41,7 @@ pub fn last_checkpoint(home: &Path, run: &str) -> PathBuf {
         .expect("a checkpoint")
 }
 
-/// Returns the BLAKE3 of every tensor file of a checkpoint, including the optimiser's, in the order of their names.
+/// Returns the BLAKE3 of every tensor file of a checkpoint, including the optimizer's, in the order of their names.
 ///
 /// # Panics
 /// If the folder is not a checkpoint.

@@ -53,7 +53,7 @@ pub struct EngineOptions {
     pub writes: Option<Vec<PathBuf>>,
     /// Number of processes that train together; absent: one process without ranks.
     pub ranks: Option<usize>,
-    /// What is sharded among the ranks: the optimiser state, or the weights too.
+    /// What is sharded among the ranks: the optimizer state, or the weights too.
     pub shard: Shard,
     /// Role of the joined engine to use; absent: a process is started.
     pub joins: Option<JoinRole>,

@@ -339,7 +339,7 @@ pub struct Stage {
     pub name: String,
     /// Kind of the stage.
     pub kind: StageKind,
-    /// Optimiser steps (rounds, for `reason`).
+    /// Optimizer steps (rounds, for `reason`).
     #[serde(default = "one_step")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub steps: u64,

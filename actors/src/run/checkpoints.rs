@@ -314,7 +314,7 @@ async fn check_folder(context: &RunContext) -> Result<(), RunError> {
     }
 }
 
-/// Loads one checkpoint with its optimiser state.
+/// Loads one checkpoint with its optimizer state.
 ///
 /// # Errors
 /// An error if a file is missing or broken; any failure of the engine.

@@ -92,7 +92,7 @@ pub(super) struct AnsweredBetween<'a> {
     pub(super) answers: bool,
     pub(super) bystanders: &'a mut dyn Bystanders,
     pub(super) tokenizer: Option<&'a ImageTokenizer>,
-    /// The optimiser step of the weights.
+    /// The optimizer step of the weights.
     pub(super) step: u64,
     /// The device and dtype of the computation.
     pub(super) place: &'a Place,

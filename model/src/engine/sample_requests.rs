@@ -25,7 +25,7 @@ pub struct SampledModel<'a> {
     pub backbone: &'a Backbone,
     /// The image tokenizer, if the model has one.
     pub tokenizer: Option<&'a ImageTokenizer>,
-    /// The optimiser step of the weights.
+    /// The optimizer step of the weights.
     pub step: u64,
 }
 

@@ -342,7 +342,7 @@ fn losses(backbone: &mut Backbone, recorded: &Recorded, checks: &mut Vec<TensorC
         }
     }
     let (ids, labels) = (rows_of(ids)?, rows_of(labels)?);
-    // The optimiser accumulates the gradients of the three losses: the recorded gradient is that of their
+    // The optimizer accumulates the gradients of the three losses: the recorded gradient is that of their
     // weighted sum.
     let mut state = AdamW::new(backbone.parameters())?;
     for (number, (task, coefficient)) in COEFFICIENTS.into_iter().enumerate() {

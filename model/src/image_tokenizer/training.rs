@@ -19,14 +19,14 @@ const SHARPNESS: f64 = 4.0;
 /// The amount by which the steepness of tanh grows over the soft steps.
 const STEEPEST: f64 = 7.0;
 
-/// The optimiser of an image tokenizer.
+/// The optimizer of an image tokenizer.
 #[derive(Debug)]
 pub struct TokenizerTrainer {
     optimizer: AdamW,
 }
 
 impl TokenizerTrainer {
-    /// Creates a fresh optimiser.
+    /// Creates a fresh optimizer.
     ///
     /// # Errors
     /// Any error libtorch reports.
@@ -36,7 +36,7 @@ impl TokenizerTrainer {
         })
     }
 
-    /// Returns the state of the optimiser as named tensors.
+    /// Returns the state of the optimizer as named tensors.
     ///
     /// # Errors
     /// Any error libtorch reports.
@@ -52,7 +52,7 @@ impl TokenizerTrainer {
         self.optimizer.restore(prefix, state)
     }
 
-    /// Takes one optimiser step on pictures. A step that fails or is not finite leaves the weights and the state as
+    /// Takes one optimizer step on pictures. A step that fails or is not finite leaves the weights and the state as
     /// they were.
     ///
     /// # Errors

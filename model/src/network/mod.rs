@@ -8,7 +8,7 @@
 //! - `lora/`: adapters beside frozen weights; `growth.rs`: the extension of a text model by picture codes;
 //! - `room.rs`: the limits on how much of a batch is computed at a time.
 //!
-//! Not here: losses and optimisers (`training`), samplers (`sampler`), the other networks (`image_tokenizer`,
+//! Not here: losses and optimizers (`training`), samplers (`sampler`), the other networks (`image_tokenizer`,
 //! `reward_networks`).
 
 pub mod attention_mask;

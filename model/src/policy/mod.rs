@@ -1,7 +1,7 @@
-//! Policy optimisation on scored groups: UniGRPO and the estimators that share its interface (`mmada.md` 5.2,
+//! Policy optimization on scored groups: UniGRPO and the estimators that share its interface (`mmada.md` 5.2,
 //! `peers.md` B.11, B.22).
 //!
-//! - `step.rs`: a policy step, which takes `inner_steps` optimiser steps on the same groups;
+//! - `step.rs`: a policy step, which takes `inner_steps` optimizer steps on the same groups;
 //! - `views.rs`: the masked views of all samples as rows, with their log-probabilities under the old policy and the
 //!   reference (the estimators in `api/src/training/estimators/` plan the views);
 //! - `objective.rs`: the clipped ratio, the KL penalty and their sums;

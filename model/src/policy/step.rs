@@ -1,4 +1,4 @@
-//! A policy step: several optimiser steps on the same scored groups.
+//! A policy step: several optimizer steps on the same scored groups.
 //!
 //! Each inner step maximises the clipped token ratio times the group advantage, minus a k3 penalty on the divergence
 //! from the reference. The mean is over a sample's masked tokens and then over samples, or over all tokens alike. The
@@ -20,8 +20,8 @@ use crate::training::ranks::Share;
 use crate::training::step::retried;
 use crate::training::{gradients, threads};
 
-/// Takes `inner_steps` optimiser steps on the groups. If one of them fails or is not finite, the weights and the
-/// optimiser are restored to their state before the first, and no gradient is left.
+/// Takes `inner_steps` optimizer steps on the groups. If one of them fails or is not finite, the weights and the
+/// optimizer are restored to their state before the first, and no gradient is left.
 ///
 /// # Errors
 /// [`ModelError::Refused`](crate::ModelError::Refused) if a sample or a setting is invalid, or any error libtorch
@@ -54,7 +54,7 @@ pub struct PolicyRequest<'a> {
     pub estimator: &'a EstimatorConfig,
     /// The objective that is maximised.
     pub objective: &'a ObjectiveConfig,
-    /// The settings of the optimiser, and the seed.
+    /// The settings of the optimizer, and the seed.
     pub settings: &'a StepSettings,
     /// The log-probabilities under the policy that drew the samples ([`score_views`](super::score_views)). Empty if the
     /// current weights drew them.
@@ -131,7 +131,7 @@ struct PolicyStep<'a> {
 }
 
 impl PolicyStep<'_> {
-    /// Runs all inner steps. Restores the weights and the optimiser if one of them fails or is not finite.
+    /// Runs all inner steps. Restores the weights and the optimizer if one of them fails or is not finite.
     fn run(
         &self,
         backbone: &mut Backbone,
@@ -178,7 +178,7 @@ impl PolicyStep<'_> {
         report
     }
 
-    /// Takes one optimiser step on the views of each inner step, up to the first step that is not finite.
+    /// Takes one optimizer step on the views of each inner step, up to the first step that is not finite.
     fn inner_steps(
         &self,
         backbone: &mut Backbone,

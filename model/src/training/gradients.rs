@@ -1,4 +1,4 @@
-//! The gradients of a batch, computed by this process's threads or by the ranks of a world, in the optimiser's
+//! The gradients of a batch, computed by this process's threads or by the ranks of a world, in the optimizer's
 //! accumulator.
 
 use tch::Tensor;
@@ -11,8 +11,8 @@ use crate::training::optimizer::AdamW;
 use crate::training::{ranks, threads};
 
 /// Does `work`, which takes gradients and gives `figures` numbers, on each part at the same time; all gradients are in
-/// the optimiser's accumulator then. The first part is done by the thread that calls, and is given `pause`. Of an
-/// optimiser that ranks share each does its parts, and all get the figures of all.
+/// the optimizer's accumulator then. The first part is done by the thread that calls, and is given `pause`. Of an
+/// optimizer that ranks share each does its parts, and all get the figures of all.
 ///
 /// # Errors
 /// The first part's that failed; what the others left is in the accumulator, for [`AdamW::discard`].

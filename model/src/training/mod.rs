@@ -1,4 +1,4 @@
-//! Training: the choice of masked tokens, the loss at them, and one optimiser step.
+//! Training: the choice of masked tokens, the loss at them, and one optimizer step.
 //!
 //! - `step.rs`: a step on micro-batches of sequences;
 //! - `mask_sampling.rs`: the forward process, which chooses the masked tokens; `loss.rs`: the loss at masked positions;

@@ -1,4 +1,4 @@
-//! A training step: one optimiser step on micro-batches of sequences. Legend: N masked positions.
+//! A training step: one optimizer step on micro-batches of sequences. Legend: N masked positions.
 
 #![allow(non_snake_case)]
 
@@ -32,7 +32,7 @@ const TASKS: [Task; 4] = [
 /// Trains one step.
 ///
 /// The noise is a function of `settings.seed` and the index of a row over all micro-batches. If the step
-/// fails, or its loss or gradient is not finite, the weights and the optimiser stay as they were and no
+/// fails, or its loss or gradient is not finite, the weights and the optimizer stay as they were and no
 /// gradient is left.
 ///
 /// # Errors
@@ -245,7 +245,7 @@ struct MicroBatch<'a> {
 }
 
 impl MicroBatch<'_> {
-    /// Adds the gradient of the micro-batch to the optimiser's accumulator.
+    /// Adds the gradient of the micro-batch to the optimizer's accumulator.
     fn train(
         &self,
         backbone: &mut Backbone,

@@ -60,7 +60,7 @@ pub(crate) fn unknown_token(config: &BackboneConfig, ids: &[u32]) -> Option<Stri
     ))
 }
 
-/// Checks the settings of one optimiser step.
+/// Checks the settings of one optimizer step.
 ///
 /// # Errors
 /// [`ModelError::Refused`] if a field is out of range, with its name, its range and the value.

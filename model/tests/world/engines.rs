@@ -361,7 +361,7 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
 }
 
 /// Moments in bf16, of which Muon's matrices have no second ones; and an adapter with dropout. Each resumes with
-/// another number of ranks and another division, and the optimiser between the two steps may be another.
+/// another number of ranks and another division, and the optimizer between the two steps may be another.
 #[test]
 fn l11_whatever_is_trained_goes_on_from_a_checkpoint_with_any_number_of_ranks() {
     let place = tempfile::tempdir().unwrap();

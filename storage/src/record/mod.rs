@@ -194,7 +194,7 @@ pub struct Checkpoint {
     pub run: String,
     /// The run's step.
     pub step: u64,
-    /// The number of optimiser steps, which is the weights version.
+    /// The number of optimizer steps, which is the weights version.
     pub weights: u64,
     /// The folder, relative to the home folder.
     pub path: String,

@@ -34,7 +34,7 @@ const ADMISSIONS: usize = 2;
 pub struct PublishedPolicy {
     /// Folder of the weights.
     pub dir: PathBuf,
-    /// Weights version: number of optimiser steps.
+    /// Weights version: number of optimizer steps.
     pub weights: u64,
     /// The step of the run that began with these weights.
     pub step: u64,

@@ -3,7 +3,7 @@
 //!
 //! The groups of step i are drawn with the weights that step i - staleness began with. A step therefore needs as many
 //! older folders as the staleness, and so does a life that begins again at the last checkpoint (law L1): at most twice
-//! the staleness, and one. Each has the size of a checkpoint without its optimiser.
+//! the staleness, and one. Each has the size of a checkpoint without its optimizer.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -121,7 +121,7 @@ impl StageRun {
         fs::remove_dir_all(self.policies()).ok();
     }
 
-    /// Saves the present weights, without the optimiser, in a folder of this name.
+    /// Saves the present weights, without the optimizer, in a folder of this name.
     async fn save_policy(&self, name: String) -> Result<PublishedPolicy, RunError> {
         let policy = PublishedPolicy {
             dir: self.policies().join(name),

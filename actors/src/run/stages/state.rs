@@ -38,7 +38,7 @@ pub struct StageRun {
     pub(super) pictures: KeptPictures,
     /// Suites that the profile may name, including its own. They are read once.
     pub(super) suites: Suites,
-    /// Weights version: the number of optimiser steps so far.
+    /// Weights version: the number of optimizer steps so far.
     pub(crate) weights: u64,
     pub(super) progress: Progress,
     pub(super) started: Instant,

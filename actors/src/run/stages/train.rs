@@ -1,4 +1,4 @@
-//! The `pretrain` and `finetune` stages: one optimiser step on a batch, while the next batch is made.
+//! The `pretrain` and `finetune` stages: one optimizer step on a batch, while the next batch is made.
 
 use std::future::Future;
 use std::time::Instant;
@@ -24,7 +24,7 @@ const WATCH_EVERY: u64 = 25;
 const EMPTY_BATCHES: u64 = 10;
 
 impl StageRun {
-    /// Takes one step of a `pretrain` or `finetune` stage. What the step trains on is recorded before the optimiser
+    /// Takes one step of a `pretrain` or `finetune` stage. What the step trains on is recorded before the optimizer
     /// step (law L5). The next batch is made while the engine trains.
     pub(super) async fn train_step(
         &mut self,

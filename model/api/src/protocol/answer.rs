@@ -47,10 +47,10 @@ pub struct EngineInfo {
     pub sandbox: String,
 }
 
-/// The result of one optimiser step.
+/// The result of one optimizer step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainReport {
-    /// The number of optimiser steps so far, which is the version of the weights.
+    /// The number of optimizer steps so far, which is the version of the weights.
     pub step: u64,
     /// The weighted sum of the task losses.
     #[serde(deserialize_with = "number::one")]
@@ -128,7 +128,7 @@ impl DistReport {
 /// The result of a policy step with its inner steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PolicyReport {
-    /// The number of optimiser steps so far.
+    /// The number of optimizer steps so far.
     pub step: u64,
     /// The loss of each inner step.
     #[serde(deserialize_with = "number::list")]
@@ -175,7 +175,7 @@ pub struct TokenizerReport {
     /// The time inside the engine, in seconds.
     #[serde(default)]
     pub seconds: f64,
-    /// The number of its optimiser steps so far.
+    /// The number of its optimizer steps so far.
     pub step: u64,
     /// The total loss.
     #[serde(deserialize_with = "number::one")]
@@ -292,7 +292,7 @@ pub enum EngineError {
 pub enum Answer {
     Hello(EngineInfo),
     Loaded {
-        /// The optimiser steps of the resumed run; 0 if no run is resumed.
+        /// The optimizer steps of the resumed run; 0 if no run is resumed.
         step: u64,
         /// The number of parameters of the backbone.
         parameters: u64,

@@ -37,7 +37,7 @@ pub enum ModelSource {
     Checkpoint {
         /// The folder.
         dir: PathBuf,
-        /// Whether to resume: to read the optimiser's state and step too, not only the weights.
+        /// Whether to resume: to read the optimizer's state and step too, not only the weights.
         resume: bool,
         /// Whether to load the moving average of the weights, which a run with `ema` keeps, in place of the weights.
         /// This is for sampling and evaluation, not for resuming.
@@ -68,14 +68,14 @@ pub enum Request {
         /// The source of the weights.
         model: ModelSource,
     },
-    /// Takes one optimiser step on the sum of the micro-batches (gradient accumulation). Answered by `Trained`.
+    /// Takes one optimizer step on the sum of the micro-batches (gradient accumulation). Answered by `Trained`.
     Train {
         /// The micro-batches. The rows of one share passes through the network.
         micro_batches: Vec<Vec<Sequence>>,
         /// The learning rate and the other settings of the step.
         settings: StepSettings,
     },
-    /// Takes `inner_steps` optimiser steps on scored groups. Answered by `PolicyTrained`.
+    /// Takes `inner_steps` optimizer steps on scored groups. Answered by `PolicyTrained`.
     Policy {
         /// The groups, with advantages.
         groups: Vec<PolicyGroup>,
@@ -159,7 +159,7 @@ pub enum Request {
         dir: PathBuf,
         /// Files to write beside the weights (`tokenizer.json`, the trainer's cursor), by name.
         attach: BTreeMap<String, String>,
-        /// Whether to write the optimiser's state too.
+        /// Whether to write the optimizer's state too.
         optimizer: bool,
     },
     /// Compares a network with recorded tensors, a backbone in the engine's dtype. Answered by `Verified`.

@@ -22,7 +22,7 @@ use crate::weights::stored::StoredTensors;
 
 impl LoadedModel {
     /// Reads a checkpoint folder of this project, or a published backbone, for training. `resume` also reads
-    /// the optimiser state, which only a complete checkpoint of this project has.
+    /// the optimizer state, which only a complete checkpoint of this project has.
     ///
     /// # Errors
     /// Returns an error that names the missing, damaged or truncated file.
@@ -81,7 +81,7 @@ impl LoadedModel {
         };
         if resume {
             let path = dir.join(OPTIMIZER);
-            // With sharded weights, a rank reads only its own part of the optimiser state.
+            // With sharded weights, a rank reads only its own part of the optimizer state.
             let (state, seconds) = match backbone.trained().sharded() {
                 Some(sharded) => read_part(&path, sharded.map(), &optimizer)?,
                 None => (safetensors::read(&path)?, None),
@@ -209,7 +209,7 @@ fn frozen_base(adapter: Option<&Path>, options: &LoadOptions) -> Result<Option<F
     }
 }
 
-/// Reads this rank's shard of the backbone's optimiser state, and the rest of the file completely. Also returns the
+/// Reads this rank's shard of the backbone's optimizer state, and the rest of the file completely. Also returns the
 /// number of second moments of all ranks.
 fn read_part(
     path: &Path,

@@ -22,7 +22,7 @@ use crate::world::World;
 pub use loading::load_backbone;
 pub use manifest::{Saved, check_manifest};
 
-/// The name of the moving average of the weights in the optimiser's file.
+/// The name of the moving average of the weights in the optimizer's file.
 const AVERAGE: &str = "backbone.average";
 
 /// A model with its training state.
@@ -30,14 +30,14 @@ const AVERAGE: &str = "backbone.average";
 pub struct LoadedModel {
     /// The backbone.
     pub backbone: Backbone,
-    /// The backbone's optimiser.
+    /// The backbone's optimizer.
     pub optimizer: AdamW,
     /// The image tokenizer and its trainer, if the model has one.
     pub tokenizer: Option<(ImageTokenizer, TokenizerTrainer)>,
 }
 
 impl LoadedModel {
-    /// Joins the world: this rank keeps its shard of the optimiser state, and from then on all ranks train
+    /// Joins the world: this rank keeps its shard of the optimizer state, and from then on all ranks train
     /// together.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl LoadedModel {
         let whole = self.optimizer.state("backbone")?;
         let is_fresh = self.optimizer.step_count() == 0 && !whole.contains_key(AVERAGE);
         let whole = (!is_fresh).then_some(whole);
-        // The optimiser state of a single process is freed before this rank's shard is allocated, to keep the
+        // The optimizer state of a single process is freed before this rank's shard is allocated, to keep the
         // peak of memory low.
         self.optimizer = AdamW::new(&self.backbone.trained().range(0, 0)?)?;
         self.optimizer = AdamW::shared(share, self.backbone.trained())?;

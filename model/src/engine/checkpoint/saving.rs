@@ -15,7 +15,7 @@ use crate::training::ranks::Share;
 use crate::weights::safetensors::{self, Entry, PiecewiseFile};
 use crate::weights::slot::Slot;
 
-/// The count of steps, in the optimiser's file.
+/// The count of steps, in the optimizer's file.
 const STEP: &str = "backbone.step";
 
 impl LoadedModel {

@@ -186,14 +186,14 @@ impl Backbone {
         &self.quantized
     }
 
-    /// Returns the parameters that an optimiser updates: the adapter's if there is one, and the network's
+    /// Returns the parameters that an optimizer updates: the adapter's if there is one, and the network's
     /// otherwise.
     #[must_use]
     pub fn trained(&self) -> &Parameters {
         self.lora.as_ref().map_or(&self.parameters, Lora::parameters)
     }
 
-    /// Returns the parameters that an optimiser updates, mutably.
+    /// Returns the parameters that an optimizer updates, mutably.
     pub fn trained_mut(&mut self) -> &mut Parameters {
         match &mut self.lora {
             Some(lora) => lora.parameters_mut(),

@@ -88,7 +88,7 @@ impl Lora {
         &self.parameters
     }
 
-    /// Returns the parameters mutably, for an optimiser.
+    /// Returns the parameters mutably, for an optimizer.
     pub fn parameters_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
     }

@@ -1,5 +1,5 @@
 //! AdamW on the flat master weights, with decoupled weight decay on every parameter as published: the
-//! optimiser's state, and a step that is taken completely or not at all. With Muon the blocks' matrices take
+//! optimizer's state, and a step that is taken completely or not at all. With Muon the blocks' matrices take
 //! another update.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ pub(crate) const SECOND: &str = ".second";
 /// The number of elements of a stored tensor, and the map that this rank's part is cut from it by.
 type StoredLength = (i64, Option<ShardMap>);
 
-/// The optimiser state of one network.
+/// The optimizer state of one network.
 #[derive(Debug)]
 pub struct AdamW {
     step: u64,
@@ -47,7 +47,7 @@ pub struct Stepped {
     pub finite: bool,
 }
 
-/// A copy of the weights and the optimiser state.
+/// A copy of the weights and the optimizer state.
 #[derive(Debug)]
 pub struct Snapshot {
     master: Tensor,

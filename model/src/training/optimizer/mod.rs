@@ -1,4 +1,4 @@
-//! Optimisers: `adamw.rs` keeps the state and takes steps; `update.rs` updates the numbers; `moments.rs`
+//! Optimizers: `adamw.rs` keeps the state and takes steps; `update.rs` updates the numbers; `moments.rs`
 //! stores the moments; `clip.rs` has the gradient norm; `average.rs` the moving average; `muon.rs` Muon's
 //! update of the blocks' matrices.
 //!

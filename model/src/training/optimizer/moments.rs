@@ -18,7 +18,7 @@ use crate::weights::slot::Slot;
 /// fractions (0.618 and 0.382).
 const DITHER: (i64, i64) = (40_503, 25_033);
 
-/// A contiguous range of the numbers whose optimiser state a process owns.
+/// A contiguous range of the numbers whose optimizer state a process owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FlatRange {
     /// The offset in the owned master weights, and the length.

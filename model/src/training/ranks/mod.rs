@@ -5,7 +5,7 @@
 //! r, r + N, …, and each unit uses one thread of the CPU's libraries.
 //!
 //! Every rank owns a part of the parameters, cut at multiples of [`CHUNK`](crate::weights::shards::CHUNK). Only the
-//! owner has the optimiser state of its part: the moments, the moving average and the gradient accumulator. After each
+//! owner has the optimizer state of its part: the moments, the moving average and the gradient accumulator. After each
 //! round of units, every rank sends each owner that owner's piece of the gradient. The owner adds the pieces in the
 //! order of the ranks, which is the order of the units. The sums therefore equal those of a single rank that computes
 //! all units one after the other. The gradient norm is a sum over chunks in their order. Adam's update is elementwise;

@@ -1,5 +1,5 @@
 //! A rank's share of the trained parameters: which rank owns which elements, and the communication of gradients,
-//! weights and optimiser state between owners.
+//! weights and optimizer state between owners.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -169,7 +169,7 @@ impl Share {
         }
     }
 
-    /// Returns whether the trained weights are sharded, and not only their optimiser state.
+    /// Returns whether the trained weights are sharded, and not only their optimizer state.
     #[must_use]
     pub fn is_of_weights(&self) -> bool {
         self.is_of_weights
@@ -244,7 +244,7 @@ impl Share {
         norm().map_err(ModelError::fatal)
     }
 
-    /// Collects the flat tensors of an optimiser state in the host memory of rank 0. The other ranks get only the step
+    /// Collects the flat tensors of an optimizer state in the host memory of rank 0. The other ranks get only the step
     /// counts, which every rank has. `map_of` returns the owners of the numbers of a tensor by its name. All ranks must
     /// call this together.
     ///

@@ -179,7 +179,7 @@ impl Parameters {
         Ok(())
     }
 
-    /// Returns `length` elements of the master from `start` on as parameters without leaves, for an optimiser that owns
+    /// Returns `length` elements of the master from `start` on as parameters without leaves, for an optimizer that owns
     /// only this range. They share the memory of the master.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The parameters of a network, and their leaves: the tensors in the compute dtype that the forward pass reads and that
 //! autograd differentiates.
 //!
-//! Parameters for training have one flat f32 master copy, so that the optimiser needs only a few operations on large
+//! Parameters for training have one flat f32 master copy, so that the optimizer needs only a few operations on large
 //! tensors. The leaves are views of one flat copy of the master in the compute dtype, so that a refresh after a step is
 //! a single conversion.
 //!

@@ -96,7 +96,7 @@ async fn l1_a_group_names_the_weights_that_drew_it_also_after_a_kill() {
     place.kill();
     client = subscribed(&mut place).await;
     assert_eq!(ended(&mut client).await, RunState::Done);
-    // A pretraining step is one optimiser step, a policy step two.
+    // A pretraining step is one optimizer step, a policy step two.
     let wrong =
         "SELECT step, staleness, weights FROM v_rollout WHERE weights <> 3 + 2 * (step - 3 - staleness)";
     assert_eq!(rows_in(place.path(), wrong), Vec::<Vec<Value>>::new());
