@@ -245,7 +245,7 @@ fn pictures_are_drawn_in_one_size_and_shown_as_squares() {
     );
     assert_eq!(
         takes("fashion-ask", 48, 32).unwrap_err(),
-        "the pictures of fashion-ask are square"
+        "the pictures of fashion-ask are square, so the size must be square"
     );
     assert!(takes("tabletop-ask", 48, 48).is_ok() && takes("gsm8k", 48, 32).is_ok());
 }
