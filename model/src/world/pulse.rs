@@ -4,8 +4,8 @@
 //! sample for hours without an order. Therefore a thread of rank 0 counts in the store. The other ranks give the world
 //! up if the count stands still, or if the store itself does not answer because rank 0 serves it and is suspended.
 //!
-//! Silence is counted in looks as well as in time. A pause of the whole world, such as a container that is frozen or a
-//! virtual machine that is moved, is one look for all ranks, and the count goes on after it.
+//! Silence is counted in looks as well as in time. A pause of all ranks together, such as a container that is frozen,
+//! is one look for each of them, and the count goes on after it.
 //!
 //! Not here: ranks that meet in a file. They are on one machine, and the process that started them sees them.
 
