@@ -111,9 +111,9 @@ impl Home {
         self.root.join("checkpoints").join(run)
     }
 
-    /// Removes what was left in a run's folder: the work folders of killed engines, `.step-N.PROCESS.demask-saving`, and
-    /// the marks of killed daemons (`engine/join/folder_mark.rs`). It also restores checkpoints that were set aside and
-    /// not replaced. Call it only while no engine of the run is writing.
+    /// Removes what was left in a run's folder: the work folders of killed engines, `.step-N.PROCESS.demask-saving`,
+    /// and the marks of killed daemons (`engine/join/folder_mark.rs`). It also restores checkpoints that were set aside
+    /// and not replaced. Call it only while no engine of the run is writing.
     pub fn sweep(&self, run: &str) {
         let Ok(entries) = std::fs::read_dir(self.checkpoints(run)) else {
             return;

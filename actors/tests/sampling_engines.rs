@@ -17,6 +17,7 @@ use demask_api::{
     Answer, DeviceInfo, EngineError, LikelihoodEstimator, LikelihoodQuery, LogLikelihood, ModelSource,
     PictureScore, Request, SampleFrame,
 };
+use futures_util::future::join_all;
 
 /// The weights of the policy, by which a scripted engine multiplies a query's seed.
 const POLICY: u64 = 3;
@@ -128,6 +129,51 @@ impl ScriptedSampler {
     }
 }
 
+/// Spawns sampling engines beside a training engine.
+fn spawned(supervisor: &SupervisorHandle, scripted: &Scripted, engines: usize) -> Drawers {
+    let spawn = |name: &str| {
+        let options = EngineOptions {
+            device: name.to_owned(),
+            ..EngineOptions::default()
+        };
+        EngineAddress::spawn(supervisor, name, options, Arc::new(scripted.clone()))
+    };
+    let samplers: Vec<EngineAddress> = (0..engines)
+        .map(|number| spawn(&format!("sampler {number}")))
+        .collect();
+    Drawers {
+        engine: spawn("training"),
+        samplers: SamplingEngines::new(&samplers),
+    }
+}
+
+fn policy(weights: u64) -> PublishedPolicy {
+    PublishedPolicy {
+        dir: weights.to_string().into(),
+        weights,
+        step: 0,
+    }
+}
+
+/// Asks for the log-likelihoods of all queries under these weights.
+async fn likelihoods(drawers: &Drawers, weights: u64) -> Vec<f64> {
+    let queries = (0..QUERIES).map(|seed| LikelihoodQuery {
+        prompt: Vec::new(),
+        answer: Vec::new(),
+        estimator: LikelihoodEstimator::Chain,
+        guidance: 0.0,
+        seed,
+    });
+    let queries = queries.collect();
+    let policy = policy(weights);
+    let link = drawers.link(Some(&policy));
+    let answer = link.ask(Request::LogLikelihoods { queries }, None).await;
+    match answer.unwrap() {
+        Answer::LogLikelihoods { values, .. } => values.iter().map(|value| value.value).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Asks `engines` sampling engines for the log-likelihoods of all queries. Engine k dies of the first `deaths[k]`
 /// requests. Returns the values, and the seeds that each engine answered.
 fn asked(engines: usize, deaths: &[u32]) -> (Vec<f64>, BTreeMap<String, Vec<u64>>) {
@@ -145,49 +191,40 @@ fn asked(engines: usize, deaths: &[u32]) -> (Vec<f64>, BTreeMap<String, Vec<u64>
             ..RestartBudget::default()
         };
         let supervisor = SupervisorHandle::open(recorder, budget);
-        let spawn = |name: &str| {
-            let options = EngineOptions {
-                device: name.to_owned(),
-                ..EngineOptions::default()
-            };
-            EngineAddress::spawn(&supervisor, name, options, Arc::new(scripted.clone()))
-        };
-        let samplers: Vec<EngineAddress> = (0..engines)
-            .map(|number| spawn(&format!("sampler {number}")))
-            .collect();
-        let drawers = Drawers {
-            engine: spawn("training"),
-            samplers: SamplingEngines::new(&samplers),
-        };
-        let policy = PublishedPolicy {
-            dir: POLICY.to_string().into(),
-            weights: POLICY,
-            step: 0,
-        };
-        let link = drawers.link(Some(&policy));
+        let drawers = spawned(&supervisor, &scripted, engines);
         let alone = Request::Score {
             pictures: Vec::new(),
             texts: Vec::new(),
         };
-        assert!(matches!(
-            link.ask(alone, None).await.unwrap(),
-            Answer::Scores { .. }
-        ));
-        let queries = (0..QUERIES).map(|seed| LikelihoodQuery {
-            prompt: Vec::new(),
-            answer: Vec::new(),
-            estimator: LikelihoodEstimator::Chain,
-            guidance: 0.0,
-            seed,
-        });
-        let queries = queries.collect();
-        match link.ask(Request::LogLikelihoods { queries }, None).await.unwrap() {
-            Answer::LogLikelihoods { values, .. } => values.iter().map(|value| value.value).collect(),
-            other => panic!("{other:?}"),
-        }
+        let answer = drawers.link(Some(&policy(POLICY))).ask(alone, None).await;
+        assert!(matches!(answer.unwrap(), Answer::Scores { .. }));
+        likelihoods(&drawers, POLICY).await
     });
     let answered = scripted.0.lock().unwrap().answered.clone();
     (values, answered)
+}
+
+/// The actors of a run may be spawned again while those before them still ask. Each gets the weights that it asked for.
+#[test]
+fn l7_clones_of_a_set_load_no_weights_between_the_load_and_the_request_of_one_another() {
+    let folder = tempfile::tempdir().unwrap();
+    actix::System::new().block_on(async {
+        let (recorder, _thread) = Recorder::start(&folder.path().join("d.db")).unwrap();
+        let supervisor = SupervisorHandle::open(recorder, RestartBudget::default());
+        let before = spawned(&supervisor, &Scripted::default(), 2);
+        let after = before.clone();
+        let asking = (0..20).map(|number| {
+            let (drawers, weights) = match number % 2 {
+                0 => (&before, POLICY),
+                _ => (&after, POLICY + 2),
+            };
+            async move { (weights, likelihoods(drawers, weights).await) }
+        });
+        for (weights, found) in join_all(asking).await {
+            let wanted: Vec<f64> = (0..QUERIES).map(|seed| (seed * weights) as f64).collect();
+            assert_eq!(found, wanted, "weights {weights}");
+        }
+    });
 }
 
 #[test]

@@ -24,6 +24,9 @@ use demask_model::world::join::clients::{ClientGiver, Clients};
 use demask_model::world::join::relay::{Joining, Relay};
 use demask_model::world::{Membership, World, member};
 
+/// The longest time in seconds that a rank may be told to wait for its peers.
+const LONGEST_PEER_LIMIT: u64 = 86_400;
+
 const HELP: &str = "demask-engine: the process that computes for Demask; usually started by the daemon or the demask command
 
 Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
@@ -48,7 +51,8 @@ daemon for longer than --patience (default 120 s).
 they do.
 --shard: what is divided among the ranks: state (the optimizer state; default), or weights (the weights too, which are gathered block
 by block); the bits are the same.
---peer-limit: how long a rank waits for a peer within a step, and for a sign of life of rank 0 (default 120 s).
+--peer-limit: how long a rank waits for a peer within a step, and for a sign of life of rank 0 (default 120 s, at most a
+day).
 The engine handles one request after the other, but sampling requests of several clients together, until it is asked to exit. SIGTERM
 ends it after the requests that have arrived, a second SIGTERM at once.
 
@@ -275,7 +279,10 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Option<E
                 });
             }
             "--patience" => patience = Duration::from_secs(number(&flag, &value()?)?),
-            "--peer-limit" => peer_limit = Duration::from_secs(number::<u64>(&flag, &value()?)?.max(1)),
+            "--peer-limit" => {
+                peer_limit =
+                    Duration::from_secs(number::<u64>(&flag, &value()?)?.clamp(1, LONGEST_PEER_LIMIT));
+            }
             "--reduction" => {
                 ranks.reduction = match value()?.as_str() {
                     "exact" => Reduction::Exact,

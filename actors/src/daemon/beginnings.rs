@@ -16,6 +16,7 @@ use super::server::{Active, Daemon, RECORDED, refused};
 use crate::control::{Control, RESUMED_RUN};
 use crate::engine::actor::EngineAddress;
 use crate::engine::process::EngineOptions;
+use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::profile::Profile;
 use crate::run::context::RunContext;
 use crate::runtime::ids;
@@ -114,7 +115,7 @@ impl Daemon {
             };
             spawn(&format!("engine/{number}"), options)
         });
-        let samplers = samplers.collect();
+        let samplers = SamplingEngines::new(&samplers.collect::<Vec<_>>());
         let engine = spawn("engine/0", options);
         let control = Arc::new(Control::new(&run, self.driver.knobs(&profile), Vec::new()));
         let context = RunContext {

@@ -9,6 +9,7 @@ use demask_storage::{Knob, Run};
 use crate::control::Control;
 use crate::engine::actor::EngineAddress;
 use crate::home::Home;
+use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::profile::Profile;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::SupervisorHandle;
@@ -24,8 +25,9 @@ pub struct RunContext {
     pub control: Arc<Control>,
     /// Engine that trains.
     pub engine: EngineAddress,
-    /// Engines that only sample; empty if the training engine also samples.
-    pub samplers: Vec<EngineAddress>,
+    /// Engines that only sample; empty if the training engine also samples. They outlive the run's actors, which are
+    /// spawned again for fewer ranks.
+    pub samplers: SamplingEngines,
     /// Supervisor that spawns the actors.
     pub supervisor: SupervisorHandle,
     /// Configuration of the run.
@@ -44,7 +46,7 @@ pub struct RunContext {
 
 impl RunContext {
     fn engines(&self) -> impl Iterator<Item = &EngineAddress> {
-        std::iter::once(&self.engine).chain(&self.samplers)
+        std::iter::once(&self.engine).chain(self.samplers.addresses())
     }
 
     /// Notes that the user wants the run to end. From now on an engine that hangs is given up within seconds (law L10).

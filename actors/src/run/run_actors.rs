@@ -21,7 +21,7 @@ use crate::pipeline::reasoner::{self, Reasoner};
 use crate::pipeline::reward_networks::{Networks, in_profile};
 use crate::pipeline::rollout::RolloutHandle;
 use crate::pipeline::run_error::RunError;
-use crate::pipeline::sampling_engines::{Drawers, SamplingEngines};
+use crate::pipeline::sampling_engines::Drawers;
 use crate::pipeline::scorer::Scorer;
 use crate::profile::{Profile, StageKind};
 use crate::run::context::RunContext;
@@ -102,7 +102,7 @@ impl RunActors {
         };
         let drawers = Drawers {
             engine: context.engine.clone(),
-            samplers: SamplingEngines::new(&context.samplers),
+            samplers: context.samplers.clone(),
         };
         let reasoner = Reasoner::spawn(supervisor, brief, drawers.clone(), scorer.clone(), faults.clone());
         // If groups are drawn ahead, there is room for the next steps' groups beside the present ones.

@@ -4,6 +4,9 @@
 //! sample for hours without an order. Therefore a thread of rank 0 counts in the store. The other ranks give the world
 //! up if the count stands still, or if the store itself does not answer because rank 0 serves it and is suspended.
 //!
+//! Silence is counted in looks as well as in time. A pause of all ranks together, such as a container that is frozen,
+//! is one look for each of them, and the count goes on after it.
+//!
 //! Not here: ranks that meet in a file. They are on one machine, and the process that started them sees them.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -16,12 +19,19 @@ use crate::error::{ModelError, Result};
 
 /// The key of the count.
 const COUNT: &str = "count";
-/// The longest time between two counts, and between two looks at the count.
+/// The longest time between two looks at the count.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The longest time between two counts. It is short, so that ranks with a shorter limit than rank 0 see them.
+const LONGEST_BEAT: Duration = Duration::from_secs(1);
 
-/// Returns the time between two counts, and between two looks, of ranks that wait no longer than `limit`.
+/// Returns the time between two looks of ranks that wait no longer than `limit`.
 pub(super) fn pause(limit: Duration) -> Duration {
     (limit / 4).min(LONGEST_PAUSE)
+}
+
+/// Returns the number of looks, one every [`pause`], that take as long as `limit`.
+fn looks(limit: Duration) -> u32 {
+    (limit.as_secs_f64() / pause(limit).as_secs_f64()).ceil() as u32
 }
 
 /// The counting thread of rank 0. It ends when this value is dropped.
@@ -38,10 +48,11 @@ impl RankPulse {
     /// Returns [`ModelError::World`] if the system starts no thread.
     pub fn begin(store: Store, limit: Duration) -> Result<Self> {
         let (end, ended) = channel::<()>();
+        let beat = pause(limit).min(LONGEST_BEAT);
         let thread = thread::Builder::new().name("pulse".to_owned()).spawn(move || {
             // Nothing is ever sent on this channel. It closes at the end of the world.
             while store.add(COUNT, 1).is_ok() {
-                if ended.recv_timeout(pause(limit)) != Err(RecvTimeoutError::Timeout) {
+                if ended.recv_timeout(beat) != Err(RecvTimeoutError::Timeout) {
                     return;
                 }
             }
@@ -70,6 +81,8 @@ pub(super) struct PulseWatch {
     count: i64,
     /// Time at which the count last changed.
     changed: Instant,
+    /// Number of looks since then.
+    still: u32,
     /// Tells the thread that watches the store that the store has answered.
     answered: Sender<()>,
 }
@@ -82,17 +95,19 @@ impl PulseWatch {
     /// Returns [`ModelError::World`] if the system starts no thread.
     pub fn begin(store: Store, limit: Duration) -> Result<Self> {
         let (answered, heard) = channel::<()>();
-        let longest = limit + pause(limit);
+        let (pause, most) = (pause(limit), looks(limit) + 1);
         let watching = thread::Builder::new()
             .name("pulse-watch".to_owned())
             .spawn(move || {
-                loop {
-                    match heard.recv_timeout(longest) {
-                        Ok(()) => {}
+                let mut silence = 0;
+                while silence < most {
+                    match heard.recv_timeout(pause) {
+                        Ok(()) => silence = 0,
+                        Err(RecvTimeoutError::Timeout) => silence += 1,
                         Err(RecvTimeoutError::Disconnected) => return,
-                        Err(RecvTimeoutError::Timeout) => leave(PEER_LOST, &silent("the store", longest)),
                     }
                 }
+                leave(PEER_LOST, &silent("the store", pause * most));
             });
         watching.map_err(|error| no_thread(&error))?;
         Ok(Self {
@@ -100,6 +115,7 @@ impl PulseWatch {
             limit,
             count: 0,
             changed: Instant::now(),
+            still: 0,
             answered,
         })
     }
@@ -112,10 +128,12 @@ impl PulseWatch {
         self.answered.send(()).ok();
         let count = self.store.add(COUNT, 0)?;
         self.answered.send(()).ok();
-        if count != self.count {
-            (self.count, self.changed) = (count, Instant::now());
+        if count == self.count {
+            self.still += 1;
+        } else {
+            (self.count, self.changed, self.still) = (count, Instant::now(), 0);
         }
-        if self.changed.elapsed() > self.limit {
+        if self.still >= looks(self.limit) && self.changed.elapsed() >= self.limit {
             return Err(ModelError::World(silent("rank 0", self.limit)));
         }
         Ok(())
@@ -130,4 +148,18 @@ fn silent(who: &str, limit: Duration) -> String {
 
 fn no_thread(error: &std::io::Error) -> ModelError {
     ModelError::World(format!("a thread for signs of life: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_several_looks_that_take_as_long_as_the_limit() {
+        for (limit, expected) in [(1, 4), (6, 4), (40, 4), (45, 5), (120, 12), (86_400, 8_640)] {
+            let limit = Duration::from_secs(limit);
+            assert_eq!(looks(limit), expected, "{limit:?}");
+            assert!(pause(limit) * looks(limit) >= limit, "{limit:?}");
+        }
+    }
 }

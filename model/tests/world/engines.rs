@@ -57,13 +57,11 @@ fn rank_0_without_a_socket_is_refused() {
 #[test]
 fn l11_ranks_of_different_dtypes_make_no_world() {
     let place = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
     let rank = |(rank, dtype): (usize, &str)| {
-        Command::new(PROGRAM)
+        let mut command = Command::new(PROGRAM);
+        command
             .args(RANK)
             .args(["--dtype", dtype, "--socket"])
             .arg(place.path().join("socket"))
@@ -72,11 +70,14 @@ fn l11_ranks_of_different_dtypes_make_no_world() {
             .env("MASTER_ADDR", "127.0.0.1")
             .env("MASTER_PORT", port.to_string())
             .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+            .stderr(Stdio::piped());
+        if rank == 0 {
+            inherit(&mut command, listener.as_raw_fd());
+        }
+        command.spawn().unwrap()
     };
     let ranks = [(0, "f32"), (1, "bf16")].map(rank);
+    drop(listener);
     let [first, second] = ranks.map(|rank| rank.wait_with_output().unwrap());
     let words = String::from_utf8_lossy(&first.stderr);
     assert_eq!(first.status.code(), Some(1), "{words}");
@@ -645,7 +646,7 @@ fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another()
 fn l10_a_rank_that_is_suspended_ends_the_world_with_the_code_that_asks_for_another() {
     for suspended in [1, 0] {
         let place = tempfile::tempdir().unwrap();
-        let mut engines = Engines::start_with(2, place.path(), &["--peer-limit", "6"]);
+        let mut engines = Engines::start_with(2, place.path(), &["--peer-limit", "10"]);
         engines.load(fresh());
         assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
         let pid = i32::try_from(engines.ranks[suspended].id()).unwrap();

@@ -49,7 +49,8 @@ pub enum DrawingPolicy {
     Newest,
 }
 
-/// The sampling engines of a run.
+/// The sampling engines of a run. All clones know which weights an engine holds, and whose turn it is. One run has one
+/// set of them: a second set would load other weights between the load and the request of the first (law L7).
 #[derive(Clone)]
 pub struct SamplingEngines {
     engines: Vec<Arc<SamplingEngine>>,
@@ -93,6 +94,17 @@ impl SamplingEngines {
             engines: engines.iter().map(one).collect(),
             newest: Arc::default(),
         }
+    }
+
+    /// Returns whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.engines.is_empty()
+    }
+
+    /// Returns the addresses of the engines.
+    pub fn addresses(&self) -> impl Iterator<Item = &EngineAddress> {
+        self.engines.iter().map(|engine| engine.address())
     }
 
     /// Notes the newest weights.

@@ -39,6 +39,11 @@ impl SamplingEngine {
         }
     }
 
+    /// Returns the engine's address.
+    pub(super) fn address(&self) -> &EngineAddress {
+        &self.engine
+    }
+
     /// Returns the weights that the engine holds.
     pub(super) fn held(&self) -> Option<PublishedPolicy> {
         self.lock().policy.clone()

@@ -78,10 +78,10 @@ impl Engine {
     /// Returns [`ModelError::Refused`], which names the first rank that does not read it, its machine and the folder,
     /// and [`ModelError::World`] if a peer is gone.
     pub(super) fn read_mark(&self, path: &Path, token: &str) -> Result<Answer> {
-        let read = read_mark(path, token);
         let agreed = match &self.world {
-            Some((world, _)) => world.agree(read),
-            None => read,
+            // A rank may look for longer than the others wait within a step.
+            Some((world, _)) => world.patiently(|| world.agree(read_mark(path, token))),
+            None => read_mark(path, token),
         };
         agreed.map(|()| Answer::Done)
     }
