@@ -29,7 +29,8 @@ use crate::pipeline::run_error::RunError;
 /// share at a time, and looks for newer weights before each.
 const ADMISSIONS: usize = 2;
 
-/// Weights of a policy, saved where sampling engines read them.
+/// Weights of a policy, saved where sampling engines read them. The content of a folder never changes: weights that are
+/// published again are in another folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedPolicy {
     /// Folder of the weights.
@@ -110,12 +111,6 @@ impl SamplingEngines {
     /// Notes the newest weights.
     pub fn publish(&self, newest: &PublishedPolicy) {
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(newest.clone());
-    }
-
-    /// Forgets which weights the engines hold, because a folder may have new content. Each engine loads its weights
-    /// again.
-    pub fn forget(&self) {
-        self.engines.iter().for_each(|engine| engine.forget());
     }
 
     /// Completes groups. Each group is drawn by one engine, with weights that are returned with it.

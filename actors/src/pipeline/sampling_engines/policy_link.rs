@@ -16,18 +16,10 @@ const LIVES: u32 = 3;
 /// One sampling engine.
 pub(super) struct SamplingEngine {
     engine: EngineAddress,
-    held: Mutex<HeldWeights>,
+    /// Weights that it loaded last.
+    held: Mutex<Option<PublishedPolicy>>,
     /// Held from the loading of weights to the answer of a request, so that no other request loads others meanwhile.
     turn: tokio::sync::Mutex<()>,
-}
-
-/// The weights of a sampling engine.
-#[derive(Default)]
-struct HeldWeights {
-    /// Weights that it loaded last.
-    policy: Option<PublishedPolicy>,
-    /// How often all weights were forgotten. What was begun to load before is not held.
-    forgotten: u64,
 }
 
 impl SamplingEngine {
@@ -46,30 +38,27 @@ impl SamplingEngine {
 
     /// Returns the weights that the engine holds.
     pub(super) fn held(&self) -> Option<PublishedPolicy> {
-        self.lock().policy.clone()
+        self.lock().clone()
     }
 
-    /// Forgets which weights the engine holds.
-    pub(super) fn forget(&self) {
-        let mut held = self.lock();
-        held.policy = None;
-        held.forgotten += 1;
+    /// Forgets which weights the engine holds, because it died.
+    fn forget(&self) {
+        *self.lock() = None;
     }
 
-    fn lock(&self) -> MutexGuard<'_, HeldWeights> {
+    fn lock(&self) -> MutexGuard<'_, Option<PublishedPolicy>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Loads weights, unless the engine holds them.
     async fn load(&self, policy: &PublishedPolicy) -> Result<(), EngineFailure> {
-        let forgotten = {
+        {
             let mut held = self.lock();
-            if held.policy.as_ref() == Some(policy) {
+            if held.as_ref() == Some(policy) {
                 return Ok(());
             }
-            held.policy = None;
-            held.forgotten
-        };
+            *held = None;
+        }
         let model = ModelSource::Checkpoint {
             dir: policy.dir.clone(),
             resume: false,
@@ -79,10 +68,7 @@ impl SamplingEngine {
         };
         match self.engine.ask(Request::Load { model }, None).await? {
             Answer::Loaded { .. } => {
-                let mut held = self.lock();
-                if held.forgotten == forgotten {
-                    held.policy = Some(policy.clone());
-                }
+                *self.lock() = Some(policy.clone());
                 Ok(())
             }
             other => Err(unexpected("loaded", &other)),

@@ -4,6 +4,9 @@
 //! The groups of step i are drawn with the weights that step i - staleness began with. A step therefore needs as many
 //! older folders as the staleness, and so does a life that begins again at the last checkpoint (law L1): at most twice
 //! the staleness, and one. Each has the size of a checkpoint without its optimizer.
+//!
+//! A folder's name is used once, because a step that is done again may begin with other weights. A sampling engine that
+//! was asked for the earlier folder thus never seems to hold the later one (law L7).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,9 +23,12 @@ use crate::pipeline::run_error::RunError;
 use crate::pipeline::sampling_engines::{DrawingPolicy, PublishedPolicy};
 use crate::profile::RolloutMode;
 use crate::run::checkpoints;
+use crate::runtime::ids;
 
 /// Name of the folder of published weights, beside the checkpoints.
 const POLICIES: &str = "policies";
+/// Beginning of the name of weights that are published for a step.
+const OF_STEP: &str = "step-";
 /// Beginning of the name of weights that are published for one request.
 const LENT: &str = "present-";
 
@@ -43,9 +49,7 @@ impl StageRun {
         }
         let (began, step) = (Instant::now(), self.cursor.step);
         self.sweep_policies(step);
-        let newest = self
-            .save_policy(format!("step-{step:08}-{}", self.weights))
-            .await?;
+        let newest = self.save_policy(OF_STEP).await?;
         self.addresses.samplers.publish(&newest);
         let drawing = match self.drawing_policy(step - done, step) {
             Some(drawing) => drawing,
@@ -94,8 +98,7 @@ impl StageRun {
                 fs::remove_dir_all(entry.path()).ok();
             }
         }
-        let name = format!("{LENT}{:08}-{}", self.cursor.step, self.weights);
-        match self.save_policy(name).await {
+        match self.save_policy(LENT).await {
             Ok(lent) => Ok(Some(lent)),
             Err(error) => match checkpoints::disk_full(&error) {
                 Some(why) => {
@@ -111,8 +114,6 @@ impl StageRun {
     pub(super) fn take_back(&self, lent: Option<PublishedPolicy>) {
         if let Some(lent) = lent {
             fs::remove_dir_all(lent.dir).ok();
-            // The next weights under this name may be others.
-            self.addresses.samplers.forget();
         }
     }
 
@@ -121,8 +122,9 @@ impl StageRun {
         fs::remove_dir_all(self.policies()).ok();
     }
 
-    /// Saves the present weights, without the optimizer, in a folder of this name.
-    async fn save_policy(&self, name: String) -> Result<PublishedPolicy, RunError> {
+    /// Saves the present weights, without the optimizer, in a new folder whose name begins like this.
+    async fn save_policy(&self, beginning: &str) -> Result<PublishedPolicy, RunError> {
+        let name = unused(beginning, self.cursor.step, self.weights);
         let policy = PublishedPolicy {
             dir: self.policies().join(name),
             weights: self.weights,
@@ -147,7 +149,7 @@ impl StageRun {
     /// Returns the published weights that a step began with.
     fn published(&self, step: u64) -> Option<PublishedPolicy> {
         let entries = fs::read_dir(self.policies()).ok()?;
-        entries.flatten().find_map(|entry| {
+        let of_step = entries.flatten().filter_map(|entry| {
             let name = entry.file_name();
             let (of, weights) = parsed(name.to_str()?)?;
             (of == step).then(|| PublishedPolicy {
@@ -155,7 +157,9 @@ impl StageRun {
                 weights,
                 step,
             })
-        })
+        });
+        // An earlier one is left only if it could not be removed.
+        of_step.max_by(|one, other| one.dir.cmp(&other.dir))
     }
 
     /// Removes published weights that neither this step nor a life from the last checkpoint needs for drawing, folders
@@ -174,8 +178,30 @@ impl StageRun {
     }
 }
 
+/// Returns a folder's name for the weights of a step. No folder had it before, and names of a step sort by their time.
+fn unused(beginning: &str, step: u64, weights: u64) -> String {
+    let id = ids::new_id().simple();
+    format!("{beginning}{step:08}-{id}-{weights}")
+}
+
 /// Parses the step and the weights version from the name of a step's folder.
 fn parsed(name: &str) -> Option<(u64, u64)> {
-    let (step, weights) = name.strip_prefix("step-")?.split_once('-')?;
+    let (step, rest) = name.strip_prefix(OF_STEP)?.split_once('-')?;
+    let weights = rest.rsplit('-').next()?;
     Some((step.parse().ok()?, weights.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l7_a_step_that_is_published_again_has_another_name() {
+        let (one, other) = (unused(OF_STEP, 7, 21), unused(OF_STEP, 7, 21));
+        assert!(one < other, "{one}, {other}");
+        assert_eq!([parsed(&one), parsed(&other)], [Some((7, 21)); 2]);
+        // These are removed: a folder that was written in part, and what was lent.
+        assert_eq!(parsed(&format!(".{one}.1.demask-saving")), None);
+        assert_eq!(parsed(&unused(LENT, 7, 21)), None);
+    }
 }

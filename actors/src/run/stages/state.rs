@@ -213,7 +213,5 @@ impl StageRun {
         self.reference = None;
         self.ready = None;
         self.ahead.clear();
-        // A repeated step may publish other weights under the same name.
-        self.addresses.samplers.forget();
     }
 }
