@@ -3,6 +3,7 @@
 //! Not here: what a run does between two step boundaries (`run`), and the control socket and its orders (`control`).
 
 mod beginnings;
+mod failure_count;
 mod lives;
 mod question;
 pub mod repair;

@@ -1,5 +1,6 @@
 //! The lives of a run: one after another, until the run is done, stopped, halted, or dies too often without progress
-//! (law L1). If its ranks are what dies and the profile allows fewer, the run goes on with fewer (law L11).
+//! (law L1). If its ranks are what dies and the profile allows fewer, the run goes on with fewer (law L11), unless fewer
+//! ranks have just failed in the same way.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use demask_storage::{Alert, Level, Lifecycle, Overview, Record, Run, RunState};
 
+use super::failure_count::{FailureCount, LIVES};
 use super::run_record::{end_run, newest_step, record_run, steers};
 use crate::control::Control;
 use crate::engine::process::EngineFailure;
@@ -15,8 +17,6 @@ use crate::pipeline::run_error::RunError;
 use crate::run::context::{Outcome, RunContext, RunDriver};
 use crate::runtime::recorder::RecorderGone;
 
-/// Lives in a row that may die without a completed step.
-const LIVES: u32 = 6;
 /// Wait before the second life; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// How long a run that must end may wait for something that is not an engine.
@@ -53,7 +53,7 @@ async fn lives(
     driver: &Rc<dyn RunDriver>,
     present: &Rc<RefCell<Arc<Control>>>,
 ) -> anyhow::Result<Outcome> {
-    let (mut deaths, mut furthest) = (0_u32, 0);
+    let mut failures = FailureCount::default();
     loop {
         let life = Run {
             generation: context.generation,
@@ -76,7 +76,7 @@ async fn lives(
             context.control.halt();
         }
         let engines_lost = context.engine.deaths();
-        let why = match driven(context, &**driver).await {
+        let (why, started) = match driven(context, &**driver).await {
             // L10: the run had its whole grace period, and what it waits for does not come.
             Ok(Err(error)) if error.is::<GivenUp>() => {
                 note_death(context, context.control.place().1, &error.to_string()).await?;
@@ -84,30 +84,35 @@ async fn lives(
             }
             Ok(Ok(outcome)) => return Ok(outcome),
             Ok(Err(error)) if !is_retryable(&error) => return Err(error),
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(panic) => panic.to_string(),
+            Ok(Err(error)) => (format!("{error:#}"), !is_failed_start(&error)),
+            Err(panic) => (panic.to_string(), true),
         };
         let step = context.control.place().1;
-        deaths = if step > furthest { 1 } else { deaths + 1 };
-        furthest = furthest.max(step);
+        failures.note(step, started);
         note_death(context, step, &why).await?;
         if context.control.is_ending() {
             // L1: the next daemon continues from the last checkpoint. Another life in this daemon would only load it.
             return Ok(given_up(context).await?);
         }
         let engine = &context.engine;
-        let spent = engine.is_given_up() || deaths >= LIVES && engine.deaths() > engines_lost;
-        if spent && let Some(ranks) = fewer_ranks(context) {
+        let spent = engine.is_given_up() || failures.in_a_row >= LIVES && engine.deaths() > engines_lost;
+        let smaller = fewer_ranks(context).filter(|_| spent);
+        if let Some(ranks) = smaller.filter(|_| failures.may_depend_on_ranks()) {
             driver.let_go();
             use_ranks(context, ranks).await;
             note_smaller_world(context, ranks, step, &why).await?;
-            deaths = 0;
+            failures.begin_smaller_world();
         }
+        let times = failures.in_a_row;
+        let with_more = match smaller {
+            Some(_) if times > 0 => "; it failed at this step with more ranks too, so fewer are not tried",
+            _ => "",
+        };
         anyhow::ensure!(
-            deaths < LIVES,
-            "the run failed {deaths} times in a row at step {step}: {why}"
+            times < LIVES,
+            "the run failed {times} times in a row at step {step}: {why}{with_more}"
         );
-        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(deaths.saturating_sub(1))).await;
+        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(times.saturating_sub(1))).await;
         context.generation += 1;
     }
 }
@@ -173,6 +178,17 @@ fn is_retryable(error: &anyhow::Error) -> bool {
                 engine,
                 Some(EngineFailure::Died { .. } | EngineFailure::Start { .. })
             )
+    })
+}
+
+/// Returns whether the engine could not be started.
+fn is_failed_start(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let engine = match cause.downcast_ref::<RunError>() {
+            Some(RunError::Engine(failure)) => Some(failure),
+            _ => cause.downcast_ref::<EngineFailure>(),
+        };
+        matches!(engine, Some(EngineFailure::Start { .. }))
     })
 }
 
