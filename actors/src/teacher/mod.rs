@@ -16,7 +16,7 @@ mod transport;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use attempt::AttemptFailure;
 use budget::Aside;
@@ -116,12 +116,31 @@ impl TeacherClient {
     /// # Errors
     /// [`TeacherError::Cap`] before anything is sent; [`TeacherError::Refused`]; [`TeacherError::Failed`].
     pub async fn ask(&self, question: &Question<'_>) -> Result<Taught, TeacherError> {
-        let Ok(_permit) = self.permits.acquire().await else {
-            return Err(TeacherError::Failed {
-                tries: 0,
-                last: "the teacher is being closed".into(),
-            });
-        };
+        let turn = self.turn().await?;
+        self.ask_in_turn(turn, question).await
+    }
+
+    /// Waits until a question may be sent, because few enough others are asked at a time (law L2).
+    ///
+    /// # Errors
+    /// [`TeacherError::Failed`] if the client is being closed.
+    pub async fn turn(&self) -> Result<SemaphorePermit<'_>, TeacherError> {
+        let turn = self.permits.acquire().await;
+        turn.map_err(|_| TeacherError::Failed {
+            tries: 0,
+            last: "the teacher is being closed".into(),
+        })
+    }
+
+    /// Sends a question as [`Self::ask`] does, once it is its turn.
+    ///
+    /// # Errors
+    /// As [`Self::ask`].
+    pub async fn ask_in_turn(
+        &self,
+        _turn: SemaphorePermit<'_>,
+        question: &Question<'_>,
+    ) -> Result<Taught, TeacherError> {
         let mut last = String::new();
         for number in 0..self.patience.tries.max(1) {
             let aside = self.set_aside(question)?;
