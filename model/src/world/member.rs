@@ -302,6 +302,12 @@ impl World {
         )))
     }
 
+    /// Returns how long a rank waits for its peers within a step.
+    #[must_use]
+    pub fn step_limit(&self) -> Duration {
+        self.step
+    }
+
     /// Runs work that may take long, such as reading or writing files, with the longer time limit
     /// [`FILES_LIMIT`].
     ///

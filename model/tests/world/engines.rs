@@ -586,7 +586,7 @@ fn what_one_rank_cannot_read_none_takes() {
 #[test]
 fn every_rank_must_see_the_folder() {
     let place = tempfile::tempdir().unwrap();
-    let mut engines = Engines::start(2, place.path(), "state");
+    let mut engines = Engines::start_with(2, place.path(), &["--peer-limit", "10"]);
     // A relative path is another folder for each rank.
     let ask = |engines: &mut Engines| {
         engines.ask(&Request::ReadMark {

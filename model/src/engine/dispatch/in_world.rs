@@ -13,8 +13,11 @@ use crate::engine::ranks::{self, Order};
 use crate::error::{ModelError, Result};
 use crate::weights::shards::leaves::ShardedLeaves;
 
-/// How long a rank looks for a mark. A network file system may show late what another machine has written.
-const LOOKING: Duration = Duration::from_secs(10);
+/// How long a rank looks for a mark, unless it waits less long for its peers. NFS shows a new file to other machines
+/// after up to a minute (`acdirmax`).
+const LOOKING: Duration = Duration::from_secs(60);
+/// How long a rank looks before it says so.
+const SILENT: Duration = Duration::from_secs(5);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(100);
 /// The most bytes of a mark (law L9).
@@ -80,8 +83,11 @@ impl Engine {
     pub(super) fn read_mark(&self, path: &Path, token: &str) -> Result<Answer> {
         let agreed = match &self.world {
             // A rank may look for longer than the others wait within a step.
-            Some((world, _)) => world.patiently(|| world.agree(read_mark(path, token))),
-            None => read_mark(path, token),
+            Some((world, _)) => {
+                let looking = LOOKING.min(world.step_limit());
+                world.patiently(|| world.agree(read_mark(path, token, looking)))
+            }
+            None => read_mark(path, token, LOOKING),
         };
         agreed.map(|()| Answer::Done)
     }
@@ -96,22 +102,54 @@ impl Engine {
     }
 }
 
-/// Looks for a file with this content until it is there or [`LOOKING`] is over.
-fn read_mark(path: &Path, token: &str) -> Result<()> {
-    let began = Instant::now();
+/// Looks for a file with this content until it is there or this time is over.
+fn read_mark(path: &Path, token: &str, looking: Duration) -> Result<()> {
+    let (began, mut said) = (Instant::now(), false);
     loop {
         let why = match bounded_file::read(path, LONGEST_MARK) {
             Ok(text) if text == token.as_bytes() => return Ok(()),
             Ok(_) => "its mark has another content".to_owned(),
             Err(error) => error.to_string(),
         };
-        if began.elapsed() >= LOOKING {
-            let (host, folder) = (host_name(), path.parent().unwrap_or(path).display());
+        let folder = path.parent().unwrap_or(path).display();
+        if began.elapsed() >= looking {
+            let host = host_name();
             return Err(ModelError::Refused(format!(
                 "the engine on {host} does not see the folder {folder} as the daemon does ({why}); the daemon's home \
                  (--home, DEMASK_HOME) must lie on a file system that all machines mount at the same path"
             )));
         }
+        if began.elapsed() >= SILENT && !std::mem::replace(&mut said, true) {
+            tracing::info!(
+                "still looking for the file with which the daemon checks that this machine sees {folder} ({why}); a \
+                 network file system may show it late; giving up after {} s",
+                looking.as_secs()
+            );
+        }
         std::thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_mark_that_comes_late_is_found_and_one_that_never_comes_is_refused() {
+        let place = tempfile::tempdir().unwrap();
+        let mark = place.path().join("run/.mark");
+        let refused = read_mark(&mark, "7", LOOK).unwrap_err().to_string();
+        assert!(refused.contains("does not see the folder"), "{refused}");
+        std::fs::create_dir(mark.parent().unwrap()).unwrap();
+        // Seen before it is written to the end.
+        std::fs::write(&mark, "").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(LOOK * 3);
+                std::fs::write(&mark, "7").unwrap();
+            });
+            read_mark(&mark, "7", LOOKING).unwrap();
+        });
     }
 }
