@@ -1,8 +1,10 @@
-//! Several sampling engines as one: what is divided among them comes back in order, whichever engines die.
+//! Several sampling engines as one: what is divided among them comes back in order, whichever engines die. Those that
+//! join show that they see the run's folder.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,11 +25,15 @@ use futures_util::future::join_all;
 const POLICY: u64 = 3;
 const QUERIES: u64 = 7;
 
-/// Engines by name (their `device`): how many requests each may still die of, and the seeds that each answered.
+/// Engines by name (their `device`): how many requests each may still die of, the seeds that each answered, and how
+/// often each showed that it sees a folder.
 #[derive(Default)]
 struct Laboratory {
     deaths: BTreeMap<String, u32>,
     answered: BTreeMap<String, Vec<u64>>,
+    seen: BTreeMap<String, u32>,
+    /// An engine that sees no folder.
+    blind: Option<String>,
 }
 
 #[derive(Clone, Default)]
@@ -86,6 +92,16 @@ impl ScriptedSampler {
                 })
             }
             Request::LogLikelihoods { queries } => self.log_likelihoods(queries),
+            Request::ReadMark { path, token } => {
+                let mut laboratory = self.laboratory.lock().unwrap();
+                if laboratory.blind.as_ref() == Some(&self.name) {
+                    let message = format!("{} does not see the folder", self.name);
+                    return Err(EngineError::Refused { message }.into());
+                }
+                assert_eq!(std::fs::read_to_string(path).unwrap(), *token);
+                *laboratory.seen.entry(self.name.clone()).or_default() += 1;
+                Ok(Answer::Done)
+            }
             // Only the training engine is asked this.
             Request::Score { .. } if self.name == "training" => Ok(Answer::Scores {
                 scores: vec![PictureScore {
@@ -129,8 +145,13 @@ impl ScriptedSampler {
     }
 }
 
-/// Spawns sampling engines beside a training engine.
-fn spawned(supervisor: &SupervisorHandle, scripted: &Scripted, engines: usize) -> Drawers {
+/// Spawns sampling engines beside a training engine. They must see the folder `shared`.
+fn spawned(
+    supervisor: &SupervisorHandle,
+    scripted: &Scripted,
+    engines: usize,
+    shared: Option<PathBuf>,
+) -> Drawers {
     let spawn = |name: &str| {
         let options = EngineOptions {
             device: name.to_owned(),
@@ -143,7 +164,7 @@ fn spawned(supervisor: &SupervisorHandle, scripted: &Scripted, engines: usize) -
         .collect();
     Drawers {
         engine: spawn("training"),
-        samplers: SamplingEngines::new(&samplers),
+        samplers: SamplingEngines::new(&samplers, shared),
     }
 }
 
@@ -157,6 +178,13 @@ fn policy(weights: u64) -> PublishedPolicy {
 
 /// Asks for the log-likelihoods of all queries under these weights.
 async fn likelihoods(drawers: &Drawers, weights: u64) -> Vec<f64> {
+    match asked_for(drawers, weights).await.unwrap() {
+        Answer::LogLikelihoods { values, .. } => values.iter().map(|value| value.value).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn asked_for(drawers: &Drawers, weights: u64) -> Result<Answer, EngineFailure> {
     let queries = (0..QUERIES).map(|seed| LikelihoodQuery {
         prompt: Vec::new(),
         answer: Vec::new(),
@@ -167,11 +195,7 @@ async fn likelihoods(drawers: &Drawers, weights: u64) -> Vec<f64> {
     let queries = queries.collect();
     let policy = policy(weights);
     let link = drawers.link(Some(&policy));
-    let answer = link.ask(Request::LogLikelihoods { queries }, None).await;
-    match answer.unwrap() {
-        Answer::LogLikelihoods { values, .. } => values.iter().map(|value| value.value).collect(),
-        other => panic!("{other:?}"),
-    }
+    link.ask(Request::LogLikelihoods { queries }, None).await
 }
 
 /// Asks `engines` sampling engines for the log-likelihoods of all queries. Engine k dies of the first `deaths[k]`
@@ -191,7 +215,7 @@ fn asked(engines: usize, deaths: &[u32]) -> (Vec<f64>, BTreeMap<String, Vec<u64>
             ..RestartBudget::default()
         };
         let supervisor = SupervisorHandle::open(recorder, budget);
-        let drawers = spawned(&supervisor, &scripted, engines);
+        let drawers = spawned(&supervisor, &scripted, engines, None);
         let alone = Request::Score {
             pictures: Vec::new(),
             texts: Vec::new(),
@@ -211,7 +235,7 @@ fn l7_clones_of_a_set_load_no_weights_between_the_load_and_the_request_of_one_an
     actix::System::new().block_on(async {
         let (recorder, _thread) = Recorder::start(&folder.path().join("d.db")).unwrap();
         let supervisor = SupervisorHandle::open(recorder, RestartBudget::default());
-        let before = spawned(&supervisor, &Scripted::default(), 2);
+        let before = spawned(&supervisor, &Scripted::default(), 2, None);
         let after = before.clone();
         let asking = (0..20).map(|number| {
             let (drawers, weights) = match number % 2 {
@@ -261,4 +285,35 @@ fn l1_another_life_or_another_engine_answers_for_one_that_dies() {
         QUERIES,
         "the other engine answers"
     );
+}
+
+/// An engine that joined shows once that it sees the folder, and so does the one that comes when it has died.
+#[test]
+fn l1_every_engine_that_must_see_a_folder_shows_it_before_it_loads() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = folder.path().join("run");
+    let scripted = Scripted::default();
+    scripted.0.lock().unwrap().deaths = BTreeMap::from([("sampler 0".to_owned(), 1)]);
+    actix::System::new().block_on(async {
+        let (recorder, _thread) = Recorder::start(&folder.path().join("d.db")).unwrap();
+        let budget = RestartBudget {
+            first_wait: Duration::from_millis(1),
+            ..RestartBudget::default()
+        };
+        let supervisor = SupervisorHandle::open(recorder, budget);
+        let drawers = spawned(&supervisor, &scripted, 2, Some(shared.clone()));
+        for weights in [POLICY, POLICY + 1] {
+            let wanted: Vec<f64> = (0..QUERIES).map(|seed| (seed * weights) as f64).collect();
+            assert_eq!(likelihoods(&drawers, weights).await, wanted);
+        }
+        let seen = scripted.0.lock().unwrap().seen.clone();
+        let wanted = BTreeMap::from([("sampler 0".to_owned(), 2), ("sampler 1".to_owned(), 1)]);
+        assert_eq!(seen, wanted);
+        assert!(!shared.exists(), "a mark was left");
+
+        scripted.0.lock().unwrap().blind = Some("sampler 1".to_owned());
+        scripted.0.lock().unwrap().deaths = BTreeMap::from([("sampler 1".to_owned(), 1)]);
+        let refused = asked_for(&drawers, POLICY).await.unwrap_err().to_string();
+        assert!(refused.contains("sampler 1 does not see the folder"), "{refused}");
+    });
 }

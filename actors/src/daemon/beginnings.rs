@@ -115,7 +115,8 @@ impl Daemon {
             };
             spawn(&format!("engine/{number}"), options)
         });
-        let samplers = SamplingEngines::new(&samplers.collect::<Vec<_>>());
+        let shared = profile.rollouts.join.then(|| self.home.checkpoints(&run));
+        let samplers = SamplingEngines::new(&samplers.collect::<Vec<_>>(), shared);
         let engine = spawn("engine/0", options);
         let control = Arc::new(Control::new(&run, self.driver.knobs(&profile), Vec::new()));
         let context = RunContext {

@@ -15,7 +15,7 @@ use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::join::folder_mark::FolderMark;
+use crate::engine::join::folder_mark;
 use crate::engine::process::{EngineFailure, unexpected};
 use crate::inference::checkpoint_settings;
 use crate::inference::complete::Inference;
@@ -300,18 +300,7 @@ async fn check_folder(context: &RunContext) -> Result<(), RunError> {
         return Ok(());
     }
     let folder = context.home.checkpoints(&context.run);
-    let mark = match FolderMark::write(&folder) {
-        Ok(mark) => mark,
-        // A run on a full disk waits for room when it saves.
-        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
-            return Ok(());
-        }
-        Err(error) => return Err(RunError::about(folder.display(), error)),
-    };
-    match context.engine.ask(mark.request(), None).await? {
-        Answer::Done => Ok(()),
-        other => Err(unexpected("done", &other).into()),
-    }
+    Ok(folder_mark::check_folder(&context.engine, &folder).await?)
 }
 
 /// Loads one checkpoint with its optimizer state.

@@ -1,17 +1,45 @@
-//! A mark in a folder, by which ranks that join show that they see the same folder as the daemon.
+//! A mark in a folder, by which engines that join show that they see the same folder as the daemon.
 //!
 //! Ranks of other machines load checkpoints that rank 0 has saved. If one of them sees another folder at the same path,
-//! a run that goes on would find no checkpoint and start again.
+//! a run that goes on would find no checkpoint and start again. Engines that only sample load the weights that rank 0
+//! publishes there.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use demask_api::Request;
+use demask_api::{Answer, EngineError, Request};
 
+use crate::engine::actor::EngineAddress;
+use crate::engine::process::{EngineFailure, unexpected};
 use crate::runtime::ids;
+
+/// Has an engine show that it sees a folder, with all ranks of its world. On a full disk nothing is checked: a run
+/// waits for room when it saves.
+///
+/// # Errors
+/// [`EngineError::Refused`] with the machine and the folder if an engine does not see it; [`EngineError::Io`] if the
+/// mark cannot be written; any other failure of the engine.
+pub async fn check_folder(engine: &EngineAddress, folder: &Path) -> Result<(), EngineFailure> {
+    let mark = match FolderMark::write(folder) {
+        Ok(mark) => mark,
+        Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            return Ok(());
+        }
+        Err(error) => {
+            let (path, message) = (folder.display().to_string(), error.to_string());
+            let full = false;
+            return Err(EngineError::Io { path, message, full }.into());
+        }
+    };
+    match engine.ask(mark.request(), None).await? {
+        Answer::Done => Ok(()),
+        other => Err(unexpected("done", &other)),
+    }
+}
 
 /// A file with a random token in a folder. It is removed when this value is dropped.
 #[derive(Debug)]
-pub struct FolderMark {
+struct FolderMark {
     path: PathBuf,
     token: String,
 }
@@ -21,7 +49,7 @@ impl FolderMark {
     ///
     /// # Errors
     /// Any error of the file system.
-    pub fn write(folder: &Path) -> std::io::Result<Self> {
+    fn write(folder: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let token = ids::new_id().simple().to_string();
         // The daemon sweeps hidden files of a run's folder, so a mark that a killed daemon left is removed too.
@@ -32,8 +60,7 @@ impl FolderMark {
     }
 
     /// Returns the request by which all ranks are asked whether they read the token.
-    #[must_use]
-    pub fn request(&self) -> Request {
+    fn request(&self) -> Request {
         Request::ReadMark {
             path: self.path.clone(),
             token: self.token.clone(),

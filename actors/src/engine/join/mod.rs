@@ -7,7 +7,7 @@
 //! - `lobby.rs`: engines that have come and wait for a run, and runs that wait for them;
 //! - `session.rs`: the connection to one engine; `bridge.rs`: its lines behind a Unix socket, by which the rest of the
 //!   daemon uses it like an engine of its own;
-//! - `folder_mark.rs`: a file by which ranks show that they see the daemon's folder.
+//! - `folder_mark.rs`: a file by which engines show that they see the daemon's folder.
 //!
 //! Not here: the frames and limits (`demask_api::join`), and the engine's side (`model`'s `world/join`).
 

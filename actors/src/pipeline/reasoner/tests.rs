@@ -81,7 +81,7 @@ fn spawned(
     let engine = EngineAddress::spawn(supervisor, "engine/0", EngineOptions::default(), starter);
     let drawers = Drawers {
         engine,
-        samplers: SamplingEngines::new(&[]),
+        samplers: SamplingEngines::new(&[], None),
     };
     let judge = Judge::default();
     let scorer = Scorer::spawn(supervisor, judge, None, None, FaultInjection::default()).unwrap();

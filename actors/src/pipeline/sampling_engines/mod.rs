@@ -87,10 +87,11 @@ impl Drawers {
 }
 
 impl SamplingEngines {
-    /// Makes a set of these engines.
+    /// Makes a set of these engines. Each new one of them shows that it sees the folder `shared` before it loads weights,
+    /// if that is given: engines that join may be on other machines.
     #[must_use]
-    pub fn new(engines: &[EngineAddress]) -> Self {
-        let one = |engine: &EngineAddress| Arc::new(SamplingEngine::new(engine.clone()));
+    pub fn new(engines: &[EngineAddress], shared: Option<PathBuf>) -> Self {
+        let one = |engine: &EngineAddress| Arc::new(SamplingEngine::new(engine.clone(), shared.clone()));
         Self {
             engines: engines.iter().map(one).collect(),
             newest: Arc::default(),

@@ -1,11 +1,13 @@
 //! A sampling engine with the weights that it holds, and a link that loads the weights of a request first.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use demask_api::{Answer, LoadOptions, ModelSource, Request};
 
 use super::PublishedPolicy;
 use crate::engine::actor::{EngineAddress, FrameSink};
+use crate::engine::join::folder_mark::check_folder;
 use crate::engine::link::EngineLink;
 use crate::engine::process::{EngineFailure, unexpected};
 use crate::engine::starter::Asking;
@@ -16,16 +18,19 @@ const LIVES: u32 = 3;
 /// One sampling engine.
 pub(super) struct SamplingEngine {
     engine: EngineAddress,
-    /// Weights that it loaded last.
+    /// A folder that it must see.
+    shared: Option<PathBuf>,
+    /// Weights that it loaded last; `None` for a new one.
     held: Mutex<Option<PublishedPolicy>>,
     /// Held from the loading of weights to the answer of a request, so that no other request loads others meanwhile.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl SamplingEngine {
-    pub(super) fn new(engine: EngineAddress) -> Self {
+    pub(super) fn new(engine: EngineAddress, shared: Option<PathBuf>) -> Self {
         Self {
             engine,
+            shared,
             held: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
         }
@@ -52,12 +57,15 @@ impl SamplingEngine {
 
     /// Loads weights, unless the engine holds them.
     async fn load(&self, policy: &PublishedPolicy) -> Result<(), EngineFailure> {
-        {
+        let before = {
             let mut held = self.lock();
             if held.as_ref() == Some(policy) {
                 return Ok(());
             }
-            *held = None;
+            held.take()
+        };
+        if let (None, Some(folder)) = (before, &self.shared) {
+            check_folder(&self.engine, folder).await?;
         }
         let model = ModelSource::Checkpoint {
             dir: policy.dir.clone(),
@@ -87,7 +95,7 @@ impl EngineLink for PolicyLink<'_> {
         Box::pin(async move {
             for _ in 1..LIVES {
                 match self.ask_once(request.clone(), frames.clone()).await {
-                    Err(failure) if self.may_try_again(&failure) => self.engine.forget(),
+                    Err(failure) if self.may_try_again(&failure) => {}
                     answer => return answer,
                 }
             }
@@ -100,13 +108,29 @@ impl PolicyLink<'_> {
     /// Returns whether another life of an engine may answer. If the user wants the run to end, nothing waits for one
     /// (law L10).
     pub(super) fn may_try_again(&self, failure: &EngineFailure) -> bool {
-        let is_dead = matches!(failure, EngineFailure::Died { .. } | EngineFailure::Start { .. });
-        is_dead && !self.engine.engine.is_hurried()
+        is_death(failure) && !self.engine.engine.is_hurried()
     }
 
     async fn ask_once(&self, request: Request, frames: Option<FrameSink>) -> Result<Answer, EngineFailure> {
         let _turn = self.engine.turn.lock().await;
+        let answer = self.loaded_and_asked(request, frames).await;
+        if answer.as_ref().is_err_and(is_death) {
+            self.engine.forget();
+        }
+        answer
+    }
+
+    async fn loaded_and_asked(
+        &self,
+        request: Request,
+        frames: Option<FrameSink>,
+    ) -> Result<Answer, EngineFailure> {
         self.engine.load(self.policy).await?;
         self.engine.engine.ask(request, frames).await
     }
+}
+
+/// Returns whether the engine has died, so that the next request meets a new one.
+fn is_death(failure: &EngineFailure) -> bool {
+    matches!(failure, EngineFailure::Died { .. } | EngineFailure::Start { .. })
 }
