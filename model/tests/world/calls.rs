@@ -6,7 +6,7 @@ use demask_model::ModelError;
 use demask_model::world::{Fabric, Membership, ProcessGroup, Reduce, Rendezvous, Store, World, member};
 use tch::{Device, Kind, Tensor};
 
-use crate::processes::{Meeting, PLACE, start, start_generation};
+use crate::processes::{Meeting, PLACE, end_of, start, start_generation};
 
 /// A timeout longer than any test: a call that returns earlier did not wait for the timeout.
 const LONG: Duration = Duration::from_secs(600);
@@ -184,7 +184,7 @@ fn hangs(world: &World) {
 fn l10_a_rank_that_hangs_is_given_up_at_the_limit() {
     let place = tempfile::tempdir().unwrap();
     let mut scene = start("hangs", (2, 2), place.path(), Meeting::File);
-    assert_eq!(scene.ranks[0].wait().unwrap().code(), Some(member::PEER_LOST));
+    assert_eq!(end_of(&mut scene.ranks[0]).code(), Some(member::PEER_LOST));
 }
 
 fn never_comes() {

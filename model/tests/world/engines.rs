@@ -16,7 +16,7 @@ use demask_model::engine::device_choice::Place;
 use demask_model::world::member::PEER_LOST;
 
 use crate::common;
-use crate::processes::inherit;
+use crate::processes::{end_of, inherit};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_demask-engine");
 
@@ -231,7 +231,7 @@ impl Engines {
     fn exit(mut self) {
         assert!(matches!(self.ask(&Request::Exit), Some(Answer::Done)));
         for rank in &mut self.ranks {
-            assert!(rank.wait().unwrap().success());
+            assert!(end_of(rank).success());
         }
     }
 }
@@ -628,14 +628,14 @@ fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another()
         engines.load(fresh());
         assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
         engines.ranks[killed].kill().unwrap();
-        engines.ranks[killed].wait().unwrap();
+        end_of(&mut engines.ranks[killed]);
         // If rank 0 is alive, it notices the loss of a peer at the next step.
         if killed > 0 {
             assert!(engines.train(1).is_none(), "{size} ranks");
         }
         for (rank, child) in engines.ranks.iter_mut().enumerate() {
             let expected = if rank == killed { None } else { Some(PEER_LOST) };
-            assert_eq!(child.wait().unwrap().code(), expected, "rank {rank} of {size}");
+            assert_eq!(end_of(child).code(), expected, "rank {rank} of {size}");
         }
     }
 }
@@ -655,7 +655,7 @@ fn l10_a_rank_that_is_suspended_ends_the_world_with_the_code_that_asks_for_anoth
         if suspended == 1 {
             assert!(engines.train(1).is_none());
         }
-        let other = engines.ranks[1 - suspended].wait().unwrap();
+        let other = end_of(&mut engines.ranks[1 - suspended]);
         assert_eq!(other.code(), Some(PEER_LOST), "rank {}", 1 - suspended);
     }
 }
@@ -685,5 +685,5 @@ fn a_plain_engine_joins_no_world_because_a_variable_is_left_in_the_shell() {
     };
     wire::write(&mut asked, &Request::Exit).unwrap();
     assert!(matches!(wire::read::<Answer>(&mut asked), Ok(Some(Answer::Done))));
-    assert!(engine.wait().unwrap().success());
+    assert!(end_of(&mut engine).success());
 }

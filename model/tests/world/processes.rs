@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use demask_model::world::environment::{STORE_FILE, STORE_SOCKET};
 
@@ -13,6 +14,28 @@ use demask_model::world::environment::{STORE_FILE, STORE_SOCKET};
 pub const SCENE: &str = "DEMASK_TEST_SCENE";
 /// Environment variable that names the folder where a process finds its inputs and leaves its results.
 pub const PLACE: &str = "DEMASK_TEST_PLACE";
+
+/// How long a rank is waited for. It is longer than the ranks wait for one another.
+const LONGEST_END: Duration = Duration::from_secs(400);
+/// Time between two looks whether a rank has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Waits for the end of a rank. One that does not end in time is killed, and fails the test.
+pub fn end_of(rank: &mut Child) -> ExitStatus {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = rank.try_wait().unwrap() {
+            return status;
+        }
+        if began.elapsed() > LONGEST_END {
+            rank.kill().ok();
+            rank.wait().ok();
+            let (pid, seconds) = (rank.id(), LONGEST_END.as_secs());
+            panic!("process {pid} did not end within {seconds} s and was killed");
+        }
+        std::thread::sleep(LOOK);
+    }
+}
 
 /// How the ranks of a scene find one another.
 pub enum Meeting {
@@ -89,7 +112,7 @@ pub fn inherit(command: &mut Command, socket: i32) {
 impl Scene {
     /// Waits for every rank and returns how each one ended.
     pub fn end(&mut self) -> Vec<ExitStatus> {
-        self.ranks.iter_mut().map(|rank| rank.wait().unwrap()).collect()
+        self.ranks.iter_mut().map(end_of).collect()
     }
 
     /// Waits until every rank has ended, and asserts that each one succeeded.

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use demask_actors::control::client::Client;
 use demask_api::JoinFile;
@@ -29,6 +29,28 @@ fn rollouts(join: bool) -> String {
          [[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 2\nbatch = 4\n\
          [[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nsteps = 3\nbatch = 3\ngroup = 3\nlearning_rate = 1e-3\n"
     ))
+}
+
+/// How long the end of an engine is waited for. It is longer than engines wait for one another and for the daemon.
+const LONGEST_END: Duration = Duration::from_secs(400);
+/// Time between two looks whether it has ended.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Waits for the end of an engine. One that does not end in time is killed, and fails the test.
+fn end_of(child: &mut Child) -> ExitStatus {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if began.elapsed() > LONGEST_END {
+            child.kill().ok();
+            child.wait().ok();
+            let (pid, seconds) = (child.id(), LONGEST_END.as_secs());
+            panic!("engine {pid} did not end within {seconds} s and was killed");
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 /// Engines that were started by hand. Those that still run are killed when this value is dropped.
@@ -91,8 +113,7 @@ impl ByHand {
 
     /// Waits for the end of all of them; returns their exit codes.
     fn codes(&mut self) -> Vec<Option<i32>> {
-        let wait = |child: &mut Child| child.wait().as_ref().map(ExitStatus::code).unwrap();
-        self.0.iter_mut().map(wait).collect()
+        self.0.iter_mut().map(|child| end_of(child).code()).collect()
     }
 }
 
@@ -205,7 +226,7 @@ async fn joined(shard: &str, lost: Lost) -> Vec<String> {
         }
         Lost::Suspended(rank) => {
             world.signal(rank, libc::SIGSTOP);
-            let other = world.0[1 - rank].wait().unwrap();
+            let other = end_of(&mut world.0[1 - rank]);
             assert_eq!(other.code(), Some(75), "the other rank asks to be started again");
             awaited(&mut questions, "is waiting for a world of 2 ranks").await;
             world.signal(rank, libc::SIGCONT);
