@@ -37,7 +37,7 @@ impl EngineStarter for ScriptedStarter {
             let role = Role::of(options);
             let (delay, starts) = {
                 let mut laboratory = self.0.lock().unwrap();
-                (laboratory.delay(), laboratory.starts(role))
+                (laboratory.delay(), laboratory.starts(role, options.ranks))
             };
             tokio::time::sleep(delay).await;
             if !starts {
@@ -107,7 +107,8 @@ impl ScriptedEngine {
         }
         let (delay, fate) = {
             let mut laboratory = self.laboratory.lock().unwrap();
-            (laboratory.delay(), laboratory.fate(self.role, request))
+            let delay = laboratory.delay();
+            (delay, laboratory.fate(self.role, self.options.ranks, request))
         };
         tokio::time::sleep(delay).await;
         if self.dead.get() {

@@ -15,7 +15,7 @@ use demask_storage::Writer;
 use tempfile::TempDir;
 
 use crate::laws::Remains;
-use crate::schedule::{Schedule, Setting};
+use crate::schedule::{LEAST_RANKS, RANKS, Schedule, Setting};
 use crate::world;
 
 /// A profile with every kind of stage that works on text.
@@ -26,6 +26,7 @@ start_from = "START"
 
 [engine]
 device = "cpu"
+RANKS
 
 [budgets]
 text_to_image = { prompt = 8, answer = 0, direct_answer = 0, codes = 0 }
@@ -141,12 +142,17 @@ impl Setting {
         let sums = r#""tabletop-sums""#;
         // Only a policy stage of several steps has steps whose groups are drawn with older weights.
         let (proposed, aligned, suites, more) = match self {
-            Self::Alone => ("2", "2", sums, ""),
+            Self::Alone | Self::Ranks => ("2", "2", sums, ""),
             Self::Samplers => ("2", "4", sums, SAMPLERS),
             Self::Rewards => ("2", "2", r#""tabletop-sums", "judged""#, REWARDS),
             Self::Teacher => ("6", "2", sums, TEACHER),
         };
+        let ranks = match self {
+            Self::Ranks => format!("ranks = {RANKS}\nmin_ranks = {LEAST_RANKS}"),
+            _ => String::new(),
+        };
         PROFILE
+            .replace("RANKS", &ranks)
             .replace("PROPOSED", proposed)
             .replace("ALIGNED", aligned)
             .replace("SUITES", suites)

@@ -14,10 +14,13 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::ground::{Ground, LEARNING_RATE};
-use crate::schedule::{EngineFaults, RewardFault, Schedule, TeacherFault};
+use crate::schedule::{EngineFaults, LEAST_RANKS, RewardFault, Schedule, TeacherFault};
 
 /// How long a late engine takes beyond the usual time; less than after which it would be given up.
 const LATE: Duration = Duration::from_secs(90);
+
+/// Beginning of the note about a smaller world, before the number of its ranks.
+pub const SMALLER: &str = "a smaller world begins, of ranks:";
 
 /// An optimizer step that was taken.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +73,8 @@ pub struct Laboratory {
     database: PathBuf,
     rng: ChaCha8Rng,
     faults: EngineFaults,
+    /// Number of requests to the engine that trains until a rank is lost; 0 if it is lost.
+    until_lost: Option<u32>,
     samplers: EngineFaults,
     /// Faults of the external reward, the first one last.
     pub rewards: Vec<RewardFault>,
@@ -126,6 +131,7 @@ impl Laboratory {
             database,
             rng: ChaCha8Rng::seed_from_u64(schedule.seed ^ 0x00e9_6123),
             faults: schedule.engine.clone(),
+            until_lost: schedule.lost_rank,
             samplers: schedule.samplers.clone(),
             rewards: schedule.rewards.clone(),
             teacher: schedule.teacher.clone(),
@@ -155,7 +161,12 @@ impl Laboratory {
         self.slowest.mul_f64(share * times)
     }
 
-    pub fn fate(&mut self, role: Role, request: &Request) -> Fate {
+    pub fn fate(&mut self, role: Role, ranks: Option<usize>, request: &Request) -> Fate {
+        if role == Role::Trains && self.is_short_of_ranks(ranks) {
+            return Fate::Dies {
+                done: self.rng.random(),
+            };
+        }
         // A sampling engine has fewer requests, so its faults come sooner.
         let (faults, sides) = match role {
             Role::Trains => (&mut self.faults, 24),
@@ -183,7 +194,30 @@ impl Laboratory {
         Fate::Answered
     }
 
-    pub fn starts(&mut self, role: Role) -> bool {
+    /// Counts a request to the engine that trains, and returns whether its world has a rank that is lost.
+    fn is_short_of_ranks(&mut self, ranks: Option<usize>) -> bool {
+        if let Some(left) = &mut self.until_lost {
+            *left = left.saturating_sub(1);
+        }
+        self.has_lost_rank(ranks)
+    }
+
+    fn has_lost_rank(&self, ranks: Option<usize>) -> bool {
+        self.until_lost == Some(0) && ranks.is_some_and(|ranks| ranks > LEAST_RANKS)
+    }
+
+    /// Returns whether an engine starts. Checks L11: no world is smaller than it must be.
+    pub fn starts(&mut self, role: Role, ranks: Option<usize>) -> bool {
+        if let Some(ranks) = ranks.filter(|&ranks| ranks <= LEAST_RANKS) {
+            self.log.push(format!("{SMALLER} {ranks}"));
+            if ranks < LEAST_RANKS || self.until_lost != Some(0) {
+                self.breaks(format!("L11: a world has {ranks} ranks without need"));
+            }
+        }
+        // A world with a lost rank fails at once, or at its first request.
+        if role == Role::Trains && self.has_lost_rank(ranks) && self.rng.random() {
+            return false;
+        }
         let faults = match role {
             Role::Trains => &mut self.faults,
             Role::Samples => &mut self.samplers,

@@ -10,7 +10,8 @@
 //! - `Alone`: one engine does everything;
 //! - `Samplers`: two engines only sample, one step ahead of the engine that trains;
 //! - `Rewards`: an external reward scores rollouts and a benchmark;
-//! - `Teacher`: a teacher writes most of the traces.
+//! - `Teacher`: a teacher writes most of the traces;
+//! - `Ranks`: three ranks train, one of them may be lost for good, and the run goes on with two.
 //!
 //! Processes and sockets of rewards and teachers wait in real time, so each is scripted behind the trait of its
 //! transport. `external_rewards/process.rs`, `external_rewards/address.rs` and `teacher/transport.rs` are tested with
@@ -38,7 +39,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use demask_actors::runtime::fault_injection::SeededBug;
 
 use ground::Ground;
-use schedule::{Bug, Schedule, Setting};
+use laboratory::SMALLER;
+use schedule::{Bug, LEAST_RANKS, Schedule, Setting};
 use world::Story;
 
 /// Number of schedules of a run with one engine in an ordinary test run.
@@ -131,6 +133,30 @@ fn l1_to_l8_and_l10_hold_when_an_external_reward_dies_is_silent_or_answers_wrong
 #[test]
 fn l1_to_l8_and_l10_hold_when_a_teacher_is_silent_late_failing_or_rambling() {
     hold(Setting::Teacher, FEWER_SCHEDULES);
+}
+
+#[test]
+fn l1_l3_to_l8_l10_and_l11_hold_when_a_rank_is_lost_for_good_and_whatever_else_dies() {
+    hold(Setting::Ranks, FEWER_SCHEDULES);
+}
+
+/// A rank that is lost in an otherwise calm run makes the world smaller by one, and nothing else changes.
+#[test]
+fn l11_a_run_that_loses_a_rank_for_good_goes_on_with_one_rank_less() {
+    let ground = Ground::prepare(Setting::Ranks);
+    let schedule = Schedule {
+        lost_rank: Some(8),
+        ..Schedule::calm(Setting::Ranks)
+    };
+    let story = world::live_through(&schedule, &ground);
+    assert!(
+        story.violations.is_empty(),
+        "{}",
+        told(std::slice::from_ref(&story))
+    );
+    let smaller = format!("{SMALLER} {LEAST_RANKS}");
+    let begun = story.log.iter().filter(|line| **line == smaller).count();
+    assert_eq!(begun, 1, "{}", story.log.join("\n"));
 }
 
 /// Asserts that the simulation finds a seeded bug, as a violation of `law`. A simulation that finds no bug

@@ -28,14 +28,20 @@ pub enum Setting {
     Rewards,
     /// A teacher, which writes most traces.
     Teacher,
+    /// A world of [`RANKS`] ranks, which may lose one of them for good.
+    Ranks,
 }
+
+/// The ranks of a world, and the fewest with which a run goes on.
+pub const RANKS: usize = 3;
+pub const LEAST_RANKS: usize = 2;
 
 impl Setting {
     /// Returns the longest time that something may go on hanging after a stop (L10). A run that waits for something
     /// outside its engines has a grace period.
     pub fn longest_stop(self) -> Duration {
         match self {
-            Self::Alone | Self::Samplers => Duration::from_secs(5),
+            Self::Alone | Self::Samplers | Self::Ranks => Duration::from_secs(5),
             Self::Rewards | Self::Teacher => Duration::from_secs(8),
         }
     }
@@ -133,6 +139,8 @@ pub struct Schedule {
     pub kills: Vec<Duration>,
     /// Faults of the engine that trains.
     pub engine: EngineFaults,
+    /// The number of requests to the engine that trains after which a rank of its world is lost for good.
+    pub lost_rank: Option<u32>,
     /// Faults of the engines that only sample.
     pub samplers: EngineFaults,
     /// Faults of the external reward, the first one last.
@@ -166,6 +174,7 @@ impl Schedule {
             acts: Vec::new(),
             kills: Vec::new(),
             engine: EngineFaults::default(),
+            lost_rank: None,
             samplers: EngineFaults::default(),
             rewards: Vec::new(),
             teacher: Vec::new(),
@@ -178,7 +187,8 @@ impl Schedule {
     /// Returns whether nothing dies in this schedule.
     pub fn is_undisturbed(&self) -> bool {
         let kills = |faults: &EngineFaults| faults.deaths + faults.hangs + faults.failed_starts;
-        kills(&self.engine) + kills(&self.samplers) == 0 && self.kills.is_empty() && self.panics.is_empty()
+        let losses = kills(&self.engine) + kills(&self.samplers) + u32::from(self.lost_rank.is_some());
+        losses == 0 && self.kills.is_empty() && self.panics.is_empty()
     }
 
     /// Returns the schedule of a seed.
@@ -192,6 +202,7 @@ impl Schedule {
             acts: acts(&mut rng, slowest),
             kills: Vec::new(),
             engine: EngineFaults::default(),
+            lost_rank: None,
             samplers: EngineFaults::default(),
             rewards: Vec::new(),
             teacher: Vec::new(),
@@ -226,6 +237,10 @@ impl Schedule {
                 schedule.rewards = (0..count).map(fault).collect();
             }
             Setting::Teacher => schedule.with_teacher(&mut rng),
+            Setting::Ranks if rng.random_ratio(3, 4) => {
+                schedule.lost_rank = Some(rng.random_range(1..40));
+            }
+            Setting::Ranks => {}
         }
         schedule
     }
