@@ -6,11 +6,10 @@ use std::collections::BTreeMap;
 use demask_actors::home::Home;
 use demask_storage::{Command, RunState, Steer, journal, store};
 
-use crate::engine::WEIGHTS;
 use crate::ground::Ground;
-use crate::laboratory::{TakenStep, Weights, rate_at};
 use crate::people::{Cast, query};
 use crate::schedule::Schedule;
+use crate::weights::{TakenStep, WEIGHTS, Weights, rate_at};
 
 /// Queries of what a run did, one line per row. The rows must not depend on interruptions (L1, L5, L6, L8).
 const TABLES: [(&str, &str); 7] = [

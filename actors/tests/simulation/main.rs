@@ -21,6 +21,7 @@
 //! runs a single one of each setting and prints everything that the daemon logs. The name of a test chooses a setting.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod completion;
 mod engine;
 mod ground;
 mod judge;
@@ -30,6 +31,7 @@ mod people;
 mod rewards;
 mod schedule;
 mod teacher;
+mod weights;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
