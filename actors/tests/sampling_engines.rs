@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use demask_actors::engine::actor::EngineAddress;
+use demask_actors::engine::address::EngineAddress;
 use demask_actors::engine::process::{EngineFailure, EngineOptions};
 use demask_actors::engine::starter::{Asking, EngineStarter, RunningEngine, Starting};
 use demask_actors::pipeline::sampling_engines::{Drawers, PublishedPolicy, SamplingEngines};

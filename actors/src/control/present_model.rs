@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::actor::EngineAddress;
+use crate::engine::address::EngineAddress;
 use crate::inference::complete::Inference;
 use crate::inference::settings::SamplerSettings;
 

@@ -14,7 +14,7 @@ use super::run_lifecycle::live;
 use super::run_record::{end_run, first_life, record_run, run_end};
 use super::server::{Active, Daemon, RECORDED, refused};
 use crate::control::{Control, RESUMED_RUN};
-use crate::engine::actor::EngineAddress;
+use crate::engine::address::EngineAddress;
 use crate::engine::process::EngineOptions;
 use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::profile::Profile;

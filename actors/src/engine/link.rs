@@ -2,7 +2,8 @@
 
 use demask_api::Request;
 
-use super::actor::{EngineAddress, FrameSink};
+use super::actor::FrameSink;
+use super::address::EngineAddress;
 use super::process::EngineProcess;
 use super::starter::Asking;
 

@@ -5,6 +5,7 @@
 //! Not here: the requests to an engine (`inference`, `run`), and everything that links libtorch (the `model` crate).
 
 pub mod actor;
+pub mod address;
 mod body;
 pub mod join;
 pub mod link;

@@ -10,7 +10,7 @@ use demask_rewards::judge::Judge;
 use demask_rewards::verifiers::trace::{self, TraceFlaw};
 use rayon::prelude::*;
 
-use crate::engine::actor::EngineAddress;
+use crate::engine::address::EngineAddress;
 use crate::pipeline::external_rewards::ExternalRewards;
 use crate::pipeline::judgement::{JudgeCompletions, JudgedCompletion, JudgementItem};
 use crate::pipeline::reward_networks::Networks;

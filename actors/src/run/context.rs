@@ -7,7 +7,7 @@ use std::sync::Arc;
 use demask_storage::{Knob, Run};
 
 use crate::control::Control;
-use crate::engine::actor::EngineAddress;
+use crate::engine::address::EngineAddress;
 use crate::home::Home;
 use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::profile::Profile;

@@ -12,7 +12,7 @@ use demask_api::Sequence;
 use demask_datasets::example::{Example, Kind, Mode};
 use tokio::task::JoinHandle;
 
-use crate::engine::actor::EngineAddress;
+use crate::engine::address::EngineAddress;
 use crate::inference::complete::Inference;
 use crate::inference::settings::SamplerSettings;
 use crate::pipeline::curation::curator::{Curator, Demand};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use demask_api::{Answer, EngineError, Request};
 
-use crate::engine::actor::EngineAddress;
+use crate::engine::address::EngineAddress;
 use crate::engine::process::{EngineFailure, unexpected};
 use crate::runtime::ids;
 

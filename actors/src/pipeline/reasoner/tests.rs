@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::engine::actor::EngineAddress;
+use crate::engine::address::EngineAddress;
 use crate::engine::process::EngineOptions;
 use crate::engine::starter::ProcessStarter;
 use crate::pipeline::sampling_engines::SamplingEngines;

@@ -18,7 +18,7 @@ use futures_util::future::try_join_all;
 
 use self::policy_link::{PolicyLink, SamplingEngine};
 use self::pool_link::PoolLink;
-use crate::engine::actor::EngineAddress;
+use crate::engine::address::EngineAddress;
 use crate::engine::link::EngineLink;
 use crate::engine::process::unexpected;
 use crate::inference::complete::{CompletionRequest, CompletionResult, Inference};

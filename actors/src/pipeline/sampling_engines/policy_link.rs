@@ -6,7 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use demask_api::{Answer, LoadOptions, ModelSource, Request};
 
 use super::PublishedPolicy;
-use crate::engine::actor::{EngineAddress, FrameSink};
+use crate::engine::actor::FrameSink;
+use crate::engine::address::EngineAddress;
 use crate::engine::join::folder_mark::check_folder;
 use crate::engine::link::EngineLink;
 use crate::engine::process::{EngineFailure, unexpected};

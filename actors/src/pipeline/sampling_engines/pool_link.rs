@@ -12,7 +12,8 @@ use futures_util::future::try_join_all;
 
 use super::PublishedPolicy;
 use super::policy_link::{PolicyLink, SamplingEngine};
-use crate::engine::actor::{EngineAddress, FrameSink};
+use crate::engine::actor::FrameSink;
+use crate::engine::address::EngineAddress;
 use crate::engine::link::EngineLink;
 use crate::engine::process::{EngineFailure, unexpected};
 use crate::engine::starter::Asking;
