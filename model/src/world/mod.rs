@@ -5,7 +5,8 @@
 //! - `store.rs`: the key-value store in which ranks find one another; `group.rs`: collective calls; `ffi.rs`:
 //!   the C functions of both;
 //! - `interface.rs`: the network interface for Gloo;
-//! - `member.rs`: this process as a member: orders of rank 0, agreement of all ranks, leaving;
+//! - `member.rs`: this process as a member: joining, orders of rank 0, leaving; `agreement.rs`: agreement of all ranks
+//!   on a result;
 //! - `pulse.rs`: rank 0's signs of life, for ranks that wait for its orders;
 //! - `report.rs`: what each rank reports of itself and of a step;
 //! - `join/`: how rank 0 reaches a daemon that did not start it.
@@ -20,6 +21,7 @@
 //!
 //! Not here: the division of a step among ranks (`training/ranks/`), and starting the ranks.
 
+mod agreement;
 pub mod environment;
 mod ffi;
 pub mod group;
