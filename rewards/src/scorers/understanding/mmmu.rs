@@ -2,7 +2,7 @@
 //!
 //! Source: MMMU `eval_utils.py`, `main_eval_only.py`; lmms-eval's variant of the letters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use fancy_regex::Regex;
@@ -234,28 +234,22 @@ pub fn normalised(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "official": listed(&normalise(case.text(&["text", "prediction"])?)) }))
 }
 
-/// Aggregates a run: accuracy of each subject, of each domain and of all, rounded to three places.
+/// Aggregates a run: accuracy of each subject, of each domain and of all, rounded to three places. The script goes
+/// through the subjects that it knows and that have answers.
 ///
 /// # Errors
-/// An error if a field is missing.
+/// An error if a field is missing, or an answer of such a subject.
 pub fn aggregate(case: &Case<'_>) -> Result<Value, ScoreError> {
     let answers = case.object(&["answers"])?;
+    let answered: BTreeSet<String> = answers.keys().map(|id| subject(id)).collect();
     let mut subjects: BTreeMap<String, (usize, usize)> = BTreeMap::new();
     for (id, predicted) in case.object(&["predictions"])? {
-        let parts: Vec<&str> = id.split('_').collect();
-        let subject = parts
-            .get(1..parts.len().saturating_sub(1))
-            .unwrap_or_default()
-            .join("_");
-        let answer = answers
-            .get(id)
-            .ok_or_else(|| ScoreError::Missing(format!("answers.{id}")))?;
-        let gold = &answer["ground_truth"];
-        let right = if answer["question_type"] == "multiple-choice" {
-            gold == predicted || gold.as_array().is_some_and(|golds| golds.contains(predicted))
-        } else {
-            is_right(&golds(gold), &parse_open(predicted.as_str().unwrap_or_default()))
-        };
+        let subject = subject(id);
+        let is_known = DOMAINS.iter().any(|(_, names)| names.contains(&subject.as_str()));
+        if !is_known || !answered.contains(&subject) {
+            continue;
+        }
+        let right = is_answered(id, answers.get(id), predicted)?;
         let counts = subjects.entry(subject).or_default();
         counts.0 += usize::from(right);
         counts.1 += 1;
@@ -263,9 +257,46 @@ pub fn aggregate(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "official": domains(&subjects) }))
 }
 
+/// The subject of a question: its id without the first and the last part.
+fn subject(id: &str) -> String {
+    let parts: Vec<&str> = id.split('_').collect();
+    let inner = parts.get(1..parts.len().saturating_sub(1));
+    inner.unwrap_or_default().join("_")
+}
+
+/// Whether a prediction is right: equal to the letter, or by the rules of open questions.
+fn is_answered(id: &str, answer: Option<&Value>, predicted: &Value) -> Result<bool, ScoreError> {
+    let answer = answer.ok_or_else(|| ScoreError::Missing(format!("answers.{id}")))?;
+    let field = |name: &str| {
+        let value = answer.get(name);
+        value.ok_or_else(|| ScoreError::Missing(format!("answers.{id}.{name}")))
+    };
+    let (kind, gold) = (field("question_type")?, field("ground_truth")?);
+    if kind.as_str() == Some("multiple-choice") {
+        return Ok(match gold {
+            Value::Array(golds) => golds.contains(predicted),
+            gold => gold == predicted,
+        });
+    }
+    let is_text = match gold {
+        Value::Array(golds) => golds.iter().all(Value::is_string),
+        gold => gold.is_string(),
+    };
+    if !is_text {
+        let name = format!("answers.{id}.ground_truth");
+        return Err(ScoreError::wrong(&[name.as_str()], "a text or a list of texts"));
+    }
+    let Some(predicted) = predicted.as_str() else {
+        return Err(ScoreError::wrong(
+            &[format!("predictions.{id}").as_str()],
+            "a text",
+        ));
+    };
+    Ok(is_right(&golds(gold), &parse_open(predicted)))
+}
+
 fn domains(subjects: &BTreeMap<String, (usize, usize)>) -> Map<String, Value> {
     let mut figures = Map::new();
-    let mut all = Vec::new();
     for (domain, names) in DOMAINS {
         let of: Vec<(&str, f64, usize)> = names
             .iter()
@@ -281,8 +312,12 @@ fn domains(subjects: &BTreeMap<String, (usize, usize)>) -> Map<String, Value> {
         for (name, accuracy, count) in &of {
             figures.insert((*name).to_owned(), figure(*accuracy, *count));
         }
-        all.extend(of);
     }
+    // The script adds the subjects in the order of their names, which rounding at a tie depends on.
+    let all: Vec<(&str, f64, usize)> = subjects
+        .iter()
+        .map(|(name, (right, count))| (name.as_str(), *right as f64 / *count as f64, *count))
+        .collect();
     figures.insert(
         "Overall".to_owned(),
         figure(mean(&all), all.iter().map(|subject| subject.2).sum()),
