@@ -143,6 +143,10 @@ pub fn score_line(asked: &str, line: &Value) -> Result<(&'static OfficialScorer,
 
 fn scorer_of(asked: &str, line: &Map<String, Value>) -> Result<&'static OfficialScorer, ScoreError> {
     let scorer = selected(asked, line)?;
+    let said = line.get("scorer").and_then(Value::as_str);
+    if let Some(said) = said.filter(|said| !is_name(said) && scorer.kind() != Some(*said)) {
+        return Err(ScoreError::Unknown(said.to_owned()));
+    }
     let of_another = ["scorer", "kind"].into_iter().find_map(|field| {
         let said = line.get(field)?.as_str()?;
         scorer.is_contradicted(said).then_some(said)
