@@ -253,11 +253,18 @@ fn what_is_no_set_is_an_error() {
     assert!(corpus(json!([[]])).contains("references"));
     assert!(corpus(json!([["", " "]])).contains("references"));
     assert!(error("vqav2.pair", json!({ "prediction": "a", "answers": [] })).contains("at least one"));
-    let twice = json!({ "question_id": 1, "question_type": "what", "answer_type": "other", "answers": ["a"], "prediction": "a" });
+    let twice = json!({
+        "question_id": 1, "question_type": "what", "answer_type": "other", "answers": ["a"], "prediction": "a"
+    });
     assert!(error("vqav2.set", json!({ "rows": [twice, twice] })).contains("question_id once"));
     let label = json!({ "rows": [{ "category": "random", "label": "maybe", "answer": "no" }] });
     assert!(error("pope.set", label).contains("yes or no"));
-    let summary = |category: &str, realism: &str| json!({ "first_id": 1, "consistency": "22", "realism": realism, "aesthetic_quality": "22", "category": category });
+    let summary = |category: &str, realism: &str| {
+        json!({
+            "first_id": 1, "category": category,
+            "consistency": "22", "realism": realism, "aesthetic_quality": "22",
+        })
+    };
     assert!(error("wise_summary", summary("all", "2")).contains("as long as"));
     assert!(error("wise_summary", summary("science fiction", "22")).contains("space-time"));
     let likelihoods = json!({ "loglikelihoods": [-1.0], "labels": [1, 0] });

@@ -28,8 +28,8 @@ pub fn pair(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// Computes the metrics of a set in percent. Where the official script raises, the verdict is the name of the exception:
-/// a prediction, a question's choices or an entailed question is missing, or no question belongs to a group.
+/// Computes the metrics of a set in percent. Where the official script raises, the verdict is the exception's name: a
+/// prediction, a question's choices or an entailed question is missing, or no question belongs to a group.
 ///
 /// # Errors
 /// An error if a field is missing or of the wrong type.

@@ -123,7 +123,7 @@ fn share(of: impl Iterator<Item = bool>) -> f64 {
 /// The script asserts that each of its tasks has two lines per picture, and references that are yes or no.
 fn official_scores(rows: &[MmeQuestion<'_>]) -> Value {
     let is_sound = |name: &&str| {
-        let of: Vec<&MmeQuestion<'_>> = rows.iter().filter(|row| row.category == **name).collect();
+        let of: Vec<&MmeQuestion<'_>> = rows.iter().filter(|row| row.category == *name).collect();
         of.chunks(2).all(|two| two.len() == 2) && of.iter().all(|row| row.is_known)
     };
     if !PERCEPTION.iter().chain(&COGNITION).all(is_sound) {

@@ -114,7 +114,7 @@ fn what_cannot_be_scored_is_named_and_is_no_success() {
 fn lines_of_other_forms_are_read_or_named() {
     let place = Place::default();
     let path = place.path().join("lines.jsonl");
-    let mixed = [
+    let mixed: [&[u8]; 5] = [
         "\u{feff}".as_bytes(),
         RIGHT.as_bytes(),
         b"\r\n\r\n",
