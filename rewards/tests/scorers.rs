@@ -225,3 +225,67 @@ fn captions_with_repeats_have_the_published_scores() {
     near("/ROUGE_L", 0.959_935_897_435_897_5);
     near("/Bleu/3", 0.000_149_071_198_439_943_46);
 }
+
+/// What is no set, or a line of another scorer, is an error that names the field or the scorer.
+#[test]
+fn what_is_no_set_is_an_error() {
+    let error = |asked: &str, line: Value| score_line(asked, &line).unwrap_err().to_string();
+    for (asked, field) in [
+        ("pope.set", "rows"),
+        ("pope.merged_set", "rows"),
+        ("mme.set", "rows"),
+        ("vqav2.set", "rows"),
+        ("mmbench.circular", "rows"),
+        ("mmbench.circularise", "rows"),
+        ("geneval_summary", "prediction"),
+    ] {
+        assert!(
+            error(asked, json!({ field: [] })).contains("at least one"),
+            "{asked}"
+        );
+    }
+    let corpus = |references: Value| {
+        error(
+            "flickr30k.corpus",
+            json!({ "predictions": ["a dog"], "references": references }),
+        )
+    };
+    assert!(corpus(json!([[]])).contains("references"));
+    assert!(corpus(json!([["", " "]])).contains("references"));
+    assert!(error("vqav2.pair", json!({ "prediction": "a", "answers": [] })).contains("at least one"));
+    let twice = json!({
+        "question_id": 1, "question_type": "what", "answer_type": "other", "answers": ["a"], "prediction": "a"
+    });
+    assert!(error("vqav2.set", json!({ "rows": [twice, twice] })).contains("question_id once"));
+    let label = json!({ "rows": [{ "category": "random", "label": "maybe", "answer": "no" }] });
+    assert!(error("pope.set", label).contains("yes or no"));
+    let summary = |category: &str, realism: &str| {
+        json!({
+            "first_id": 1, "category": category,
+            "consistency": "22", "realism": realism, "aesthetic_quality": "22",
+        })
+    };
+    assert!(error("wise_summary", summary("all", "2")).contains("as long as"));
+    assert!(error("wise_summary", summary("science fiction", "22")).contains("space-time"));
+    let likelihoods = json!({ "loglikelihoods": [-1.0], "labels": [1, 0] });
+    assert!(error("truthfulqa_mc2", likelihoods).contains("(1 and 2)"));
+    let open = json!({ "question_type": "open", "ground_truth": "4" });
+    let aggregate = json!({ "answers": { "dev_Math_1": open }, "predictions": { "dev_Math_1": null } });
+    assert!(error("mmmu.aggregate", aggregate).contains("predictions.dev_Math_1"));
+}
+
+#[test]
+fn a_line_of_another_scorer_is_not_scored() {
+    let error = |asked: &str, line: Value| score_line(asked, &line).unwrap_err().to_string();
+    let line = |scorer: &str| json!({ "scorer": scorer, "prediction": "7", "reference": "#### 7" });
+    assert!(score_line("gsm8k", &line("gsm8k")).is_ok());
+    assert!(error("gsm8k", line("math.answer")).contains("math.answer"));
+    assert!(error("gsm8k", line("gsm9k")).contains("no scorer gsm9k"));
+    assert!(error("pope", line("gsm8k")).contains("is for the scorer gsm8k"));
+    let kind = |kind: &str| json!({ "kind": kind, "answer": "No" });
+    assert!(score_line("pope.answer", &kind("answer")).is_ok());
+    assert!(score_line("pope.answer", &kind("difficult")).is_ok());
+    assert!(error("pope.answer", kind("set")).contains("is for the scorer set"));
+    assert!(error("pope", kind("pair")).contains("is for the scorer pair"));
+    assert!(error("pope", kind("difficult")).contains("no scorer difficult"));
+}

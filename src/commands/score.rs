@@ -50,6 +50,12 @@ pub fn score(options: &ScoreArgs) -> anyhow::Result<ExitCode> {
     out.end()
 }
 
+/// The mark with which some editors begin a file of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// A line with its number, from 1.
+type Line = (usize, Vec<u8>);
+
 /// The lines of a file or of standard input, in batches.
 struct LineBatches {
     source: Box<dyn BufRead>,
@@ -73,7 +79,7 @@ impl LineBatches {
     }
 
     /// Returns the next lines that are not empty, with their numbers; `None` at the end.
-    fn batch(&mut self) -> anyhow::Result<Option<Vec<(usize, String)>>> {
+    fn batch(&mut self) -> anyhow::Result<Option<Vec<Line>>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < BATCH && bytes < BATCH_BYTES {
             let mut line = Vec::new();
@@ -91,8 +97,7 @@ impl LineBatches {
                 );
             }
             bytes += line.len();
-            let line = String::from_utf8_lossy(&line);
-            let line = line.trim_start_matches('\u{feff}').trim();
+            let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line).trim_ascii();
             if !line.is_empty() {
                 batch.push((self.number, line.to_owned()));
             }
@@ -106,7 +111,7 @@ impl LineBatches {
 type Scored = Result<(&'static OfficialScorer, Map<String, Value>), String>;
 
 /// Scores a batch on all processors and returns the results in order.
-fn scored(asked: &str, batch: Vec<(usize, String)>) -> Vec<(usize, Scored)> {
+fn scored(asked: &str, batch: Vec<Line>) -> Vec<(usize, Scored)> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let share = batch.len().div_ceil(workers).max(1);
     std::thread::scope(|scope| {
@@ -117,17 +122,13 @@ fn scored(asked: &str, batch: Vec<(usize, String)>) -> Vec<(usize, Scored)> {
                     part,
                     scope.spawn(move || {
                         part.iter()
-                            .map(|(number, line)| (*number, one(asked, line)))
+                            .map(|(number, line)| (*number, caught(asked, line)))
                             .collect::<Vec<_>>()
                     }),
                 )
             })
             .collect();
-        let failed = |part: &[(usize, String)]| {
-            part.iter()
-                .map(|(number, _)| (*number, Err("the scorer panicked".to_owned())))
-                .collect()
-        };
+        let failed = |part: &[Line]| part.iter().map(|(number, _)| (*number, panicked())).collect();
         parts
             .into_iter()
             .flat_map(|(part, scored)| scored.join().unwrap_or_else(|_| failed(part)))
@@ -135,8 +136,21 @@ fn scored(asked: &str, batch: Vec<(usize, String)>) -> Vec<(usize, Scored)> {
     })
 }
 
-fn one(asked: &str, line: &str) -> Scored {
-    let mut value: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+/// Scores a line. A panic of its scorer is the error of this line only.
+fn caught(asked: &str, line: &[u8]) -> Scored {
+    std::panic::catch_unwind(|| one(asked, line)).unwrap_or_else(|_| panicked())
+}
+
+fn panicked() -> Scored {
+    Err("the scorer panicked".to_owned())
+}
+
+fn one(asked: &str, line: &[u8]) -> Scored {
+    let line = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"))?;
+    // The parser's own line number is always 1.
+    let place = |error: serde_json::Error| error.to_string().replace(" at line 1 column ", " at column ");
+    let mut value: Value =
+        serde_json::from_str(line).map_err(|error| format!("not JSON: {}", place(error)))?;
     let (scorer, verdict) = scorers::score_line(asked, &value).map_err(|error| error.to_string())?;
     let Some(fields) = value.as_object_mut() else {
         return Err("expected a JSON object".to_owned());

@@ -61,6 +61,36 @@ impl<'a> Case<'a> {
             .ok_or_else(|| ScoreError::wrong(names, "a list"))
     }
 
+    /// Returns a field's list, which has at least one entry.
+    ///
+    /// # Errors
+    /// An error if the field is missing, not a list, or empty.
+    pub fn filled(&self, names: &[&str]) -> Result<&'a Vec<Value>, ScoreError> {
+        let list = self.list(names)?;
+        if list.is_empty() {
+            return Err(ScoreError::wrong(names, "a list with at least one entry"));
+        }
+        Ok(list)
+    }
+
+    /// Returns what `read` makes of a field; `None` if the field is missing or null.
+    ///
+    /// # Errors
+    /// An error if the field is not what was expected.
+    pub fn optional<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, ScoreError> {
+        match self.find(&[name]) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => read(value)
+                .map(Some)
+                .ok_or_else(|| ScoreError::wrong(&[name], expected)),
+        }
+    }
+
     /// Returns a field's object.
     ///
     /// # Errors

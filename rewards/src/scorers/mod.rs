@@ -36,6 +36,22 @@ pub struct OfficialScorer {
     pub verdict: fn(&Case<'_>) -> Result<Value, ScoreError>,
 }
 
+impl OfficialScorer {
+    /// Returns what a line's `kind` says of this scorer, if its name has the family before it.
+    fn kind(&self) -> Option<&'static str> {
+        self.name.strip_prefix(self.family)?.strip_prefix('.')
+    }
+
+    /// Whether a line's `scorer` or `kind` means another scorer than this one. Words that no scorer has mean none.
+    fn is_contradicted(&self, said: &str) -> bool {
+        if said == self.name || self.kind() == Some(said) || spelled(said) == self.family {
+            return false;
+        }
+        let is_kind = || all().any(|scorer| scorer.kind() == Some(said));
+        is_name(said) || (self.kind().is_some() && is_kind())
+    }
+}
+
 /// Why a line could not be scored.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ScoreError {
@@ -56,6 +72,14 @@ pub enum ScoreError {
     /// No scorer has this name.
     #[error("there is no scorer {0}; `demask score --list` lists the scorers")]
     Unknown(String),
+    /// The line names another scorer than the one that was asked for.
+    #[error("the line is for the scorer {said}, and {asked} was asked for")]
+    Other {
+        /// The name that was asked for.
+        asked: String,
+        /// The name in the line.
+        said: String,
+    },
     /// A family has several scorers, and the line does not select one.
     #[error("{family} has several scorers ({names}): name one in the field scorer or kind of the line")]
     Which {
@@ -71,6 +95,13 @@ impl ScoreError {
         Self::Wrong {
             field: names.join(" or "),
             expected: expected.to_owned(),
+        }
+    }
+
+    fn other(asked: &str, said: &str) -> Self {
+        Self::Other {
+            asked: asked.to_owned(),
+            said: said.to_owned(),
         }
     }
 }
@@ -103,7 +134,7 @@ fn spelled(name: &str) -> &str {
 /// Scores a line that was requested under the name of a family or scorer; returns the scorer and its verdict.
 ///
 /// # Errors
-/// An error if the line is not an object, selects no scorer, or lacks a field.
+/// An error if the line is not an object, selects no scorer or another than the requested one, or lacks a field.
 pub fn score_line(asked: &str, line: &Value) -> Result<(&'static OfficialScorer, Value), ScoreError> {
     let line = line.as_object().ok_or(ScoreError::NotAnObject)?;
     let scorer = scorer_of(asked, line)?;
@@ -111,6 +142,19 @@ pub fn score_line(asked: &str, line: &Value) -> Result<(&'static OfficialScorer,
 }
 
 fn scorer_of(asked: &str, line: &Map<String, Value>) -> Result<&'static OfficialScorer, ScoreError> {
+    let scorer = selected(asked, line)?;
+    let said = line.get("scorer").and_then(Value::as_str);
+    if let Some(said) = said.filter(|said| !is_name(said) && scorer.kind() != Some(*said)) {
+        return Err(ScoreError::Unknown(said.to_owned()));
+    }
+    let of_another = ["scorer", "kind"].into_iter().find_map(|field| {
+        let said = line.get(field)?.as_str()?;
+        scorer.is_contradicted(said).then_some(said)
+    });
+    of_another.map_or(Ok(scorer), |said| Err(ScoreError::other(asked, said)))
+}
+
+fn selected(asked: &str, line: &Map<String, Value>) -> Result<&'static OfficialScorer, ScoreError> {
     let family = spelled(asked);
     let text = |field: &str| line.get(field).and_then(Value::as_str);
     if let Some(scorer) = all().find(|scorer| scorer.name == family && scorer.family != family) {
@@ -122,21 +166,21 @@ fn scorer_of(asked: &str, line: &Map<String, Value>) -> Result<&'static Official
     }
     let said = text("kind").or_else(|| text("scorer"));
     let named = |said: &str| {
-        candidates.iter().find(|scorer| {
-            scorer.name == said
-                || scorer
-                    .name
-                    .strip_prefix(family)
-                    .and_then(|rest| rest.strip_prefix('.'))
-                    == Some(said)
-        })
+        candidates
+            .iter()
+            .find(|scorer| scorer.name == said || scorer.kind() == Some(said))
     };
     match said {
         Some(said) if named(said).is_some() => named(said)
             .copied()
             .ok_or_else(|| ScoreError::Unknown(said.to_owned())),
         Some(said) if candidates.len() > 1 && spelled(said) != family => {
-            Err(ScoreError::Unknown(said.to_owned()))
+            let is_known = is_name(said) || all().any(|scorer| scorer.kind() == Some(said));
+            Err(if is_known {
+                ScoreError::other(asked, said)
+            } else {
+                ScoreError::Unknown(said.to_owned())
+            })
         }
         _ if candidates.len() == 1 => Ok(candidates[0]),
         _ => by_fields(&candidates, line).ok_or_else(|| ScoreError::Which {

@@ -4,8 +4,8 @@ use std::panic::resume_unwind;
 
 use serde_json::{Value, json};
 
-use super::super::ScoreError;
 use super::super::case::Case;
+use super::super::{ScoreError, python};
 use super::batch::all_tokens;
 use super::overlap::{self, Guesses, PictureScores, mean};
 use super::vocabulary::{CaptionedPicture, Vocabulary};
@@ -13,12 +13,21 @@ use super::vocabulary::{CaptionedPicture, Vocabulary};
 /// Computes BLEU, ROUGE-L and CIDEr of predictions against references, one list per picture.
 ///
 /// # Errors
-/// An error if a field is missing or the two lists differ in length.
+/// An error if a field is missing, the two lists differ in length, there is no picture, a picture has no reference, or
+/// no reference has a word; the published code fails on each of these.
 pub fn corpus(case: &Case<'_>) -> Result<Value, ScoreError> {
+    case.filled(&["predictions", "prediction"])?;
     let predictions = case.texts(&["predictions", "prediction"])?;
     let references = references(case)?;
     if predictions.len() != references.len() {
         return Err(ScoreError::wrong(&["references"], "as long as the predictions"));
+    }
+    let is_blank = |caption: &&str| python::words(caption).is_empty();
+    if references.iter().any(Vec::is_empty) || references.iter().flatten().all(is_blank) {
+        return Err(ScoreError::wrong(
+            &["references"],
+            "at least one caption per picture, with words",
+        ));
     }
     let tokenised = all_tokens(&predictions);
     let flat: Vec<&str> = references.iter().flatten().copied().collect();

@@ -10,9 +10,9 @@ use super::super::{ScoreError, python};
 /// Writes the summary of all pictures' results, `{"prompt", "tag", "correct"}` each.
 ///
 /// # Errors
-/// An error if the prediction is not a list of such objects.
+/// An error if the prediction is not a list of such objects, or empty.
 pub fn verdict(case: &Case<'_>) -> Result<Value, ScoreError> {
-    let rows = case.list(&["prediction"])?;
+    let rows = case.filled(&["prediction"])?;
     let wrong = || ScoreError::wrong(&["prediction"], "a list of {\"prompt\", \"tag\", \"correct\"}");
     let mut prompts = Groups::default();
     let mut tags = Groups::default();

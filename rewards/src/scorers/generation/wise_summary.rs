@@ -44,16 +44,22 @@ const VERIFIED: WiseProtocol = WiseProtocol {
     weights: [0.4, 0.12, 0.12, 0.12, 0.12, 0.12],
 };
 
+/// The categories that a user may ask for.
+const CATEGORIES: [&str; 4] = ["all", "culture", "space-time", "science"];
+
 /// Writes the legacy report from the digits of consistency, realism and aesthetic quality, one digit a prompt.
 ///
 /// # Errors
-/// An error if a field is missing or not digits.
+/// An error if a field is missing or not digits, if the three differ in length, or if the category does not exist.
 pub fn legacy(case: &Case<'_>) -> Result<Value, ScoreError> {
     let aspects = ASPECTS
         .iter()
-        .map(|name| digits(case, name))
+        .map(|name| digits(case, name, 9))
         .collect::<Result<Vec<_>, _>>()?;
-    let count = aspects.iter().map(Vec::len).min().unwrap_or(0);
+    let count = aspects[0].len();
+    if aspects.iter().any(|digits| digits.len() != count) {
+        return Err(ScoreError::wrong(&ASPECTS, "as long as the other two"));
+    }
     let scores = (0..count)
         .map(|i| wiscore(aspects[0][i], aspects[1][i], aspects[2][i]))
         .collect();
@@ -63,18 +69,18 @@ pub fn legacy(case: &Case<'_>) -> Result<Value, ScoreError> {
 /// Writes the verified report from the digits of the score.
 ///
 /// # Errors
-/// An error if a field is missing or not digits.
+/// An error if a field is missing or not the digits 0 and 1, or if the category does not exist.
 pub fn verified(case: &Case<'_>) -> Result<Value, ScoreError> {
-    report(case, &VERIFIED, digits(case, "score")?)
+    report(case, &VERIFIED, digits(case, "score", 1)?)
 }
 
-fn digits(case: &Case<'_>, name: &str) -> Result<Vec<f64>, ScoreError> {
+fn digits(case: &Case<'_>, name: &str, most: u32) -> Result<Vec<f64>, ScoreError> {
     let text = case.text(&[name])?;
     text.chars()
         .map(|c| {
-            c.to_digit(10)
+            c.to_digit(most + 1)
                 .map(f64::from)
-                .ok_or_else(|| ScoreError::wrong(&[name], "a text of digits"))
+                .ok_or_else(|| ScoreError::wrong(&[name], &format!("a text of digits from 0 to {most}")))
         })
         .collect()
 }
@@ -82,10 +88,13 @@ fn digits(case: &Case<'_>, name: &str) -> Result<Vec<f64>, ScoreError> {
 fn report(case: &Case<'_>, protocol: &WiseProtocol, scores: Vec<f64>) -> Result<Value, ScoreError> {
     let first = case.whole(&["first_id"])?;
     let asked = case.text(&["category"])?;
-    let present: Vec<u64> = (first..).take(scores.len()).collect();
+    if !CATEGORIES.contains(&asked) {
+        return Err(ScoreError::wrong(&["category"], &CATEGORIES.join(", ")));
+    }
+    let present = first..first.saturating_add(scores.len() as u64);
     let means = protocol.categories.map(|(name, from, to)| {
         let of: Vec<f64> = present
-            .iter()
+            .clone()
             .zip(&scores)
             .filter(|(id, _)| (from..=to).contains(id))
             .map(|(_, score)| *score)
@@ -159,7 +168,8 @@ fn full(asked: &str, protocol: &WiseProtocol, means: &[(&str, f64, usize); 6]) -
     text
 }
 
-/// Reads lines as the legacy script does: scores by category, and the ids of all prompts, scored or not.
+/// Reads lines as the legacy script does: scores by category, and the ids of all prompts, scored or not. The script
+/// skips a line that is not JSON, and gives up a file in which a line is JSON but not an object.
 ///
 /// # Errors
 /// An error if the prediction is not a list of texts.
@@ -170,6 +180,9 @@ pub fn segment(case: &Case<'_>) -> Result<Value, ScoreError> {
         let Ok(line) = serde_json::from_str::<Value>(line) else {
             continue;
         };
+        if !line.is_object() {
+            return Ok(json!({ "error": "AttributeError" }));
+        }
         // A boolean is an integer in Python.
         let whole = |value: &Value| value.as_i64().or_else(|| value.as_bool().map(i64::from));
         let Some(id) = line.get("prompt_id").and_then(whole) else {

@@ -26,12 +26,29 @@ pub fn arc(case: &Case<'_>) -> Result<Value, ScoreError> {
     both(case, gold, &lengths)
 }
 
+/// Returns the likelihoods of the choices, which there must be.
+fn likelihoods(case: &Case<'_>) -> Result<Vec<f64>, ScoreError> {
+    case.filled(&["loglikelihoods"])?;
+    case.numbers(&["loglikelihoods"])
+}
+
+/// Checks that a field has one entry for each of another's.
+fn same_length(name: &str, length: usize, other: usize, of: &str) -> Result<(), ScoreError> {
+    if length == other {
+        return Ok(());
+    }
+    Err(ScoreError::wrong(
+        &[name],
+        &format!("as long as the {of} ({length} and {other})"),
+    ))
+}
+
 /// Scores MMLU: accuracy over four letters.
 ///
 /// # Errors
 /// An error if a field is missing.
 pub fn mmlu(case: &Case<'_>) -> Result<Value, ScoreError> {
-    let likelihoods = case.numbers(&["loglikelihoods"])?;
+    let likelihoods = likelihoods(case)?;
     let gold = case.whole(&["answer", "reference"])? as usize;
     Ok(json!({ "acc": right(&likelihoods, gold) }))
 }
@@ -56,7 +73,7 @@ pub fn gpqa(case: &Case<'_>) -> Result<Value, ScoreError> {
 /// # Errors
 /// An error if a field is missing.
 pub fn truthful_one(case: &Case<'_>) -> Result<Value, ScoreError> {
-    Ok(json!({ "acc": right(&case.numbers(&["loglikelihoods"])?, 0) }))
+    Ok(json!({ "acc": right(&likelihoods(case)?, 0) }))
 }
 
 /// Scores TruthfulQA with several right answers: their share of the probability, split at the first label 0 (0.4.8) or
@@ -65,12 +82,12 @@ pub fn truthful_one(case: &Case<'_>) -> Result<Value, ScoreError> {
 /// # Errors
 /// An error if a field is missing.
 pub fn truthful_many(case: &Case<'_>) -> Result<Value, ScoreError> {
-    let masses: Vec<f64> = case
-        .numbers(&["loglikelihoods"])?
+    let masses: Vec<f64> = likelihoods(case)?
         .iter()
         .map(|likelihood| likelihood.exp())
         .collect();
     let labels = case.numbers(&["labels"])?;
+    same_length("loglikelihoods", masses.len(), labels.len(), "labels")?;
     let split = labels.iter().position(|label| *label == 0.0);
     let by_split = split.map_or_else(
         || json!({ "error": "ValueError" }),
@@ -98,7 +115,8 @@ fn share<'a>(right: impl Iterator<Item = &'a f64>, wrong: impl Iterator<Item = &
 }
 
 fn both(case: &Case<'_>, gold: usize, lengths: &[f64]) -> Result<Value, ScoreError> {
-    let likelihoods = case.numbers(&["loglikelihoods"])?;
+    let likelihoods = likelihoods(case)?;
+    same_length("loglikelihoods", likelihoods.len(), lengths.len(), "choices")?;
     let by_length: Vec<f64> = likelihoods
         .iter()
         .zip(lengths)
@@ -131,8 +149,20 @@ fn argmax(scores: &[f64]) -> Option<usize> {
 /// # Errors
 /// An error if a field is missing, or if a subtask has fewer than two items.
 pub fn group(case: &Case<'_>) -> Result<Value, ScoreError> {
+    case.filled(&["sizes"])?;
     let correct = case.numbers(&["correct"])?;
     let sizes = case.numbers(&["sizes"])?;
+    same_length("correct", correct.len(), sizes.len(), "sizes")?;
+    if correct
+        .iter()
+        .zip(&sizes)
+        .any(|(correct, size)| !(0.0..=*size).contains(correct))
+    {
+        return Err(ScoreError::wrong(
+            &["correct"],
+            "a list of numbers from 0 to the size",
+        ));
+    }
     let accuracies: Vec<f64> = correct
         .iter()
         .zip(&sizes)

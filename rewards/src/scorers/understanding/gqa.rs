@@ -28,77 +28,154 @@ pub fn pair(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// Computes the metrics of a set in percent. A missing prediction makes the official script raise.
+/// Computes the metrics of a set in percent. Where the official script raises, the verdict is the exception's name: a
+/// prediction, a question's choices or an entailed question is missing, or no question belongs to a group.
 ///
 /// # Errors
-/// An error if a field is missing.
+/// An error if a field is missing or of the wrong type.
 pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
     let questions = case.object(&["questions"])?;
-    let choices = case.find(&["choices"]).and_then(Value::as_object);
+    let choices = case.optional("choices", "an object", Value::as_object)?;
     let with_consistency = case
-        .find(&["consistency"])
-        .and_then(Value::as_bool)
+        .optional("consistency", "true or false", Value::as_bool)?
         .unwrap_or(false);
-    let predictions: BTreeMap<&str, &str> = case
-        .list(&["predictions"])?
-        .iter()
-        .filter_map(|row| Some((row.get("questionId")?.as_str()?, row.get("prediction")?.as_str()?)))
-        .collect();
-    let is_asked = |question: &Value| question["isBalanced"] == json!(true);
-    if questions.iter().any(|(id, question)| {
-        (with_consistency || is_asked(question)) && !predictions.contains_key(id.as_str())
-    }) {
-        return Ok(json!({ "official": { "error": "Exception" } }));
+    let predictions = predictions(case)?;
+    let mut asked = Vec::new();
+    for (id, question) in questions {
+        let is_balanced = question.get("isBalanced").and_then(Value::as_bool);
+        let is_balanced = is_balanced.ok_or_else(|| missing(id, "/isBalanced"))?;
+        if (with_consistency || is_balanced) && !predictions.contains_key(id.as_str()) {
+            return Ok(raised("Exception"));
+        }
+        if is_balanced {
+            asked.push((id.as_str(), question));
+        }
     }
     let mut figures = Figures::default();
-    for (id, question) in questions.iter().filter(|(_, question)| is_asked(question)) {
-        let predicted = predictions.get(id.as_str()).copied().unwrap_or_default();
-        figures.add(question, predicted);
-        if let Some(choices) = choices {
+    for (id, value) in asked {
+        let question = GqaQuestion::of(id, value)?;
+        let predicted = predictions.get(id).copied().flatten();
+        figures.add(&question, predicted);
+        if let Some(choices) = choices.filter(|choices| !choices.is_empty()) {
+            let is_common = text(id, value, "/types/detailed")?.contains("Common");
             for (name, field) in [("validity", "valid"), ("plausibility", "plausible")] {
-                figures.score(name, belongs(predicted, &choices[id][field], question));
+                let Some(group) = choices.get(id).and_then(|choices| choices.get(field)) else {
+                    return Ok(raised("KeyError"));
+                };
+                figures.score(name, belongs(predicted, group, is_common));
             }
         }
-        if with_consistency && predicted == text(question, "answer") {
-            let entailed: Vec<&str> = question["entailed"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .filter(|other| other != id)
-                .collect();
-            let right = entailed
+        if with_consistency {
+            let entailed = value.get("entailed").and_then(Value::as_array);
+            let entailed = entailed.ok_or_else(|| missing(id, "/entailed"))?;
+            let others: Vec<&str> = entailed
                 .iter()
-                .filter(|other| {
-                    questions
-                        .get(**other)
-                        .is_some_and(|question| predictions.get(**other) == Some(&text(question, "answer")))
-                })
-                .count();
-            if !entailed.is_empty() {
-                figures
-                    .scores
-                    .entry("consistency")
-                    .or_default()
-                    .push(right as f64 / entailed.len() as f64);
+                .filter_map(Value::as_str)
+                .filter(|other| *other != id)
+                .collect();
+            if predicted == Some(question.answer) && !others.is_empty() {
+                let Some(share) = consistency(&others, questions, &predictions) else {
+                    return Ok(raised("KeyError"));
+                };
+                figures.scores.entry("consistency").or_default().push(share);
             }
         }
     }
     Ok(json!({ "official": figures.to_json(choices.is_some(), with_consistency) }))
 }
 
-fn text<'a>(question: &'a Value, field: &str) -> &'a str {
-    question[field].as_str().unwrap_or_default()
+fn raised(exception: &str) -> Value {
+    json!({ "official": { "error": exception } })
+}
+
+/// Answers by question; `None` for an answer that is not a text, which is wrong.
+type Predictions<'a> = BTreeMap<&'a str, Option<&'a str>>;
+
+fn predictions<'a>(case: &Case<'a>) -> Result<Predictions<'a>, ScoreError> {
+    let wrong = || ScoreError::wrong(&["predictions"], "a list of {\"questionId\", \"prediction\"}");
+    case.list(&["predictions"])?
+        .iter()
+        .map(|row| {
+            let id = row.get("questionId").and_then(Value::as_str).ok_or_else(wrong)?;
+            Ok((id, row.get("prediction").ok_or_else(wrong)?.as_str()))
+        })
+        .collect()
+}
+
+/// The share of entailed questions with the right answer; `None` if one of the questions does not exist.
+fn consistency(
+    entailed: &[&str],
+    questions: &Map<String, Value>,
+    predictions: &Predictions<'_>,
+) -> Option<f64> {
+    let mut right = 0;
+    for id in entailed {
+        let gold = questions.get(*id)?.get("answer")?.as_str();
+        right += usize::from(predictions.get(*id).copied().flatten() == gold);
+    }
+    Some(right as f64 / entailed.len() as f64)
 }
 
 /// Whether the prediction is among a question's choices; a question about common features has three fixed ones.
-fn belongs(predicted: &str, choices: &Value, question: &Value) -> bool {
-    if text(&question["types"], "detailed").contains("Common") {
+fn belongs(predicted: Option<&str>, choices: &Value, is_common: bool) -> bool {
+    let Some(predicted) = predicted else { return false };
+    if is_common {
         return matches!(predicted, "color" | "material" | "shape");
     }
     choices
         .as_array()
         .is_some_and(|choices| choices.iter().any(|choice| choice == predicted))
+}
+
+fn missing(id: &str, path: &str) -> ScoreError {
+    ScoreError::Missing(format!("questions.{id}{}", path.replace('/', ".")))
+}
+
+fn text<'a>(id: &str, question: &'a Value, path: &str) -> Result<&'a str, ScoreError> {
+    let text = question.pointer(path).and_then(Value::as_str);
+    text.ok_or_else(|| missing(id, path))
+}
+
+/// A question, as far as the metrics depend on it.
+struct GqaQuestion<'a> {
+    answer: &'a str,
+    structural: &'a str,
+    semantic: &'a str,
+    steps: usize,
+    words: usize,
+    group: Option<&'a str>,
+}
+
+impl<'a> GqaQuestion<'a> {
+    fn of(id: &str, question: &'a Value) -> Result<Self, ScoreError> {
+        let group = question.pointer("/groups/global");
+        Ok(Self {
+            answer: text(id, question, "/answer")?,
+            structural: text(id, question, "/types/structural")?,
+            semantic: text(id, question, "/types/semantic")?,
+            steps: steps(id, question)?,
+            words: python::words(text(id, question, "/question")?).len(),
+            group: group.ok_or_else(|| missing(id, "/groups/global"))?.as_str(),
+        })
+    }
+}
+
+/// Counts the operations of a question that are steps.
+fn steps(id: &str, question: &Value) -> Result<usize, ScoreError> {
+    let operations = question.get("semantic").and_then(Value::as_array);
+    let mut steps = 0;
+    for step in operations.ok_or_else(|| missing(id, "/semantic"))? {
+        let part = |name: &str| step.get(name).and_then(Value::as_str);
+        let (Some(operation), Some(argument)) = (part("operation"), part("argument")) else {
+            return Err(missing(id, "/semantic"));
+        };
+        let step = format!("{operation}: {argument}");
+        let is_step = !["exist", "query: name", "choose name"]
+            .iter()
+            .any(|word| step.contains(word));
+        steps += usize::from(is_step);
+    }
+    Ok(steps)
 }
 
 /// Counts of answers by group of questions.
@@ -120,13 +197,11 @@ impl<'a> Figures<'a> {
             .push(if right { 1.0 } else { 0.0 });
     }
 
-    fn add(&mut self, question: &'a Value, predicted: &'a str) {
-        let gold = text(question, "answer");
-        let right = predicted == gold;
-        let types = &question["types"];
+    fn add(&mut self, question: &GqaQuestion<'a>, predicted: Option<&'a str>) {
+        let right = predicted == Some(question.answer);
         self.score("accuracy", right);
         self.score(
-            if text(types, "structural") == "query" {
+            if question.structural == "query" {
                 "open"
             } else {
                 "binary"
@@ -134,13 +209,10 @@ impl<'a> Figures<'a> {
             right,
         );
         let keys = [
-            ("accuracyPerStructuralType", text(types, "structural").to_owned()),
-            ("accuracyPerSemanticType", text(types, "semantic").to_owned()),
-            ("accuracyPerSteps", steps(question).to_string()),
-            (
-                "accuracyPerLength",
-                python::words(text(question, "question")).len().to_string(),
-            ),
+            ("accuracyPerStructuralType", question.structural.to_owned()),
+            ("accuracyPerSemanticType", question.semantic.to_owned()),
+            ("accuracyPerSteps", question.steps.to_string()),
+            ("accuracyPerLength", question.words.to_string()),
         ];
         for (name, key) in keys {
             self.groups
@@ -150,8 +222,14 @@ impl<'a> Figures<'a> {
                 .or_default()
                 .push(if right { 1.0 } else { 0.0 });
         }
-        if let Some(group) = question["groups"]["global"].as_str() {
-            *self.gold.entry(group).or_default().entry(gold).or_default() += 1.0;
+        let Some(group) = question.group else { return };
+        *self
+            .gold
+            .entry(group)
+            .or_default()
+            .entry(question.answer)
+            .or_default() += 1.0;
+        if let Some(predicted) = predicted {
             *self
                 .predicted
                 .entry(group)
@@ -226,19 +304,4 @@ fn percent(scores: &[f64]) -> f64 {
     } else {
         scores.iter().sum::<f64>() / scores.len() as f64 * 100.0
     }
-}
-
-/// Counts the operations of a question that are steps.
-fn steps(question: &Value) -> usize {
-    question["semantic"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|step| {
-            let step = format!("{}: {}", text(step, "operation"), text(step, "argument"));
-            !["exist", "query: name", "choose name"]
-                .iter()
-                .any(|word| step.contains(word))
-        })
-        .count()
 }

@@ -41,10 +41,11 @@ pub fn can_infer(case: &Case<'_>) -> Result<Value, ScoreError> {
     }))
 }
 
-/// Scores a run: a question is right if every rotation of it is.
+/// Scores a run: a question is right if every rotation of it is. A prediction that is null is the text `nan`, as in a
+/// table with an empty cell.
 ///
 /// # Errors
-/// An error if a field is missing.
+/// An error if a field is missing, or if no row is a question's first pass.
 pub fn circular(case: &Case<'_>) -> Result<Value, ScoreError> {
     let wrong = || {
         ScoreError::wrong(
@@ -55,21 +56,36 @@ pub fn circular(case: &Case<'_>) -> Result<Value, ScoreError> {
     let mut groups: BTreeMap<i64, bool> = BTreeMap::new();
     let mut first: BTreeMap<i64, (&Map<String, Value>, bool)> = BTreeMap::new();
     let mut order = Vec::new();
-    for row in case.list(&["rows"])? {
+    let rows = case.filled(&["rows"])?;
+    let has_groups = rows
+        .iter()
+        .any(|row| row.get("g_index").is_some_and(|group| !group.is_null()));
+    for row in rows {
         let row = row.as_object().ok_or_else(wrong)?;
         let index = row.get("index").and_then(Value::as_i64).ok_or_else(wrong)?;
-        let group = row
-            .get("g_index")
-            .and_then(Value::as_i64)
-            .unwrap_or(index % OFFSET);
-        let reply = row.get("prediction").and_then(Value::as_str).ok_or_else(wrong)?;
-        let hit = infer(reply, &options(row), Version::Fork).as_deref()
-            == row.get("answer").and_then(Value::as_str);
+        let group = if has_groups {
+            row.get("g_index").and_then(Value::as_i64).ok_or_else(wrong)?
+        } else {
+            index % OFFSET
+        };
+        let reply = match row.get("prediction").ok_or_else(wrong)? {
+            Value::Null => "nan",
+            reply => reply.as_str().ok_or_else(wrong)?,
+        };
+        let gold = row.get("answer").ok_or_else(wrong)?.as_str();
+        let found = infer(reply, &options(row), Version::Fork);
+        let hit = found.is_some() && found.as_deref() == gold;
         *groups.entry(group).or_insert(true) &= hit;
         if index == group {
             first.insert(group, (row, hit));
             order.push(group);
         }
+    }
+    if order.is_empty() {
+        return Err(ScoreError::wrong(
+            &["rows"],
+            "a list with a question's first pass",
+        ));
     }
     let report = |hit: &dyn Fn(i64) -> bool| {
         let rows: Vec<(&Map<String, Value>, bool)> =
@@ -132,6 +148,7 @@ pub fn accuracies(rows: &[(&Map<String, Value>, bool)]) -> Value {
 type Group<'a> = (Option<usize>, Vec<&'a Map<String, Value>>);
 
 /// Makes the table with every rotation of the options: groups by number of options, in the order of their appearance.
+/// The tool fails on a row with one option or a gap between options, and on one without an answer.
 ///
 /// # Errors
 /// An error if a field is missing.
@@ -143,7 +160,7 @@ pub fn circularise(case: &Case<'_>) -> Result<Value, ScoreError> {
         )
     };
     let rows = case
-        .list(&["rows"])?
+        .filled(&["rows"])?
         .iter()
         .map(|row| row.as_object().ok_or_else(wrong))
         .collect::<Result<Vec<_>, _>>()?;
@@ -157,17 +174,31 @@ pub fn circularise(case: &Case<'_>) -> Result<Value, ScoreError> {
         offset = offset.saturating_mul(10);
     }
     let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut is_blank = false;
     for row in rows {
         let options = options(row);
-        let answer = row.get("answer").and_then(Value::as_str).unwrap_or_default();
-        let is_plain = !options.is_empty()
-            && !is_abnormal(&options)
-            && options.iter().any(|(letter, _)| letter == answer);
+        let has_gap = options
+            .iter()
+            .zip('A'..)
+            .any(|((letter, _), next)| !letter.starts_with(next));
+        if has_gap || options.len() == 1 {
+            return Ok(json!({ "official": { "error": "AssertionError" } }));
+        }
+        let answer = row.get("answer").ok_or_else(wrong)?.as_str();
+        let is_usual = !options.is_empty() && !is_abnormal(&options);
+        if is_usual && answer.is_none() {
+            return Ok(json!({ "official": { "error": "TypeError" } }));
+        }
+        is_blank |= is_usual && answer == Some("");
+        let is_plain = is_usual && options.iter().any(|(letter, _)| answer == Some(letter.as_str()));
         let key = is_plain.then_some(options.len());
         match groups.iter_mut().find(|group| group.0 == key) {
             Some(group) => group.1.push(row),
             None => groups.push((key, vec![row])),
         }
+    }
+    if is_blank {
+        return Ok(json!({ "official": { "error": "NotImplementedError" } }));
     }
     let mut table = Vec::new();
     for (count, rows) in groups {

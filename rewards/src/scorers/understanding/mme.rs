@@ -71,11 +71,12 @@ fn by_start(reply: &str) -> &'static str {
     }
 }
 
-/// A question: its task, its picture, whether each parser finds it right, and whether the official one reads neither
-/// word.
+/// A question: its task, its picture, whether its reference is yes or no, whether each parser finds it right, and
+/// whether the official one reads neither word.
 struct MmeQuestion<'a> {
     category: &'a str,
     image: &'a str,
+    is_known: bool,
     official: bool,
     kit: bool,
     other: bool,
@@ -93,7 +94,7 @@ pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
         )
     };
     let rows = case
-        .list(&["rows"])?
+        .filled(&["rows"])?
         .iter()
         .map(|row| {
             let text = |name: &str| row.get(name).and_then(Value::as_str).ok_or_else(wrong);
@@ -102,6 +103,7 @@ pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
             Ok(MmeQuestion {
                 category: text("category")?,
                 image: text("image")?,
+                is_known: gold.eq_ignore_ascii_case("yes") || gold.eq_ignore_ascii_case("no"),
                 official: read == gold.to_lowercase(),
                 kit: extract(reply) == gold,
                 other: read == "other",
@@ -118,62 +120,76 @@ fn share(of: impl Iterator<Item = bool>) -> f64 {
     f64::from(right) / f64::from(all)
 }
 
+/// The script asserts that each of its tasks has two lines per picture, and references that are yes or no.
 fn official_scores(rows: &[MmeQuestion<'_>]) -> Value {
+    let is_sound = |name: &&str| {
+        let of: Vec<&MmeQuestion<'_>> = rows.iter().filter(|row| row.category == *name).collect();
+        of.chunks(2).all(|two| two.len() == 2) && of.iter().all(|row| row.is_known)
+    };
+    if !PERCEPTION.iter().chain(&COGNITION).all(is_sound) {
+        return json!({ "error": "AssertionError" });
+    }
     let mut tasks = Map::new();
     let mut group = |names: &[&str]| -> f64 {
-        names
-            .iter()
-            .filter_map(|name| {
-                let of: Vec<&MmeQuestion<'_>> = rows.iter().filter(|row| row.category == *name).collect();
-                if of.is_empty() {
-                    return None;
-                }
-                // Each picture has two adjacent lines.
-                let (acc, plus) = (
-                    share(of.iter().map(|row| row.official)),
-                    share(of.chunks(2).map(|two| two.iter().all(|row| row.official))),
-                );
-                let score = acc * 100.0 + plus * 100.0;
-                let other = of.iter().filter(|row| row.other).count();
-                tasks.insert(
-                    (*name).to_owned(),
-                    json!({ "score": score, "acc": acc, "acc_plus": score / 100.0 - acc, "other": other }),
-                );
-                Some(score)
-            })
-            .sum()
+        let scores = names.iter().filter_map(|name| {
+            let of: Vec<&MmeQuestion<'_>> = rows.iter().filter(|row| row.category == *name).collect();
+            if of.is_empty() {
+                return None;
+            }
+            // Each picture has two adjacent lines.
+            let (acc, plus) = (
+                share(of.iter().map(|row| row.official)),
+                share(of.chunks(2).map(|two| two.iter().all(|row| row.official))),
+            );
+            let score = acc * 100.0 + plus * 100.0;
+            let other = of.iter().filter(|row| row.other).count();
+            tasks.insert(
+                (*name).to_owned(),
+                json!({ "score": score, "acc": acc, "acc_plus": score / 100.0 - acc, "other": other }),
+            );
+            Some(score)
+        });
+        scores.fold(0.0, |sum, score| sum + score)
     };
     let (perception, cognition) = (group(&PERCEPTION), group(&COGNITION));
     json!({ "perception": perception, "cognition": cognition, "tasks": tasks })
 }
 
+/// A task's pictures, and whether each of their questions is right.
+type PictureHits<'a> = Vec<(&'a str, Vec<bool>)>;
+
+/// VLMEvalKit's scores of every task that occurs. It looks at the first two questions of a picture, and fails if there
+/// is only one.
 fn kit_scores(rows: &[MmeQuestion<'_>]) -> Value {
+    let mut tasks: Vec<(&str, PictureHits<'_>)> = Vec::new();
+    for row in rows {
+        let at = tasks.iter().position(|task| task.0 == row.category);
+        let at = at.unwrap_or_else(|| {
+            tasks.push((row.category, Vec::new()));
+            tasks.len() - 1
+        });
+        let images = &mut tasks[at].1;
+        match images.iter_mut().find(|image| image.0 == row.image) {
+            Some(image) => image.1.push(row.kit),
+            None => images.push((row.image, vec![row.kit])),
+        }
+    }
+    if tasks
+        .iter()
+        .flat_map(|task| &task.1)
+        .any(|image| image.1.len() < 2)
+    {
+        return json!({ "error": "IndexError" });
+    }
     let mut scores = Map::new();
-    let mut group = |names: &[&str]| -> f64 {
-        names
-            .iter()
-            .filter_map(|name| {
-                let mut images: Vec<(&str, Vec<bool>)> = Vec::new();
-                for row in rows.iter().filter(|row| row.category == *name) {
-                    match images.iter_mut().find(|image| image.0 == row.image) {
-                        Some(image) => image.1.push(row.kit),
-                        None => images.push((row.image, vec![row.kit])),
-                    }
-                }
-                if images.is_empty() {
-                    return None;
-                }
-                let acc = share(images.iter().flat_map(|image| image.1.iter().copied()));
-                let plus = share(
-                    images
-                        .iter()
-                        .map(|image| image.1.len() > 1 && image.1[0] && image.1[1]),
-                );
-                let score = acc * 100.0 + plus * 100.0;
-                scores.insert((*name).to_owned(), json!(score));
-                Some(score)
-            })
-            .sum()
+    for (name, images) in &tasks {
+        let acc = share(images.iter().flat_map(|image| image.1.iter().copied()));
+        let plus = share(images.iter().map(|image| image.1[0] && image.1[1]));
+        scores.insert((*name).to_owned(), json!(acc * 100.0 + plus * 100.0));
+    }
+    let group = |names: &[&str]| -> f64 {
+        let of = names.iter().filter_map(|name| scores.get(*name)?.as_f64());
+        of.fold(0.0, |sum, score| sum + score)
     };
     let (perception, reasoning) = (group(&PERCEPTION), group(&COGNITION));
     scores.insert("perception".to_owned(), json!(perception));

@@ -1,16 +1,14 @@
-//! MMMU: parsing of a letter or number from a reply, and the metrics of a run.
+//! MMMU: parsing of a letter or number from a reply.
 //!
-//! Source: MMMU `eval_utils.py`, `main_eval_only.py`; lmms-eval's variant of the letters.
+//! Source: MMMU `eval_utils.py`; lmms-eval's variant of the letters.
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use fancy_regex::Regex;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::super::case::{Case, float};
 use super::super::{ScoreError, python};
-use super::mmmu_domains::DOMAINS;
 
 // Python's `\b` is spelt out: its words have superscripts and fractions, but no combining marks.
 static COMMAS: LazyLock<Option<Regex>> =
@@ -127,7 +125,7 @@ fn extract_numbers(text: &str) -> Vec<&str> {
 }
 
 /// MMMU's `parse_open_response`: a set, numbers first, then texts, each sorted as text.
-fn parse_open(reply: &str) -> Vec<NormalizedAnswer> {
+pub(super) fn parse_open(reply: &str) -> Vec<NormalizedAnswer> {
     let keys = key_parts(reply);
     let mut found: Vec<NormalizedAnswer> = Vec::new();
     let numbers = keys
@@ -181,7 +179,7 @@ fn key_parts(reply: &str) -> Vec<String> {
     if keys.is_empty() { vec![lower] } else { keys }
 }
 
-fn golds(gold: &Value) -> Vec<NormalizedAnswer> {
+pub(super) fn golds(gold: &Value) -> Vec<NormalizedAnswer> {
     match gold {
         Value::Array(golds) => golds
             .iter()
@@ -193,7 +191,7 @@ fn golds(gold: &Value) -> Vec<NormalizedAnswer> {
 }
 
 /// MMMU's `eval_open`: a predicted number equals a reference, or a predicted text contains a reference text.
-fn is_right(golds: &[NormalizedAnswer], predicted: &[NormalizedAnswer]) -> bool {
+pub(super) fn is_right(golds: &[NormalizedAnswer], predicted: &[NormalizedAnswer]) -> bool {
     predicted.iter().any(|said| match said {
         NormalizedAnswer::Number(_) => golds.contains(said),
         NormalizedAnswer::Text(said) => golds
@@ -232,70 +230,4 @@ pub fn numbers(case: &Case<'_>) -> Result<Value, ScoreError> {
 /// An error if the text is missing.
 pub fn normalised(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "official": listed(&normalise(case.text(&["text", "prediction"])?)) }))
-}
-
-/// Aggregates a run: accuracy of each subject, of each domain and of all, rounded to three places.
-///
-/// # Errors
-/// An error if a field is missing.
-pub fn aggregate(case: &Case<'_>) -> Result<Value, ScoreError> {
-    let answers = case.object(&["answers"])?;
-    let mut subjects: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    for (id, predicted) in case.object(&["predictions"])? {
-        let parts: Vec<&str> = id.split('_').collect();
-        let subject = parts
-            .get(1..parts.len().saturating_sub(1))
-            .unwrap_or_default()
-            .join("_");
-        let answer = answers
-            .get(id)
-            .ok_or_else(|| ScoreError::Missing(format!("answers.{id}")))?;
-        let gold = &answer["ground_truth"];
-        let right = if answer["question_type"] == "multiple-choice" {
-            gold == predicted || gold.as_array().is_some_and(|golds| golds.contains(predicted))
-        } else {
-            is_right(&golds(gold), &parse_open(predicted.as_str().unwrap_or_default()))
-        };
-        let counts = subjects.entry(subject).or_default();
-        counts.0 += usize::from(right);
-        counts.1 += 1;
-    }
-    Ok(json!({ "official": domains(&subjects) }))
-}
-
-fn domains(subjects: &BTreeMap<String, (usize, usize)>) -> Map<String, Value> {
-    let mut figures = Map::new();
-    let mut all = Vec::new();
-    for (domain, names) in DOMAINS {
-        let of: Vec<(&str, f64, usize)> = names
-            .iter()
-            .filter_map(|name| {
-                let (right, count) = subjects.get(*name)?;
-                Some((*name, *right as f64 / *count as f64, *count))
-            })
-            .collect();
-        figures.insert(
-            format!("Overall-{domain}"),
-            figure(mean(&of), of.iter().map(|subject| subject.2).sum()),
-        );
-        for (name, accuracy, count) in &of {
-            figures.insert((*name).to_owned(), figure(*accuracy, *count));
-        }
-        all.extend(of);
-    }
-    figures.insert(
-        "Overall".to_owned(),
-        figure(mean(&all), all.iter().map(|subject| subject.2).sum()),
-    );
-    figures
-}
-
-fn mean(subjects: &[(&str, f64, usize)]) -> f64 {
-    let count: usize = subjects.iter().map(|subject| subject.2).sum();
-    let sum: f64 = subjects.iter().map(|subject| subject.1 * subject.2 as f64).sum();
-    if count == 0 { 0.0 } else { sum / count as f64 }
-}
-
-fn figure(accuracy: f64, count: usize) -> Value {
-    json!({ "num": count, "acc": python::round(accuracy, 3) })
 }

@@ -113,7 +113,7 @@ pub const SCORERS: &[OfficialScorer] = &[
         name: "mmmu.aggregate",
         official: official::MMMU,
         about: "a run, by subject and domain",
-        verdict: mmmu::aggregate,
+        verdict: mmmu_domains::aggregate,
     },
     OfficialScorer {
         family: "mmbench",

@@ -59,13 +59,17 @@ struct PopeQuestion<'a> {
 
 fn rows<'a>(case: &Case<'a>) -> Result<Vec<PopeQuestion<'a>>, ScoreError> {
     let wrong = || ScoreError::wrong(&["rows"], "a list of {\"category\", \"label\", \"answer\"}");
-    case.list(&["rows"])?
+    case.filled(&["rows"])?
         .iter()
         .map(|row| {
             let text = |name: &str| row.get(name).and_then(Value::as_str).ok_or_else(wrong);
+            let label = text("label")?;
+            if !["yes", "no"].contains(&label.to_lowercase().as_str()) {
+                return Err(ScoreError::wrong(&["rows[].label"], "yes or no"));
+            }
             Ok(PopeQuestion {
                 category: text("category")?,
-                label: text("label")?,
+                label,
                 reply: text("answer").or_else(|_| text("prediction"))?,
             })
         })

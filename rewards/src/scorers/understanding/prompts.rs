@@ -5,8 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::ScoreError;
 use super::super::case::Case;
+use super::super::{ScoreError, python};
 use super::options::options;
 
 /// The request for one word.
@@ -52,7 +52,7 @@ pub fn prompt(case: &Case<'_>) -> Result<Value, ScoreError> {
         QuestionKind::Choice => {
             let asked = choice(row, question);
             let bare = asked.replace(LETTER, "");
-            let thought = format!("{}\n{THINK}", bare.trim());
+            let thought = format!("{}\n{THINK}", python::strip(&bare));
             (asked, thought, kit_choice(row, question))
         }
     };

@@ -82,45 +82,18 @@ pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
         .map(|(name, text)| (name.trim_start_matches("choice_").to_uppercase(), text.clone()))
         .collect();
     let options = self::options(&options);
-    let names: BTreeMap<i64, &String> = case
-        .object(&["question_type"])?
-        .iter()
-        .filter_map(|(name, id)| Some((id.as_i64()?, name)))
-        .collect();
-    let id = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let replies: BTreeMap<String, &str> = case
-        .list(&["answers"])?
-        .iter()
-        .filter_map(|row| Some((id(row.get("question_id")?), row.get("text")?.as_str()?)))
-        .collect();
-    let (mut llava, mut lmms): (Shares, Shares) = Default::default();
+    let questions = questions(case)?;
+    let mut lmms = Shares::default();
     let mut rows = Vec::new();
-    for question in case.list(&["questions"])? {
-        let text = |name: &str| {
-            question
-                .get(name)
-                .and_then(Value::as_str)
-                .ok_or_else(|| ScoreError::Missing(format!("questions[].{name}")))
-        };
-        let (gold, kind) = (text("answer")?, text("data_type")?);
-        let category = question
-            .get("question_type_id")
-            .and_then(Value::as_i64)
-            .and_then(|id| names.get(&id))
-            .map_or("", |name| name.as_str());
-        let reply = question
-            .get("question_id")
-            .map(id)
-            .and_then(|id| replies.get(&id).copied());
-        for name in [category, "Total", kind] {
-            llava.add(name, reply == Some(gold));
-        }
-        if let Some(reply) = reply {
+    for question in &questions {
+        let (gold, kind) = (question.gold, question.kind);
+        if let Some(reply) = question.reply {
             let right =
                 python::strip(&first_sign(reply).to_lowercase()) == python::strip(&gold.to_lowercase());
             lmms.add(&format!("seed_{kind}"), right);
             lmms.add("seed_all", right);
-            let row: Map<String, Value> = [("category".to_owned(), json!(category))].into_iter().collect();
+            let category = ("category".to_owned(), json!(question.dimension.1));
+            let row: Map<String, Value> = [category].into_iter().collect();
             rows.push((
                 row,
                 infer(reply, &options, Version::Fork).as_deref() == Some(gold),
@@ -129,10 +102,96 @@ pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
     }
     let rows: Vec<(&Map<String, Value>, bool)> = rows.iter().map(|(row, hit)| (row, *hit)).collect();
     Ok(json!({
-        "llava_percent": llava.to_json(|share| python::round(share * 100.0, 2)),
-        "lmms_eval_answered_only": lmms.to_json(|share| share),
+        "llava_percent": llava(&questions),
+        "lmms_eval_answered_only": lmms.to_json(),
         "vlmevalkit_answered_only": accuracies(&rows).get(0),
     }))
+}
+
+/// A question with the number and name of its dimension, and its reply if there is one.
+struct SeedQuestion<'a> {
+    dimension: (i64, &'a str),
+    kind: &'a str,
+    gold: &'a str,
+    reply: Option<&'a str>,
+}
+
+fn questions<'a>(case: &Case<'a>) -> Result<Vec<SeedQuestion<'a>>, ScoreError> {
+    let names: BTreeMap<i64, &str> = case
+        .object(&["question_type"])?
+        .iter()
+        .filter_map(|(name, id)| Some((id.as_i64()?, name.as_str())))
+        .collect();
+    let id = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let wrong = || ScoreError::wrong(&["answers"], "a list of {\"question_id\", \"text\"}");
+    let replies = case
+        .list(&["answers"])?
+        .iter()
+        .map(|row| {
+            let text = row.get("text").and_then(Value::as_str).ok_or_else(wrong)?;
+            Ok((row.get("question_id").map(id).ok_or_else(wrong)?, text))
+        })
+        .collect::<Result<BTreeMap<String, &str>, ScoreError>>()?;
+    case.filled(&["questions"])?
+        .iter()
+        .map(|question| {
+            let missing = |name: &str| ScoreError::Missing(format!("questions[].{name}"));
+            let text = |name: &str| {
+                let text = question.get(name).and_then(Value::as_str);
+                text.ok_or_else(|| missing(name))
+            };
+            let number = question.get("question_type_id").and_then(Value::as_i64);
+            let number = number.ok_or_else(|| missing("question_type_id"))?;
+            let name = names.get(&number).copied();
+            let name = name.ok_or_else(|| ScoreError::Missing(format!("question_type of {number}")))?;
+            let id = question.get("question_id").map(id);
+            Ok(SeedQuestion {
+                dimension: (number, name),
+                kind: text("data_type")?,
+                gold: text("answer")?,
+                reply: replies.get(&id.ok_or_else(|| missing("question_id"))?).copied(),
+            })
+        })
+        .collect()
+}
+
+/// Computes what LLaVA's script prints: the percentage of each dimension, of all, of pictures, of videos. It raises at
+/// a dimension in which every question has a wrong reply, and prints nothing after it.
+fn llava(questions: &[SeedQuestion<'_>]) -> Map<String, Value> {
+    let percent = |right: u64, all: u64| json!(python::round(right as f64 / all as f64 * 100.0, 2));
+    let mut percents = Map::new();
+    for (kind, title) in [
+        (None, "Total"),
+        (Some("image"), "image"),
+        (Some("video"), "video"),
+    ] {
+        let mut dimensions: BTreeMap<(i64, &str), (u64, u64, bool)> = BTreeMap::new();
+        for question in questions {
+            if kind.is_none_or(|kind| kind == question.kind) {
+                let is_right = question.reply == Some(question.gold);
+                let counts = dimensions.entry(question.dimension).or_default();
+                counts.0 += u64::from(is_right);
+                counts.1 += 1;
+                counts.2 |= is_right || question.reply.is_none();
+            }
+        }
+        for ((_, name), (right, all, is_counted)) in &dimensions {
+            if !is_counted {
+                percents.insert("error".to_owned(), json!("KeyError"));
+                return percents;
+            }
+            if kind.is_none() {
+                percents.insert((*name).to_owned(), percent(*right, *all));
+            }
+        }
+        let (right, all) = dimensions
+            .values()
+            .fold((0, 0), |sums, counts| (sums.0 + counts.0, sums.1 + counts.1));
+        if all > 0 {
+            percents.insert(title.to_owned(), percent(right, all));
+        }
+    }
+    percents
 }
 
 /// Counts of right and all answers, by name.
@@ -146,10 +205,10 @@ impl Shares {
         counts.1 += 1;
     }
 
-    fn to_json(&self, shown: impl Fn(f64) -> f64) -> Map<String, Value> {
+    fn to_json(&self) -> Map<String, Value> {
         self.0
             .iter()
-            .map(|(name, (right, all))| (name.clone(), json!(shown(*right as f64 / *all as f64))))
+            .map(|(name, (right, all))| (name.clone(), json!(*right as f64 / *all as f64)))
             .collect()
     }
 }

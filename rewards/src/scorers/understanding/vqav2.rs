@@ -2,7 +2,7 @@
 //!
 //! Source: GT-Vision-Lab/VQA `vqaEval.py` under Python 2.7; lmms-eval; VLMEvalKit; LLaVA's submission.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -85,8 +85,11 @@ fn with_forms(texts: &[String]) -> Vec<Forms> {
 }
 
 fn answers(value: &Value) -> Result<Vec<&str>, ScoreError> {
-    let wrong = || ScoreError::wrong(&["answers"], "a list of texts or of {\"answer\"}");
-    let list = value.as_array().ok_or_else(wrong)?;
+    let wrong = || ScoreError::wrong(&["answers"], "a list of at least one text or {\"answer\"}");
+    let list = value
+        .as_array()
+        .filter(|list| !list.is_empty())
+        .ok_or_else(wrong)?;
     list.iter()
         .map(|answer| answer.get("answer").unwrap_or(answer).as_str().ok_or_else(wrong))
         .collect()
@@ -142,9 +145,14 @@ fn round_up(value: f64) -> f64 {
 /// Scores many questions: overall, by question type and by answer type, in percent.
 ///
 /// # Errors
-/// An error if a field is missing.
+/// An error if a field is missing, or if a question occurs twice.
 pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
-    let rows = case.list(&["rows"])?;
+    let rows = case.filled(&["rows"])?;
+    let mut ids = BTreeSet::new();
+    let mut named = rows.iter().filter_map(|row| row.get("question_id"));
+    if !named.all(|id| ids.insert(id.to_string())) {
+        return Err(ScoreError::wrong(&["rows"], "a list with each question_id once"));
+    }
     let wrong = || {
         ScoreError::wrong(
             &["rows"],

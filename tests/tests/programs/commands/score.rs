@@ -111,6 +111,29 @@ fn what_cannot_be_scored_is_named_and_is_no_success() {
 }
 
 #[test]
+fn lines_of_other_forms_are_read_or_named() {
+    let place = Place::default();
+    let path = place.path().join("lines.jsonl");
+    let mixed: [&[u8]; 5] = [
+        "\u{feff}".as_bytes(),
+        RIGHT.as_bytes(),
+        b"\r\n\r\n",
+        b"{\"prediction\": \"\xff\", \"reference\": \"#### 7\"}\n",
+        br#"{"scorer": "math.answer", "prediction": "7", "reference": "7"}"#,
+    ];
+    std::fs::write(&path, mixed.concat()).unwrap();
+    let output = score(&place, &["gsm8k", &path.display().to_string(), "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = note(&output);
+    assert!(said.contains("line 3: not UTF-8"), "{said}");
+    assert!(
+        said.contains("line 4: the line is for the scorer math.answer"),
+        "{said}"
+    );
+    assert!(lines(&output)[0].get("verdict").is_some());
+}
+
+#[test]
 fn scorers_are_listed_with_the_tool_that_each_equals() {
     let place = Place::default();
     let listed = score(&place, &["--list", "--json"]);
