@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use demask_model::engine::sandbox::{SANDBOX, Sandbox};
+use demask_model::engine::process::sandbox::{SANDBOX, Sandbox};
 
 /// Environment variable of the sandboxed process: the port of a listening socket, and the folder.
 const INSIDE: &str = "DEMASK_TEST_SANDBOXED";

@@ -3,9 +3,8 @@
 //!
 //! - `dispatch/`: the handling of one request after another; `sample_requests.rs`: continuous batching of
 //!   sampling requests; `aside.rs`: requests that a user makes while the engine trains or samples;
-//! - `server.rs`: the socket; `shutdown.rs`: the end of the process; `fault.rs`: faults that a test injects;
+//! - `server.rs`: the socket; `process/`: command line, sandbox and end of the process;
 //! - `device_choice.rs`: the choice of device and dtype;
-//! - `sandbox.rs`: the restrictions on the process (Landlock and seccomp);
 //! - `ranks.rs`: the orders of rank 0 to the other ranks of a world;
 //! - `checkpoint/`: reading and writing checkpoint folders; `verify.rs`: comparison of a checkpoint with
 //!   recorded tensors;
@@ -17,12 +16,10 @@ pub mod aside;
 pub mod checkpoint;
 pub mod device_choice;
 mod dispatch;
-pub mod fault;
+pub mod process;
 mod ranks;
 pub mod sample_requests;
-pub mod sandbox;
 pub mod server;
-pub mod shutdown;
 pub mod validation;
 pub mod verify;
 

@@ -27,8 +27,8 @@ use tch::TchError;
 use crate::device::heartbeat;
 use crate::engine::aside::{AsideDesk, Bystanders};
 use crate::engine::dispatch::Engine;
-use crate::engine::fault::Fault;
-use crate::engine::shutdown::{ShutdownSignal, UntilAsked};
+use crate::engine::process::fault::Fault;
+use crate::engine::process::shutdown::{ShutdownSignal, UntilAsked};
 use crate::error::{ModelError, Result, of_libtorch};
 use crate::world::join::clients::Clients;
 

@@ -1,6 +1,6 @@
 //! Law L1 for devices: after a CUDA error nothing works any more in the engine's process. The engine reports it and
 //! ends, the supervisor starts another, and the run ends with the weights of an undisturbed one. No device is needed,
-//! because the error is injected once (`model/src/engine/fault.rs`).
+//! because the error is injected once (`model/src/engine/process/fault.rs`).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
