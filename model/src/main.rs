@@ -17,7 +17,7 @@ use demask_model::engine::server::{self, Served};
 use demask_model::sampler::Limits;
 use demask_model::world::join::clients::{ClientGiver, Clients};
 use demask_model::world::join::relay::{Joining, Relay};
-use demask_model::world::{Membership, World, member};
+use demask_model::world::{Membership, World, exit, member};
 
 fn main() -> ExitCode {
     let invoked = EngineArguments::parse(std::env::args().skip(1)).map_err(anyhow::Error::from);
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 
 /// Exits as a rank that lost its peers.
 fn lost(error: &ModelError) -> ! {
-    member::leave(member::PEER_LOST, error)
+    exit::leave(exit::PEER_LOST, error)
 }
 
 /// Serves the daemon that this engine joins.

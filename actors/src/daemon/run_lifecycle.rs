@@ -214,21 +214,11 @@ async fn note_smaller_world(
     why: &str,
 ) -> Result<(), RecorderGone> {
     let before = ranks + 1;
-    let (run, kind) = (context.run.clone(), "smaller_world".to_owned());
     let message = format!(
         "{before} ranks could not be kept alive, so the run goes on with {ranks} from its last checkpoint: {why}"
     );
-    tracing::warn!("run {run}: {message}");
-    context
-        .recorder
-        .record(Record::Alert(Alert {
-            run,
-            step,
-            level: Level::Warn,
-            kind,
-            message,
-        }))
-        .await
+    tracing::warn!("run {}: {message}", context.run);
+    warn(context, step, "smaller_world", message).await
 }
 
 async fn note_death(context: &RunContext, step: u64, why: &str) -> Result<(), RecorderGone> {
@@ -244,18 +234,20 @@ async fn note_death(context: &RunContext, step: u64, why: &str) -> Result<(), Re
             reason,
         }))
         .await?;
-    let (run, kind) = (context.run.clone(), "actor_failed".to_owned());
     let message = format!(
         "attempt {generation} of the run failed: {why}; the next one continues from the last checkpoint"
     );
-    context
-        .recorder
-        .record(Record::Alert(Alert {
-            run,
-            step,
-            level: Level::Warn,
-            kind,
-            message,
-        }))
-        .await
+    warn(context, step, "actor_failed", message).await
+}
+
+/// Records an alert that warns of something that the run survives.
+async fn warn(context: &RunContext, step: u64, kind: &str, message: String) -> Result<(), RecorderGone> {
+    let alert = Alert {
+        run: context.run.clone(),
+        step,
+        level: Level::Warn,
+        kind: kind.to_owned(),
+        message,
+    };
+    context.recorder.record(Record::Alert(alert)).await
 }

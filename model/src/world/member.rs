@@ -14,12 +14,6 @@ use super::report::{Identity, exchange_reports};
 use super::store::Store;
 use crate::error::{ModelError, Result};
 
-/// The exit code of a rank that lost a peer; the world should be started again. Any other code than 0 is a
-/// fault of the rank itself.
-pub const PEER_LOST: i32 = 75;
-/// The exit code of a rank with a fault of its own that the other ranks do not know of.
-pub const FAULT: i32 = 70;
-
 /// How long a rank waits for its peers within a step.
 pub const STEP_LIMIT: Duration = Duration::from_secs(120);
 /// How long a rank waits for its peers while files are read or written.
@@ -255,12 +249,4 @@ impl World {
 /// Returns whether rank 0 shows signs of life, which it does not where ranks meet in a file.
 fn has_pulse(membership: &Membership) -> bool {
     matches!(membership.rendezvous, Rendezvous::Tcp { .. })
-}
-
-/// Exits this process at once, without destructors. The closed sockets notify the peers, whereas closing a
-/// group with a hanging call would wait for that call.
-pub fn leave(code: i32, why: &dyn std::fmt::Display) -> ! {
-    tracing::error!("this rank exits with code {code}: {why}");
-    // SAFETY: `_exit` takes a number and does not return.
-    unsafe { libc::_exit(code) }
 }

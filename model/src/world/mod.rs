@@ -5,14 +5,15 @@
 //! - `store.rs`: the key-value store in which ranks find one another; `group.rs`: collective calls; `ffi.rs`:
 //!   the C functions of both;
 //! - `interface.rs`: the network interface for Gloo;
-//! - `member.rs`: this process as a member: joining, orders of rank 0, leaving; `agreement.rs`: agreement of all ranks
+//! - `member.rs`: this process as a member: joining, orders of rank 0; `agreement.rs`: agreement of all ranks
 //!   on a result;
+//! - `exit.rs`: the exit codes of a rank;
 //! - `pulse.rs`: rank 0's signs of life, for ranks that wait for its orders;
 //! - `report.rs`: what each rank reports of itself and of a step;
 //! - `join/`: how rank 0 reaches a daemon that did not start it.
 //!
 //! A process joins a world only if it is started with `--world` or `--join`, never because a variable was left in a
-//! shell. All ranks share one fate. A rank whose call fails leaves at once with [`member::PEER_LOST`], and
+//! shell. All ranks share one fate. A rank whose call fails leaves at once with [`exit::PEER_LOST`], and
 //! its closed sockets notify the others within milliseconds. The process that started the ranks then restarts
 //! all of them from the last checkpoint (law L1).
 //!
@@ -23,6 +24,7 @@
 
 mod agreement;
 pub mod environment;
+pub mod exit;
 mod ffi;
 pub mod group;
 mod interface;

@@ -13,7 +13,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::member::{PEER_LOST, leave};
+use super::exit::{PEER_LOST, leave};
 use super::store::Store;
 use crate::error::{ModelError, Result};
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use demask_model::ModelError;
-use demask_model::world::{Fabric, Membership, ProcessGroup, Reduce, Rendezvous, Store, World, member};
+use demask_model::world::{Fabric, Membership, ProcessGroup, Reduce, Rendezvous, Store, World, exit};
 use tch::{Device, Kind, Tensor};
 
 use crate::processes::{Meeting, PLACE, end_of, start, start_generation};
@@ -141,7 +141,7 @@ fn killed(world: &World) {
         if let Err(error) = group.all_reduce(&numbers, Reduce::Sum) {
             assert!(matches!(error, ModelError::World(_)), "{error}");
             assert!(!error.to_string().contains("frame #"), "{error}");
-            member::leave(member::PEER_LOST, &error);
+            exit::leave(exit::PEER_LOST, &error);
         }
     }
 }
@@ -157,7 +157,7 @@ fn l10_a_rank_that_is_killed_takes_all_others_with_it_long_before_the_limit() {
             let expected = if rank == size / 2 {
                 None
             } else {
-                Some(member::PEER_LOST)
+                Some(exit::PEER_LOST)
             };
             assert_eq!(status.code(), expected, "rank {rank} of {size}: {status}");
         }
@@ -177,14 +177,14 @@ fn hangs(world: &World) {
     let numbers = Tensor::ones([10], (Kind::Float, Device::Cpu));
     let error = group.all_reduce(&numbers, Reduce::Sum).unwrap_err();
     assert!(began.elapsed() < LONG);
-    member::leave(member::PEER_LOST, &error);
+    exit::leave(exit::PEER_LOST, &error);
 }
 
 #[test]
 fn l10_a_rank_that_hangs_is_given_up_at_the_limit() {
     let place = tempfile::tempdir().unwrap();
     let mut scene = start("hangs", (2, 2), place.path(), Meeting::File);
-    assert_eq!(end_of(&mut scene.ranks[0]).code(), Some(member::PEER_LOST));
+    assert_eq!(end_of(&mut scene.ranks[0]).code(), Some(exit::PEER_LOST));
 }
 
 fn never_comes() {

@@ -13,7 +13,7 @@ use demask_api::{
 };
 use demask_model::engine::Engine;
 use demask_model::engine::device_choice::Place;
-use demask_model::world::member::PEER_LOST;
+use demask_model::world::exit::PEER_LOST;
 
 use crate::common;
 use crate::processes::{end_of, inherit};

@@ -70,7 +70,7 @@ impl Engine {
         }
         let done = ranks::bring_together(&world).and_then(|()| self.bring_together(true));
         if let Err(lost @ ModelError::World(_)) = &done {
-            crate::world::member::leave(crate::world::member::PEER_LOST, lost);
+            crate::world::exit::leave(crate::world::exit::PEER_LOST, lost);
         }
         done
     }

@@ -124,7 +124,7 @@ impl Engine {
         // restarts all of them.
         let done = ranks::ordered(&world, &request).and_then(|()| self.answer(request, on_frame, bystanders));
         if let Err(lost @ ModelError::World(_)) = &done {
-            crate::world::member::leave(crate::world::member::PEER_LOST, lost);
+            crate::world::exit::leave(crate::world::exit::PEER_LOST, lost);
         }
         done
     }
@@ -273,7 +273,7 @@ impl Engine {
     pub fn recover(&mut self) -> Result<()> {
         if self.world.is_some() {
             // The position of the peers in the step is unknown, so training together cannot continue.
-            crate::world::member::leave(crate::world::member::FAULT, &"a panic");
+            crate::world::exit::leave(crate::world::exit::FAULT, &"a panic");
         }
         if let Some(model) = &mut self.model {
             model.backbone.set_dropout(None);

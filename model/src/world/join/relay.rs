@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::clients::ClientGiver;
 use super::pinned;
-use crate::world::member::{FAULT, PEER_LOST, leave};
+use crate::world::exit::{FAULT, PEER_LOST, leave};
 
 /// Exit code of an engine whose daemon does not want it as it is.
 const REFUSED: i32 = 1;
