@@ -228,7 +228,10 @@ impl RandomAccess for JsonLines {
                         Ok(place) => Some((place, self.row(&path, &piece))),
                         Err(error) => {
                             self.text = None;
-                            broken(piece.number, format!("the line cannot be written to the temporary file: {error}"))
+                            broken(
+                                piece.number,
+                                format!("the line cannot be written to the temporary file: {error}"),
+                            )
                         }
                     };
                 }

@@ -205,7 +205,9 @@ impl RandomAccess for Parquet {
                 }
                 Err(error) => {
                     self.rows = None;
-                    bad(format!("the row cannot be written to the temporary file: {error}"))
+                    bad(format!(
+                        "the row cannot be written to the temporary file: {error}"
+                    ))
                 }
             };
         }

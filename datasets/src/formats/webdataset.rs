@@ -153,7 +153,9 @@ impl Shards {
                     file.set_len(begin).ok();
                     return Err(ReadError::format(
                         &path,
-                        format!("the shard decompresses to more than {most} bytes, which is {MOST_GROWTH} times its size"),
+                        format!(
+                            "the shard decompresses to more than {most} bytes, which is {MOST_GROWTH} times its size"
+                        ),
                     ));
                 }
                 self.places[number] = Some((begin, length));
