@@ -108,6 +108,11 @@ fn ranks(profile: &Profile, adapter: Option<&TrainedAdapter>, options: &PlanArgs
     if shard == Shard::Weights && quantized {
         return Err("--shard weights: quantised weights below an adapter cannot be divided; use --shard state, or lora.base = \"auto\"".into());
     }
+    // A process that is no rank has all weights.
+    let shard = match profile.engine.ranks {
+        Some(_) => shard,
+        None => Shard::State,
+    };
     Ok(Ranks { count, shard })
 }
 

@@ -32,10 +32,11 @@ impl Ranks {
         bytes.div_ceil(self.count.max(1))
     }
 
-    /// Returns whether weights are divided. A single rank always has all weights.
+    /// Returns whether weights are divided. The only rank of a world owns every part, but it gathers a group when it
+    /// needs it, as any other rank does.
     #[must_use]
     pub fn has_divided_weights(self) -> bool {
-        self.count > 1 && self.shard == Shard::Weights
+        self.shard == Shard::Weights
     }
 
     /// Returns the bytes of the buffers for the exchange of `numbers` gradient elements in a step, if every rank has

@@ -303,6 +303,15 @@ fn ranks_own_parts_of_the_state_and_of_the_weights() {
     assert_eq!(owned, 2 * trained, "16 bytes a number, in eight parts");
     let bytes = weights["bytes"].as_u64().unwrap();
     assert!((25_000_000_000..40_000_000_000).contains(&bytes), "{weights}");
+    // The only rank of a world gathers weights as any other does. Without ranks there is nothing to gather.
+    let (_, only) = plan(&["--ranks", "1", "--shard", "weights"]);
+    assert_eq!(part(&only, "f32 master weights"), 4 * trained);
+    assert!(part(&only, "weights") < part(&one, "weights") / 4, "{only}");
+    let (_, none) = plan(&["--shard", "weights"]);
+    assert_eq!(
+        (&none["shard"], &none["bytes"]),
+        (&Value::from("state"), &plan(&[]).1["bytes"])
+    );
     // More ranks need less memory each.
     let of = |ranks| {
         plan(&["--ranks", ranks, "--shard", "weights"]).1["bytes"]
