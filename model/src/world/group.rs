@@ -6,13 +6,18 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use demask_api::DistReport;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::ffi::{Object, call};
 use super::store::{Store, millis};
 #[cfg(fused)]
 use crate::device::kernels::ffi::handle;
 use crate::error::{ModelError, Result};
+use crate::weights::shards::chunks;
+
+/// The chunks whose squares are summed in one operation on a GPU. One operation per chunk would be half a million
+/// launches for eight billion parameters, which take longer than the rest of a step.
+const CHUNKS_AT_ONCE: i64 = 64;
 
 /// The backend that carries a group's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,22 +341,66 @@ fn contiguous(tensor: &Tensor) -> Result<()> {
 /// # Errors
 /// Returns libtorch's errors.
 pub fn chunk_squares(flat: &Tensor, chunk: i64) -> Result<Tensor> {
-    use tch::Kind;
-    let (count, device) = (flat.numel() as i64, flat.device());
-    let sums = Tensor::f_zeros([(count + chunk - 1) / chunk], (Kind::Double, device))?;
-    if cfg!(fused) && !device.is_cuda() {
+    if cfg!(fused) && !flat.device().is_cuda() {
+        let count = chunks(flat.numel() as i64, chunk);
+        let sums = Tensor::f_zeros([count], (Kind::Double, flat.device()))?;
         call!(demask_chunk_squares(handle(flat), chunk, handle(&sums)))?;
         return Ok(sums);
     }
-    for (number, at) in (0..count)
-        .step_by(usize::try_from(chunk).unwrap_or(1))
-        .enumerate()
-    {
-        let part = flat
-            .f_narrow(0, at, chunk.min(count - at))?
-            .f_to_kind(Kind::Double)?;
-        let sum = part.f_square()?.f_sum(Kind::Double)?;
-        sums.f_select(0, number as i64)?.f_copy_(&sum)?;
+    composed_chunk_squares(flat, chunk)
+}
+
+/// Computes [`chunk_squares`] with libtorch's operators, several chunks at a time.
+fn composed_chunk_squares(flat: &Tensor, chunk: i64) -> Result<Tensor> {
+    let count = flat.numel() as i64;
+    let sums = Tensor::f_zeros([chunks(count, chunk)], (Kind::Double, flat.device()))?;
+    let whole = CHUNKS_AT_ONCE * chunk;
+    for at in (0..count).step_by(usize::try_from(whole).unwrap_or(1)) {
+        let length = whole.min(count - at);
+        let part = flat.f_narrow(0, at, length)?.f_to_kind(Kind::Double)?;
+        // Always as many chunks, the last of them zeros, because a kernel may sum fewer rows in another order.
+        let part = part
+            .f_constant_pad_nd([0, whole - length])?
+            .f_view([CHUNKS_AT_ONCE, chunk])?;
+        let own = part
+            .f_square()?
+            .f_sum_dim_intlist([-1].as_slice(), false, Kind::Double)?;
+        let present = chunks(length, chunk);
+        sums.f_narrow(0, at / chunk, present)?
+            .f_copy_(&own.f_narrow(0, 0, present)?)?;
     }
     Ok(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tch::Device;
+
+    use super::*;
+
+    /// Every number of chunks around a whole operation's, with a last one that is full and one that is not.
+    #[test]
+    fn chunks_are_summed_by_operators_as_by_the_kernel_wherever_they_lie() {
+        const CHUNK: i64 = 100;
+        let longest = (2 * CHUNKS_AT_ONCE + 3) * CHUNK;
+        let all = Tensor::arange(longest, (Kind::Float, Device::Cpu)).sin();
+        let numbers = |sums: Tensor| Vec::<f64>::try_from(sums).unwrap();
+        let whole = numbers(composed_chunk_squares(&all, CHUNK).unwrap());
+        for count in [1, CHUNK, 64 * CHUNK - 1, 64 * CHUNK, 64 * CHUNK + 1, longest] {
+            let part = all.narrow(0, 0, count);
+            let found = numbers(composed_chunk_squares(&part, CHUNK).unwrap());
+            let expected = numbers(chunk_squares(&part, CHUNK).unwrap());
+            assert_eq!(found.len() as i64, chunks(count, CHUNK), "{count}");
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(
+                    (found - expected).abs() <= 1e-12 * expected,
+                    "{count}: {found} {expected}"
+                );
+            }
+            // L11: a full chunk has the same bits whatever follows it.
+            let full = usize::try_from(count / CHUNK).unwrap();
+            assert_eq!(found[..full], whole[..full], "{count}");
+        }
+    }
 }
