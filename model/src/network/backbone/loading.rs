@@ -61,19 +61,55 @@ impl Backbone {
     /// # Errors
     /// Refuses an invalid configuration, and returns libtorch's errors, such as out of memory.
     pub fn random(config: &BackboneConfig, seed: i64, device: Device, kind: Kind) -> Result<Self> {
+        Self::random_on(config, seed, (device, kind), (Purpose::Sample, None))
+    }
+
+    /// Initialises random weights directly on the device, for training or for sampling; with `part`, only this rank's
+    /// shard is kept. It takes seconds for billions of weights, where [`Self::fresh_on`] takes minutes, because that
+    /// one draws them on the host. This serves performance measurements.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Self::random`].
+    pub fn random_on(
+        config: &BackboneConfig,
+        seed: i64,
+        (device, kind): (Device, Kind),
+        (purpose, part): (Purpose, Option<RankOf>),
+    ) -> Result<Self> {
         check(config)?;
-        footprint::check(config, device, kind, Purpose::Sample)?;
+        let map = part.map(|own| cut(config, own, (device, kind), purpose));
+        let map = map.transpose()?;
+        if map.is_none() {
+            footprint::check(config, device, kind, purpose)?;
+        }
         tch::manual_seed(seed);
-        let deviation = 1.0 / (config.d_model as f64).sqrt();
-        let fill = |slot: &Slot, into: &mut Tensor| {
-            let _ = match slot.shape.len() {
-                1 => into.f_fill_(1.0)?,
-                _ => into.f_normal_(0.0, deviation)?,
-            };
-            Ok(())
+        let fill = |slot: &Slot, into: &mut Tensor| at_random(config, slot, into);
+        let parameters = match map {
+            None => Parameters::build(slots(config), device, kind, purpose, fill)?,
+            Some(map) => Parameters::build_part(slots(config), device, kind, (map, purpose), fill)?,
         };
-        let parameters = Parameters::build(slots(config), device, kind, Purpose::Sample, fill)?;
         Self::assemble(config.clone(), parameters, device, kind)
+    }
+
+    /// Initialises random weights directly on the device as the frozen base of an adapter, in the given format. This
+    /// serves performance measurements.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Self::random`].
+    pub fn random_frozen(
+        config: &BackboneConfig,
+        seed: i64,
+        place: (Device, Kind),
+        form: FrozenBase,
+    ) -> Result<Self> {
+        if !form.is_quantized() {
+            return Self::random_on(config, seed, place, (Purpose::Sample, None));
+        }
+        check(config)?;
+        footprint::check_frozen(config, place.0, place.1, form)?;
+        tch::manual_seed(seed);
+        let fill = |slot: &Slot, into: &mut Tensor| at_random(config, slot, into);
+        Self::over_quantized(config, place, form, fill)
     }
 
     /// Reads a folder, published or of this project, for training: `config.json` and the weights in one or
@@ -159,13 +195,33 @@ impl Backbone {
         let source = source(&config, &stored);
         fit::check(&slots(&config), &stored, &source, &ignored(&config))?;
         let fill = |slot: &Slot, into: &mut Tensor| stored.copy_to(&source(&slot.name), into);
-        let (layers, others): (Vec<Slot>, Vec<Slot>) = slots(&config).into_iter().partition(is_block_layer);
-        let quantized = QuantizedLeaves::build(&layers, form, (device, kind), fill)?;
+        Self::over_quantized(&config, (device, kind), form, fill)
+    }
+
+    /// Builds a frozen base whose blocks' linear layers are quantised one after another. `fill` writes the values of a
+    /// slot.
+    fn over_quantized(
+        config: &BackboneConfig,
+        (device, kind): (Device, Kind),
+        form: FrozenBase,
+        mut fill: impl FnMut(&Slot, &mut Tensor) -> Result<()>,
+    ) -> Result<Self> {
+        let (layers, others): (Vec<Slot>, Vec<Slot>) = slots(config).into_iter().partition(is_block_layer);
+        let quantized = QuantizedLeaves::build(&layers, form, (device, kind), &mut fill)?;
         let parameters = Parameters::build(others, device, kind, Purpose::Sample, fill)?;
         let mut backbone = Self::assemble(config.clone(), parameters, device, kind)?;
         backbone.quantized = quantized;
         Ok(backbone)
     }
+}
+
+/// Fills a slot on its device: matrices with normal numbers whose products keep their size, vectors with ones.
+fn at_random(config: &BackboneConfig, slot: &Slot, into: &mut Tensor) -> Result<()> {
+    let _ = match slot.shape.len() {
+        1 => into.f_fill_(1.0)?,
+        _ => into.f_normal_(0.0, 1.0 / (config.d_model as f64).sqrt())?,
+    };
+    Ok(())
 }
 
 /// Computes which rank owns which of the network's weights if every group is sharded.
