@@ -2,7 +2,8 @@
 # Is Demask right on this machine's GPU, and how fast? One command, on a machine with PyTorch 2.11 and no Rust:
 #
 #   tests/benches/gpu.sh --pack FOLDER     here, with Rust: all that has to be carried, stripped, at most 30 MB (target/gpu, say)
-#   FOLDER/gpu.sh [FLAGS]            there: doctor, recordings, tests, the 8B shape, the tabletop, a kill; a table and JSON
+#   FOLDER/gpu.sh [FLAGS]            there: doctor, recordings, tests, ranks on NCCL, the 8B shape, rollouts beside training, the
+#                                    tabletop, a kill; a table and JSON
 #   tests/benches/gpu.sh [FLAGS]     the same with what is built here
 #
 #   --device cuda:N|cpu   where (cuda:0)             --minutes N   for all of it (8); what does not fit is skipped
@@ -12,6 +13,18 @@
 #   --layers N            of the 8B shape, where there is less memory
 #   --out FOLDER          results.jsonl, results.json, table.txt, profile.json, log.txt (gpu-results)
 #   --programs FOLDER     where the programs are     --golden FOLDER   the recordings
+#
+# The sections come in the order of their worth (model/examples/gpu/sections.rs has the time that each is expected to
+# need, together eight minutes, and its limit):
+#   doctor, golden-f32, golden-bf16, cuda      is it right
+#   world          every collective call of a world of one, on NCCL: values, streams, time
+#   sharded-step   a training step of all weights of the 8B shape, block by block: tokens/s, share of the peak, memory beside the plan
+#   forward, lora, qlora                       passes, adapters, adapters over NF4 and int8 (memory beside the plan)
+#   peers          peers that never come, hang, leave, are killed or suspended: how long until that is noticed
+#   beside         UniGRPO with a sampling engine beside the trainer on one device, against one engine in turn: steps/s, memory
+#   ranks          the same run without ranks, with --ranks 1, and sharded: the hashes of the final weights
+#   picture, text, full-step, unigrpo, kill, loading, lora-long, tabletop, nccl, profile (on request)
+# One GPU is enough. If there are two, peers and ranks also start two ranks, on cuda:0 and cuda:1; otherwise these figures are skipped.
 #
 # libtorch is LIBTORCH's, else that of the active Python's PyTorch, else the one that the programs were built with.
 # Exit code: 0 nothing failed (slower than asked is a verdict, no failure), 1 something did, 2 wrong usage.

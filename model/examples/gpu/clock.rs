@@ -41,6 +41,8 @@ pub struct Memory {
     pub taken: f64,
     /// Device memory that was left besides the peak.
     pub free: Option<f64>,
+    /// Device memory that libtorch's allocator has reserved, in use or not.
+    pub reserved: Option<f64>,
 }
 
 /// Returns the memory use of a device so far.
@@ -52,6 +54,7 @@ pub fn memory(device: Device) -> Option<Memory> {
             Some(Memory {
                 taken: memory.peak as f64 / 1e9,
                 free: Some(free as f64 / 1e9),
+                reserved: Some(memory.held as f64 / 1e9),
             })
         }
         _ => {
@@ -61,6 +64,7 @@ pub fn memory(device: Device) -> Option<Memory> {
             Some(Memory {
                 taken: kilobytes * 1024.0 / 1e9,
                 free: None,
+                reserved: None,
             })
         }
     }

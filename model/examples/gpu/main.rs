@@ -3,18 +3,21 @@
 //!
 //! `gpu run [FLAGS]` runs the requested sections, each in a process of its own (`course.rs`), and prints a
 //! table. `gpu section NAME [FLAGS]` runs one section in this process and prints a JSON line per figure
-//! (`figure.rs`). `tests/benches/gpu.sh --help` lists the flags.
+//! (`figure.rs`). `gpu rank SCENE` is a process that a section starts as a rank of a world (`ranks/`).
+//! `tests/benches/gpu.sh --help` lists the flags.
 
 mod clock;
 mod course;
 mod figure;
 mod forward;
 mod golden;
+mod large;
 mod library;
 mod loading;
 mod options;
 mod profile;
 mod programs;
+mod ranks;
 mod report;
 mod runs;
 mod sampling;
@@ -42,15 +45,19 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Run => course::run(&options),
         Task::Section(name) => {
             demask_model::engine::device_choice::keep_freed_memory();
-            let done = section(&name, &options, &Teller::new(&name));
-            Ok(match done {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    // The table shows the last line of standard error.
-                    eprintln!("{error:#}");
-                    ExitCode::FAILURE
-                }
-            })
+            Ok(code(section(&name, &options, &Teller::new(&name))))
+        }
+        Task::Rank(scene) => Ok(code(ranks::scenes::play(&scene, &options))),
+    }
+}
+
+fn code(done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The table shows the last line of standard error.
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
         }
     }
 }
@@ -61,16 +68,22 @@ fn section(name: &str, options: &Options, teller: &Teller) -> anyhow::Result<()>
         "golden-f32" => golden::golden(options, teller, tch::Kind::Float),
         "golden-bf16" => golden::golden(options, teller, tch::Kind::BFloat16),
         "cuda" => programs::tests(options, teller),
+        "world" => ranks::calls::world(options, teller),
+        "sharded-step" => large::step::sharded_step(options, teller),
         "forward" => forward::forward(options, teller),
         "lora" => training::lora(options, teller),
+        "qlora" => large::qlora::qlora(options, teller),
+        "peers" => ranks::faults::peers(options, teller),
+        "beside" => runs::beside::beside(options, teller),
+        "ranks" => runs::ranks::ranks(options, teller),
         "picture" => sampling::picture(options, teller),
         "text" => sampling::text(options, teller),
         "full-step" => training::full_step(options, teller),
         "loading" => loading::loading(options, teller),
         "lora-long" => training::lora_long(options, teller),
         "tabletop" => tabletop::tabletop(options, teller),
-        "unigrpo" => runs::unigrpo(options, teller),
-        "kill" => runs::kill(options, teller),
+        "unigrpo" => runs::stages::unigrpo(options, teller),
+        "kill" => runs::stages::kill(options, teller),
         "nccl" => library::nccl(options, teller),
         "profile" => profile::profile(options, teller),
         other => anyhow::bail!("no section {other}"),

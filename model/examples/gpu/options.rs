@@ -13,6 +13,8 @@ pub enum Task {
     Run,
     /// Run one section in this process.
     Section(String),
+    /// Be a rank of a world that a section started, in the scene with this name.
+    Rank(String),
 }
 
 /// The flags. Each section's process gets the same flags.
@@ -44,7 +46,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Parses `run FLAGS` or `section NAME FLAGS`.
+    /// Parses `run FLAGS`, `section NAME FLAGS` or `rank SCENE FLAGS`.
     ///
     /// # Errors
     /// Returns an error that says what is wrong and what is expected.
@@ -52,8 +54,9 @@ impl Options {
         let task = match arguments.next().as_deref() {
             Some("run") => Task::Run,
             Some("section") => Task::Section(known(&arguments.next().context("section: expected a name")?)?),
+            Some("rank") => Task::Rank(arguments.next().context("rank: expected a scene")?),
             other => bail!(
-                "expected `run` or `section NAME`, found {}",
+                "expected `run`, `section NAME` or `rank SCENE`, found {}",
                 other.unwrap_or("nothing")
             ),
         };

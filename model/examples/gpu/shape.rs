@@ -30,6 +30,8 @@ pub struct Shape {
     pub rows: usize,
     /// Tokens of the row in a training step with a single long row.
     pub long: usize,
+    /// Rows of a training step of all weights: enough that the optimizer's update is a small part of it.
+    pub many: usize,
 }
 
 impl Shape {
@@ -54,6 +56,7 @@ impl Shape {
             steps: 15,
             rows: 8,
             long: 4096,
+            many: 32,
         })
     }
 
@@ -81,6 +84,7 @@ impl Shape {
             steps: 3,
             rows: 2,
             long: 128,
+            many: 8,
         }
     }
 

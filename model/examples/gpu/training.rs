@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use demask_api::{LoraConfig, Purpose, Sequence};
+use demask_api::{LoraConfig, Purpose, Sequence, StepSettings};
 use demask_model::network::lora::Lora;
 use demask_model::training::optimizer::AdamW;
 use demask_model::{Backbone, training};
@@ -56,7 +56,7 @@ fn adapter_step(
     let mut backbone = backbone.adapted(adapter);
     let mut optimizer = AdamW::new(backbone.trained())?;
     let rows = rows(count, length, Shape::words(&config));
-    let seconds = steps(&mut backbone, &mut optimizer, &rows)?.seconds;
+    let seconds = steps(&mut backbone, &mut optimizer, &rows, &settings)?.seconds;
     let asked = asked.filter(|_| options.asked());
     let figure = format!("LoRA step of {count} x {length} tokens, rank 8 on every layer");
     teller.at_most(&figure, seconds, "s", asked);
@@ -71,14 +71,23 @@ fn adapter_step(
 }
 
 /// The result of several steps.
-struct Stepped {
+pub struct Stepped {
     /// Seconds of the median step.
-    seconds: f64,
+    pub seconds: f64,
     /// Masked positions of that step.
-    masked: f64,
+    pub masked: f64,
 }
 
-fn steps(backbone: &mut Backbone, optimizer: &mut AdamW, rows: &[Sequence]) -> anyhow::Result<Stepped> {
+/// Takes a step that is not timed and then several that are. `settings` returns the settings of a step by its number.
+///
+/// # Errors
+/// Returns libtorch's errors, and an error if a loss or a gradient is not finite.
+pub fn steps(
+    backbone: &mut Backbone,
+    optimizer: &mut AdamW,
+    rows: &[Sequence],
+    settings: &dyn Fn(u64) -> StepSettings,
+) -> anyhow::Result<Stepped> {
     let device = backbone.device();
     let mut all = Vec::new();
     for step in 0..=STEPS {
@@ -109,7 +118,7 @@ pub fn full_step(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let mut backbone = Backbone::fresh(&config, 1, place.device, place.kind)?;
     let mut optimizer = AdamW::new(backbone.parameters())?;
     let rows = rows(shape.rows, shape.context, Shape::words(&config));
-    let stepped = steps(&mut backbone, &mut optimizer, &rows)?;
+    let stepped = steps(&mut backbone, &mut optimizer, &rows, &settings)?;
     let tokens = (shape.rows * shape.context) as f64;
     let flops = training_flops(&config, tokens, shape.context as f64, stepped.masked);
     let rate = product_rate(place.device, place.kind, if options.small { 256 } else { 8192 })?;

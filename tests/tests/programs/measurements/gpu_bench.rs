@@ -8,13 +8,19 @@ use demask_tests::programs;
 use serde_json::Value;
 
 /// Every section, in order.
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 22] = [
     "doctor",
     "golden-f32",
     "golden-bf16",
     "cuda",
+    "world",
+    "sharded-step",
     "forward",
     "lora",
+    "qlora",
+    "peers",
+    "beside",
+    "ranks",
     "picture",
     "text",
     "full-step",
@@ -208,6 +214,7 @@ fn a_wrong_flag_is_named_with_what_is_allowed() {
             &["--minutes", "soon"],
             "--minutes soon: expected a number of minutes",
         ),
+        (&["--only", "world,worlds"], "no section worlds: expected one of"),
         (&["--layers", "0"], "--layers 0: expected 1 to 32"),
         (
             &["--resume", "--fresh"],
