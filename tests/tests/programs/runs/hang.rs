@@ -73,7 +73,6 @@ async fn is_stopped_without_disk(place: &Place, client: &mut Client) {
         assert!(out.status.success(), "{arguments:?}: {}", said(&out));
         assert!(said(&out).contains("the disk has not answered") || arguments[0] == "daemon");
     }
-    assert!(!cancel.is_finished(), "the disk has not answered");
     cancel.abort();
 }
 
