@@ -130,16 +130,19 @@ impl Control {
         self.lock().halting
     }
 
-    /// Returns whether the run must end: the user's stop is waiting or has taken effect, or [`Self::halt`] was called.
+    /// Returns whether the run must end at a boundary that is still to come: the user's stop is waiting, or
+    /// [`Self::halt`] was called.
     #[must_use]
     pub fn is_ending(&self) -> bool {
         let state = self.lock();
-        state.halting || state.stopping || state.stops()
+        state.halting || state.stops()
     }
 
-    /// Waits until the run must end.
+    /// Waits until the run must end, also for a stop that has taken effect: what hangs after its boundary is given up too
+    /// (L10).
     pub async fn ends(&self) {
-        self.until(Self::is_ending).await;
+        self.until(|control| control.is_ending() || control.lock().stopping)
+            .await;
     }
 
     /// Applies a waiting stop at once, outside a boundary, because the run hangs (law L10). Other orders keep waiting

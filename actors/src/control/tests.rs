@@ -186,11 +186,11 @@ fn l10_a_stop_that_has_taken_effect_still_ends_the_run() {
     with_recorder(async |recorder, _| {
         let control = Control::new("r", knobs(), Vec::new());
         control.boundary(&recorder, 3).await.unwrap();
-        assert!(!control.is_ending());
         control.ask(&recorder, "s", "me", Command::Stop).await.unwrap();
         assert!(control.boundary(&recorder, 4).await.unwrap().stop);
         // What hangs after this boundary is given up too.
-        assert!(control.is_ending() && control.stop_now().0);
+        control.ends().await;
+        assert_eq!(control.stop_now(), (true, Vec::new()));
     });
 }
 

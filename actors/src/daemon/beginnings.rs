@@ -245,6 +245,9 @@ impl Daemon {
             record_run(&self.recorder, &life).await
         };
         let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
+            // The rows may still come, so that the run would seem to go on.
+            let end = run_end(run, status, "the store did not record its resumption in time");
+            self.recorder.record(Record::RunEnd(end)).await?;
             return Ok(refused(
                 "the store did not record it in time: is the disk full? The run is unchanged",
             ));

@@ -98,9 +98,12 @@ impl FrontDesk {
         })
     }
 
-    /// Notes that a run is active from now on.
+    /// Notes that a run is active from now on. If the daemon was told to end while it began the run, the run is told now.
     pub(super) fn begin(&self, control: &PresentControl) {
         self.present.replace(Some(Rc::clone(control)));
+        if self.is_ending() {
+            control.borrow().halt();
+        }
     }
 
     /// Notes that no run is active any more, and the last state of the one that was.
