@@ -16,6 +16,7 @@ pub mod client;
 pub mod gateway;
 pub mod knobs;
 mod order;
+pub mod pending_order;
 mod present_model;
 mod query_process;
 mod state;

@@ -201,13 +201,13 @@ impl Daemon {
     }
 
     async fn resumed(&mut self, id: &str, by: &str, run: &str) -> anyhow::Result<Reply> {
-        let (path, id) = (self.home.database(), run.to_owned());
+        let (path, named) = (self.home.database(), run.to_owned());
         let found = of_store(move || {
             let connection = store::open_read_only(&path)?;
-            let newest = journal::checkpoints(&connection, &id)?
+            let newest = journal::checkpoints(&connection, &named)?
                 .first()
                 .map(|saved| saved.step);
-            Ok((journal::run(&connection, &id)?, newest))
+            Ok((journal::run(&connection, &named)?, newest))
         });
         let (Some((before, status)), newest) = found.await? else {
             return Ok(refused(&format!(

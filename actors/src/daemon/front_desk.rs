@@ -2,8 +2,7 @@
 //! status, the end of the daemon and an order to the run are taken here within seconds, also while a command beside it
 //! waits for the disk.
 //!
-//! L4: an order is acknowledged when its row is on the disk. A stop is in effect before that. If the disk does not
-//! confirm its row within [`CONFIRMED`], the client is told just that ([`Reply::Taken`]), and the row follows.
+//! How an order reaches the run is in `control/pending_order.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -16,6 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::question::AnswerDesk;
 use crate::control::gateway::PendingCommand;
+use crate::control::pending_order::{PendingOrder, PresentControl};
 use crate::control::{Control, publish};
 use crate::engine::join::lobby::Lobby;
 use crate::engine::starter::EngineStarter;
@@ -27,14 +27,8 @@ use crate::runtime::supervisor::{Probe, Roster};
 
 /// Time between two snapshots of the overview and the actors for watchers.
 const PUBLISH: Duration = Duration::from_millis(250);
-/// Longest wait for the row of a stop before the client is told that the disk has not confirmed it. A client waits for
-/// five seconds.
-const CONFIRMED: Duration = Duration::from_secs(3);
 /// Duration of a write from which the status says that the run waits for the disk.
 const SILENT: Duration = Duration::from_secs(5);
-
-/// The control of a run's present life. Each life has a new one.
-pub(super) type PresentControl = Rc<RefCell<Arc<Control>>>;
 
 /// The signals that end the daemon.
 pub(super) struct StopSignals {
@@ -264,7 +258,7 @@ impl FrontDesk {
             let present = Arc::clone(&order.control.borrow());
             match &order.command {
                 Command::Sample { prompt, picture } if present.model().is_some() => {
-                    order.sample(&home, &present, prompt, *picture, reply).await;
+                    sample(&order, &home, &present, (prompt, *picture), reply).await;
                 }
                 Command::Stop => order.stop(reply, loses_stops).await,
                 _ => {
@@ -275,89 +269,33 @@ impl FrontDesk {
     }
 }
 
-/// An order on its way to the run.
-struct PendingOrder {
-    control: PresentControl,
-    recorder: Recorder,
-    id: String,
-    by: String,
-    command: Command,
-}
-
-impl PendingOrder {
-    /// Gives the order to the run, and waits until its row is on the disk.
-    async fn recorded(&self) -> Reply {
-        loop {
-            let present = Arc::clone(&self.control.borrow());
-            let taken = present
-                .ask(&self.recorder, &self.id, &self.by, self.command.clone())
-                .await;
-            // Another life began meanwhile and must learn of the order too. An id is taken only once, so asking again
-            // is safe.
-            if taken.is_ok() && !Arc::ptr_eq(&present, &self.control.borrow()) {
-                continue;
-            }
-            let message = "accepted; it takes effect at the next step boundary".to_owned();
-            return taken.map_or_else(
-                |error| refused(&error.to_string()),
-                |step| Reply::Accepted { message, step },
-            );
-        }
-    }
-
-    /// Stops the run. The stop is in effect before this waits for anything; the reply says whether the disk has
-    /// confirmed it.
-    async fn stop(&self, reply: oneshot::Sender<Reply>, loses_stops: bool) {
-        let step = self.control.borrow().place().1;
-        let recorded = self.recorded();
-        tokio::pin!(recorded);
-        if let Ok(said) = tokio::time::timeout(CONFIRMED, &mut recorded).await {
-            reply.send(said).ok();
-            return;
-        }
-        let message = "the run is being stopped, but the disk has not confirmed the order yet: if the daemon dies before \
-                       it does, the next one continues the run; `demask runs list` shows when the run is stopped"
-            .to_owned();
-        let said = match loses_stops {
-            true => Reply::Accepted { message, step },
-            false => Reply::Taken { message, step },
-        };
-        reply.send(said).ok();
-        // The row follows, however long the disk takes.
-        if let Reply::Refused { message } = recorded.await {
-            tracing::error!("the stop that {} asked for has no row: {message}", self.by);
-        }
-    }
-
-    /// Answers a prompt with the present model.
-    async fn sample(
-        &self,
-        home: &Home,
-        present: &Control,
-        prompt: &str,
-        draw: bool,
-        reply: oneshot::Sender<Reply>,
-    ) {
-        let question = Command::Ask {
-            prompt: prompt.to_owned(),
-            draw,
-            image: None,
-            direct: false,
-            reference: None,
-        };
-        let (message, step) = (
-            "accepted; the answer is being computed".to_owned(),
-            present.place().1,
-        );
-        reply.send(Reply::Accepted { message, step }).ok();
-        let desk = AnswerDesk {
-            home,
-            control: present,
-            recorder: &self.recorder,
-        };
-        if let Reply::Refused { message } = desk.answer(&self.id, &self.by, question).await {
-            tracing::warn!("asked by {}: {message}", self.by);
-        }
+/// Answers a prompt with the present model.
+async fn sample(
+    order: &PendingOrder,
+    home: &Home,
+    present: &Control,
+    (prompt, draw): (&str, bool),
+    reply: oneshot::Sender<Reply>,
+) {
+    let question = Command::Ask {
+        prompt: prompt.to_owned(),
+        draw,
+        image: None,
+        direct: false,
+        reference: None,
+    };
+    let (message, step) = (
+        "accepted; the answer is being computed".to_owned(),
+        present.place().1,
+    );
+    reply.send(Reply::Accepted { message, step }).ok();
+    let desk = AnswerDesk {
+        home,
+        control: present,
+        recorder: &order.recorder,
+    };
+    if let Reply::Refused { message } = desk.answer(&order.id, &order.by, question).await {
+        tracing::warn!("asked by {}: {message}", order.by);
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 use demask_storage::{Alert, Level, Lifecycle, Overview, Record, Run, RunState, Steer};
 
 use super::failure_count::{FailureCount, LIVES};
-use super::front_desk::PresentControl;
 use super::run_record::{end_run, newest_step, record_run, steers};
 use crate::control::Control;
+use crate::control::pending_order::PresentControl;
 use crate::engine::process::EngineFailure;
 use crate::pipeline::run_error::RunError;
 use crate::run::context::{Outcome, RunContext, RunDriver};

@@ -16,11 +16,12 @@ use demask_storage::{Alert, Command, Level, Overview, Record, RunState};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
-use super::front_desk::{FrontDesk, PresentControl, StopSignals, refused};
+use super::front_desk::{FrontDesk, StopSignals, refused};
 use super::lives::Lives;
 use super::run_record::run_end;
 use super::{sockets, store_health};
 use crate::control::gateway::{self, CommandQueues, PendingCommand};
+use crate::control::pending_order::PresentControl;
 use crate::engine::join::door::OpenDoor;
 use crate::engine::join::listen::JoinDoor;
 use crate::engine::join::lobby::Lobby;

@@ -16,7 +16,7 @@
 //! | weights, with their sync | the engine's process, whose watchdog waits longer for them (`engine/liveness.rs`) |
 //!
 //! An order to stop does not wait for any of these: it is in effect before its row is on the disk
-//! (`control`, `daemon/front_desk.rs`). Commands that start, queue or resume a run do wait, beside the loop that answers
+//! (`control/pending_order.rs`, `daemon/front_desk.rs`). Commands that start, queue or resume a run do wait, beside the loop that answers
 //! the others (`daemon/server.rs`).
 //!
 //! Left on the loop: what happens before the socket is open; the system's own work when a process is started (its
