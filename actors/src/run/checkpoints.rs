@@ -338,12 +338,12 @@ pub async fn load_checkpoint(context: &RunContext, dir: &Path) -> Result<Loaded,
         other => return Err(unexpected("loaded", &other).into()),
     };
     let path = dir.join(checkpoint::STATE);
-    let read = move || {
+    let read = move || -> Result<Cursor, RunError> {
         let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
             .map_err(|error| RunError::about(path.display(), error))?;
         serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))
     };
-    let cursor: Cursor = on_disk(read).await??;
+    let cursor = on_disk(read).await??;
     let folder = dir.to_owned();
     let inference = beside(move || checkpoint_settings::inference(&folder)).await?;
     Ok(Loaded {
