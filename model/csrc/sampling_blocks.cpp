@@ -28,6 +28,8 @@ struct SamplingBlocks {
   double eps;
   int64_t heads, width;
   std::vector<SamplingBlock> blocks;
+  // The first block's projections of all tokens, [V, (H + 2K) E] in f32; undefined if they take too much memory.
+  Tensor first_projections;
 };
 
 CLONES static void add_row(float* R to, const float* R by, int64_t n) {
@@ -72,15 +74,40 @@ struct Inputs {
     if (is_bf16) narrow(values, bf16(row) + from, n);
     else std::memcpy(f32(row) + from, values, n * 4);
   }
+  // These inputs from a row on.
+  Inputs from(int64_t row) const { return {static_cast<float*>(this->row(row)), columns, stride, is_bf16}; }
   void* row(int64_t row) const { return is_bf16 ? static_cast<void*>(bf16(row)) : f32(row); }
   int64_t row_bytes() const { return stride * (is_bf16 ? 2 : 4); }
 };
+
+void embed(const SamplingBlocks& net, int64_t token, float* to) {
+  int64_t width = net.table.size(1);
+  load(net.table, token * width, to, width);
+  scale_row(to, net.embedding_scale, width);
+}
+
+// Writes the normalised embeddings of some tokens, the inputs of the first block's projection.
+void norm_tokens(const SamplingBlocks& net, const SamplingBlock& first, const int64_t* tokens, int64_t count,
+                 const Inputs& to) {
+  int64_t width = net.table.size(1);
+  float* room = scratch(2 * width);
+  for (int64_t row = 0; row < count; row++) {
+    embed(net, tokens[row], room);
+    norm_row(room, to.fresh(row, room + width), data<float>(first.attn_gain), width, net.eps, false);
+    to.keep(row, room + width);
+  }
+}
 
 // One pass: what all threads read, and the memory that they fill.
 struct SamplingPass {
   const SamplingBlocks& net;
   const int64_t *ids, *wanted;
   int64_t count, kept, width;
+  // The first block's input depends on a position's token alone, so equal tokens share a row of its projection: the
+  // rows, of the table of all tokens or of this pass; the row of each position, [T]; and the tokens of this pass's rows.
+  const float* first_rows;
+  const int64_t* first_row_of;
+  const std::vector<int64_t>& first_tokens;
   void (*beat)();
   std::vector<CachedAttention> attention;
   std::vector<Task> tasks;
@@ -96,15 +123,14 @@ struct SamplingPass {
     team.meet();
   }
 
-  // Adds `delta` to the stream, if asked to, and gives the normalised row to `take`, in memory that `place` names.
+  // Adds `delta` to the stream, and gives the normalised row to `take`, in memory that `place` names.
   template <typename Place, typename Take>
-  void sum_norm(const Team& team, bool adds, const Tensor& gain, int64_t rows, const Place& place,
-                const Take& take) const {
+  void sum_norm(const Team& team, const Tensor& gain, int64_t rows, const Place& place, const Take& take) const {
     team.share(rows, [&](int64_t begin, int64_t end) {
       float* room = scratch(width);
       for (int64_t row = begin; row < end; row++) {
         float* stream = x + row * width;
-        if (adds) add_row(stream, delta + row * width, width);
+        add_row(stream, delta + row * width, width);
         norm_row(stream, place(row, room), data<float>(gain), width, net.eps, false);
         take(row, room);
       }
@@ -112,30 +138,42 @@ struct SamplingPass {
     team.meet();
   }
 
-  void norm_inputs(const Team& team, bool adds, const Tensor& gain, int64_t rows) const {
-    sum_norm(team, adds, gain, rows, [&](int64_t row, float* room) { return normed.fresh(row, room); },
+  void norm_inputs(const Team& team, const Tensor& gain, int64_t rows) const {
+    sum_norm(team, gain, rows, [&](int64_t row, float* room) { return normed.fresh(row, room); },
              [&](int64_t row, const float* room) { normed.keep(row, room); });
   }
 
-  void run(const Team& team) const {
-    // The first norm shares the rows in the same way, so no barrier is needed between the two.
+  // Begins the stream with the embedding, and projects the tokens that no table has.
+  void begin(const Team& team) const {
+    const SamplingBlock& first = net.blocks[0];
     team.share(count, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; row++) {
-        float* stream = x + row * width;
-        load(net.table, ids[row] * width, stream, width);
-        scale_row(stream, net.embedding_scale, width);
-      }
+      for (int64_t row = begin; row < end; row++) embed(net, ids[row], x + row * width);
     });
+    int64_t rows = first_tokens.size();
+    if (rows > 0) {
+      team.share(rows, [&](int64_t begin, int64_t end) {
+        norm_tokens(net, first, &first_tokens[begin], end - begin, normed.from(begin));
+      });
+      team.meet();
+      product(team, first.joined, normed, wide, rows);
+    }
+  }
+
+  void run(const Team& team) const {
+    begin(team);
     int64_t rows = count;
     for (size_t number = 0; number < net.blocks.size(); number++) {
       const SamplingBlock& block = net.blocks[number];
       if (team.me == 0) beat();
-      norm_inputs(team, number > 0, block.attn_gain, rows);
-      product(team, block.joined, normed, wide, rows);
-      attend(team, attention[number], block.joined.outs);
+      if (number > 0) {
+        norm_inputs(team, block.attn_gain, rows);
+        product(team, block.joined, normed, wide, rows);
+      }
+      attend(team, attention[number], number > 0 ? wide : first_rows, number > 0 ? nullptr : first_row_of,
+             block.joined.outs);
       if (number + 1 == net.blocks.size()) rows = keep_wanted(team);
       product(team, block.attn_out, mixed, delta, rows);
-      norm_inputs(team, true, block.ff_gain, rows);
+      norm_inputs(team, block.ff_gain, rows);
       product(team, block.gate, normed, wide, rows);
       team.share(rows, [&](int64_t begin, int64_t end) {
         int64_t n = block.down.ins;
@@ -152,14 +190,18 @@ struct SamplingPass {
       product(team, block.down, gated_rows, delta, rows);
     }
     sum_norm(
-        team, true, net.last_gain, rows, [&](int64_t row, float*) { return y + row * width; },
+        team, net.last_gain, rows, [&](int64_t row, float*) { return y + row * width; },
         [](int64_t, const float*) {});
   }
 
-  void attend(const Team& team, const CachedAttention& attention, int64_t total) const {
+  // Attends with a stacked projection of `total` columns. Its row of each position is `row_of`, or null if the rows are
+  // the positions.
+  void attend(const Team& team, const CachedAttention& attention, const float* joined, const int64_t* row_of,
+              int64_t total) const {
     float* room = scratch(std::max(attention.place_room(), attention.attend_room()));
     team.share(count, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; row++) attention.place(row, wide + row * total, turned, room);
+      for (int64_t row = begin; row < end; row++)
+        attention.place(row, joined + (row_of ? row_of[row] : row) * total, turned, room);
     });
     team.meet();
     int64_t head_width = attention.width;
@@ -220,6 +262,49 @@ Inputs inputs_of(const PackedMatrix& weight, float* at, int64_t rows) {
 }
 }  // namespace
 
+// The most bytes of the first block's projections of all tokens.
+static constexpr int64_t MOST_PROJECTIONS = 8 << 20;
+
+// Returns the first block's projections of all tokens, or an undefined tensor if they take too much memory.
+static Tensor projections_of(const SamplingBlocks& net) {
+  constexpr int64_t ROWS = Products::ROWS;
+  const SamplingBlock& first = net.blocks[0];
+  const PackedMatrix& weight = first.joined;
+  int64_t tokens = net.table.size(0), outs = weight.outs, floats = input_floats(weight, ROWS);
+  if (tokens * outs * 4 > MOST_PROJECTIONS) return Tensor();
+  Tensor all = at::empty({tokens, outs}, at::kFloat);
+  at::parallel_for(0, (tokens + ROWS - 1) / ROWS, 1, [&](int64_t begin, int64_t end) {
+    std::vector<float> room(floats + Room::LINE);
+    Inputs inputs = inputs_of(weight, room.data(), ROWS);
+    for (int64_t part = begin; part < end; part++) {
+      int64_t from = part * ROWS, count = std::min(ROWS, tokens - from), names[ROWS];
+      for (int64_t row = 0; row < count; row++) names[row] = from + row;
+      norm_tokens(net, first, names, count, inputs);
+      weight.multiply(inputs.at, out<float>(all) + from * outs, count, 0, weight.pieces());
+    }
+  });
+  return all;
+}
+
+// The distinct tokens of a pass, in the order in which they come, and each position's number among them.
+struct DistinctTokens {
+  std::vector<int64_t> tokens, number_of;
+
+  DistinctTokens(const int64_t* ids, int64_t count, int64_t vocabulary) : number_of(count) {
+    static thread_local std::vector<int64_t> known;
+    if (static_cast<int64_t>(known.size()) < vocabulary) known.resize(vocabulary, -1);
+    for (int64_t row = 0; row < count; row++) {
+      int64_t& number = known[ids[row]];
+      if (number < 0) {
+        number = tokens.size();
+        tokens.push_back(ids[row]);
+      }
+      number_of[row] = number;
+    }
+    for (int64_t token : tokens) known[token] = -1;
+  }
+};
+
 // The least number of floating-point operations that another thread is started for.
 static constexpr double OPERATIONS_OF_A_THREAD = 1e6;
 
@@ -247,7 +332,11 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
     int64_t at = data<int64_t>(wanted)[row];
     TORCH_CHECK(at >= 0 && at < count, "sampling blocks: position ", at, " of ", count);
   }
-  SamplingPass pass{net, data<int64_t>(ids), data<int64_t>(wanted), count, kept, width, beat};
+  bool has_table = net.first_projections.defined();
+  DistinctTokens distinct(data<int64_t>(ids), has_table ? 0 : count, net.table.size(0));
+  SamplingPass pass{net, data<int64_t>(ids), data<int64_t>(wanted), count, kept, width,
+                    has_table ? data<float>(net.first_projections) : nullptr,
+                    has_table ? data<int64_t>(ids) : distinct.number_of.data(), distinct.tokens, beat};
   for (size_t block = 0; block < net.blocks.size(); block++) {
     pass.attention.emplace_back(*keys[block], *values[block], cos, sin, places, net.heads, net.width,
                                 1.0 / std::sqrt(static_cast<double>(net.width)), net.eps, set);
@@ -269,6 +358,7 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
   pass.delta = room.take(rows * width);
   pass.turned = room.take(rows * across);
   pass.wide = room.take(rows * widest);
+  if (!has_table) pass.first_rows = pass.wide;
   auto inputs = [&](const PackedMatrix& weight) {
     return inputs_of(weight, room.take(input_floats(weight, rows)), rows);
   };
@@ -302,7 +392,7 @@ int demask_sampling_blocks(Tensor* table, Tensor* last_gain, double embedding_sc
     TORCH_CHECK(table->dim() == 2 && table->is_contiguous() && known && last_gain->numel() == table->size(1),
                 "sampling blocks: misshapen");
     *made = new SamplingBlocks{
-        *table, last_gain->to(at::kFloat).contiguous(), static_cast<float>(embedding_scale), eps, heads, width, {}};
+        *table, last_gain->to(at::kFloat).contiguous(), static_cast<float>(embedding_scale), eps, heads, width, {}, {}};
   });
 }
 
@@ -326,6 +416,7 @@ int demask_sampling_blocks_add(SamplingBlocks* net, Tensor* attn_gain, Tensor* f
                 block.down.outs == width && block.attn_gain.numel() == width && block.ff_gain.numel() == width;
     TORCH_CHECK(fits, "sampling blocks: misshapen weights");
     net->blocks.push_back(std::move(block));
+    if (net->blocks.size() == 1) net->first_projections = projections_of(*net);
   });
 }
 

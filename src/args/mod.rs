@@ -48,7 +48,8 @@ const EXAMPLES: &str = "Examples:
   demask generate \"Ben has 3 apples, buys 4. How many apples?\" --show
   demask eval tabletop-draw --limit 60 --json
   demask query \"SELECT name, value FROM v_latest\"
-Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the followed run was stopped or its daemon ended.";
+Exit codes: 0 success, 1 failure, 2 wrong usage, 3 the followed run was stopped or its daemon ended,
+4 the run is being stopped but the disk has not confirmed the order.";
 
 const STUDY: &str = "A study runs one profile with several settings and seeds. Each pair is a run. FILE.toml:
   name = \"rates\"                     # default: the name of the file
@@ -123,7 +124,7 @@ pub enum DemaskCommand {
     Resume(Resume),
     /// Save a checkpoint and end the run at the next step boundary
     #[command(
-        after_help = "Example:\n  demask stop\nThe daemon keeps running, and the next run in the queue starts. `demask resume RUN` continues the\nstopped run. `demask daemon stop` ends the daemon without ending the run; the next daemon\ncontinues the run."
+        after_help = "Example:\n  demask stop\nThe daemon keeps running, and the next run in the queue starts. `demask resume RUN` continues the\nstopped run. `demask daemon stop` ends the daemon without ending the run; the next daemon\ncontinues the run. The order is taken within seconds even if the disk does not answer; if the disk has\nnot confirmed it by then, the command says so and exits with 4."
     )]
     Stop(Json),
     /// Save a checkpoint at the next step boundary

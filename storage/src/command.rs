@@ -189,6 +189,15 @@ pub enum Reply {
         /// The current step.
         step: u64,
     },
+    /// A stop was taken and the run is being stopped, but the disk has not confirmed the order's row. If the daemon dies
+    /// before it does, the order may be lost, and the next daemon continues the run. The same command with the same id
+    /// asks whether the row is there by now.
+    Taken {
+        /// A message for the user.
+        message: String,
+        /// The current step.
+        step: u64,
+    },
     /// The answer of the run's model.
     Said {
         /// The text with its reasoning.

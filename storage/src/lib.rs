@@ -29,5 +29,5 @@ pub use store::StoreError;
 pub use writer::Writer;
 
 /// The version of the control protocol; every reply contains it.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 pub use vocabulary::{Decision, Gate, Modality, RunState, SteerAction, UnknownWord};

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use demask_actors::control::client::Client;
 use demask_actors::home::Home;
+use demask_actors::runtime::fault_injection::DISK_FAULT;
 use demask_actors::runtime::loop_watch::LATE_LOOP;
 
 use crate::processes::children;
@@ -132,6 +133,7 @@ impl Place {
         command.stdout(Stdio::null()).stderr(log);
         command
             .env_remove("DEMASK_ENGINE_FAULT")
+            .env_remove(DISK_FAULT)
             .envs(variables.iter().copied());
         let mut child = command.spawn().expect("the built demask");
         let home = self.home();

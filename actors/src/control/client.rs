@@ -187,11 +187,11 @@ fn new_id() -> String {
     ids::new_id().to_string()
 }
 
-/// Returns how long a daemon may take to reply (law L10). Status commands are answered from memory, orders wait for the
-/// disk, and a query waits for its result.
+/// Returns how long a daemon may take to reply (law L10). Status commands are answered from memory. A stop is taken in
+/// memory and its reply says whether the disk has it. Other orders wait for the disk, and a query waits for its result.
 fn limit(command: &Command) -> Duration {
     match command {
-        Command::Status | Command::Actors => PROMPT,
+        Command::Status | Command::Actors | Command::Stop => PROMPT,
         // A client that shuts down a silent daemon goes on to kill it, and the whole may take no longer than `PROMPT`.
         Command::Shutdown => PROMPT - Duration::from_secs(1),
         Command::Subscribe { .. } | Command::Follow { .. } => PROMPT,

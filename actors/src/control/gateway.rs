@@ -4,6 +4,8 @@
 //! A client that reads too slowly gets the number of events that it missed and continues with the newest; nothing waits
 //! for it (law L2). A command that changes something is done once per id: a repetition gets the remembered reply (law
 //! L1). A command that only reads is answered anew each time.
+//!
+//! L10: commands that wait for the disk have a queue of their own, so that nothing else waits behind them.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::unix::fs::PermissionsExt as _;
@@ -51,12 +53,34 @@ pub struct PendingCommand {
     pub reply: oneshot::Sender<Reply>,
 }
 
+/// The queues of commands.
+#[derive(Clone, Debug)]
+pub struct CommandQueues {
+    /// Commands that are answered from memory, and orders to the run.
+    pub prompt: mpsc::Sender<PendingCommand>,
+    /// Commands that start, queue or resume a run. They wait for the disk, one after another.
+    pub patient: mpsc::Sender<PendingCommand>,
+}
+
+impl CommandQueues {
+    fn queue(&self, command: &Command) -> &mpsc::Sender<PendingCommand> {
+        match command {
+            Command::Run(_)
+            | Command::Enqueue(_)
+            | Command::QueueMove { .. }
+            | Command::QueueCancel { .. }
+            | Command::ResumeRun { .. } => &self.patient,
+            _ => &self.prompt,
+        }
+    }
+}
+
 /// The state that every connection shares.
 #[derive(Clone)]
 struct Desk {
     home: Home,
     recorder: Recorder,
-    asked: mpsc::Sender<PendingCommand>,
+    asked: CommandQueues,
     probe: Probe,
     answered: Arc<Mutex<RecentReplies>>,
 }
@@ -124,7 +148,7 @@ fn changes(command: &Command) -> bool {
 pub fn open(
     home: &Home,
     recorder: Recorder,
-    asked: mpsc::Sender<PendingCommand>,
+    asked: CommandQueues,
     probe: Probe,
 ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     let path = home.socket()?;
@@ -225,7 +249,8 @@ impl Desk {
         }
         let id = message.id.clone();
         let (reply, wait) = oneshot::channel();
-        if self.asked.send(PendingCommand { message, reply }).await.is_err() {
+        let queue = self.asked.queue(&message.command);
+        if queue.send(PendingCommand { message, reply }).await.is_err() {
             return Reply::Refused {
                 message: "the daemon is ending".into(),
             };
@@ -233,7 +258,8 @@ impl Desk {
         let reply = wait.await.unwrap_or_else(|_| Reply::Refused {
             message: "the daemon could not answer the request".into(),
         });
-        if changes {
+        // A stop that the disk has not confirmed may be confirmed when it is asked for again.
+        if changes && !matches!(reply, Reply::Taken { .. }) {
             let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
             answered.keep(id, reply.clone());
         }

@@ -4,6 +4,10 @@
 //! acknowledged, and its row has the step before anything is computed under it. After a restart, the orders of the
 //! journal take effect again at their steps.
 //!
+//! L10: a stop does not wait for the disk. It waits for the boundary from the moment it is asked for, while its row is
+//! on the way; nothing is computed under a stop. What the client is told says whether the row is on the disk
+//! (`Reply::Accepted`) or not yet (`Reply::Taken`).
+//!
 //! Not here: what a run does at a boundary (`run::driver`), and the format of commands on the socket (the `storage`
 //! crate).
 
@@ -12,6 +16,7 @@ pub mod client;
 pub mod gateway;
 pub mod knobs;
 mod order;
+pub mod pending_order;
 mod present_model;
 mod query_process;
 mod state;
@@ -59,7 +64,8 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Accepts an order. Its row is committed to the store before this returns (L4). The same id is accepted once.
+    /// Accepts an order. Its row is committed to the store before this returns (L4). The same id is accepted once. A stop
+    /// is in effect before this waits for anything (L10).
     ///
     /// # Errors
     /// [`OrderError`] if the knob is unknown, the value is out of range, or the recorder has ended.
@@ -83,17 +89,34 @@ impl Control {
             recorder.flush().await?;
             return Ok(step);
         }
+        let is_stop = order == Command::Stop;
+        if is_stop {
+            self.take(steer.clone(), order.clone());
+        }
+        // The row of a stop may come after the row that says where the stop took effect; the store keeps the step.
         recorder.record(Record::Steer(steer.clone())).await?;
         recorder.flush().await?;
-        {
-            let mut state = self.lock();
-            if state.first.is_none() {
-                state.early.insert(steer.id.clone());
-            }
-            state.pending.push_back((steer, order));
+        if !is_stop {
+            self.take(steer, order);
         }
-        self.changed.notify_waiters();
         Ok(step)
+    }
+
+    /// Has an order wait for the next boundary.
+    fn take(&self, steer: Steer, order: Command) {
+        self.lock().wait(steer, order);
+        self.changed.notify_waiters();
+    }
+
+    /// Takes over the stops that wait in the control of the life before, because their rows may still be on their way to
+    /// the disk, so that the journal lacks them (L10).
+    pub fn take_stops(&self, before: &Self) {
+        let waiting = before.lock().pending.clone();
+        for (steer, order) in waiting {
+            if order == Command::Stop && self.lock().known.insert(steer.id.clone()) {
+                self.take(steer, order);
+            }
+        }
     }
 
     /// Ends the run at the next boundary without an order: the daemon is ending, and the run is to continue later.
@@ -108,39 +131,38 @@ impl Control {
         self.lock().halting
     }
 
-    /// Returns whether the run must end: the user's stop is waiting, or [`Self::halt`] was called.
+    /// Returns whether the run must end at a boundary that is still to come: the user's stop is waiting, or
+    /// [`Self::halt`] was called.
     #[must_use]
     pub fn is_ending(&self) -> bool {
         let state = self.lock();
         state.halting || state.stops()
     }
 
-    /// Waits until the run must end.
+    /// Waits until the run must end, also for a stop that has taken effect: what hangs after its boundary is given up too
+    /// (L10).
     pub async fn ends(&self) {
-        self.until(Self::is_ending).await;
+        self.until(|control| control.is_ending() || control.lock().stopping)
+            .await;
     }
 
     /// Applies a waiting stop at once, outside a boundary, because the run hangs (law L10). Other orders keep waiting
-    /// for a boundary (L3), which this life does not reach any more. Returns whether the run was stopped by the user.
-    ///
-    /// # Errors
-    /// [`RecorderGone`] when the recorder has ended.
-    pub async fn stop_now(&self, recorder: &Recorder) -> Result<bool, RecorderGone> {
-        let (_, step) = self.place();
-        let stops: Vec<Steer> = {
-            let mut state = self.lock();
-            let (stops, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut state.pending)
-                .into_iter()
-                .partition(|(_, order)| *order == Command::Stop);
-            state.pending = waiting;
-            stops.into_iter().map(|(steer, _)| steer).collect()
+    /// for a boundary (L3), which this life does not reach any more. Returns whether the run was stopped by the user, and
+    /// the rows of these stops, which the caller records.
+    #[must_use]
+    pub fn stop_now(&self) -> (bool, Vec<Steer>) {
+        let mut state = self.lock();
+        let step = state.step;
+        let (stops, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut state.pending)
+            .into_iter()
+            .partition(|(_, order)| *order == Command::Stop);
+        state.pending = waiting;
+        let applied = |(steer, _): (Steer, Command)| Steer {
+            applied_step: Some(step),
+            ..steer
         };
-        let stopped = self.lock().stopping || !stops.is_empty();
-        for mut steer in stops {
-            steer.applied_step = Some(step);
-            recorder.record(Record::Steer(steer)).await?;
-        }
-        Ok(stopped)
+        let rows: Vec<Steer> = stops.into_iter().map(applied).collect();
+        (state.stopping || !rows.is_empty(), rows)
     }
 
     /// Waits for [`Self::halt`].

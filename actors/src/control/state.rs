@@ -82,6 +82,14 @@ impl State {
         }
     }
 
+    /// Has an order wait for the next boundary.
+    pub(super) fn wait(&mut self, steer: Steer, order: Command) {
+        if self.first.is_none() {
+            self.early.insert(steer.id.clone());
+        }
+        self.pending.push_back((steer, order));
+    }
+
     /// Returns whether a stop is waiting.
     pub(super) fn stops(&self) -> bool {
         self.pending.iter().any(|(_, order)| *order == Command::Stop)

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use demask_storage::{Command, Knob, RunState, Steer, journal, store};
+use demask_storage::{Command, Knob, Record, RunState, Steer, journal, store};
 use proptest::prelude::*;
 
 use super::{Boundary, Control, KnobKey};
@@ -142,6 +142,55 @@ fn l1_l4_a_stop_ends_the_run_though_the_daemon_is_ending_or_dies_of_it() {
         let next = Control::new("r", knobs(), journal);
         assert_eq!(next.boundary(&recorder, 3).await.unwrap(), Boundary::default());
         assert!(next.boundary(&recorder, 4).await.unwrap().stop);
+    });
+}
+
+#[test]
+fn l10_l4_a_stop_is_in_effect_before_its_row_and_acknowledged_after_it() {
+    with_recorder(async |recorder, path| {
+        let control = Control::new("r", knobs(), Vec::new());
+        control.boundary(&recorder, 3).await.unwrap();
+        // Another program locks the store, so that nothing is committed.
+        let other = store::open(path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let mut asking = Box::pin(control.ask(&recorder, "s", "me", Command::Stop));
+        tokio::select! {
+            biased;
+            asked = &mut asking => panic!("it was acknowledged without its row: {asked:?}"),
+            () = control.ends() => {}
+        }
+        let rows = || journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        assert!(rows().is_empty());
+        // The next life of the run learns of it, although the journal lacks it.
+        let next = Control::new("r", knobs(), rows());
+        next.take_stops(&control);
+        next.take_stops(&control);
+        assert_eq!(next.stop_now().1.len(), 1);
+        let (is_stopped, applied) = control.stop_now();
+        assert!(is_stopped && applied.len() == 1, "{applied:?}");
+        other.execute_batch("ROLLBACK").unwrap();
+        asking.await.unwrap();
+        assert_eq!((rows().len(), rows()[0].applied_step), (1, None));
+        let asked = rows().remove(0);
+        // The row that says where it took effect may also come first.
+        for row in [applied[0].clone(), asked] {
+            recorder.record(Record::Steer(row)).await.unwrap();
+        }
+        recorder.flush().await.unwrap();
+        assert_eq!((rows().len(), rows()[0].applied_step), (1, Some(3)));
+    });
+}
+
+#[test]
+fn l10_a_stop_that_has_taken_effect_still_ends_the_run() {
+    with_recorder(async |recorder, _| {
+        let control = Control::new("r", knobs(), Vec::new());
+        control.boundary(&recorder, 3).await.unwrap();
+        control.ask(&recorder, "s", "me", Command::Stop).await.unwrap();
+        assert!(control.boundary(&recorder, 4).await.unwrap().stop);
+        // What hangs after this boundary is given up too.
+        control.ends().await;
+        assert_eq!(control.stop_now(), (true, Vec::new()));
     });
 }
 

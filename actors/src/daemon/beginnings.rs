@@ -9,16 +9,19 @@ use demask_api::{JoinRole, Shard};
 use demask_datasets::data_dir;
 use demask_storage::{Record, Reply, Run, RunRequest, RunState, Steer, SteerAction, journal, store};
 
+use super::front_desk::refused;
 use super::lives::Lives;
 use super::run_lifecycle::live;
 use super::run_record::{end_run, first_life, record_run, run_end};
-use super::server::{Active, Daemon, RECORDED, refused};
+use super::server::{Active, Daemon, RECORDED};
 use crate::control::{Control, RESUMED_RUN};
 use crate::engine::address::EngineAddress;
 use crate::engine::process::EngineOptions;
+use crate::home::Home;
 use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::profile::Profile;
 use crate::run::context::RunContext;
+use crate::runtime::disk::{of_store, on_disk};
 use crate::runtime::ids;
 
 impl Daemon {
@@ -38,7 +41,7 @@ impl Daemon {
                 tracing::error!("run {id}: {why}");
                 lives.forget();
                 end_run(&self.recorder, &id, RunState::Failed, &why).await?;
-            } else if let Err(error) = self.begin_again(run) {
+            } else if let Err(error) = self.begin_again(run).await {
                 let why = match error.is::<NoDoor>() {
                     true => error.to_string(),
                     false => format!("this version of demask cannot read the run's configuration: {error:#}"),
@@ -52,12 +55,21 @@ impl Daemon {
     }
 
     /// Starts another life of a run that was begun before.
-    fn begin_again(&mut self, before: Run) -> anyhow::Result<()> {
-        let (profile, from_scratch) = Profile::of_configuration(before.config.clone())?;
-        self.can_join(&profile)?;
+    async fn begin_again(&mut self, before: Run) -> anyhow::Result<()> {
+        let (profile, from_scratch) = self.profile_of(&before).await?;
         let generation = before.generation + 1;
-        self.begin(Run { generation, ..before }, profile, from_scratch);
+        self.begin(Run { generation, ..before }, profile, from_scratch)
+            .await;
         Ok(())
+    }
+
+    /// Reads the profile of a run that was begun before, if this daemon can run it, and whether the run starts from
+    /// random weights. Files that the profile names are looked at.
+    async fn profile_of(&self, run: &Run) -> anyhow::Result<(Profile, bool)> {
+        let configuration = run.config.clone();
+        let (profile, from_scratch) = on_disk(move || Profile::of_configuration(configuration)).await??;
+        self.can_join(&profile)?;
+        Ok((profile, from_scratch))
     }
 
     /// Refuses a run whose engines are to join where the daemon listens for none.
@@ -70,24 +82,19 @@ impl Daemon {
     }
 
     /// Makes the row of the first life of a requested run, and its profile, if this daemon can run it.
-    pub(super) fn begun_by(&self, id: &str, request: &RunRequest) -> anyhow::Result<(Run, Profile)> {
-        let (begun, profile) = first_life(id, request)?;
+    pub(super) async fn begun_by(&self, id: &str, request: &RunRequest) -> anyhow::Result<(Run, Profile)> {
+        let (id, request) = (id.to_owned(), request.clone());
+        let (begun, profile) = on_disk(move || first_life(&id, &request)).await??;
         self.can_join(&profile)?;
         Ok((begun, profile))
     }
 
     /// Starts a life of a run: spawns its engines and runs [`live`] as a task.
-    pub(super) fn begin(&mut self, begun: Run, profile: Profile, from_scratch: bool) {
+    pub(super) async fn begin(&mut self, begun: Run, profile: Profile, from_scratch: bool) {
         data_dir::use_folder(profile.data.clone());
         let (run, generation) = (begun.id.clone(), begun.generation);
         tracing::info!("run {run} ({}), life {generation}", profile.name);
-        let lives = Lives::of(&self.home, &run);
-        lives.begin();
-        // The folder must exist before the engine starts. Otherwise its sandbox permits writes below the nearest
-        // existing ancestor, which is the whole home.
-        if let Err(error) = std::fs::create_dir_all(self.home.checkpoints("")) {
-            tracing::warn!("{}: {error}", self.home.checkpoints("").display());
-        }
+        let lives = begun_life(&self.home, &run).await;
         let options = EngineOptions {
             socket_dir: self.home.socket_dir(),
             device: profile.engine.device.clone(),
@@ -135,10 +142,11 @@ impl Daemon {
         };
         let control = Rc::new(RefCell::new(control));
         let task = actix::spawn(live(context, Rc::clone(&self.driver), Rc::clone(&control)));
+        self.desk.begin(&control);
         self.active = Some(Active {
             run,
             control,
-            lives: Some(lives),
+            lives,
             task,
         });
     }
@@ -151,20 +159,21 @@ impl Daemon {
                 active.run
             )));
         }
-        self.shutting_down.then(|| refused("the daemon is ending"))
+        self.desk.is_ending().then(|| refused("the daemon is ending"))
     }
 
     pub(super) async fn run(&mut self, request: &RunRequest) -> Reply {
         if let Some(busy) = self.busy() {
             return busy;
         }
-        let (begun, profile) = match checked(request).and_then(|id| self.begun_by(&id, request)) {
+        let first = async { self.begun_by(&checked(request)?, request).await };
+        let (begun, profile) = match first.await {
             Ok(first) => first,
             Err(error) => return refused(&format!("{error:#}")),
         };
         let run = begun.id.clone();
         let recorded = record_run(&self.recorder, &begun);
-        // On a full disk this wait would keep the daemon from answering anyone else.
+        // On a full disk this wait would keep other runs from being queued.
         let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
             let reason = "the store did not record it in time: is the disk full?";
             let end = run_end(&run, RunState::Failed, reason);
@@ -173,7 +182,7 @@ impl Daemon {
         };
         match recorded {
             Ok(()) => {
-                self.begin(begun, profile, request.from_scratch);
+                self.begin(begun, profile, request.from_scratch).await;
                 Reply::Started { run }
             }
             Err(error) => refused(&format!("{error:#}")),
@@ -192,23 +201,26 @@ impl Daemon {
     }
 
     async fn resumed(&mut self, id: &str, by: &str, run: &str) -> anyhow::Result<Reply> {
-        let connection = store::open_read_only(&self.home.database())?;
-        let Some((before, status)) = journal::run(&connection, run)? else {
+        let (path, named) = (self.home.database(), run.to_owned());
+        let found = of_store(move || {
+            let connection = store::open_read_only(&path)?;
+            let newest = journal::checkpoints(&connection, &named)?
+                .first()
+                .map(|saved| saved.step);
+            Ok((journal::run(&connection, &named)?, newest))
+        });
+        let (Some((before, status)), newest) = found.await? else {
             return Ok(refused(&format!(
                 "there is no run {run}; `demask runs list` shows them"
             )));
         };
-        let newest = journal::checkpoints(&connection, run)?
-            .first()
-            .map(|saved| saved.step);
-        drop(connection);
         if status == RunState::Done {
             return Ok(refused(&format!(
                 "run {run} is done and has no steps left; `demask run PROFILE --from {run}` starts another run from its weights"
             )));
         }
         // Checked before anything is written: if the configuration cannot be read, the run stays as it is.
-        self.can_join(&Profile::of_configuration(before.config.clone())?.0)?;
+        self.profile_of(&before).await?;
         let step = newest.unwrap_or(0);
         // L4: the resumption is recorded as a row. Orders from before it, above all a stop, take no effect any more.
         let steer = Steer {
@@ -233,14 +245,33 @@ impl Daemon {
             record_run(&self.recorder, &life).await
         };
         let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
+            // The rows may still come, so that the run would seem to go on.
+            let end = run_end(run, status, "the store did not record its resumption in time");
+            self.recorder.record(Record::RunEnd(end)).await?;
             return Ok(refused(
                 "the store did not record it in time: is the disk full? The run is unchanged",
             ));
         };
         recorded?;
-        self.begin_again(before)?;
+        self.begin_again(before).await?;
         Ok(Reply::Started { run: run.to_owned() })
     }
+}
+
+/// Notes that a life of a run begins in this daemon, and makes the folder of checkpoints. The folder must exist before
+/// the engine starts. Otherwise its sandbox permits writes below the nearest existing ancestor, which is the whole home.
+async fn begun_life(home: &Home, run: &str) -> Option<Lives> {
+    let (home, run) = (home.clone(), run.to_owned());
+    let begin = move || {
+        let lives = Lives::of(&home, &run);
+        lives.begin();
+        let folder = home.checkpoints("");
+        if let Err(error) = std::fs::create_dir_all(&folder) {
+            tracing::warn!("{}: {error}", folder.display());
+        }
+        lives
+    };
+    on_disk(begin).await.ok()
 }
 
 /// The refusal of a run whose engines are to join a daemon that listens for none.

@@ -4,6 +4,7 @@
 
 mod beginnings;
 mod failure_count;
+mod front_desk;
 mod lives;
 mod question;
 pub mod repair;

@@ -2,19 +2,20 @@
 //! (law L1). If its ranks are what dies and the profile allows fewer, the run goes on with fewer (law L11), unless fewer
 //! ranks have just failed in the same way.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_storage::{Alert, Level, Lifecycle, Overview, Record, Run, RunState};
+use demask_storage::{Alert, Level, Lifecycle, Overview, Record, Run, RunState, Steer};
 
 use super::failure_count::{FailureCount, LIVES};
 use super::run_record::{end_run, newest_step, record_run, steers};
 use crate::control::Control;
+use crate::control::pending_order::PresentControl;
 use crate::engine::process::EngineFailure;
 use crate::pipeline::run_error::RunError;
 use crate::run::context::{Outcome, RunContext, RunDriver};
+use crate::runtime::disk::on_disk;
 use crate::runtime::recorder::RecorderGone;
 
 /// Wait before the second life; doubled each time.
@@ -24,19 +25,37 @@ const GRACE: Duration = Duration::from_secs(4);
 /// Number of checks in that time.
 const GRACE_LOOKS: u32 = 16;
 
+/// How a run's last life ended.
+struct LastLife {
+    outcome: Outcome,
+    /// Rows about this end, which are recorded once the engines have ended.
+    rows: Vec<Record>,
+}
+
+impl From<Outcome> for LastLife {
+    fn from(outcome: Outcome) -> Self {
+        let rows = Vec::new();
+        Self { outcome, rows }
+    }
+}
+
 /// Runs life after life of a run, until it is done, stopped, halted, or dies too often without progress. Its engine
-/// ends with it in every case, because another run may follow.
+/// ends with it in every case, because another run may follow. L10: it ends before anything waits for the disk.
 pub(super) async fn live(
     mut context: RunContext,
     driver: Rc<dyn RunDriver>,
-    present: Rc<RefCell<Arc<Control>>>,
+    present: PresentControl,
 ) -> anyhow::Result<()> {
-    let outcome = lives(&mut context, &driver, &present).await;
+    let last = lives(&mut context, &driver, &present).await;
     // L1: the driver drops the run's actors here. If it drove the run again with them, they would ask an engine that
     // has ended.
     driver.let_go();
     context.finish().await;
-    let (status, reason) = match outcome? {
+    let LastLife { outcome, rows } = last?;
+    for row in rows {
+        context.recorder.record(row).await?;
+    }
+    let (status, reason) = match outcome {
         Outcome::Done => (RunState::Done, "all stages are done"),
         Outcome::Stopped => (RunState::Stopped, "the user stopped it"),
         Outcome::Halted => (
@@ -51,8 +70,8 @@ pub(super) async fn live(
 async fn lives(
     context: &mut RunContext,
     driver: &Rc<dyn RunDriver>,
-    present: &Rc<RefCell<Arc<Control>>>,
-) -> anyhow::Result<Outcome> {
+    present: &PresentControl,
+) -> anyhow::Result<LastLife> {
     let mut failures = FailureCount::default();
     loop {
         let life = Run {
@@ -60,17 +79,12 @@ async fn lives(
             ..Run::clone(&context.begun)
         };
         record_run(&context.recorder, &life).await?;
-        context.home.sweep(&context.run);
+        let (orders, step) = journal_of(context).await?;
         let before = Arc::clone(&context.control);
-        context.control = Arc::new(Control::new(
-            &context.run,
-            driver.knobs(&context.profile),
-            steers(&context.home.database(), &context.run)?,
-        ));
-        context
-            .control
-            .begin_at(newest_step(&context.home.database(), &context.run)?);
+        context.control = Arc::new(Control::new(&context.run, driver.knobs(&context.profile), orders));
+        context.control.begin_at(step);
         context.control.report(|overview| prepare(overview, context));
+        context.control.take_stops(&before);
         present.replace(Arc::clone(&context.control));
         if before.is_halting() {
             context.control.halt();
@@ -79,20 +93,24 @@ async fn lives(
         let (why, started) = match driven(context, &**driver).await {
             // L10: the run had its whole grace period, and what it waits for does not come.
             Ok(Err(error)) if error.is::<GivenUp>() => {
-                note_death(context, context.control.place().1, &error.to_string()).await?;
-                return Ok(given_up(context).await?);
+                let step = context.control.place().1;
+                let rows = death(context, step, &error.to_string()).into();
+                return Ok(given_up(context, rows));
             }
-            Ok(Ok(outcome)) => return Ok(outcome),
+            Ok(Ok(outcome)) => return Ok(outcome.into()),
             Ok(Err(error)) if !is_retryable(&error) => return Err(error),
             Ok(Err(error)) => (format!("{error:#}"), !is_failed_start(&error)),
             Err(panic) => (panic.to_string(), true),
         };
         let step = context.control.place().1;
         failures.note(step, started);
-        note_death(context, step, &why).await?;
+        let death = death(context, step, &why);
         if context.control.is_ending() {
             // L1: the next daemon continues from the last checkpoint. Another life in this daemon would only load it.
-            return Ok(given_up(context).await?);
+            return Ok(given_up(context, death.into()));
+        }
+        for row in death {
+            context.recorder.record(row).await?;
         }
         let engine = &context.engine;
         let spent = engine.is_given_up() || failures.in_a_row >= LIVES && engine.deaths() > engines_lost;
@@ -150,14 +168,27 @@ async fn hangs_at_its_end(context: &RunContext) {
     }
 }
 
+/// Reads what a life begins with: the orders so far, oldest first, and the step of the newest checkpoint. Removes what
+/// killed processes have left in the run's folder.
+async fn journal_of(context: &RunContext) -> anyhow::Result<(Vec<Steer>, u64)> {
+    let (home, run) = (context.home.clone(), context.run.clone());
+    let read = move || {
+        home.sweep(&run);
+        let database = home.database();
+        anyhow::Ok((steers(&database, &run)?, newest_step(&database, &run)?))
+    };
+    on_disk(read).await?
+}
+
 /// Ends a run that did not reach a step boundary. Its last checkpoint is where it continues.
-async fn given_up(context: &RunContext) -> Result<Outcome, RecorderGone> {
-    let stopped = context.control.stop_now(&context.recorder).await?;
-    Ok(if stopped {
-        Outcome::Stopped
-    } else {
-        Outcome::Halted
-    })
+fn given_up(context: &RunContext, mut rows: Vec<Record>) -> LastLife {
+    let (is_stopped, stops) = context.control.stop_now();
+    rows.extend(stops.into_iter().map(Record::Steer));
+    let outcome = match is_stopped {
+        true => Outcome::Stopped,
+        false => Outcome::Halted,
+    };
+    LastLife { outcome, rows }
 }
 
 fn prepare(overview: &mut Overview, context: &RunContext) {
@@ -218,36 +249,34 @@ async fn note_smaller_world(
         "{before} ranks could not be kept alive, so the run goes on with {ranks} from its last checkpoint: {why}"
     );
     tracing::warn!("run {}: {message}", context.run);
-    warn(context, step, "smaller_world", message).await
+    let alert = warning(context, step, "smaller_world", message);
+    context.recorder.record(alert).await
 }
 
-async fn note_death(context: &RunContext, step: u64, why: &str) -> Result<(), RecorderGone> {
+/// Makes the rows of the death of a life.
+fn death(context: &RunContext, step: u64, why: &str) -> [Record; 2] {
     let (run, actor) = (context.run.clone(), "trainer".to_owned());
     let (generation, reason) = (context.generation, why.to_owned());
-    context
-        .recorder
-        .record(Record::Lifecycle(Lifecycle {
-            run,
-            actor,
-            generation,
-            what: "failed".into(),
-            reason,
-        }))
-        .await?;
+    let failed = Record::Lifecycle(Lifecycle {
+        run,
+        actor,
+        generation,
+        what: "failed".into(),
+        reason,
+    });
     let message = format!(
         "attempt {generation} of the run failed: {why}; the next one continues from the last checkpoint"
     );
-    warn(context, step, "actor_failed", message).await
+    [failed, warning(context, step, "actor_failed", message)]
 }
 
-/// Records an alert that warns of something that the run survives.
-async fn warn(context: &RunContext, step: u64, kind: &str, message: String) -> Result<(), RecorderGone> {
-    let alert = Alert {
+/// Makes an alert that warns of something that the run survives.
+fn warning(context: &RunContext, step: u64, kind: &str, message: String) -> Record {
+    Record::Alert(Alert {
         run: context.run.clone(),
         step,
         level: Level::Warn,
         kind: kind.to_owned(),
         message,
-    };
-    context.recorder.record(Record::Alert(alert)).await
+    })
 }

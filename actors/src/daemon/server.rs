@@ -1,27 +1,27 @@
 //! The background process of a home: one recorder, one control socket, and at most one run at a time. How a run starts
 //! is in `beginnings.rs` and `turns.rs`.
 //!
+//! L10: this loop may wait for the disk. Whatever a person must not wait for is answered by `front_desk.rs` meanwhile.
+//!
 //! L1: a run that did not end continues when the daemon starts. A life of it that ends in an engine's death or a panic
 //! is followed by another from the last checkpoint. SIGTERM finishes the step, saves a checkpoint and flushes the
 //! store; a second signal ends the process at once.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_storage::{ActorState, Alert, Command, Level, Overview, Record, Reply, RunState};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use demask_storage::{Alert, Command, Level, Overview, Record, RunState};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
+use super::front_desk::{FrontDesk, StopSignals, refused};
 use super::lives::Lives;
-use super::question::AnswerDesk;
 use super::run_record::run_end;
 use super::{sockets, store_health};
-use crate::control::gateway::{self, PendingCommand};
-use crate::control::{Control, publish};
+use crate::control::gateway::{self, CommandQueues, PendingCommand};
+use crate::control::pending_order::PresentControl;
 use crate::engine::join::door::OpenDoor;
 use crate::engine::join::listen::JoinDoor;
 use crate::engine::join::lobby::Lobby;
@@ -29,17 +29,18 @@ use crate::engine::starter::{EngineStarter, ProcessStarter};
 use crate::home::Home;
 use crate::run::context::RunDriver;
 use crate::run::driver::StageDriver;
+use crate::runtime::disk::on_disk;
 use crate::runtime::loop_watch::LoopWatch;
 use crate::runtime::recorder::Recorder;
-use crate::runtime::supervisor::{Probe, RestartBudget, SupervisorHandle};
+use crate::runtime::supervisor::{RestartBudget, SupervisorHandle};
 
-/// Time between two snapshots of the overview and the actors for watchers.
-const PUBLISH: Duration = Duration::from_millis(250);
+/// Time between two looks whether the run has completed a step.
+const LOOK: Duration = Duration::from_millis(250);
 /// Time that clients have to read the last reply.
 const GOODBYE: Duration = Duration::from_millis(50);
 /// Longest wait for rows to reach the disk; after it the waiting client gets an error.
 pub(super) const RECORDED: Duration = Duration::from_secs(10);
-/// Commands that fit into the queue.
+/// Commands that fit into each queue.
 const QUEUE: usize = 32;
 
 /// Serves a home until it is told to end, and lets engines join at a door if one is given. Blocks.
@@ -135,7 +136,7 @@ fn tell(recorder: &Recorder, found: Vec<String>) {
 /// The run that is under way. Each life has a new control.
 pub(super) struct Active {
     pub(super) run: String,
-    pub(super) control: Rc<RefCell<Arc<Control>>>,
+    pub(super) control: PresentControl,
     /// Count of the daemons that died of it; `None` once a step is done.
     pub(super) lives: Option<Lives>,
     pub(super) task: JoinHandle<anyhow::Result<()>>,
@@ -147,25 +148,10 @@ pub(super) struct Daemon {
     pub(super) driver: Rc<dyn RunDriver>,
     pub(super) engines: Arc<dyn EngineStarter>,
     pub(super) supervisor: SupervisorHandle,
+    pub(super) desk: Rc<FrontDesk>,
     pub(super) active: Option<Active>,
     /// Queued runs that this daemon has begun.
     pub(super) begun: HashSet<String>,
-    last: Option<Overview>,
-    pub(super) shutting_down: bool,
-}
-
-struct StopSignals {
-    term: Signal,
-    int: Signal,
-}
-
-impl StopSignals {
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.term.recv() => libc::SIGTERM,
-            _ = self.int.recv() => libc::SIGINT,
-        }
-    }
 }
 
 impl Daemon {
@@ -175,83 +161,66 @@ impl Daemon {
         driver: Rc<dyn RunDriver>,
         engines: Arc<dyn EngineStarter>,
     ) -> anyhow::Result<()> {
-        let mut signals = StopSignals {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-        };
-        let (sender, mut asked) = mpsc::channel(QUEUE);
+        let signals = StopSignals::catch()?;
+        let (patient, mut asked) = mpsc::channel(QUEUE);
+        let (prompt, asked_promptly) = mpsc::channel(QUEUE);
         let supervisor = SupervisorHandle::open(recorder.clone(), RestartBudget::default());
         let _watch = LoopWatch::begin(recorder.clone(), supervisor.roster.clone());
         let written = supervisor.roster.add("recorder", "supervisor");
         let served = supervisor.roster.add("gateway", "supervisor");
+        let desk = FrontDesk::new(&home, &recorder, &engines, &supervisor.roster, driver.faults());
         let mut daemon = Self {
             home,
             recorder,
             driver,
             engines,
             supervisor,
+            desk: Rc::clone(&desk),
             active: None,
             begun: HashSet::new(),
-            last: None,
-            shutting_down: false,
         };
         daemon.go_on().await?;
-        let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), sender, served)?;
-        let mut tick = tokio::time::interval(PUBLISH);
-        while !(daemon.shutting_down && daemon.active.is_none()) {
+        let queues = CommandQueues { prompt, patient };
+        let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), queues, served)?;
+        let at_desk = actix::spawn(Rc::clone(&desk).serve(asked_promptly, signals, written));
+        let mut tick = tokio::time::interval(LOOK);
+        while !(desk.is_ending() && daemon.active.is_none()) {
             tokio::select! {
                 biased;
-                signal = signals.next() => {
-                    if daemon.shutting_down {
-                        std::process::exit(128 + signal);
-                    }
-                    daemon.end();
-                }
+                () = desk.is_told_to_end(), if !desk.is_ending() => {}
                 ended = ended(&mut daemon.active) => daemon.ended(ended).await?,
-                _ = tick.tick() => {
-                    show_recorder(&daemon.recorder, &written);
-                    daemon.forget_lives();
-                    publish(&daemon.recorder, daemon.overview(), daemon.supervisor.roster.views());
-                }
-                // Last in this biased select, so that a client that asks much delays nothing else.
+                _ = tick.tick() => daemon.forget_lives().await,
                 Some(asked) = asked.recv() => daemon.reply(asked).await,
             }
         }
+        drop(asked);
+        // L10: on a disk that does not answer this waits, while the desk says so and handles signals.
+        daemon.recorder.flush().await?;
         // The last reply is on its way to its client.
         tokio::time::sleep(GOODBYE).await;
         gateway.abort();
         daemon.supervisor.shut_down().await;
-        tokio::select! {
-            flushed = daemon.recorder.flush() => Ok(flushed?),
-            // On a full disk the flush would wait for ever; a signal ends the process.
-            signal = signals.next() => std::process::exit(128 + signal),
-        }
-    }
-
-    fn end(&mut self) {
-        tracing::info!("asked to end");
-        self.shutting_down = true;
-        if let Some(active) = &self.active {
-            active.control.borrow().halt();
-        }
+        let flushed = daemon.recorder.flush().await;
+        at_desk.abort();
+        Ok(flushed?)
     }
 
     async fn ended(&mut self, ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
-        self.last = Some(self.overview());
+        let mut last = self.overview();
         let ended_run = self.active.take();
-        if let Some(lives) = ended_run.as_ref().and_then(|active| active.lives.as_ref()) {
-            lives.forget();
+        let failure = ended.map_err(anyhow::Error::from).and_then(|inner| inner).err();
+        let failure = failure.map(|error| format!("{error:#}"));
+        if let Some(why) = &failure {
+            (last.state, last.detail) = (RunState::Failed, why.clone());
         }
-        if let Some(active) = ended_run
-            && let Some(error) = ended.map_err(anyhow::Error::from).and_then(|inner| inner).err()
-        {
-            let why = format!("{error:#}");
-            if let Some(last) = &mut self.last {
-                (last.state, last.detail) = (RunState::Failed, why.clone());
+        self.desk.leave(last);
+        if let Some(active) = ended_run {
+            forget(active.lives).await;
+            if let Some(why) = failure {
+                // Recorded without a flush, so that the next run need not wait for it.
+                let end = run_end(&active.run, RunState::Failed, &why);
+                self.recorder.record(Record::RunEnd(end)).await?;
             }
-            // Recorded without a flush: this loop answers everyone, on a full disk too.
-            let end = run_end(&active.run, RunState::Failed, &why);
-            self.recorder.record(Record::RunEnd(end)).await?;
         }
         // A failed run does not stop the queue either.
         self.begin_next().await;
@@ -259,42 +228,24 @@ impl Daemon {
     }
 
     /// Clears the count of deaths once the run has completed a step.
-    fn forget_lives(&mut self) {
-        if let Some(active) = &mut self.active
-            && active.control.borrow().stepped()
-            && let Some(lives) = active.lives.take()
-        {
-            lives.forget();
+    async fn forget_lives(&mut self) {
+        let Some(active) = &mut self.active else {
+            return;
+        };
+        let has_stepped = active.control.borrow().stepped();
+        if has_stepped {
+            forget(active.lives.take()).await;
         }
     }
 
     pub(super) fn overview(&self) -> Overview {
-        match &self.active {
-            Some(active) => {
-                let mut overview = active.control.borrow().overview();
-                if self.recorder.is_disk_full() {
-                    overview.state = RunState::WaitingDisk;
-                } else if self.shutting_down {
-                    overview.state = RunState::Stopping;
-                } else if let Some(awaited) = self.engines.lobby().and_then(Lobby::awaited) {
-                    overview.detail = awaited;
-                }
-                for device in &mut overview.devices {
-                    (device.memory, device.peak) = demask_api::memory::resident(device.pid);
-                }
-                overview
-            }
-            None => self.last.clone().unwrap_or_else(|| Control::default().overview()),
-        }
+        self.desk.overview()
     }
 
+    /// Answers a command that waits for the disk. The front desk answers all others meanwhile.
     async fn reply(&mut self, asked: PendingCommand) {
         let message = asked.message;
         let reply = match message.command {
-            Command::Status => Reply::Status(Box::new(self.overview())),
-            Command::Actors => Reply::Actors {
-                actors: self.supervisor.roster.views(),
-            },
             Command::Run(request) => self.run(&request).await,
             Command::Enqueue(request) => self.enqueue(&message.by, &request).await,
             Command::QueueMove { run, place } => self.queue_move(&message.id, &message.by, &run, place).await,
@@ -306,26 +257,11 @@ impl Daemon {
                 self.resume_run(&message.id, &message.by, &run).await
             }
             Command::ResumeRun { run } if self.active.as_ref().is_some_and(|active| active.run == run) => {
-                return self.order(&message.id, &message.by, Command::Resume, asked.reply);
+                let resume = Command::Resume;
+                return self.desk.order(&message.id, &message.by, resume, asked.reply);
             }
             Command::ResumeRun { run } => self.resume_run(&message.id, &message.by, &run).await,
-            Command::Shutdown => {
-                self.end();
-                let (message, step) = (
-                    "the daemon will end at the next step boundary".into(),
-                    self.overview().step,
-                );
-                Reply::Accepted { message, step }
-            }
-            Command::Subscribe { .. } | Command::Follow { .. } => Reply::Accepted {
-                message: "subscribed".into(),
-                step: self.overview().step,
-            },
-            Command::Query { .. } => refused("queries are answered by the gateway"),
-            question @ Command::Ask { .. } => {
-                return self.ask(&message.id, &message.by, question, asked.reply);
-            }
-            command => return self.order(&message.id, &message.by, command, asked.reply),
+            _ => refused("this command is answered by the front desk"),
         };
         asked.reply.send(reply).ok();
     }
@@ -351,99 +287,6 @@ impl Daemon {
             tracing::error!("ending a run failed: {error:#}");
         }
     }
-
-    /// Answers a question to the run's model in a task of its own.
-    fn ask(&self, id: &str, by: &str, question: Command, reply: tokio::sync::oneshot::Sender<Reply>) {
-        let Some(active) = &self.active else {
-            let message =
-                "no run is active; `demask generate`, `imagine` and `describe` use a checkpoint instead";
-            reply.send(refused(message)).ok();
-            return;
-        };
-        let control = Arc::clone(&active.control.borrow());
-        let (home, recorder) = (self.home.clone(), self.recorder.clone());
-        let (id, by) = (id.to_owned(), by.to_owned());
-        actix::spawn(async move {
-            let desk = AnswerDesk {
-                home: &home,
-                control: &control,
-                recorder: &recorder,
-            };
-            reply.send(desk.answer(&id, &by, question).await).ok();
-        });
-    }
-
-    /// Hands an order to the run in a task of its own: orders wait for the disk, and a status must be answered
-    /// meanwhile.
-    fn order(&self, id: &str, by: &str, command: Command, reply: tokio::sync::oneshot::Sender<Reply>) {
-        let Some(active) = &self.active else {
-            reply
-                .send(refused("no run is active; `demask run` starts one"))
-                .ok();
-            return;
-        };
-        let (control, recorder) = (Rc::clone(&active.control), self.recorder.clone());
-        let (id, by) = (id.to_owned(), by.to_owned());
-        let home = self.home.clone();
-        actix::spawn(async move {
-            // If there is a model, a prompt is answered at once instead of at the end of the step.
-            let present = Arc::clone(&control.borrow());
-            if let (Command::Sample { prompt, picture }, Some(_)) = (&command, present.model()) {
-                let question = Command::Ask {
-                    prompt: prompt.clone(),
-                    draw: *picture,
-                    image: None,
-                    direct: false,
-                    reference: None,
-                };
-                let (message, step) = (
-                    "accepted; the answer is being computed".to_owned(),
-                    present.place().1,
-                );
-                reply.send(Reply::Accepted { message, step }).ok();
-                let desk = AnswerDesk {
-                    home: &home,
-                    control: &present,
-                    recorder: &recorder,
-                };
-                if let Reply::Refused { message } = desk.answer(&id, &by, question).await {
-                    tracing::warn!("asked by {by}: {message}");
-                }
-                return;
-            }
-            loop {
-                let present = Arc::clone(&control.borrow());
-                let taken = present.ask(&recorder, &id, &by, command.clone()).await;
-                // Another life began meanwhile and must learn of the order too. An id is taken only once, so asking
-                // again is safe.
-                if taken.is_ok() && !Arc::ptr_eq(&present, &control.borrow()) {
-                    continue;
-                }
-                let message = "accepted; it takes effect at the next step boundary".to_owned();
-                let answer = taken.map_or_else(
-                    |error| refused(&error.to_string()),
-                    |step| Reply::Accepted { message, step },
-                );
-                reply.send(answer).ok();
-                return;
-            }
-        });
-    }
-}
-
-/// Shows the recorder among the actors, although it is a thread with a queue.
-fn show_recorder(recorder: &Recorder, probe: &Probe) {
-    let (waiting, room) = recorder.queue();
-    let state = if recorder.is_disk_full() {
-        ActorState::Waiting
-    } else if waiting > 0 {
-        ActorState::Busy
-    } else {
-        ActorState::Idle
-    };
-    let (last, dropped) = (recorder.last_seq(), recorder.dropped());
-    probe.say(state, &format!("event {last}, {dropped} thinned"));
-    probe.queue(waiting, room);
 }
 
 /// Waits for the end of the active run; for ever if there is none.
@@ -454,8 +297,9 @@ async fn ended(active: &mut Option<Active>) -> Result<anyhow::Result<()>, JoinEr
     }
 }
 
-pub(super) fn refused(message: &str) -> Reply {
-    Reply::Refused {
-        message: message.to_owned(),
+/// Clears the count of daemons that died of a run.
+async fn forget(lives: Option<Lives>) {
+    if let Some(lives) = lives {
+        on_disk(move || lives.forget()).await.ok();
     }
 }

@@ -7,7 +7,9 @@ use demask_storage::runs::queue::{self, WaitingRun};
 use demask_storage::{QueueAction, QueueChange, Queued, Record, Reply, RunRequest, StoreError, store};
 
 use super::beginnings::checked;
-use super::server::{Daemon, RECORDED, refused};
+use super::front_desk::refused;
+use super::server::{Daemon, RECORDED};
+use crate::runtime::disk::of_store;
 
 /// L2: most runs in the queue.
 const MOST: usize = 10_000;
@@ -17,15 +19,17 @@ const DAEMON: &str = "daemon";
 impl Daemon {
     /// Returns the waiting runs, the next one first. It omits runs that this daemon has begun, because their rows may
     /// still be on their way.
-    fn waiting(&self) -> Result<Vec<WaitingRun>, StoreError> {
-        let mut waiting = queue::waiting(&store::open_read_only(&self.home.database())?)?;
+    async fn waiting(&self) -> Result<Vec<WaitingRun>, StoreError> {
+        let path = self.home.database();
+        let mut waiting = of_store(move || queue::waiting(&store::open_read_only(&path)?)).await?;
         waiting.retain(|one| !self.begun.contains(&one.run));
         Ok(waiting)
     }
 
     /// Returns only the ids of the waiting runs.
-    fn ids(&self) -> Result<Vec<String>, StoreError> {
-        let mut ids = queue::ids(&store::open_read_only(&self.home.database())?)?;
+    async fn ids(&self) -> Result<Vec<String>, StoreError> {
+        let path = self.home.database();
+        let mut ids = of_store(move || queue::ids(&store::open_read_only(&path)?)).await?;
         ids.retain(|run| !self.begun.contains(run));
         Ok(ids)
     }
@@ -33,8 +37,8 @@ impl Daemon {
     /// Begins the next run of the queue, if none is under way. A run that cannot be begun is cancelled, and the one
     /// after it is tried.
     pub(super) async fn begin_next(&mut self) {
-        while self.active.is_none() && !self.shutting_down {
-            let waiting = self.waiting().unwrap_or_else(|error| {
+        while self.active.is_none() && !self.desk.is_ending() {
+            let waiting = self.waiting().await.unwrap_or_else(|error| {
                 tracing::error!("the queue cannot be read: {error}");
                 Vec::new()
             });
@@ -42,8 +46,8 @@ impl Daemon {
                 return;
             };
             self.begun.insert(next.run.clone());
-            match self.begun_by(&next.run, &next.request) {
-                Ok((begun, profile)) => self.begin(begun, profile, next.request.from_scratch),
+            match self.begun_by(&next.run, &next.request).await {
+                Ok((begun, profile)) => self.begin(begun, profile, next.request.from_scratch).await,
                 Err(error) => {
                     let reason = format!("the run cannot be started: {error:#}");
                     tracing::error!("run {}: {reason}", next.run);
@@ -57,10 +61,10 @@ impl Daemon {
     }
 
     pub(super) async fn enqueue(&mut self, by: &str, request: &RunRequest) -> Reply {
-        if self.shutting_down {
+        if self.desk.is_ending() {
             return refused("the daemon is ending");
         }
-        match self.ids() {
+        match self.ids().await {
             Ok(ids) if ids.len() < MOST => {}
             Ok(ids) => {
                 return refused(&format!(
@@ -74,7 +78,7 @@ impl Daemon {
             Ok(run) => run,
             Err(error) => return refused(&format!("{error:#}")),
         };
-        let begun = match self.begun_by(&run, request) {
+        let begun = match self.begun_by(&run, request).await {
             Ok((begun, _)) => begun,
             Err(error) => return refused(&format!("{error:#}")),
         };
@@ -89,7 +93,7 @@ impl Daemon {
             self.recorder.record(Record::Queued(queued)).await?;
             self.recorder.flush().await
         };
-        // On a full disk this wait would keep the daemon from answering anyone else.
+        // On a full disk this wait would keep other runs from being queued.
         match tokio::time::timeout(RECORDED, recorded).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return refused(&error.to_string()),
@@ -102,7 +106,7 @@ impl Daemon {
                 return refusal;
             }
         }
-        let waiting = self.ids().unwrap_or_default();
+        let waiting = self.ids().await.unwrap_or_default();
         let before = waiting.iter().take_while(|one| **one != run).count() as u64;
         let ahead = before + u64::from(self.active.is_some());
         self.begin_next().await;
@@ -110,7 +114,7 @@ impl Daemon {
     }
 
     pub(super) async fn queue_move(&mut self, id: &str, by: &str, run: &str, place: u64) -> Reply {
-        let change = self.named(run).map(|(run, waiting)| {
+        let change = self.named(run).await.map(|(run, waiting)| {
             let order: Vec<String> = waiting.into_iter().map(|one| one.run).collect();
             let place = usize::try_from(place).unwrap_or(usize::MAX);
             let runs = queue::moved(&order, &run, place);
@@ -125,7 +129,7 @@ impl Daemon {
         if let Some(active) = self.active.as_ref().filter(|active| active.run == run) {
             return refused(&format!("run {} is active; `demask stop` ends it", active.run));
         }
-        let change = self.named(run).map(|(run, _)| {
+        let change = self.named(run).await.map(|(run, _)| {
             let said = format!("run {run} was removed from the queue");
             let reason = "the user cancelled it".to_owned();
             (QueueAction::Cancel { run, reason }, said)
@@ -134,8 +138,8 @@ impl Daemon {
     }
 
     /// Returns the id of the run that `run` names, and all waiting runs.
-    fn named(&self, run: &str) -> Result<(String, Vec<WaitingRun>), String> {
-        let waiting = self.waiting().map_err(|error| error.to_string())?;
+    async fn named(&self, run: &str) -> Result<(String, Vec<WaitingRun>), String> {
+        let waiting = self.waiting().await.map_err(|error| error.to_string())?;
         let found = queue::named(&waiting, run)?.run.clone();
         Ok((found, waiting))
     }

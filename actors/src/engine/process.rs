@@ -21,6 +21,7 @@ use super::join::bridge::JoinedEngine;
 use super::join::lobby::{Lobby, WantedEngine};
 use super::liveness::{Liveness, Urgency};
 use super::world::Meeting;
+use crate::runtime::disk::on_disk;
 use crate::runtime::ids;
 
 /// Longest start of an engine. An engine that exits is noticed at once, but a busy machine may load one slowly.
@@ -29,6 +30,8 @@ const START_LIMIT: Duration = Duration::from_secs(300);
 const START_RETRY: Duration = Duration::from_millis(15);
 /// Last lines of a dead engine's output that an error message repeats.
 const LAST_WORDS: usize = 5;
+/// Longest wait for them.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
 
 /// The options with which an engine is started.
 #[derive(Clone, Debug)]
@@ -181,7 +184,7 @@ impl EngineProcess {
         };
         let stream = tokio::select! {
             reached = reach(&mut child, &socket, &log, &options.urgency) => reached,
-            why = lost => Err(format!("{why} during startup{}", log.tail())),
+            why = lost => Err(why + " during startup" + &log.tail().await),
         };
         let stream = stream.map_err(start_error)?;
         let liveness = Liveness::new(socket.clone(), child.id(), options.urgency.clone());
@@ -347,7 +350,7 @@ impl EngineProcess {
     async fn died(&self, why: String) -> EngineFailure {
         EngineFailure::Died {
             status: self.body.give_up(why).await,
-            tail: self.log.tail(),
+            tail: self.log.tail().await,
         }
     }
 }
@@ -420,7 +423,8 @@ async fn reach(child: &mut Child, socket: &Path, log: &Log, urgency: &Urgency) -
             return Ok(stream);
         }
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("it exited during startup ({status}){}", log.tail()));
+            let tail = log.tail().await;
+            return Err(format!("it exited during startup ({status}){tail}"));
         }
         if urgency.is_set() {
             return Err("the run is being stopped".into());
@@ -470,8 +474,13 @@ impl Log {
     }
 
     /// Returns the last lines of this engine for an error message.
-    fn tail(&self) -> String {
-        let text = self.path.as_ref().and_then(|path| std::fs::read(path).ok());
+    async fn tail(&self) -> String {
+        let Some(path) = self.path.clone() else {
+            return String::new();
+        };
+        // L10: who stops the run does not wait for the disk to say why its engine died.
+        let read = tokio::time::timeout(LAST_WORDS_LIMIT, on_disk(move || std::fs::read(path).ok()));
+        let text = read.await.ok().and_then(Result::ok).flatten();
         let own = text
             .as_deref()
             .and_then(|text| text.get(usize::try_from(self.before).ok()?..));

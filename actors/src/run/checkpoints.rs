@@ -12,11 +12,12 @@ use demask_api::{
     Answer, EngineError, Growth, LoadOptions, ModelSource, Request, bounded_file, checkpoint, limits,
 };
 use demask_datasets::prompts::text_tokenizer::TextTokenizer;
-use demask_storage::{Alert, Checkpoint, Level, Record, StoreError, journal, store};
+use demask_storage::{Alert, Checkpoint, Level, Record, Run, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::join::folder_mark;
 use crate::engine::process::{EngineFailure, unexpected};
+use crate::home::Home;
 use crate::inference::checkpoint_settings;
 use crate::inference::complete::Inference;
 use crate::inference::error::WorkError;
@@ -30,6 +31,7 @@ use crate::profile::{self, Profile, StageKind};
 use crate::run::context::RunContext;
 use crate::run::promotion::Promoted;
 use crate::runtime::actor::offload;
+use crate::runtime::disk::{of_store, on_disk};
 use crate::runtime::supervisor::Address;
 
 /// Name of the marker file that names the promoted checkpoint, beside the checkpoints.
@@ -104,12 +106,8 @@ pub async fn save(
     weights: u64,
     reason: &str,
 ) -> Result<(), RunError> {
-    describe_run(context)?;
     let dir = folder(context, cursor.step);
-    // A checkpoint of the same step stays until this one's row is on disk, because its own row may be acknowledged and
-    // it may be the only checkpoint.
-    let before = context.home.set_aside(&dir);
-    let before = before.map_err(|error| RunError::about(dir.display(), error))?;
+    let before = on_disk(room_for(context, dir.clone())).await??;
     let sampling = &context.profile.sampling;
     let samplers = SamplerSettings {
         text: sampling.text.clone(),
@@ -122,7 +120,8 @@ pub async fn save(
     };
     let saved = context.engine.ask(request, None).await;
     if saved.is_err() {
-        context.home.sweep(&context.run);
+        let (home, run) = (context.home.clone(), context.run.clone());
+        on_disk(move || home.sweep(&run)).await?;
     }
     let (hash, bytes) = match saved? {
         Answer::Saved { hash, bytes, .. } => (hash, bytes),
@@ -142,13 +141,29 @@ pub async fn save(
     // A row that is acknowledged is on disk. Only then may an older checkpoint be removed.
     context.recorder.flush().await?;
     if let Some(before) = before {
-        std::fs::remove_dir_all(before).ok();
+        on_disk(move || std::fs::remove_dir_all(before).ok()).await?;
     }
     let step = cursor.step;
     context
         .control
         .report(|overview| overview.last_checkpoint = Some(step));
     Ok(())
+}
+
+/// Returns the work that makes room for a checkpoint in this folder. It describes the run, and returns the new name of
+/// an earlier checkpoint of the same step. That one stays until the new one's row is on disk, because its own row may be
+/// acknowledged and it may be the only checkpoint.
+fn room_for(
+    context: &RunContext,
+    dir: PathBuf,
+) -> impl FnOnce() -> Result<Option<PathBuf>, RunError> + Send + 'static {
+    let (home, begun) = (context.home.clone(), Arc::clone(&context.begun));
+    let run = context.run.clone();
+    move || {
+        describe_run(&home, &run, &begun)?;
+        home.set_aside(&dir)
+            .map_err(|error| RunError::about(dir.display(), error))
+    }
 }
 
 /// Returns a message if this error says that the disk is full: when the engine wrote weights, or when a picture or a
@@ -186,14 +201,15 @@ fn attachments(
 /// # Errors
 /// Any error of the store.
 pub async fn prune(context: &RunContext, cursor: &Cursor) -> Result<(), RunError> {
-    let kept = kept(context)?;
+    let kept = kept(context).await?;
     let mut needed = needed(&context.profile, &kept, cursor.best.as_ref());
     // A run that began from this checkpoint and has none of its own yet still needs it.
-    let connection = store::open_read_only(&context.home.database())?;
-    needed.extend(journal::begun_from(&connection, &context.run)?);
-    drop(connection);
+    let (path, run) = (context.home.database(), context.run.clone());
+    let begun_from = of_store(move || journal::begun_from(&store::open_read_only(&path)?, &run));
+    needed.extend(begun_from.await?);
     for old in kept.into_iter().filter(|one| !needed.contains(&one.step)) {
-        std::fs::remove_dir_all(context.home.root().join(&old.path)).ok();
+        let folder = context.home.root().join(&old.path);
+        on_disk(move || std::fs::remove_dir_all(folder).ok()).await?;
         let record = Checkpoint { kept: false, ..old };
         context.recorder.record(Record::Checkpoint(record)).await?;
     }
@@ -219,23 +235,24 @@ fn needed(profile: &Profile, kept: &[Checkpoint], best: Option<&Promoted>) -> BT
 ///
 /// # Errors
 /// An error with the file's path if the file cannot be written.
-pub fn mark_promoted(context: &RunContext, promoted: &Promoted) -> Result<(), RunError> {
-    write_beside(context, PROMOTED, promoted)
+pub async fn mark_promoted(context: &RunContext, promoted: &Promoted) -> Result<(), RunError> {
+    let (home, run, promoted) = (context.home.clone(), context.run.clone(), promoted.clone());
+    on_disk(move || write_beside(&home, &run, PROMOTED, &promoted)).await?
 }
 
 /// Writes the run's row beside the checkpoints, unless it is there.
-fn describe_run(context: &RunContext) -> Result<(), RunError> {
-    let folder = context.home.checkpoints(&context.run);
+fn describe_run(home: &Home, run: &str, begun: &Run) -> Result<(), RunError> {
+    let folder = home.checkpoints(run);
     if folder.join(RUN).is_file() {
         return Ok(());
     }
     std::fs::create_dir_all(&folder).map_err(|source| StoreError::Io { path: folder, source })?;
-    write_beside(context, RUN, &*context.begun)
+    write_beside(home, run, RUN, begun)
 }
 
 /// Writes a file beside the checkpoints atomically.
-fn write_beside(context: &RunContext, name: &str, what: &impl Serialize) -> Result<(), RunError> {
-    let path = context.home.checkpoints(&context.run).join(name);
+fn write_beside(home: &Home, run: &str, name: &str, what: &impl Serialize) -> Result<(), RunError> {
+    let path = home.checkpoints(run).join(name);
     let text = serde_json::to_string_pretty(what).map_err(|error| RunError::Failed(error.to_string()))?;
     let draft = path.with_extension("draft");
     let write = || {
@@ -248,9 +265,10 @@ fn write_beside(context: &RunContext, name: &str, what: &impl Serialize) -> Resu
     write().map_err(|source| RunError::Store(StoreError::Io { path, source }))
 }
 
-fn kept(context: &RunContext) -> Result<Vec<Checkpoint>, RunError> {
-    let connection = store::open_read_only(&context.home.database())?;
-    Ok(journal::checkpoints(&connection, &context.run)?)
+async fn kept(context: &RunContext) -> Result<Vec<Checkpoint>, RunError> {
+    let (path, run) = (context.home.database(), context.run.clone());
+    let kept = of_store(move || journal::checkpoints(&store::open_read_only(&path)?, &run));
+    Ok(kept.await?)
 }
 
 /// Loads the newest complete checkpoint; without one, the checkpoint that the run starts from, or random weights.
@@ -259,7 +277,7 @@ fn kept(context: &RunContext) -> Result<Vec<Checkpoint>, RunError> {
 /// An error if the engine dies, or if the start checkpoint or the sources cannot be read.
 pub async fn load(context: &RunContext, curator: &Address<Curator>) -> Result<Loaded, RunError> {
     check_folder(context).await?;
-    let kept = kept(context)?;
+    let kept = kept(context).await?;
     let oldest = kept.last().map(|saved| saved.step);
     for saved in kept {
         let dir = context.home.root().join(&saved.path);
@@ -320,9 +338,12 @@ pub async fn load_checkpoint(context: &RunContext, dir: &Path) -> Result<Loaded,
         other => return Err(unexpected("loaded", &other).into()),
     };
     let path = dir.join(checkpoint::STATE);
-    let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
-        .map_err(|error| RunError::about(path.display(), error))?;
-    let cursor = serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))?;
+    let read = move || -> Result<Cursor, RunError> {
+        let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
+            .map_err(|error| RunError::about(path.display(), error))?;
+        serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))
+    };
+    let cursor = on_disk(read).await??;
     let folder = dir.to_owned();
     let inference = beside(move || checkpoint_settings::inference(&folder)).await?;
     Ok(Loaded {

@@ -11,6 +11,7 @@ use crate::engine::address::EngineAddress;
 use crate::home::Home;
 use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::profile::Profile;
+use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::SupervisorHandle;
 
@@ -90,4 +91,8 @@ pub trait RunDriver {
     fn drive(&self, context: RunContext) -> Driving;
     /// Releases the actors of a run that has ended.
     fn let_go(&self) {}
+    /// Returns the faults that a test injects into the daemon.
+    fn faults(&self) -> FaultInjection {
+        FaultInjection::default()
+    }
 }

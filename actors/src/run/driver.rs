@@ -66,6 +66,10 @@ impl RunDriver for StageDriver {
         })
     }
 
+    fn faults(&self) -> FaultInjection {
+        self.faults.clone()
+    }
+
     fn let_go(&self) {
         if let Some(run_actors) = self.run_actors.take() {
             run_actors.release();

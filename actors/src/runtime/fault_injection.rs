@@ -1,8 +1,25 @@
-//! Deliberate panics and deliberate bugs, for tests of the laws and for tests that the simulation finds violations. In
-//! production both are absent.
+//! Deliberate panics, deliberate bugs and a disk that does not answer, for tests of the laws and for tests that the
+//! simulation finds violations. In production all are absent.
 
 use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+/// Environment variable, for tests: the path of a file. While the file exists, the daemon's disk answers no commit, no
+/// write and no read.
+pub const DISK_FAULT: &str = "DEMASK_DISK_FAULT";
+/// Time between two looks whether the disk answers again.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Waits while the disk is made not to answer. Without [`DISK_FAULT`] it returns at once. Never call it on an event loop.
+pub fn wait_for_disk() {
+    static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let file = FILE.get_or_init(|| std::env::var_os(DISK_FAULT).map(PathBuf::from));
+    while file.as_ref().is_some_and(|file| file.exists()) {
+        std::thread::sleep(LOOK);
+    }
+}
 
 /// The places where an actor is made to panic, once each, and an optional deliberate bug.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +41,8 @@ pub enum SeededBug {
     SkippedReward,
     /// A teacher is asked again for what it wrote in an earlier life (L1).
     PaidTwice,
+    /// A stop is said to be on the disk while only the daemon's memory has it, so that a kill loses it (L4).
+    LostStop,
 }
 
 impl FaultInjection {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use demask_storage::{ActorState, Alert, Level, Record};
 
+use super::log;
 use super::probe::Roster;
 use super::recorder::Recorder;
 
@@ -102,6 +103,7 @@ fn look(pulse: &Pulse, clock: clock::ThreadClock, recorder: &Recorder, roster: &
         );
         if fatal {
             tracing::error!("{message}");
+            log::flush();
             std::process::exit(EXIT);
         }
         let (run, kind) = (String::new(), "late_loop".to_owned());

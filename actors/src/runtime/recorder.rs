@@ -4,13 +4,15 @@
 //! L2: the queue is bounded. A durable record waits for room; a record that may be thinned is dropped and counted.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use demask_storage::{Alert, Envelope, Level, Record, Steer, StoreError, Writer};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
+
+use super::fault_injection::wait_for_disk;
 
 /// Most records in one transaction.
 const BATCH: usize = 256;
@@ -36,6 +38,14 @@ struct Counters {
     dropped: AtomicU64,
     full: AtomicBool,
     written: AtomicU64,
+    /// Time at which the present write began; `None` between two writes.
+    writing_since: Mutex<Option<Instant>>,
+}
+
+impl Counters {
+    fn writes_since(&self, begun: Option<Instant>) {
+        *self.writing_since.lock().unwrap_or_else(PoisonError::into_inner) = begun;
+    }
 }
 
 /// The error that the recorder has ended, so that nothing can be recorded any more.
@@ -199,6 +209,14 @@ impl Recorder {
         self.counters.full.load(Relaxed)
     }
 
+    /// Returns for how long the present write has been under way; `None` between two writes.
+    #[must_use]
+    pub fn silent_for(&self) -> Option<Duration> {
+        let since = self.counters.writing_since.lock();
+        let since = *since.unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| since.elapsed())
+    }
+
     /// Returns the number of queued records and the queue's capacity.
     #[must_use]
     pub fn queue(&self) -> (u64, u64) {
@@ -241,12 +259,14 @@ impl Writing {
             if self.disk.acknowledges_early {
                 acknowledge(std::mem::take(&mut flushes));
             }
+            self.counters.writes_since(Some(Instant::now()));
             if let Some(delay) = &mut self.disk.delay {
                 tokio::time::sleep(delay()).await;
             }
             if self.commit(&records).await {
                 acknowledge(flushes);
             }
+            self.counters.writes_since(None);
             // A failed commit sends no acknowledgement: the flush sees its channel close.
             if !open {
                 break;
@@ -309,6 +329,7 @@ impl Writing {
     async fn append(&mut self, records: &[Record]) -> bool {
         let (counters, events) = (&self.counters, &self.events);
         loop {
+            wait_for_disk();
             match self.writer.append(records, now_us()) {
                 Ok(envelopes) => {
                     if counters.full.swap(false, Relaxed) {

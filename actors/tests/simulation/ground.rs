@@ -98,6 +98,14 @@ samplers = 2
 staleness = 1
 "#;
 
+/// Sampling engines, which draw with the newest weights up to two steps ahead.
+const FRESHEST: &str = r#"
+[rollouts]
+samplers = 2
+staleness = 2
+mode = "freshest"
+"#;
+
 /// An external reward, and a benchmark that it scores. Its restarts are few, so that the run is paused at times.
 const REWARDS: &str = r#"
 [[reward]]
@@ -142,8 +150,9 @@ impl Setting {
         let sums = r#""tabletop-sums""#;
         // Only a policy stage of several steps has steps whose groups are drawn with older weights.
         let (proposed, aligned, suites, more) = match self {
-            Self::Alone | Self::Ranks => ("2", "2", sums, ""),
+            Self::Alone | Self::Disk | Self::Ranks => ("2", "2", sums, ""),
             Self::Samplers => ("2", "4", sums, SAMPLERS),
+            Self::Freshest => ("2", "7", sums, FRESHEST),
             Self::Rewards => ("2", "2", r#""tabletop-sums", "judged""#, REWARDS),
             Self::Teacher => ("6", "2", sums, TEACHER),
         };
@@ -173,9 +182,11 @@ pub struct Ground {
     /// Number of steps of all stages.
     pub total: u64,
     /// The first step of the policy stage.
-    align: u64,
+    pub align: u64,
+    /// Number of optimizer steps before the policy stage.
+    pub optimizer_steps: u64,
     /// Steps by which the weights that draw a step's groups may be older than those that are trained.
-    staleness: u64,
+    pub staleness: u64,
     calm: OnceLock<Remains>,
 }
 
@@ -222,6 +233,8 @@ impl Ground {
             .stages
             .iter()
             .take_while(|stage| stage.kind != StageKind::Align);
+        let trains = |kind: StageKind| matches!(kind, StageKind::Pretrain | StageKind::Finetune);
+        let optimizer_steps = before.clone().filter(|stage| trains(stage.kind));
         Self {
             folder,
             setting,
@@ -229,6 +242,7 @@ impl Ground {
             inference,
             steps: (0..total).map(|step| (seed_of(SEED, step, 1), step)).collect(),
             total,
+            optimizer_steps: optimizer_steps.map(|stage| stage.steps).sum(),
             align: before.map(|stage| stage.steps).sum(),
             staleness: parsed.rollouts.staleness,
             calm: OnceLock::new(),
@@ -246,7 +260,13 @@ impl Ground {
         self.folder.path().join(STORE)
     }
 
-    /// Returns the step whose first weights draw the groups of a policy step.
+    /// Returns whether the newest weights draw a group when it is admitted.
+    pub fn takes_freshest(&self) -> bool {
+        self.setting == Setting::Freshest
+    }
+
+    /// Returns the step whose first weights draw the groups of a policy step; with the freshest weights, the first step
+    /// whose weights may.
     pub fn source_of(&self, step: u64) -> u64 {
         self.align.max(step.saturating_sub(self.staleness))
     }

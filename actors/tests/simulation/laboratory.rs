@@ -1,7 +1,7 @@
 //! The state that outlives the doubles of a schedule: the faults to come, the samples that were drawn, and the
 //! violations of laws that a double can see.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,23 +11,18 @@ use demask_api::{PolicyGroup, Request, ViewScores};
 use demask_storage::{journal, query, store};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+use tokio::time::Instant;
 
+use crate::drawn::DrawnSamples;
+use crate::faults::{EngineFaults, RewardFault, TeacherFault};
 use crate::ground::Ground;
-use crate::schedule::{EngineFaults, LEAST_RANKS, RewardFault, Schedule, TeacherFault};
-use crate::weights::{TakenStep, Weights, are_same, rate_at};
+use crate::schedule::{LEAST_RANKS, Schedule};
+use crate::weights::{Weights, rate_at};
 
 /// How long a late engine takes beyond the usual time; less than after which it would be given up.
 const LATE: Duration = Duration::from_secs(90);
 /// Beginning of the note about a smaller world, before the number of its ranks.
 pub const SMALLER: &str = "a smaller world begins, of ranks:";
-
-/// What is remembered of a drawn sample: the weights that drew it, and whether it was trained on. Its key is its first
-/// four commit steps.
-#[derive(Debug)]
-struct Drawn {
-    weights: Weights,
-    used: bool,
-}
 
 /// What an engine is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +58,9 @@ pub struct Laboratory {
     /// Number of questions that the teacher is asked at this moment.
     pub asked: u32,
     slowest: Duration,
-    drawn: HashMap<[u16; 4], Drawn>,
+    drawn: DrawnSamples,
+    /// Time at which the disk answers again.
+    stalled_until: Option<Instant>,
     /// Number of doubles that hang at this moment.
     pub hanging: u32,
     pub violations: Vec<String>,
@@ -117,16 +114,19 @@ impl Laboratory {
             taught: HashSet::new(),
             asked: 0,
             slowest: schedule.slowest,
-            drawn: HashMap::new(),
+            drawn: DrawnSamples::default(),
+            stalled_until: None,
             hanging: 0,
             violations: Vec::new(),
             log: Vec::new(),
         }))
     }
 
-    /// Starts a new life of the daemon: answers that were not written to the disk are lost with the previous one.
+    /// Starts a new life of the daemon, with a clock of its own: answers that were not written to the disk are lost with
+    /// the previous one.
     pub fn begin_life(&mut self) {
         self.taught.clear();
+        self.stalled_until = None;
     }
 
     pub fn breaks(&mut self, violation: String) {
@@ -262,18 +262,10 @@ impl Laboratory {
 
     /// Notes a sample that was drawn by these weights, and returns its first commit steps, which name it.
     pub fn draw(&mut self, weights: &Weights) -> [u16; 4] {
-        let number = self.drawn.len() as u64;
-        let key = [number as u16, (number >> 16) as u16, 0, 1];
-        let drawn = Drawn {
-            weights: weights.clone(),
-            used: false,
-        };
-        self.drawn.insert(key, drawn);
-        key
+        self.drawn.draw(weights)
     }
 
-    /// Checks L5 and L7: the training samples were drawn by the weights that the profile asks for, each is used once,
-    /// and each has the log-probabilities of the weights that drew it.
+    /// Checks L5 and L7 for the training samples of a policy step.
     pub fn check_drawn(
         &mut self,
         weights: &Weights,
@@ -281,70 +273,25 @@ impl Laboratory {
         groups: &[PolicyGroup],
         behaviour: &[Vec<f32>],
     ) {
-        let source = self.ground.source_of(step);
-        let asked: Vec<TakenStep> = weights
-            .taken
-            .iter()
-            .filter(|taken| taken.step < source)
-            .cloned()
-            .collect();
-        let samples: Vec<_> = groups.iter().flat_map(|group| &group.samples).collect();
-        let mut said = Vec::new();
-        for sample in &samples {
-            let wrong = match self.drawn.get_mut(&key_of(&sample.commit_step)) {
-                None => Some("L5: was never drawn"),
-                Some(drawn) if drawn.used => Some("L5: is used a second time"),
-                Some(drawn) if !are_same(&drawn.weights.taken, &asked) => {
-                    Some("L7: was drawn by other weights")
-                }
-                Some(drawn) => {
-                    drawn.used = true;
-                    None
-                }
-            };
-            said.extend(wrong.map(|wrong| (sample.sequence.id.clone(), wrong)));
-        }
-        let is_stale = asked.len() < weights.taken.len();
-        if is_stale && behaviour.is_empty() && !samples.is_empty() {
-            self.breaks(format!("L7: step {step} does not weigh its stale samples"));
-        }
-        for (number, values) in behaviour.iter().enumerate() {
-            let Some(sample) = samples.get(number % samples.len().max(1)) else {
-                continue;
-            };
-            let drawn = self.drawn.get(&key_of(&sample.commit_step));
-            if drawn.is_some_and(|drawn| drawn.weights.log_probabilities() != *values) {
-                said.push((
-                    sample.sequence.id.clone(),
-                    "L7: is weighed by other weights than drew it",
-                ));
-            }
-        }
-        for (id, wrong) in said {
-            let (law, rest) = wrong.split_at(3);
-            self.breaks(format!("{law} sample {id}{rest}"));
-        }
+        let broken = self.drawn.check(&self.ground, weights, step, groups, behaviour);
+        self.violations.extend(broken);
     }
 
     /// Checks L7: views are scored by the weights that drew their samples.
     pub fn check_views(&mut self, weights: &Weights, views: &ViewScores) {
-        let samples = views.groups.iter().flat_map(|group| &group.samples);
-        let others = samples
-            .filter(|sample| {
-                let drawn = self.drawn.get(&key_of(&sample.commit_step));
-                drawn.is_none_or(|drawn| !are_same(&drawn.weights.taken, &weights.taken))
-            })
-            .count();
-        if others > 0 {
-            self.breaks(format!(
-                "L7: {others} samples are scored by other weights than drew them"
-            ));
-        }
+        self.violations.extend(self.drawn.check_views(weights, views));
     }
-}
 
-fn key_of(commit_step: &[u16]) -> [u16; 4] {
-    let mut key = [0; 4];
-    key.iter_mut().zip(commit_step).for_each(|(to, from)| *to = *from);
-    key
+    /// Has the disk not answer for this long.
+    pub fn stall(&mut self, time: Duration) {
+        self.log.push(format!("the disk does not answer for {time:?}"));
+        self.stalled_until = Some(Instant::now() + time);
+    }
+
+    /// Returns how long the disk does not answer from now on.
+    pub fn stall_left(&self) -> Duration {
+        self.stalled_until.map_or(Duration::ZERO, |until| {
+            until.saturating_duration_since(Instant::now())
+        })
+    }
 }

@@ -50,6 +50,20 @@ const TABLES: [(&str, &str); 7] = [
     ),
 ];
 
+/// The optimizer steps of a policy step, in the profile.
+const INNER_STEPS: u64 = 2;
+
+/// Returns a query of [`TABLES`] without what depends on how fast engines are, if the freshest weights draw: which
+/// weights drew a group.
+fn comparable(ground: &Ground, sql: &str) -> String {
+    match ground.takes_freshest() {
+        true => sql
+            .replace(" || '|' || weights", "")
+            .replace(" || '|' || generator", ""),
+        false => sql.to_owned(),
+    }
+}
+
 /// What a schedule leaves behind.
 pub struct Remains {
     ended: Option<RunState>,
@@ -58,13 +72,15 @@ pub struct Remains {
     /// The newest checkpoint and its step.
     checkpoint: Option<(u64, Weights)>,
     steers: Vec<Steer>,
+    /// Rollouts that are staler than the bound, or that name other weights than their staleness.
+    stale: Vec<String>,
 }
 
 impl Remains {
-    pub fn of(home: &Home, cast: &Cast) -> Self {
+    pub fn of(home: &Home, cast: &Cast, ground: &Ground) -> Self {
         let run = cast.run.clone().unwrap_or_default();
         let table = |sql| {
-            query(home, sql)
+            query(home, &comparable(ground, sql))
                 .into_iter()
                 .map(|line| line.replace(&run, "RUN"))
                 .collect()
@@ -90,8 +106,23 @@ impl Remains {
             tables: TABLES.into_iter().map(|(name, sql)| (name, table(sql))).collect(),
             checkpoint,
             steers: journal::steers(&connection, &run).unwrap(),
+            stale: query(home, &stale(ground)),
         }
     }
+}
+
+/// Returns the query for rollouts that are staler than the bound, or, with the freshest weights, whose weights are not
+/// those of the start of the step that their staleness names.
+fn stale(ground: &Ground) -> String {
+    let (align, before, bound) = (ground.align, ground.optimizer_steps, ground.staleness);
+    let others = match ground.takes_freshest() {
+        true => format!("weights <> {before} + {INNER_STEPS} * (step - staleness - {align})"),
+        false => "false".to_owned(),
+    };
+    format!(
+        "SELECT sample || ' has staleness ' || staleness || ' and weights ' || weights FROM v_rollout \
+         WHERE staleness > {bound} OR {others}"
+    )
 }
 
 /// Returns every violation of a law.
@@ -105,6 +136,7 @@ pub fn broken(left: &Remains, cast: &Cast, schedule: &Schedule, ground: &Ground)
     }
     broken.extend(orders(left, cast, ground.total, schedule.is_undisturbed()));
     broken.extend(weights(left, ground));
+    broken.extend(left.stale.iter().map(|sample| format!("L7: sample {sample}")));
     if let Some(calm) = ground.calm() {
         broken.extend(rows(left, calm));
     }

@@ -8,7 +8,9 @@
 //! A setting is what a run uses beside its engine; each has a profile, faults and an undisturbed run of its own:
 //!
 //! - `Alone`: one engine does everything;
+//! - `Disk`: as `Alone`, on a disk that does not answer for a while when the user stops the run or the daemon;
 //! - `Samplers`: two engines only sample, one step ahead of the engine that trains;
+//! - `Freshest`: two engines only sample, with the newest weights, up to two steps ahead;
 //! - `Rewards`: an external reward scores rollouts and a benchmark;
 //! - `Teacher`: a teacher writes most of the traces;
 //! - `Ranks`: three ranks train, one of them may be lost for good, and the run goes on with two.
@@ -22,7 +24,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod completion;
+mod drawn;
 mod engine;
+mod faults;
 mod ground;
 mod judge;
 mod laboratory;
@@ -128,6 +132,18 @@ fn l1_to_l8_and_l10_hold_when_sampling_engines_die_hang_or_answer_late_while_the
 }
 
 #[test]
+fn l1_l3_to_l8_and_l10_hold_when_the_disk_does_not_answer_while_a_person_stops_the_run_or_the_daemon() {
+    hold(Setting::Disk, FEWER_SCHEDULES);
+}
+
+/// Which weights draw a group depends on how fast the engines are; no group is staler than the bound, and everything
+/// else is as in the undisturbed run.
+#[test]
+fn l1_to_l8_and_l10_hold_when_the_freshest_weights_draw_and_no_group_is_staler_than_the_bound() {
+    hold(Setting::Freshest, FEWER_SCHEDULES);
+}
+
+#[test]
 fn l1_to_l8_and_l10_hold_when_an_external_reward_dies_is_silent_or_answers_wrongly_and_comes_back() {
     hold(Setting::Rewards, FEWER_SCHEDULES);
 }
@@ -178,11 +194,18 @@ fn finds(setting: Setting, bug: Bug, law: &str) {
 #[test]
 fn a_permit_that_is_lost_is_found() {
     finds(Setting::Alone, Bug::Actors(SeededBug::LostPermit), "L10");
+    finds(Setting::Freshest, Bug::Actors(SeededBug::LostPermit), "L10");
 }
 
 #[test]
 fn a_group_that_is_used_twice_is_found() {
     finds(Setting::Alone, Bug::Actors(SeededBug::DoubleUse), "L5");
+    finds(Setting::Freshest, Bug::Actors(SeededBug::DoubleUse), "L5");
+}
+
+#[test]
+fn a_stop_that_is_acknowledged_and_lost_is_found() {
+    finds(Setting::Disk, Bug::Actors(SeededBug::LostStop), "L4");
 }
 
 #[test]
@@ -203,4 +226,5 @@ fn a_trace_that_is_paid_for_twice_is_found() {
 #[test]
 fn an_audit_row_that_comes_late_is_found() {
     finds(Setting::Alone, Bug::LateRows, "L4");
+    finds(Setting::Disk, Bug::LateRows, "L4");
 }

@@ -2,6 +2,7 @@
 //! use the daemon's socket.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use crate::schedule::{Act, Schedule};
 
 /// Interval at which the watching user asks for the status.
 const LOOK: Duration = Duration::from_millis(500);
+/// Time after which a user asks again whether the disk has a stop.
+const AGAIN: Duration = Duration::from_secs(1);
 /// L10: the longest life of a daemon, whatever happens in it.
 const LONGEST_LIFE: Duration = Duration::from_secs(900);
 
@@ -25,6 +28,10 @@ pub struct Cast {
     acts: Vec<Act>,
     /// The index of the next act. An act whose reply did not arrive is repeated with the same id.
     next: usize,
+    /// How long the disk does not answer from just before an act.
+    stalls: BTreeMap<usize, Duration>,
+    /// The stop that this life of the daemon has taken, and that the disk has not confirmed.
+    taken: Option<usize>,
     pub run: Option<String>,
     /// Acknowledged commands, with their ids.
     pub acknowledged: Vec<(String, Command)>,
@@ -49,6 +56,7 @@ impl Cast {
     pub fn of(schedule: &Schedule) -> SharedCast {
         Rc::new(RefCell::new(Self {
             acts: schedule.acts.clone(),
+            stalls: schedule.stalls.clone(),
             goes_on_after_stop: schedule.seed.is_multiple_of(2),
             longest_stop: schedule.setting.longest_stop(),
             ..Self::default()
@@ -58,6 +66,8 @@ impl Cast {
     /// Starts a new life of the daemon: the times measured in the previous one are forgotten.
     pub fn begin_life(&mut self) {
         (self.stop_asked, self.hangs_since) = (None, None);
+        // L10: a stop that was only taken may be lost with the daemon that took it.
+        self.taken = None;
     }
 
     /// Returns whether the users have done everything that is scheduled.
@@ -80,7 +90,7 @@ async fn connected(home: &Home) -> Client {
 }
 
 /// Plays a user who starts the run, then acts as scheduled.
-pub async fn steer(home: Home, ground: &Ground, cast: SharedCast) {
+pub async fn steer(home: Home, ground: &Ground, cast: SharedCast, laboratory: SharedLaboratory) {
     let mut client = connected(&home).await;
     if begin(&home, ground, &mut client, &cast).await.is_err() {
         return;
@@ -91,15 +101,29 @@ pub async fn steer(home: Home, ground: &Ground, cast: SharedCast) {
             cast.acts.get(cast.next).cloned().map(|act| (cast.next, act))
         };
         let Some((number, act)) = next else { return };
-        sleep(act.after).await;
-        let id = format!("act-{number}");
+        let was_taken = cast.borrow().taken == Some(number);
+        sleep(if was_taken { AGAIN } else { act.after }).await;
+        let stall = cast.borrow_mut().stalls.remove(&number);
+        if let Some(stall) = stall {
+            laboratory.lock().unwrap().stall(stall);
+        }
+        let id = id_of(number);
         let said = client.ask_as(id.clone(), act.command.clone()).await;
         let mut cast = cast.borrow_mut();
         cast.log.push(format!("{id} {:?}: {said:?}", act.command));
         match said {
             Ok(Reply::Accepted { .. }) => {
-                cast.next += 1;
-                acknowledged(&home, &mut cast, id, act.command);
+                (cast.next, cast.taken) = (cast.next + 1, None);
+                acknowledged(&home, &mut cast, id, act.command, was_taken);
+            }
+            Ok(Reply::Taken { .. }) if act.command == Command::Stop => {
+                cast.taken = Some(number);
+                cast.stop_asked.get_or_insert_with(Instant::now);
+            }
+            // The run has ended meanwhile: the stop was carried out, and its row is there.
+            Ok(Reply::Refused { .. }) if was_taken => {
+                (cast.next, cast.taken) = (cast.next + 1, None);
+                acknowledged(&home, &mut cast, id, act.command, was_taken);
             }
             Ok(_) => cast.next += 1,
             Err(error @ ClientError::Silent { .. }) => return cast.breaks(format!("L10: {error}")),
@@ -107,6 +131,29 @@ pub async fn steer(home: Home, ground: &Ground, cast: SharedCast) {
             Err(_) => return,
         }
     }
+}
+
+fn id_of(act: usize) -> String {
+    format!("act-{act}")
+}
+
+/// Checks L1 and L10: a stop that was taken is not lost by a daemon that ends in good order.
+pub fn check_taken(home: &Home, cast: &mut Cast) {
+    let Some(number) = cast.taken else { return };
+    let run = cast.run.clone().unwrap_or_default();
+    if !has_row(home, &run, &id_of(number)) {
+        cast.breaks(format!(
+            "L1: {} was taken, and the daemon ended without its row",
+            id_of(number)
+        ));
+    }
+}
+
+/// Returns whether a command of a run is on disk.
+fn has_row(home: &Home, run: &str, id: &str) -> bool {
+    let rows =
+        store::open_read_only(&home.database()).and_then(|connection| journal::steers(&connection, run));
+    rows.unwrap().iter().any(|row| row.id == id)
 }
 
 /// Starts the run unless it was started before.
@@ -141,18 +188,16 @@ async fn begin(
     Ok(())
 }
 
-/// Checks L4: an acknowledged command is on disk.
-fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command) {
+/// Checks L4: an acknowledged command is on disk. A stop that was taken before has ended the run already.
+fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command, was_taken: bool) {
     if matches!(command, Command::Shutdown | Command::Sample { .. }) {
         return;
     }
     let run = cast.run.clone().unwrap_or_default();
-    let rows =
-        store::open_read_only(&home.database()).and_then(|connection| journal::steers(&connection, &run));
-    if !rows.unwrap().iter().any(|row| row.id == id) {
+    if !has_row(home, &run, &id) {
         cast.breaks(format!("L4: {id} ({command:?}) was acknowledged and has no row"));
     }
-    if command == Command::Stop {
+    if command == Command::Stop && !was_taken {
         cast.stop_asked = Some(Instant::now());
     }
     cast.acknowledged.push((id, command));

@@ -10,8 +10,8 @@ use demask_actors::pipeline::external_rewards::{RewardAnswering, RewardOpener, R
 use demask_actors::profile::ExternalReward;
 use serde_json::{Value, json};
 
+use crate::faults::RewardFault;
 use crate::laboratory::{Hanging, SharedLaboratory};
-use crate::schedule::RewardFault;
 
 /// How long a late answer takes; less than the `time_limit` of the profile.
 const LATE: Duration = Duration::from_secs(7);

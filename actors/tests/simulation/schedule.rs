@@ -1,6 +1,7 @@
 //! What happens in a schedule, determined by its seed: what the users ask and when, when the daemon is
 //! killed, which faults the engine and the disk have, and which actors panic.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use demask_actors::runtime::fault_injection::SeededBug;
@@ -8,6 +9,8 @@ use demask_storage::Command;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
+
+use crate::faults::{EngineFaults, REWARD_FAULTS, RewardFault, TEACHER_FAULTS, TeacherFault};
 
 /// A bug that the simulation must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +25,12 @@ pub enum Bug {
 pub enum Setting {
     /// Nothing: one engine does everything.
     Alone,
+    /// Nothing, on a disk that does not answer for a while when the user stops the run or the daemon.
+    Disk,
     /// Engines that only sample, one step ahead of the engine that trains.
     Samplers,
+    /// Engines that only sample, with the newest weights, up to two steps ahead.
+    Freshest,
     /// An external reward, which also scores a benchmark.
     Rewards,
     /// A teacher, which writes most traces.
@@ -41,91 +48,19 @@ impl Setting {
     /// outside its engines has a grace period.
     pub fn longest_stop(self) -> Duration {
         match self {
-            Self::Alone | Self::Samplers | Self::Ranks => Duration::from_secs(5),
+            Self::Alone | Self::Disk | Self::Samplers | Self::Freshest | Self::Ranks => {
+                Duration::from_secs(5)
+            }
             Self::Rewards | Self::Teacher => Duration::from_secs(8),
         }
     }
 }
-
-/// A fault of an external reward, at one of its batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RewardFault {
-    /// It cannot be started. If it runs, it dies first.
-    NoStart,
-    Dies,
-    /// It never answers.
-    Silent,
-    /// It answers shortly before its time limit.
-    Late,
-    TooFew,
-    TooMany,
-    NotANumber,
-    OutOfRange,
-    /// It answers to another batch.
-    OtherBatch,
-    Rambles,
-}
-
-/// The faults of external rewards.
-const REWARD_FAULTS: [RewardFault; 10] = [
-    RewardFault::NoStart,
-    RewardFault::Dies,
-    RewardFault::Silent,
-    RewardFault::Late,
-    RewardFault::TooFew,
-    RewardFault::TooMany,
-    RewardFault::NotANumber,
-    RewardFault::OutOfRange,
-    RewardFault::OtherBatch,
-    RewardFault::Rambles,
-];
-
-/// A fault of a teacher that passes, at one of its questions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TeacherFault {
-    Unreachable,
-    /// It never answers.
-    Silent,
-    /// It answers shortly before the client gives up.
-    Late,
-    Busy,
-    /// It asks the client to wait.
-    Limited,
-    /// Its answer is not a chat completion.
-    Broken,
-    /// Its answer is empty, and is paid for.
-    Empty,
-    CutOff,
-}
-
-/// The faults of teachers.
-const TEACHER_FAULTS: [TeacherFault; 8] = [
-    TeacherFault::Unreachable,
-    TeacherFault::Silent,
-    TeacherFault::Late,
-    TeacherFault::Busy,
-    TeacherFault::Limited,
-    TeacherFault::Broken,
-    TeacherFault::Empty,
-    TeacherFault::CutOff,
-];
 
 /// A user's command, and its delay after the previous one.
 #[derive(Clone, Debug)]
 pub struct Act {
     pub after: Duration,
     pub command: Command,
-}
-
-/// Faults of engines of one role, by their total numbers.
-#[derive(Clone, Debug, Default)]
-pub struct EngineFaults {
-    pub deaths: u32,
-    pub hangs: u32,
-    /// Answers that come late, but before the engine is given up.
-    pub late: u32,
-    pub full_disks: u32,
-    pub failed_starts: u32,
 }
 
 /// A schedule.
@@ -135,6 +70,8 @@ pub struct Schedule {
     pub setting: Setting,
     pub bug: Option<Bug>,
     pub acts: Vec<Act>,
+    /// How long the disk does not answer from just before an act, by the act's index.
+    pub stalls: BTreeMap<usize, Duration>,
     /// The times after which the first lives of the daemon are killed.
     pub kills: Vec<Duration>,
     /// Faults of the engine that trains.
@@ -172,6 +109,7 @@ impl Schedule {
             setting,
             bug: None,
             acts: Vec::new(),
+            stalls: BTreeMap::new(),
             kills: Vec::new(),
             engine: EngineFaults::default(),
             lost_rank: None,
@@ -200,6 +138,7 @@ impl Schedule {
             setting,
             bug,
             acts: acts(&mut rng, slowest),
+            stalls: BTreeMap::new(),
             kills: Vec::new(),
             engine: EngineFaults::default(),
             lost_rank: None,
@@ -229,7 +168,8 @@ impl Schedule {
         }
         match setting {
             Setting::Alone => {}
-            Setting::Samplers => schedule.with_samplers(&mut rng),
+            Setting::Disk => schedule.with_stall(&mut rng),
+            Setting::Samplers | Setting::Freshest => schedule.with_samplers(&mut rng),
             // Several in a row exhaust the reward's restarts, and the run is paused until the user resumes it.
             Setting::Rewards => {
                 let count = rng.random_range(0..7);
@@ -243,6 +183,20 @@ impl Schedule {
             Setting::Ranks => {}
         }
         schedule
+    }
+
+    /// Has the user stop the run, at times the daemon, just when the disk stops to answer. It answers again before the
+    /// client of another command would give up.
+    fn with_stall(&mut self, rng: &mut ChaCha8Rng) {
+        let command = match rng.random_ratio(3, 4) {
+            true => Command::Stop,
+            false => Command::Shutdown,
+        };
+        let after = (self.slowest * 30).mul_f64(rng.random::<f64>());
+        let at = rng.random_range(0..=self.acts.len());
+        self.acts.insert(at, Act { after, command });
+        self.stalls
+            .insert(at, Duration::from_secs(rng.random_range(1..=25)));
     }
 
     /// Adds faults of a teacher, fewer than a question has tries, so that each question is answered or refused in the

@@ -12,8 +12,8 @@ use demask_actors::teacher::{
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::faults::TeacherFault;
 use crate::laboratory::{Hanging, SharedLaboratory};
-use crate::schedule::TeacherFault;
 
 /// How long a late answer takes; less than the client waits for one.
 const LATE: Duration = Duration::from_secs(100);

@@ -90,7 +90,8 @@ pub fn live_through(schedule: &Schedule, ground: &Arc<Ground>) -> Story {
             .push(format!("life {} ended: {end:?}", story.lives));
         match end {
             LifeEnd::Failed(why) => story.violations.push(format!("L1: the daemon failed: {why}")),
-            LifeEnd::Broken | LifeEnd::Killed | LifeEnd::InGoodOrder => {}
+            LifeEnd::InGoodOrder => people::check_taken(&home, &mut cast.borrow_mut()),
+            LifeEnd::Broken | LifeEnd::Killed => {}
         }
         if story.lives == MOST_LIVES {
             story
@@ -103,7 +104,7 @@ pub fn live_through(schedule: &Schedule, ground: &Arc<Ground>) -> Story {
             .append(&mut laboratory.lock().unwrap().violations);
     }
     if story.violations.is_empty() {
-        let remains = Remains::of(&home, &cast.borrow());
+        let remains = Remains::of(&home, &cast.borrow(), ground);
         story.violations = laws::broken(&remains, &cast.borrow(), schedule, ground);
         story.remains = Some(remains);
     }
@@ -163,7 +164,8 @@ impl Life<'_> {
         let driver = Rc::new(driver);
         let mut serving = actix::spawn(serve_here(self.home.clone(), recorder, driver, engines));
         let (home, ground, cast) = (self.home.clone(), Arc::clone(self.ground), Rc::clone(self.cast));
-        let steering = actix::spawn(async move { people::steer(home, &ground, cast).await });
+        let laboratory = Arc::clone(self.laboratory);
+        let steering = actix::spawn(async move { people::steer(home, &ground, cast, laboratory).await });
         let steered = async {
             match steering.await {
                 Ok(()) => std::future::pending().await,
@@ -197,7 +199,11 @@ impl Life<'_> {
     fn disk(&self) -> SimulatedDisk {
         let mut rng = ChaCha8Rng::seed_from_u64(self.schedule.seed ^ (self.number << 32));
         let slowest = self.schedule.slowest_commit;
-        let delay = move || slowest.mul_f64(rng.random::<f64>().powi(3));
+        let laboratory = Arc::clone(self.laboratory);
+        let delay = move || {
+            let usual = slowest.mul_f64(rng.random::<f64>().powi(3));
+            usual.max(laboratory.lock().unwrap().stall_left())
+        };
         SimulatedDisk {
             delay: Some(Box::new(delay)),
             acknowledges_early: self.schedule.bug == Some(Bug::LateRows),

@@ -33,6 +33,12 @@ pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCod
             println!("{message} (requested at step {step})");
             Ok(ExitCode::SUCCESS)
         }
+        Reply::Taken { message, step } => {
+            if !json {
+                print::note(&format!("{message} (requested at step {step})"));
+            }
+            Ok(ExitCode::from(crate::exit::TAKEN))
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }

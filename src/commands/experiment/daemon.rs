@@ -13,6 +13,7 @@ use demask_actors::control::client::ClientError;
 use demask_actors::engine::join::listen::JoinDoor;
 use demask_actors::engine::liveness::is_stopped;
 use demask_actors::home::Home;
+use demask_actors::runtime::log::{self, LogWriter};
 use demask_storage::{Command as Ask, Reply};
 
 use crate::args::{DaemonCommand, Images, LogFormat};
@@ -21,6 +22,8 @@ use crate::connection::line::{self, Line};
 use crate::connection::reach::{LOOK, PATIENCE, reach};
 use crate::terminal::print;
 
+/// Time after which `daemon stop` says for the first time why the daemon has not ended.
+const FIRST_WORD: Duration = Duration::from_secs(5);
 /// Time after each signal in which a daemon that did not answer may end.
 const FORCE_WAIT: Duration = Duration::from_secs(2);
 
@@ -50,8 +53,10 @@ pub fn daemon(home: &Home, options: DaemonCommand) -> anyhow::Result<ExitCode> {
 /// Serves the home, or starts a process that does.
 fn begin(home: &Home, foreground: bool, log: LogFormat, door: Option<JoinDoor>) -> anyhow::Result<()> {
     if foreground {
-        log_to_stderr(log);
-        return demask_actors::daemon::serve(home, door.as_ref());
+        log_to_stderr(log).context("the log")?;
+        let served = demask_actors::daemon::serve(home, door.as_ref());
+        log::flush();
+        return served;
     }
     if let Some(pid) = home.daemon_pid() {
         bail!(
@@ -78,12 +83,13 @@ pub fn ensure(home: &Home) -> anyhow::Result<u32> {
 }
 
 /// Sends the daemon's log to standard error, which is `daemon.log` if it was started in the background. `RUST_LOG` sets
-/// the level.
-fn log_to_stderr(format: LogFormat) {
+/// the level. A thread of its own writes the lines (law L10).
+fn log_to_stderr(format: LogFormat) -> std::io::Result<()> {
+    let writer = LogWriter::begin(std::io::stderr())?.of_process();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || writer.clone())
         .with_ansi(false)
         .with_target(false)
         // On a full disk, the report of a failed log line would fail too and panic.
@@ -92,6 +98,7 @@ fn log_to_stderr(format: LogFormat) {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
+    Ok(())
 }
 
 /// Starts a daemon in the background, with its log in this format if one is given, and at whose door engines join if
@@ -179,7 +186,7 @@ fn stop(home: &Home) -> anyhow::Result<()> {
         };
     }
     print::note("finishing the step, checkpointing…");
-    let mut asked = Instant::now();
+    let (mut asked, mut patience) = (Instant::now(), FIRST_WORD);
     while home.daemon_pid() == Some(pid) {
         if is_stopped(pid) {
             return end_by_force(
@@ -188,8 +195,8 @@ fn stop(home: &Home) -> anyhow::Result<()> {
                 "the daemon accepted the order, but then its process was suspended",
             );
         }
-        if asked.elapsed() > PATIENCE {
-            asked = Instant::now();
+        if asked.elapsed() > patience {
+            (asked, patience) = (Instant::now(), PATIENCE);
             print::note(&still_there(home, pid));
         }
         std::thread::sleep(LOOK);
@@ -226,7 +233,7 @@ fn end_by_force(home: &Home, pid: u32, silence: &str) -> anyhow::Result<()> {
     )
 }
 
-/// Says why the daemon may need time: a long step, or a full disk.
+/// Says why the daemon may need time: a long step, or a disk that is full or does not answer.
 fn still_there(home: &Home, pid: u32) -> String {
     let asked = line::connect(home).and_then(|mut daemon| daemon.ask(Ask::Status));
     let at = match asked {

@@ -95,7 +95,9 @@ fn answered(board: &mut Dashboard, reply: Reply) {
                 .map(|actor| (actor.name.clone(), actor))
                 .collect();
         }
-        Reply::Accepted { message, step } => board.notice = format!("{message} (at step {step})"),
+        Reply::Accepted { message, step } | Reply::Taken { message, step } => {
+            board.notice = format!("{message} (at step {step})");
+        }
         Reply::Started { run } => board.notice = format!("run {run}"),
         Reply::Queued { run, ahead } => board.notice = format!("run {run} waits, {ahead} before it"),
         Reply::Said { answer, .. } => board.notice = answer,

@@ -11,6 +11,7 @@ use demask_api::{Answer, EngineError, Request};
 
 use crate::engine::address::EngineAddress;
 use crate::engine::process::{EngineFailure, unexpected};
+use crate::runtime::disk::on_disk;
 use crate::runtime::ids;
 
 /// Has an engine show that it sees a folder, with all ranks of its world. On a full disk nothing is checked: a run
@@ -20,7 +21,9 @@ use crate::runtime::ids;
 /// [`EngineError::Refused`] with the machine and the folder if an engine does not see it; [`EngineError::Io`] if the
 /// mark cannot be written; any other failure of the engine.
 pub async fn check_folder(engine: &EngineAddress, folder: &Path) -> Result<(), EngineFailure> {
-    let mark = match FolderMark::write(folder) {
+    let path = folder.to_owned();
+    let written = on_disk(move || FolderMark::write(&path)).await;
+    let mark = match written.unwrap_or_else(|cancelled| Err(std::io::Error::other(cancelled))) {
         Ok(mark) => mark,
         Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
             return Ok(());

@@ -13,7 +13,7 @@ use demask_storage::Blobs;
 
 use crate::home::free_bytes;
 use crate::pipeline::run_error::RunError;
-use crate::runtime::actor::offload;
+use crate::runtime::disk::on_disk;
 
 /// Most examples of a life whose pictures are stored.
 const MOST: usize = 4096;
@@ -56,11 +56,16 @@ impl KeptPictures {
                 None => {}
             }
         }
-        if free_bytes(self.blobs.root()).is_some_and(|free| free < LEAST_FREE) {
-            return Ok(None);
-        }
         let (blobs, picture) = (self.blobs.clone(), picture.clone());
-        let hash = offload(move || blobs.put(&png(&small(&picture)))).await??;
+        let put = move || {
+            if free_bytes(blobs.root()).is_some_and(|free| free < LEAST_FREE) {
+                return Ok(None);
+            }
+            blobs.put(&png(&small(&picture))).map(Some)
+        };
+        let Some(hash) = on_disk(put).await?? else {
+            return Ok(None);
+        };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.insert(example.id.clone(), hash.clone());
         Ok(Some(hash))

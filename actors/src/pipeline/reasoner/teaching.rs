@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use super::{Proposal, Propose, Work};
 use crate::inference::complete::CompletionRequest;
 use crate::pipeline::run_error::RunError;
+use crate::runtime::disk::of_store;
 use crate::runtime::fault_injection::SeededBug;
 use crate::teacher::{Question, Taught, TeacherClient, TeacherError};
 
@@ -26,12 +27,14 @@ impl Work {
         let Some(teacher) = self.teacher().await?.filter(|_| !wanted.is_empty()) else {
             return Ok(proposals);
         };
-        let connection = store::open_read_only(&self.brief.database)?;
         let known = match self.faults.has(SeededBug::PaidTwice) {
             true => BTreeMap::new(),
-            false => journal::taught(&connection, &self.brief.run, propose.round)?,
+            false => {
+                let (path, run) = (self.brief.database.clone(), self.brief.run.clone());
+                let round = propose.round;
+                of_store(move || journal::taught(&store::open_read_only(&path)?, &run, round)).await?
+            }
         };
-        drop(connection);
         let asking = wanted.into_iter().map(|(number, wanted)| {
             let known = known.get(&self.id(propose.round, number)).cloned();
             async move {
@@ -121,8 +124,9 @@ impl Work {
             let client = TeacherClient::opened_by(opener, teacher, patience)
                 .map_err(|error| RunError::Failed(error.to_string()))?;
             self.brief.recorder.flush().await?;
-            let connection = store::open_read_only(&self.brief.database)?;
-            client.already_spent(journal::taught_tokens(&connection, &self.brief.run)?);
+            let (path, run) = (self.brief.database.clone(), self.brief.run.clone());
+            let spent = of_store(move || journal::taught_tokens(&store::open_read_only(&path)?, &run));
+            client.already_spent(spent.await?);
             Ok::<_, RunError>(Some(client))
         };
         Ok(self.teacher.get_or_try_init(make).await?.as_ref())

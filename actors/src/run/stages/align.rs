@@ -74,7 +74,7 @@ impl StageRun {
             behaviour,
         });
         match self.context.profile.rollouts.is_ahead() {
-            true => self.begin_ahead(stage, done, &demand),
+            true => self.begin_ahead(stage, done, &demand).await?,
             false => self.begin_prefetch(stage, done, demand, false),
         }
         let report = match training.await? {

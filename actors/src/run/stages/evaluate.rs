@@ -69,7 +69,7 @@ impl StageRun {
         let lent = self.lend().await?;
         let request = Evaluate::new(step, self.inference.clone(), found, trial, lent.clone(), control);
         let results = self.addresses.evaluator.evaluate(request).await;
-        self.take_back(lent);
+        self.take_back(lent).await?;
         let Some(results) = results? else {
             return Ok(None);
         };

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use demask_api::{Answer, Request};
@@ -23,6 +23,7 @@ use crate::pipeline::run_error::RunError;
 use crate::pipeline::sampling_engines::{DrawingPolicy, PublishedPolicy};
 use crate::profile::RolloutMode;
 use crate::run::checkpoints;
+use crate::runtime::disk::on_disk;
 use crate::runtime::ids;
 
 /// Name of the folder of published weights, beside the checkpoints.
@@ -48,10 +49,10 @@ impl StageRun {
             return Ok(None);
         }
         let (began, step) = (Instant::now(), self.cursor.step);
-        self.sweep_policies(step);
+        self.sweep_policies(step).await?;
         let newest = self.save_policy(OF_STEP).await?;
         self.addresses.samplers.publish(&newest);
-        let drawing = match self.drawing_policy(step - done, step) {
+        let drawing = match self.drawing_policy(step - done, step).await? {
             Some(drawing) => drawing,
             None => {
                 let source = self.source_of(step - done, step);
@@ -72,13 +73,17 @@ impl StageRun {
 
     /// Returns the weights that draw the groups of a step of the stage that began at step `start`; `None` if they are
     /// not there.
-    pub(super) fn drawing_policy(&self, start: u64, step: u64) -> Option<DrawingPolicy> {
-        match self.context.profile.rollouts.mode {
-            RolloutMode::Exact => self
-                .published(self.source_of(start, step))
-                .map(DrawingPolicy::Fixed),
-            RolloutMode::Freshest => Some(DrawingPolicy::Newest),
+    pub(super) async fn drawing_policy(
+        &self,
+        start: u64,
+        step: u64,
+    ) -> Result<Option<DrawingPolicy>, RunError> {
+        if self.context.profile.rollouts.mode == RolloutMode::Freshest {
+            return Ok(Some(DrawingPolicy::Newest));
         }
+        let (policies, source) = (self.policies(), self.source_of(start, step));
+        let found = on_disk(move || published(&policies, source)).await?;
+        Ok(found.map(DrawingPolicy::Fixed))
     }
 
     /// Returns the step whose first weights draw the groups of a step.
@@ -93,11 +98,7 @@ impl StageRun {
             return Ok(None);
         }
         // An earlier life may have been killed before it took its own back.
-        for entry in fs::read_dir(self.policies()).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(LENT) {
-                fs::remove_dir_all(entry.path()).ok();
-            }
-        }
+        self.remove_policies(|name| name.starts_with(LENT)).await?;
         match self.save_policy(LENT).await {
             Ok(lent) => Ok(Some(lent)),
             Err(error) => match checkpoints::disk_full(&error) {
@@ -111,15 +112,18 @@ impl StageRun {
     }
 
     /// Removes weights that were published by [`Self::lend`].
-    pub(super) fn take_back(&self, lent: Option<PublishedPolicy>) {
+    pub(super) async fn take_back(&self, lent: Option<PublishedPolicy>) -> Result<(), RunError> {
         if let Some(lent) = lent {
-            fs::remove_dir_all(lent.dir).ok();
+            on_disk(move || fs::remove_dir_all(lent.dir).ok()).await?;
         }
+        Ok(())
     }
 
     /// Removes all published weights, when no step needs them any more.
-    pub(super) fn forget_policies(&self) {
-        fs::remove_dir_all(self.policies()).ok();
+    pub(super) async fn forget_policies(&self) -> Result<(), RunError> {
+        let policies = self.policies();
+        on_disk(move || fs::remove_dir_all(policies).ok()).await?;
+        Ok(())
     }
 
     /// Saves the present weights, without the optimizer, in a new folder whose name begins like this.
@@ -130,7 +134,9 @@ impl StageRun {
             weights: self.weights,
             step: self.cursor.step,
         };
-        fs::create_dir_all(self.policies()).map_err(|error| RunError::about(policy.dir.display(), error))?;
+        let policies = self.policies();
+        let made = on_disk(move || fs::create_dir_all(policies)).await?;
+        made.map_err(|error| RunError::about(policy.dir.display(), error))?;
         let request = Request::Save {
             dir: policy.dir.clone(),
             attach: BTreeMap::new(),
@@ -146,36 +152,50 @@ impl StageRun {
         self.context.home.checkpoints(&self.context.run).join(POLICIES)
     }
 
-    /// Returns the published weights that a step began with.
-    fn published(&self, step: u64) -> Option<PublishedPolicy> {
-        let entries = fs::read_dir(self.policies()).ok()?;
-        let of_step = entries.flatten().filter_map(|entry| {
-            let name = entry.file_name();
-            let (of, weights) = parsed(name.to_str()?)?;
-            (of == step).then(|| PublishedPolicy {
-                dir: entry.path(),
-                weights,
-                step,
-            })
-        });
-        // An earlier one is left only if it could not be removed.
-        of_step.max_by(|one, other| one.dir.cmp(&other.dir))
-    }
-
     /// Removes published weights that neither this step nor a life from the last checkpoint needs for drawing, folders
     /// that were written in part, and weights that an earlier life published for this step.
-    fn sweep_policies(&self, step: u64) {
+    async fn sweep_policies(&self, step: u64) -> Result<(), RunError> {
         let staleness = self.context.profile.rollouts.staleness;
         let before = |step: u64| -> Range<u64> { step.saturating_sub(staleness)..step };
         let kept = [before(step), before(self.last_checkpoint().unwrap_or(0))];
-        for entry in fs::read_dir(self.policies()).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let of = name.to_str().and_then(parsed).map(|(step, _)| step);
-            if of.is_none_or(|of| !kept.iter().any(|steps| steps.contains(&of))) {
-                fs::remove_dir_all(entry.path()).ok();
-            }
-        }
+        self.remove_policies(move |name| {
+            let of = parsed(name).map(|(step, _)| step);
+            of.is_none_or(|of| !kept.iter().any(|steps| steps.contains(&of)))
+        })
+        .await
     }
+
+    /// Removes published weights by the names of their folders.
+    async fn remove_policies(
+        &self,
+        is_removed: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<(), RunError> {
+        let policies = self.policies();
+        let remove = move || {
+            for entry in fs::read_dir(policies).into_iter().flatten().flatten() {
+                if is_removed(&entry.file_name().to_string_lossy()) {
+                    fs::remove_dir_all(entry.path()).ok();
+                }
+            }
+        };
+        Ok(on_disk(remove).await?)
+    }
+}
+
+/// Returns the published weights that a step began with.
+fn published(policies: &Path, step: u64) -> Option<PublishedPolicy> {
+    let entries = fs::read_dir(policies).ok()?;
+    let of_step = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        let (of, weights) = parsed(name.to_str()?)?;
+        (of == step).then(|| PublishedPolicy {
+            dir: entry.path(),
+            weights,
+            step,
+        })
+    });
+    // An earlier one is left only if it could not be removed.
+    of_step.max_by(|one, other| one.dir.cmp(&other.dir))
 }
 
 /// Returns a folder's name for the weights of a step. No folder had it before, and names of a step sort by their time.

@@ -51,7 +51,7 @@ impl StageRun {
             control: Arc::clone(&self.context.control),
         };
         let proposals = self.addresses.reasoner.ask(propose).await;
-        self.take_back(lent);
+        self.take_back(lent).await?;
         let proposals = proposals??;
         let (sound, flawed): (Vec<&Proposal>, Vec<&Proposal>) =
             proposals.iter().partition(|one| one.flaw.is_none());

@@ -47,7 +47,7 @@ impl StageRun {
             .clone()
             .filter(|_| !self.context.control.is_halting())
         {
-            match checkpoints::mark_promoted(&self.context, &best) {
+            match checkpoints::mark_promoted(&self.context, &best).await {
                 Ok(()) => break,
                 Err(error) => match checkpoints::disk_full(&error) {
                     Some(why) => self.wait_for_disk(&why).await?,

@@ -26,6 +26,7 @@ use crate::run::context::RunContext;
 use crate::run::learning_rate::learning_rate;
 use crate::run::prefetch::{Conditions, DrawnAhead, Prefetch, TrainingBatch};
 use crate::run::progress::Progress;
+use crate::runtime::disk::of_store;
 use crate::runtime::seeds::seed_of;
 
 /// One life of a run: its position and its resources.
@@ -91,7 +92,10 @@ impl StageRun {
         let blobs = Blobs::new(context.home.blobs());
         let suites = context.profile.suites();
         let world = match context.profile.engine.ranks {
-            Some(_) => journal::world(&store::open_read_only(&context.home.database())?, &context.run)?,
+            Some(_) => {
+                let (path, run) = (context.home.database(), context.run.clone());
+                of_store(move || journal::world(&store::open_read_only(&path)?, &run)).await?
+            }
             None => None,
         };
         let mut run = Self {

@@ -128,7 +128,7 @@ impl StageRun {
         }
         // No life begins before this checkpoint, so no groups of this stage will be drawn again.
         if ends && self.last_checkpoint() == Some(self.cursor.step) {
-            self.forget_policies();
+            self.forget_policies().await?;
         }
         Ok(())
     }
@@ -151,7 +151,7 @@ impl StageRun {
         if self.last_checkpoint() != Some(self.cursor.step) {
             self.checkpoint("stage").await?;
         }
-        self.forget_policies();
+        self.forget_policies().await?;
         self.overview("", RunState::Done);
         Ok(())
     }

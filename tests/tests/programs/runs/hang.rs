@@ -1,19 +1,30 @@
-//! Law L10: a hanging engine is abandoned within seconds when the user stops the run, and nothing is lost. A daemon
-//! that does not answer is reported, and ended by force. No test here measures time: the program itself gives up what
-//! would never end.
+//! Law L10: a hanging engine is abandoned within seconds when the user stops the run, and nothing is lost, also while
+//! the disk does not answer. A daemon that does not answer is reported, and ended by force. No test here measures time:
+//! the program itself gives up what would never end.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use demask_storage::{Command as Ask, Record, RunState};
-use demask_tests::processes::is_alive;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use demask_actors::control::client::Client;
+use demask_actors::runtime::fault_injection::DISK_FAULT;
+use demask_storage::{Command as Ask, Record, Reply, RunState};
+use demask_tests::processes::{is_alive, training_engines};
 use demask_tests::store::rows_as_csv;
 use demask_tests::weights::{last_checkpoint, weights_hash};
 use demask_tests::{Place, SMOKE, said, start, undisturbed, wait_for};
 
+/// Longest wait for something that takes seconds. A longer one fails the test.
+const LONGEST: Duration = Duration::from_secs(120);
+
 /// Starts a daemon whose engine hangs at its fifth step, two after a checkpoint; returns the connection and the run.
-async fn hung(place: &mut Place) -> (demask_actors::control::client::Client, String) {
+async fn hung(place: &mut Place) -> (Client, String) {
     let fault = place.path().join("fault");
     std::fs::write(&fault, "hang 5\n").unwrap();
-    let mut client = place.serve_with(&[("DEMASK_ENGINE_FAULT", &fault)]).await;
+    let disk = disk_fault(place);
+    let variables: [(&str, &Path); 2] = [("DEMASK_ENGINE_FAULT", &fault), (DISK_FAULT, &disk)];
+    let mut client = place.serve_with(&variables).await;
     client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
     let run = start(&mut client, SMOKE).await;
     // The fault's file is removed when the fault occurs.
@@ -23,6 +34,46 @@ async fn hung(place: &mut Place) -> (demask_actors::control::client::Client, Str
             .unwrap();
     }
     (client, run)
+}
+
+/// Returns the file that keeps the daemon's disk from answering while it exists.
+fn disk_fault(place: &Place) -> PathBuf {
+    place.path().join("disk-fault")
+}
+
+/// Reads events until one of the daemon's snapshots finds that this is so.
+async fn soon(client: &mut Client, what: &str, mut is_so: impl FnMut(RunState) -> bool) {
+    let found = wait_for(
+        client,
+        |record| matches!(record, Record::Overview(overview) if is_so(overview.state)),
+    );
+    let found = tokio::time::timeout(LONGEST, found).await;
+    assert!(found.is_ok_and(|found| found.is_some()), "{what}");
+}
+
+/// Waits until the engine has ended, while the disk does not answer. Then the daemon answers from memory, although a
+/// command beside waits for the disk.
+async fn is_stopped_without_disk(place: &Place, client: &mut Client) {
+    let daemon = i32::try_from(place.pid().unwrap()).unwrap();
+    soon(client, "the engine was left to hang", |_| {
+        training_engines(daemon).is_empty()
+    })
+    .await;
+    let mut beside = Client::connect(&place.home(), "test").await.unwrap();
+    let cancel = tokio::spawn(async move {
+        let run = "nothing".to_owned();
+        beside.ask(Ask::QueueCancel { run }).await
+    });
+    soon(client, "the status does not tell of the disk", |state| {
+        state == RunState::WaitingDisk
+    })
+    .await;
+    for arguments in [&["ps"][..], &["daemon", "status"]] {
+        let out = place.run(arguments);
+        assert!(out.status.success(), "{arguments:?}: {}", said(&out));
+        assert!(said(&out).contains("the disk has not answered") || arguments[0] == "daemon");
+    }
+    cancel.abort();
 }
 
 fn status(place: &Place, run: &str) -> String {
@@ -77,6 +128,85 @@ async fn l10_l1_a_daemon_whose_engine_hangs_ends_when_asked_and_the_next_goes_on
         weights_hash(&last_checkpoint(place.path(), &run)),
         undisturbed(&mut Place::default(), SMOKE).await
     );
+}
+
+/// The stop is taken and carried out without the disk, and is on it once the disk answers. What the client is told says
+/// which of both has happened.
+#[tokio::test]
+async fn l10_l4_a_run_whose_engine_hangs_on_a_disk_that_does_not_answer_can_be_stopped() {
+    let mut place = Place::default();
+    let (mut client, run) = hung(&mut place).await;
+    std::fs::write(disk_fault(&place), "").unwrap();
+    let out = place.run(&["stop"]);
+    assert_eq!(out.status.code(), Some(4), "{}", said(&out));
+    assert!(
+        said(&out).contains("the disk has not confirmed the order"),
+        "{}",
+        said(&out)
+    );
+    is_stopped_without_disk(&place, &mut client).await;
+    let asked = rows_as_csv(&place, "SELECT count(*) FROM v_steer");
+    assert!(asked.contains('0'), "the disk has not answered: {asked}");
+
+    std::fs::remove_file(disk_fault(&place)).unwrap();
+    let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+        .await
+        .unwrap();
+    let Record::RunEnd(end) = end.record else {
+        unreachable!()
+    };
+    assert_eq!((end.run.as_str(), end.status), (run.as_str(), RunState::Stopped));
+    let steered = rows_as_csv(&place, "SELECT action, applied_step IS NOT NULL FROM v_steer");
+    assert!(steered.contains("stop,1"), "{steered}");
+    let resumed = place.run(&["resume", &run, "--follow"]);
+    assert!(resumed.status.success(), "{}", said(&resumed));
+    assert_eq!(
+        weights_hash(&last_checkpoint(place.path(), &run)),
+        undisturbed(&mut Place::default(), SMOKE).await
+    );
+    assert_eq!(place.terminate(), Some(0));
+}
+
+/// The daemon ends as soon as the disk answers, and says meanwhile what it waits for.
+#[tokio::test]
+async fn l10_l1_a_daemon_whose_engine_hangs_on_a_disk_that_does_not_answer_ends_with_the_disk() {
+    let mut place = Place::default();
+    let (mut client, run) = hung(&mut place).await;
+    std::fs::write(disk_fault(&place), "").unwrap();
+    let mut command = place.demask(&["daemon", "stop"]);
+    let stopping = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let stopping = stopping.unwrap();
+    is_stopped_without_disk(&place, &mut client).await;
+    std::fs::remove_file(disk_fault(&place)).unwrap();
+    let out = stopping.wait_with_output().unwrap();
+    assert!(out.status.success(), "{}", said(&out));
+    let interrupted = status(&place, &run);
+    assert!(interrupted.contains("interrupted"), "{interrupted}");
+    place.forget();
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    if !status(&place, &run).contains("done") {
+        wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+            .await
+            .unwrap();
+    }
+    assert_eq!(place.terminate(), Some(0));
+    assert_eq!(
+        weights_hash(&last_checkpoint(place.path(), &run)),
+        undisturbed(&mut Place::default(), SMOKE).await
+    );
+}
+
+/// A person who stops a run in peace is told that the stop is on the disk, and a repetition changes nothing.
+#[tokio::test]
+async fn l4_a_stop_that_the_disk_has_confirmed_says_so() {
+    let mut place = Place::default();
+    let (mut client, _) = hung(&mut place).await;
+    let stop = client.ask_as("stop".into(), Ask::Stop).await.unwrap();
+    assert!(matches!(stop, Reply::Accepted { .. }), "{stop:?}");
+    assert_eq!(client.ask_as("stop".into(), Ask::Stop).await.unwrap(), stop);
+    let asked = rows_as_csv(&place, "SELECT count(*) FROM v_steer");
+    assert!(asked.contains('1'), "{asked}");
 }
 
 /// Commands to a suspended daemon report that it does not answer instead of waiting forever, and `daemon

@@ -13,6 +13,7 @@ use demask_api::JoinFile;
 use demask_api::join::{MOST_STRANGERS, hex};
 use demask_storage::{Command as Ask, Record, Reply, RunState};
 use demask_tests::profile::{smoke, smoke_with_stages};
+use demask_tests::store::rows_in;
 use demask_tests::weights::{last_checkpoint, tensor_hashes};
 use demask_tests::{Place, ended, programs, said, start, wait_for};
 
@@ -56,9 +57,41 @@ fn end_of(child: &mut Child) -> ExitStatus {
 /// Engines that were started by hand. Those that still run are killed when this value is dropped.
 struct ByHand(Vec<Child>);
 
+/// Returns the engine's program.
+fn engine_program() -> Command {
+    Command::new(programs().join("demask-engine"))
+}
+
+/// Returns the engine's program in a mount namespace where an empty file system hides this folder.
+fn blind_to(folder: &Path) -> Command {
+    let mut command = hiding(folder, "exec \"$0\" \"$@\"");
+    command.arg(programs().join("demask-engine"));
+    command
+}
+
+/// Returns a script that runs where an empty file system hides this folder.
+fn hiding(folder: &Path, script: &str) -> Command {
+    let script = format!("mount -t tmpfs tmpfs \"$HIDDEN\" && {script}");
+    let mut command = Command::new("unshare");
+    command.args(["-rm", "sh", "-c", &script]).env("HIDDEN", folder);
+    command
+}
+
 impl ByHand {
     /// Starts an engine by a join file; its words go to `NAME.log` in the home.
     fn engine(
+        place: &Place,
+        file: &Path,
+        name: &str,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Child {
+        Self::engine_by(engine_program(), place, file, name, arguments, variables)
+    }
+
+    /// Like [`Self::engine`], by this program.
+    fn engine_by(
+        mut program: Command,
         place: &Place,
         file: &Path,
         name: &str,
@@ -69,7 +102,7 @@ impl ByHand {
             .create(true)
             .append(true)
             .open(place.path().join(format!("{name}.log")));
-        Command::new(programs().join("demask-engine"))
+        program
             .arg("--join")
             .arg(file)
             .args(["--device", "cpu", "--dtype", "f32", "--threads", "1"])
@@ -83,6 +116,17 @@ impl ByHand {
 
     /// Starts a world of ranks with the variables that torchrun sets.
     fn world(place: &Place, file: &Path, ranks: usize, arguments: &[&str]) -> Self {
+        Self::world_by(&|_| engine_program(), place, file, ranks, arguments)
+    }
+
+    /// Like [`Self::world`], with this program for each rank.
+    fn world_by(
+        program: &dyn Fn(usize) -> Command,
+        place: &Place,
+        file: &Path,
+        ranks: usize,
+        arguments: &[&str],
+    ) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -96,7 +140,8 @@ impl ByHand {
                 ("MASTER_ADDR", "127.0.0.1"),
                 ("MASTER_PORT", &port),
             ];
-            Self::engine(place, file, &format!("rank-{rank}"), arguments, &variables)
+            let name = format!("rank-{rank}");
+            Self::engine_by(program(rank), place, file, &name, arguments, &variables)
         };
         Self((0..ranks).map(rank).collect())
     }
@@ -331,6 +376,44 @@ fn altered(place: &Place, alter: impl FnOnce(&mut JoinFile)) -> std::path::PathB
     path
 }
 
+/// One rank sees another folder at the path of the checkpoints. Nothing is trained: after a restart that world would
+/// find no checkpoint.
+#[tokio::test]
+async fn l1_l11_a_rank_that_does_not_see_the_checkpoints_fails_the_run_with_its_name_and_the_folder() {
+    let mut place = Place::default();
+    let (mut events, mut questions) = subscribed(&mut place).await;
+    let checkpoints = place.path().join("checkpoints");
+    std::fs::create_dir_all(&checkpoints).unwrap();
+    if !hiding(&checkpoints, "true")
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        println!("skipped: no file system can be mounted here");
+        return;
+    }
+    let run = start(&mut events, &profile(true, "state")).await;
+    awaited(&mut questions, "is waiting for a world of 2 ranks").await;
+    let program = |rank| match rank {
+        1 => blind_to(&checkpoints),
+        _ => engine_program(),
+    };
+    let arguments = ["--peer-limit", "10"];
+    let _world = ByHand::world_by(&program, &place, &place.join_file(), 2, &arguments);
+    let end = wait_for(&mut events, |record| matches!(record, Record::RunEnd(_)))
+        .await
+        .unwrap();
+    let Record::RunEnd(end) = end.record else {
+        unreachable!()
+    };
+    let folder = checkpoints.join(&run).display().to_string();
+    for words in ["rank 1", "does not see the folder", &folder] {
+        assert!(end.reason.contains(words), "{words}: {}", end.reason);
+    }
+    assert_eq!(end.status, RunState::Failed);
+    let trained = rows_in(place.path(), "SELECT step FROM v_checkpoint");
+    assert!(trained.is_empty(), "{trained:?}");
+}
+
 #[tokio::test]
 async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
     let mut place = Place::default();
@@ -343,11 +426,12 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
     assert_eq!(code_by(&place, &wrong, "token"), Some(75));
     let words = log(&place, "token.log");
     assert!(words.contains("the token in the join file is wrong"), "{words}");
-    let daemon = log(&place, "daemon.out");
-    assert!(
-        daemon.contains("the peer's token is not the one in the join file"),
-        "{daemon}"
-    );
+    // The daemon's log is written by a thread of its own.
+    let mut daemon = String::new();
+    while !daemon.contains("the peer's token is not the one in the join file") {
+        daemon = log(&place, "daemon.out");
+        tokio::task::yield_now().await;
+    }
     assert!(!daemon.contains(&file.token), "the log tells the token");
 
     let wrong = altered(&place, |file| file.certificate = hex(&[1; 32]));

@@ -41,14 +41,19 @@ impl StageRun {
     }
 
     /// Starts to draw the groups of the next steps of the stage, as many as the staleness, unless they are being drawn.
-    pub(crate) fn begin_ahead(&mut self, stage: &Stage, done: u64, demand: &Demand) {
+    pub(crate) async fn begin_ahead(
+        &mut self,
+        stage: &Stage,
+        done: u64,
+        demand: &Demand,
+    ) -> Result<(), RunError> {
         let present = demand.step;
         let start = present - done;
         let last = (present + self.context.profile.rollouts.staleness).min(start + stage.steps - 1);
         self.ahead.retain(|&step, _| step > present && step <= last);
         for step in present + 1..=last {
             // A step whose weights are gone draws its groups itself, and says so.
-            let Some(policy) = self.drawing_policy(start, step) else {
+            let Some(policy) = self.drawing_policy(start, step).await? else {
                 continue;
             };
             let demand = Demand {
@@ -65,6 +70,7 @@ impl StageRun {
                 self.ahead.insert(step, ahead);
             }
         }
+        Ok(())
     }
 
     /// Draws the groups of a later step, after those of the steps before it.

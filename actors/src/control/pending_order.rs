@@ -1,0 +1,89 @@
+//! An order on its way to the run: what waits for the disk, and what the client is told.
+//!
+//! L4: an order is acknowledged when its row is on the disk. L10: a stop is in effect before that. If the disk does not
+//! confirm its row within a few seconds, the client is told just that ([`Reply::Taken`]), and the row follows.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use demask_storage::{Command, Reply};
+use tokio::sync::oneshot;
+
+use super::Control;
+use crate::runtime::recorder::Recorder;
+
+/// Longest wait for the row of a stop before the client is told that the disk has not confirmed it. A client waits for
+/// five seconds.
+const CONFIRMED: Duration = Duration::from_secs(3);
+
+/// The control of a run's present life. Each life has a new one.
+pub type PresentControl = Rc<RefCell<Arc<Control>>>;
+
+/// An order on its way to the run.
+#[derive(Debug)]
+pub struct PendingOrder {
+    /// Control of the run.
+    pub control: PresentControl,
+    /// Recorder of the daemon.
+    pub recorder: Recorder,
+    /// Id of the message.
+    pub id: String,
+    /// Who gives the order.
+    pub by: String,
+    /// The order.
+    pub command: Command,
+}
+
+impl PendingOrder {
+    /// Gives the order to the run, and waits until its row is on the disk.
+    pub async fn recorded(&self) -> Reply {
+        loop {
+            let present = Arc::clone(&self.control.borrow());
+            let taken = present
+                .ask(&self.recorder, &self.id, &self.by, self.command.clone())
+                .await;
+            // Another life began meanwhile and must learn of the order too. An id is taken only once, so asking again
+            // is safe.
+            if taken.is_ok() && !Arc::ptr_eq(&present, &self.control.borrow()) {
+                continue;
+            }
+            let message = "accepted; it takes effect at the next step boundary".to_owned();
+            return taken.map_or_else(
+                |error| refused(&error.to_string()),
+                |step| Reply::Accepted { message, step },
+            );
+        }
+    }
+
+    /// Stops the run. The stop is in effect before this waits for anything; the reply says whether the disk has
+    /// confirmed it. With `loses_stops`, a deliberate bug, it says so in any case.
+    pub async fn stop(&self, reply: oneshot::Sender<Reply>, loses_stops: bool) {
+        let step = self.control.borrow().place().1;
+        let recorded = self.recorded();
+        tokio::pin!(recorded);
+        if let Ok(said) = tokio::time::timeout(CONFIRMED, &mut recorded).await {
+            reply.send(said).ok();
+            return;
+        }
+        let message = "the run is being stopped, but the disk has not confirmed the order yet: if the daemon dies before \
+                       it does, the next one continues the run; `demask runs list` shows when the run is stopped"
+            .to_owned();
+        let said = match loses_stops {
+            true => Reply::Accepted { message, step },
+            false => Reply::Taken { message, step },
+        };
+        reply.send(said).ok();
+        // The row follows, however long the disk takes.
+        if let Reply::Refused { message } = recorded.await {
+            tracing::error!("the stop that {} asked for has no row: {message}", self.by);
+        }
+    }
+}
+
+fn refused(message: &str) -> Reply {
+    Reply::Refused {
+        message: message.to_owned(),
+    }
+}

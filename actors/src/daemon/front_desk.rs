@@ -1,0 +1,322 @@
+//! The front desk: it answers from memory, in a task of its own, whatever the rest of the daemon waits for (law L10). A
+//! status, the end of the daemon and an order to the run are taken here within seconds, also while a command beside it
+//! waits for the disk.
+//!
+//! How an order reaches the run is in `control/pending_order.rs`.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use demask_storage::{ActorState, Command, Overview, Reply, RunState};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::question::AnswerDesk;
+use crate::control::gateway::PendingCommand;
+use crate::control::pending_order::{PendingOrder, PresentControl};
+use crate::control::{Control, publish};
+use crate::engine::join::lobby::Lobby;
+use crate::engine::starter::EngineStarter;
+use crate::home::Home;
+use crate::runtime::fault_injection::{FaultInjection, SeededBug};
+use crate::runtime::log;
+use crate::runtime::recorder::Recorder;
+use crate::runtime::supervisor::{Probe, Roster};
+
+/// Time between two snapshots of the overview and the actors for watchers.
+const PUBLISH: Duration = Duration::from_millis(250);
+/// Duration of a write from which the status says that the run waits for the disk.
+const SILENT: Duration = Duration::from_secs(5);
+
+/// The signals that end the daemon.
+pub(super) struct StopSignals {
+    term: Signal,
+    int: Signal,
+}
+
+impl StopSignals {
+    /// Catches the signals from now on.
+    ///
+    /// # Errors
+    /// An error if the system refuses to.
+    pub(super) fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.term.recv() => libc::SIGTERM,
+            _ = self.int.recv() => libc::SIGINT,
+        }
+    }
+}
+
+/// The front desk, shared by its own task and the daemon's loop.
+pub(super) struct FrontDesk {
+    home: Home,
+    recorder: Recorder,
+    engines: Arc<dyn EngineStarter>,
+    roster: Roster,
+    faults: FaultInjection,
+    /// Control of the active run; `None` if there is none.
+    present: RefCell<Option<PresentControl>>,
+    /// Last state of the run that was active before.
+    last: RefCell<Option<Overview>>,
+    ending: Cell<bool>,
+    told_to_end: Notify,
+}
+
+impl FrontDesk {
+    pub(super) fn new(
+        home: &Home,
+        recorder: &Recorder,
+        engines: &Arc<dyn EngineStarter>,
+        roster: &Roster,
+        faults: FaultInjection,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            home: home.clone(),
+            recorder: recorder.clone(),
+            engines: Arc::clone(engines),
+            roster: roster.clone(),
+            faults,
+            present: RefCell::default(),
+            last: RefCell::default(),
+            ending: Cell::new(false),
+            told_to_end: Notify::new(),
+        })
+    }
+
+    /// Notes that a run is active from now on. If the daemon was told to end while it began the run, the run is told now.
+    pub(super) fn begin(&self, control: &PresentControl) {
+        self.present.replace(Some(Rc::clone(control)));
+        if self.is_ending() {
+            control.borrow().halt();
+        }
+    }
+
+    /// Notes that no run is active any more, and the last state of the one that was.
+    pub(super) fn leave(&self, last: Overview) {
+        self.present.replace(None);
+        self.last.replace(Some(last));
+    }
+
+    /// Returns whether the daemon was told to end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.get()
+    }
+
+    /// Waits until the daemon is told to end for the first time.
+    pub(super) async fn is_told_to_end(&self) {
+        self.told_to_end.notified().await;
+    }
+
+    fn end(&self) {
+        tracing::info!("asked to end");
+        self.ending.set(true);
+        self.told_to_end.notify_one();
+        if let Some(control) = self.control() {
+            control.borrow().halt();
+        }
+    }
+
+    fn control(&self) -> Option<PresentControl> {
+        self.present.borrow().clone()
+    }
+
+    /// Serves until the task is aborted: signals, snapshots for watchers, and commands.
+    pub(super) async fn serve(
+        self: Rc<Self>,
+        mut asked: mpsc::Receiver<PendingCommand>,
+        mut signals: StopSignals,
+        written: Probe,
+    ) {
+        let mut tick = tokio::time::interval(PUBLISH);
+        loop {
+            tokio::select! {
+                biased;
+                signal = signals.next() => {
+                    if self.is_ending() {
+                        log::flush();
+                        std::process::exit(128 + signal);
+                    }
+                    self.end();
+                }
+                _ = tick.tick() => {
+                    show_recorder(&self.recorder, &written);
+                    publish(&self.recorder, self.overview(), self.roster.views());
+                }
+                // Last in this biased select, so that a client that asks much delays nothing else.
+                Some(asked) = asked.recv() => self.answer(asked),
+            }
+        }
+    }
+
+    /// Returns the state of the active run, else of the last one.
+    pub(super) fn overview(&self) -> Overview {
+        let silent = self.recorder.silent_for().filter(|&silent| silent >= SILENT);
+        let silent = silent.map(|silent| {
+            let seconds = silent.as_secs();
+            format!("the disk has not answered for {seconds} s; nothing is lost, and the daemon goes on when it does")
+        });
+        let Some(control) = self.control() else {
+            let last = self.last.borrow().clone();
+            let mut last = last.unwrap_or_else(|| Control::default().overview());
+            last.detail = silent.unwrap_or(last.detail);
+            return last;
+        };
+        let mut overview = control.borrow().overview();
+        if self.recorder.is_disk_full() {
+            overview.state = RunState::WaitingDisk;
+        } else if let Some(silent) = silent {
+            (overview.state, overview.detail) = (RunState::WaitingDisk, silent);
+        } else if self.is_ending() {
+            overview.state = RunState::Stopping;
+        } else if let Some(awaited) = self.engines.lobby().and_then(Lobby::awaited) {
+            overview.detail = awaited;
+        }
+        for device in &mut overview.devices {
+            (device.memory, device.peak) = demask_api::memory::resident(device.pid);
+        }
+        overview
+    }
+
+    fn answer(&self, asked: PendingCommand) {
+        let PendingCommand { message, reply } = asked;
+        let said = match message.command {
+            Command::Status => Reply::Status(Box::new(self.overview())),
+            Command::Actors => Reply::Actors {
+                actors: self.roster.views(),
+            },
+            Command::Shutdown => {
+                self.end();
+                let (message, step) = (
+                    "the daemon will end at the next step boundary".into(),
+                    self.overview().step,
+                );
+                Reply::Accepted { message, step }
+            }
+            Command::Subscribe { .. } | Command::Follow { .. } => Reply::Accepted {
+                message: "subscribed".into(),
+                step: self.overview().step,
+            },
+            Command::Query { .. } => refused("queries are answered by the gateway"),
+            question @ Command::Ask { .. } => {
+                return self.ask(&message.id, &message.by, question, reply);
+            }
+            order => return self.order(&message.id, &message.by, order, reply),
+        };
+        reply.send(said).ok();
+    }
+
+    /// Answers a question to the run's model in a task of its own.
+    fn ask(&self, id: &str, by: &str, question: Command, reply: oneshot::Sender<Reply>) {
+        let Some(control) = self.control() else {
+            let message =
+                "no run is active; `demask generate`, `imagine` and `describe` use a checkpoint instead";
+            reply.send(refused(message)).ok();
+            return;
+        };
+        let control = Arc::clone(&control.borrow());
+        let (home, recorder) = (self.home.clone(), self.recorder.clone());
+        let (id, by) = (id.to_owned(), by.to_owned());
+        actix::spawn(async move {
+            let desk = AnswerDesk {
+                home: &home,
+                control: &control,
+                recorder: &recorder,
+            };
+            reply.send(desk.answer(&id, &by, question).await).ok();
+        });
+    }
+
+    /// Hands an order to the run in a task of its own: orders wait for the disk, and a status must be answered
+    /// meanwhile.
+    pub(super) fn order(&self, id: &str, by: &str, command: Command, reply: oneshot::Sender<Reply>) {
+        let Some(control) = self.control() else {
+            reply
+                .send(refused("no run is active; `demask run` starts one"))
+                .ok();
+            return;
+        };
+        let order = PendingOrder {
+            control,
+            recorder: self.recorder.clone(),
+            id: id.to_owned(),
+            by: by.to_owned(),
+            command,
+        };
+        let home = self.home.clone();
+        let loses_stops = self.faults.has(SeededBug::LostStop);
+        actix::spawn(async move {
+            // If there is a model, a prompt is answered at once instead of at the end of the step.
+            let present = Arc::clone(&order.control.borrow());
+            match &order.command {
+                Command::Sample { prompt, picture } if present.model().is_some() => {
+                    sample(&order, &home, &present, (prompt, *picture), reply).await;
+                }
+                Command::Stop => order.stop(reply, loses_stops).await,
+                _ => {
+                    reply.send(order.recorded().await).ok();
+                }
+            }
+        });
+    }
+}
+
+/// Answers a prompt with the present model.
+async fn sample(
+    order: &PendingOrder,
+    home: &Home,
+    present: &Control,
+    (prompt, draw): (&str, bool),
+    reply: oneshot::Sender<Reply>,
+) {
+    let question = Command::Ask {
+        prompt: prompt.to_owned(),
+        draw,
+        image: None,
+        direct: false,
+        reference: None,
+    };
+    let (message, step) = (
+        "accepted; the answer is being computed".to_owned(),
+        present.place().1,
+    );
+    reply.send(Reply::Accepted { message, step }).ok();
+    let desk = AnswerDesk {
+        home,
+        control: present,
+        recorder: &order.recorder,
+    };
+    if let Reply::Refused { message } = desk.answer(&order.id, &order.by, question).await {
+        tracing::warn!("asked by {}: {message}", order.by);
+    }
+}
+
+/// Shows the recorder among the actors, although it is a thread with a queue.
+fn show_recorder(recorder: &Recorder, probe: &Probe) {
+    let (waiting, room) = recorder.queue();
+    let state = if recorder.is_disk_full() {
+        ActorState::Waiting
+    } else if waiting > 0 {
+        ActorState::Busy
+    } else {
+        ActorState::Idle
+    };
+    let (last, dropped) = (recorder.last_seq(), recorder.dropped());
+    probe.say(state, &format!("event {last}, {dropped} thinned"));
+    probe.queue(waiting, room);
+}
+
+/// Makes the reply that refuses a command for this reason.
+pub(super) fn refused(message: &str) -> Reply {
+    Reply::Refused {
+        message: message.to_owned(),
+    }
+}

@@ -1,0 +1,58 @@
+//! Work that may wait for the disk, away from the event loop, so that a person's stop is taken within seconds even if
+//! the disk does not answer (law L10).
+//!
+//! One thread answers every client and runs the actors. While it waits for a disk, nobody is answered. So whatever
+//! writes, syncs, renames or removes files of the home, and whatever reads files that may not be in memory, goes through
+//! [`on_disk`] or [`of_store`], or has a thread of its own:
+//!
+//! | what waits | where |
+//! | --- | --- |
+//! | commits, and the log's transfer into the database | the recorder's thread; an actor waits in `flush` |
+//! | lines of the daemon's log | a thread of its own (`log.rs`) |
+//! | markers of checkpoints, with their sync; renamed and removed folders | `on_disk` (`run/checkpoints.rs`, `publication.rs`) |
+//! | pictures and what is kept of items | `offload` |
+//! | the journal, the queue, the checkpoints of a life | `of_store` (`daemon/`, `run/`, `pipeline/reasoner/`) |
+//! | events that a client has missed; a query | `offload`; a process of its own |
+//! | weights, with their sync | the engine's process, whose watchdog waits longer for them (`engine/liveness.rs`) |
+//!
+//! An order to stop does not wait for any of these: it is in effect before its row is on the disk
+//! (`control/pending_order.rs`, `daemon/front_desk.rs`). Commands that start, queue or resume a run do wait, beside the loop that answers
+//! the others (`daemon/server.rs`).
+//!
+//! Left on the loop: what happens before the socket is open; the system's own work when a process is started (its
+//! program is read from the disk) and when a log that exists is opened for it; names of files whose folder is in memory;
+//! `/proc`; sockets in the runtime folder, which is in memory on most systems.
+
+use demask_storage::StoreError;
+
+use super::actor::{Cancelled, offload};
+use super::fault_injection::wait_for_disk;
+
+/// Runs work that may wait for the disk on a thread of its own.
+///
+/// # Errors
+/// [`Cancelled`] when the program is ending.
+///
+/// # Panics
+/// When `work` panics.
+pub async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Cancelled> {
+    offload(move || {
+        wait_for_disk();
+        work()
+    })
+    .await
+}
+
+/// Reads from the store on a thread of its own.
+///
+/// # Errors
+/// Any error of `read`; [`StoreError::Query`] when the program is ending.
+///
+/// # Panics
+/// When `read` panics.
+pub async fn of_store<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let done = on_disk(read).await;
+    done.unwrap_or_else(|cancelled| Err(StoreError::Query(cancelled.to_string())))
+}
