@@ -108,12 +108,13 @@ impl Control {
         self.changed.notify_waiters();
     }
 
-    /// Takes over the stops that wait in the control of the life before, because their rows may still be on their way to
-    /// the disk, so that the journal lacks them (L10).
-    pub fn take_stops(&self, before: &Self) {
+    /// Takes over the orders that wait in the control of the life before and that this one does not know. The journal was
+    /// read while the control before still took orders, so it may lack an order whose row was committed after that (L4),
+    /// and a stop whose row is still on its way to the disk (L10).
+    pub fn take_orders(&self, before: &Self) {
         let waiting = before.lock().pending.clone();
         for (steer, order) in waiting {
-            if order == Command::Stop && self.lock().known.insert(steer.id.clone()) {
+            if self.lock().known.insert(steer.id.clone()) {
                 self.take(steer, order);
             }
         }

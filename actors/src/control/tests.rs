@@ -163,8 +163,8 @@ fn l10_l4_a_stop_is_in_effect_before_its_row_and_acknowledged_after_it() {
         assert!(rows().is_empty());
         // The next life of the run learns of it, although the journal lacks it.
         let next = Control::new("r", knobs(), rows());
-        next.take_stops(&control);
-        next.take_stops(&control);
+        next.take_orders(&control);
+        next.take_orders(&control);
         assert_eq!(next.stop_now().1.len(), 1);
         let (is_stopped, applied) = control.stop_now();
         assert!(is_stopped && applied.len() == 1, "{applied:?}");
@@ -178,6 +178,31 @@ fn l10_l4_a_stop_is_in_effect_before_its_row_and_acknowledged_after_it() {
         }
         recorder.flush().await.unwrap();
         assert_eq!((rows().len(), rows()[0].applied_step), (1, Some(3)));
+    });
+}
+
+#[test]
+fn l4_an_order_that_is_acknowledged_after_the_journal_was_read_is_not_lost_to_the_next_life() {
+    with_recorder(async |recorder, path| {
+        let before = Control::new("r", knobs(), Vec::new());
+        before.boundary(&recorder, 3).await.unwrap();
+        let read = || journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        let early = read();
+        // The next life has read the journal, but its control is not yet the present one.
+        before.ask(&recorder, "p", "me", Command::Pause).await.unwrap();
+        let next = Control::new("r", knobs(), early);
+        next.take_orders(&before);
+        next.ask(&recorder, "s", "me", Command::Stop).await.unwrap();
+        assert!(next.boundary(&recorder, 3).await.unwrap().stop);
+        assert!(next.is_paused());
+        let rows = read();
+        assert_eq!(rows.len(), 2);
+        assert!(rows.iter().all(|row| row.applied_step == Some(3)), "{rows:?}");
+        // A control that knows the order from the journal does not take it a second time.
+        let after = Control::new("r", knobs(), rows);
+        after.take_orders(&before);
+        after.boundary(&recorder, 4).await.unwrap();
+        assert!(read().iter().all(|row| row.applied_step == Some(3)));
     });
 }
 

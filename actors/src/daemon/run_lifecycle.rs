@@ -84,7 +84,7 @@ async fn lives(
         context.control = Arc::new(Control::new(&context.run, driver.knobs(&context.profile), orders));
         context.control.begin_at(step);
         context.control.report(|overview| prepare(overview, context));
-        context.control.take_stops(&before);
+        context.control.take_orders(&before);
         present.replace(Arc::clone(&context.control));
         if before.is_halting() {
             context.control.halt();
