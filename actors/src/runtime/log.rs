@@ -112,14 +112,16 @@ mod tests {
     use super::*;
     use std::sync::{Mutex, mpsc};
 
-    /// A disk that answers only what it is let.
+    /// A disk that tells of each write and answers none before it is let.
     struct SlowFile {
+        begun: mpsc::Sender<()>,
         lets: mpsc::Receiver<()>,
         written: Arc<Mutex<Vec<u8>>>,
     }
 
     impl Write for SlowFile {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.begun.send(()).ok();
             // Without a sender it answers at once.
             self.lets.recv().ok();
             self.written.lock().unwrap().extend_from_slice(line);
@@ -134,27 +136,33 @@ mod tests {
     #[test]
     fn l10_a_line_does_not_wait_for_the_disk_and_the_log_says_how_many_are_missing() {
         let (letting, lets) = mpsc::channel();
+        let (begun, begins) = mpsc::channel();
         let written = Arc::<Mutex<Vec<u8>>>::default();
         let out = SlowFile {
+            begun,
             lets,
             written: Arc::clone(&written),
         };
         let mut log = LogWriter::begin(out).unwrap();
-        // One line may be with the thread, and the queue holds the others.
-        let more = 7;
-        for line in 0..QUEUE + 1 + more {
+        log.write_all(b"line 0\n").unwrap();
+        begins.recv().unwrap();
+        // The thread waits with the first line, and the queue holds the next ones.
+        for line in 1..=QUEUE + 7 {
             log.write_all(format!("line {line}\n").as_bytes()).unwrap();
         }
-        let lost = log.dropped.load(Relaxed);
-        assert!((more as u64..=more as u64 + 1).contains(&lost), "{lost}");
+        assert_eq!(log.dropped.load(Relaxed), 7);
         assert!(written.lock().unwrap().is_empty(), "the disk has not answered");
         // The disk answers again.
         drop(letting);
+        let last = format!("line {QUEUE}\n");
         loop {
             log.flush_lines();
             let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
-            if text.contains(&format!("line {}\n", QUEUE - 1)) {
-                assert!(text.contains("line 0\n") && text.contains("lines of the log are missing"));
+            if text.ends_with(&last) {
+                assert!(
+                    text.starts_with("line 0\n7 lines of the log are missing"),
+                    "{text}"
+                );
                 return;
             }
         }
