@@ -10,6 +10,7 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use demask_storage::{Alert, Command, Level, Overview, Record, RunState};
@@ -30,6 +31,7 @@ use crate::home::Home;
 use crate::run::context::RunDriver;
 use crate::run::driver::StageDriver;
 use crate::runtime::disk::on_disk;
+use crate::runtime::log;
 use crate::runtime::loop_watch::LoopWatch;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::{RestartBudget, SupervisorHandle};
@@ -38,6 +40,8 @@ use crate::runtime::supervisor::{RestartBudget, SupervisorHandle};
 const LOOK: Duration = Duration::from_millis(250);
 /// Time that clients have to read the last reply.
 const GOODBYE: Duration = Duration::from_millis(50);
+/// Longest wait for work that still waits for the disk when every row is on it.
+const LAST_WORK: Duration = Duration::from_secs(4);
 /// Longest wait for rows to reach the disk; after it the waiting client gets an error.
 pub(super) const RECORDED: Duration = Duration::from_secs(10);
 /// Commands that fit into each queue.
@@ -48,7 +52,7 @@ const QUEUE: usize = 32;
 /// # Errors
 /// An error if another daemon holds the home's lock, or if the store, the socket or the door cannot be opened.
 pub fn serve(home: &Home, door: Option<&JoinDoor>) -> anyhow::Result<()> {
-    serve_all(home, Rc::new(StageDriver::default()), door)
+    serve_all(home, Rc::new(StageDriver::default()), door, true)
 }
 
 /// Serves a home as [`serve`] does, with another driver of the runs and no door.
@@ -56,10 +60,16 @@ pub fn serve(home: &Home, door: Option<&JoinDoor>) -> anyhow::Result<()> {
 /// # Errors
 /// As [`serve`].
 pub fn serve_with(home: &Home, driver: Rc<dyn RunDriver>) -> anyhow::Result<()> {
-    serve_all(home, driver, None)
+    serve_all(home, driver, None, false)
 }
 
-fn serve_all(home: &Home, driver: Rc<dyn RunDriver>, door: Option<&JoinDoor>) -> anyhow::Result<()> {
+/// Serves a home. It may end the process only if it owns it.
+fn serve_all(
+    home: &Home,
+    driver: Rc<dyn RunDriver>,
+    door: Option<&JoinDoor>,
+    owns_process: bool,
+) -> anyhow::Result<()> {
     let _lock = home.lock()?;
     // L1: the check comes before anything is written to the store.
     let found = store_health::at_start(home)?;
@@ -75,14 +85,38 @@ fn serve_all(home: &Home, driver: Rc<dyn RunDriver>, door: Option<&JoinDoor>) ->
         count => tracing::info!("removed {count} sockets of engines that were killed"),
     }
     let serving = serve_at(home.clone(), recorder.clone(), driver, door);
-    let served = actix::System::new().block_on(serving);
+    let system = actix::System::new();
+    let served = system.block_on(serving);
+    let last_work = owns_process
+        .then(|| end_without_last_work(served.is_ok()))
+        .flatten();
+    drop(system);
     recorder.close();
     thread.join().ok();
     if let Ok(socket) = home.socket() {
         std::fs::remove_file(socket).ok();
     }
+    drop(last_work);
     tracing::info!("daemon ended");
     served
+}
+
+/// Ends the process if the returned sender is not dropped soon (law L10). `None` if the system cannot start a thread.
+///
+/// A runtime that is dropped waits for the work on its threads, and a recorder that is closed for the transfer of its
+/// log into the database. On a disk that does not answer neither ends, and nothing handles signals any more. What was
+/// acknowledged is on the disk by now, so the next daemon continues from there, as after `kill -9`.
+fn end_without_last_work(is_well: bool) -> Option<Sender<()>> {
+    let (ended, waits) = channel();
+    let end = move || {
+        if waits.recv_timeout(LAST_WORK) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("the daemon ends without its last work, because the disk does not answer");
+            log::flush();
+            std::process::exit(i32::from(!is_well));
+        }
+    };
+    let thread = std::thread::Builder::new().name("last-work".into());
+    thread.spawn(end).ok().map(|_| ended)
 }
 
 /// Serves a home with engines of this machine, and with those that join at a door if one is given.
@@ -179,15 +213,18 @@ impl Daemon {
             active: None,
             begun: HashSet::new(),
         };
+        // Before anything waits for the disk, so that a second signal ends the daemon also while it starts.
+        let mut at_desk = actix::spawn(Rc::clone(&desk).serve(asked_promptly, signals, written));
         daemon.go_on().await?;
         let queues = CommandQueues { prompt, patient };
         let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), queues, served)?;
-        let at_desk = actix::spawn(Rc::clone(&desk).serve(asked_promptly, signals, written));
         let mut tick = tokio::time::interval(LOOK);
         while !(desk.is_ending() && daemon.active.is_none()) {
             tokio::select! {
                 biased;
                 () = desk.is_told_to_end(), if !desk.is_ending() => {}
+                // Without it no client and no signal would be answered. It serves without end unless it panics.
+                failed = &mut at_desk => anyhow::bail!("the front desk has ended: {failed:?}"),
                 ended = ended(&mut daemon.active) => daemon.ended(ended).await?,
                 _ = tick.tick() => daemon.forget_lives().await,
                 Some(asked) = asked.recv() => daemon.reply(asked).await,
