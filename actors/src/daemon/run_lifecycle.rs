@@ -15,7 +15,7 @@ use crate::control::pending_order::PresentControl;
 use crate::engine::process::EngineFailure;
 use crate::pipeline::run_error::RunError;
 use crate::run::context::{Outcome, RunContext, RunDriver};
-use crate::runtime::disk::on_disk;
+use crate::runtime::disk::{on_disk, settled};
 use crate::runtime::recorder::RecorderGone;
 
 /// Wait before the second life; doubled each time.
@@ -171,6 +171,8 @@ async fn hangs_at_its_end(context: &RunContext) {
 /// Reads what a life begins with: the orders so far, oldest first, and the step of the newest checkpoint. Removes what
 /// killed processes have left in the run's folder.
 async fn journal_of(context: &RunContext) -> anyhow::Result<(Vec<Steer>, u64)> {
+    // L1: a life that was given up may have left work that moves or removes checkpoints.
+    settled().await;
     let (home, run) = (context.home.clone(), context.run.clone());
     let read = move || {
         home.sweep(&run);

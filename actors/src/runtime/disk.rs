@@ -16,19 +16,68 @@
 //! | weights, with their sync | the engine's process, whose watchdog waits longer for them (`engine/liveness.rs`) |
 //!
 //! An order to stop does not wait for any of these: it is in effect before its row is on the disk
-//! (`control/pending_order.rs`, `daemon/front_desk.rs`). Commands that start, queue or resume a run do wait, beside the loop that answers
-//! the others (`daemon/server.rs`).
+//! (`control/pending_order.rs`, `daemon/front_desk.rs`). Commands that start, queue or resume a run do wait, beside the
+//! loop that answers the others (`daemon/server.rs`).
 //!
 //! Left on the loop: what happens before the socket is open; the system's own work when a process is started (its
 //! program is read from the disk) and when a log that exists is opened for it; names of files whose folder is in memory;
 //! `/proc`; sockets in the runtime folder, which is in memory on most systems.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
 use demask_storage::StoreError;
+use tokio::sync::Notify;
 
 use super::actor::{Cancelled, offload};
 use super::fault_injection::wait_for_disk;
 
-/// Runs work that may wait for the disk on a thread of its own.
+thread_local! {
+    /// The work of this thread's tasks.
+    static WORK: Arc<DiskWork> = Arc::default();
+}
+
+/// The work that was begun and has not ended.
+#[derive(Debug, Default)]
+struct DiskWork {
+    count: AtomicUsize,
+    ended: Notify,
+}
+
+/// One piece of it, until this is dropped.
+struct DiskTicket(Arc<DiskWork>);
+
+impl DiskTicket {
+    fn take() -> Self {
+        let work = WORK.with(Arc::clone);
+        work.count.fetch_add(1, SeqCst);
+        Self(work)
+    }
+}
+
+impl Drop for DiskTicket {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, SeqCst);
+        self.0.ended.notify_waiters();
+    }
+}
+
+/// Waits until all work of this thread's tasks has ended. Who gives up waiting for work does not end it: it may remove or
+/// rename a file when the disk answers again, so nothing that needs the file may begin before.
+pub async fn settled() {
+    let work = WORK.with(Arc::clone);
+    loop {
+        let ended = work.ended.notified();
+        tokio::pin!(ended);
+        ended.as_mut().enable();
+        if work.count.load(SeqCst) == 0 {
+            return;
+        }
+        ended.await;
+    }
+}
+
+/// Runs work that may wait for the disk on a thread of its own. It is done even if nobody waits for it any more.
 ///
 /// # Errors
 /// [`Cancelled`] when the program is ending.
@@ -36,7 +85,9 @@ use super::fault_injection::wait_for_disk;
 /// # Panics
 /// When `work` panics.
 pub async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Cancelled> {
+    let ticket = DiskTicket::take();
     offload(move || {
+        let _ticket = ticket;
         wait_for_disk();
         work()
     })
@@ -55,4 +106,30 @@ pub async fn of_store<T: Send + 'static>(
 ) -> Result<T, StoreError> {
     let done = on_disk(read).await;
     done.unwrap_or_else(|cancelled| Err(StoreError::Query(cancelled.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::sync::mpsc::channel;
+    use std::task::Poll;
+
+    #[tokio::test]
+    async fn l1_work_that_was_given_up_is_waited_for_before_another_life_begins() {
+        let (answering, answers) = channel::<()>();
+        let (saying, said) = channel();
+        let mut work = Box::pin(on_disk(move || {
+            answers.recv().ok();
+            saying.send("renamed").ok();
+        }));
+        assert!(poll_fn(|turn| Poll::Ready(work.as_mut().poll(turn).is_pending())).await);
+        drop(work);
+        let mut settling = Box::pin(settled());
+        assert!(poll_fn(|turn| Poll::Ready(settling.as_mut().poll(turn).is_pending())).await);
+        drop(answering);
+        settling.await;
+        assert_eq!(said.try_recv(), Ok("renamed"));
+        settled().await;
+    }
 }
