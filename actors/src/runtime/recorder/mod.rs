@@ -2,28 +2,26 @@
 //! committed events as a stream.
 //!
 //! L2: the queue is bounded. A durable record waits for room; a record that may be thinned is dropped and counted.
+//!
+//! Here is the actors' end of the queue; the writer's end is in `writing.rs`.
+
+mod writing;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use demask_storage::{Alert, Envelope, Level, Record, Steer, StoreError, Writer};
+use demask_storage::{Envelope, Record, StoreError, Writer};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::fault_injection::wait_for_disk;
+use writing::Writing;
 
-/// Most records in one transaction.
-const BATCH: usize = 256;
-/// Longest time that a record waits for others to share its transaction.
-const GATHER: Duration = Duration::from_millis(100);
 /// Records that fit into the queue.
 const QUEUE: usize = 1024;
 /// Events that a slow watcher may lag behind.
 const BEHIND: usize = 4096;
-/// Time between two tries while the disk is full.
-const FULL_RETRY: Duration = Duration::from_millis(500);
 
 enum RecorderMessage {
     Record(Box<Record>),
@@ -242,176 +240,10 @@ pub struct SimulatedDisk {
     pub acknowledges_early: bool,
 }
 
-/// The writer's end of the queue.
-struct Writing {
-    writer: Writer,
-    items: mpsc::Receiver<RecorderMessage>,
-    events: broadcast::Sender<Envelope>,
-    counters: Arc<Counters>,
-    disk: SimulatedDisk,
-}
-
-impl Writing {
-    /// Commits records until the queue is closed.
-    async fn run(mut self) {
-        loop {
-            let (records, mut flushes, open) = gather(&mut self.items).await;
-            if self.disk.acknowledges_early {
-                acknowledge(std::mem::take(&mut flushes));
-            }
-            self.counters.writes_since(Some(Instant::now()));
-            if let Some(delay) = &mut self.disk.delay {
-                tokio::time::sleep(delay()).await;
-            }
-            if self.commit(&records).await {
-                acknowledge(flushes);
-            }
-            self.counters.writes_since(None);
-            // A failed commit sends no acknowledgement: the flush sees its channel close.
-            if !open {
-                break;
-            }
-        }
-        if let Err(error) = self.writer.finish() {
-            tracing::warn!("the store's write-ahead log could not be checkpointed: {error}");
-        }
-    }
-}
-
-fn acknowledge(flushes: Vec<oneshot::Sender<()>>) {
-    for flush in flushes {
-        flush.send(()).ok();
-    }
-}
-
-/// Takes up to [`BATCH`] records, and waits at most [`GATHER`] after the first one. A flush ends the wait. The flag is
-/// false when the queue is closed.
-async fn gather(
-    items: &mut mpsc::Receiver<RecorderMessage>,
-) -> (Vec<Record>, Vec<oneshot::Sender<()>>, bool) {
-    let (mut records, mut flushes) = (Vec::new(), Vec::new());
-    let mut deadline = None;
-    while records.len() < BATCH && flushes.is_empty() {
-        let next = match deadline {
-            None => items.recv().await,
-            Some(at) => match tokio::time::timeout_at(at, items.recv()).await {
-                Ok(next) => next,
-                Err(_) => return (records, flushes, true),
-            },
-        };
-        match next {
-            Some(RecorderMessage::Record(record)) => records.push(*record),
-            Some(RecorderMessage::Flush(done)) => flushes.push(done),
-            Some(RecorderMessage::Close) | None => return (records, flushes, false),
-        }
-        deadline.get_or_insert_with(|| Instant::now() + GATHER);
-    }
-    (records, flushes, true)
-}
-
-impl Writing {
-    /// Commits a batch. If that fails, it commits each record by itself, so that one bad record does not lose its
-    /// neighbours. Returns false when the batch could not be written as a whole.
-    async fn commit(&mut self, records: &[Record]) -> bool {
-        if records.is_empty() || self.append(records).await {
-            return true;
-        }
-        if records.len() > 1 {
-            for record in records {
-                self.append(std::slice::from_ref(record)).await;
-            }
-        }
-        false
-    }
-
-    /// Commits all of these records or none. While the disk is full or another process locks the database, it waits and
-    /// tries again, so that nothing is lost. Returns false when another error prevented the write.
-    async fn append(&mut self, records: &[Record]) -> bool {
-        let (counters, events) = (&self.counters, &self.events);
-        loop {
-            wait_for_disk();
-            match self.writer.append(records, now_us()) {
-                Ok(envelopes) => {
-                    if counters.full.swap(false, Relaxed) {
-                        tracing::info!("the disk has free space again");
-                    }
-                    for envelope in envelopes {
-                        note(&envelope.record);
-                        counters.written.store(envelope.seq, Relaxed);
-                        events.send(envelope).ok();
-                    }
-                    return true;
-                }
-                Err(StoreError::Full) => {
-                    if !counters.full.swap(true, Relaxed) {
-                        tracing::error!("the disk is full: the run waits until there is free space");
-                        announce_full(events);
-                    }
-                    tokio::time::sleep(FULL_RETRY).await;
-                }
-                // The writer has already waited for some seconds.
-                Err(StoreError::Busy) => tracing::warn!("the run waits: {}", StoreError::Busy),
-                Err(error) => {
-                    tracing::error!("{} records could not be written: {error}", records.len());
-                    return false;
-                }
-            }
-        }
-    }
-}
-
-/// Writes what matters of a record to the daemon's log as well.
-fn note(record: &Record) {
-    match record {
-        Record::RunEnd(end) => tracing::info!("run {} {}: {}", end.run, end.status, end.reason),
-        Record::Checkpoint(saved) if saved.kept => {
-            tracing::info!("checkpoint at step {} ({})", saved.step, saved.reason);
-        }
-        Record::Steer(steer) => note_steer(steer),
-        Record::Alert(alert) if alert.level == Level::Error => {
-            tracing::error!("step {}: {}: {}", alert.step, alert.kind, alert.message);
-        }
-        Record::Alert(alert) => tracing::warn!("step {}: {}: {}", alert.step, alert.kind, alert.message),
-        _ => {}
-    }
-}
-
-fn note_steer(steer: &Steer) {
-    let what = [
-        Some(steer.action.word()),
-        steer.key.as_deref(),
-        steer.new.as_deref(),
-    ];
-    let what: Vec<&str> = what.into_iter().flatten().collect();
-    let (what, by) = (what.join(" "), &steer.by);
-    match steer.applied_step {
-        None => tracing::info!("{by} requested at step {}: {what}", steer.asked_step),
-        Some(step) => tracing::info!("took effect at step {step}: {what}"),
-    }
-}
-
-fn announce_full(events: &broadcast::Sender<Envelope>) {
-    let message = "the disk is full; the run waits until there is free space, and nothing is lost".to_owned();
-    let kind = "disk_full".to_owned();
-    let record = Record::Alert(Alert {
-        run: String::new(),
-        step: 0,
-        level: Level::Error,
-        kind,
-        message,
-    });
-    events
-        .send(Envelope {
-            seq: 0,
-            at_us: now_us(),
-            record,
-        })
-        .ok();
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::writing::BATCH;
     use super::*;
     use demask_storage::{Metric, TrainUse, events::events_since};
 
