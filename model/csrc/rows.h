@@ -139,11 +139,20 @@ static float* fresh(const Tensor& t, int64_t at, float* room) {
 }
 
 // Returns memory for at least n floats of this thread, with any contents. The next call on the thread reuses it.
-// Kernels take their rows from here, because threads that allocate at the same time wait for each other.
+// Kernels take their rows from here, because threads that allocate at the same time wait for each other. It throws
+// where there is no memory; at::parallel_for catches that in its threads and throws it again behind them.
 static float* scratch(int64_t n) {
   static thread_local std::vector<float> room;
   if (static_cast<int64_t>(room.size()) < n) room.resize(n);
   return room.data();
+}
+// The same where nothing may be thrown, as in a parallel region that is not at::parallel_for: null without memory.
+static inline float* scratch_or_null(int64_t n) noexcept {
+  try {
+    return scratch(n);
+  } catch (const std::exception&) {
+    return nullptr;
+  }
 }
 
 template <typename F> static void for_rows(int64_t rows, int64_t width, const F& f) {

@@ -11,6 +11,7 @@
 #include "cached_attention.h"
 #include "packed.h"
 
+#include <atomic>
 #include <utility>
 
 #ifdef _OPENMP
@@ -89,6 +90,9 @@ struct SamplingPass {
   float *x, *delta, *turned, *wide, *y;
   // Normalised, [T, D]; mixed values, [T, H E]; gated, [T, F].
   Inputs normed, mixed, gated_rows;
+  // The floats that each thread takes from `scratch`, and whether a thread could not have them.
+  int64_t room_floats;
+  mutable std::atomic<bool> lacks_room{false};
 
   void product(const Team& team, const PackedMatrix& weight, const Inputs& from, float* to, int64_t rows) const {
     team.share(weight.shares(rows),
@@ -98,10 +102,9 @@ struct SamplingPass {
 
   // Adds `delta` to the stream, if asked to, and gives the normalised row to `take`, in memory that `place` names.
   template <typename Place, typename Take>
-  void sum_norm(const Team& team, bool adds, const Tensor& gain, int64_t rows, const Place& place,
+  void sum_norm(const Team& team, float* room, bool adds, const Tensor& gain, int64_t rows, const Place& place,
                 const Take& take) const {
-    team.share(rows, [&](int64_t begin, int64_t end) {
-      float* room = scratch(width);
+    team.share(room ? rows : 0, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         float* stream = x + row * width;
         if (adds) add_row(stream, delta + row * width, width);
@@ -112,12 +115,17 @@ struct SamplingPass {
     team.meet();
   }
 
-  void norm_inputs(const Team& team, bool adds, const Tensor& gain, int64_t rows) const {
-    sum_norm(team, adds, gain, rows, [&](int64_t row, float* room) { return normed.fresh(row, room); },
-             [&](int64_t row, const float* room) { normed.keep(row, room); });
+  void norm_inputs(const Team& team, float* room, bool adds, const Tensor& gain, int64_t rows) const {
+    sum_norm(
+        team, room, adds, gain, rows, [&](int64_t row, float* spare) { return normed.fresh(row, spare); },
+        [&](int64_t row, const float* spare) { normed.keep(row, spare); });
   }
 
+  // Nothing may be thrown in a parallel region. A thread without memory goes on to the first barrier without computing
+  // its rows, and behind that barrier all threads give up.
   void run(const Team& team) const {
+    float* room = scratch_or_null(room_floats);
+    if (!room) lacks_room = true;
     // The first norm shares the rows in the same way, so no barrier is needed between the two.
     team.share(count, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
@@ -130,16 +138,16 @@ struct SamplingPass {
     for (size_t number = 0; number < net.blocks.size(); number++) {
       const SamplingBlock& block = net.blocks[number];
       if (team.me == 0) beat();
-      norm_inputs(team, number > 0, block.attn_gain, rows);
+      norm_inputs(team, room, number > 0, block.attn_gain, rows);
+      if (lacks_room) return;
       product(team, block.joined, normed, wide, rows);
-      attend(team, attention[number], block.joined.outs);
+      attend(team, room, attention[number], block.joined.outs);
       if (number + 1 == net.blocks.size()) rows = keep_wanted(team);
       product(team, block.attn_out, mixed, delta, rows);
-      norm_inputs(team, true, block.ff_gain, rows);
+      norm_inputs(team, room, true, block.ff_gain, rows);
       product(team, block.gate, normed, wide, rows);
       team.share(rows, [&](int64_t begin, int64_t end) {
         int64_t n = block.down.ins;
-        float* room = scratch(n);
         for (int64_t row = begin; row < end; row++) {
           const float* both = wide + row * 2 * n;
           float* to = gated_rows.fresh(row, room);
@@ -152,12 +160,11 @@ struct SamplingPass {
       product(team, block.down, gated_rows, delta, rows);
     }
     sum_norm(
-        team, true, net.last_gain, rows, [&](int64_t row, float*) { return y + row * width; },
+        team, room, true, net.last_gain, rows, [&](int64_t row, float*) { return y + row * width; },
         [](int64_t, const float*) {});
   }
 
-  void attend(const Team& team, const CachedAttention& attention, int64_t total) const {
-    float* room = scratch(std::max(attention.place_room(), attention.attend_room()));
+  void attend(const Team& team, float* room, const CachedAttention& attention, int64_t total) const {
     team.share(count, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) attention.place(row, wide + row * total, turned, room);
     });
@@ -276,6 +283,9 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
   pass.mixed = inputs(block.attn_out);
   pass.gated_rows = inputs(block.down);
   pass.y = out<float>(y);
+  pass.room_floats = std::max(width, block.down.ins);
+  for (const CachedAttention& attention : pass.attention)
+    pass.room_floats = std::max({pass.room_floats, attention.place_room(), attention.attend_room()});
 #ifdef _OPENMP
   int64_t threads = threads_for(net, count);
 #pragma omp parallel num_threads(threads)
@@ -283,6 +293,7 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
 #else
   pass.run({0, 1});
 #endif
+  TORCH_CHECK(!pass.lacks_room, "sampling blocks: not enough memory for ", pass.room_floats, " numbers of a thread");
   return y.to(net.table.scalar_type());
 }
 
