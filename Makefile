@@ -15,8 +15,8 @@ PREFIX ?= $(HOME)/.local
 DESTDIR ?=
 BUILT = target/release
 SHARE = $(DESTDIR)$(PREFIX)/share/demask
-# Files that a list declares by a macro, where `cargo fmt` does not see them.
-LISTED = $(wildcard model/api/src/training/estimators/*.rs rewards/src/rewards/*.rs rewards/src/benchmarks/*.rs datasets/src/formats/*.rs tui/src/screens/*.rs)
+# Every Rust file. `cargo fmt` does not see those that a list declares by a macro, nor what lies below them.
+RUST = find src actors datasets model rewards storage tests tui -name target -prune -o -name '*.rs' -print0
 
 # The checker of unused dependencies, in a version that is pinned, built once into the target folder.
 MACHETE_VERSION = 0.9.2
@@ -51,8 +51,7 @@ test: build
 	$(CARGO) test --release --locked --workspace
 
 lint: libtorch dependencies
-	$(CARGO) fmt --all --check
-	rustfmt --edition 2024 --check $(LISTED)
+	$(RUST) | xargs -0 rustfmt --edition 2024 --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 
 # Refuses a dependency that nobody uses. Where the checker cannot be had (no network), a line says that nothing was checked.
@@ -65,8 +64,7 @@ dependencies:
 	else echo "make lint: cargo-machete $(MACHETE_VERSION) could not be installed: unused dependencies were not checked"; fi
 
 fmt:
-	$(CARGO) fmt --all
-	rustfmt --edition 2024 $(LISTED)
+	$(RUST) | xargs -0 rustfmt --edition 2024
 
 # A script says what it measures in the words that it opens with.
 bench:

@@ -26,7 +26,9 @@ pub enum HomeError {
         source: std::io::Error,
     },
     /// Another daemon owns this home.
-    #[error("a daemon (process {pid}) already owns {home}")]
+    #[error(
+        "a daemon (process {pid}) already owns {home}: stop it with `demask daemon stop`, or name another folder with --home"
+    )]
     Taken {
         /// The home.
         home: PathBuf,

@@ -40,6 +40,8 @@ namespace {
 // The threads that run a pass together.
 struct Team {
   int64_t me, size;
+  // Memory of this thread alone.
+  float* room;
 
   // Runs f(begin, end) on this thread's share of `count` items.
   template <typename F> void share(int64_t count, const F& f) const {
@@ -87,10 +89,10 @@ void embed(const SamplingBlocks& net, int64_t token, float* to) {
 }
 
 // Writes the normalised embeddings of some tokens, the inputs of the first block's projection.
+// `room` has 2 D floats.
 void norm_tokens(const SamplingBlocks& net, const SamplingBlock& first, const int64_t* tokens, int64_t count,
-                 const Inputs& to) {
+                 const Inputs& to, float* room) {
   int64_t width = net.table.size(1);
-  float* room = scratch(2 * width);
   for (int64_t row = 0; row < count; row++) {
     embed(net, tokens[row], room);
     norm_row(room, to.fresh(row, room + width), data<float>(first.attn_gain), width, net.eps, false);
@@ -127,12 +129,11 @@ struct SamplingPass {
   template <typename Place, typename Take>
   void sum_norm(const Team& team, const Tensor& gain, int64_t rows, const Place& place, const Take& take) const {
     team.share(rows, [&](int64_t begin, int64_t end) {
-      float* room = scratch(width);
       for (int64_t row = begin; row < end; row++) {
         float* stream = x + row * width;
         add_row(stream, delta + row * width, width);
-        norm_row(stream, place(row, room), data<float>(gain), width, net.eps, false);
-        take(row, room);
+        norm_row(stream, place(row, team.room), data<float>(gain), width, net.eps, false);
+        take(row, team.room);
       }
     });
     team.meet();
@@ -152,7 +153,7 @@ struct SamplingPass {
     int64_t rows = first_tokens.size();
     if (rows > 0) {
       team.share(rows, [&](int64_t begin, int64_t end) {
-        norm_tokens(net, first, &first_tokens[begin], end - begin, normed.from(begin));
+        norm_tokens(net, first, &first_tokens[begin], end - begin, normed.from(begin), team.room);
       });
       team.meet();
       product(team, first.joined, normed, wide, rows);
@@ -177,13 +178,12 @@ struct SamplingPass {
       product(team, block.gate, normed, wide, rows);
       team.share(rows, [&](int64_t begin, int64_t end) {
         int64_t n = block.down.ins;
-        float* room = scratch(n);
         for (int64_t row = begin; row < end; row++) {
           const float* both = wide + row * 2 * n;
-          float* to = gated_rows.fresh(row, room);
+          float* to = gated_rows.fresh(row, team.room);
           exp_minus(both, to, n);
           gate_row(both, both + n, to, n);
-          gated_rows.keep(row, room);
+          gated_rows.keep(row, team.room);
         }
       });
       team.meet();
@@ -198,16 +198,15 @@ struct SamplingPass {
   // the positions.
   void attend(const Team& team, const CachedAttention& attention, const float* joined, const int64_t* row_of,
               int64_t total) const {
-    float* room = scratch(std::max(attention.place_room(), attention.attend_room()));
     team.share(count, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++)
-        attention.place(row, joined + (row_of ? row_of[row] : row) * total, turned, room);
+        attention.place(row, joined + (row_of ? row_of[row] : row) * total, turned, team.room);
     });
     team.meet();
     int64_t head_width = attention.width;
     team.share(tasks.size(), [&](int64_t begin, int64_t end) {
       for (int64_t number = begin; number < end; number++)
-        attention.attend(tasks[number], turned, room, [&](const float* result, int64_t query, int64_t head) {
+        attention.attend(tasks[number], turned, team.room, [&](const float* result, int64_t query, int64_t head) {
           mixed.write(query, head * head_width, result, head_width);
         });
     });
@@ -274,12 +273,12 @@ static Tensor projections_of(const SamplingBlocks& net) {
   if (tokens * outs * 4 > MOST_PROJECTIONS) return Tensor();
   Tensor all = at::empty({tokens, outs}, at::kFloat);
   at::parallel_for(0, (tokens + ROWS - 1) / ROWS, 1, [&](int64_t begin, int64_t end) {
-    std::vector<float> room(floats + Room::LINE);
-    Inputs inputs = inputs_of(weight, room.data(), ROWS);
+    std::vector<float> x(floats), room(2 * net.table.size(1));
+    Inputs inputs = inputs_of(weight, x.data(), ROWS);
     for (int64_t part = begin; part < end; part++) {
       int64_t from = part * ROWS, count = std::min(ROWS, tokens - from), names[ROWS];
       for (int64_t row = 0; row < count; row++) names[row] = from + row;
-      norm_tokens(net, first, names, count, inputs);
+      norm_tokens(net, first, names, count, inputs, room.data());
       weight.multiply(inputs.at, out<float>(all) + from * outs, count, 0, weight.pieces());
     }
   });
@@ -352,6 +351,11 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
   int64_t floats = 2 * Room::lines(rows * width) + Room::lines(rows * across) + Room::lines(rows * widest);
   for (const PackedMatrix* weight : {&block.joined, &block.attn_out, &block.down})
     floats += Room::lines(input_floats(*weight, rows));
+  // Nothing may be thrown by the team, so its threads allocate nothing.
+  int64_t threads = threads_for(net, count), of_thread = std::max(2 * width, block.down.ins);
+  for (const CachedAttention& attention : pass.attention)
+    of_thread = std::max({of_thread, attention.place_room(), attention.attend_room()});
+  floats += threads * Room::lines(of_thread);
   Tensor memory = at::empty({floats}, at::kFloat), y = at::empty({kept, width}, at::kFloat);
   Room room(memory);
   pass.x = room.take(rows * width);
@@ -366,12 +370,15 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
   pass.mixed = inputs(block.attn_out);
   pass.gated_rows = inputs(block.down);
   pass.y = out<float>(y);
+  float* rooms = room.take(threads * Room::lines(of_thread));
 #ifdef _OPENMP
-  int64_t threads = threads_for(net, count);
 #pragma omp parallel num_threads(threads)
-  pass.run({omp_get_thread_num(), omp_get_num_threads()});
+  {
+    int64_t me = omp_get_thread_num();
+    pass.run({me, omp_get_num_threads(), rooms + me * Room::lines(of_thread)});
+  }
 #else
-  pass.run({0, 1});
+  pass.run({0, 1, rooms});
 #endif
   return y.to(net.table.scalar_type());
 }

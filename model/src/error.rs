@@ -112,8 +112,9 @@ impl From<ModelError> for EngineError {
     }
 }
 
-/// The texts in messages of CUDA's and the CPU's allocators that mean out of memory.
-const MEMORY: [&str; 4] = [
+/// The texts in messages of CUDA's, the CPU's and C++'s allocators that mean out of memory.
+const MEMORY: [&str; 5] = [
+    "bad_alloc",
     "out of memory",
     "can't allocate memory",
     "not enough memory",
@@ -174,6 +175,7 @@ mod tests {
                 "out_of_memory",
             ),
             ("DefaultCPUAllocator: can't allocate memory", "out_of_memory"),
+            ("std::bad_alloc", "out_of_memory"),
             (
                 "The size of tensor a (3) must match the size of tensor b (4)",
                 "internal",

@@ -274,6 +274,16 @@ fn what_is_no_set_is_an_error() {
     assert!(error("mmmu.aggregate", aggregate).contains("predictions.dev_Math_1"));
 }
 
+/// Where a tool gives nothing or a silent 0, the set is refused: MME's script says 0 of no rows, and VLMEvalKit has an
+/// empty table where no row is a question's first pass.
+#[test]
+fn a_set_without_what_is_scored_is_refused() {
+    let error = |asked: &str, line: Value| score_line(asked, &line).unwrap_err().to_string();
+    assert!(error("mme.set", json!({ "rows": [] })).contains("at least one entry"));
+    let turned = json!({ "index": 1_000_003, "A": "a", "B": "b", "answer": "A", "prediction": "A" });
+    assert!(error("mmbench.circular", json!({ "rows": [turned] })).contains("first pass"));
+}
+
 #[test]
 fn a_line_of_another_scorer_is_not_scored() {
     let error = |asked: &str, line: Value| score_line(asked, &line).unwrap_err().to_string();

@@ -169,7 +169,7 @@ pub enum DemaskCommand {
     Eval(EvalArgs),
     /// Score recorded predictions as the official tool of a benchmark does; no model is run
     #[command(
-        after_help = "Each line of FILE is {\"scorer\", \"prediction\", \"reference\", \"options\"?}, or {\"kind\", ...} with the\ninputs as further keys. With --json the same line is printed with its \"verdict\" added. SCORER is a\nscorer or a family of scorers, as listed by --list.\nExamples:\n  demask score --list\n  demask score gsm8k outputs.jsonl\n  demask score vqav2 answers.jsonl --json > verdicts.jsonl\n  other-tool | demask score math - --json\nLines that cannot be scored are reported on standard error, and the command fails at the end; with\n--strict it stops at the first one."
+        after_help = "Each line of FILE is {\"scorer\", \"prediction\", \"reference\", \"options\"?}, or {\"kind\", ...} with the\ninputs as further keys. With --json the same line is printed with its \"verdict\" added. SCORER is a\nscorer or a family of scorers, as listed by --list.\nExamples:\n  demask score --list\n  demask score gsm8k outputs.jsonl\n  demask score vqav2 answers.jsonl --json > verdicts.jsonl\n  other-tool | demask score math - --json\nLines that cannot be scored are reported on standard error, and the command fails at the end; with\n--strict it stops at the first one.\nOther than the official tools: a set without rows is an error (MME's says 0), and so is a set of\nmmbench.circular without a question's first pass (VLMEvalKit's table is empty). rewards/README.md\nlists the other differences."
     )]
     Score(ScoreArgs),
     /// Download a model or a data set from the Hugging Face Hub into the Hub's cache

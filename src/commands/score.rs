@@ -1,5 +1,6 @@
 //! `demask score`: grades recorded predictions as the benchmarks' own tools do, without a model or a daemon.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use demask_rewards::scorers::{self, Aggregate, OfficialScorer};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::args::ScoreArgs;
 use crate::exit::{FAILED, UsageError};
@@ -39,7 +40,7 @@ pub fn score(options: &ScoreArgs) -> anyhow::Result<ExitCode> {
     let mut lines = LineBatches::open(file)?;
     let mut out = Output::new(options.json);
     while let Some(batch) = lines.batch()? {
-        for (number, scored) in scored(asked, batch) {
+        for (number, scored) in scored(asked, batch, options.json) {
             if let (true, Err(error)) = (options.strict, &scored) {
                 out.flush()?;
                 anyhow::bail!("{}: line {number}: {error}", file.display());
@@ -97,9 +98,15 @@ impl LineBatches {
                 );
             }
             bytes += line.len();
-            let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line).trim_ascii();
+            line.truncate(line.trim_ascii_end().len());
+            let kept = line
+                .strip_prefix(BYTE_ORDER_MARK)
+                .unwrap_or(&line)
+                .trim_ascii_start();
+            let left_out = line.len() - kept.len();
+            line.drain(..left_out);
             if !line.is_empty() {
-                batch.push((self.number, line.to_owned()));
+                batch.push((self.number, line));
             }
         }
         let is_end = batch.is_empty() && bytes == 0;
@@ -107,11 +114,18 @@ impl LineBatches {
     }
 }
 
-/// A scored line with its scorer, or the reason why it could not be scored.
-type Scored = Result<(&'static OfficialScorer, Map<String, Value>), String>;
+/// A scored line, as it is printed.
+struct ScoredLine {
+    scorer: &'static OfficialScorer,
+    verdict: Value,
+    printed: Vec<u8>,
+}
+
+/// A scored line, or the reason why it could not be scored.
+type Scored = Result<ScoredLine, String>;
 
 /// Scores a batch on all processors and returns the results in order.
-fn scored(asked: &str, batch: Vec<Line>) -> Vec<(usize, Scored)> {
+fn scored(asked: &str, batch: Vec<Line>, json: bool) -> Vec<(usize, Scored)> {
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let share = batch.len().div_ceil(workers).max(1);
     std::thread::scope(|scope| {
@@ -122,7 +136,7 @@ fn scored(asked: &str, batch: Vec<Line>) -> Vec<(usize, Scored)> {
                     part,
                     scope.spawn(move || {
                         part.iter()
-                            .map(|(number, line)| (*number, caught(asked, line)))
+                            .map(|line| (line.0, caught(asked, line, json)))
                             .collect::<Vec<_>>()
                     }),
                 )
@@ -137,30 +151,49 @@ fn scored(asked: &str, batch: Vec<Line>) -> Vec<(usize, Scored)> {
 }
 
 /// Scores a line. A panic of its scorer is the error of this line only.
-fn caught(asked: &str, line: &[u8]) -> Scored {
-    std::panic::catch_unwind(|| one(asked, line)).unwrap_or_else(|_| panicked())
+fn caught(asked: &str, line: &Line, json: bool) -> Scored {
+    std::panic::catch_unwind(|| one(asked, line, json)).unwrap_or_else(|_| panicked())
 }
 
 fn panicked() -> Scored {
     Err("the scorer panicked".to_owned())
 }
 
-fn one(asked: &str, line: &[u8]) -> Scored {
+fn one(asked: &str, (number, line): &Line, json: bool) -> Scored {
     let line = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"))?;
     // The parser's own line number is always 1.
     let place = |error: serde_json::Error| error.to_string().replace(" at line 1 column ", " at column ");
-    let mut value: Value =
-        serde_json::from_str(line).map_err(|error| format!("not JSON: {}", place(error)))?;
+    let value: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {}", place(error)))?;
     let (scorer, verdict) = scorers::score_line(asked, &value).map_err(|error| error.to_string())?;
-    let Some(fields) = value.as_object_mut() else {
+    let printed = if json {
+        with_verdict(&value, &verdict)?
+    } else {
+        format!("{number:>6}  {}  {verdict}\n", scorer.name).into_bytes()
+    };
+    Ok(ScoredLine {
+        scorer,
+        verdict,
+        printed,
+    })
+}
+
+/// Writes a line with its verdict. A line with a kind gets the fields of its verdict beside its inputs too, as in the
+/// recordings.
+fn with_verdict(line: &Value, verdict: &Value) -> Result<Vec<u8>, String> {
+    let Some(inputs) = line.as_object() else {
         return Err("expected a JSON object".to_owned());
     };
-    // A line with a kind gets the fields of its verdict beside its inputs, as in the recordings.
-    if let (true, Some(verdict)) = (fields.contains_key("kind"), verdict.as_object()) {
-        fields.extend(verdict.clone());
+    let mut fields: BTreeMap<&str, &Value> = inputs
+        .iter()
+        .map(|(name, value)| (name.as_str(), value))
+        .collect();
+    if let (true, Some(verdict)) = (inputs.contains_key("kind"), verdict.as_object()) {
+        fields.extend(verdict.iter().map(|(name, value)| (name.as_str(), value)));
     }
-    fields.insert("verdict".to_owned(), verdict);
-    Ok((scorer, std::mem::take(fields)))
+    fields.insert("verdict", verdict);
+    let mut printed = serde_json::to_vec(&fields).map_err(|error| error.to_string())?;
+    printed.push(b'\n');
+    Ok(printed)
 }
 
 /// The printed output: lines, then their aggregate.
@@ -186,14 +219,9 @@ impl Output {
     fn line(&mut self, number: usize, scored: Scored, file: &Path) -> anyhow::Result<()> {
         self.lines += 1;
         match scored {
-            Ok((scorer, fields)) => {
-                self.aggregate.add(scorer.name, &fields["verdict"]);
-                if self.json {
-                    serde_json::to_writer(&mut self.out, &fields)?;
-                    writeln!(self.out)?;
-                } else {
-                    writeln!(self.out, "{number:>6}  {}  {}", scorer.name, fields["verdict"])?;
-                }
+            Ok(scored) => {
+                self.aggregate.add(scored.scorer.name, &scored.verdict);
+                self.out.write_all(&scored.printed)?;
             }
             Err(error) => {
                 self.broken += 1;

@@ -140,11 +140,15 @@ impl Control {
         state.halting || state.stops()
     }
 
-    /// Waits until the run must end, also for a stop that has taken effect: what hangs after its boundary is given up too
-    /// (L10).
+    /// Returns whether the run must end, also by a stop that has taken effect.
+    #[must_use]
+    pub fn must_end(&self) -> bool {
+        self.is_ending() || self.lock().stopping
+    }
+
+    /// Waits until the run must end ([`Self::must_end`]): what hangs after the boundary of a stop is given up too (L10).
     pub async fn ends(&self) {
-        self.until(|control| control.is_ending() || control.lock().stopping)
-            .await;
+        self.until(Self::must_end).await;
     }
 
     /// Applies a waiting stop at once, outside a boundary, because the run hangs (law L10). Other orders keep waiting

@@ -105,8 +105,9 @@ async fn lives(
         let step = context.control.place().1;
         failures.note(step, started);
         let death = death(context, step, &why);
-        if context.control.is_ending() {
-            // L1: the next daemon continues from the last checkpoint. Another life in this daemon would only load it.
+        if context.control.must_end() {
+            // L1: whoever goes on with the run begins at the last checkpoint. Another life here would only load it, or do
+            // the steps up to a stop again (L10).
             return Ok(given_up(context, death.into()));
         }
         for row in death {
@@ -266,9 +267,12 @@ fn death(context: &RunContext, step: u64, why: &str) -> [Record; 2] {
         what: "failed".into(),
         reason,
     });
-    let message = format!(
-        "attempt {generation} of the run failed: {why}; the next one continues from the last checkpoint"
-    );
+    // A run that must end anyway has no next life by itself.
+    let next = match context.control.must_end() {
+        true => "what comes after the last checkpoint is lost",
+        false => "the next one continues from the last checkpoint",
+    };
+    let message = format!("attempt {generation} of the run failed: {why}; {next}");
     [failed, warning(context, step, "actor_failed", message)]
 }
 

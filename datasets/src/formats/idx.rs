@@ -189,21 +189,13 @@ impl Iterator for Idx {
 fn examples(picture: &Picture, class: &str, origin: &Origin) -> Vec<Example> {
     let example = |kind, prompt: String, answer: Option<&str>, check| {
         Example {
-            id: String::new(),
-            source: origin.source.clone(),
-            place: String::new(),
-            licence: origin.licence.clone(),
-            split: origin.split,
             kind,
             category: class.to_owned(),
-            held_out: false,
             prompt,
-            turns: Vec::new(),
-            columns: serde_json::Map::new(),
             picture: Some(picture.clone()),
-            reasoning: None,
             answer: answer.map(str::to_owned),
             check,
+            ..origin.blank()
         }
         .with_id()
     };

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use demask_api::bounded_file;
 
 use super::{Reader, Rows};
-use crate::example::{CAPTION_PROMPT, Check, Example, Kind, Split};
+use crate::example::{CAPTION_PROMPT, Example, Kind, Split};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
 use crate::pictures::file as picture_file;
 
@@ -150,21 +150,11 @@ impl ImageFolder {
         let picture = picture_file::read(file, self.origin.pixels)?;
         let example = |kind, prompt: &str, answer: Option<String>| {
             Example {
-                id: String::new(),
-                source: self.origin.source.clone(),
-                place: String::new(),
-                licence: self.origin.licence.clone(),
-                split: self.origin.split,
                 kind,
-                category: String::new(),
-                held_out: false,
                 prompt: prompt.to_owned(),
-                turns: Vec::new(),
-                columns: serde_json::Map::new(),
                 picture: Some(picture.clone()),
-                reasoning: None,
                 answer,
-                check: Check::None,
+                ..self.origin.blank()
             }
             .with_id()
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::example::Example;
+use crate::example::{Check, Example, Kind};
 
 /// A row that could not be interpreted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +124,29 @@ pub struct Origin {
     pub columns: BTreeMap<String, String>,
     /// Which of the row's own columns stay with its examples.
     pub keep: KeptColumns,
+}
+
+impl Origin {
+    /// Returns an empty example of plain text with this source, licence and split.
+    pub(crate) fn blank(&self) -> Example {
+        Example {
+            id: String::new(),
+            source: self.source.clone(),
+            place: String::new(),
+            licence: self.licence.clone(),
+            split: self.split,
+            kind: Kind::Text,
+            category: String::new(),
+            held_out: false,
+            prompt: String::new(),
+            turns: Vec::new(),
+            picture: None,
+            reasoning: None,
+            answer: None,
+            check: Check::None,
+            columns: serde_json::Map::new(),
+        }
+    }
 }
 
 /// Which of the row's own columns stay with its examples.

@@ -1,5 +1,6 @@
 //! Collective calls of several ranks: every dtype, and peers that die, hang or never join.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use demask_model::ModelError;
@@ -241,17 +242,22 @@ fn what_one_rank_cannot_do_none_does_and_all_say_why() {
     start("verdicts", (3, 3), place.path(), Meeting::File).succeed();
 }
 
-#[test]
-fn a_wait_for_a_key_ends_at_its_limit_and_the_store_lives_on() {
-    let place = tempfile::tempdir().unwrap();
+/// The store of a world of one rank.
+fn store_of_one(place: &Path) -> Store {
     let member = Membership {
         rank: 0,
         size: 1,
         local_rank: 0,
         generation: 0,
-        rendezvous: Rendezvous::File(place.path().join("store")),
+        rendezvous: Rendezvous::File(place.join("store")),
     };
-    let store = Store::open(&member, SHORT).unwrap();
+    Store::open(&member, SHORT).unwrap()
+}
+
+#[test]
+fn a_wait_for_a_key_ends_at_its_limit_and_the_store_lives_on() {
+    let place = tempfile::tempdir().unwrap();
+    let store = store_of_one(place.path());
     assert!(!store.wait("never", Duration::from_millis(50)).unwrap());
     store.set("now", "").unwrap();
     assert!(store.wait("now", SHORT).unwrap());
@@ -263,14 +269,7 @@ fn a_wait_for_a_key_ends_at_its_limit_and_the_store_lives_on() {
 fn nccl_without_the_cuda_half_is_refused_in_words_of_ours() {
     assert!(std::env::var_os(PLACE).is_none());
     let place = tempfile::tempdir().unwrap();
-    let member = Membership {
-        rank: 0,
-        size: 1,
-        local_rank: 0,
-        generation: 0,
-        rendezvous: Rendezvous::File(place.path().join("store")),
-    };
-    let store = Store::open(&member, SHORT).unwrap();
+    let store = store_of_one(place.path());
     let error = ProcessGroup::open(&store, (0, 1), Fabric::Nccl, SHORT).unwrap_err();
     assert!(
         error.to_string().contains("libtorch's CUDA half is not open"),

@@ -9,14 +9,16 @@ use serde_json::{Map, Value, json};
 pub struct Aggregate {
     means: BTreeMap<String, BTreeMap<String, (f64, u64)>>,
     cases: BTreeMap<String, u64>,
+    /// The path of the value that is being counted.
+    path: String,
 }
 
 impl Aggregate {
     /// Adds a verdict of a scorer.
     pub fn add(&mut self, scorer: &str, verdict: &Value) {
-        *self.cases.entry(scorer.to_owned()).or_default() += 1;
-        let means = self.means.entry(scorer.to_owned()).or_default();
-        count(means, "", verdict);
+        update(&mut self.cases, scorer, |cases| *cases += 1);
+        let path = &mut self.path;
+        update(&mut self.means, scorer, |means| count(means, path, verdict));
     }
 
     /// Returns scorer, path, mean, and number of verdicts with that path.
@@ -50,26 +52,37 @@ impl Aggregate {
     }
 }
 
-fn count(means: &mut BTreeMap<String, (f64, u64)>, path: &str, value: &Value) {
+/// Changes an entry of a map, and copies its key only if the entry is new.
+fn update<T: Default>(map: &mut BTreeMap<String, T>, key: &str, change: impl FnOnce(&mut T)) {
+    if let Some(value) = map.get_mut(key) {
+        change(value);
+    } else {
+        change(map.entry(key.to_owned()).or_default());
+    }
+}
+
+fn count(means: &mut BTreeMap<String, (f64, u64)>, path: &mut String, value: &Value) {
     let number = match value {
         Value::Bool(yes) => Some(if *yes { 1.0 } else { 0.0 }),
         Value::Number(number) => number.as_f64(),
         Value::Object(fields) => {
+            let length = path.len();
             for (name, field) in fields {
-                let inner = if path.is_empty() {
-                    name.clone()
-                } else {
-                    format!("{path}.{name}")
-                };
-                count(means, &inner, field);
+                if length > 0 {
+                    path.push('.');
+                }
+                path.push_str(name);
+                count(means, path, field);
+                path.truncate(length);
             }
             None
         }
         _ => None,
     };
     if let Some(number) = number {
-        let mean = means.entry(path.to_owned()).or_default();
-        mean.0 += number;
-        mean.1 += 1;
+        update(means, path, |mean| {
+            mean.0 += number;
+            mean.1 += 1;
+        });
     }
 }

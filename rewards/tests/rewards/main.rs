@@ -7,3 +7,4 @@ mod networks;
 mod published;
 mod rewards;
 mod verifiers;
+mod wise;

@@ -7,7 +7,6 @@
 use demask_api::Picture;
 use serde_json::Value;
 
-use super::blank;
 use crate::example::{Example, Kind, Turn};
 use crate::formats::columns::fields::{Fields, kind_of};
 use crate::formats::row::Origin;
@@ -108,7 +107,7 @@ fn example(before: &[Said], answer: &str, picture: Option<Picture>, origin: &Ori
         picture,
         reasoning,
         answer: Some(answer),
-        ..blank(origin)
+        ..origin.blank()
     };
     Some(example.with_id())
 }

@@ -1,6 +1,5 @@
 //! Single-turn rows: a question with its answer, a captioned picture, plain text.
 
-use super::blank;
 use crate::example::{CAPTION_PROMPT, Check, Example, Kind};
 use crate::formats::columns::encoded::Encoded;
 use crate::formats::columns::fields::Fields;
@@ -8,7 +7,7 @@ use crate::formats::row::Origin;
 
 /// Makes the example of a row without a picture.
 pub(super) fn text(fields: &Fields, origin: &Origin) -> Result<Example, String> {
-    let mut example = blank(origin);
+    let mut example = origin.blank();
     if fields.has("question") {
         example.kind = Kind::WordProblem;
         example.prompt = fields.word("question")?;
@@ -52,7 +51,7 @@ pub(super) fn picture(
     origin: &Origin,
     drawn: bool,
 ) -> Result<Vec<Example>, String> {
-    let mut example = blank(origin);
+    let mut example = origin.blank();
     example.picture = Some(picture.decode(origin.pixels)?);
     let caption = ["caption", "text", "label"]
         .into_iter()

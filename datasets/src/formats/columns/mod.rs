@@ -24,7 +24,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::example::{Check, Example, Kind};
+use crate::example::Example;
 use crate::formats::columns::encoded::Encoded;
 use crate::formats::columns::fields::Fields;
 use crate::formats::row::{KeptColumns, Origin};
@@ -104,7 +104,7 @@ fn whole(fields: Fields, origin: &Origin) -> Result<Example, String> {
     Ok(Example {
         picture,
         columns: fields.values,
-        ..blank(origin)
+        ..origin.blank()
     })
 }
 
@@ -188,25 +188,4 @@ fn locate(fields: &mut Fields, base: &Path) -> Result<(), String> {
         fields.pictures.insert(name.to_owned(), found);
     }
     Ok(())
-}
-
-/// Returns an empty example with the origin's source, licence and split.
-fn blank(origin: &Origin) -> Example {
-    Example {
-        id: String::new(),
-        source: origin.source.clone(),
-        place: String::new(),
-        licence: origin.licence.clone(),
-        split: origin.split,
-        kind: Kind::Text,
-        category: String::new(),
-        held_out: false,
-        prompt: String::new(),
-        turns: Vec::new(),
-        picture: None,
-        reasoning: None,
-        answer: None,
-        check: Check::None,
-        columns: Map::new(),
-    }
 }

@@ -60,7 +60,12 @@ pub async fn checked(
         return Ok(response);
     }
     let (code, wait) = (word(&response, "x-error-code"), asked_wait(response.headers()));
-    let said = match word(&response, "x-error-message") {
+    let message = word(&response, "x-error-message");
+    let is_hub = response.url().origin() == place.endpoint.origin() || asked.file.is_none();
+    if !is_hub && code.is_empty() && message.is_empty() && !may_pass(status) {
+        return Err(refused_by_storage(&response));
+    }
+    let said = match message {
         said if said.is_empty() => beginning(response).await,
         said => said,
     };
@@ -75,6 +80,17 @@ pub async fn checked(
         return Err(Failure::Passing { why, wait });
     }
     Err(meaning(asked, place, status, &code, said).into())
+}
+
+/// Makes the failure of a refusal by the host to which the hub redirects for the bytes of a file. That host knows neither
+/// tokens nor licences. It refuses an address whose signature has run out, and every try gets a new address. What the
+/// host says is left out, because it may contain the signature.
+fn refused_by_storage(response: &Response) -> Failure {
+    let host = response.url().host_str().unwrap_or("the storage host");
+    Failure::passing(format!(
+        "{host}, where the hub keeps the bytes, answered {}",
+        response.status()
+    ))
 }
 
 /// Makes the error of an answer that a hub would not give.

@@ -164,6 +164,33 @@ fn what_passes_is_waited_for_as_long_as_the_hub_asks() {
     );
 }
 
+/// The storage host refuses an address whose signature has run out. The next try gets a new address from the hub, and no
+/// licence or token is asked for.
+#[test]
+fn an_address_of_the_storage_that_is_refused_is_asked_for_again() {
+    let place = Place::tiny();
+    let stored = place.server.stored("model.safetensors");
+    let said = "<Error><Code>AccessDenied</Code><SignatureProvided>secret</SignatureProvided></Error>";
+    let refused = || Fault::Instead("403 Forbidden", String::new(), said.to_owned());
+    place.server.fail(&stored, refused());
+    place.pull("o/tiny", &["model.safetensors"]).unwrap();
+    assert_eq!(place.server.seen("GET /o/tiny/resolve").len(), 2);
+    let place = Place::tiny();
+    let stored = place.server.stored("model.safetensors");
+    for _ in 0..3 {
+        place.server.fail(&stored, refused());
+    }
+    let told = place.words(&["model.safetensors"]);
+    assert!(
+        told.contains("failed 3 times") && told.contains("127.0.0.1, where the hub keeps"),
+        "{told}"
+    );
+    assert!(
+        told.contains("403") && !told.contains("HF_TOKEN") && !told.contains("secret"),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_wait_that_is_too_long_and_one_failure_too_many_are_told() {
     let place = Place::tiny();

@@ -7,7 +7,7 @@ use demask_model::image_tokenizer::{ImageTokenizer, TokenizerTrainer};
 use demask_model::training::optimizer::AdamW;
 use demask_model::weights::parameters::Parameters;
 use demask_model::weights::slot::Slot;
-use demask_model::{policy, training};
+use demask_model::{Backbone, policy, training};
 use tch::{Device, Kind, Tensor};
 
 fn close(found: &[f64], expected: &[f64]) {
@@ -127,12 +127,22 @@ fn the_moving_average_follows_the_weights() {
     close(&numbers(&optimizer.state("o").unwrap()["o.average"]), &expected);
 }
 
+/// Checks that the next step of a model that has learnt nothing yet is the first step of a fresh one.
+fn learns_as_fresh(mut learnt: (Backbone, AdamW)) {
+    let mut fresh = learner(1);
+    for (backbone, optimizer) in [&mut learnt, &mut fresh] {
+        training::train(backbone, optimizer, &[ragged()], &settings(1)).unwrap();
+    }
+    let [learnt, fresh] =
+        [learnt, fresh].map(|(backbone, optimizer)| state(backbone.parameters(), &optimizer));
+    assert_eq!(learnt, fresh);
+}
+
 /// A step that is refused at its second micro-batch changes nothing, and the next step equals that of a
 /// fresh model. A gradient left over from the first micro-batch would show there.
 #[test]
 fn a_refused_second_micro_batch_leaves_no_gradient_behind() {
     let (mut backbone, mut optimizer) = learner(1);
-    let (mut fresh, mut fresh_optimizer) = learner(1);
     let before = state(backbone.parameters(), &optimizer);
     let mut bad = sequence(9, 12, 0);
     bad.ids[5] = 20;
@@ -148,12 +158,7 @@ fn a_refused_second_micro_batch_leaves_no_gradient_behind() {
         "{message}"
     );
     assert_eq!(state(backbone.parameters(), &optimizer), before);
-    training::train(&mut backbone, &mut optimizer, &[ragged()], &settings(1)).unwrap();
-    training::train(&mut fresh, &mut fresh_optimizer, &[ragged()], &settings(1)).unwrap();
-    assert_eq!(
-        state(backbone.parameters(), &optimizer),
-        state(fresh.parameters(), &fresh_optimizer)
-    );
+    learns_as_fresh((backbone, optimizer));
 }
 
 /// Discarding removes both the accumulated gradient of one micro-batch and the partial gradient in the
@@ -161,7 +166,6 @@ fn a_refused_second_micro_batch_leaves_no_gradient_behind() {
 #[test]
 fn a_discarded_gradient_is_gone() {
     let (mut backbone, mut optimizer) = learner(1);
-    let (mut fresh, mut fresh_optimizer) = learner(1);
     for last in [false, true] {
         let leaf = backbone
             .parameters()
@@ -173,12 +177,7 @@ fn a_discarded_gradient_is_gone() {
         }
     }
     optimizer.discard(backbone.parameters_mut()).unwrap();
-    training::train(&mut backbone, &mut optimizer, &[ragged()], &settings(1)).unwrap();
-    training::train(&mut fresh, &mut fresh_optimizer, &[ragged()], &settings(1)).unwrap();
-    assert_eq!(
-        state(backbone.parameters(), &optimizer),
-        state(fresh.parameters(), &fresh_optimizer)
-    );
+    learns_as_fresh((backbone, optimizer));
 }
 
 /// A loss that is not finite changes neither weights nor optimizer state, is reported, and leaves no
@@ -411,8 +410,7 @@ fn moments_in_bf16_are_resumed_to_the_same_bits() {
     train(&mut backbone, &mut optimizer, settings(1));
     train(&mut backbone, &mut optimizer, in_bf16(2));
     demask_model::weights::safetensors::write(&path, &optimizer.state("o").unwrap(), None).unwrap();
-    let mut resumed =
-        demask_model::Backbone::fresh(&crate::common::config(), 9, Device::Cpu, Kind::Float).unwrap();
+    let mut resumed = Backbone::fresh(&crate::common::config(), 9, Device::Cpu, Kind::Float).unwrap();
     resumed.parameters().set(backbone.parameters().master()).unwrap();
     let mut its_optimizer = AdamW::new(resumed.parameters()).unwrap();
     let stored = demask_model::weights::safetensors::read(&path).unwrap();

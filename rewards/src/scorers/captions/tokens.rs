@@ -214,17 +214,18 @@ fn lex(rest: &str, text: &mut String) -> Option<usize> {
         push(text, fraction);
         return Some(sign.len_utf8());
     }
-    let mut best: Option<(usize, usize, MatchRule)> = None;
+    let mut best: Option<(usize, &Regex, MatchRule)> = None;
     for (rule, kind) in COMPILED.iter() {
-        let Some(found) = rule.captures(rest) else {
-            continue;
-        };
-        let whole = found.get(0)?.len();
-        if best.is_none_or(|best| whole > best.0) {
-            best = Some((whole, found.get(1).map_or(whole, |token| token.len()), *kind));
+        if let Some(found) = rule.find(rest)
+            && best.is_none_or(|best| found.len() > best.0)
+        {
+            best = Some((found.len(), rule, *kind));
         }
     }
-    let (_, length, kind) = best?;
+    let (whole, rule, kind) = best?;
+    // Only the rule that is taken is asked for its group, which costs more than its match.
+    let group = (rule.captures_len() > 1).then(|| rule.captures(rest)?.get(1));
+    let length = group.flatten().map_or(whole, |token| token.len());
     let token = &rest[..length];
     match kind {
         MatchRule::Word => push(text, &token.replace('\u{ad}', "")),

@@ -3,6 +3,7 @@
 mod classes;
 mod geneval;
 mod geneval_summary;
+mod python_json;
 mod wise;
 mod wise_summary;
 

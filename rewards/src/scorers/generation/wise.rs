@@ -10,10 +10,13 @@ use serde_json::{Map, Value, json};
 use super::super::case::Case;
 use super::super::{ScoreError, pattern, python};
 
-static LEGACY: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i)\*{0,2}(Consistency|Realism|Aesthetic Quality)\*{0,2}\s*:?\s*(\d)"));
-static VERIFIED: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i)\*{0,2}Score\*{0,2}\s*:?\s*([01])(?:[^\p{L}\p{N}_]|$)"));
+// Python's `\s` has the four ASCII separators too.
+static LEGACY: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"(?i)\*{0,2}(Consistency|Realism|Aesthetic Quality)\*{0,2}[\s\x1c-\x1f]*:?[\s\x1c-\x1f]*(\d)")
+});
+static VERIFIED: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(r"(?i)\*{0,2}Score\*{0,2}[\s\x1c-\x1f]*:?[\s\x1c-\x1f]*([01])(?:[^\p{L}\p{N}_]|$)")
+});
 static THOUGHT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?s)<think>.*?</think>"));
 
 /// The three aspects, in the order in which a reply of bare digits has them.
@@ -76,6 +79,8 @@ pub fn verified(case: &Case<'_>) -> Result<Value, ScoreError> {
     Ok(json!({ "complete": !scores.is_empty(), "scores": scores }))
 }
 
+/// The lines of a reply, without the white space around them. Only a line feed ends a line, as in a pattern of Python's
+/// with `(?m)`: U+2028 and the like are white space.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().map(python::strip)
+    text.split('\n').map(python::strip)
 }

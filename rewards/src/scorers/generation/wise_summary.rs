@@ -1,13 +1,15 @@
 //! WISE's reports: what `Calculate.py` and `calculate_verified.py` print about a file of scores, and how they read its
 //! lines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value, json};
+use num_bigint::BigInt;
+use serde_json::{Value, json};
 
 use super::super::ScoreError;
-use super::super::case::Case;
+use super::super::case::{Case, float};
+use super::python_json::{PythonFault, PythonValue, loads};
 use super::wise::{ASPECTS, wiscore};
 
 /// A protocol: the categories with their first and last prompt, the report's name of the score, the weight of each
@@ -169,46 +171,78 @@ fn full(asked: &str, protocol: &WiseProtocol, means: &[(&str, f64, usize); 6]) -
 }
 
 /// Reads lines as the legacy script does: scores by category, and the ids of all prompts, scored or not. The script
-/// skips a line that is not JSON, and gives up a file in which a line is JSON but not an object.
+/// skips a line that is not JSON for Python, and gives up a file in which a line is JSON but not an object, nests too
+/// deeply, or has an integer of too many digits. An id of more than 64 bits is written as a text of its digits.
 ///
 /// # Errors
 /// An error if the prediction is not a list of texts.
 pub fn segment(case: &Case<'_>) -> Result<Value, ScoreError> {
-    let mut by_category: Map<String, Value> = Map::new();
+    let mut by_category: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     let mut present = BTreeSet::new();
-    for line in case.texts(&["prediction"])? {
-        let Ok(line) = serde_json::from_str::<Value>(line) else {
+    // A file ends its lines with either character, so a text of the list may be several lines.
+    let texts = case.texts(&["prediction"])?;
+    for line in texts.iter().flat_map(|text| text.split(['\n', '\r'])) {
+        let fields = match loads(line) {
+            Ok(PythonValue::Object(fields)) => fields,
+            Ok(_) => return Ok(json!({ "error": "AttributeError" })),
+            Err(PythonFault::NotJson) => continue,
+            Err(PythonFault::Exception(name)) => return Ok(json!({ "error": name })),
+        };
+        let Some(id) = fields.get("prompt_id").and_then(whole) else {
             continue;
         };
-        if !line.is_object() {
-            return Ok(json!({ "error": "AttributeError" }));
+        present.insert(id.clone());
+        let scores: Option<Vec<f64>> = ASPECTS.iter().map(|name| number(fields.get(*name)?)).collect();
+        let Some(scores) = scores else {
+            continue;
+        };
+        let is_too_large = |name: &&str| match fields.get(*name) {
+            Some(PythonValue::Int(whole)) => digits_as_float(whole).is_infinite(),
+            _ => false,
+        };
+        if ASPECTS.iter().any(is_too_large) {
+            return Ok(json!({ "error": "OverflowError" }));
         }
-        // A boolean is an integer in Python.
-        let whole = |value: &Value| value.as_i64().or_else(|| value.as_bool().map(i64::from));
-        let Some(id) = line.get("prompt_id").and_then(whole) else {
-            continue;
-        };
-        present.insert(id);
-        let score = |name: &&str| {
-            line.get(*name).and_then(|value| {
-                value
-                    .as_f64()
-                    .or_else(|| value.as_bool().map(|yes| if yes { 1.0 } else { 0.0 }))
-            })
-        };
-        let scores: Option<Vec<f64>> = ASPECTS.iter().map(score).collect();
+        let id = i64::try_from(&id).unwrap_or(0);
         let category = LEGACY
             .categories
             .iter()
             .find(|(_, from, to)| (*from as i64..=*to as i64).contains(&id));
-        if let (Some(scores), Some((category, ..))) = (scores, category)
-            && let Some(list) = by_category
-                .entry((*category).to_owned())
-                .or_insert_with(|| json!([]))
-                .as_array_mut()
-        {
-            list.push(json!(wiscore(scores[0], scores[1], scores[2])));
+        if let Some((category, ..)) = category {
+            let score = float(wiscore(scores[0], scores[1], scores[2]));
+            by_category.entry(*category).or_default().push(score);
         }
     }
+    let present: Vec<Value> = present.iter().map(written).collect();
     Ok(json!({ "scores": by_category, "present_ids": present }))
+}
+
+/// The integer that Python takes a value for.
+fn whole(value: &PythonValue) -> Option<BigInt> {
+    match value {
+        PythonValue::Int(whole) => Some(whole.clone()),
+        PythonValue::Bool(yes) => Some(BigInt::from(u8::from(*yes))),
+        _ => None,
+    }
+}
+
+/// The float that Python takes a value for; infinite for an integer that is too large.
+fn number(value: &PythonValue) -> Option<f64> {
+    match value {
+        PythonValue::Int(whole) => Some(digits_as_float(whole)),
+        PythonValue::Float(number) => Some(*number),
+        PythonValue::Bool(yes) => Some(f64::from(u8::from(*yes))),
+        _ => None,
+    }
+}
+
+/// The float that is nearest to an integer.
+fn digits_as_float(whole: &BigInt) -> f64 {
+    whole.to_string().parse().unwrap_or(f64::NAN)
+}
+
+fn written(id: &BigInt) -> Value {
+    let short = i64::try_from(id).map(Value::from).ok();
+    let long = || u64::try_from(id).map(Value::from).ok();
+    short.or_else(long).unwrap_or_else(|| json!(id.to_string()))
 }

@@ -42,7 +42,8 @@ pub fn can_infer(case: &Case<'_>) -> Result<Value, ScoreError> {
 }
 
 /// Scores a run: a question is right if every rotation of it is. A prediction that is null is the text `nan`, as in a
-/// table with an empty cell.
+/// table with an empty cell. Where no row is a question's first pass, the tool writes a table without a figure; here that
+/// is an error.
 ///
 /// # Errors
 /// An error if a field is missing, or if no row is a question's first pass.

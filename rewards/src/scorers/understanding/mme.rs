@@ -82,10 +82,11 @@ struct MmeQuestion<'a> {
     other: bool,
 }
 
-/// Computes all tasks' scores: 100 · (accuracy + accuracy of pictures).
+/// Computes all tasks' scores: 100 · (accuracy + accuracy of pictures). Without a row the script says 0, as for a model
+/// that has everything wrong; here that is an error.
 ///
 /// # Errors
-/// An error if a field is missing.
+/// An error if a field is missing, or if there is no row.
 pub fn set(case: &Case<'_>) -> Result<Value, ScoreError> {
     let wrong = || {
         ScoreError::wrong(

@@ -25,54 +25,100 @@ static SIMPLE: LazyLock<Option<Regex>> =
 pub fn choice(case: &Case<'_>) -> Result<Value, ScoreError> {
     let options = case.texts(&["options", "reference"])?;
     let reply = case.text(&["response", "prediction"])?;
-    let official = letter(reply, &options, false);
+    let [official, lmms] = letters(reply, &options);
+    let said = |letter: Option<char>| letter.map_or_else(|| "RANDOM".to_owned(), String::from);
     Ok(json!({
-        "official": official.clone().unwrap_or_else(|| "RANDOM".to_owned()),
+        "official": said(official),
         "random": official.is_none(),
-        "lmms_eval": letter(reply, &options, true).unwrap_or_else(|| "RANDOM".to_owned()),
+        "lmms_eval": said(lmms),
     }))
 }
 
-/// MMMU's `parse_multi_choice_response`, or lmms-eval's, which searches `A ` and `A.` without a space before.
-fn letter(reply: &str, options: &[&str], is_lmms: bool) -> Option<String> {
+/// Where a reply names an option's letter.
+#[derive(Debug, Clone, Copy, Default)]
+struct LetterPlaces {
+    /// The last `(A)`.
+    bracketed: Option<usize>,
+    /// The last ` A `.
+    alone: Option<usize>,
+    /// Whether there is `A `, with anything before it.
+    is_before_space: bool,
+    /// Whether there is `A.`.
+    is_before_stop: bool,
+}
+
+/// MMMU's `parse_multi_choice_response`, and lmms-eval's, which searches `A ` and `A.` without a space before.
+fn letters(reply: &str, options: &[&str]) -> [Option<char>; 2] {
     let stripped = [',', '.', '!', '?', ';', ':', '\'']
         .into_iter()
         .fold(reply, |reply, sign| reply.trim_matches(sign));
     let reply = format!(" {stripped} ");
-    let lower = reply.to_lowercase();
-    let letters: Vec<String> = ('A'..).take(options.len()).map(String::from).collect();
-    let having = |form: &dyn Fn(&str) -> String| -> Vec<usize> {
-        (0..letters.len())
-            .filter(|i| reply.contains(&form(&letters[*i])))
-            .collect()
+    let places = letter_places(&reply, options.len());
+    let nth = |at: usize| ('A'..).nth(at);
+    let bracketed = last(places.iter().map(|places| places.bracketed.map(Some)));
+    if let Some(at) = bracketed {
+        return [nth(at); 2];
+    }
+    let official = last(places.iter().map(|places| places.alone.map(Some)));
+    // A letter that is found, but not alone, stands before all others.
+    let found = |is_found: fn(&LetterPlaces) -> bool| {
+        last(
+            places
+                .iter()
+                .map(|places| is_found(places).then_some(places.alone)),
+        )
     };
-    let alone = |letter: &str| format!(" {letter} ");
-    let mut candidates = having(&|letter| format!("({letter})"));
-    let mut place: Box<dyn Fn(usize) -> Option<usize>> =
-        Box::new(|i| reply.rfind(&format!("({})", letters[i])));
-    if candidates.is_empty() {
-        candidates = if is_lmms {
-            having(&|letter| format!("{letter} "))
-        } else {
-            having(&alone)
-        };
-        if is_lmms && candidates.is_empty() {
-            candidates = having(&|letter| format!("{letter}."));
+    let lmms = found(|places| places.is_before_space).or_else(|| found(|places| places.is_before_stop));
+    let by_text = if official.is_some() && lmms.is_some() {
+        None
+    } else {
+        last_text(&reply, options)
+    };
+    [official.or(by_text), lmms.or(by_text)].map(|at| at.and_then(nth))
+}
+
+/// Finds the places of the first `count` letters in one pass over a reply.
+fn letter_places(reply: &str, count: usize) -> Vec<LetterPlaces> {
+    let mut places = vec![LetterPlaces::default(); count];
+    let (mut before, mut letter) = ('\0', '\0');
+    for (at, after) in reply.char_indices() {
+        let number = (letter as usize).checked_sub('A' as usize);
+        if let Some(of) = number.and_then(|number| places.get_mut(number)) {
+            match (before, after) {
+                ('(', ')') => of.bracketed = Some(at),
+                (' ', ' ') => of.alone = Some(at),
+                _ => {}
+            }
+            of.is_before_space |= after == ' ';
+            of.is_before_stop |= after == '.';
         }
-        place = Box::new(|i| reply.rfind(&alone(&letters[i])));
+        (before, letter) = (letter, after);
     }
-    if candidates.is_empty() && python::words(&reply).len() > 5 {
-        candidates = (0..options.len())
-            .filter(|i| lower.contains(&options[*i].to_lowercase()))
-            .collect();
-        place = Box::new(|i| lower.rfind(&options[i].to_lowercase()));
-    }
-    // The candidate whose last occurrence is rightmost; the first of equals.
-    let best = candidates
-        .into_iter()
-        .map(|i| (place(i).map_or(-1, |at| at as i64), i))
-        .reduce(|best, next| if next.0 > best.0 { next } else { best });
-    best.map(|(_, i)| letters[i].clone())
+    places
+}
+
+/// Returns the number of the candidate whose last occurrence is rightmost, the first of equals. `None` is no candidate,
+/// and `Some(None)` one without a place, which is left of all places.
+fn last(candidates: impl Iterator<Item = Option<Option<usize>>>) -> Option<usize> {
+    let candidates = candidates
+        .enumerate()
+        .filter_map(|(at, place)| Some((place?, at)));
+    let best = candidates.reduce(|best, next| if next.0 > best.0 { next } else { best });
+    best.map(|(_, at)| at)
+}
+
+/// Returns the option whose text is last in a reply of more than five words.
+fn last_text(reply: &str, options: &[&str]) -> Option<usize> {
+    reply
+        .split(python::is_space)
+        .filter(|word| !word.is_empty())
+        .nth(5)?;
+    let lower = reply.to_lowercase();
+    last(
+        options
+            .iter()
+            .map(|option| lower.rfind(&option.to_lowercase()).map(Some)),
+    )
 }
 
 /// A normalised answer: a number or a text.
@@ -111,6 +157,10 @@ fn normalise(text: &str) -> Vec<NormalizedAnswer> {
 
 /// Finds the numbers in a text: those with commas, then those with exponents, then the others.
 fn extract_numbers(text: &str) -> Vec<&str> {
+    // Every pattern has a digit, and most texts have none.
+    if !text.contains(char::is_numeric) {
+        return Vec::new();
+    }
     let patterns = [&COMMAS, &SCIENTIFIC, &SIMPLE];
     patterns
         .into_iter()

@@ -133,6 +133,28 @@ fn lines_of_other_forms_are_read_or_named() {
     assert!(lines(&output)[0].get("verdict").is_some());
 }
 
+/// A set without rows is no score of 0, and the help says that the official tool has one.
+#[test]
+fn a_set_without_rows_is_refused_and_the_help_says_so() {
+    let place = Place::default();
+    let output = score(
+        &place,
+        &[
+            "mme",
+            &file(&place, &[r#"{"kind": "set", "rows": []}"#]),
+            "--json",
+        ],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(note(&output).contains("line 1: the field rows is not a list with at least one entry"));
+    assert!(lines(&output)[0].get("verdict").is_none());
+    let help = String::from_utf8(score(&place, &["--help"]).stdout).unwrap();
+    assert!(
+        help.contains("a set without rows is an error (MME's says 0)"),
+        "{help}"
+    );
+}
+
 #[test]
 fn scorers_are_listed_with_the_tool_that_each_equals() {
     let place = Place::default();

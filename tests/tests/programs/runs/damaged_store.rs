@@ -222,5 +222,6 @@ async fn a_store_that_is_served_is_not_repaired() {
     let out = place.run(&["doctor", "--repair"]);
     assert_eq!(out.status.code(), Some(1));
     assert!(said(&out).contains("already owns"), "{}", said(&out));
+    assert!(said(&out).contains("`demask daemon stop`"), "{}", said(&out));
     assert_eq!(place.terminate(), Some(0));
 }

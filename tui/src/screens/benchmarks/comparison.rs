@@ -160,7 +160,12 @@ impl ResultComparison {
             return say("reading the other results…", &self.suite, frame, area);
         };
         if others.is_empty() {
-            return say("the suite has no other result in the store", &self.suite, frame, area);
+            return say(
+                "the suite has no other result in the store",
+                &self.suite,
+                frame,
+                area,
+            );
         }
         let rows = others.iter().map(|row| {
             let cell = |at: usize| row.get(at).cloned().unwrap_or_default();
