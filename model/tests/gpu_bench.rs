@@ -144,7 +144,10 @@ fn the_whole_shape_fits_on_a_gpu_of_139_gib_and_eighteen_layers_on_one_of_80_gb(
     assert_eq!(part(&plan, "weights"), 2 * (2 * BLOCK + 2 * TABLE));
     // The engine computes the logits of 2048 of a unit's 4096 positions at a time, and of 1024 on the smaller GPU.
     let logits = |total| part(&sharded(&config, unit(total)), "logits");
-    assert_eq!((logits(large), logits(small)), (2048 * 134_656 * 16, 1024 * 134_656 * 16));
+    assert_eq!(
+        (logits(large), logits(small)),
+        (2048 * 134_656 * 16, 1024 * 134_656 * 16)
+    );
     assert_eq!(layers_that_fit(&config, large, unit(large)), Some(32));
     assert_eq!(layers_that_fit(&config, small, unit(small)), Some(18));
     assert_eq!(layers_that_fit(&config, 10_000_000_000, unit(small)), None);
