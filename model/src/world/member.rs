@@ -10,7 +10,7 @@ use super::environment::{Membership, Rendezvous};
 use super::group::{Fabric, ProcessGroup};
 use super::interface;
 use super::pulse::{PulseWatch, RankPulse, pause};
-use super::report::{Identity, exchange_reports};
+use super::report::{Identity, check_devices, exchange_reports};
 use super::store::Store;
 use crate::error::{ModelError, Result};
 
@@ -83,6 +83,8 @@ impl World {
         let place = (membership.rank, membership.size);
         let open = |fabric| ProcessGroup::open(&store, place, fabric, step);
         let host = open(Fabric::Gloo)?;
+        let identities = Identity::exchange(&host, device)?;
+        check_devices(&identities)?;
         let gpu = device.is_cuda().then(|| open(Fabric::Nccl)).transpose()?;
         // NCCL sets itself up at its first call, so a barrier here reports a broken network before weights
         // are loaded.
@@ -92,7 +94,7 @@ impl World {
         let pulse = is_watched.then(|| RankPulse::begin(store.below(PULSE, step)?, step));
         Ok(Self {
             _pulse: pulse.transpose()?,
-            identities: Identity::exchange(&host, device)?,
+            identities,
             membership,
             host,
             gpu,

@@ -248,6 +248,7 @@ fn a_wait_for_a_key_ends_at_its_limit_and_the_store_lives_on() {
         rank: 0,
         size: 1,
         local_rank: 0,
+        local_size: None,
         generation: 0,
         rendezvous: Rendezvous::File(place.path().join("store")),
     };
@@ -267,6 +268,7 @@ fn nccl_without_the_cuda_half_is_refused_in_words_of_ours() {
         rank: 0,
         size: 1,
         local_rank: 0,
+        local_size: None,
         generation: 0,
         rendezvous: Rendezvous::File(place.path().join("store")),
     };
