@@ -90,7 +90,8 @@ impl World {
         check_devices(&identities)?;
         let gpu = device.is_cuda().then(|| open(Fabric::Nccl)).transpose()?;
         host.barrier()?;
-        gpu.as_ref().map_or(Ok(()), |gpu| gpu.meet(device))?;
+        gpu.as_ref()
+            .map_or(Ok(()), |gpu| connect(gpu, device, (joining, step)))?;
         let is_watched = membership.rank == 0 && membership.size > 1 && has_pulse(&membership);
         let pulse = is_watched.then(|| RankPulse::begin(store.below(PULSE, step)?, step));
         Ok(Self {
@@ -164,7 +165,7 @@ impl World {
         };
         let group = ProcessGroup::open(&store, (self.rank(), self.size()), fabric, self.step)?;
         if fabric == Fabric::Nccl {
-            group.meet(device)?;
+            connect(&group, device, (JOIN_LIMIT, self.step))?;
         }
         Ok(group)
     }
@@ -258,6 +259,13 @@ impl World {
         self.host.set_limit(limit)?;
         self.gpu.as_ref().map_or(Ok(()), |gpu| gpu.set_limit(limit))
     }
+}
+
+/// Connects the ranks of a group over NCCL, which may take longer than a call within a step, as joining does.
+fn connect(group: &ProcessGroup, device: Device, (joining, step): (Duration, Duration)) -> Result<()> {
+    group.set_limit(joining.max(step))?;
+    group.meet(device)?;
+    group.set_limit(step)
 }
 
 /// Returns whether rank 0 shows signs of life, which it does not where ranks meet in a file.
