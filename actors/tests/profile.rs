@@ -149,7 +149,7 @@ fn values_out_of_range_are_named_with_what_is_allowed() {
     for (flag, words) in [
         (
             "engine.device=\"tpu\"",
-            "device is 'tpu'; allowed is auto, cpu or cuda:N",
+            "device is 'tpu'; allowed is auto, cpu, cuda or cuda:N",
         ),
         (
             "engine.dtype=\"f8\"",

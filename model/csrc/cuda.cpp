@@ -5,6 +5,7 @@
 #include <ATen/Context.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 #include <caffe2/core/common.h>
 
@@ -84,6 +85,15 @@ int demask_cuda_settle() {
     context.setBenchmarkCuDNN(false);
     static auto* once = new Once;
     c10::WarningUtils::set_warning_handler(once);
+  });
+}
+
+// Makes a device the current one of this thread. What asks for no particular device then uses this one, so that a
+// process takes no memory of another.
+int demask_cuda_make_current(int64_t device) {
+  return guarded([&] {
+    const c10::Device wanted(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device));
+    c10::impl::VirtualGuardImpl(c10::DeviceType::CUDA).setDevice(wanted);
   });
 }
 

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "outstanding.h"
 #include "rows.h"
 
 namespace {
@@ -94,7 +95,15 @@ intrusive_ptr<Backend> nccl(const intrusive_ptr<Store>& store, int rank, int siz
   return made<Backend>(NCCL_ROOM, [&](void* at) { make(at, store, rank, size, options); });
 }
 
-void finish(const intrusive_ptr<Work>& work) { TORCH_CHECK(work->wait(), "a collective was given up"); }
+// Makes the host wait for a call on the CPU, and the current stream for one on a GPU. NCCL's `wait` would make the host
+// wait there too, because of the settings that a group over NCCL is made with (`src/world/nccl.rs`).
+void finish(const intrusive_ptr<Work>& work, const Tensor& tensor) {
+  if (tensor.is_cuda()) {
+    work->blockCurrentStream();
+  } else {
+    TORCH_CHECK(work->wait(), "a collective was given up");
+  }
+}
 
 // Marks a tensor as changed, for caches that are keyed by its version.
 void changed(const Tensor& tensor) { tensor.unsafeGetTensorImpl()->bump_version(); }
@@ -119,6 +128,11 @@ struct DemaskStore {
 };
 struct DemaskGroup {
   intrusive_ptr<Backend> group;
+  // Null unless somebody watches the group.
+  std::shared_ptr<Outstanding> outstanding;
+};
+struct DemaskWatch {
+  std::shared_ptr<Outstanding> outstanding;
 };
 
 // Calls in progress, with the tensors that they write to and the times at which they began and the last of
@@ -126,6 +140,7 @@ struct DemaskGroup {
 struct DemaskCalls {
   std::vector<intrusive_ptr<Work>> works;
   std::vector<Tensor> written;
+  std::shared_ptr<Outstanding> outstanding;
   double began = now();
   std::shared_ptr<std::atomic<double>> ended = std::make_shared<std::atomic<double>>(0.0);
 
@@ -136,6 +151,13 @@ struct DemaskCalls {
     if (into.is_cuda()) return;
     const auto at = ended;
     work->getFuture()->addCallback([at](c10::ivalue::Future&) { at->store(now()); });
+  }
+
+  // Waits as `finish` does. A stream that has waited keeps the memory of the calls from other use, so this also comes
+  // before calls are dropped that nobody waits for.
+  void finish_all() {
+    for (size_t i = 0; i < works.size(); i++) finish(works[i], written[i]);
+    works.clear();
   }
 };
 
@@ -198,7 +220,7 @@ void demask_store_drop(DemaskStore* store) {
 int demask_group_open(DemaskStore* store, int64_t rank, int64_t size, int64_t ms, int over_nccl, DemaskGroup** to) {
   return told([&] {
     const auto open = over_nccl ? nccl : gloo;
-    *to = new DemaskGroup{open(store->store, static_cast<int>(rank), static_cast<int>(size), milliseconds(ms))};
+    *to = new DemaskGroup{open(store->store, static_cast<int>(rank), static_cast<int>(size), milliseconds(ms)), nullptr};
   });
 }
 
@@ -207,7 +229,48 @@ void demask_group_drop(DemaskGroup* group) {
 }
 
 int demask_group_limit(DemaskGroup* group, int64_t ms) {
-  return told([&] { group->group->setTimeout(milliseconds(ms)); });
+  return told([&] {
+    group->group->setTimeout(milliseconds(ms));
+    if (group->outstanding) group->outstanding->set_limit(ms);
+  });
+}
+
+// Begins to note the group's calls. `ms` is their time limit.
+int demask_group_watch(DemaskGroup* group, int64_t ms, DemaskWatch** to) {
+  return told([&] {
+    group->outstanding = std::make_shared<Outstanding>(ms);
+    *to = new DemaskWatch{group->outstanding};
+  });
+}
+
+// Returns the number of the first call that is not known to be done, 0 if there is none, and its limit. Asks neither
+// CUDA nor NCCL.
+void demask_watch_first(DemaskWatch* watch, int64_t* number, int64_t* ms) {
+  const auto [first, limit] = watch->outstanding->first();
+  *number = first;
+  *ms = limit;
+}
+
+// Forgets the calls that are done. An error is one of the communicator.
+int demask_watch_look(DemaskWatch* watch) {
+  return told([&] { watch->outstanding->look(); });
+}
+
+void demask_watch_drop(DemaskWatch* watch) {
+  told([&] { delete watch; });
+}
+
+// Adds up one number of each rank: the first call of a group over NCCL, which connects the ranks on the tensor's device.
+int demask_group_meet(DemaskGroup* group, Tensor* one) {
+  return told([&] {
+    HostCall call(group->outstanding);
+    std::vector<Tensor> tensors{*one};
+    const auto work = group->group->allreduce(tensors, c10d::AllreduceOptions());
+    if (group->outstanding) group->outstanding->met(one->device(), work);
+    finish(work, *one);
+    call.ends_on(one->device());
+    changed(*one);
+  });
 }
 
 int demask_group_broadcast(DemaskGroup* group, Tensor* tensor, int64_t from) {
@@ -215,7 +278,9 @@ int demask_group_broadcast(DemaskGroup* group, Tensor* tensor, int64_t from) {
     std::vector<Tensor> tensors{*tensor};
     c10d::BroadcastOptions options;
     options.rootRank = from;
-    finish(group->group->broadcast(tensors, options));
+    HostCall call(group->outstanding);
+    finish(group->group->broadcast(tensors, options), *tensor);
+    call.ends_on(tensor->device());
     changed(*tensor);
   });
 }
@@ -226,7 +291,9 @@ int demask_group_all_reduce(DemaskGroup* group, Tensor* tensor, int64_t how) {
     std::vector<Tensor> tensors{*tensor};
     c10d::AllreduceOptions options;
     options.reduceOp = static_cast<c10d::ReduceOp::RedOpType>(how);
-    finish(group->group->allreduce(tensors, options));
+    HostCall call(group->outstanding);
+    finish(group->group->allreduce(tensors, options), *tensor);
+    call.ends_on(tensor->device());
     changed(*tensor);
   });
 }
@@ -234,7 +301,9 @@ int demask_group_all_reduce(DemaskGroup* group, Tensor* tensor, int64_t how) {
 int demask_group_all_to_all(DemaskGroup* group, Tensor* to, Tensor* from) {
   return told([&] {
     std::vector<int64_t> equal;
-    finish(group->group->alltoall_base(*to, *from, equal, equal, c10d::AllToAllOptions()));
+    HostCall call(group->outstanding);
+    finish(group->group->alltoall_base(*to, *from, equal, equal, c10d::AllToAllOptions()), *to);
+    call.ends_on(to->device());
     changed(*to);
   });
 }
@@ -242,15 +311,17 @@ int demask_group_all_to_all(DemaskGroup* group, Tensor* to, Tensor* from) {
 // Broadcasts piece r from rank r, all pieces at the same time. An empty piece is skipped.
 int demask_group_all_gather(DemaskGroup* group, Tensor** pieces, int64_t count) {
   return told([&] {
-    std::vector<intrusive_ptr<Work>> works;
+    HostCall call(group->outstanding);
+    std::vector<std::pair<intrusive_ptr<Work>, Tensor>> works;
     for (int64_t rank = 0; rank < count; rank++) {
       if (pieces[rank]->numel() == 0) continue;
       std::vector<Tensor> tensors{*pieces[rank]};
       c10d::BroadcastOptions options;
       options.rootRank = rank;
-      works.push_back(group->group->broadcast(tensors, options));
+      works.emplace_back(group->group->broadcast(tensors, options), *pieces[rank]);
     }
-    for (const auto& work : works) finish(work);
+    for (const auto& [work, piece] : works) finish(work, piece);
+    if (!works.empty()) call.ends_on(works.back().second.device());
     for (int64_t rank = 0; rank < count; rank++) changed(*pieces[rank]);
   });
 }
@@ -260,6 +331,8 @@ int demask_group_begin_gather(DemaskGroup* group, Tensor** pieces, const int64_t
                               DemaskCalls** to) {
   return told([&] {
     auto calls = std::make_unique<DemaskCalls>();
+    calls->outstanding = group->outstanding;
+    HostCall call(group->outstanding);
     for (int64_t i = 0; i < count; i++) {
       std::vector<Tensor> tensors{*pieces[i]};
       c10d::BroadcastOptions options;
@@ -276,6 +349,8 @@ int demask_group_begin_exchange(DemaskGroup* group, Tensor* to, Tensor* from, co
                                 const int64_t* from_lengths, int64_t size, DemaskCalls** out) {
   return told([&] {
     auto calls = std::make_unique<DemaskCalls>();
+    calls->outstanding = group->outstanding;
+    HostCall call(group->outstanding);
     std::vector<int64_t> received(to_lengths, to_lengths + size), sent(from_lengths, from_lengths + size);
     calls->add(group->group->alltoall_base(*to, *from, received, sent, c10d::AllToAllOptions()), *to);
     *out = calls.release();
@@ -285,7 +360,9 @@ int demask_group_begin_exchange(DemaskGroup* group, Tensor* to, Tensor* from, co
 // Waits for calls in progress. `times` receives when they began and ended, in seconds of a steady clock.
 int demask_calls_wait(DemaskCalls* calls, double* times) {
   return told([&] {
-    for (const auto& work : calls->works) finish(work);
+    HostCall call(calls->outstanding);
+    calls->finish_all();
+    if (!calls->written.empty()) call.ends_on(calls->written.back().device());
     for (const auto& tensor : calls->written) changed(tensor);
     times[0] = calls->began;
     times[1] = calls->ended->load();
@@ -294,11 +371,22 @@ int demask_calls_wait(DemaskCalls* calls, double* times) {
 }
 
 void demask_calls_drop(DemaskCalls* calls) {
+  // Only a GPU's stream waits here, because a host might wait for ever for a peer that is gone.
+  told([&] {
+    if (!calls->written.empty() && calls->written.back().is_cuda()) calls->finish_all();
+  });
   told([&] { delete calls; });
 }
 
 int demask_group_barrier(DemaskGroup* group) {
-  return told([&] { finish(group->group->barrier()); });
+  return told([&] {
+    HostCall call(group->outstanding);
+    c10d::BarrierOptions options;
+    // NCCL would otherwise guess the device.
+    const auto device = group->outstanding ? group->outstanding->device() : std::nullopt;
+    if (device) options.device_ids = {device->index()};
+    TORCH_CHECK(group->group->barrier(options)->wait(), "a collective was given up");
+  });
 }
 
 // Computes the sum of squares of each `chunk` of a flat f32 tensor on the CPU, as f64.

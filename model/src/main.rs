@@ -13,6 +13,7 @@ use demask_model::engine::device_choice::{Place, give_freed_memory_back, keep_fr
 use demask_model::engine::process::arguments::{EngineArguments, Invocation};
 use demask_model::engine::process::fault::Fault;
 use demask_model::engine::process::shutdown::{self, ShutdownSignal};
+use demask_model::engine::seat::Seat;
 use demask_model::engine::server::{self, Served};
 use demask_model::sampler::Limits;
 use demask_model::world::join::clients::{ClientGiver, Clients};
@@ -86,7 +87,11 @@ fn compute(options: &EngineArguments) -> anyhow::Result<()> {
     if let Some(member) = &member {
         options.check_socket(member.rank)?;
     }
-    let place = Place::choose(&options.device, &options.dtype, options.threads)?;
+    let seat = match &member {
+        Some(member) => Seat::of(member),
+        None => options.seat(&|name| std::env::var(name).ok()),
+    };
+    let place = Place::choose_at(&options.device, &options.dtype, options.threads, seat)?;
     if place.device.is_cuda() {
         tracing::info!("{}", place.cuda);
     }
@@ -103,7 +108,12 @@ fn compute(options: &EngineArguments) -> anyhow::Result<()> {
     if let Some(member) = member {
         let rank = member.rank;
         let world = World::join_within(member, engine.device(), member::JOIN_LIMIT, options.peer_limit);
-        let world = world.unwrap_or_else(|error| lost(&error));
+        let world = match world {
+            // What all ranks refuse alike, another start would not change; nor would it mend this rank's device.
+            Err(own @ (ModelError::Refused(_) | ModelError::Torch(_))) => return Err(own.into()),
+            Err(error) => lost(&error),
+            Ok(world) => world,
+        };
         match world.check_dtype(kind) {
             Err(error @ ModelError::World(_)) => lost(&error),
             checked => checked?,

@@ -36,10 +36,10 @@ fn eight_billion() -> Shape {
     Shape::of(&Options::default()).unwrap()
 }
 
-/// A unit of a sharded step on a GPU.
-fn unit() -> AtOnce {
+/// A unit of a sharded step on a GPU of so many bytes.
+fn unit(total: u64) -> AtOnce {
     AtOnce {
-        gpu: true,
+        gpu: Some(total),
         number: 2,
         threads: 1,
         rows: LEAST_ROWS,
@@ -132,25 +132,33 @@ fn the_operations_of_a_step_are_counted_by_hand() {
 }
 
 #[test]
-fn the_whole_shape_fits_on_a_gpu_of_139_gib_and_half_of_it_on_one_of_80_gb() {
+fn the_whole_shape_fits_on_a_gpu_of_139_gib_and_eighteen_layers_on_one_of_80_gb() {
+    let (large, small) = (139_u64 << 30, 80_000_000_000_u64);
     let config = eight_billion().config;
-    let plan = sharded(&config, unit());
+    let plan = sharded(&config, unit(large));
     let all = 32 * BLOCK + 2 * TABLE;
     assert_eq!(part(&plan, "f32 master weights"), 4 * all);
     assert_eq!(part(&plan, "gradients"), 4 * all);
     assert_eq!(part(&plan, "optimizer moments"), 4 * all, "two of two bytes");
     // The only rank of a world gathers as the others do: two blocks, the embedding and the head.
     assert_eq!(part(&plan, "weights"), 2 * (2 * BLOCK + 2 * TABLE));
-    assert_eq!(layers_that_fit(&config, 139 << 30, unit()), Some(32));
-    assert_eq!(layers_that_fit(&config, 80_000_000_000, unit()), Some(16));
-    assert_eq!(layers_that_fit(&config, 10_000_000_000, unit()), None);
+    // The engine computes the logits of 2048 of a unit's 4096 positions at a time, and of 1024 on the smaller GPU.
+    let logits = |total| part(&sharded(&config, unit(total)), "logits");
+    assert_eq!(
+        (logits(large), logits(small)),
+        (2048 * 134_656 * 16, 1024 * 134_656 * 16)
+    );
+    assert_eq!(layers_that_fit(&config, large, unit(large)), Some(32));
+    assert_eq!(layers_that_fit(&config, small, unit(small)), Some(18));
+    assert_eq!(layers_that_fit(&config, 10_000_000_000, unit(small)), None);
     // A layer more than fits would not.
     let with = |n_layers| BackboneConfig {
         n_layers,
         ..config.clone()
     };
-    let usable = demask_api::memory::usable(80_000_000_000);
-    assert!(sharded(&with(16), unit()).bytes() <= usable && sharded(&with(17), unit()).bytes() > usable);
+    let usable = demask_api::memory::usable(small);
+    let bytes = |layers| sharded(&with(layers), unit(small)).bytes();
+    assert!(bytes(18) <= usable && bytes(19) > usable);
 }
 
 #[test]
@@ -162,7 +170,10 @@ fn a_quantised_base_takes_what_its_bits_say() {
             double_quantization,
             ..LoraConfig::default()
         };
-        let now = AtOnce { rows: 8, ..unit() };
+        let now = AtOnce {
+            rows: 8,
+            ..unit(24_000_000_000)
+        };
         part(&adapter(&config, &lora, now), "weights") as f64
     };
     let blocks = (32 * BLOCK) as f64;

@@ -9,7 +9,7 @@ mod common;
 use std::path::Path;
 
 use common::{sequence, settings, shards};
-use demask_api::plan::TrainingPlan;
+use demask_api::plan::{LOGITS_AT_ONCE, TrainingPlan};
 use demask_api::{
     Adam, BackboneConfig, BaseDtype, LoadOptions, LoraConfig, MomentKind, Purpose, Recompute, Sequence,
     StepSettings,
@@ -206,6 +206,7 @@ fn planned((recompute, moments): (Recompute, MomentKind), lora: Option<&LoraConf
         length: ROWS.1 as u64,
         // On average half of the answer tokens are masked; the loss is computed for those only.
         masked: tokens / 2,
+        logits_at_once: LOGITS_AT_ONCE,
         reference: false,
         put_back: false,
         sampled: 0,

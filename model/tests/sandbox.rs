@@ -13,12 +13,19 @@ use demask_model::engine::process::sandbox::{SANDBOX, Sandbox};
 
 /// Environment variable of the sandboxed process: the port of a listening socket, and the folder.
 const INSIDE: &str = "DEMASK_TEST_SANDBOXED";
+/// Environment variable of a process beside a GPU: `rank` or `alone`, and the port.
+const BESIDE: &str = "DEMASK_TEST_SANDBOXED_GPU";
 
 /// Runs [`inside`] in a new process that sandboxes itself, and returns its output.
 fn held(folder: &Path, port: u16, variables: &[(&str, &str)]) -> String {
+    let place = format!("{port} {}", folder.display());
+    started("inside", &[&[(INSIDE, place.as_str())][..], variables].concat())
+}
+
+/// Runs one of the tests here in a new process and returns its output.
+fn started(test: &str, variables: &[(&str, &str)]) -> String {
     let out = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "inside", "--nocapture"])
-        .env(INSIDE, format!("{port} {}", folder.display()))
+        .args(["--exact", test, "--nocapture"])
         .env_remove(SANDBOX)
         .envs(variables.iter().copied())
         .output()
@@ -106,4 +113,64 @@ fn a_person_can_switch_it_off() {
     let (folder, _listener, port) = place();
     let said = held(folder.path(), port, &[(SANDBOX, "off")]);
     assert!(said.contains("switched off by DEMASK_SANDBOX"), "{said}");
+}
+
+/// The body of a process beside a GPU: what NVIDIA's driver and NCCL are known to open is open to it.
+#[test]
+fn beside_a_gpu() {
+    let Ok(told) = std::env::var(BESIDE) else { return };
+    let (who, port) = told.split_once(' ').unwrap();
+    let (is_rank, port): (bool, u16) = (who == "rank", port.parse().unwrap());
+    let sandbox = Sandbox {
+        writes: Some(Vec::new()),
+        sockets: None,
+        network: is_rank,
+        gpu: true,
+    };
+    let netlink = || {
+        // SAFETY: the call takes three numbers, and the descriptor is closed by the end of this process.
+        unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) }
+    };
+    let has_netlink = netlink() >= 0;
+    println!("held: {}", sandbox.apply());
+    // Shared memory between ranks, and the driver's cache of kernels.
+    for folder in [PathBuf::from("/dev/shm"), std::env::temp_dir()] {
+        let path = folder.join(format!("demask-test-{}", std::process::id()));
+        if folder.is_dir() {
+            std::fs::write(&path, "x").unwrap();
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/zero")
+        .expect("a device");
+    // The program that creates missing devices.
+    assert!(Command::new("true").status().unwrap().success());
+    // Memory that processes map is handed over by Unix sockets, and NCCL reads the network's links by a netlink socket.
+    std::os::unix::net::UnixDatagram::pair().unwrap();
+    assert_eq!(netlink() >= 0, has_netlink);
+    // Ranks meet over TCP, and an engine alone has nobody to meet.
+    let met = TcpStream::connect(("127.0.0.1", port)).map(drop);
+    let expected = match is_rank {
+        true => Ok(()),
+        false => Err(ErrorKind::PermissionDenied),
+    };
+    assert_eq!(met.map_err(|error| error.kind()), expected);
+}
+
+#[test]
+fn beside_a_gpu_all_is_open_that_its_driver_and_nccl_open() {
+    let (_folder, _listener, port) = place();
+    for (who, words) in [
+        ("alone", "writes everywhere, beside a GPU; no network"),
+        (
+            "rank",
+            "writes everywhere, beside a GPU; network and other programs",
+        ),
+    ] {
+        let told = format!("{who} {port}");
+        let said = started("beside_a_gpu", &[(BESIDE, told.as_str())]);
+        assert!(said.contains(words), "{said}");
+    }
 }

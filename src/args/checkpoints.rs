@@ -41,7 +41,7 @@ pub struct VerifyArgs {
     /// File of recorded tensors to compare with
     #[arg(value_name = "REFERENCE.safetensors")]
     pub reference: PathBuf,
-    /// Device to compute on: auto, cpu, cuda:0
+    /// Device to compute on: auto, cpu, cuda, cuda:0
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Dtype in which a backbone computes, with its tolerance: f32 (1e-4), or bf16 (0.25, losses 1e-2, tokens not

@@ -76,8 +76,9 @@ pub struct SlurmArgs {
     /// Sample with N more engines (`rollouts.samplers`), which the daemon starts on its node
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub samplers: Option<u8>,
-    /// GPUs that the job requests: 0 or 1
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    /// GPUs that the job requests on each node: one for each rank there, and up to one more for each sampling engine.
+    /// Training on several GPUs is built (NCCL), but has not been run
+    #[arg(long, visible_alias = "gpus-per-node", default_value_t = 0, value_name = "N")]
     pub gpus: u16,
     /// CPU cores that the job requests [default: `engine.threads`, or 1, for each rank, and as many for
     /// each sampling engine]

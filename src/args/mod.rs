@@ -94,12 +94,12 @@ pub enum DemaskCommand {
     Profile(ProfileCommand),
     /// Compute how much memory a run of a profile needs, by part, whether it fits, and which changes would reduce it
     #[command(
-        after_help = "Examples:\n  demask plan tabletop\n  demask plan my.toml --device-memory 80GB\n  demask plan my.toml --device-memory 141GB --set optimizer.moments=bf16 --json\n  demask plan my.toml --device-memory 80GB --ranks 8 --shard weights\nThe plan is computed from tensor shapes; nothing is loaded. It is for a GPU with --device-memory (in\nbf16 unless the profile says f32), otherwise for the CPU of this machine. With --ranks it is for one\nrank; ranks on a CPU share its memory equally. Ranks train on CPUs only so far: for GPUs the plan\nsays how much memory they would need. Exits with 1 if the run does not fit."
+        after_help = "Examples:\n  demask plan tabletop\n  demask plan my.toml --device-memory 80GB\n  demask plan my.toml --device-memory 141GB --set optimizer.moments=bf16 --json\n  demask plan my.toml --device-memory 80GB --ranks 8 --shard weights\nThe plan is computed from tensor shapes; nothing is loaded. It is for a GPU with --device-memory (in\nbf16 unless the profile says f32), otherwise for the CPU of this machine. With --ranks it is for one\nrank; ranks on a CPU share its memory equally. Training on several GPUs has not been run yet, so\nits plan is arithmetic alone. Exits with 1 if the run does not fit."
     )]
     Plan(PlanArgs),
     /// Submit a run to a Slurm cluster as a job, or print its batch script
     #[command(
-        after_help = "Examples:\n  demask slurm my.toml --ranks 8 --sbatch time=12:00:00 --sbatch partition=cpu --dry-run\n  demask slurm my.toml --gpus 1 --sbatch time=24:00:00\n  demask slurm my.toml --nodes 2 --ranks 16 --sbatch time=12:00:00\nFive minutes before the time limit, the step is finished, a checkpoint is saved and the job is\nrequeued; the run then continues where it was. On several nodes the ranks join the daemon on the\nfirst one; DEMASK_LISTEN in the environment of the job names its address."
+        after_help = "Examples:\n  demask slurm my.toml --ranks 8 --sbatch time=12:00:00 --sbatch partition=cpu --dry-run\n  demask slurm my.toml --gpus 1 --sbatch time=24:00:00\n  demask slurm my.toml --nodes 2 --ranks 16 --gpus-per-node 8 --sbatch time=12:00:00\nFive minutes before the time limit, the step is finished, a checkpoint is saved and the job is\nrequeued; the run then continues where it was. On several nodes the ranks join the daemon on the\nfirst one; DEMASK_LISTEN in the environment of the job names its address."
     )]
     Slurm(SlurmArgs),
     /// Start, stop and inspect the daemon, the background process that owns runs

@@ -24,7 +24,7 @@ pub struct ModelArgs {
     /// Use the moving average of the weights, which a run with `ema` stores in its checkpoints
     #[arg(long)]
     pub average: bool,
-    /// Device to compute on: auto, cpu, cuda:0
+    /// Device to compute on: auto, cpu, cuda, cuda:0
     #[arg(long, default_value = "auto")]
     pub device: String,
     /// Sampler settings that replace the checkpoint's sampling.json: JSON in the form of that file, or a file with it

@@ -2,7 +2,8 @@
 //!
 //! On one node the daemon starts the ranks itself. Over several the ranks are a job step of their own that joins the
 //! daemon on the first node, and that is started again when it loses a rank. The daemon itself starts the sampling
-//! engines, on its own node.
+//! engines, on its own node. Every process sees all GPUs of its node, and chooses one by its number there
+//! (`engine.device`).
 //!
 //! The job has a daemon and a home of its own, which a requeued job finds by its job number. Before the time
 //! limit Slurm sends the script a signal. The daemon then finishes its step and writes a checkpoint, the job
@@ -91,24 +92,33 @@ fn refuse_division(options: &SlurmArgs) -> Result<(), UsageError> {
     )))
 }
 
+/// Refuses GPUs that are too few for the processes of a node, or that none of them would use.
+fn refuse_gpus(options: &SlurmArgs, profile: &Profile) -> Result<(), UsageError> {
+    let gpus = usize::from(options.gpus);
+    let ranks = ranks_of_a_node(options, profile);
+    let most = ranks + profile.rollouts.samplers;
+    let wrong = |why: String| Err(UsageError(format!("--gpus {gpus}: {why}")));
+    match profile.engine.device.as_str() {
+        _ if gpus == 0 => Ok(()),
+        "cpu" => wrong("engine.device is cpu; leave --gpus out, or add --set engine.device=cuda".to_owned()),
+        _ if ranks > gpus => wrong(format!(
+            "each of the {ranks} ranks of a node needs a GPU of its own; use --gpus {ranks}"
+        )),
+        _ if gpus > most => wrong(format!(
+            "a node uses at most {most}, one for each process; use --gpus {most}"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Returns the number of processes of a node that train.
+fn ranks_of_a_node(options: &SlurmArgs, profile: &Profile) -> usize {
+    profile.engine.ranks.unwrap_or(1) / usize::from(options.nodes)
+}
+
 /// Refuses what is not supported yet instead of printing a script that would fail.
 fn refuse(options: &SlurmArgs, profile: &Profile) -> anyhow::Result<()> {
-    if options.gpus > 1 {
-        bail!(UsageError(format!(
-            "--gpus {}: an engine uses one GPU, and several ranks train on CPUs only; use --gpus 1, or leave it out",
-            options.gpus
-        )));
-    }
-    if let Some(ranks) = profile
-        .engine
-        .ranks
-        .filter(|&ranks| ranks > 1 && options.gpus > 0)
-    {
-        bail!(UsageError(format!(
-            "--gpus {}: {ranks} ranks train on CPUs only; use a GPU without ranks, or ranks without a GPU",
-            options.gpus
-        )));
-    }
+    refuse_gpus(options, profile)?;
     if profile.rollouts.join {
         bail!(UsageError(
             "rollouts.join is true, but the script starts no sampling engines that join: the daemon starts them \
@@ -160,7 +170,7 @@ fn script(options: &SlurmArgs, profile: &Profile, program: &Path) -> anyhow::Res
         let _ = write!(run, " --set {}", quoted(&set));
     }
     let world = if options.nodes > 1 {
-        world(profile, program)
+        world(options, profile, program)
     } else {
         String::new()
     };
@@ -201,7 +211,8 @@ exit "$code"
 
 /// Returns the part of the script of a run over several nodes: the daemon that the ranks join, and the step that starts
 /// them, again whenever one is lost.
-fn world(profile: &Profile, program: &Path) -> String {
+fn world(options: &SlurmArgs, profile: &Profile, program: &Path) -> String {
+    let ranks = ranks_of_a_node(options, profile);
     let engine = program.with_file_name("demask-engine");
     let engine = quoted(&engine.display().to_string());
     let mut flags = format!(
@@ -215,8 +226,9 @@ fn world(profile: &Profile, program: &Path) -> String {
     }
     format!(
         r#"
-# The ranks of all nodes join the daemon on this one. DEMASK_LISTEN names the address of the network between them, if that of the
-# node's name is another.
+# The ranks of all nodes join the daemon on this one; on each node there are {ranks}, and sampling engines leave them their GPUs.
+export DEMASK_RANKS_HERE={ranks}
+# DEMASK_LISTEN names the address of the network between the nodes, if that of the node's name is another.
 join="$DEMASK_HOME/join"
 mkdir -p "$DEMASK_HOME"
 "$demask" daemon start --listen "${{DEMASK_LISTEN:-$(hostname)}}" --join-file "$join" || exit 1

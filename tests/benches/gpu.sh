@@ -23,7 +23,8 @@
 #   peers          peers that never come, hang, leave, are killed or suspended: how long until that is noticed
 #   beside         UniGRPO with a sampling engine beside the trainer on one device, against one engine in turn: steps/s, memory
 #   ranks          the same run without ranks, with --ranks 1, and sharded: the hashes of the final weights
-#   picture, text, full-step, unigrpo, kill, loading, lora-long, tabletop, nccl, profile (on request)
+#   unigrpo        every kind of stage and UniGRPO steps, with the engine in its sandbox
+#   picture, text, full-step, kill, loading, lora-long, tabletop, nccl, profile (on request)
 # One GPU is enough. If there are two, peers and ranks also start two ranks, on cuda:0 and cuda:1; otherwise these figures are skipped.
 #
 # libtorch is LIBTORCH's, else that of the active Python's PyTorch, else the one that the programs were built with.

@@ -24,6 +24,16 @@ use crate::run::context::RunContext;
 use crate::runtime::disk::{of_store, on_disk};
 use crate::runtime::ids;
 
+/// The environment variable with the number of ranks that join from the daemon's machine. The script of `demask slurm`
+/// sets it.
+const RANKS_HERE: &str = "DEMASK_RANKS_HERE";
+
+/// Returns the number of ranks that join from this machine, 0 if it is not known.
+fn ranks_here() -> usize {
+    let told = std::env::var(RANKS_HERE).ok();
+    told.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
 impl Daemon {
     /// L1: continues the run that did not end. Without such a run, the first queued run starts.
     ///
@@ -111,6 +121,10 @@ impl Daemon {
         let spawn = |name: &str, options| {
             EngineAddress::spawn(&self.supervisor, name, options, Arc::clone(&self.engines))
         };
+        let trainers = match profile.engine.join {
+            true => ranks_here(),
+            false => profile.engine.ranks.unwrap_or(1),
+        };
         let samplers = (1..=profile.rollouts.samplers).map(|number| {
             let options = EngineOptions {
                 threads: profile.rollouts.threads.or(options.threads),
@@ -118,6 +132,7 @@ impl Daemon {
                 ranks: None,
                 shard: Shard::default(),
                 joins: profile.rollouts.join.then_some(JoinRole::Sample),
+                beside: Some((trainers, number - 1)),
                 ..options.clone()
             };
             spawn(&format!("engine/{number}"), options)

@@ -40,7 +40,7 @@ pub struct EngineOptions {
     pub program: Option<PathBuf>,
     /// Folder of the engine's socket.
     pub socket_dir: PathBuf,
-    /// Device: `auto`, `cpu`, `cuda:0`.
+    /// Device: `auto`, `cpu`, `cuda`, `cuda:0`.
     pub device: String,
     /// CPU threads; absent: the engine decides.
     pub threads: Option<usize>,
@@ -60,6 +60,9 @@ pub struct EngineOptions {
     pub shard: Shard,
     /// Role of the joined engine to use; absent: a process is started.
     pub joins: Option<JoinRole>,
+    /// Of an engine that only samples: the number of processes that train on this machine, and its own number among the
+    /// engines beside them, by which they divide the GPUs.
+    pub beside: Option<(usize, usize)>,
 }
 
 impl EngineOptions {
@@ -85,6 +88,7 @@ impl Default for EngineOptions {
             ranks: None,
             shard: Shard::default(),
             joins: None,
+            beside: None,
         }
     }
 }
@@ -405,6 +409,9 @@ fn command(program: &Path, options: &EngineOptions) -> Command {
     }
     if options.ranks.is_some() && options.shard == Shard::Weights {
         command.args(["--shard", "weights"]);
+    }
+    if let Some((trainers, number)) = options.beside {
+        command.args(["--beside", &format!("{trainers},{number}")]);
     }
     if let Some(rows) = options.rows {
         command.args(["--rows", &rows.to_string()]);

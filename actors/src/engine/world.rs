@@ -52,6 +52,7 @@ impl Meeting {
             .args(["--world", "env"])
             .env("RANK", rank.to_string())
             .env("LOCAL_RANK", rank.to_string())
+            .env("LOCAL_WORLD_SIZE", self.ranks.to_string())
             .env("WORLD_SIZE", self.ranks.to_string())
             .env("MASTER_ADDR", Ipv4Addr::LOCALHOST.to_string())
             .env("MASTER_PORT", self.port.to_string())
@@ -125,5 +126,30 @@ impl Drop for Others {
         for task in &self.waiting {
             task.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    /// A rank chooses its GPU by its number on this machine.
+    #[test]
+    fn a_rank_is_told_its_number_here_and_how_many_there_are() {
+        let mut command = Command::new("engine");
+        Meeting::of(3).unwrap().invite(&mut command, 2);
+        let value = |name: &str| {
+            let mut given = command.as_std().get_envs();
+            given
+                .find_map(|(key, value)| (key == name).then_some(value))
+                .flatten()
+        };
+        for (name, expected) in [("RANK", "2"), ("LOCAL_RANK", "2"), ("LOCAL_WORLD_SIZE", "3")] {
+            assert_eq!(value(name), Some(OsStr::new(expected)), "{name}");
+        }
+        assert_eq!(value("SLURM_PROCID"), None);
     }
 }

@@ -167,10 +167,10 @@ fn check_engine(engine: &EngineKnobs) -> Result<(), Wrong> {
     let numbered = device
         .strip_prefix("cuda:")
         .is_some_and(|number| number.parse::<u16>().is_ok());
-    if !numbered && !matches!(device, "auto" | "cpu") {
+    if !numbered && !matches!(device, "auto" | "cpu" | "cuda") {
         return wrong(
             "engine.device",
-            &format!("is '{device}'; allowed is auto, cpu or cuda:N"),
+            &format!("is '{device}'; allowed is auto, cpu, cuda or cuda:N"),
         );
     }
     if !matches!(engine.dtype.as_str(), "auto" | "f32" | "bf16") {

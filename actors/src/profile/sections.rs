@@ -13,14 +13,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EngineKnobs {
-    /// Device: `auto`, `cpu`, `cuda:0`.
+    /// Device: `auto` (`cuda` if a GPU can be used, else `cpu`), `cpu`, `cuda`, `cuda:0`. With `cuda`, each rank has a GPU
+    /// of its own, that of its number on its machine, and sampling engines take the GPUs that no rank has, or share those
+    /// of the ranks. With a number, all of them take that GPU, which several ranks cannot.
     pub device: String,
     /// Precision: `auto`, `f32`, `bf16`.
     pub dtype: String,
     /// CPU threads; absent: all cores, which the ranks share.
     #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
-    /// Processes on this machine that train together, on CPUs. A step is cut into units whatever the number of
+    /// Processes on this machine that train together, on CPUs or with a GPU each. On CPUs this is tested; over several
+    /// GPUs (NCCL) it is built, but has not been run. A step is cut into units whatever the number of
     /// processes, so 1, 2, … ranks give the same run, bit for bit; its rounding differs from a run without ranks.
     /// Absent: one process, in which each thread takes a part of the batch.
     #[schemars(range(min = 1, max = 64))]
@@ -74,7 +77,7 @@ impl Default for EngineKnobs {
 #[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rollouts {
-    /// Engines that only sample, on the same device. Each is a process with its own copy of the weights, which follows
+    /// Engines that only sample, on the same device, or on GPUs that no training process has (`engine.device`). Each is a process with its own copy of the weights, which follows
     /// the trained weights. The groups of a step, the items of a benchmark and the traces of a round are divided among
     /// them; each is the same whichever engine draws it.
     #[schemars(range(min = 0, max = 64))]

@@ -1,5 +1,5 @@
 //! Reports which CUDA libraries the process has mapped once the device is open. libtorch's CUDA library links
-//! against NCCL but never calls it. Where NCCL is not installed, the CUDA library does not open and the
+//! against NCCL, which only ranks call. Where NCCL is not installed, the CUDA library does not open and the
 //! engine says so.
 
 use crate::figure::Teller;

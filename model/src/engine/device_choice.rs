@@ -1,5 +1,7 @@
 //! The choice of the device and dtype to compute with. One build serves CPU and CUDA (`cuda/`).
 
+use std::num::NonZeroUsize;
+
 use demask_api::{Cuda, DeviceInfo};
 use tch::{Device, Kind};
 
@@ -7,6 +9,7 @@ use crate::device::cuda;
 use crate::device::kernels::fused;
 use crate::device::kernels::kernel_set::KernelSet;
 use crate::device::kernels::threads::meet_threads;
+use crate::engine::seat::Seat;
 use crate::error::{ModelError, Result};
 
 /// Makes the allocator keep freed memory, because the next training or sampling step allocates as much again.
@@ -59,19 +62,30 @@ pub struct Place {
 }
 
 impl Place {
-    /// Chooses a place from a device (`auto`, `cpu`, `cuda:N`) and a dtype (`auto`, `f32`, `bf16`), and sets
-    /// the number of CPU threads.
+    /// Chooses a place for a process that computes alone, as [`Self::choose_at`] does.
     ///
     /// # Errors
-    /// Refuses an unknown device or dtype, and a device that this machine lacks.
+    /// The errors of [`Self::choose_at`].
     pub fn choose(device: &str, dtype: &str, threads: Option<usize>) -> Result<Self> {
+        Self::choose_at(device, dtype, threads, Seat::Alone)
+    }
+
+    /// Chooses a place from a device (`auto`, `cpu`, `cuda`, `cuda:N`) and a dtype (`auto`, `f32`, `bf16`), and sets
+    /// the number of CPU threads. With `auto` and `cuda`, which of several GPUs it is depends on the process's seat.
+    ///
+    /// # Errors
+    /// Refuses an unknown device or dtype, a device that this machine lacks, and a seat for which there is none.
+    pub fn choose_at(device: &str, dtype: &str, threads: Option<usize>, seat: Seat) -> Result<Self> {
         let found = match device {
             "cpu" => Cuda::Off {
                 because: "the chosen device is cpu".into(),
             },
             _ => cuda::open().clone(),
         };
-        let device = device_for(device, &found)?;
+        let device = device_for(device, &found, seat)?;
+        if let Device::Cuda(number) = device {
+            cuda::make_current(number)?;
+        }
         let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         if device == Device::Cpu {
             meet_threads();
@@ -117,27 +131,29 @@ impl Place {
     }
 }
 
-fn device_for(asked: &str, found: &Cuda) -> Result<Device> {
+fn device_for(asked: &str, found: &Cuda, seat: Seat) -> Result<Device> {
     let refused = |why: String| Err(ModelError::Refused(format!("device {asked}: {why}")));
-    match asked {
-        "cpu" => return Ok(Device::Cpu),
-        "auto" if found.is_ready() => return Ok(Device::Cuda(0)),
-        "auto" => {
+    let count = found.devices().len();
+    match (asked, NonZeroUsize::new(count)) {
+        ("cpu", _) => return Ok(Device::Cpu),
+        ("auto" | "cuda", Some(devices)) => return Ok(Device::Cuda(seat.device(devices)?)),
+        ("auto", None) => {
             if cuda::has_device_files() {
                 tracing::warn!("the CPU is used: {}", found.with_fix());
             }
             return Ok(Device::Cpu);
         }
+        ("cuda", None) => return refused(found.with_fix()),
         _ => {}
     }
     let number = asked.strip_prefix("cuda:").and_then(|number| number.parse().ok());
     let Some(number) = number else {
-        return refused("expected auto, cpu or cuda:N".into());
+        return refused("expected auto, cpu, cuda or cuda:N".into());
     };
     if !found.is_ready() {
         return refused(found.with_fix());
     }
-    match found.devices().len() {
+    match count {
         count if number < count => Ok(Device::Cuda(number)),
         1 => refused("this machine has one device, cuda:0".into()),
         count => refused(format!(
@@ -194,21 +210,39 @@ mod tests {
             driver: "13.0".into(),
             runtime: "13.0".into(),
         };
-        assert_eq!(device_for("cuda:1", &with(2)).unwrap(), Device::Cuda(1));
-        assert_eq!(device_for("auto", &with(2)).unwrap(), Device::Cuda(0));
+        let alone = |asked, found: &Cuda| device_for(asked, found, Seat::Alone);
+        assert_eq!(alone("cuda:1", &with(2)).unwrap(), Device::Cuda(1));
+        assert_eq!(alone("auto", &with(2)).unwrap(), Device::Cuda(0));
+        assert_eq!(alone("cuda", &with(2)).unwrap(), Device::Cuda(0));
         for (asked, count, words) in [
             ("cuda:2", 2, "this machine has 2 devices, cuda:0 to cuda:1"),
             ("cuda:1", 1, "this machine has one device"),
         ] {
-            let message = device_for(asked, &with(count)).unwrap_err().to_string();
+            let message = alone(asked, &with(count)).unwrap_err().to_string();
             assert!(message.contains(words), "{message}");
         }
         let none = Cuda::NoLibrary {
             looked: vec!["/somewhere".into()],
         };
-        let message = device_for("cuda:0", &none).unwrap_err().to_string();
-        assert!(message.contains("looked in /somewhere"), "{message}");
-        assert!(message.contains("pip install"), "{message}");
+        for asked in ["cuda", "cuda:0"] {
+            let message = alone(asked, &none).unwrap_err().to_string();
+            assert!(message.contains("looked in /somewhere"), "{message}");
+            assert!(message.contains("pip install"), "{message}");
+        }
+        // A rank has the device of its number on its machine, unless another one is named for all.
+        let rank = Seat::Rank {
+            number: 1,
+            count: Some(2),
+        };
+        for (asked, device) in [
+            ("auto", Device::Cuda(1)),
+            ("cuda", Device::Cuda(1)),
+            ("cuda:0", Device::Cuda(0)),
+            ("cpu", Device::Cpu),
+        ] {
+            assert_eq!(device_for(asked, &with(2), rank).unwrap(), device, "{asked}");
+        }
+        assert_eq!(device_for("auto", &none, rank).unwrap(), Device::Cpu);
     }
 
     #[test]
@@ -224,7 +258,7 @@ mod tests {
     #[test]
     fn unknown_devices_and_dtypes_are_refused_with_what_is_known() {
         for (device, dtype, words) in [
-            ("tpu", "auto", "device tpu: expected auto, cpu or cuda:N"),
+            ("tpu", "auto", "device tpu: expected auto, cpu, cuda or cuda:N"),
             ("cuda:x", "auto", "device cuda:x: expected"),
             ("cpu", "f8", "dtype f8: expected auto, f32 or bf16"),
         ] {

@@ -12,6 +12,7 @@
 use std::cell::Cell;
 
 use demask_api::activations::{self, Activations, Trained, logit_bytes};
+use demask_api::plan::{LOGITS_AT_ONCE, logits_at_once};
 use demask_api::{BackboneConfig, Recompute, memory};
 use tch::{Kind, TchError};
 
@@ -20,7 +21,7 @@ use crate::error::{ModelError, Result};
 /// The most tokens of one forward pass with gradients, which always takes at least one row.
 pub const FORWARD_TOKENS: usize = activations::FORWARD_TOKENS as usize;
 /// The most masked positions whose logits exist at one time.
-pub const CHUNK: i64 = demask_api::plan::LOGITS_AT_ONCE as i64;
+pub const CHUNK: i64 = LOGITS_AT_ONCE as i64;
 /// Free memory is rounded down to this fraction of the total, so that a restarted run computes the same limits (law
 /// L8).
 const STEPS: u64 = 32;
@@ -127,8 +128,7 @@ impl Room {
         let step = (total / STEPS).max(1);
         let usable = memory::usable(free / step * step);
         let logits = logit_bytes(learner.config, bytes_of(learner.kind));
-        let chunk = (total / STEPS / logits).next_power_of_two() / 2;
-        let chunk = chunk.clamp(64, CHUNK as u64);
+        let chunk = logits_at_once(total, logits);
         let left = usable.saturating_sub(aside).saturating_sub(chunk * logits);
         let longest = learner.config.max_sequence_length as u64;
         let recomputes = match learner.recompute {

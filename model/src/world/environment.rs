@@ -13,6 +13,9 @@ pub const STORE_FILE: &str = "DEMASK_WORLD_STORE";
 /// The variable with the descriptor of a listening socket that rank 0 inherits and serves the store on.
 pub const STORE_SOCKET: &str = "DEMASK_WORLD_SOCKET";
 
+/// The variable of torchrun and the daemon with the number of ranks on this machine.
+const LOCAL_SIZE: &str = "LOCAL_WORLD_SIZE";
+
 /// A process's place in a world.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -22,6 +25,8 @@ pub struct Membership {
     pub size: usize,
     /// The rank within its machine, counted from 0.
     pub local_rank: usize,
+    /// The number of ranks on its machine, if it is known. Slurm does not tell it in every case.
+    pub local_size: Option<usize>,
     /// The number of earlier worlds of the same job. A store may outlive a world, and its keys are then those
     /// of the ended world.
     pub generation: u64,
@@ -58,8 +63,8 @@ pub enum StoreRole {
 
 impl Membership {
     /// Reads the place from the variables of torchrun and the daemon (RANK, WORLD_SIZE, LOCAL_RANK,
-    /// MASTER_ADDR, MASTER_PORT) or of Slurm (SLURM_PROCID, SLURM_NTASKS, …). `get` returns a variable's
-    /// value.
+    /// LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT) or of Slurm (SLURM_PROCID, SLURM_NTASKS, …). `get` returns a
+    /// variable's value.
     ///
     /// # Errors
     /// Returns [`ModelError::Refused`], which names the variable that is missing or invalid.
@@ -88,6 +93,10 @@ impl Membership {
             rank,
             size,
             local_rank: or_none(local_rank)?,
+            local_size: match get(LOCAL_SIZE).filter(|_| !slurm) {
+                Some(_) => Some(number(get, LOCAL_SIZE)?),
+                None => None,
+            },
             generation: or_none(generation)? as u64,
             rendezvous: rendezvous(get, rank, slurm)?,
         })
@@ -170,13 +179,14 @@ mod tests {
         Membership::from_variables(&|name| known.get(name).map(|value| (*value).to_owned()))
     }
 
-    const TORCHRUN: [(&str, &str); 7] = [
+    const TORCHRUN: [(&str, &str); 8] = [
         ("RANK", "0"),
         ("WORLD_SIZE", "4"),
         ("LOCAL_RANK", "0"),
         ("MASTER_ADDR", "127.0.0.1"),
         ("MASTER_PORT", "29501"),
         ("TORCHELASTIC_RESTART_COUNT", "2"),
+        ("LOCAL_WORLD_SIZE", "2"),
         ("TORCHELASTIC_USE_AGENT_STORE", "True"),
     ];
 
@@ -184,6 +194,7 @@ mod tests {
     fn torchrun_keeps_the_store_and_a_restart_has_keys_of_its_own() {
         let member = read(&TORCHRUN).unwrap();
         assert_eq!((member.rank, member.size), (0, 4));
+        assert_eq!((member.local_rank, member.local_size), (0, Some(2)));
         assert_eq!(member.prefix(), "demask/2/");
         let Rendezvous::Tcp { host, port, role } = member.rendezvous else {
             panic!("a store over TCP");
@@ -192,7 +203,7 @@ mod tests {
             (host.as_str(), port, role),
             ("127.0.0.1", 29_501, StoreRole::Client)
         );
-        let own = read(&TORCHRUN[..6]).unwrap().rendezvous;
+        let own = read(&TORCHRUN[..7]).unwrap().rendezvous;
         assert!(
             matches!(
                 own,
@@ -216,6 +227,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!((member.rank, member.size, member.local_rank), (9, 16, 1));
+        assert_eq!(member.local_size, None);
         let role = StoreRole::Client;
         let (host, port) = ("gpu03".to_owned(), 44_567);
         assert_eq!(member.rendezvous, Rendezvous::Tcp { host, port, role });
@@ -231,6 +243,7 @@ mod tests {
             (1, "many", "WORLD_SIZE is \"many\""),
             (1, "5000", "1 to 4096"),
             (4, "70000", "port is 70000"),
+            (6, "two", "LOCAL_WORLD_SIZE is \"two\""),
             (3, "", "MASTER_ADDR is not set"),
         ] {
             let mut variables = TORCHRUN;

@@ -60,6 +60,11 @@ pub(super) mod names {
         ) -> c_int;
         pub fn demask_group_drop(group: Object);
         pub fn demask_group_limit(group: Object, ms: i64) -> c_int;
+        pub fn demask_group_watch(group: Object, ms: i64, to: *mut Object) -> c_int;
+        pub fn demask_watch_first(watch: Object, number: *mut i64, ms: *mut i64);
+        pub fn demask_watch_look(watch: Object) -> c_int;
+        pub fn demask_watch_drop(watch: Object);
+        pub fn demask_group_meet(group: Object, one: Handle) -> c_int;
         pub fn demask_group_broadcast(group: Object, tensor: Handle, from: i64) -> c_int;
         pub fn demask_group_all_reduce(group: Object, tensor: Handle, how: i64) -> c_int;
         pub fn demask_group_all_to_all(group: Object, to: Handle, from: Handle) -> c_int;
@@ -98,6 +103,9 @@ pub(super) fn told(call: &str, code: c_int) -> Result<bool> {
                 _ => String::new(),
             };
             let call = call.trim_start_matches("demask_").replace('_', " ");
+            // NCCL's messages have several lines, and the last one tells most.
+            let lines: Vec<&str> = words.lines().map(str::trim).collect();
+            let words = lines.join(" ");
             Err(ModelError::World(format!("{call}: {words}")))
         }
     }

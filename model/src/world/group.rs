@@ -6,9 +6,11 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use demask_api::DistReport;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use super::exit::{PEER_LOST, leave};
 use super::ffi::{Object, call};
+use super::nccl::CallWatch;
 use super::store::{Store, millis};
 #[cfg(fused)]
 use crate::device::kernels::ffi::handle;
@@ -24,7 +26,8 @@ const CHUNKS_AT_ONCE: i64 = 64;
 pub enum Fabric {
     /// Gloo over TCP, for tensors on the CPU.
     Gloo,
-    /// NCCL, for tensors on a GPU. It has not been run with more than one GPU yet.
+    /// NCCL, for tensors on a GPU. It has not been run with more than one GPU yet. A call returns when it is queued, and
+    /// this process exits if it is not done within the time limit ([`ProcessGroup::watch`]).
     Nccl,
 }
 
@@ -49,6 +52,8 @@ pub struct ProcessGroup {
     size: usize,
     /// The communication of all completed calls.
     tally: Cell<DistReport>,
+    /// The watch over NCCL's calls.
+    watch: Option<CallWatch>,
 }
 
 // SAFETY: only this value drops the counted pointer, and every call borrows it.
@@ -78,12 +83,50 @@ impl ProcessGroup {
             over_nccl,
             &mut object
         ))?;
-        Ok(Self {
+        let mut group = Self {
             object,
             rank,
             size,
             tally: Cell::default(),
-        })
+            watch: None,
+        };
+        if fabric == Fabric::Nccl {
+            group.watch(limit)?;
+        }
+        Ok(group)
+    }
+
+    /// Watches the group's calls from now on: this process exits with [`PEER_LOST`] if one of them is not done within the
+    /// limit, wherever it hangs. A group over NCCL is watched from the start. Gloo keeps its own limit.
+    ///
+    /// # Errors
+    /// Returns [`ModelError::World`] if the system starts no thread.
+    pub fn watch(&mut self, limit: Duration) -> Result<()> {
+        self.watch = None;
+        let watch = CallWatch::begin(self.object, limit, |why| leave(PEER_LOST, &why))?;
+        self.watch = Some(watch);
+        Ok(())
+    }
+
+    /// Makes the first call of a group over NCCL, which connects the ranks, and waits for its end. A network that does
+    /// not work is thus reported before weights are loaded. All ranks call together, each with its device.
+    ///
+    /// # Errors
+    /// Returns [`ModelError::World`] if the ranks cannot be connected, and [`ModelError::Refused`] if NCCL finds two of
+    /// them on one GPU.
+    pub fn meet(&self, device: Device) -> Result<()> {
+        let one = Tensor::f_ones([1], (Kind::Float, device))?;
+        let met = call!(demask_group_meet(self.object, handle(&one)));
+        met.map_err(|error| match error {
+            ModelError::World(words) if words.contains("Duplicate GPU") => ModelError::Refused(words),
+            other => other,
+        })?;
+        let found = one.f_double_value(&[0])?;
+        if found != self.size as f64 {
+            let message = format!("{} ranks counted {found} of them over NCCL", self.size);
+            return Err(ModelError::World(message));
+        }
+        Ok(())
     }
 
     /// Returns the rank of this process.
@@ -313,6 +356,7 @@ fn handle(_: &Tensor) -> Object {
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
+        self.watch = None;
         #[cfg(fused)]
         // SAFETY: this value owns the handle, which is not used again.
         unsafe {
@@ -375,8 +419,6 @@ fn composed_chunk_squares(flat: &Tensor, chunk: i64) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use tch::Device;
-
     use super::*;
 
     /// Every number of chunks around a whole operation's, with a last one that is full and one that is not.

@@ -8,10 +8,10 @@ use tch::{Device, Kind, Tensor};
 
 use super::environment::{Membership, Rendezvous};
 use super::group::{Fabric, ProcessGroup};
-use super::interface;
 use super::pulse::{PulseWatch, RankPulse, pause};
-use super::report::{Identity, exchange_reports};
+use super::report::{Identity, check_devices, exchange_reports};
 use super::store::Store;
+use super::{interface, nccl};
 use crate::error::{ModelError, Result};
 
 /// How long a rank waits for its peers within a step.
@@ -51,8 +51,8 @@ impl World {
     /// Joins the world. Returns when all ranks have joined.
     ///
     /// # Errors
-    /// Returns [`ModelError::World`] if a rank does not join in time, and an error if the store cannot be
-    /// opened.
+    /// Returns [`ModelError::World`] if a rank does not join in time, [`ModelError::Refused`] on every rank if two
+    /// of them have the same GPU or devices of different kinds, and an error if the store cannot be opened.
     pub fn join(membership: Membership, device: Device) -> Result<Self> {
         Self::join_within(membership, device, JOIN_LIMIT, STEP_LIMIT)
     }
@@ -68,6 +68,9 @@ impl World {
         step: Duration,
     ) -> Result<Self> {
         interface::choose(&membership);
+        if device.is_cuda() {
+            nccl::set_variables();
+        }
         let store = Store::open(&membership, joining)?;
         // A group has one time limit for opening and for its calls. Ranks therefore wait for one another in
         // the store, with the longer limit, before any of them opens a group.
@@ -83,16 +86,17 @@ impl World {
         let place = (membership.rank, membership.size);
         let open = |fabric| ProcessGroup::open(&store, place, fabric, step);
         let host = open(Fabric::Gloo)?;
+        let identities = Identity::exchange(&host, device)?;
+        check_devices(&identities)?;
         let gpu = device.is_cuda().then(|| open(Fabric::Nccl)).transpose()?;
-        // NCCL sets itself up at its first call, so a barrier here reports a broken network before weights
-        // are loaded.
         host.barrier()?;
-        gpu.as_ref().map_or(Ok(()), ProcessGroup::barrier)?;
+        gpu.as_ref()
+            .map_or(Ok(()), |gpu| connect(gpu, device, (joining, step)))?;
         let is_watched = membership.rank == 0 && membership.size > 1 && has_pulse(&membership);
         let pulse = is_watched.then(|| RankPulse::begin(store.below(PULSE, step)?, step));
         Ok(Self {
             _pulse: pulse.transpose()?,
-            identities: Identity::exchange(&host, device)?,
+            identities,
             membership,
             host,
             gpu,
@@ -159,7 +163,11 @@ impl World {
         } else {
             Fabric::Gloo
         };
-        ProcessGroup::open(&store, (self.rank(), self.size()), fabric, self.step)
+        let group = ProcessGroup::open(&store, (self.rank(), self.size()), fabric, self.step)?;
+        if fabric == Fabric::Nccl {
+            connect(&group, device, (JOIN_LIMIT, self.step))?;
+        }
+        Ok(group)
     }
 
     /// Sends an order to the other ranks, which wait in [`Self::await_order`]. Only rank 0 calls this.
@@ -234,16 +242,30 @@ impl World {
     }
 
     /// Runs work that may take long, such as reading or writing files, with the longer time limit
-    /// [`FILES_LIMIT`].
+    /// [`FILES_LIMIT`] for the calls that are made in it. On a GPU such a call may still wait for its peers when the work
+    /// is done on this rank: it keeps its limit.
     ///
     /// # Errors
     /// Returns the errors of the work.
     pub fn patiently<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.host.set_limit(FILES_LIMIT)?;
+        self.limit_calls(FILES_LIMIT)?;
         let done = work();
-        self.host.set_limit(self.step)?;
+        self.limit_calls(self.step)?;
         done
     }
+
+    /// Sets the time limit of later calls, in both groups.
+    fn limit_calls(&self, limit: Duration) -> Result<()> {
+        self.host.set_limit(limit)?;
+        self.gpu.as_ref().map_or(Ok(()), |gpu| gpu.set_limit(limit))
+    }
+}
+
+/// Connects the ranks of a group over NCCL, which may take longer than a call within a step, as joining does.
+fn connect(group: &ProcessGroup, device: Device, (joining, step): (Duration, Duration)) -> Result<()> {
+    group.set_limit(joining.max(step))?;
+    group.meet(device)?;
+    group.set_limit(step)
 }
 
 /// Returns whether rank 0 shows signs of life, which it does not where ranks meet in a file.

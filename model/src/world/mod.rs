@@ -4,7 +4,7 @@
 //! - `environment.rs`: the variables of the daemon, torchrun or Slurm that give a process its place;
 //! - `store.rs`: the key-value store in which ranks find one another; `group.rs`: collective calls; `ffi.rs`:
 //!   the C functions of both;
-//! - `interface.rs`: the network interface for Gloo;
+//! - `interface.rs`: the network interface for Gloo; `nccl.rs`: the settings for NCCL, and the watch over its calls;
 //! - `member.rs`: this process as a member: joining, orders of rank 0; `agreement.rs`: agreement of all ranks
 //!   on a result;
 //! - `exit.rs`: the exit codes of a rank;
@@ -30,6 +30,7 @@ pub mod group;
 mod interface;
 pub mod join;
 pub mod member;
+mod nccl;
 mod pulse;
 mod report;
 pub mod store;

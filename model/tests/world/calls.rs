@@ -28,6 +28,8 @@ pub fn play(scene: &str) {
         "calls" => calls(&join(LONG)),
         "killed" => killed(&join(LONG)),
         "hangs" => hangs(&join(SHORT)),
+        "watched" => watched(&join(LONG)),
+        "on a gpu" => on_a_gpu(),
         "never comes" => never_comes(),
         "orders" => orders(&join(LONG)),
         "verdicts" => verdicts(&join(LONG)),
@@ -188,6 +190,52 @@ fn l10_a_rank_that_hangs_is_given_up_at_the_limit() {
     assert_eq!(end_of(&mut scene.ranks[0]).code(), Some(exit::PEER_LOST));
 }
 
+/// Plays "watched": as "hangs", but the group's own limit is longer than the test waits, so that only the watch ends
+/// rank 0, as it does where a call hangs in NCCL.
+fn watched(world: &World) {
+    let mut group = world.another_group(Device::Cpu).unwrap();
+    group.watch(SHORT).unwrap();
+    let numbers = Tensor::ones([10], (Kind::Float, Device::Cpu));
+    // Calls that end are forgotten.
+    for _ in 0..100 {
+        group.all_reduce(&numbers, Reduce::Most).unwrap();
+    }
+    group
+        .exchange((&numbers, &[5, 5]), (&numbers.copy(), &[5, 5]))
+        .unwrap();
+    group.barrier().unwrap();
+    if world.rank() == 1 {
+        loop {
+            std::thread::park();
+        }
+    }
+    group.all_reduce(&numbers, Reduce::Most).unwrap();
+    panic!("the call ended without rank 1");
+}
+
+#[test]
+fn l10_a_call_that_nothing_else_ends_is_given_up_by_the_watch_with_the_code_of_a_lost_peer() {
+    let place = tempfile::tempdir().unwrap();
+    let mut scene = start("watched", (2, 2), place.path(), Meeting::File);
+    assert_eq!(end_of(&mut scene.ranks[0]).code(), Some(exit::PEER_LOST));
+}
+
+/// Plays "on a gpu": a rank without a GPU that is to train on one fails when its group over NCCL is made. By then it has
+/// told libtorch to leave the end of the process to us.
+fn on_a_gpu() {
+    let joined = World::join_within(membership(), Device::Cuda(0), LONG, LONG);
+    assert!(joined.is_err() || demask_model::device::cuda::open_cuda());
+    for (name, value) in [("TORCH_NCCL_BLOCKING_WAIT", "1"), ("TORCH_FR_BUFFER_SIZE", "0")] {
+        assert_eq!(std::env::var(name).as_deref(), Ok(value), "{name}");
+    }
+}
+
+#[test]
+fn libtorch_is_told_to_watch_no_call_before_a_group_over_nccl_is_made() {
+    let place = tempfile::tempdir().unwrap();
+    start("on a gpu", (1, 1), place.path(), Meeting::File).succeed();
+}
+
 fn never_comes() {
     let error = World::join_within(membership(), Device::Cpu, SHORT, LONG).unwrap_err();
     assert!(
@@ -248,6 +296,7 @@ fn store_of_one(place: &Path) -> Store {
         rank: 0,
         size: 1,
         local_rank: 0,
+        local_size: None,
         generation: 0,
         rendezvous: Rendezvous::File(place.join("store")),
     };

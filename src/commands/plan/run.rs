@@ -26,7 +26,7 @@ impl<'a> PlannedRun<'a> {
     ) -> Option<(&'a Stage, TrainingPlan<'a>)> {
         let memory = self.memory(ranks);
         let planned = self.profile.stages.iter().filter_map(|stage| {
-            let place = (self.device_memory.is_some(), ranks);
+            let place = (self.device_memory, ranks);
             let mut plan = stage::plan(self.profile, self.config, stage, place)?;
             plan.lora = lora;
             if self.profile.recompute == Recompute::Auto && fits(plan.bytes(), memory) == Some(false) {

@@ -1,8 +1,8 @@
 //! The memory plan of one stage, from the stage's batch and the profile's lengths.
 
 use demask_actors::profile::{Profile, Stage, StageKind};
-use demask_api::activations::{FORWARD_TOKENS, policy_tokens};
-use demask_api::plan::{LEAST_ROWS, TrainingPlan};
+use demask_api::activations::{FORWARD_TOKENS, logit_bytes, policy_tokens};
+use demask_api::plan::{LEAST_ROWS, LOGITS_AT_ONCE, TrainingPlan, logits_at_once};
 use demask_api::sharding::Ranks;
 use demask_api::{BackboneConfig, Recompute, memory};
 
@@ -11,13 +11,14 @@ const SAMPLED_ROWS: u64 = 64;
 /// The number of tokens of a sequence besides prompt, answer and codes: the marks around them.
 const AROUND: usize = 8;
 
-/// Returns the plan of a stage; `None` if the stage does not train the model.
+/// Returns the plan of a stage on a GPU of so many bytes, or on the CPU; `None` if the stage does not train the model.
 pub(super) fn plan<'a>(
     profile: &'a Profile,
     config: &'a BackboneConfig,
     stage: &Stage,
-    (gpu, ranks): (bool, Ranks),
+    (device_memory, ranks): (Option<u64>, Ranks),
 ) -> Option<TrainingPlan<'a>> {
+    let gpu = device_memory.is_some();
     let aligns = stage.kind == StageKind::Align;
     if !aligns && !matches!(stage.kind, StageKind::Pretrain | StageKind::Finetune) {
         return None;
@@ -47,7 +48,9 @@ pub(super) fn plan<'a>(
         (true, false) => policy_tokens(memory::backbone_numbers(config)?).min(FORWARD_TOKENS),
         _ => FORWARD_TOKENS,
     };
-    let (rows, threads) = at_once(rows, threads, ranks.count);
+    // The only rank of a world divides its batch into units, as one of several does.
+    let is_in_world = ranks.count > 1 || profile.engine.ranks.is_some();
+    let (rows, threads) = at_once(rows, threads, is_in_world.then_some(ranks.count));
     let rows = rows.min((most / length.max(1)).max(1) * threads);
     let samples = profile.stages.iter().any(|stage| {
         matches!(
@@ -55,9 +58,10 @@ pub(super) fn plan<'a>(
             StageKind::Align | StageKind::Evaluate | StageKind::Reason
         )
     });
+    let number = if half { 2 } else { 4 };
     Some(TrainingPlan {
         config,
-        number: if half { 2 } else { 4 },
+        number,
         lora: None,
         muon: profile.optimizer.muon,
         moments: profile.optimizer.moments,
@@ -70,6 +74,9 @@ pub(super) fn plan<'a>(
         rows,
         length,
         masked: rows * length,
+        logits_at_once: device_memory.map_or(LOGITS_AT_ONCE, |total| {
+            logits_at_once(total, logit_bytes(config, number))
+        }),
         reference: aligns && stage.objective.kl != 0.0,
         put_back: aligns && stage.objective.inner_steps > 1,
         sampled: if samples { SAMPLED_ROWS * length } else { 0 },
@@ -82,13 +89,14 @@ pub(super) fn plan<'a>(
     })
 }
 
-/// Returns how many rows of a batch a rank computes at one time, and on how many of its threads. Each thread computes a
-/// part of the batch. A single rank divides its batch among its threads; several divide it into units.
-fn at_once(rows: u64, threads: u64, ranks: u64) -> (u64, u64) {
+/// Returns how many rows of a batch a process computes at one time, and on how many of its threads. Each thread computes
+/// a part of the batch. A process without ranks divides its batch among its threads; a rank, one of `ranks`, divides it
+/// into units.
+fn at_once(rows: u64, threads: u64, ranks: Option<u64>) -> (u64, u64) {
     let units = (rows / LEAST_ROWS).max(1);
-    if ranks == 1 {
+    let Some(ranks) = ranks else {
         return (rows, threads.min(units));
-    }
+    };
     let threads = threads.min(units.div_ceil(ranks));
     (rows.min(rows.div_ceil(units) * threads), threads)
 }

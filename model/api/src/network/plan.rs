@@ -17,6 +17,10 @@ use crate::training::step_settings::MomentKind;
 
 /// The most masked positions of one part of a batch whose logits exist at one time.
 pub const LOGITS_AT_ONCE: u64 = 4096;
+/// The fewest of them on a GPU.
+const LEAST_LOGITS_AT_ONCE: u64 = 64;
+/// The part of a GPU's memory that they may take at most: one of this many.
+const LOGITS_SHARE: u64 = 32;
 /// The fewest rows of a part of a batch, which one thread computes; over ranks, the fewest of a unit.
 pub const LEAST_ROWS: u64 = 4;
 /// The bytes of an f32.
@@ -35,6 +39,14 @@ const MATRIX_BYTES: u64 = 4 * 4 + 2 * 3;
 /// The further bytes per element where matrices cross between ranks: momentum and direction in f32, each in a buffer to
 /// send and in one to receive.
 const CROSSING_MATRIX_BYTES: u64 = 4 * 4;
+
+/// Returns the masked positions whose logits exist at one time on a GPU of `total` bytes, where those of one position
+/// take `logit_bytes` bytes: a power of two of at most [`LOGITS_AT_ONCE`].
+#[must_use]
+pub fn logits_at_once(total: u64, logit_bytes: u64) -> u64 {
+    let most = (total / LOGITS_SHARE / logit_bytes.max(1)).next_power_of_two() / 2;
+    most.clamp(LEAST_LOGITS_AT_ONCE, LOGITS_AT_ONCE)
+}
 
 /// Returns the temporary bytes of an optimizer update that is composed of libtorch's operators, for a rank that owns
 /// the state of `own` elements out of `all`. With Muon, a rank computes whole matrices.
@@ -88,6 +100,9 @@ pub struct TrainingPlan<'a> {
     pub length: u64,
     /// The most masked positions of all rows together.
     pub masked: u64,
+    /// The most masked positions of one part whose logits exist at one time: [`LOGITS_AT_ONCE`], or on a GPU what
+    /// [`logits_at_once`] returns.
+    pub logits_at_once: u64,
     /// Whether a frozen reference policy is kept, for the KL penalty.
     pub reference: bool,
     /// Whether a step keeps a snapshot of weights and optimizer state, to restore them if an inner step fails.
@@ -274,7 +289,8 @@ impl TrainingPlan<'_> {
     pub fn parts(&self) -> Vec<MemoryPart> {
         let (trained, number) = (self.trained(), self.number);
         let (form, base) = self.base();
-        let logits = self.masked.min(LOGITS_AT_ONCE * self.threads) * logit_bytes(self.config, number);
+        let positions = self.masked.min(self.logits_at_once * self.threads);
+        let logits = positions * logit_bytes(self.config, number);
         // The update begins after activations and logits are freed, so only its excess over them counts.
         let forward = self.activation_bytes();
         let update = self.update_bytes().saturating_sub(forward + logits);

@@ -1,14 +1,15 @@
 //! The memory that `demask plan` foresees for a measured step, and the number of layers that fits.
 
-use demask_api::plan::TrainingPlan;
+use demask_api::activations::logit_bytes;
+use demask_api::plan::{LOGITS_AT_ONCE, TrainingPlan, logits_at_once};
 use demask_api::sharding::Ranks;
 use demask_api::{BackboneConfig, LoraConfig, MomentKind, Shard, memory};
 
 /// What is computed at one time, and on what.
 #[derive(Clone, Copy, Debug)]
 pub struct AtOnce {
-    /// Whether a GPU computes.
-    pub gpu: bool,
+    /// Bytes of the GPU that computes; `None` if the CPU does.
+    pub gpu: Option<u64>,
     /// Bytes of a number of the compute dtype.
     pub number: u64,
     /// Parts of a batch that are computed side by side.
@@ -51,11 +52,14 @@ fn plan(config: &BackboneConfig, now: AtOnce) -> TrainingPlan<'_> {
         ranks: Ranks::default(),
         average: false,
         recomputed: true,
-        kernels: !now.gpu,
+        kernels: now.gpu.is_none(),
         threads: now.threads,
         rows: now.rows,
         length: now.length,
         masked: now.rows * now.length,
+        logits_at_once: now.gpu.map_or(LOGITS_AT_ONCE, |total| {
+            logits_at_once(total, logit_bytes(config, now.number))
+        }),
         reference: false,
         put_back: false,
         sampled: 0,

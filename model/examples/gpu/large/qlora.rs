@@ -71,7 +71,7 @@ fn step(
     let threads = place.threads.max(1);
     let most = backbone.room().forward_tokens() / length * threads;
     let now = AtOnce {
-        gpu: device.is_cuda(),
+        gpu: cuda::memory(device).map(|memory| memory.total),
         number: kind.elt_size_in_bytes() as u64,
         threads: threads.min(count) as u64,
         rows: count.min(most.max(1)) as u64,

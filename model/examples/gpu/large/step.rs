@@ -39,7 +39,7 @@ pub fn sharded_step(options: &Options, teller: &Teller) -> anyhow::Result<()> {
     let shape = Shape::of(options)?;
     let rate = product_rate(device, kind, if options.small { 256 } else { 8192 })?;
     let now = AtOnce {
-        gpu: device.is_cuda(),
+        gpu: cuda::memory(device).map(|memory| memory.total),
         number: kind.elt_size_in_bytes() as u64,
         threads: 1,
         rows: LEAST_ROWS,

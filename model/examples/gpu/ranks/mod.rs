@@ -32,6 +32,7 @@ pub fn alone(folder: &Path) -> Membership {
         rank: 0,
         size: 1,
         local_rank: 0,
+        local_size: None,
         generation: 0,
         rendezvous: Rendezvous::File(folder.join("store")),
     }

@@ -1,7 +1,7 @@
 //! What a process does that a section started as a rank.
 //!
-//! On a GPU a call returns before it is carried out, and the host waits when it reads a result. NCCL's watchdog, a
-//! thread of libtorch, ends the process if a call is not carried out within the time limit.
+//! On a GPU a call returns before it is carried out, and the host waits when it reads a result. The world's watch over
+//! NCCL's calls ends the process if a call is not carried out within the time limit.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -25,20 +25,9 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// Returns an error if it ends at once.
     pub fn start(options: &'a Options, name: &str) -> anyhow::Result<Self> {
-        Self::start_with(options, name, None)
-    }
-
-    /// Starts a daemon that starts `engine` in place of `demask-engine`, if one is given.
-    ///
-    /// # Errors
-    /// Returns an error if it ends at once.
-    pub fn start_with(options: &'a Options, name: &str, engine: Option<&Path>) -> anyhow::Result<Self> {
         let home = Home::fresh(name)?;
         let log = std::fs::File::create(home.path().join("daemon.out"))?;
         let mut start = command(options, home.path(), &["daemon", "start", "--foreground"]);
-        if let Some(engine) = engine {
-            start.env("DEMASK_ENGINE", engine);
-        }
         let child = start.stderr(log).spawn().context("demask daemon")?;
         let mut daemon = Self { options, home, child };
         while !daemon.command(&["daemon", "status"]).status()?.success() {
@@ -116,6 +105,17 @@ impl<'a> Daemon<'a> {
             .output()?;
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         Ok(text.lines().skip(1).map(|line| line.trim().to_owned()).collect())
+    }
+
+    /// Returns what the daemon's log says of the sandbox of the engine that it started last.
+    pub fn sandbox(&self) -> String {
+        let text = std::fs::read_to_string(self.home.path().join("daemon.out")).unwrap_or_default();
+        let told = text
+            .lines()
+            .rev()
+            .find_map(|line| line.split_once("engine, process "));
+        told.map_or("the log says nothing of it", |(_, words)| words)
+            .to_owned()
     }
 
     /// Returns the last line that the following process printed.

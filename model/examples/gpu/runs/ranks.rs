@@ -4,8 +4,8 @@
 //! ranks ends in other bits than one without (`engine.ranks` in the profile's schema), while any number of ranks ends
 //! in the same (law L11). On a GPU the last claim has not been checked yet, and this section checks it.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::Value;
@@ -14,7 +14,6 @@ use super::daemon::Daemon;
 use super::{SMOKE, on_device, settings_of};
 use crate::figure::Teller;
 use crate::options::Options;
-use crate::programs::Home;
 use crate::ranks::{failed, pair};
 
 /// The stages of the run: supervised steps of several units, and policy steps.
@@ -31,6 +30,7 @@ const WIDER: [&str; 5] = [
 ];
 const ONE: [&str; 2] = ["--ranks", "1"];
 const TWO: [&str; 2] = ["--ranks", "2"];
+const CHOSEN: [&str; 2] = ["--set", "engine.device=cuda"];
 const SHARDED: [&str; 2] = ["--set", "engine.shard=weights"];
 
 /// How a run ended.
@@ -72,22 +72,23 @@ pub fn ranks(options: &Options, teller: &Teller) -> anyhow::Result<()> {
         Err(error) => failed(teller, "without ranks", &error),
     }
     drop(daemon);
-    // Each of two ranks sees one GPU, which is cuda:0 to it.
-    let is_first = ["cpu", "cuda:0"].contains(&options.device.as_str());
-    match pair(options)? {
-        None => teller.skipped("L11: two ranks", "one GPU here, and two ranks need two"),
-        Some(_) if !is_first => teller.skipped("L11: two ranks", "measured with --device cuda:0"),
-        Some(_) => {
-            let home = Home::fresh("two-ranks")?;
-            let engine = engine_of_each(options, home.path())?;
-            let daemon = Daemon::start_with(options, "two", Some(&engine))?;
-            let two = run(&daemon, options, teller, ("--ranks 2", &TWO));
-            equal(teller, "L11: two ranks", &one, two);
-            let sharded = [TWO, SHARDED].concat();
-            let two = run(&daemon, options, teller, ("--ranks 2, weights sharded", &sharded));
-            equal(teller, "L11: two ranks, weights sharded", &one, two);
-        }
-    }
+    let Some([first, second]) = pair(options)? else {
+        teller.skipped("L11: two ranks", "one GPU here, and two ranks need two");
+        return Ok(());
+    };
+    let daemon = Daemon::start(options, "two")?;
+    // Two ranks on GPUs have one each, which they choose themselves.
+    let own: &[&str] = if first == second { &[] } else { &CHOSEN };
+    let flags = [&TWO[..], own].concat();
+    let two = run(&daemon, options, teller, ("--ranks 2", &flags));
+    equal(teller, "L11: two ranks", &one, two);
+    let devices = daemon.column("SELECT DISTINCT device FROM v_rank ORDER BY device")?;
+    let expected = BTreeSet::from([first, second]);
+    let right = devices.iter().eq(&expected);
+    teller.check("the devices of two ranks", right, &devices.join(", "));
+    let sharded = [&TWO[..], own, &SHARDED[..]].concat();
+    let two = run(&daemon, options, teller, ("--ranks 2, weights sharded", &sharded));
+    equal(teller, "L11: two ranks, weights sharded", &one, two);
     Ok(())
 }
 
@@ -142,16 +143,4 @@ fn weights_hash(checkpoints: &Path) -> anyhow::Result<String> {
     Ok(hash
         .with_context(|| format!("{}: no hash of the weights", last.display()))?
         .to_owned())
-}
-
-/// Writes a program that starts the engine so that each rank sees one GPU, that of its number.
-fn engine_of_each(options: &Options, folder: &Path) -> anyhow::Result<PathBuf> {
-    let (path, engine) = (folder.join("engine.sh"), options.programs.join("demask-engine"));
-    let text = format!(
-        "#!/bin/sh\nif [ -n \"$LOCAL_RANK\" ]; then export CUDA_VISIBLE_DEVICES=\"$LOCAL_RANK\"; fi\nexec '{}' \"$@\"\n",
-        engine.display()
-    );
-    std::fs::write(&path, text).with_context(|| format!("{}", path.display()))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
-    Ok(path)
 }

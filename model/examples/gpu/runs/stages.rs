@@ -22,6 +22,12 @@ pub fn unigrpo(options: &Options, teller: &Teller) -> anyhow::Result<()> {
         steps == 2,
         &format!("{seconds:.1} s"),
     );
+    let sandbox = daemon.sandbox();
+    teller.check(
+        "its engine computed in the sandbox",
+        sandbox.contains("no network"),
+        &sandbox,
+    );
     let (wanted, batch, group) = if options.small { (1, 2, 2) } else { (6, 24, 8) };
     let stage = format!(
         "[[stage]]\nname = \"unigrpo\"\nkind = \"align\"\nsteps = {wanted}\nbatch = {batch}\ngroup = {group}\nsources = [\"sums\", \"draw\"]\n\

@@ -54,6 +54,29 @@ pub(super) fn release() -> Option<String> {
     Some(text.trim().to_owned())
 }
 
+/// Returns the identity of a device as `nvidia-smi -L` prints it. The driver has been asked before ([`ask`]).
+pub(super) fn identity(number: usize) -> Option<String> {
+    let library = Library::open("libcuda.so.1").ok()?;
+    // SAFETY: the types are those of CUDA's driver API, in which a device is a number.
+    let device: unsafe extern "C" fn(*mut c_int, c_int) -> c_int =
+        unsafe { library.function(c"cuDeviceGet") }?;
+    // SAFETY: as above; an identity has 16 bytes.
+    let identity: unsafe extern "C" fn(*mut [u8; 16], c_int) -> c_int =
+        unsafe { library.function(c"cuDeviceGetUuid_v2") }?;
+    let (mut found, mut bytes) = (0, [0u8; 16]);
+    // SAFETY: the pointers are to a number and to 16 bytes that the driver may write.
+    let is_told =
+        unsafe { device(&mut found, c_int::try_from(number).ok()?) == 0 && identity(&mut bytes, found) == 0 };
+    is_told.then(|| identity_of(bytes))
+}
+
+/// Formats an identity.
+fn identity_of(bytes: [u8; 16]) -> String {
+    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
+    format!("GPU-{a}-{b}-{c}-{d}-{e}")
+}
+
 /// The functions of the driver's library.
 struct Calls {
     init: unsafe extern "C" fn(c_uint) -> c_int,
@@ -151,5 +174,17 @@ pub(super) fn no_device(message: String) -> Cuda {
     Cuda::NoDevice {
         message,
         visible: std::env::var("CUDA_VISIBLE_DEVICES").ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_written_as_the_drivers_tools_write_it() {
+        let bytes = std::array::from_fn(|at| at as u8 + 0xf0);
+        let expected = "GPU-f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff";
+        assert_eq!(identity_of(bytes), expected);
     }
 }

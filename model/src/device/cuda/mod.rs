@@ -21,6 +21,9 @@ mod shim;
 use std::sync::OnceLock;
 
 use demask_api::Cuda;
+use tch::Device;
+
+use crate::error::Result as ModelResult;
 
 pub use determinism::{DETERMINISTIC, deterministic, leniently, set_deterministic, strictly};
 pub use library::library_folder;
@@ -65,6 +68,27 @@ pub fn torch_version() -> String {
 #[must_use]
 pub fn has_device_files() -> bool {
     driver::has_nodes()
+}
+
+/// Makes a GPU the current one of this thread, which computes. The first one is current from the start.
+///
+/// # Errors
+/// Returns libtorch's errors.
+pub fn make_current(number: usize) -> ModelResult<()> {
+    match number {
+        0 => Ok(()),
+        _ => shim::make_current(number),
+    }
+}
+
+/// Returns the identity of a GPU, or of the part of it that the process sees. No other GPU has it on any machine. `None`
+/// for a CPU, or if the driver does not tell it.
+#[must_use]
+pub fn identity(device: Device) -> Option<String> {
+    let Device::Cuda(number) = device else {
+        return None;
+    };
+    open_cuda().then(|| driver::identity(number)).flatten()
 }
 
 /// Checks one requirement after the other, and returns the first fault.

@@ -1,9 +1,11 @@
 //! The functions of `csrc/cuda.cpp`. In a build without C++ code they report no device.
 
 #[cfg(fused)]
-pub(super) use built::{asked, deterministic, forget_peak, memory, release, settle, version};
+pub(super) use built::{asked, deterministic, forget_peak, make_current, memory, release, settle, version};
 #[cfg(not(fused))]
-pub(super) use left_out::{asked, deterministic, forget_peak, memory, release, settle, version};
+pub(super) use left_out::{
+    asked, deterministic, forget_peak, make_current, memory, release, settle, version,
+};
 
 #[cfg(fused)]
 mod built {
@@ -17,6 +19,7 @@ mod built {
         fn demask_torch_version() -> *const c_char;
         fn demask_cuda_asked() -> c_int;
         fn demask_cuda_settle() -> c_int;
+        fn demask_cuda_make_current(device: i64) -> c_int;
         fn demask_cuda_deterministic(on: c_int, strict: c_int) -> c_int;
         fn demask_cuda_memory(device: i64, five: *mut i64) -> c_int;
         fn demask_cuda_forget_peak(device: i64) -> c_int;
@@ -37,6 +40,11 @@ mod built {
     pub fn settle() -> Result<()> {
         // SAFETY: the function takes nothing.
         check(unsafe { demask_cuda_settle() })
+    }
+
+    pub fn make_current(device: usize) -> Result<()> {
+        // SAFETY: the function takes a number.
+        check(unsafe { demask_cuda_make_current(device as i64) })
     }
 
     pub fn deterministic(on: bool, strict: bool) -> Result<()> {
@@ -83,6 +91,10 @@ mod left_out {
     }
 
     pub fn settle() -> Result<()> {
+        absent()
+    }
+
+    pub fn make_current(_device: usize) -> Result<()> {
         absent()
     }
 

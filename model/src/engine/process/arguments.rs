@@ -11,6 +11,7 @@ use demask_api::{JoinRole, PROTOCOL, Shard};
 use super::fault::FAULT;
 use super::sandbox::Sandbox;
 use crate::device::cuda;
+use crate::engine::seat::Seat;
 use crate::training::ranks::{RankOptions, Reduction};
 use crate::world::join::relay::Joining;
 use crate::world::member::STEP_LIMIT;
@@ -20,10 +21,15 @@ const LONGEST_PEER_LIMIT: u64 = 86_400;
 
 const HELP: &str = "demask-engine: the process that computes for Demask; usually started by the daemon or the demask command
 
-Usage: demask-engine --socket PATH [--device auto|cpu|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
+Usage: demask-engine --socket PATH [--device auto|cpu|cuda|cuda:N] [--dtype auto|f32|bf16] [--threads N] [--rows N]
                      [--deterministic on|off] [--die-with PID] [--writes FOLDER]... [--world env] [--reduction exact|fast]
-                     [--shard state|weights] [--peer-limit SECONDS]
+                     [--shard state|weights] [--peer-limit SECONDS] [--beside TRAINERS,NUMBER]
        demask-engine --join FILE [--role train|sample] [--patience SECONDS] …
+
+--device: auto is cuda if a GPU can be used, else cpu. With cuda a rank takes the GPU of its number on this machine (LOCAL_RANK,
+SLURM_LOCALID), or the only one that it sees; cuda:N is the same N for every rank. No two ranks may have the same GPU.
+--beside TRAINERS,NUMBER: the engine is the NUMBER-th (from 0) that samples beside TRAINERS processes that train on this machine. With
+cuda it takes a GPU that none of them has, in turn, or shares theirs in turn if there is none.
 
 --rows: the largest number of sequences that are sampled at the same time (default 64); a sequence with guidance counts twice.
 --deterministic: on a GPU, on gives the same bits for the same work where libtorch supports it, off the fastest kernels (default on;
@@ -32,7 +38,7 @@ CPU's kernels.
 --writes: the engine may write below this folder only; may be repeated; an empty FOLDER forbids all writes. Default: everywhere. If
 the kernel has Landlock and seccomp, the engine also has no network and starts no program. DEMASK_SANDBOX=off turns off all of this,
 DEMASK_SANDBOX=network allows sockets.
---world env: the process is a rank of a world; torchrun's variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) give its place. Only
+--world env: the process is a rank of a world; torchrun's variables (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) give its place. Only
 rank 0 has the socket, and it commands the other ranks. A rank that loses a peer exits with 75. Without --world they are ignored.
 --join FILE: the engine serves the daemon that wrote FILE (`demask daemon start --listen ADDR --join-file FILE`) instead of a socket. It
 is a rank of a world as with --world env, of which only rank 0 connects to the daemon, or with --role sample a single engine that only
@@ -94,6 +100,8 @@ pub struct EngineArguments {
     pub patience: Duration,
     /// How long a rank waits for its peers within a step.
     pub peer_limit: Duration,
+    /// The seat of a sampling engine that the daemon starts beside the processes that train.
+    pub beside: Option<Seat>,
 }
 
 impl Default for EngineArguments {
@@ -113,6 +121,7 @@ impl Default for EngineArguments {
             role: None,
             patience: PATIENCE,
             peer_limit: STEP_LIMIT,
+            beside: None,
         }
     }
 }
@@ -173,6 +182,11 @@ impl EngineArguments {
                 let shards = [("state", Shard::State), ("weights", Shard::Weights)];
                 self.ranks.shard = one_of(flag, &value()?, &shards)?;
             }
+            "--beside" => {
+                let text = value()?;
+                let seat = text.parse::<Seat>();
+                self.beside = Some(seat.map_err(|wrong| ArgumentError(format!("{flag} {text}: {wrong}")))?);
+            }
             "--die-with" => self.die_with = Some(number(flag, &value()?)?),
             "--writes" => {
                 let (folder, folders) = (value()?, self.writes.get_or_insert_default());
@@ -225,6 +239,18 @@ impl EngineArguments {
             network: self.world || self.join.is_some(),
             gpu: Sandbox::may_use_gpu(&self.device),
         }
+    }
+
+    /// Returns the seat of this engine if it is no rank of a world. `get` returns a variable's value: sampling engines
+    /// that join are started by srun or torchrun, which number them.
+    #[must_use]
+    pub fn seat(&self, get: &dyn Fn(&str) -> Option<String>) -> Seat {
+        let joins = self.join.as_ref().and_then(|_| {
+            let number = get("LOCAL_RANK").or_else(|| get("SLURM_LOCALID"))?;
+            let (number, trainers) = (number.parse().ok()?, 0);
+            Some(Seat::Sampler { number, trainers })
+        });
+        self.beside.or(joins).unwrap_or_default()
     }
 
     /// Checks that the rank has a socket if it serves clients.
@@ -306,6 +332,21 @@ mod tests {
     }
 
     #[test]
+    fn a_sampling_engine_has_the_seat_that_its_starter_gives_it() {
+        let numbered = |name: &str| (name == "SLURM_LOCALID").then(|| "3".to_owned());
+        let seat = |line: &str| parsed(line).unwrap().seat(&numbered);
+        let sampler = |trainers, number| Seat::Sampler { number, trainers };
+        assert_eq!(seat("--socket s --beside 2,1"), sampler(2, 1));
+        assert_eq!(seat("--join f --role sample"), sampler(0, 3));
+        // A variable that was left in a shell means nothing to an engine that joins nobody.
+        assert_eq!(seat("--socket s"), Seat::Alone);
+        assert_eq!(
+            parsed("--join f --role sample").unwrap().seat(&|_| None),
+            Seat::Alone
+        );
+    }
+
+    #[test]
     fn what_cannot_be_used_is_refused_in_words() {
         for (line, words) in [
             ("", "--socket PATH is missing"),
@@ -313,6 +354,7 @@ mod tests {
             ("--sockets s", "unknown argument --sockets"),
             ("--socket s --threads many", "--threads many: expected a number"),
             ("--socket s --deterministic maybe", "expected on or off"),
+            ("--socket s --beside 1", "--beside 1: expected TRAINERS,NUMBER"),
             ("--world here", "--world here: expected env"),
             ("--socket s --role sample", "give the daemon's join file"),
             ("--join f --socket s", "cannot be combined with --socket"),

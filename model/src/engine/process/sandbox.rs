@@ -5,8 +5,18 @@
 //! Landlock restricts writes; seccomp restricts sockets and programs. Both are enforced by the kernel and
 //! last as long as the process. Landlock applies to the calling thread and to the threads that it starts, so
 //! the sandbox must be applied before other threads exist. If the kernel lacks one of the two, the engine
-//! continues without it and reports so. Writes are not restricted beside an NVIDIA device, because the
-//! driver's library opens arbitrary files.
+//! continues without it and reports so.
+//!
+//! Beside an NVIDIA device the sandbox is loose, because the driver's library and NCCL open what differs from machine to
+//! machine, and they are not asked to say what:
+//!
+//! - Writes are not restricted. The driver opens its devices (`/dev/nvidia*`, `/dev/nvidia-caps`), a cache of compiled
+//!   kernels (`CUDA_CACHE_PATH`, else `~/.nv`) and pipes of its services (`/tmp/nvidia-mps`); NCCL opens shared memory
+//!   (`/dev/shm/nccl-*`) and the devices of the network (`/dev/infiniband`, `/dev/gdrdrv`). Landlock would also
+//!   forbid a rank to reach into another one's process, which CUDA may do to map its memory.
+//! - Programs may be started, because the driver's library starts one that creates missing devices.
+//! - Sockets to other machines are refused to an engine alone, but not to a rank: NCCL connects ranks over TCP, and over
+//!   InfiniBand where there is some.
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +25,9 @@ use std::path::{Path, PathBuf};
 pub const SANDBOX: &str = "DEMASK_SANDBOX";
 /// The control device of the NVIDIA driver, which shows that an NVIDIA GPU may be used.
 const DRIVER: &str = "/dev/nvidiactl";
+/// The devices by which a GPU is used where there is no [`DRIVER`]: that of the Windows subsystem for Linux, and that of
+/// systems on a chip.
+const OTHER_DRIVERS: [&str; 2] = ["/dev/dxg", "/dev/nvmap"];
 /// The memory device of the NVIDIA driver. If it is missing, the driver's library starts another program to
 /// create it.
 const DRIVER_MEMORY: &str = "/dev/nvidia-uvm";
@@ -42,7 +55,7 @@ impl Sandbox {
             Ok("network") => self.network = true,
             _ => {}
         }
-        if self.gpu && !Path::new(DRIVER_MEMORY).exists() {
+        if self.gpu && Path::new(DRIVER).exists() && !Path::new(DRIVER_MEMORY).exists() {
             return format!("off: the driver has not created {DRIVER_MEMORY} yet");
         }
         kernel::hold(&self)
@@ -51,8 +64,14 @@ impl Sandbox {
     /// Returns whether an engine that is asked for this device may compute on an NVIDIA GPU.
     #[must_use]
     pub fn may_use_gpu(device: &str) -> bool {
-        device != "cpu" && std::env::var_os("DEMASK_NO_CUDA").is_none() && Path::new(DRIVER).exists()
+        let is_off = device == "cpu" || std::env::var_os("DEMASK_NO_CUDA").is_some();
+        !is_off && has_driver(&|path| Path::new(path).exists())
     }
+}
+
+/// Returns whether one of the devices exists by which a GPU is used.
+fn has_driver(exists: &dyn Fn(&str) -> bool) -> bool {
+    exists(DRIVER) || OTHER_DRIVERS.into_iter().any(exists)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -190,5 +209,17 @@ mod kernel {
             }
         }
         Ok(calls)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_is_known_by_each_of_its_drivers() {
+        let with = |there: &'static str| has_driver(&|path| path == there);
+        assert!(with("/dev/nvidiactl") && with("/dev/dxg") && with("/dev/nvmap"));
+        assert!(!with("/dev/null"));
     }
 }

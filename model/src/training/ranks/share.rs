@@ -316,8 +316,14 @@ impl Share {
                         piece.f_copy_(&own.f_narrow(0, segment.at + at, piece.numel() as i64)?)?;
                     }
                     self.group().broadcast(&piece, segment.rank)?;
-                    if self.world.rank() == 0 && taken.is_ok() {
-                        taken = take(segment.start + at, &piece);
+                    match self.world.rank() {
+                        0 if taken.is_ok() => taken = take(segment.start + at, &piece),
+                        0 => {}
+                        // On a GPU this rank would run ahead to the agreement below, and there wait for all of what rank 0
+                        // does with the pieces, which may take longer than a call may.
+                        _ => {
+                            piece.f_double_value(&[0])?;
+                        }
                     }
                 }
             }

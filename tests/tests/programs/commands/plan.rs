@@ -87,6 +87,20 @@ fn eight_billion_weights_do_not_fit_and_the_plan_says_what_would() {
     );
 }
 
+/// A GPU has logits for as many positions at a time as the engine takes on one of its size: a part of its memory, as a
+/// power of two.
+#[test]
+fn logits_are_planned_for_the_positions_that_a_gpu_takes_at_a_time() {
+    let place = Place::default();
+    let profile = eight_billion(&place);
+    for (memory, positions) in [("24GB", 256), ("80GB", 1024), ("150GB", 2048), ("1000GB", 4096)] {
+        let whole = [profile.as_str(), "--from-scratch", "--device-memory", memory];
+        let found = planned(&place, &whole).1;
+        // Two numbers in bf16 and three in f32 for each of the vocabulary.
+        assert_eq!(part(&found, "logits"), positions * 134_656 * 16, "{memory}");
+    }
+}
+
 /// QLoRA's promise: a model that does not fit on a GPU of 24 GB in bf16 can be trained there in four bits.
 #[test]
 fn a_frozen_base_in_fewer_bits_is_counted() {
@@ -307,6 +321,9 @@ fn ranks_own_parts_of_the_state_and_of_the_weights() {
     let (_, only) = plan(&["--ranks", "1", "--shard", "weights"]);
     assert_eq!(part(&only, "f32 master weights"), 4 * trained);
     assert!(part(&only, "weights") < part(&one, "weights") / 4, "{only}");
+    // It takes a unit of the batch at a time, as they do. Without ranks, all of the batch is taken.
+    let rows = |found: &Value| found["rows"].as_u64().unwrap();
+    assert_eq!((rows(&one), rows(&state), rows(&plan(&[]).1)), (4, 4, 8));
     let (_, none) = plan(&["--shard", "weights"]);
     assert_eq!(
         (&none["shard"], &none["bytes"]),

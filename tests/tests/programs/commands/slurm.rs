@@ -74,8 +74,19 @@ fn what_is_not_there_is_refused() {
             &["--nodes", "2", "--ranks", "5"],
             "divided evenly among them; add --ranks 6",
         ),
-        (&["--gpus", "2"], "one GPU"),
-        (&["--gpus", "1", "--ranks", "2"], "2 ranks train on CPUs only"),
+        (&["--gpus", "2"], "a node uses at most 1, one for each process"),
+        (
+            &["--gpus", "1", "--ranks", "2"],
+            "each of the 2 ranks of a node needs a GPU of its own; use --gpus 2",
+        ),
+        (
+            &["--gpus-per-node", "2", "--ranks", "6", "--nodes", "2"],
+            "each of the 3 ranks of a node needs a GPU of its own; use --gpus 3",
+        ),
+        (
+            &["--gpus", "1", "--set", "engine.device=cpu"],
+            "engine.device is cpu",
+        ),
         (
             &["--samplers", "1", "--set", "rollouts.join=true"],
             "add --set rollouts.join=false",
@@ -129,6 +140,45 @@ fn the_script_of_several_nodes_starts_ranks_that_join() {
         assert!(text.contains(part), "{part} is missing: {text}");
     }
     assert!(!script(&place, &["tabletop", "--ranks", "8"]).contains("join"));
+}
+
+/// A node has a GPU for each of its ranks, and those for sampling engines besides. Each process chooses its own by its
+/// number, so the script divides nothing.
+#[test]
+fn the_script_asks_for_the_gpus_of_a_node() {
+    let place = Place::default();
+    for (arguments, lines) in [
+        (
+            &["--ranks", "4", "--gpus", "4"][..],
+            &["#SBATCH --ntasks=1", "#SBATCH --gpus-per-node=4"][..],
+        ),
+        (
+            &["--ranks", "8", "--nodes", "2", "--gpus-per-node", "4"],
+            &[
+                "#SBATCH --ntasks-per-node=4",
+                "#SBATCH --gpus-per-node=4",
+                "export DEMASK_RANKS_HERE=4",
+            ],
+        ),
+        (
+            &["--ranks", "8", "--nodes", "2", "--samplers", "2", "--gpus", "6"],
+            &["#SBATCH --ntasks-per-node=4", "#SBATCH --gpus-per-node=6"],
+        ),
+        (
+            &["--samplers", "2", "--gpus", "3"],
+            &["#SBATCH --gpus-per-node=3"],
+        ),
+    ] {
+        let text = script(&place, &[&["tabletop"][..], arguments].concat());
+        for line in lines {
+            assert!(
+                text.lines().any(|found| found == *line),
+                "{line} is missing: {text}"
+            );
+        }
+        assert!(!text.contains("CUDA_VISIBLE_DEVICES"), "{text}");
+    }
+    assert!(!script(&place, &["tabletop", "--ranks", "4"]).contains("gpus-per-node"));
 }
 
 /// The daemon starts the sampling engines, on its node, so the job needs cores for them and the run their number.
