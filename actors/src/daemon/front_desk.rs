@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use demask_storage::{ActorState, Command, Overview, Reply, RunState};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::question::AnswerDesk;
 use crate::control::gateway::PendingCommand;
@@ -29,6 +29,8 @@ use crate::runtime::supervisor::{Probe, Roster};
 const PUBLISH: Duration = Duration::from_millis(250);
 /// Duration of a write from which the status says that the run waits for the disk.
 const SILENT: Duration = Duration::from_secs(5);
+/// L2: most orders and questions at a time. Their rows wait for the disk. A stop is not counted: at most one waits.
+const ORDERS: usize = 64;
 
 /// The signals that end the daemon.
 pub(super) struct StopSignals {
@@ -67,6 +69,8 @@ pub(super) struct FrontDesk {
     present: RefCell<Option<PresentControl>>,
     /// Last state of the run that was active before.
     last: RefCell<Option<Overview>>,
+    /// Room for orders and questions. A permit travels inside the task that it admits.
+    room: Arc<Semaphore>,
     ending: Cell<bool>,
     told_to_end: Notify,
 }
@@ -87,6 +91,7 @@ impl FrontDesk {
             faults,
             present: RefCell::default(),
             last: RefCell::default(),
+            room: Arc::new(Semaphore::new(ORDERS)),
             ending: Cell::new(false),
             told_to_end: Notify::new(),
         })
@@ -123,6 +128,16 @@ impl FrontDesk {
         if let Some(control) = self.control() {
             control.borrow().halt();
         }
+    }
+
+    /// Admits an order or a question, or says why there is no room.
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Reply> {
+        Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
+            refused(&format!(
+                "{ORDERS} orders and questions are under way, expected at most {ORDERS}: `demask ps` shows what they wait \
+                 for, and `demask stop` needs no room"
+            ))
+        })
     }
 
     fn control(&self) -> Option<PresentControl> {
@@ -222,10 +237,18 @@ impl FrontDesk {
             reply.send(refused(message)).ok();
             return;
         };
+        let permit = match self.admit() {
+            Ok(permit) => permit,
+            Err(full) => {
+                reply.send(full).ok();
+                return;
+            }
+        };
         let control = Arc::clone(&control.borrow());
         let (home, recorder) = (self.home.clone(), self.recorder.clone());
         let (id, by) = (id.to_owned(), by.to_owned());
         actix::spawn(async move {
+            let _permit = permit;
             let desk = AnswerDesk {
                 home: &home,
                 control: &control,
@@ -244,6 +267,14 @@ impl FrontDesk {
                 .ok();
             return;
         };
+        // L10: a stop is taken in any case.
+        let permit = match (command != Command::Stop).then(|| self.admit()).transpose() {
+            Ok(permit) => permit,
+            Err(full) => {
+                reply.send(full).ok();
+                return;
+            }
+        };
         let order = PendingOrder {
             control,
             recorder: self.recorder.clone(),
@@ -254,6 +285,7 @@ impl FrontDesk {
         let home = self.home.clone();
         let loses_stops = self.faults.has(SeededBug::LostStop);
         actix::spawn(async move {
+            let _permit = permit;
             // If there is a model, a prompt is answered at once instead of at the end of the step.
             let present = Arc::clone(&order.control.borrow());
             match &order.command {
