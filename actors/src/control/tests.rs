@@ -215,11 +215,11 @@ fn l2_l4_stops_of_a_run_that_is_being_stopped_leave_nothing_behind_and_are_confi
         control.boundary(&recorder, 3).await.unwrap();
         let other = store::open(path).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let ids: Vec<String> = (0..100).map(|number| format!("stop {number}")).collect();
         let ask = |id| Box::pin(control.ask(&recorder, id, "me", Command::Stop));
         let mut first = ask("first");
         assert!(poll_fn(|turn| Poll::Ready(first.as_mut().poll(turn).is_pending())).await);
         let before = recorder.queue().0;
-        let ids: Vec<String> = (0..100).map(|number| format!("stop {number}")).collect();
         let mut others: Vec<_> = ids.iter().map(|id| ask(id.as_str())).collect();
         for asking in &mut others {
             assert!(poll_fn(|turn| Poll::Ready(asking.as_mut().poll(turn).is_pending())).await);

@@ -19,7 +19,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::front_desk::{FrontDesk, StopSignals, refused};
 use super::lives::Lives;
-use super::run_record::run_end;
+use super::run_record::{RECORDED, run_end};
 use super::{sockets, store_health};
 use crate::control::gateway::{self, CommandQueues, PendingCommand};
 use crate::control::pending_order::PresentControl;
@@ -42,8 +42,6 @@ const LOOK: Duration = Duration::from_millis(250);
 const GOODBYE: Duration = Duration::from_millis(50);
 /// Longest wait for work that still waits for the disk when every row is on it.
 const LAST_WORK: Duration = Duration::from_secs(4);
-/// Longest wait for rows to reach the disk; after it the waiting client gets an error.
-pub(super) const RECORDED: Duration = Duration::from_secs(10);
 /// Commands that fit into each queue.
 const QUEUE: usize = 32;
 
