@@ -73,6 +73,9 @@ pub(super) struct FrontDesk {
     room: Arc<Semaphore>,
     ending: Cell<bool>,
     told_to_end: Notify,
+    /// Whether a client asked again for the end of the daemon.
+    told_again: Cell<bool>,
+    gives_up_disk: Notify,
 }
 
 impl FrontDesk {
@@ -94,6 +97,8 @@ impl FrontDesk {
             room: Arc::new(Semaphore::new(ORDERS)),
             ending: Cell::new(false),
             told_to_end: Notify::new(),
+            told_again: Cell::new(false),
+            gives_up_disk: Notify::new(),
         })
     }
 
@@ -119,6 +124,37 @@ impl FrontDesk {
     /// Waits until the daemon is told to end for the first time.
     pub(super) async fn is_told_to_end(&self) {
         self.told_to_end.notified().await;
+    }
+
+    /// Waits until the daemon must end without the disk: it was told to end twice, and the disk does not answer (L10).
+    /// L4: what was acknowledged is on the disk before its client was told so, and nothing else is lost.
+    pub(super) async fn is_without_disk(&self) {
+        self.gives_up_disk.notified().await;
+    }
+
+    /// Ends the daemon as a client asks for it.
+    fn shut_down(&self) -> Reply {
+        let message = match self.is_ending() {
+            false => {
+                self.end();
+                "the daemon finishes the step, saves a checkpoint and ends; asked again, it does not wait for a disk that \
+                 does not answer"
+            }
+            true => {
+                self.told_again.set(true);
+                "the daemon is ending; if the disk does not answer for 5 s, it ends without the rows that the disk has not \
+                 confirmed; nothing acknowledged is lost"
+            }
+        };
+        Reply::Accepted {
+            message: message.to_owned(),
+            step: self.overview().step,
+        }
+    }
+
+    /// Returns for how long the disk has not answered, if that is long.
+    fn silent(&self) -> Option<Duration> {
+        self.recorder.silent_for().filter(|&silent| silent >= SILENT)
     }
 
     fn end(&self) {
@@ -163,6 +199,9 @@ impl FrontDesk {
                     self.end();
                 }
                 _ = tick.tick() => {
+                    if self.told_again.get() && (self.silent().is_some() || self.recorder.is_disk_full()) {
+                        self.gives_up_disk.notify_one();
+                    }
                     show_recorder(&self.recorder, &written);
                     publish(&self.recorder, self.overview(), self.roster.views());
                 }
@@ -174,8 +213,7 @@ impl FrontDesk {
 
     /// Returns the state of the active run, else of the last one.
     pub(super) fn overview(&self) -> Overview {
-        let silent = self.recorder.silent_for().filter(|&silent| silent >= SILENT);
-        let silent = silent.map(|silent| {
+        let silent = self.silent().map(|silent| {
             let seconds = silent.as_secs();
             format!("the disk has not answered for {seconds} s; nothing is lost, and the daemon goes on when it does")
         });
@@ -208,14 +246,7 @@ impl FrontDesk {
             Command::Actors => Reply::Actors {
                 actors: self.roster.views(),
             },
-            Command::Shutdown => {
-                self.end();
-                let (message, step) = (
-                    "the daemon will end at the next step boundary".into(),
-                    self.overview().step,
-                );
-                Reply::Accepted { message, step }
-            }
+            Command::Shutdown => self.shut_down(),
             Command::Subscribe { .. } | Command::Follow { .. } => Reply::Accepted {
                 message: "subscribed".into(),
                 step: self.overview().step,
@@ -290,7 +321,19 @@ impl FrontDesk {
             let present = Arc::clone(&order.control.borrow());
             match &order.command {
                 Command::Sample { prompt, picture } if present.model().is_some() => {
-                    sample(&order, &home, &present, (prompt, *picture), reply).await;
+                    let desk = AnswerDesk {
+                        home: &home,
+                        control: &present,
+                        recorder: &order.recorder,
+                    };
+                    let question = Command::Ask {
+                        prompt: prompt.clone(),
+                        draw: *picture,
+                        image: None,
+                        direct: false,
+                        reference: None,
+                    };
+                    desk.sample(&order.id, &order.by, question, reply).await;
                 }
                 Command::Stop => order.stop(reply, loses_stops).await,
                 _ => {
@@ -298,36 +341,6 @@ impl FrontDesk {
                 }
             }
         });
-    }
-}
-
-/// Answers a prompt with the present model.
-async fn sample(
-    order: &PendingOrder,
-    home: &Home,
-    present: &Control,
-    (prompt, draw): (&str, bool),
-    reply: oneshot::Sender<Reply>,
-) {
-    let question = Command::Ask {
-        prompt: prompt.to_owned(),
-        draw,
-        image: None,
-        direct: false,
-        reference: None,
-    };
-    let (message, step) = (
-        "accepted; the answer is being computed".to_owned(),
-        present.place().1,
-    );
-    reply.send(Reply::Accepted { message, step }).ok();
-    let desk = AnswerDesk {
-        home,
-        control: present,
-        recorder: &order.recorder,
-    };
-    if let Reply::Refused { message } = desk.answer(&order.id, &order.by, question).await {
-        tracing::warn!("asked by {}: {message}", order.by);
     }
 }
 
