@@ -322,3 +322,25 @@ fn warning(context: &RunContext, step: u64, kind: &str, message: String) -> Reco
         message,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    #[tokio::test(start_paused = true)]
+    async fn l10_a_run_that_must_end_does_not_wait_for_the_disk_between_two_lives() {
+        let long = || async {
+            tokio::time::sleep(10 * GRACE).await;
+            "read"
+        };
+        let control = Control::default();
+        assert_eq!(unless_ending(&control, long()).await, Some("read"));
+        control.halt();
+        assert_eq!(unless_ending(&control, long()).await, None);
+        assert_eq!(unless_ending(&control, pending::<()>()).await, None);
+        // A disk that is slow, but answers, is waited for.
+        let short = tokio::time::sleep(GRACE / 2);
+        assert_eq!(unless_ending(&control, short).await, Some(()));
+    }
+}

@@ -99,3 +99,47 @@ pub(super) fn newest_step(database: &Path, run: &str) -> anyhow::Result<u64> {
     let kept = journal::checkpoints(&store::open_read_only(database)?, run)?;
     Ok(kept.first().map_or(0, |saved| saved.step))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::runtime::recorder::SimulatedDisk;
+    use demask_storage::{Metric, events::events_since};
+
+    fn end(reason: &str) -> Record {
+        Record::RunEnd(run_end("r", RunState::Failed, reason))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l10_l2_a_refused_run_is_taken_back_later_and_one_that_found_no_room_needs_not_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.db");
+        let disk = SimulatedDisk {
+            delay: Some(Box::new(|| 6 * RECORDED)),
+            ..SimulatedDisk::default()
+        };
+        let in_time = async {
+            let recorder = Recorder::start_here(&path, disk).unwrap();
+            let late = recorded_in_time(&recorder, vec![end("late")], end("late, taken back"));
+            assert_eq!(late.await, Ok(false));
+            while recorder.dropped() == 0 {
+                recorder.offer(Record::Metric(Metric {
+                    run: "r".into(),
+                    step: 1,
+                    values: vec![("a/b".into(), 1.0)],
+                }));
+            }
+            let crowded = recorded_in_time(&recorder, vec![end("no room")], end("no room, taken back"));
+            assert_eq!(crowded.await, Ok(false));
+            recorder.flush().await.unwrap();
+        };
+        tokio::task::LocalSet::new().run_until(in_time).await;
+        let events = events_since(&store::open_read_only(&path).unwrap(), 0, 100).unwrap();
+        let reasons = events.into_iter().filter_map(|event| match event.record {
+            Record::RunEnd(end) => Some(end.reason),
+            _ => None,
+        });
+        assert_eq!(reasons.collect::<Vec<_>>(), ["late", "late, taken back"]);
+    }
+}
