@@ -29,6 +29,8 @@ enum Script {
     Hopeless,
     /// Takes steps until the learning rate is set to 0.25, but the engine dies when the daemon shuts down.
     TakenAlong,
+    /// Takes steps until it is stopped, and the engine dies while the checkpoint of the stop is saved.
+    DiesOfStop,
 }
 
 struct Scripted(Script);
@@ -56,7 +58,7 @@ impl RunDriver for Scripted {
             }
             for step in 0.. {
                 let asked = context.control.boundary(&context.recorder, step).await?;
-                if asked.halt && script == Script::TakenAlong {
+                if asked.halt && script == Script::TakenAlong || asked.stop && script == Script::DiesOfStop {
                     return Err(engine_died());
                 }
                 if asked.stop || asked.halt {
@@ -214,6 +216,27 @@ fn l1_a_daemon_that_ends_does_not_raise_an_engine_again_and_its_run_goes_on_with
         ended(client).await
     });
     assert_eq!(status, "done");
+}
+
+#[test]
+fn l10_a_run_whose_engine_dies_while_the_checkpoint_of_a_stop_is_saved_ends_and_does_not_live_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = with_daemon(folder.path(), Script::DiesOfStop, async |client| {
+        client.ask(Command::Subscribe { since: 0 }).await.unwrap();
+        assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
+        assert!(matches!(
+            client.ask(Command::Stop).await,
+            Ok(Reply::Accepted { .. })
+        ));
+        ended(client).await
+    });
+    assert_eq!(status, "stopped");
+    let one = |sql| assert_eq!(count(folder.path(), sql), 1, "{sql}");
+    one("SELECT count(*) FROM v_run WHERE generation = 0");
+    one("SELECT count(*) FROM v_steer WHERE action = 'stop' AND applied_step IS NOT NULL");
+    let lost = "message LIKE '%what comes after the last checkpoint is lost%'";
+    let alerts = format!("SELECT count(*) FROM v_alert WHERE kind = 'actor_failed' AND {lost}");
+    assert_eq!(count(folder.path(), &alerts), 1);
 }
 
 #[test]

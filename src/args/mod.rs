@@ -105,7 +105,7 @@ pub enum DemaskCommand {
     /// Start, stop and inspect the daemon, the background process that owns runs
     #[command(
         subcommand,
-        after_help = "Examples:\n  demask daemon start\n  demask daemon start --log-format json\n  demask daemon start --listen 10.0.0.1 --join-file shared/join\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts a daemon if none is running. SIGTERM ends it as `demask daemon stop` does.\nRUST_LOG sets the log level. DEMASK_LOG_FORMAT sets the log format when another command starts the\ndaemon."
+        after_help = "Examples:\n  demask daemon start\n  demask daemon start --log-format json\n  demask daemon start --listen 10.0.0.1 --join-file shared/join\n  demask daemon status --json\n  demask daemon logs --follow\n  demask daemon stop\n`demask run` starts a daemon if none is running. SIGTERM ends it as `demask daemon stop` does.\nOn a disk that does not answer, `demask daemon stop` waits; asked again, the daemon ends without the\nrows that the disk has not confirmed. Nothing acknowledged is lost. A second signal ends it at once.\nRUST_LOG sets the log level. DEMASK_LOG_FORMAT sets the log format when another command starts the\ndaemon."
     )]
     Daemon(DaemonCommand),
     /// Open the dashboard of the running daemon

@@ -55,7 +55,8 @@ pub enum Command {
     Pause,
     /// Resume after a pause.
     Resume,
-    /// Write a checkpoint and end the run at the next step boundary.
+    /// Write a checkpoint and end the run at the next step boundary. While the run is being stopped, another one changes
+    /// nothing, and has no row of its own.
     Stop,
     /// Write a checkpoint at the next step boundary.
     Checkpoint,
@@ -105,7 +106,9 @@ pub enum Command {
         /// The most rows.
         limit: u64,
     },
-    /// End the daemon: stop at the step boundary, write a checkpoint, flush, exit 0.
+    /// End the daemon: stop at the step boundary, write a checkpoint, flush, exit 0. Under another id it means as well that
+    /// the daemon is to end without the rows that a disk which does not answer has not confirmed; none of them is
+    /// acknowledged.
     Shutdown,
 }
 

@@ -15,6 +15,9 @@ use crate::runtime::ids;
 /// Longest wait for replies that the daemon gives from memory.
 const PROMPT: Duration = Duration::from_secs(5);
 
+/// Longest wait for replies that the disk confirms.
+const CONFIRMED: Duration = Duration::from_secs(30);
+
 /// The reason why the daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -55,6 +58,18 @@ pub enum ClientError {
         /// What the daemon is doing, and what the user can do.
         advice: String,
     },
+    /// The daemon replies to other commands, but not to this one, which waits for the disk.
+    #[error(
+        "the daemon has not acknowledged the command within {} s, because its row is not on the disk ({state}): it may take \
+         effect or not, and `demask ps` shows what did; the daemon answers, so let it run",
+        limit.as_secs()
+    )]
+    Unconfirmed {
+        /// How long the client has waited.
+        limit: Duration,
+        /// The state of the daemon's run.
+        state: String,
+    },
     /// The daemon speaks another protocol.
     #[error(
         "the daemon (demask {version}) speaks control protocol {found}, but this demask speaks {PROTOCOL}: stop the daemon with its own version of demask and start it again"
@@ -72,6 +87,8 @@ pub enum ClientError {
 pub struct Client {
     lines: Lines<BufReader<OwnedReadHalf>>,
     writer: OwnedWriteHalf,
+    home: Home,
+    from: String,
     by: String,
     pid: Option<i32>,
     /// Events that arrived while a reply was awaited.
@@ -103,6 +120,8 @@ impl Client {
         Ok(Self {
             lines: BufReader::new(read).lines(),
             writer,
+            home: home.clone(),
+            from: from.to_owned(),
             by,
             pid,
             early: Default::default(),
@@ -130,13 +149,38 @@ impl Client {
     pub async fn ask_as(&mut self, id: String, command: Command) -> Result<Reply, ClientError> {
         let limit = limit(&command);
         let asked = tokio::time::timeout(limit, self.answered(id, command)).await;
-        asked.unwrap_or_else(|_| {
-            Err(ClientError::Silent {
-                pid: self.pid,
+        match asked {
+            Ok(answered) => answered,
+            Err(_) if limit == CONFIRMED => Err(self.unconfirmed(limit).await),
+            Err(_) => Err(self.silent(limit)),
+        }
+    }
+
+    fn silent(&self, limit: Duration) -> ClientError {
+        ClientError::Silent {
+            pid: self.pid,
+            limit,
+            advice: silence_advice(self.pid),
+        }
+    }
+
+    /// Says why a command that waits for the disk was not answered. A daemon that gives its status is not silent. The
+    /// present connection still waits for the reply, so another one asks.
+    async fn unconfirmed(&self, limit: Duration) -> ClientError {
+        let asked = async {
+            let mut beside = Self::connect(&self.home, &self.from).await?;
+            beside.answered(new_id(), Command::Status).await
+        };
+        match tokio::time::timeout(PROMPT, asked).await {
+            Ok(Ok(Reply::Status(overview))) => ClientError::Unconfirmed {
                 limit,
-                advice: silence_advice(self.pid),
-            })
-        })
+                state: match overview.detail.is_empty() {
+                    true => format!("the run is {}", overview.state),
+                    false => format!("the run is {}: {}", overview.state, overview.detail),
+                },
+            },
+            _ => self.silent(limit),
+        }
     }
 
     async fn answered(&mut self, id: String, command: Command) -> Result<Reply, ClientError> {
@@ -198,7 +242,7 @@ fn limit(command: &Command) -> Duration {
         Command::Query { .. } => Duration::from_secs(45),
         // It may have to wait for a training step before it is sampled.
         Command::Ask { .. } => Duration::from_secs(600),
-        _ => Duration::from_secs(30),
+        _ => CONFIRMED,
     }
 }
 
@@ -232,4 +276,56 @@ pub fn who(client: &str) -> String {
     // SAFETY: `getuid` has no preconditions and cannot fail.
     let user = user.unwrap_or_else(|| format!("user {}", unsafe { libc::getuid() }));
     format!("{user} ({client})")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::control::Control;
+    use tokio::net::UnixListener;
+
+    /// Plays a daemon whose disk hangs: it gives its status, and acknowledges nothing.
+    async fn serve(stream: UnixStream) {
+        let (read, mut write) = stream.into_split();
+        let mut lines = BufReader::new(read).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let message: ClientMessage = serde_json::from_str(&line).unwrap();
+            if message.command == Command::Status {
+                let mut overview = Control::default().overview();
+                overview.detail = "the disk has not answered for 31 s".into();
+                let reply = ServerMessage::Reply {
+                    id: message.id,
+                    protocol: PROTOCOL,
+                    version: String::new(),
+                    reply: Reply::Status(Box::new(overview)),
+                };
+                let line = serde_json::to_string(&reply).unwrap() + "\n";
+                write.write_all(line.as_bytes()).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l10_a_daemon_that_answers_without_its_disk_is_not_to_be_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(folder.path().to_owned())).unwrap();
+        let socket = home.socket().unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        let daemon = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream));
+            }
+        });
+        let mut client = Client::connect(&home, "test").await.unwrap();
+        let error = client.ask(Command::Pause).await.unwrap_err();
+        let said = error.to_string();
+        assert!(matches!(error, ClientError::Unconfirmed { .. }), "{said}");
+        assert!(
+            said.contains("the disk has not answered for 31 s") && !said.contains("kill"),
+            "{said}"
+        );
+        daemon.abort();
+        std::fs::remove_file(socket).ok();
+    }
 }

@@ -6,11 +6,13 @@
 //!
 //! L10: a stop does not wait for the disk. It waits for the boundary from the moment it is asked for, while its row is
 //! on the way; nothing is computed under a stop. What the client is told says whether the row is on the disk
-//! (`Reply::Accepted`) or not yet (`Reply::Taken`).
+//! (`Reply::Accepted`) or not yet (`Reply::Taken`). A stop of a run that is being stopped changes nothing: it has no row,
+//! and is confirmed when the row of the first one is.
 //!
 //! Not here: what a run does at a boundary (`run::driver`), and the format of commands on the socket (the `storage`
 //! crate).
 
+mod asking;
 mod bounded_lines;
 pub mod client;
 pub mod gateway;
@@ -21,14 +23,12 @@ mod present_model;
 mod query_process;
 mod state;
 
-use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use demask_storage::{ActorView, Command, Knob, Overview, Record, RunState, Steer};
 use tokio::sync::Notify;
 
 pub use knobs::KnobKey;
-use order::check;
 pub use order::{OrderError, RESUMED_RUN};
 pub use present_model::PresentModel;
 pub use state::Boundary;
@@ -64,44 +64,6 @@ impl Control {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Accepts an order. Its row is committed to the store before this returns (L4). The same id is accepted once. A stop
-    /// is in effect before this waits for anything (L10).
-    ///
-    /// # Errors
-    /// [`OrderError`] if the knob is unknown, the value is out of range, or the recorder has ended.
-    pub async fn ask(
-        &self,
-        recorder: &Recorder,
-        id: &str,
-        by: &str,
-        order: Command,
-    ) -> Result<u64, OrderError> {
-        let (steer, again) = {
-            let mut state = self.lock();
-            let action = check(&state.knobs, &order)?;
-            (
-                state.asked(id, by, action, &order),
-                !state.known.insert(id.to_owned()),
-            )
-        };
-        let step = steer.asked_step;
-        if again {
-            recorder.flush().await?;
-            return Ok(step);
-        }
-        let is_stop = order == Command::Stop;
-        if is_stop {
-            self.take(steer.clone(), order.clone());
-        }
-        // The row of a stop may come after the row that says where the stop took effect; the store keeps the step.
-        recorder.record(Record::Steer(steer.clone())).await?;
-        recorder.flush().await?;
-        if !is_stop {
-            self.take(steer, order);
-        }
-        Ok(step)
-    }
-
     /// Has an order wait for the next boundary.
     fn take(&self, steer: Steer, order: Command) {
         self.lock().wait(steer, order);
@@ -112,9 +74,16 @@ impl Control {
     /// read while the control before still took orders, so it may lack an order whose row was committed after that (L4),
     /// and a stop whose row is still on its way to the disk (L10).
     pub fn take_orders(&self, before: &Self) {
-        let waiting = before.lock().pending.clone();
+        let (waiting, stop_row) = {
+            let before = before.lock();
+            (before.pending.clone(), before.stop_row.clone())
+        };
         for (steer, order) in waiting {
-            if self.lock().known.insert(steer.id.clone()) {
+            let is_new = self.lock().known.insert(steer.id.clone());
+            if is_new && order == Command::Stop {
+                self.lock().stop_row = stop_row.clone();
+            }
+            if is_new {
                 self.take(steer, order);
             }
         }
@@ -153,21 +122,11 @@ impl Control {
 
     /// Applies a waiting stop at once, outside a boundary, because the run hangs (law L10). Other orders keep waiting
     /// for a boundary (L3), which this life does not reach any more. Returns whether the run was stopped by the user, and
-    /// the rows of these stops, which the caller records.
+    /// the rows that the caller records: those of these stops, and those of orders that took effect at a boundary where the
+    /// life was abandoned before the recorder had them.
     #[must_use]
     pub fn stop_now(&self) -> (bool, Vec<Steer>) {
-        let mut state = self.lock();
-        let step = state.step;
-        let (stops, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut state.pending)
-            .into_iter()
-            .partition(|(_, order)| *order == Command::Stop);
-        state.pending = waiting;
-        let applied = |(steer, _): (Steer, Command)| Steer {
-            applied_step: Some(step),
-            ..steer
-        };
-        let rows: Vec<Steer> = stops.into_iter().map(applied).collect();
-        (state.stopping || !rows.is_empty(), rows)
+        self.lock().stop_now()
     }
 
     /// Waits for [`Self::halt`].
@@ -212,11 +171,8 @@ impl Control {
             let waiter = self.changed.notified();
             tokio::pin!(waiter);
             waiter.as_mut().enable();
-            let applied = self.lock().apply(step, &mut todo);
-            if !applied.is_empty() {
-                for steer in applied {
-                    recorder.record(Record::Steer(steer)).await?;
-                }
+            self.lock().apply(step, &mut todo);
+            if self.record_applied(recorder).await? {
                 // L4: the row has the step before anything is computed under the order.
                 recorder.flush().await?;
                 // Orders that came during the write are applied before the daemon's own end is considered.
@@ -227,6 +183,21 @@ impl Control {
                 return Ok(todo);
             }
             waiter.await;
+        }
+    }
+
+    /// Hands the rows of orders that have taken effect to the recorder. If this is abandoned, as when the run hangs here,
+    /// [`Self::stop_now`] returns the rows that are left. Returns whether there were any.
+    async fn record_applied(&self, recorder: &Recorder) -> Result<bool, RecorderGone> {
+        let mut has_any = false;
+        loop {
+            let next = self.lock().applied.front().cloned();
+            let Some(steer) = next else {
+                return Ok(has_any);
+            };
+            recorder.record(Record::Steer(steer)).await?;
+            self.lock().applied.pop_front();
+            has_any = true;
         }
     }
 

@@ -59,11 +59,21 @@ impl PendingOrder {
 
     /// Stops the run. The stop is in effect before this waits for anything; the reply says whether the disk has
     /// confirmed it. With `loses_stops`, a deliberate bug, it says so in any case.
+    ///
+    /// L2: where another stop is in effect, this ends with the reply and leaves nothing behind.
     pub async fn stop(&self, reply: oneshot::Sender<Reply>, loses_stops: bool) {
         let step = self.control.borrow().place().1;
+        let shares = self.control.borrow().shares_stop();
         let recorded = self.recorded();
         tokio::pin!(recorded);
         if let Ok(said) = tokio::time::timeout(CONFIRMED, &mut recorded).await {
+            let said = match said {
+                Reply::Accepted { step, .. } if shares => Reply::Accepted {
+                    message: "the run is being stopped already".to_owned(),
+                    step,
+                },
+                said => said,
+            };
             reply.send(said).ok();
             return;
         }
@@ -75,6 +85,9 @@ impl PendingOrder {
             false => Reply::Taken { message, step },
         };
         reply.send(said).ok();
+        if shares {
+            return;
+        }
         // The row follows, however long the disk takes.
         if let Reply::Refused { message } = recorded.await {
             tracing::error!("the stop that {} asked for has no row: {message}", self.by);

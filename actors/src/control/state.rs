@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use demask_storage::{Command, Knob, Overview, RunState, Steer, SteerAction};
+use tokio::sync::watch;
 
-use super::order::{of_row, standing};
+use super::order::{OrderError, check, of_row, standing};
 use super::present_model::PresentModel;
 
 /// The effects of a boundary that the trainer carries out.
@@ -21,6 +22,27 @@ pub struct Boundary {
     pub halt: bool,
     /// Prompts to sample now: the order's id, the prompt, and whether to draw a picture.
     pub samples: Vec<(String, String, bool)>,
+}
+
+/// What is known of the row of a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StopRow {
+    /// The disk has not confirmed it.
+    OnItsWay,
+    /// It is on the disk.
+    Recorded,
+    /// It could not be written.
+    Failed,
+}
+
+/// What an order is to a run when it is asked for.
+pub(super) enum AskedOrder {
+    /// A new one, with its row.
+    New(Steer),
+    /// A repetition of one that was asked for under the same id.
+    Repeated,
+    /// A stop of a run that another stop, with this row, is ending already.
+    Shared(watch::Receiver<StopRow>),
 }
 
 /// What the orders of a run have made of it, and the orders that still wait.
@@ -43,6 +65,10 @@ pub(super) struct State {
     /// Ids of all orders, including those that have taken effect.
     pub(super) known: HashSet<String>,
     pub(super) pending: VecDeque<(Steer, Command)>,
+    /// Rows of orders that have taken effect, until the recorder has them.
+    pub(super) applied: VecDeque<Steer>,
+    /// Row of the stop that waits or has taken effect. What was read from the journal is on the disk.
+    pub(super) stop_row: watch::Receiver<StopRow>,
     /// Orders of the journal that have taken effect, in the order in which they did.
     pub(super) replay: VecDeque<(Steer, Command)>,
     pub(super) knobs: BTreeMap<String, Knob>,
@@ -75,6 +101,8 @@ impl State {
             halting: false,
             known,
             pending: pending.into(),
+            applied: VecDeque::new(),
+            stop_row: watch::channel(StopRow::Recorded).1,
             replay: replay.into(),
             knobs,
             overview,
@@ -82,8 +110,36 @@ impl State {
         }
     }
 
-    /// Has an order wait for the next boundary.
+    /// Returns what an order is to this run, and notes its id.
+    ///
+    /// L2: a run that is being stopped takes no further stop, so that repetitions on a disk that does not answer leave
+    /// nothing behind. Whoever asks for one learns what the disk says of the first.
+    ///
+    /// # Errors
+    /// [`OrderError`] if the knob is unknown or the value is out of range.
+    pub(super) fn ask(&mut self, id: &str, by: &str, order: &Command) -> Result<AskedOrder, OrderError> {
+        let action = check(&self.knobs, order)?;
+        if *order == Command::Stop && self.shares_stop() {
+            return Ok(AskedOrder::Shared(self.stop_row.clone()));
+        }
+        let steer = self.asked(id, by, action, order);
+        Ok(match self.known.insert(id.to_owned()) {
+            true => AskedOrder::New(steer),
+            false => AskedOrder::Repeated,
+        })
+    }
+
+    /// Returns whether a stop waits or has taken effect whose row is on the disk or on its way to it.
+    pub(super) fn shares_stop(&self) -> bool {
+        let is_failed = *self.stop_row.borrow() == StopRow::Failed;
+        (self.stopping || self.stops()) && !is_failed
+    }
+
+    /// Has an order wait for the next boundary, unless it does already.
     pub(super) fn wait(&mut self, steer: Steer, order: Command) {
+        if self.pending.iter().any(|(waiting, _)| waiting.id == steer.id) {
+            return;
+        }
         if self.first.is_none() {
             self.early.insert(steer.id.clone());
         }
@@ -96,7 +152,7 @@ impl State {
     }
 
     /// Returns the row of an order that is asked for now.
-    pub(super) fn asked(&self, id: &str, by: &str, action: SteerAction, order: &Command) -> Steer {
+    fn asked(&self, id: &str, by: &str, action: SteerAction, order: &Command) -> Steer {
         let (key, old, new) = match order {
             Command::Set { key, value } => {
                 let old = self.knobs.get(key).map(|knob| knob.value.to_string());
@@ -127,8 +183,9 @@ impl State {
         }
     }
 
-    /// Applies the orders that are due at the boundary after `step` steps, and returns their rows.
-    pub(super) fn apply(&mut self, step: u64, todo: &mut Boundary) -> Vec<Steer> {
+    /// Applies the orders that are due at the boundary after `step` steps, and adds their rows to those that the recorder
+    /// must get.
+    pub(super) fn apply(&mut self, step: u64, todo: &mut Boundary) {
         self.first.get_or_insert(step);
         self.step = step;
         self.overview.step = step;
@@ -143,7 +200,6 @@ impl State {
                 self.again(order);
             }
         }
-        let mut applied = Vec::new();
         // While steps are redone, no new order takes effect, so that the results from before the crash come out the
         // same (L8).
         while self.replay.is_empty()
@@ -160,11 +216,27 @@ impl State {
                 steer.old = self.knobs.get(key).map(|knob| knob.value.to_string());
             }
             self.first(todo, &steer.id, order);
-            applied.push(steer);
+            self.applied.push_back(steer);
         }
         self.given_up = false;
         self.stopping |= todo.stop;
-        applied
+    }
+
+    /// Applies the waiting stops at once. Returns whether the user has stopped the run, and the rows that the recorder
+    /// has not got.
+    pub(super) fn stop_now(&mut self) -> (bool, Vec<Steer>) {
+        let (stops, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|(_, order)| *order == Command::Stop);
+        self.pending = waiting;
+        self.stopping |= !stops.is_empty();
+        let step = self.step;
+        let mut rows = Vec::from(std::mem::take(&mut self.applied));
+        rows.extend(stops.into_iter().map(|(steer, _)| Steer {
+            applied_step: Some(step),
+            ..steer
+        }));
+        (self.stopping, rows)
     }
 
     /// Applies an order for the first time.

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::task::Poll;
 
-use demask_storage::{Command, Knob, Record, RunState, Steer, journal, store};
+use demask_storage::{Command, Knob, Metric, Record, RunState, Steer, journal, store};
 use proptest::prelude::*;
 
 use super::{Boundary, Control, KnobKey};
@@ -203,6 +205,92 @@ fn l4_an_order_that_is_acknowledged_after_the_journal_was_read_is_not_lost_to_th
         after.take_orders(&before);
         after.boundary(&recorder, 4).await.unwrap();
         assert!(read().iter().all(|row| row.applied_step == Some(3)));
+    });
+}
+
+#[test]
+fn l2_l4_stops_of_a_run_that_is_being_stopped_leave_nothing_behind_and_are_confirmed_with_the_first() {
+    with_recorder(async |recorder, path| {
+        let control = Control::new("r", knobs(), Vec::new());
+        control.boundary(&recorder, 3).await.unwrap();
+        let other = store::open(path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let ids: Vec<String> = (0..100).map(|number| format!("stop {number}")).collect();
+        let ask = |id| Box::pin(control.ask(&recorder, id, "me", Command::Stop));
+        let mut first = ask("first");
+        assert!(poll_fn(|turn| Poll::Ready(first.as_mut().poll(turn).is_pending())).await);
+        let before = recorder.queue().0;
+        let mut others: Vec<_> = ids.iter().map(|id| ask(id.as_str())).collect();
+        for asking in &mut others {
+            assert!(poll_fn(|turn| Poll::Ready(asking.as_mut().poll(turn).is_pending())).await);
+        }
+        assert!(recorder.queue().0 <= before, "they wait in the recorder's queue");
+        // The next life of the run shares it as well.
+        let next = Control::new("r", knobs(), Vec::new());
+        next.take_orders(&control);
+        assert!(next.shares_stop());
+        let mut there = Box::pin(next.ask(&recorder, "there", "me", Command::Stop));
+        assert!(poll_fn(|turn| Poll::Ready(there.as_mut().poll(turn).is_pending())).await);
+        other.execute_batch("ROLLBACK").unwrap();
+        first.await.unwrap();
+        for asking in others {
+            assert_eq!(asking.await.unwrap(), 3);
+        }
+        there.await.unwrap();
+        let rows = journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        let ids: Vec<&str> = rows.iter().map(|row| row.id.as_str()).collect();
+        assert_eq!(ids, ["first"]);
+        assert_eq!((control.stop_now().1.len(), next.stop_now().1.len()), (1, 1));
+        // Nor does one that comes after the run was ended.
+        control.ask(&recorder, "late", "me", Command::Stop).await.unwrap();
+        assert_eq!(control.stop_now(), (true, Vec::new()));
+    });
+}
+
+/// Fills the recorder's queue, on a disk that does not answer.
+async fn fill(recorder: &Recorder) {
+    let metric = |step| {
+        Record::Metric(Metric {
+            run: "r".into(),
+            step,
+            values: vec![("a/b".into(), 1.0)],
+        })
+    };
+    recorder.offer(metric(0));
+    // The writer has taken it, waits for the disk, and takes nothing more.
+    while recorder.queue().0 > 0 || recorder.silent_for().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let mut steps = 1..;
+    while recorder.dropped() == 0 {
+        recorder.offer(metric(steps.next().unwrap()));
+    }
+}
+
+#[test]
+fn l4_the_row_of_a_stop_that_took_effect_and_found_no_room_in_the_recorder_is_one_of_the_end() {
+    with_recorder(async |recorder, path| {
+        let control = Control::new("r", knobs(), Vec::new());
+        control.boundary(&recorder, 3).await.unwrap();
+        control.ask(&recorder, "s", "me", Command::Stop).await.unwrap();
+        let other = store::open(path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        fill(&recorder).await;
+        let mut boundary = Box::pin(control.boundary(&recorder, 4));
+        assert!(poll_fn(|turn| Poll::Ready(boundary.as_mut().poll(turn).is_pending())).await);
+        // The run hangs here, and its life is abandoned.
+        drop(boundary);
+        let (is_stopped, rows) = control.stop_now();
+        assert!(is_stopped);
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert_eq!(control.stop_now(), (true, Vec::new()));
+        other.execute_batch("ROLLBACK").unwrap();
+        for row in rows {
+            recorder.record(Record::Steer(row)).await.unwrap();
+        }
+        recorder.flush().await.unwrap();
+        let rows = journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        assert_eq!((rows.len(), rows[0].applied_step), (1, Some(4)));
     });
 }
 

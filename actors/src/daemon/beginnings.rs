@@ -12,8 +12,8 @@ use demask_storage::{Record, Reply, Run, RunRequest, RunState, Steer, SteerActio
 use super::front_desk::refused;
 use super::lives::Lives;
 use super::run_lifecycle::live;
-use super::run_record::{end_run, first_life, record_run, run_end};
-use super::server::{Active, Daemon, RECORDED};
+use super::run_record::{end_run, first_life, newest_step, recorded_in_time, run_end};
+use super::server::{Active, Daemon};
 use crate::control::{Control, RESUMED_RUN};
 use crate::engine::address::EngineAddress;
 use crate::engine::process::EngineOptions;
@@ -45,13 +45,14 @@ impl Daemon {
         drop(connection);
         if let Some(run) = found {
             let id = run.id.clone();
+            let step = newest_step(&self.home.database(), &id)?;
             let lives = Lives::of(&self.home, &id);
             if let Some(why) = lives.spent() {
                 // L9: a run that aborts the daemon must not make the home unusable for ever.
                 tracing::error!("run {id}: {why}");
                 lives.forget();
                 end_run(&self.recorder, &id, RunState::Failed, &why).await?;
-            } else if let Err(error) = self.begin_again(run).await {
+            } else if let Err(error) = self.begin_again(run, step).await {
                 let why = match error.is::<NoDoor>() {
                     true => error.to_string(),
                     false => format!("this version of demask cannot read the run's configuration: {error:#}"),
@@ -64,11 +65,11 @@ impl Daemon {
         Ok(())
     }
 
-    /// Starts another life of a run that was begun before.
-    async fn begin_again(&mut self, before: Run) -> anyhow::Result<()> {
+    /// Starts another life of a run that was begun before and whose newest checkpoint is of this step.
+    async fn begin_again(&mut self, before: Run, step: u64) -> anyhow::Result<()> {
         let (profile, from_scratch) = self.profile_of(&before).await?;
         let generation = before.generation + 1;
-        self.begin(Run { generation, ..before }, profile, from_scratch)
+        self.begin(Run { generation, ..before }, profile, from_scratch, step)
             .await;
         Ok(())
     }
@@ -99,8 +100,8 @@ impl Daemon {
         Ok((begun, profile))
     }
 
-    /// Starts a life of a run: spawns its engines and runs [`live`] as a task.
-    pub(super) async fn begin(&mut self, begun: Run, profile: Profile, from_scratch: bool) {
+    /// Starts a life of a run whose newest checkpoint is of this step: spawns its engines and runs [`live`] as a task.
+    pub(super) async fn begin(&mut self, begun: Run, profile: Profile, from_scratch: bool, step: u64) {
         data_dir::use_folder(profile.data.clone());
         let (run, generation) = (begun.id.clone(), begun.generation);
         tracing::info!("run {run} ({}), life {generation}", profile.name);
@@ -156,7 +157,7 @@ impl Daemon {
             from_scratch,
         };
         let control = Rc::new(RefCell::new(control));
-        let task = actix::spawn(live(context, Rc::clone(&self.driver), Rc::clone(&control)));
+        let task = actix::spawn(live(context, Rc::clone(&self.driver), Rc::clone(&control), step));
         self.desk.begin(&control);
         self.active = Some(Active {
             run,
@@ -187,20 +188,17 @@ impl Daemon {
             Err(error) => return refused(&format!("{error:#}")),
         };
         let run = begun.id.clone();
-        let recorded = record_run(&self.recorder, &begun);
+        let reason = "the store did not record it in time: is the disk full?";
+        let failed = Record::RunEnd(run_end(&run, RunState::Failed, reason));
         // On a full disk this wait would keep other runs from being queued.
-        let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
-            let reason = "the store did not record it in time: is the disk full?";
-            let end = run_end(&run, RunState::Failed, reason);
-            self.recorder.record(Record::RunEnd(end)).await.ok();
-            return refused(&format!("the run was not started: {reason}"));
-        };
-        match recorded {
-            Ok(()) => {
-                self.begin(begun, profile, request.from_scratch).await;
+        let recorded = recorded_in_time(&self.recorder, vec![Record::Run(begun.clone())], failed);
+        match recorded.await {
+            Ok(true) => {
+                self.begin(begun, profile, request.from_scratch, 0).await;
                 Reply::Started { run }
             }
-            Err(error) => refused(&format!("{error:#}")),
+            Ok(false) => refused(&format!("the run was not started: {reason}")),
+            Err(error) => refused(&error.to_string()),
         }
     }
 
@@ -255,20 +253,15 @@ impl Daemon {
             generation: before.generation + 1,
             ..before.clone()
         };
-        let recorded = async {
-            self.recorder.record(Record::Steer(steer)).await?;
-            record_run(&self.recorder, &life).await
-        };
-        let Ok(recorded) = tokio::time::timeout(RECORDED, recorded).await else {
-            // The rows may still come, so that the run would seem to go on.
-            let end = run_end(run, status, "the store did not record its resumption in time");
-            self.recorder.record(Record::RunEnd(end)).await?;
+        // If the rows come late, the run would seem to go on.
+        let ended = run_end(run, status, "the store did not record its resumption in time");
+        let rows = vec![Record::Steer(steer), Record::Run(life)];
+        if !recorded_in_time(&self.recorder, rows, Record::RunEnd(ended)).await? {
             return Ok(refused(
                 "the store did not record it in time: is the disk full? The run is unchanged",
             ));
-        };
-        recorded?;
-        self.begin_again(before).await?;
+        }
+        self.begin_again(before, step).await?;
         Ok(Reply::Started { run: run.to_owned() })
     }
 }

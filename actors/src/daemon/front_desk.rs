@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use demask_storage::{ActorState, Command, Overview, Reply, RunState};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::question::AnswerDesk;
 use crate::control::gateway::PendingCommand;
@@ -29,6 +29,8 @@ use crate::runtime::supervisor::{Probe, Roster};
 const PUBLISH: Duration = Duration::from_millis(250);
 /// Duration of a write from which the status says that the run waits for the disk.
 const SILENT: Duration = Duration::from_secs(5);
+/// L2: most orders and questions at a time. Their rows wait for the disk. A stop is not counted: at most one waits.
+const ORDERS: usize = 64;
 
 /// The signals that end the daemon.
 pub(super) struct StopSignals {
@@ -67,8 +69,13 @@ pub(super) struct FrontDesk {
     present: RefCell<Option<PresentControl>>,
     /// Last state of the run that was active before.
     last: RefCell<Option<Overview>>,
+    /// Room for orders and questions. A permit travels inside the task that it admits.
+    room: Arc<Semaphore>,
     ending: Cell<bool>,
     told_to_end: Notify,
+    /// Whether a client asked again for the end of the daemon.
+    told_again: Cell<bool>,
+    gives_up_disk: Notify,
 }
 
 impl FrontDesk {
@@ -87,8 +94,11 @@ impl FrontDesk {
             faults,
             present: RefCell::default(),
             last: RefCell::default(),
+            room: Arc::new(Semaphore::new(ORDERS)),
             ending: Cell::new(false),
             told_to_end: Notify::new(),
+            told_again: Cell::new(false),
+            gives_up_disk: Notify::new(),
         })
     }
 
@@ -116,6 +126,37 @@ impl FrontDesk {
         self.told_to_end.notified().await;
     }
 
+    /// Waits until the daemon must end without the disk: it was told to end twice, and the disk does not answer (L10).
+    /// L4: what was acknowledged is on the disk before its client was told so, and nothing else is lost.
+    pub(super) async fn is_without_disk(&self) {
+        self.gives_up_disk.notified().await;
+    }
+
+    /// Ends the daemon as a client asks for it.
+    fn shut_down(&self) -> Reply {
+        let message = match self.is_ending() {
+            false => {
+                self.end();
+                "the daemon finishes the step, saves a checkpoint and ends; asked again, it does not wait for a disk that \
+                 does not answer"
+            }
+            true => {
+                self.told_again.set(true);
+                "the daemon is ending; if the disk does not answer for 5 s, it ends without the rows that the disk has not \
+                 confirmed; nothing acknowledged is lost"
+            }
+        };
+        Reply::Accepted {
+            message: message.to_owned(),
+            step: self.overview().step,
+        }
+    }
+
+    /// Returns for how long the disk has not answered, if that is long.
+    fn silent(&self) -> Option<Duration> {
+        self.recorder.silent_for().filter(|&silent| silent >= SILENT)
+    }
+
     fn end(&self) {
         tracing::info!("asked to end");
         self.ending.set(true);
@@ -123,6 +164,16 @@ impl FrontDesk {
         if let Some(control) = self.control() {
             control.borrow().halt();
         }
+    }
+
+    /// Admits an order or a question, or says why there is no room.
+    fn admit(&self) -> Result<OwnedSemaphorePermit, Reply> {
+        Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
+            refused(&format!(
+                "{ORDERS} orders and questions are under way, expected at most {ORDERS}: `demask ps` shows what they wait \
+                 for, and `demask stop` needs no room"
+            ))
+        })
     }
 
     fn control(&self) -> Option<PresentControl> {
@@ -148,6 +199,9 @@ impl FrontDesk {
                     self.end();
                 }
                 _ = tick.tick() => {
+                    if self.told_again.get() && (self.silent().is_some() || self.recorder.is_disk_full()) {
+                        self.gives_up_disk.notify_one();
+                    }
                     show_recorder(&self.recorder, &written);
                     publish(&self.recorder, self.overview(), self.roster.views());
                 }
@@ -159,8 +213,7 @@ impl FrontDesk {
 
     /// Returns the state of the active run, else of the last one.
     pub(super) fn overview(&self) -> Overview {
-        let silent = self.recorder.silent_for().filter(|&silent| silent >= SILENT);
-        let silent = silent.map(|silent| {
+        let silent = self.silent().map(|silent| {
             let seconds = silent.as_secs();
             format!("the disk has not answered for {seconds} s; nothing is lost, and the daemon goes on when it does")
         });
@@ -193,14 +246,7 @@ impl FrontDesk {
             Command::Actors => Reply::Actors {
                 actors: self.roster.views(),
             },
-            Command::Shutdown => {
-                self.end();
-                let (message, step) = (
-                    "the daemon will end at the next step boundary".into(),
-                    self.overview().step,
-                );
-                Reply::Accepted { message, step }
-            }
+            Command::Shutdown => self.shut_down(),
             Command::Subscribe { .. } | Command::Follow { .. } => Reply::Accepted {
                 message: "subscribed".into(),
                 step: self.overview().step,
@@ -222,10 +268,18 @@ impl FrontDesk {
             reply.send(refused(message)).ok();
             return;
         };
+        let permit = match self.admit() {
+            Ok(permit) => permit,
+            Err(full) => {
+                reply.send(full).ok();
+                return;
+            }
+        };
         let control = Arc::clone(&control.borrow());
         let (home, recorder) = (self.home.clone(), self.recorder.clone());
         let (id, by) = (id.to_owned(), by.to_owned());
         actix::spawn(async move {
+            let _permit = permit;
             let desk = AnswerDesk {
                 home: &home,
                 control: &control,
@@ -244,6 +298,14 @@ impl FrontDesk {
                 .ok();
             return;
         };
+        // L10: a stop is taken in any case.
+        let permit = match (command != Command::Stop).then(|| self.admit()).transpose() {
+            Ok(permit) => permit,
+            Err(full) => {
+                reply.send(full).ok();
+                return;
+            }
+        };
         let order = PendingOrder {
             control,
             recorder: self.recorder.clone(),
@@ -254,11 +316,24 @@ impl FrontDesk {
         let home = self.home.clone();
         let loses_stops = self.faults.has(SeededBug::LostStop);
         actix::spawn(async move {
+            let _permit = permit;
             // If there is a model, a prompt is answered at once instead of at the end of the step.
             let present = Arc::clone(&order.control.borrow());
             match &order.command {
                 Command::Sample { prompt, picture } if present.model().is_some() => {
-                    sample(&order, &home, &present, (prompt, *picture), reply).await;
+                    let desk = AnswerDesk {
+                        home: &home,
+                        control: &present,
+                        recorder: &order.recorder,
+                    };
+                    let question = Command::Ask {
+                        prompt: prompt.clone(),
+                        draw: *picture,
+                        image: None,
+                        direct: false,
+                        reference: None,
+                    };
+                    desk.sample(&order.id, &order.by, question, reply).await;
                 }
                 Command::Stop => order.stop(reply, loses_stops).await,
                 _ => {
@@ -266,36 +341,6 @@ impl FrontDesk {
                 }
             }
         });
-    }
-}
-
-/// Answers a prompt with the present model.
-async fn sample(
-    order: &PendingOrder,
-    home: &Home,
-    present: &Control,
-    (prompt, draw): (&str, bool),
-    reply: oneshot::Sender<Reply>,
-) {
-    let question = Command::Ask {
-        prompt: prompt.to_owned(),
-        draw,
-        image: None,
-        direct: false,
-        reference: None,
-    };
-    let (message, step) = (
-        "accepted; the answer is being computed".to_owned(),
-        present.place().1,
-    );
-    reply.send(Reply::Accepted { message, step }).ok();
-    let desk = AnswerDesk {
-        home,
-        control: present,
-        recorder: &order.recorder,
-    };
-    if let Reply::Refused { message } = desk.answer(&order.id, &order.by, question).await {
-        tracing::warn!("asked by {}: {message}", order.by);
     }
 }
 

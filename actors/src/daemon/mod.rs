@@ -15,4 +15,4 @@ pub mod sockets;
 pub mod store_health;
 mod turns;
 
-pub use server::{serve, serve_here, serve_with};
+pub use server::{EndedWithoutDisk, serve, serve_here, serve_with};

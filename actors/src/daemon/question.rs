@@ -10,6 +10,7 @@ use demask_datasets::pictures::file::png;
 use demask_rewards::judge::Judge;
 use demask_rewards::verifiers::{answer, thought};
 use demask_storage::{Blobs, Command, Reply};
+use tokio::sync::oneshot;
 
 use crate::control::{Control, PresentModel};
 use crate::engine::link::AsideLink;
@@ -41,21 +42,52 @@ struct AskedQuestion {
 impl AnswerDesk<'_> {
     /// Records the question and answers it.
     pub(super) async fn answer(&self, id: &str, by: &str, command: Command) -> Reply {
+        match self.taken(id, by, command).await {
+            Ok((question, model)) => self.answered(id, question, &model).await,
+            Err(message) => refused(&message),
+        }
+    }
+
+    /// Records the question, says so, and has watchers see the answer. L4: its row is on the disk before the reply.
+    pub(super) async fn sample(&self, id: &str, by: &str, command: Command, reply: oneshot::Sender<Reply>) {
+        let (question, model) = match self.taken(id, by, command).await {
+            Ok(taken) => taken,
+            Err(message) => {
+                reply.send(refused(&message)).ok();
+                return;
+            }
+        };
+        let (message, step) = (
+            "accepted; the answer is being computed".to_owned(),
+            self.control.place().1,
+        );
+        reply.send(Reply::Accepted { message, step }).ok();
+        if let Reply::Refused { message } = self.answered(id, question, &model).await {
+            tracing::warn!("asked by {by}: {message}");
+        }
+    }
+
+    /// Records the question. Returns it with the model that answers it, or why there can be no answer.
+    async fn taken(
+        &self,
+        id: &str,
+        by: &str,
+        command: Command,
+    ) -> Result<(AskedQuestion, PresentModel), String> {
         let Some(model) = self.control.model() else {
-            return refused("the run is starting and has no model yet");
+            return Err("the run is starting and has no model yet".to_owned());
         };
-        let question = match question(&command, &model).await {
-            Ok(question) => question,
-            Err(message) => return refused(&message),
-        };
+        let question = question(&command, &model).await?;
         let taken = async {
             self.control.ask(self.recorder, id, by, command).await?;
             anyhow::Ok(self.control.take_sample(self.recorder, id).await?)
         };
-        if let Err(error) = taken.await {
-            return refused(&format!("{error:#}"));
-        }
-        match tokio::time::timeout(LIMIT, self.said(id, question, &model)).await {
+        taken.await.map_err(|error| format!("{error:#}"))?;
+        Ok((question, model))
+    }
+
+    async fn answered(&self, id: &str, question: AskedQuestion, model: &PresentModel) -> Reply {
+        match tokio::time::timeout(LIMIT, self.said(id, question, model)).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(error)) => refused(&format!("{error:#}")),
             Err(_) => refused(&format!("no answer within {} s", LIMIT.as_secs())),

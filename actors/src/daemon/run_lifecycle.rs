@@ -2,6 +2,7 @@
 //! (law L1). If its ranks are what dies and the profile allows fewer, the run goes on with fewer (law L11), unless fewer
 //! ranks have just failed in the same way.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,13 +41,16 @@ impl From<Outcome> for LastLife {
 }
 
 /// Runs life after life of a run, until it is done, stopped, halted, or dies too often without progress. Its engine
-/// ends with it in every case, because another run may follow. L10: it ends before anything waits for the disk.
+/// ends with it in every case, because another run may follow. L10: it ends before anything waits for the disk. The
+/// newest checkpoint of the run is of the step `saved`.
 pub(super) async fn live(
     mut context: RunContext,
     driver: Rc<dyn RunDriver>,
     present: PresentControl,
+    saved: u64,
 ) -> anyhow::Result<()> {
-    let last = lives(&mut context, &driver, &present).await;
+    context.control.report(|overview| prepare(overview, &context));
+    let last = lives(&mut context, &driver, &present, saved).await;
     // L1: the driver drops the run's actors here. If it drove the run again with them, they would ask an engine that
     // has ended.
     driver.let_go();
@@ -71,6 +75,7 @@ async fn lives(
     context: &mut RunContext,
     driver: &Rc<dyn RunDriver>,
     present: &PresentControl,
+    saved: u64,
 ) -> anyhow::Result<LastLife> {
     let mut failures = FailureCount::default();
     loop {
@@ -78,8 +83,16 @@ async fn lives(
             generation: context.generation,
             ..Run::clone(&context.begun)
         };
-        record_run(&context.recorder, &life).await?;
-        let (orders, step) = journal_of(context).await?;
+        let begins = async {
+            record_run(&context.recorder, &life).await?;
+            journal_of(context).await
+        };
+        let Some(begun) = unless_ending(&context.control, begins).await else {
+            // A control without a life has no step of its own.
+            context.control.begin_at(context.control.place().1.max(saved));
+            return Ok(given_up(context, Vec::new()));
+        };
+        let (orders, step) = begun?;
         let before = Arc::clone(&context.control);
         context.control = Arc::new(Control::new(&context.run, driver.knobs(&context.profile), orders));
         context.control.begin_at(step);
@@ -104,14 +117,19 @@ async fn lives(
         };
         let step = context.control.place().1;
         failures.note(step, started);
-        let death = death(context, step, &why);
+        let mut death = VecDeque::from(death(context, step, &why));
         if context.control.must_end() {
             // L1: whoever goes on with the run begins at the last checkpoint. Another life here would only load it, or do
             // the steps up to a stop again (L10).
             return Ok(given_up(context, death.into()));
         }
-        for row in death {
-            context.recorder.record(row).await?;
+        while let Some(row) = death.pop_front() {
+            let recorded = context.recorder.record(row.clone());
+            let Some(recorded) = unless_ending(&context.control, recorded).await else {
+                death.push_front(row);
+                return Ok(given_up(context, death.into()));
+            };
+            recorded?;
         }
         let engine = &context.engine;
         let spent = engine.is_given_up() || failures.in_a_row >= LIVES && engine.deaths() > engines_lost;
@@ -119,7 +137,11 @@ async fn lives(
         if let Some(ranks) = smaller.filter(|_| failures.may_depend_on_ranks()) {
             driver.let_go();
             use_ranks(context, ranks).await;
-            note_smaller_world(context, ranks, step, &why).await?;
+            let noted = note_smaller_world(context, ranks, step, &why);
+            let Some(noted) = unless_ending(&context.control, noted).await else {
+                return Ok(given_up(context, Vec::new()));
+            };
+            noted?;
             failures.begin_smaller_world();
         }
         let times = failures.in_a_row;
@@ -166,6 +188,20 @@ async fn hangs_at_its_end(context: &RunContext) {
     while idle < GRACE_LOOKS {
         tokio::time::sleep(GRACE / GRACE_LOOKS).await;
         idle = if context.asked() == 0 { idle + 1 } else { 0 };
+    }
+}
+
+/// Waits for the disk between two lives; `None` if the run must end meanwhile and the disk does not answer during
+/// [`GRACE`] (law L10).
+async fn unless_ending<T>(control: &Control, waits: impl Future<Output = T>) -> Option<T> {
+    let gives_up = async {
+        control.ends().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        done = waits => Some(done),
+        () = gives_up => None,
     }
 }
 
@@ -285,4 +321,26 @@ fn warning(context: &RunContext, step: u64, kind: &str, message: String) -> Reco
         kind: kind.to_owned(),
         message,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    #[tokio::test(start_paused = true)]
+    async fn l10_a_run_that_must_end_does_not_wait_for_the_disk_between_two_lives() {
+        let long = || async {
+            tokio::time::sleep(10 * GRACE).await;
+            "read"
+        };
+        let control = Control::default();
+        assert_eq!(unless_ending(&control, long()).await, Some("read"));
+        control.halt();
+        assert_eq!(unless_ending(&control, long()).await, None);
+        assert_eq!(unless_ending(&control, pending::<()>()).await, None);
+        // A disk that is slow, but answers, is waited for.
+        let short = tokio::time::sleep(GRACE / 2);
+        assert_eq!(unless_ending(&control, short).await, Some(()));
+    }
 }

@@ -1,12 +1,17 @@
 //! The rows of a run: its lives, its orders and its end.
 
+use std::cell::Cell;
 use std::path::Path;
+use std::time::Duration;
 
 use demask_api::machine::host_name;
 use demask_storage::{Record, Run, RunEnd, RunRequest, RunState, Steer, journal, store};
 
 use crate::profile::{Profile, ProfileError};
 use crate::runtime::recorder::{Recorder, RecorderGone};
+
+/// Longest wait for rows to reach the disk; after it the waiting client gets an error.
+pub(super) const RECORDED: Duration = Duration::from_secs(10);
 
 /// Records the end of a run. The row is on disk when this returns.
 pub(super) async fn end_run(
@@ -34,6 +39,35 @@ pub(super) fn run_end(run: &str, status: RunState, reason: &str) -> RunEnd {
 pub(super) async fn record_run(recorder: &Recorder, run: &Run) -> Result<(), RecorderGone> {
     recorder.record(Record::Run(run.clone())).await?;
     recorder.flush().await
+}
+
+/// Records rows whose client waits. Returns whether they are on the disk within [`RECORDED`]. If they are not, they may
+/// still come, and `taken_back` follows them.
+///
+/// L10: nobody waits for the room that `taken_back` needs in the recorder's queue. L2: whatever waits for it follows
+/// rows that are in the queue.
+pub(super) async fn recorded_in_time(
+    recorder: &Recorder,
+    rows: Vec<Record>,
+    taken_back: Record,
+) -> Result<bool, RecorderGone> {
+    let are_queued = Cell::new(false);
+    let recorded = async {
+        for row in rows {
+            recorder.record(row).await?;
+        }
+        are_queued.set(true);
+        recorder.flush().await
+    };
+    let recorded = tokio::time::timeout(RECORDED, recorded).await;
+    if let Ok(recorded) = recorded {
+        return recorded.map(|()| true);
+    }
+    if are_queued.get() {
+        let recorder = recorder.clone();
+        actix::spawn(async move { recorder.record(taken_back).await });
+    }
+    Ok(false)
 }
 
 /// Makes the row of the first life of a requested run, under this id, and its profile.
@@ -64,4 +98,48 @@ pub(super) fn steers(database: &Path, run: &str) -> anyhow::Result<Vec<Steer>> {
 pub(super) fn newest_step(database: &Path, run: &str) -> anyhow::Result<u64> {
     let kept = journal::checkpoints(&store::open_read_only(database)?, run)?;
     Ok(kept.first().map_or(0, |saved| saved.step))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::runtime::recorder::SimulatedDisk;
+    use demask_storage::{Metric, events::events_since};
+
+    fn end(reason: &str) -> Record {
+        Record::RunEnd(run_end("r", RunState::Failed, reason))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn l10_l2_a_refused_run_is_taken_back_later_and_one_that_found_no_room_needs_not_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("d.db");
+        let disk = SimulatedDisk {
+            delay: Some(Box::new(|| 6 * RECORDED)),
+            ..SimulatedDisk::default()
+        };
+        let in_time = async {
+            let recorder = Recorder::start_here(&path, disk).unwrap();
+            let late = recorded_in_time(&recorder, vec![end("late")], end("late, taken back"));
+            assert_eq!(late.await, Ok(false));
+            while recorder.dropped() == 0 {
+                recorder.offer(Record::Metric(Metric {
+                    run: "r".into(),
+                    step: 1,
+                    values: vec![("a/b".into(), 1.0)],
+                }));
+            }
+            let crowded = recorded_in_time(&recorder, vec![end("no room")], end("no room, taken back"));
+            assert_eq!(crowded.await, Ok(false));
+            recorder.flush().await.unwrap();
+        };
+        tokio::task::LocalSet::new().run_until(in_time).await;
+        let events = events_since(&store::open_read_only(&path).unwrap(), 0, 100).unwrap();
+        let reasons = events.into_iter().filter_map(|event| match event.record {
+            Record::RunEnd(end) => Some(end.reason),
+            _ => None,
+        });
+        assert_eq!(reasons.collect::<Vec<_>>(), ["late", "late, taken back"]);
+    }
 }

@@ -5,7 +5,8 @@
 //!
 //! L1: a run that did not end continues when the daemon starts. A life of it that ends in an engine's death or a panic
 //! is followed by another from the last checkpoint. SIGTERM finishes the step, saves a checkpoint and flushes the
-//! store; a second signal ends the process at once.
+//! store; a second signal ends the process at once. A client that asks for the end twice does not make it wait for a disk
+//! that does not answer.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::front_desk::{FrontDesk, StopSignals, refused};
 use super::lives::Lives;
-use super::run_record::run_end;
+use super::run_record::{RECORDED, run_end};
 use super::{sockets, store_health};
 use crate::control::gateway::{self, CommandQueues, PendingCommand};
 use crate::control::pending_order::PresentControl;
@@ -34,7 +35,7 @@ use crate::runtime::disk::on_disk;
 use crate::runtime::log;
 use crate::runtime::loop_watch::LoopWatch;
 use crate::runtime::recorder::Recorder;
-use crate::runtime::supervisor::{RestartBudget, SupervisorHandle};
+use crate::runtime::supervisor::{Probe, RestartBudget, SupervisorHandle};
 
 /// Time between two looks whether the run has completed a step.
 const LOOK: Duration = Duration::from_millis(250);
@@ -42,8 +43,6 @@ const LOOK: Duration = Duration::from_millis(250);
 const GOODBYE: Duration = Duration::from_millis(50);
 /// Longest wait for work that still waits for the disk when every row is on it.
 const LAST_WORK: Duration = Duration::from_secs(4);
-/// Longest wait for rows to reach the disk; after it the waiting client gets an error.
-pub(super) const RECORDED: Duration = Duration::from_secs(10);
 /// Commands that fit into each queue.
 const QUEUE: usize = 32;
 
@@ -87,6 +86,14 @@ fn serve_all(
     let serving = serve_at(home.clone(), recorder.clone(), driver, door);
     let system = actix::System::new();
     let served = system.block_on(serving);
+    if let Err(error) = &served
+        && error.is::<EndedWithoutDisk>()
+        && owns_process
+    {
+        tracing::error!("{error}");
+        log::flush();
+        std::process::exit(1);
+    }
     let last_work = owns_process
         .then(|| end_without_last_work(served.is_ok()))
         .flatten();
@@ -100,6 +107,14 @@ fn serve_all(
     tracing::info!("daemon ended");
     served
 }
+
+/// The end of a daemon that was told twice to end, on a disk that does not answer.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "the daemon ends without the rows that the disk has not confirmed; nothing acknowledged is lost, and the next daemon \
+     continues from there"
+)]
+pub struct EndedWithoutDisk;
 
 /// Ends the process if the returned sender is not dropped soon (law L10). `None` if the system cannot start a thread.
 ///
@@ -142,7 +157,7 @@ async fn serve_at(
 /// it.
 ///
 /// # Errors
-/// An error if the store or the socket cannot be opened, or if the recorder has ended.
+/// An error if the store or the socket cannot be opened, or if the recorder has ended; [`EndedWithoutDisk`].
 pub async fn serve_here(
     home: Home,
     recorder: Recorder,
@@ -196,7 +211,7 @@ impl Daemon {
         engines: Arc<dyn EngineStarter>,
     ) -> anyhow::Result<()> {
         let signals = StopSignals::catch()?;
-        let (patient, mut asked) = mpsc::channel(QUEUE);
+        let (patient, asked) = mpsc::channel(QUEUE);
         let (prompt, asked_promptly) = mpsc::channel(QUEUE);
         let supervisor = SupervisorHandle::open(recorder.clone(), RestartBudget::default());
         let _watch = LoopWatch::begin(recorder.clone(), supervisor.roster.clone());
@@ -214,30 +229,51 @@ impl Daemon {
             begun: HashSet::new(),
         };
         // Before anything waits for the disk, so that a second signal ends the daemon also while it starts.
-        let mut at_desk = actix::spawn(Rc::clone(&desk).serve(asked_promptly, signals, written));
-        daemon.go_on().await?;
+        let at_desk = actix::spawn(Rc::clone(&desk).serve(asked_promptly, signals, written));
         let queues = CommandQueues { prompt, patient };
-        let gateway = gateway::open(&daemon.home, daemon.recorder.clone(), queues, served)?;
+        tokio::select! {
+            biased;
+            () = desk.is_without_disk() => {
+                // The last reply is on its way to its client.
+                tokio::time::sleep(GOODBYE).await;
+                Err(EndedWithoutDisk.into())
+            }
+            served = daemon.serve_until_end(queues, asked, served, at_desk) => served,
+        }
+    }
+
+    /// Continues the run that did not end, and serves clients until the daemon is told to end and every row is on the
+    /// disk.
+    async fn serve_until_end(
+        &mut self,
+        queues: CommandQueues,
+        mut asked: mpsc::Receiver<PendingCommand>,
+        served: Probe,
+        mut at_desk: JoinHandle<()>,
+    ) -> anyhow::Result<()> {
+        self.go_on().await?;
+        let gateway = gateway::open(&self.home, self.recorder.clone(), queues, served)?;
+        let desk = Rc::clone(&self.desk);
         let mut tick = tokio::time::interval(LOOK);
-        while !(desk.is_ending() && daemon.active.is_none()) {
+        while !(desk.is_ending() && self.active.is_none()) {
             tokio::select! {
                 biased;
                 () = desk.is_told_to_end(), if !desk.is_ending() => {}
                 // Without it no client and no signal would be answered. It serves without end unless it panics.
                 failed = &mut at_desk => anyhow::bail!("the front desk has ended: {failed:?}"),
-                ended = ended(&mut daemon.active) => daemon.ended(ended).await?,
-                _ = tick.tick() => daemon.forget_lives().await,
-                Some(asked) = asked.recv() => daemon.reply(asked).await,
+                ended = ended(&mut self.active) => self.ended(ended).await?,
+                _ = tick.tick() => self.forget_lives().await,
+                Some(asked) = asked.recv() => self.reply(asked).await,
             }
         }
         drop(asked);
         // L10: on a disk that does not answer this waits, while the desk says so and handles signals.
-        daemon.recorder.flush().await?;
+        self.recorder.flush().await?;
         // The last reply is on its way to its client.
         tokio::time::sleep(GOODBYE).await;
         gateway.abort();
-        daemon.supervisor.shut_down().await;
-        let flushed = daemon.recorder.flush().await;
+        self.supervisor.shut_down().await;
+        let flushed = self.recorder.flush().await;
         at_desk.abort();
         Ok(flushed?)
     }

@@ -8,7 +8,8 @@ use demask_storage::{QueueAction, QueueChange, Queued, Record, Reply, RunRequest
 
 use super::beginnings::checked;
 use super::front_desk::refused;
-use super::server::{Daemon, RECORDED};
+use super::run_record::{RECORDED, recorded_in_time};
+use super::server::Daemon;
 use crate::runtime::disk::of_store;
 
 /// L2: most runs in the queue.
@@ -47,7 +48,7 @@ impl Daemon {
             };
             self.begun.insert(next.run.clone());
             match self.begun_by(&next.run, &next.request).await {
-                Ok((begun, profile)) => self.begin(begun, profile, next.request.from_scratch).await,
+                Ok((begun, profile)) => self.begin(begun, profile, next.request.from_scratch, 0).await,
                 Err(error) => {
                     let reason = format!("the run cannot be started: {error:#}");
                     tracing::error!("run {}: {reason}", next.run);
@@ -89,22 +90,19 @@ impl Daemon {
             config_hash: begun.config_hash,
             request: request.clone(),
         };
-        let recorded = async {
-            self.recorder.record(Record::Queued(queued)).await?;
-            self.recorder.flush().await
+        let reason = "the store did not record it in time: is the disk full?".to_owned();
+        let refusal = format!("the run was not queued: {reason}");
+        let id = format!("{run}/cancelled");
+        let cancel = QueueAction::Cancel {
+            run: run.clone(),
+            reason,
         };
+        let cancelled = change(&id, DAEMON, cancel);
         // On a full disk this wait would keep other runs from being queued.
-        match tokio::time::timeout(RECORDED, recorded).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return refused(&error.to_string()),
-            Err(_) => {
-                let reason = "the store did not record it in time: is the disk full?".to_owned();
-                let refusal = refused(&format!("the run was not queued: {reason}"));
-                let id = format!("{run}/cancelled");
-                let cancel = QueueAction::Cancel { run, reason };
-                self.recorder.record(change(&id, DAEMON, cancel)).await.ok();
-                return refusal;
-            }
+        match recorded_in_time(&self.recorder, vec![Record::Queued(queued)], cancelled).await {
+            Ok(true) => {}
+            Ok(false) => return refused(&refusal),
+            Err(error) => return refused(&error.to_string()),
         }
         let waiting = self.ids().await.unwrap_or_default();
         let before = waiting.iter().take_while(|one| **one != run).count() as u64;

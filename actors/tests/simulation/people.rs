@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use demask_actors::control::RESUMED_RUN;
 use demask_actors::control::client::{Client, ClientError};
 use demask_actors::home::Home;
-use demask_storage::{Command, Reply, RunRequest, RunState, journal, store};
+use demask_storage::{Command, Reply, RunRequest, RunState, Steer, SteerAction, journal, store};
 use tokio::time::{Instant, sleep};
 
 use crate::ground::Ground;
@@ -32,6 +33,9 @@ pub struct Cast {
     stalls: BTreeMap<usize, Duration>,
     /// The stop that this life of the daemon has taken, and that the disk has not confirmed.
     taken: Option<usize>,
+    /// Stops that this life has taken, and that the user asks for no more because the run has ended. A run that failed
+    /// ends before the disk has them.
+    past: Vec<usize>,
     pub run: Option<String>,
     /// Acknowledged commands, with their ids.
     pub acknowledged: Vec<(String, Command)>,
@@ -68,6 +72,12 @@ impl Cast {
         (self.stop_asked, self.hangs_since) = (None, None);
         // L10: a stop that was only taken may be lost with the daemon that took it.
         self.taken = None;
+        self.past.clear();
+    }
+
+    /// Notes that a daemon has ended without the disk: how the run ended may not be on it, so that the next daemon goes on.
+    pub fn without_disk(&mut self) {
+        self.ended = None;
     }
 
     /// Returns whether the users have done everything that is scheduled.
@@ -120,13 +130,15 @@ pub async fn steer(home: Home, ground: &Ground, cast: SharedCast, laboratory: Sh
                 cast.taken = Some(number);
                 cast.stop_asked.get_or_insert_with(Instant::now);
             }
-            // The run has ended meanwhile: the stop was carried out, and its row is there.
+            // The run has ended meanwhile. Nobody has said that the row is there.
             Ok(Reply::Refused { .. }) if was_taken => {
                 (cast.next, cast.taken) = (cast.next + 1, None);
-                acknowledged(&home, &mut cast, id, act.command, was_taken);
+                cast.past.push(number);
             }
             Ok(_) => cast.next += 1,
-            Err(error @ ClientError::Silent { .. }) => return cast.breaks(format!("L10: {error}")),
+            Err(error @ (ClientError::Silent { .. } | ClientError::Unconfirmed { .. })) => {
+                return cast.breaks(format!("L10: {error}"));
+            }
             // The act is repeated in the daemon's next life.
             Err(_) => return,
         }
@@ -139,21 +151,40 @@ fn id_of(act: usize) -> String {
 
 /// Checks L1 and L10: a stop that was taken is not lost by a daemon that ends in good order.
 pub fn check_taken(home: &Home, cast: &mut Cast) {
-    let Some(number) = cast.taken else { return };
     let run = cast.run.clone().unwrap_or_default();
-    if !has_row(home, &run, &id_of(number)) {
-        cast.breaks(format!(
-            "L1: {} was taken, and the daemon ended without its row",
-            id_of(number)
-        ));
+    let taken: Vec<usize> = cast.past.iter().copied().chain(cast.taken).collect();
+    let rows = rows_of(home, &run);
+    for number in taken {
+        // It may share the row of a stop that was there before, and the run may have been resumed since.
+        let is_row = |row: &Steer| row.id == id_of(number) || row.action == SteerAction::Stop;
+        if !rows.iter().any(is_row) {
+            cast.breaks(format!(
+                "L1: {} was taken, and the daemon ended without its row",
+                id_of(number)
+            ));
+        }
     }
 }
 
-/// Returns whether a command of a run is on disk.
-fn has_row(home: &Home, run: &str, id: &str) -> bool {
-    let rows =
-        store::open_read_only(&home.database()).and_then(|connection| journal::steers(&connection, run));
-    rows.unwrap().iter().any(|row| row.id == id)
+/// Returns the rows of a run's commands that are on disk, oldest first.
+fn rows_of(home: &Home, run: &str) -> Vec<Steer> {
+    let connection = store::open_read_only(&home.database()).unwrap();
+    journal::steers(&connection, run).unwrap()
+}
+
+/// Returns the id of the row of a command that is on disk. A stop of a run that is being stopped has that of the stop
+/// which was there before.
+fn row_of(home: &Home, run: &str, id: &str, command: &Command) -> Option<String> {
+    let rows = rows_of(home, run);
+    let is_resumption =
+        |row: &Steer| row.action == SteerAction::Resume && row.key.as_deref() == Some(RESUMED_RUN);
+    let mut since_resumption = rows.iter().rev().take_while(|row| !is_resumption(row));
+    let own = rows.iter().find(|row| row.id == id);
+    let row = own.or_else(|| match command {
+        Command::Stop => since_resumption.find(|row| row.action == SteerAction::Stop),
+        _ => None,
+    });
+    row.map(|row| row.id.clone())
 }
 
 /// Starts the run unless it was started before.
@@ -190,17 +221,21 @@ async fn begin(
 
 /// Checks L4: an acknowledged command is on disk. A stop that was taken before has ended the run already.
 fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command, was_taken: bool) {
-    if matches!(command, Command::Shutdown | Command::Sample { .. }) {
+    if matches!(command, Command::Shutdown) {
         return;
     }
     let run = cast.run.clone().unwrap_or_default();
-    if !has_row(home, &run, &id) {
+    let row = row_of(home, &run, &id, &command);
+    if row.is_none() {
         cast.breaks(format!("L4: {id} ({command:?}) was acknowledged and has no row"));
+    }
+    if matches!(command, Command::Sample { .. }) {
+        return;
     }
     if command == Command::Stop && !was_taken {
         cast.stop_asked = Some(Instant::now());
     }
-    cast.acknowledged.push((id, command));
+    cast.acknowledged.push((row.unwrap_or(id), command));
 }
 
 /// Plays a user who watches until the run is over, then asks the daemon to shut down.
@@ -213,7 +248,7 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
         let overview = match seen {
             Ok(Reply::Status(overview)) => overview,
             Ok(other) => return cast.borrow_mut().breaks(format!("a status is {other:?}")),
-            Err(error @ ClientError::Silent { .. }) => {
+            Err(error @ (ClientError::Silent { .. } | ClientError::Unconfirmed { .. })) => {
                 return cast.borrow_mut().breaks(format!("L10: {error}"));
             }
             Err(error) => {

@@ -122,11 +122,14 @@ impl Schedule {
         }
     }
 
-    /// Returns whether nothing dies in this schedule.
+    /// Returns whether nothing dies in this schedule. A daemon that is told to end may end without a disk that does not
+    /// answer, when it is told again.
     pub fn is_undisturbed(&self) -> bool {
+        let is_told_to_end = self.acts.iter().any(|act| act.command == Command::Shutdown);
         let kills = |faults: &EngineFaults| faults.deaths + faults.hangs + faults.failed_starts;
         let losses = kills(&self.engine) + kills(&self.samplers) + u32::from(self.lost_rank.is_some());
-        losses == 0 && self.kills.is_empty() && self.panics.is_empty()
+        let keeps_disk = self.stalls.is_empty() || !is_told_to_end;
+        losses == 0 && self.kills.is_empty() && self.panics.is_empty() && keeps_disk
     }
 
     /// Returns the schedule of a seed.
@@ -186,7 +189,7 @@ impl Schedule {
     }
 
     /// Has the user stop the run, at times the daemon, just when the disk stops to answer. It answers again before the
-    /// client of another command would give up.
+    /// client of another command would give up. At times the user tells the daemon to end once more.
     fn with_stall(&mut self, rng: &mut ChaCha8Rng) {
         let command = match rng.random_ratio(3, 4) {
             true => Command::Stop,
@@ -197,6 +200,13 @@ impl Schedule {
         self.acts.insert(at, Act { after, command });
         self.stalls
             .insert(at, Duration::from_secs(rng.random_range(1..=25)));
+        if self.acts[at].command == Command::Shutdown && rng.random() {
+            let again = Act {
+                after: self.slowest,
+                command: Command::Shutdown,
+            };
+            self.acts.insert(at + 1, again);
+        }
     }
 
     /// Adds faults of a teacher, fewer than a question has tries, so that each question is answered or refused in the

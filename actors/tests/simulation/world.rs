@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::System;
-use demask_actors::daemon::serve_here;
+use demask_actors::daemon::{EndedWithoutDisk, serve_here};
 use demask_actors::home::Home;
 use demask_actors::run::driver::StageDriver;
 use demask_actors::run::run_actors::Transports;
@@ -42,6 +42,8 @@ pub struct Story {
 enum LifeEnd {
     Killed,
     InGoodOrder,
+    /// It was told twice to end, on a disk that did not answer.
+    WithoutDisk,
     Failed(String),
     /// A violation of a law was observed.
     Broken,
@@ -91,6 +93,7 @@ pub fn live_through(schedule: &Schedule, ground: &Arc<Ground>) -> Story {
         match end {
             LifeEnd::Failed(why) => story.violations.push(format!("L1: the daemon failed: {why}")),
             LifeEnd::InGoodOrder => people::check_taken(&home, &mut cast.borrow_mut()),
+            LifeEnd::WithoutDisk => cast.borrow_mut().without_disk(),
             LifeEnd::Broken | LifeEnd::Killed => {}
         }
         if story.lives == MOST_LIVES {
@@ -187,6 +190,7 @@ impl Life<'_> {
             biased;
             ended = &mut serving => match ended {
                 Ok(Ok(())) => LifeEnd::InGoodOrder,
+                Ok(Err(error)) if error.is::<EndedWithoutDisk>() => LifeEnd::WithoutDisk,
                 Ok(Err(error)) => LifeEnd::Failed(format!("{error:#}")),
                 Err(error) => LifeEnd::Failed(error.to_string()),
             },

@@ -179,13 +179,16 @@ fn stop(home: &Home) -> anyhow::Result<()> {
         println!("no daemon is running");
         return Ok(());
     };
-    if let Err(error) = daemon.ask(Ask::Shutdown) {
-        return match error.downcast_ref() {
-            Some(ClientError::Silent { .. }) => end_by_force(home, pid, &format!("{error:#}")),
-            _ => Err(error),
-        };
+    match daemon.ask(Ask::Shutdown) {
+        Ok(Reply::Accepted { message, .. } | Reply::Refused { message }) => print::note(&message),
+        Ok(_) => {}
+        Err(error) => {
+            return match error.downcast_ref() {
+                Some(ClientError::Silent { .. }) => end_by_force(home, pid, &format!("{error:#}")),
+                _ => Err(error),
+            };
+        }
     }
-    print::note("finishing the step, checkpointing…");
     let (mut asked, mut patience) = (Instant::now(), FIRST_WORD);
     while home.daemon_pid() == Some(pid) {
         if is_stopped(pid) {
@@ -242,7 +245,9 @@ fn still_there(home: &Home, pid: u32) -> String {
         _ => format!("its log is {}", home.log().display()),
     };
     format!(
-        "the daemon (process {pid}) has not ended yet: {at}; Ctrl-C stops waiting, and the daemon ends by itself"
+        "the daemon (process {pid}) has not ended yet: {at}; Ctrl-C stops waiting, and the daemon ends by itself; where the \
+         disk does not answer, `demask daemon stop` again ends it without the rows that the disk has not confirmed, and \
+         nothing acknowledged is lost"
     )
 }
 

@@ -197,6 +197,79 @@ async fn l10_l1_a_daemon_whose_engine_hangs_on_a_disk_that_does_not_answer_ends_
     );
 }
 
+/// The daemon that is told to end for the second time leaves what the disk has not confirmed. Nothing acknowledged is lost.
+#[tokio::test]
+async fn l10_l4_a_daemon_that_is_told_again_to_end_does_not_wait_for_the_disk() {
+    let mut place = Place::default();
+    let (mut client, run) = hung(&mut place).await;
+    let kept = client.ask_as("kept".into(), Ask::Checkpoint).await.unwrap();
+    assert!(matches!(kept, Reply::Accepted { .. }), "{kept:?}");
+    std::fs::write(disk_fault(&place), "").unwrap();
+    let mut command = place.demask(&["daemon", "stop"]);
+    let stopping = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let stopping = stopping.unwrap();
+    is_stopped_without_disk(&place, &mut client).await;
+    let again = place.run(&["daemon", "stop"]);
+    assert!(again.status.success(), "{}", said(&again));
+    assert!(
+        said(&again).contains("nothing acknowledged is lost"),
+        "{}",
+        said(&again)
+    );
+    let first = stopping.wait_with_output().unwrap();
+    assert!(first.status.success(), "{}", said(&first));
+    assert!(said(&first).contains("asked again"), "{}", said(&first));
+    place.forget();
+    std::fs::remove_file(disk_fault(&place)).unwrap();
+    let kept = rows_as_csv(&place, "SELECT count(*) FROM v_steer WHERE action = 'checkpoint'");
+    assert!(kept.contains('1'), "{kept}");
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    if !status(&place, &run).contains("done") {
+        wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+            .await
+            .unwrap();
+    }
+    assert_eq!(place.terminate(), Some(0));
+    assert_eq!(
+        weights_hash(&last_checkpoint(place.path(), &run)),
+        undisturbed(&mut Place::default(), SMOKE).await
+    );
+}
+
+/// Orders whose rows wait for the disk are bounded, and a stop is taken beside them.
+#[tokio::test]
+async fn l2_l10_orders_that_wait_for_the_disk_are_bounded_and_a_stop_is_taken_in_any_case() {
+    let mut place = Place::default();
+    let (_client, run) = hung(&mut place).await;
+    std::fs::write(disk_fault(&place), "").unwrap();
+    let mut orders = tokio::task::JoinSet::new();
+    for _ in 0..65 {
+        let mut beside = Client::connect(&place.home(), "test").await.unwrap();
+        orders.spawn(async move { beside.ask(Ask::Pause).await });
+    }
+    let first = orders.join_next().await.unwrap().unwrap();
+    let is_full =
+        |reply: &Reply| matches!(reply, Reply::Refused { message } if message.contains("at most 64"));
+    assert!(first.as_ref().is_ok_and(is_full), "{first:?}");
+    for _ in 0..2 {
+        let out = place.run(&["stop"]);
+        assert_eq!(out.status.code(), Some(4), "{}", said(&out));
+    }
+    std::fs::remove_file(disk_fault(&place)).unwrap();
+    while let Some(order) = orders.join_next().await {
+        order.unwrap().ok();
+    }
+    assert_eq!(place.terminate(), Some(0));
+    let stops = rows_as_csv(&place, "SELECT count(*) FROM v_steer WHERE action = 'stop'");
+    assert!(stops.contains('1'), "{stops}");
+    assert!(
+        status(&place, &run).contains("stopped"),
+        "{}",
+        status(&place, &run)
+    );
+}
+
 /// A person who stops a run in peace is told that the stop is on the disk, and a repetition changes nothing.
 #[tokio::test]
 async fn l4_a_stop_that_the_disk_has_confirmed_says_so() {
