@@ -36,6 +36,8 @@ struct CachedAttention {
   const float *cos, *sin;
   // Absent if queries and keys are not normalised.
   const float *q_gain = nullptr, *k_gain = nullptr;
+  // Absent if these norms have no biases.
+  const float *q_bias = nullptr, *k_bias = nullptr;
   // A table of `columns.h`.
   const int64_t* places;
   int64_t heads, kv_heads, width, capacity, wide, turn_stride;
@@ -81,6 +83,13 @@ struct CachedAttention {
     k_gain = data<float>(k);
   }
 
+  // Adds these f32 biases, [H E] and [K E], to the normalised queries and keys. Not with `rounds`.
+  void shift_with(const Tensor& q, const Tensor& k) {
+    TORCH_CHECK(q.numel() == heads * width && k.numel() == kv_heads * width, "cached attention: misshapen biases");
+    q_bias = data<float>(q);
+    k_bias = data<float>(k);
+  }
+
   // Normalises and rotates the projection `all` of computed position `row`. Writes its queries to `turned`, [T, H E],
   // and its keys and values to the cache.
   void place(int64_t row, const float* all, float* turned, float* room) const {
@@ -92,6 +101,10 @@ struct CachedAttention {
     if (q_gain) {
       norm_row(all, room, q_gain, q_width, eps, rounds);
       norm_row(all + q_width, room + q_width, k_gain, k_width, eps, rounds);
+      if (q_bias) {
+        add_row(room, q_bias, q_width);
+        add_row(room + q_width, k_bias, k_width);
+      }
       straight = room;
     }
     float* turned_q = turned + row * q_width;

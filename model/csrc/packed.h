@@ -45,6 +45,16 @@ struct PackedMatrix {
     products->end();
   }
 
+  // Adds a bias, [O], to what `multiply` has written for some shares.
+  void add_bias(const float* bias, float* y, int64_t rows, int64_t begin, int64_t end) const {
+    const int64_t across = pieces();
+    for (int64_t share = begin; share < end; share++) {
+      const int64_t column = share % across * Products::OUTS, columns = std::min(Products::OUTS, outs - column);
+      const int64_t from = share / across * Products::ROWS, to = std::min(from + Products::ROWS, rows);
+      for (int64_t row = from; row < to; row++) add_row(y + row * outs + column, bias + column, columns);
+    }
+  }
+
  private:
   void multiply_share(const void* x, float* y, int64_t rows, int64_t piece, int64_t part, int64_t next) const {
     constexpr int64_t ROWS = Products::ROWS, OUTS = Products::OUTS;

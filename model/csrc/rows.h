@@ -50,6 +50,9 @@ CLONES static void round_row(float* R row, int64_t n) {
 CLONES static void sum_rows(const float* R a, const float* R b, float* R to, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] = a[i] + b[i];
 }
+CLONES static void add_row(float* R to, const float* R by, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] += by[i];
+}
 CLONES static float dot(const float* R a, const float* R b, int64_t n) {
   float sum = 0;
   for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];

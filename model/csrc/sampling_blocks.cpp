@@ -17,13 +17,37 @@
 #include <omp.h>
 #endif
 
+// An RMS norm: its gain and its bias, [D] in f32. The bias is undefined if there is none.
+struct SamplingNorm {
+  Tensor gain, bias;
+
+  void compute(const float* row, float* to, int64_t n, double eps) const {
+    norm_row(row, to, data<float>(gain), n, eps, false);
+    if (bias.defined()) add_row(to, data<float>(bias), n);
+  }
+};
+
+// A linear layer: its packed weight, and its bias, [O] in f32, which is undefined if there is none.
+struct SamplingLayer {
+  PackedMatrix weight;
+  Tensor bias;
+
+  // Computes some shares of x wᵀ + bias ([`PackedMatrix::multiply`]).
+  void compute(const void* x, float* y, int64_t rows, int64_t begin, int64_t end) const {
+    weight.multiply(x, y, rows, begin, end);
+    if (bias.defined()) weight.add_bias(data<float>(bias), y, rows, begin, end);
+  }
+};
+
 struct SamplingBlock {
-  Tensor attn_gain, ff_gain, q_gain, k_gain;
-  PackedMatrix joined, attn_out, gate, down;
+  // The gains of the norms of queries and keys are undefined if these are not normalised.
+  SamplingNorm attn_norm, ff_norm, q_norm, k_norm;
+  SamplingLayer joined, attn_out, gate, down;
 };
 
 struct SamplingBlocks {
-  Tensor table, last_gain;
+  Tensor table;
+  SamplingNorm last_norm;
   float embedding_scale;
   double eps;
   int64_t heads, width;
@@ -31,10 +55,6 @@ struct SamplingBlocks {
   // The first block's projections of all tokens, [V, (H + 2K) E] in f32; undefined if they take too much memory.
   Tensor first_projections;
 };
-
-CLONES static void add_row(float* R to, const float* R by, int64_t n) {
-  for (int64_t i = 0; i < n; i++) to[i] += by[i];
-}
 
 namespace {
 // The threads that run a pass together.
@@ -95,7 +115,7 @@ void norm_tokens(const SamplingBlocks& net, const SamplingBlock& first, const in
   int64_t width = net.table.size(1);
   for (int64_t row = 0; row < count; row++) {
     embed(net, tokens[row], room);
-    norm_row(room, to.fresh(row, room + width), data<float>(first.attn_gain), width, net.eps, false);
+    first.attn_norm.compute(room, to.fresh(row, room + width), width, net.eps);
     to.keep(row, room + width);
   }
 }
@@ -119,28 +139,28 @@ struct SamplingPass {
   // Normalised, [T, D]; mixed values, [T, H E]; gated, [T, F].
   Inputs normed, mixed, gated_rows;
 
-  void product(const Team& team, const PackedMatrix& weight, const Inputs& from, float* to, int64_t rows) const {
-    team.share(weight.shares(rows),
-               [&](int64_t begin, int64_t end) { weight.multiply(from.at, to, rows, begin, end); });
+  void product(const Team& team, const SamplingLayer& layer, const Inputs& from, float* to, int64_t rows) const {
+    team.share(layer.weight.shares(rows),
+               [&](int64_t begin, int64_t end) { layer.compute(from.at, to, rows, begin, end); });
     team.meet();
   }
 
   // Adds `delta` to the stream, and gives the normalised row to `take`, in memory that `place` names.
   template <typename Place, typename Take>
-  void sum_norm(const Team& team, const Tensor& gain, int64_t rows, const Place& place, const Take& take) const {
+  void sum_norm(const Team& team, const SamplingNorm& norm, int64_t rows, const Place& place, const Take& take) const {
     team.share(rows, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         float* stream = x + row * width;
         add_row(stream, delta + row * width, width);
-        norm_row(stream, place(row, team.room), data<float>(gain), width, net.eps, false);
+        norm.compute(stream, place(row, team.room), width, net.eps);
         take(row, team.room);
       }
     });
     team.meet();
   }
 
-  void norm_inputs(const Team& team, const Tensor& gain, int64_t rows) const {
-    sum_norm(team, gain, rows, [&](int64_t row, float* room) { return normed.fresh(row, room); },
+  void norm_inputs(const Team& team, const SamplingNorm& norm, int64_t rows) const {
+    sum_norm(team, norm, rows, [&](int64_t row, float* room) { return normed.fresh(row, room); },
              [&](int64_t row, const float* room) { normed.keep(row, room); });
   }
 
@@ -167,17 +187,17 @@ struct SamplingPass {
       const SamplingBlock& block = net.blocks[number];
       if (team.me == 0) beat();
       if (number > 0) {
-        norm_inputs(team, block.attn_gain, rows);
+        norm_inputs(team, block.attn_norm, rows);
         product(team, block.joined, normed, wide, rows);
       }
       attend(team, attention[number], number > 0 ? wide : first_rows, number > 0 ? nullptr : first_row_of,
-             block.joined.outs);
+             block.joined.weight.outs);
       if (number + 1 == net.blocks.size()) rows = keep_wanted(team);
       product(team, block.attn_out, mixed, delta, rows);
-      norm_inputs(team, block.ff_gain, rows);
+      norm_inputs(team, block.ff_norm, rows);
       product(team, block.gate, normed, wide, rows);
       team.share(rows, [&](int64_t begin, int64_t end) {
-        int64_t n = block.down.ins;
+        int64_t n = block.down.weight.ins;
         for (int64_t row = begin; row < end; row++) {
           const float* both = wide + row * 2 * n;
           float* to = gated_rows.fresh(row, team.room);
@@ -190,7 +210,7 @@ struct SamplingPass {
       product(team, block.down, gated_rows, delta, rows);
     }
     sum_norm(
-        team, net.last_gain, rows, [&](int64_t row, float*) { return y + row * width; },
+        team, net.last_norm, rows, [&](int64_t row, float*) { return y + row * width; },
         [](int64_t, const float*) {});
   }
 
@@ -268,7 +288,7 @@ static constexpr int64_t MOST_PROJECTIONS = 8 << 20;
 static Tensor projections_of(const SamplingBlocks& net) {
   constexpr int64_t ROWS = Products::ROWS;
   const SamplingBlock& first = net.blocks[0];
-  const PackedMatrix& weight = first.joined;
+  const PackedMatrix& weight = first.joined.weight;
   int64_t tokens = net.table.size(0), outs = weight.outs, floats = input_floats(weight, ROWS);
   if (tokens * outs * 4 > MOST_PROJECTIONS) return Tensor();
   Tensor all = at::empty({tokens, outs}, at::kFloat);
@@ -279,7 +299,7 @@ static Tensor projections_of(const SamplingBlocks& net) {
       int64_t from = part * ROWS, count = std::min(ROWS, tokens - from), names[ROWS];
       for (int64_t row = 0; row < count; row++) names[row] = from + row;
       norm_tokens(net, first, names, count, inputs, room.data());
-      weight.multiply(inputs.at, out<float>(all) + from * outs, count, 0, weight.pieces());
+      first.joined.compute(inputs.at, out<float>(all) + from * outs, count, 0, weight.pieces());
     }
   });
   return all;
@@ -310,8 +330,8 @@ static constexpr double OPERATIONS_OF_A_THREAD = 1e6;
 static int64_t threads_for(const SamplingBlocks& net, int64_t count) {
   double operations = 0;
   for (const SamplingBlock& block : net.blocks)
-    for (const PackedMatrix* weight : {&block.joined, &block.attn_out, &block.gate, &block.down})
-      operations += 2.0 * count * weight->ins * weight->outs;
+    for (const SamplingLayer* layer : {&block.joined, &block.attn_out, &block.gate, &block.down})
+      operations += 2.0 * count * layer->weight.ins * layer->weight.outs;
   int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
   return std::clamp<int64_t>(static_cast<int64_t>(operations / OPERATIONS_OF_A_THREAD), 1, threads);
 }
@@ -339,20 +359,21 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
   for (size_t block = 0; block < net.blocks.size(); block++) {
     pass.attention.emplace_back(*keys[block], *values[block], cos, sin, places, net.heads, net.width,
                                 1.0 / std::sqrt(static_cast<double>(net.width)), net.eps, set);
-    TORCH_CHECK(net.blocks[block].joined.outs == pass.attention[block].joined_width(),
-                "sampling blocks: another cache");
-    if (net.blocks[block].q_gain.defined())
-      pass.attention[block].normalise_with(net.blocks[block].q_gain, net.blocks[block].k_gain);
+    const SamplingBlock& own = net.blocks[block];
+    TORCH_CHECK(own.joined.weight.outs == pass.attention[block].joined_width(), "sampling blocks: another cache");
+    if (own.q_norm.gain.defined()) pass.attention[block].normalise_with(own.q_norm.gain, own.k_norm.gain);
+    if (own.q_norm.bias.defined()) pass.attention[block].shift_with(own.q_norm.bias, own.k_norm.bias);
   }
   pass.tasks = pass.attention[0].tasks_of(chunks);
   const SamplingBlock& block = net.blocks[0];
-  int64_t rows = block.joined.rows_read(count), across = block.attn_out.stride();
-  int64_t widest = std::max(block.joined.outs, block.gate.outs);
+  const PackedMatrix &joined = block.joined.weight, &attn_out = block.attn_out.weight, &down = block.down.weight;
+  int64_t rows = joined.rows_read(count), across = attn_out.stride();
+  int64_t widest = std::max(joined.outs, block.gate.weight.outs);
   int64_t floats = 2 * Room::lines(rows * width) + Room::lines(rows * across) + Room::lines(rows * widest);
-  for (const PackedMatrix* weight : {&block.joined, &block.attn_out, &block.down})
+  for (const PackedMatrix* weight : {&joined, &attn_out, &down})
     floats += Room::lines(input_floats(*weight, rows));
   // Nothing may be thrown by the team, so its threads allocate nothing.
-  int64_t threads = threads_for(net, count), of_thread = std::max(2 * width, block.down.ins);
+  int64_t threads = threads_for(net, count), of_thread = std::max(2 * width, down.ins);
   for (const CachedAttention& attention : pass.attention)
     of_thread = std::max({of_thread, attention.place_room(), attention.attend_room()});
   floats += threads * Room::lines(of_thread);
@@ -366,9 +387,9 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
   auto inputs = [&](const PackedMatrix& weight) {
     return inputs_of(weight, room.take(input_floats(weight, rows)), rows);
   };
-  pass.normed = inputs(block.joined);
-  pass.mixed = inputs(block.attn_out);
-  pass.gated_rows = inputs(block.down);
+  pass.normed = inputs(joined);
+  pass.mixed = inputs(attn_out);
+  pass.gated_rows = inputs(down);
   pass.y = out<float>(y);
   float* rooms = room.take(threads * Room::lines(of_thread));
 #ifdef _OPENMP
@@ -383,6 +404,17 @@ static Tensor run(const SamplingBlocks& net, const Tensor& ids, const Tensor& co
   return y.to(net.table.scalar_type());
 }
 
+// Returns a gain or a bias of n numbers in f32, or an undefined tensor of null.
+static Tensor row_of(const Tensor* from, int64_t n) {
+  if (!from) return Tensor();
+  TORCH_CHECK(from->numel() == n, "sampling blocks: a gain or bias of ", from->numel(), " numbers, expected ", n);
+  return from->detach().to(at::kFloat).contiguous();
+}
+
+static SamplingNorm norm_of(const Tensor* gain, const Tensor* bias, int64_t n) {
+  return {row_of(gain, n), row_of(bias, n)};
+}
+
 // A packed weight as Rust passes it.
 struct PackedHandle {
   Tensor* packed;
@@ -392,36 +424,48 @@ struct PackedHandle {
 };
 
 extern "C" {
-int demask_sampling_blocks(Tensor* table, Tensor* last_gain, double embedding_scale, double eps, int64_t heads,
-                           int64_t width, SamplingBlocks** made) {
+// Every bias may be null.
+int demask_sampling_blocks(Tensor* table, Tensor* last_gain, Tensor* last_bias, double embedding_scale, double eps,
+                           int64_t heads, int64_t width, SamplingBlocks** made) {
   return guarded([&] {
     bool known = table->scalar_type() == at::kFloat || table->scalar_type() == at::kBFloat16;
-    TORCH_CHECK(table->dim() == 2 && table->is_contiguous() && known && last_gain->numel() == table->size(1),
-                "sampling blocks: misshapen");
-    *made = new SamplingBlocks{
-        *table, last_gain->to(at::kFloat).contiguous(), static_cast<float>(embedding_scale), eps, heads, width, {}, {}};
+    TORCH_CHECK(table->dim() == 2 && table->is_contiguous() && known, "sampling blocks: misshapen");
+    SamplingNorm norm = norm_of(last_gain, last_bias, table->size(1));
+    *made = new SamplingBlocks{*table, norm, static_cast<float>(embedding_scale), eps, heads, width, {}, {}};
   });
 }
 
-// The gains of queries and keys are both present or both null. `weights` are the stacked projection, the output of
-// attention, the stacked gate and its factor, and the last layer.
-int demask_sampling_blocks_add(SamplingBlocks* net, Tensor* attn_gain, Tensor* ff_gain, Tensor* q_gain, Tensor* k_gain,
-                               const PackedHandle* weights) {
+// `gains` and `biases_of_norms` are those of the norms before attention and before the feed-forward layers, of queries
+// and of keys; the gains of the last two are both present or both null, and so are their biases. `weights` and `biases`
+// are those of the stacked projection, of the output of attention, of the stacked gate and its factor, and of the last
+// layer. Every bias may be null.
+int demask_sampling_blocks_add(SamplingBlocks* net, Tensor* const* gains, Tensor* const* biases_of_norms,
+                               const PackedHandle* weights, Tensor* const* biases) {
   return guarded([&] {
-    auto gain = [](const Tensor* from) { return from ? from->to(at::kFloat).contiguous() : Tensor(); };
-    SamplingBlock block{gain(attn_gain),     gain(ff_gain),       gain(q_gain),        gain(k_gain),
-                        weights[0].matrix(), weights[1].matrix(), weights[2].matrix(), weights[3].matrix()};
+    int64_t width = net->table.size(1), q_width = net->heads * net->width;
+    auto layer = [&](int64_t at) {
+      PackedMatrix weight = weights[at].matrix();
+      return SamplingLayer{weight, row_of(biases[at], weight.outs)};
+    };
+    const SamplingLayer joined = layer(0);
+    int64_t kv_width = (joined.weight.outs - q_width) / 2;
+    auto norm = [&](int64_t at, int64_t n) { return norm_of(gains[at], biases_of_norms[at], n); };
+    SamplingBlock block{norm(0, width), norm(1, width), norm(2, q_width), norm(3, kv_width),
+                        joined,         layer(1),       layer(2),         layer(3)};
+    const PackedMatrix &attn_out = block.attn_out.weight, &gate = block.gate.weight, &down = block.down.weight;
     // A pass has room for the rows of the first block, so all blocks must be alike.
     const SamplingBlock& first = net->blocks.empty() ? block : net->blocks.front();
-    for (const PackedMatrix* weight : {&block.joined, &block.attn_out, &block.gate, &block.down})
-      TORCH_CHECK(weight->is_whole() && weight->products == first.joined.products,
+    for (const PackedMatrix* weight : {&joined.weight, &attn_out, &gate, &down})
+      TORCH_CHECK(weight->is_whole() && weight->products == first.joined.weight.products,
                   "sampling blocks: misshapen weights");
-    int64_t width = net->table.size(1);
-    bool fits = block.joined.outs == first.joined.outs && block.down.ins == first.down.ins &&
-                block.joined.ins == width && block.attn_out.ins == net->heads * net->width &&
-                block.attn_out.outs == width && block.gate.ins == width && block.gate.outs == 2 * block.down.ins &&
-                block.down.outs == width && block.attn_gain.numel() == width && block.ff_gain.numel() == width;
+    bool fits = joined.weight.outs == first.joined.weight.outs && down.ins == first.down.weight.ins &&
+                joined.weight.ins == width && attn_out.ins == q_width && attn_out.outs == width && gate.ins == width &&
+                gate.outs == 2 * down.ins && down.outs == width;
     TORCH_CHECK(fits, "sampling blocks: misshapen weights");
+    bool are_norms = block.attn_norm.gain.defined() && block.ff_norm.gain.defined() &&
+                     block.q_norm.gain.defined() == block.k_norm.gain.defined() &&
+                     block.q_norm.bias.defined() == block.k_norm.bias.defined();
+    TORCH_CHECK(are_norms, "sampling blocks: a norm is missing");
     net->blocks.push_back(std::move(block));
     if (net->blocks.size() == 1) net->first_projections = projections_of(*net);
   });

@@ -4,16 +4,19 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Command;
 
 use common::config;
 use common::rows::{draw, row, sharp};
-use demask_api::{BackboneConfig, Sampler, TextCache, TextSampler};
+use demask_api::{BackboneConfig, LoraConfig, Purpose, Sampler, TextCache, TextSampler};
 use demask_model::device::kernels::kernel_set::{KERNELS, KernelSet};
 use demask_model::device::kernels::rotary::Rotary;
 use demask_model::device::transfer::Packet;
 use demask_model::network::chunk::Chunk;
 use demask_model::network::kv_cache::KvCache;
+use demask_model::network::lora::Lora;
+use demask_model::{Backbone, Parameters};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -143,10 +146,39 @@ proptest! {
 
 const TOKENS: &str = "tokens under ";
 
+/// Returns a network with biases everywhere, of which none is zero, and norms of queries and keys.
+fn biased() -> Backbone {
+    let config = BackboneConfig {
+        include_bias: true,
+        attention_layer_norm: true,
+        ..config()
+    };
+    let backbone = sharp(&config, 5, (Device::Cpu, Kind::Float));
+    shift(backbone.parameters(), 0.1);
+    backbone
+}
+
+/// Returns a network with an adapter.
+fn adapted() -> Backbone {
+    let place = (Device::Cpu, Kind::Float);
+    let base = sharp(&config(), 3, place);
+    let modules = LoraConfig::default();
+    let lora = Lora::fresh(&modules, base.config(), Path::new("base"), place, Purpose::Train).unwrap();
+    shift(lora.parameters(), 0.1);
+    base.adapted(lora)
+}
+
+/// Adds numbers of at most `by` to all parameters.
+fn shift(parameters: &Parameters, by: f64) {
+    let master = parameters.master();
+    let wave = (Tensor::arange(master.numel() as i64, (Kind::Float, Device::Cpu)) * 0.7).sin() * by;
+    parameters.set(&(master + wave)).unwrap();
+}
+
 /// Prints the kernel set and the samples of this process, in f32 and bf16, for the test that started it.
 #[test]
 fn samples_of_this_process() {
-    let backbones = [Kind::Float, Kind::BFloat16].map(|kind| sharp(&config(), 3, (Device::Cpu, kind)));
+    let plain = [Kind::Float, Kind::BFloat16].map(|kind| sharp(&config(), 3, (Device::Cpu, kind)));
     let caches = [
         TextCache::None,
         TextCache::Prefix,
@@ -166,29 +198,35 @@ fn samples_of_this_process() {
             row(id as u64, id % 4, 1 + id % 5, 12, &sampler)
         })
         .collect();
-    let ids = backbones.map(|backbone| {
-        let samples = draw(&backbone, &requests).into_iter();
+    let ids = |backbone: &Backbone| {
+        let samples = draw(backbone, &requests).into_iter();
         samples.map(|sample| sample.ids).collect::<Vec<_>>()
-    });
+    };
     let name = KernelSet::chosen().map_or("none", KernelSet::name);
-    println!("{TOKENS}{name}: {:?}{IN_BF16}{:?}", ids[0], ids[1]);
+    let others = [ids(&biased()), ids(&adapted())];
+    let [f32, bf16] = plain.map(|backbone| ids(&backbone));
+    println!("{TOKENS}{name}: {f32:?}{IN_BF16}{bf16:?}{OF_OTHERS}{others:?}");
 }
 
 const IN_BF16: &str = ", in bf16: ";
+const OF_OTHERS: &str = ", of networks with biases and with an adapter: ";
 
-/// Runs [`samples_of_this_process`] with the kernel set that `kernels` selects. Returns the set's name, and the tokens
-/// in f32 and in bf16.
-fn samples_under(kernels: &str) -> [String; 3] {
+/// Runs [`samples_of_this_process`] with the kernel set that `kernels` selects, and with packed weights (`1`) or without
+/// (`0`). Returns the set's name, the tokens in f32 and in bf16, and those of the networks with biases and with an
+/// adapter.
+fn samples_under(kernels: &str, packed: &str) -> [String; 4] {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "samples_of_this_process", "--nocapture"])
         .env(KERNELS, kernels)
+        .env("DEMASK_PACKED_WEIGHTS", packed)
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let (_, line) = text.split_once(TOKENS).expect(&text);
     let (set, tokens) = line.lines().next().unwrap().split_once(": ").unwrap();
-    let (f32, bf16) = tokens.split_once(IN_BF16).unwrap();
-    [set, f32, bf16].map(str::to_owned)
+    let (f32, tokens) = tokens.split_once(IN_BF16).unwrap();
+    let (bf16, others) = tokens.split_once(OF_OTHERS).unwrap();
+    [set, f32, bf16, others].map(str::to_owned)
 }
 
 #[test]
@@ -196,11 +234,13 @@ fn every_set_samples_the_same_tokens_and_is_the_one_that_was_asked_for() {
     let Some(&best) = KernelSet::here().first() else {
         return;
     };
-    let [set, expected, _] = samples_under("no such set");
+    // The composed operators, without packed weights.
+    let [set, expected, _, of_others] = samples_under("no such set", "0");
     assert_eq!(set, best.name());
     for set in KernelSet::here() {
-        let [name, f32, bf16] = samples_under(set.name());
+        let [name, f32, bf16, others] = samples_under(set.name(), "1");
         assert_eq!((name.as_str(), &f32), (set.name(), &expected));
+        assert_eq!(others, of_others, "{name}");
         // Only these sets round nothing but the inputs of products. The operators of the others round every result, and
         // where two tokens are nearly equally likely they take the other.
         if set.multiplies_bf16() {

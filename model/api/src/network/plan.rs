@@ -217,16 +217,21 @@ impl TrainingPlan<'_> {
         parts.filter(|part| part.bytes > 0).collect()
     }
 
-    /// Returns the bytes of the packed copy of the weights for sampling. Quantised weights are not packed. In bf16,
-    /// only processors with bf16 instructions keep the copy, but the plan counts it for every processor.
+    /// Returns the bytes of the packed copy of the weights for sampling. It has the adapter merged in, and quantised
+    /// weights in the compute dtype; where it would be too large, they are left out. In bf16, only processors with bf16
+    /// instructions keep the copy, but the plan counts it for every processor.
     fn packed_bytes(&self, form: FrozenBase) -> u64 {
-        let all = backbone_bytes(self.config, self.number).unwrap_or(u64::MAX);
-        let quantized = match form.is_quantized() {
-            true => block_numbers(self.config).unwrap_or(0) * self.config.n_layers as u64,
-            false => 0,
-        };
-        let packed = all.saturating_sub(self.number * quantized);
-        if packed > MOST_PACKED { 0 } else { packed }
+        let whole = backbone_bytes(self.config, self.number).unwrap_or(u64::MAX);
+        if whole <= MOST_PACKED {
+            return whole;
+        }
+        let blocks = block_numbers(self.config).unwrap_or(0) * self.config.n_layers as u64;
+        let others = whole.saturating_sub(self.number * blocks);
+        if form.is_quantized() && others <= MOST_PACKED {
+            others
+        } else {
+            0
+        }
     }
 
     /// Returns the storage format of the base weights and the bytes that they take in it.

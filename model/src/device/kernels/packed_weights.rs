@@ -5,6 +5,10 @@
 //! for the eight to fifty rows of a cached step it takes up to two thirds of the time. The copy is made by the first
 //! pass that uses it, and again after the weights have changed.
 //!
+//! The copy for an adapter has the adapter's product merged in, and that of a quantised base is dequantised, so it
+//! takes as many bytes as the whole network in the compute dtype. In bf16 the sum of a weight and of the adapter's
+//! product is rounded, where training adds the two products instead.
+//!
 //! A product with packed weights adds in another order than one in training. A sampler's numbers therefore equal those
 //! of training up to rounding, as with its caches. The result for a row does not depend on the number of rows.
 
@@ -32,21 +36,21 @@ pub(crate) struct PackedWeights {
     version: i64,
     whole: BTreeMap<String, PackedWeight>,
     spans: BTreeMap<(i64, i64), PackedWeight>,
-    /// All blocks for one call, if the network has nothing that the call does not compute.
+    /// All blocks for one call, if the weights of all of them are packed.
     #[cfg(fused)]
     blocks: Option<Arc<SamplingBlocks>>,
 }
 
 impl PackedWeights {
-    /// Packs all matrices among some leaves, and spans of the rows of the head, [V, D]. `version` is the version of the
-    /// leaves. Returns `None` if their dtype is not supported
-    /// ([`packed_weight::are_supported`]).
+    /// Packs some matrices, [O, I], and spans of the rows of the head, [V, D]. A matrix is made when it is packed, and
+    /// dropped then. `version` is the version of the parameters that the matrices are made of. Returns `None` if their
+    /// dtype is not supported ([`packed_weight::are_supported`]).
     ///
     /// # Errors
-    /// Any error libtorch reports.
+    /// The error of a matrix that could not be made, or any error libtorch reports.
     pub fn new<'a>(
         version: i64,
-        leaves: impl Iterator<Item = (&'a str, &'a Tensor)>,
+        matrices: impl Iterator<Item = Result<(&'a str, Tensor)>>,
         head_VD: &Tensor,
         spans: &[(i64, i64)],
     ) -> Result<Option<Self>> {
@@ -57,8 +61,9 @@ impl PackedWeights {
             #[cfg(fused)]
             blocks: None,
         };
-        for (name, leaf) in leaves.filter(|(_, leaf)| leaf.dim() == 2) {
-            let Some(weight) = PackedWeight::new(leaf)? else {
+        for matrix in matrices {
+            let (name, matrix_OI) = matrix?;
+            let Some(weight) = PackedWeight::new(&matrix_OI)? else {
                 return Ok(None);
             };
             packed.whole.insert(name.to_owned(), weight);
@@ -72,13 +77,13 @@ impl PackedWeights {
         Ok(Some(packed))
     }
 
-    /// Returns the version of the leaves that were packed.
+    /// Returns the version of the parameters that were packed.
     #[must_use]
     pub fn version(&self) -> i64 {
         self.version
     }
 
-    /// Returns the packed weight of a leaf.
+    /// Returns the packed weight of a leaf, with the adapter's product merged in if the network has an adapter.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&PackedWeight> {
         self.whole.get(name)
@@ -112,7 +117,7 @@ impl PackedWeights {
         self.blocks = Some(Arc::new(blocks));
     }
 
-    /// Returns all blocks for one call, if the network has nothing that the call does not compute.
+    /// Returns all blocks for one call, if the weights of all of them are packed.
     #[cfg(fused)]
     pub fn blocks(&self) -> Option<&SamplingBlocks> {
         self.blocks.as_deref()

@@ -8,18 +8,29 @@ use tch::Tensor;
 
 use crate::device::kernels::packed_weight::PackedWeight;
 
+/// The weights of a norm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NormWeights<'a> {
+    /// The gain.
+    pub gain: &'a Tensor,
+    /// The bias, of the same shape, if there is one.
+    pub bias: Option<&'a Tensor>,
+}
+
 /// The weights of one block.
 #[derive(Debug)]
 pub(crate) struct BlockWeights<'a> {
-    /// The gain of the norm before attention, [D].
-    pub attn_gain: &'a Tensor,
-    /// The gain of the norm before the feed-forward layers, [D].
-    pub ff_gain: &'a Tensor,
-    /// The gains of queries, [H E], and keys, [K E], if these are normalised.
-    pub qk_gains: Option<(&'a Tensor, &'a Tensor)>,
+    /// The norm before attention, [D].
+    pub attn_norm: NormWeights<'a>,
+    /// The norm before the feed-forward layers, [D].
+    pub ff_norm: NormWeights<'a>,
+    /// The norms of queries, [H E], and keys, [K E], if these are normalised.
+    pub qk_norms: Option<[NormWeights<'a>; 2]>,
     /// The stacked projection to queries, keys and values, the output of attention, the stacked gate and its factor,
-    /// and the last layer.
+    /// and the last layer, [O, I] each.
     pub matrices: [&'a PackedWeight; 4],
+    /// The biases of the same layers, [O], of those that have one.
+    pub biases: [Option<&'a Tensor>; 4],
 }
 
 /// The constants of a network.
@@ -45,7 +56,7 @@ mod calls {
 
     use tch::Tensor;
 
-    use super::{BlockConstants, BlockWeights};
+    use super::{BlockConstants, BlockWeights, NormWeights};
     use crate::device::heartbeat;
     use crate::device::kernels::ffi::{Handle, check, handle, take};
     use crate::device::kernels::kernel_set::KernelSet;
@@ -57,6 +68,7 @@ mod calls {
         fn demask_sampling_blocks(
             table: Handle,
             last_gain: Handle,
+            last_bias: Handle,
             embedding_scale: f64,
             eps: f64,
             heads: i64,
@@ -65,11 +77,10 @@ mod calls {
         ) -> c_int;
         fn demask_sampling_blocks_add(
             net: *mut c_void,
-            attn_gain: Handle,
-            ff_gain: Handle,
-            q_gain: Handle,
-            k_gain: Handle,
+            gains: *const Handle,
+            biases_of_norms: *const Handle,
             weights: *const PackedHandle,
+            biases: *const Handle,
         ) -> c_int;
         fn demask_sampling_blocks_free(net: *mut c_void);
         fn demask_sampling_blocks_run(
@@ -121,14 +132,19 @@ mod calls {
         heartbeat::beat();
     }
 
+    /// Returns the handle of a tensor, or null.
+    fn perhaps(tensor: Option<&Tensor>) -> Handle {
+        tensor.map_or(null_mut(), handle)
+    }
+
     impl SamplingBlocks {
-        /// Takes the weights of a network. The embedding is `table_VD`, and the gain of the last norm `last_gain_D`.
+        /// Takes the weights of a network. The embedding is `table_VD`.
         ///
         /// # Errors
         /// Weights that do not fit each other.
         pub fn new(
             table_VD: &Tensor,
-            last_gain_D: &Tensor,
+            last_norm: NormWeights<'_>,
             constants: BlockConstants,
             blocks: &[BlockWeights<'_>],
         ) -> Result<Self> {
@@ -141,8 +157,9 @@ mod calls {
             let mut made = null_mut();
             // SAFETY: the handles are live tensors on the CPU, of which the object keeps references of its own.
             check(unsafe {
-                let (table, gain) = (handle(table_VD), handle(last_gain_D));
-                demask_sampling_blocks(table, gain, embedding_scale, eps, heads, width, &mut made)
+                let (table, gain) = (handle(table_VD), handle(last_norm.gain));
+                let bias = perhaps(last_norm.bias);
+                demask_sampling_blocks(table, gain, bias, embedding_scale, eps, heads, width, &mut made)
             })?;
             let net = NonNull::new(made)
                 .ok_or_else(|| ModelError::Refused("the sampling blocks could not be created".into()))?;
@@ -152,13 +169,20 @@ mod calls {
             };
             for block in blocks {
                 let matrices = block.matrices.map(PackedHandle::of);
-                let (q, k) = block
-                    .qk_gains
-                    .map_or((null_mut(), null_mut()), |(q, k)| (handle(q), handle(k)));
-                // SAFETY: as above; the array has the four weights that the function reads.
+                let [q, k] = block.qk_norms.map_or([None, None], |norms| norms.map(Some));
+                let norms = [Some(block.attn_norm), Some(block.ff_norm), q, k];
+                let gains = norms.map(|norm| perhaps(norm.map(|norm| norm.gain)));
+                let biases_of_norms = norms.map(|norm| perhaps(norm.and_then(|norm| norm.bias)));
+                let biases = block.biases.map(perhaps);
+                // SAFETY: as above; each array has the four items that the function reads.
                 check(unsafe {
-                    let (attn, ff) = (handle(block.attn_gain), handle(block.ff_gain));
-                    demask_sampling_blocks_add(net.as_ptr(), attn, ff, q, k, matrices.as_ptr())
+                    demask_sampling_blocks_add(
+                        net.as_ptr(),
+                        gains.as_ptr(),
+                        biases_of_norms.as_ptr(),
+                        matrices.as_ptr(),
+                        biases.as_ptr(),
+                    )
                 })?;
             }
             Ok(all)

@@ -149,6 +149,7 @@ impl Backbone {
     /// Puts an adapter on the backbone. Only the adapter is trained from then on.
     #[must_use]
     pub fn adapted(mut self, lora: Lora) -> Self {
+        self.forget_packed();
         self.lora = Some(lora);
         self
     }
@@ -168,6 +169,7 @@ impl Backbone {
             let message = "merge: the base is quantised, but an adapter can only be merged into a base in full precision";
             return Err(ModelError::Refused(message.into()));
         }
+        self.forget_packed();
         match self.lora.take() {
             Some(lora) => lora.merge_into(&self.parameters),
             None => Ok(()),
@@ -362,11 +364,8 @@ impl Backbone {
         let (turns, heads) = (self.rotary.all(), self.config.n_heads as i64);
         let packed = self.packed_weights()?;
         #[cfg(fused)]
-        if let (Some(blocks), Some(wanted), None) = (
-            packed.as_deref().and_then(PackedWeights::blocks),
-            wanted,
-            &self.lora,
-        ) && let Some(hidden_ND) = cache.run_blocks(blocks, turns, pass, wanted)?
+        if let (Some(blocks), Some(wanted)) = (packed.as_deref().and_then(PackedWeights::blocks), wanted)
+            && let Some(hidden_ND) = cache.run_blocks(blocks, turns, pass, wanted)?
         {
             return Ok(hidden_ND);
         }
@@ -492,13 +491,14 @@ impl Backbone {
     fn linear(&self, x: &Tensor, name: &str, packed: Option<&PackedWeights>) -> Result<Tensor> {
         let weight_name = format!("{name}.weight");
         let bias = self.parameters.leaf(&format!("{name}.bias")).ok();
+        if let Some(weight) = packed.and_then(|packed| packed.get(&weight_name)) {
+            // It is dequantised, and has the adapter's product in it.
+            return weight.linear(x, bias);
+        }
         let quantized = self.quantized.get(&weight_name);
         let lora = self.lora.as_ref().filter(|lora| lora.adapts(name));
         if lora.is_none() && quantized.is_none() {
-            return match packed.and_then(|packed| packed.get(&weight_name)) {
-                Some(weight) => weight.linear(x, bias),
-                None => Ok(x.f_linear(self.parameters.leaf(&weight_name)?, bias)?),
-            };
+            return Ok(x.f_linear(self.parameters.leaf(&weight_name)?, bias)?);
         }
         // In two dimensions the result is no view, so the adapter can add to it in place.
         let mut shape = x.size();

@@ -7,39 +7,45 @@ use std::cell::Ref;
 use tch::Tensor;
 
 use super::Backbone;
+use crate::device::heartbeat;
 use crate::device::kernels::fused;
 use crate::device::kernels::packed_weights::{self, PackedWeights};
 #[cfg(fused)]
-use crate::device::kernels::sampling_blocks::{BlockConstants, BlockWeights, SamplingBlocks};
-#[cfg(fused)]
-use crate::error::ModelError;
-use crate::error::Result;
+use crate::device::kernels::sampling_blocks::{BlockConstants, BlockWeights, NormWeights, SamplingBlocks};
+use crate::error::{ModelError, Result};
 use crate::network::slots::PREFIX;
 
 impl Backbone {
     /// Returns the packed weights for a sampler's passes, which exist on a CPU. They are made here if
-    /// they are missing or older than the network's weights.
+    /// they are missing or older than the network's weights or its adapter.
+    ///
+    /// The packed weights of the blocks have the adapter's product merged in, as a merged checkpoint has in the compute
+    /// dtype; those of a quantised base are dequantised. The copy is a sampler's own, and as large as the network in the
+    /// compute dtype. If a quantised base is too large for that, only what is not quantised (the head) is packed, and
+    /// each product dequantises its weight and adds the adapter's.
     pub(super) fn packed_weights(&self) -> Result<Option<Ref<'_, PackedWeights>>> {
-        let bytes = self.parameters.count() * self.kind.elt_size_in_bytes() as u64;
-        if !fused::applies_to(self.device, self.kind) || !packed_weights::are_kept(self.kind, bytes) {
+        if !fused::applies_to(self.device, self.kind) {
             return Ok(None);
         }
-        let version = self.parameters.version()?;
+        let number = self.kind.elt_size_in_bytes() as u64;
+        let are_kept = |count: u64| packed_weights::are_kept(self.kind, count * number);
+        let is_whole = are_kept(self.count());
+        let is_kept = is_whole || (!self.quantized.is_empty() && are_kept(self.parameters.count()));
+        if !is_kept {
+            return Ok(None);
+        }
+        // Neither version ever falls, so the sum changes with each of them.
+        let adapter = self.lora.as_ref().map(|lora| lora.parameters().version());
+        let version = self.parameters.version()? + adapter.transpose()?.unwrap_or(0);
         let known = self.packed.borrow().as_ref().map(PackedWeights::version);
         if known != Some(version) {
             // An older copy is freed first, so that there are never two in memory.
             self.packed.replace(None);
-            let head = self.head_name();
-            let table = format!("{PREFIX}.wte.weight");
-            // The embedding is looked up row by row and need not be packed, unless it is also the head.
-            let leaves = self
-                .parameters
-                .leaves()
-                .filter(|(name, _)| *name != table || *name == head);
+            let matrices = self.sampled_matrices(is_whole);
             let codes = self.config.codebook_size as i64;
             let first = i64::from(self.config.image_offset());
             let pictures = (codes > 0).then_some((first, first + codes));
-            let packed = PackedWeights::new(version, leaves, &self.head_weight()?, pictures.as_slice())?;
+            let packed = PackedWeights::new(version, matrices, &self.head_weight()?, pictures.as_slice())?;
             #[cfg(fused)]
             let packed = packed
                 .map(|mut packed| {
@@ -54,27 +60,56 @@ impl Backbone {
         Ok(Ref::filter_map(self.packed.borrow(), Option::as_ref).ok())
     }
 
-    /// Collects all blocks for one call, or `None` if the network has something that the call does not compute: biases,
-    /// an adapter, a quantised base.
+    /// Makes the matrices, [O, I], by which a sampler's pass multiplies, one after another, by the names of their first
+    /// layers' weights: with the adapter's product merged in and, if `is_whole`, also those that are quantised.
+    fn sampled_matrices(&self, is_whole: bool) -> impl Iterator<Item = Result<(&str, Tensor)>> {
+        let head = self.head_name();
+        let table = format!("{PREFIX}.wte.weight");
+        // The embedding is looked up row by row and need not be packed, unless it is also the head.
+        let leaves = self
+            .parameters
+            .leaves()
+            .filter(move |(name, leaf)| leaf.dim() == 2 && (*name != table || *name == head))
+            .map(|(name, leaf)| Ok::<_, ModelError>((name, leaf.shallow_clone())));
+        let quantized = self.quantized.leaves().filter(move |_| is_whole);
+        let dequantized = quantized.map(|(name, weight)| weight.made().map(|made_OI| (name, made_OI)));
+        leaves.chain(dequantized).map(move |matrix| {
+            heartbeat::beat();
+            let (name, weight_OI) = matrix?;
+            let merged_OI = match (&self.lora, name.strip_suffix(".weight")) {
+                (Some(lora), Some(product)) => lora.merged(product, weight_OI)?,
+                _ => weight_OI,
+            };
+            Ok((name, merged_OI))
+        })
+    }
+
+    /// Collects all blocks for one call, or `None` if the weights of a block are not packed.
     #[cfg(fused)]
     fn sampling_blocks(&self, packed: &PackedWeights) -> Result<Option<SamplingBlocks>> {
-        let has_bias = self.parameters.leaves().any(|(name, _)| name.ends_with(".bias"));
-        if has_bias || self.lora.is_some() || !self.quantized.is_empty() {
-            return Ok(None);
-        }
-        let gain = |name: &str| self.parameters.leaf(&format!("{name}.weight"));
+        let bias = |name: &str| self.parameters.leaf(&format!("{name}.bias")).ok();
+        let norm = |name: &str| {
+            Ok::<_, ModelError>(NormWeights {
+                gain: self.parameters.leaf(&format!("{name}.weight"))?,
+                bias: bias(name),
+            })
+        };
         let mut blocks = Vec::with_capacity(self.names.len());
-        for (number, names) in self.names.iter().enumerate() {
-            let matrix = |name: &str| packed.get(&format!("{name}.weight"));
-            let matrices = [&names.q, &names.attn_out, &names.gate, &names.down].map(|name| matrix(name));
+        for names in &self.names {
+            let layers = [&names.q, &names.attn_out, &names.gate, &names.down];
+            let matrices = layers.map(|name| packed.get(&format!("{name}.weight")));
             let [Some(q), Some(attn_out), Some(gate), Some(down)] = matrices else {
                 return Ok(None);
             };
             blocks.push(BlockWeights {
-                attn_gain: gain(&names.attn_norm)?,
-                ff_gain: gain(&names.ff_norm)?,
-                qk_gains: self.norms(number)?.map(|norms| (norms.q, norms.k)),
+                attn_norm: norm(&names.attn_norm)?,
+                ff_norm: norm(&names.ff_norm)?,
+                qk_norms: match self.config.attention_layer_norm {
+                    true => Some([norm(&names.q_norm)?, norm(&names.k_norm)?]),
+                    false => None,
+                },
                 matrices: [q, attn_out, gate, down],
+                biases: layers.map(|name| bias(name)),
             });
         }
         let scale = match self.config.input_emb_norm {
@@ -87,8 +122,8 @@ impl Backbone {
             heads: self.config.n_heads as i64,
             width: self.config.head_dim() as i64,
         };
-        let last_gain = gain(&format!("{PREFIX}.ln_f"))?;
-        SamplingBlocks::new(self.leaf("wte")?, last_gain, constants, &blocks).map(Some)
+        let last_norm = norm(&format!("{PREFIX}.ln_f"))?;
+        SamplingBlocks::new(self.leaf("wte")?, last_norm, constants, &blocks).map(Some)
     }
 
     /// Makes the packed weights, so that twins share them.

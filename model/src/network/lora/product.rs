@@ -1,4 +1,4 @@
-//! The product of A and B: added beside a frozen layer, or merged into its weights.
+//! The product of A and B: added beside a frozen layer, merged into its weights, or into a copy of them for sampling.
 //!
 //! Legend: I inputs of a layer, O outputs, R rank, T tokens; A is [R, I], B is [O, R].
 
@@ -84,12 +84,44 @@ impl Lora {
         tch::no_grad(|| {
             for part in self.products.values().flatten() {
                 let Some((a, b)) = &part.adapted else { continue };
-                let [a_RI, b_OR] = [a, b].map(|name| named[name].f_to_kind(Kind::Float));
-                let product = b_OR?.f_matmul(&a_RI?)?.f_mul_scalar(self.config.scale())?;
                 let mut weight = base.value(&format!("{}.weight", part.module))?;
-                weight.f_copy_(&weight.f_to_kind(Kind::Float)?.f_add(&product)?)?;
+                self.add_product([&named[a], &named[b]], &mut weight)?;
             }
             base.refresh()
         })
+    }
+
+    /// Returns a product's weight, [O, I], with `scale · B A` of its adapted layers added: the numbers of
+    /// [`Self::merge_into`] in the dtype of the weight, without dropout. A and B are those of the compute dtype, so
+    /// that an adapter that is trained and one that was loaded for sampling give the same numbers.
+    ///
+    /// # Errors
+    /// Returns libtorch's errors.
+    pub(crate) fn merged(&self, product: &str, weight_OI: Tensor) -> Result<Tensor> {
+        let Some(parts) = self.products.get(product) else {
+            return Ok(weight_OI);
+        };
+        tch::no_grad(|| {
+            let weight_OI = weight_OI.f_detach()?;
+            let mut merged_OI = weight_OI.f_empty_like()?;
+            merged_OI.f_copy_(&weight_OI)?;
+            let mut first = 0;
+            for part in parts {
+                if let Some((a, b)) = &part.adapted {
+                    let pair = [self.parameters.leaf(a)?, self.parameters.leaf(b)?];
+                    self.add_product(pair, &mut merged_OI.f_narrow(0, first, part.outs)?)?;
+                }
+                first += part.outs;
+            }
+            Ok(merged_OI)
+        })
+    }
+
+    /// Adds `scale · B A` to the weight of a layer, [O, I], in f32, and rounds the sum to the weight's dtype.
+    fn add_product(&self, [a_RI, b_OR]: [&Tensor; 2], weight_OI: &mut Tensor) -> Result<()> {
+        let [a_RI, b_OR] = [a_RI.f_to_kind(Kind::Float)?, b_OR.f_to_kind(Kind::Float)?];
+        let product_OI = b_OR.f_matmul(&a_RI)?.f_mul_scalar(self.config.scale())?;
+        let sum_OI = weight_OI.f_to_kind(Kind::Float)?.f_add(&product_OI)?;
+        Ok(weight_OI.f_copy_(&sum_OI)?)
     }
 }

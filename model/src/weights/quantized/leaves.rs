@@ -105,6 +105,11 @@ impl QuantizedLeaves {
         self.leaves.get(name)
     }
 
+    /// Returns the weights of all products, by the names of their first layers' weights.
+    pub fn leaves(&self) -> impl Iterator<Item = (&str, &Arc<dyn FrozenWeight>)> {
+        self.leaves.iter().map(|(name, weight)| (name.as_str(), weight))
+    }
+
     /// Returns whether there are no quantized weights.
     #[must_use]
     pub fn is_empty(&self) -> bool {

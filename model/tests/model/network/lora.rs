@@ -1,13 +1,19 @@
 //! Low-rank adapters. A fresh adapter leaves the base's outputs unchanged. Only A and B are trained, with
 //! gradients that match finite differences. An adapter saved in PEFT's layout loads again, and a merged model
-//! computes the same.
+//! computes the same. A sampler on a CPU samples through an adapter as from the merged model, and follows its training.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::common::rows::{draw, row};
 use crate::common::{numbers, ragged, settings};
-use demask_api::{EstimatorConfig, LoadOptions, LoraConfig, ObjectiveConfig, Purpose, StepSettings};
+use demask_api::{
+    EstimatorConfig, LoadOptions, LoraConfig, ObjectiveConfig, Purpose, Sample, SampleRequest, Sampler,
+    StepSettings, TextCache, TextSampler,
+};
+use demask_model::device::kernels::fused;
+use demask_model::device::kernels::kernel_set::KernelSet;
 use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::network::attention_mask::AttentionMask;
 use demask_model::training::interlude::{Interlude, Uninterrupted};
@@ -271,6 +277,102 @@ fn what_is_merged_computes_the_same() {
             }
         }
     }
+}
+
+fn requests() -> Vec<SampleRequest> {
+    let caches = [
+        TextCache::None,
+        TextCache::Dual {
+            refresh: 2,
+            vicinity: 1,
+        },
+    ];
+    let request = |id: usize| {
+        let sampler = Sampler::Text(TextSampler {
+            steps: 12,
+            block: 4,
+            cache: caches[id % 2],
+            ..TextSampler::default()
+        });
+        row(id as u64, id % 3, 3 + id, 12, &sampler)
+    };
+    (0..4).map(request).collect()
+}
+
+/// Returns what a sampler has drawn and how sure it was, which shows every bit of the logits.
+pub(super) fn drawn(backbone: &Backbone) -> Vec<(Vec<u32>, Vec<f32>)> {
+    let samples = draw(backbone, &requests()).into_iter();
+    samples
+        .map(|Sample { ids, confidence, .. }| (ids, confidence))
+        .collect()
+}
+
+/// A sampler packs an adapter's merged weights, with the numbers of the merged model in each dtype, on disk or not.
+#[test]
+fn a_sample_through_an_adapter_is_one_of_the_merged_model_bit_for_bit() {
+    let (place, dir) = base();
+    let mut model = adapted(&dir, on(&["q_proj", "v_proj", "attn_out", "ff_proj", "ff_out"]));
+    train(&mut model, 3);
+    let saved = place.path().join("adapter");
+    model.save(&saved, &BTreeMap::new(), false).unwrap();
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let packs = KernelSet::chosen().is_some_and(|set| kind == Kind::Float || set.multiplies_bf16());
+        if !packs || !fused::applies_to(Device::Cpu, kind) {
+            println!("skipped: nothing packs {kind:?} here");
+            continue;
+        }
+        let load = |dir: &Path, adapter: Option<PathBuf>, merge: bool| {
+            let options = LoadOptions {
+                adapter,
+                merge,
+                ..LoadOptions::sampling()
+            };
+            LoadedModel::load_with(dir, false, &options, Device::Cpu, kind).unwrap()
+        };
+        let beside = drawn(&load(&dir, Some(saved.clone()), false).backbone);
+        let merged = load(&dir, Some(saved.clone()), true);
+        assert_eq!(beside, drawn(&merged.backbone), "{kind:?}");
+        let out = place.path().join(format!("merged-{kind:?}"));
+        merged.save(&out, &BTreeMap::new(), false).unwrap();
+        assert_eq!(beside, drawn(&load(&out, None, false).backbone), "{kind:?}");
+        assert_ne!(beside, drawn(&load(&dir, None, false).backbone), "{kind:?}");
+        // One that is trained on has f32 masters of A and B, and is sampled with the same numbers.
+        let options = LoadOptions {
+            adapter: Some(saved.clone()),
+            ..LoadOptions::default()
+        };
+        let trained = LoadedModel::load_with(&dir, false, &options, Device::Cpu, kind).unwrap();
+        assert_eq!(beside, drawn(&trained.backbone), "{kind:?}");
+    }
+}
+
+/// The packed weights are made again after a step of the adapter, also those that a twin has.
+#[test]
+fn a_sampler_meets_the_adapter_as_it_is() {
+    let (_place, dir) = base();
+    let mut model = adapted(&dir, lora());
+    let before = drawn(&model.backbone);
+    let twin = model.backbone.twin().unwrap();
+    let reference = model.backbone.frozen_copy().unwrap();
+    let settings = StepSettings {
+        learning_rate: 0.3,
+        ..settings(1)
+    };
+    training::train(&mut model.backbone, &mut model.optimizer, &[ragged()], &settings).unwrap();
+    let after = drawn(&model.backbone);
+    assert_ne!(before, after, "the step changed something");
+    assert_eq!(drawn(&twin), after);
+    assert_eq!(drawn(&reference), before);
+    let fresh = adapted(&dir, lora());
+    fresh
+        .backbone
+        .trained()
+        .set(model.backbone.trained().master())
+        .unwrap();
+    assert_eq!(drawn(&fresh.backbone), after);
+    // Merged in place, the adapter is not there twice.
+    model.backbone.merge().unwrap();
+    assert_eq!(drawn(&model.backbone), after);
 }
 
 /// Law L7 with dropout: a policy step scores with the network that sampled, without dropout, and changes the

@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::common::{group, numbers, ragged, settings, shards};
-use crate::network::lora::base;
+use crate::network::lora::{base, drawn};
+use demask_api::memory;
+use demask_api::plan::{MOST_PACKED, TrainingPlan};
+use demask_api::sharding::Ranks;
 use demask_api::{
-    BaseDtype, EstimatorConfig, FrozenBase, LoadOptions, LoraConfig, ObjectiveConfig, Recompute, StepSettings,
+    BackboneConfig, BaseDtype, EstimatorConfig, FrozenBase, LoadOptions, LoraConfig, MomentKind,
+    ObjectiveConfig, Recompute, StepSettings,
 };
 use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::network::attention_mask::AttentionMask;
@@ -250,9 +254,9 @@ fn values(model: &LoadedModel) -> Vec<(String, Vec<f64>)> {
         .collect()
 }
 
-/// Training over a quantized base equals training over the dequantized weights bit for bit. Values and
-/// gradients are then those of the dequantized network, which the adapter tests compare with finite
-/// differences.
+/// Training over a quantized base equals training over the dequantized weights bit for bit, and so does
+/// sampling. Values and gradients are then those of the dequantized network, which the adapter tests compare
+/// with finite differences.
 #[test]
 fn l7_what_is_trained_over_it_is_what_would_be_over_the_dequantised_weights() {
     let (place, dir) = base();
@@ -280,6 +284,7 @@ fn l7_what_is_trained_over_it_is_what_would_be_over_the_dequantised_weights() {
         let [over, full] = models;
         assert_eq!(values(&over), values(&full), "{form:?}");
         assert_eq!(logits(&over.backbone), logits(&full.backbone), "{form:?}");
+        assert_eq!(drawn(&over.backbone), drawn(&full.backbone), "{form:?}");
     }
 }
 
@@ -388,6 +393,56 @@ fn it_takes_the_bytes_that_are_planned() {
             Backbone::load(&dir, Device::Cpu, Kind::Float).unwrap().count()
         );
     }
+}
+
+/// Returns the bytes that `demask plan` counts for a sampler's packed copy of a network with an adapter, in f32.
+fn planned_copy(config: &BackboneConfig, dtype: BaseDtype) -> u64 {
+    let adapter = lora(dtype, false);
+    let plan = TrainingPlan {
+        config,
+        number: 4,
+        lora: Some(&adapter),
+        muon: false,
+        moments: MomentKind::F32,
+        offload: false,
+        ranks: Ranks::default(),
+        average: false,
+        recomputed: false,
+        kernels: true,
+        threads: 1,
+        rows: 4,
+        length: 32,
+        masked: 64,
+        reference: false,
+        put_back: false,
+        sampled: 64,
+        samplers: 0,
+        image_tokenizer: None,
+    };
+    let parts = plan.parts();
+    let copy = parts.iter().find(|part| part.part == "weights for sampling");
+    copy.map_or(0, |part| part.bytes)
+}
+
+/// A sampler's copy is dequantized, so it takes the bytes of the network in full. One of more than 1 GiB is not made,
+/// and then only the head's is.
+#[test]
+fn a_samplers_copy_is_planned_in_full_or_without_the_blocks() {
+    let small = crate::common::config();
+    let large = BackboneConfig {
+        d_model: 4096,
+        mlp_hidden_size: Some(12_288),
+        ..crate::common::config()
+    };
+    let full = |config: &BackboneConfig| FrozenBase::default().backbone_bytes(config, 4).unwrap();
+    let blocks = 2 * 4 * memory::block_numbers(&large).unwrap();
+    assert!(full(&large) > MOST_PACKED);
+    for (dtype, _) in FORMS {
+        assert_eq!(planned_copy(&small, dtype), full(&small), "{dtype:?}");
+        assert_eq!(planned_copy(&large, dtype), full(&large) - blocks, "{dtype:?}");
+    }
+    assert_eq!(planned_copy(&small, BaseDtype::Auto), full(&small));
+    assert_eq!(planned_copy(&large, BaseDtype::Auto), 0);
 }
 
 /// An adapter whose `quantization_config.json` asks for an unsupported format is refused, whichever way it
