@@ -202,12 +202,14 @@ impl Network {
     fn kinds(self) -> Vec<(Kind, f64)> {
         let (in_f32, in_bf16) = match self {
             Self::Plain => (2e-5, 0.04),
-            // More is added, and the sum of a weight and of an adapter's product is rounded once more.
+            // More is added.
             _ => (5e-5, 0.08),
         };
+        // An adapter is not merged in bf16, so such a network goes operator by operator.
+        let is_merged = matches!(self, Self::Adapted | Self::Quantized);
         let has_bf16 = KernelSet::chosen().is_some_and(KernelSet::multiplies_bf16);
-        let bf16 = has_bf16.then_some((Kind::BFloat16, in_bf16));
-        if bf16.is_none() {
+        let bf16 = (has_bf16 && !is_merged).then_some((Kind::BFloat16, in_bf16));
+        if !has_bf16 {
             println!("bf16 skipped: this processor has no products in it");
         }
         [(Kind::Float, in_f32)].into_iter().chain(bf16).collect()

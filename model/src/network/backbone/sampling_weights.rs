@@ -4,7 +4,7 @@
 
 use std::cell::Ref;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::Backbone;
 use crate::device::heartbeat;
@@ -19,8 +19,8 @@ impl Backbone {
     /// Returns the packed weights for a sampler's passes, which exist on a CPU. They are made here if
     /// they are missing or older than the network's weights or its adapter.
     ///
-    /// The packed weights of the blocks have the adapter's product merged in, as a merged checkpoint has in the compute
-    /// dtype; those of a quantised base are dequantised. The copy is a sampler's own, and as large as the network in the
+    /// The packed weights of the blocks have the adapter's product merged in, as a merged checkpoint has, if the compute
+    /// dtype is f32; those of a quantised base are dequantised. The copy is a sampler's own, and as large as the network in the
     /// compute dtype. If a quantised base is too large for that, only what is not quantised (the head) is packed, and
     /// each product dequantises its weight and adds the adapter's.
     pub(super) fn packed_weights(&self) -> Result<Option<Ref<'_, PackedWeights>>> {
@@ -61,7 +61,9 @@ impl Backbone {
     }
 
     /// Makes the matrices, [O, I], by which a sampler's pass multiplies, one after another, by the names of their first
-    /// layers' weights: with the adapter's product merged in and, if `is_whole`, also those that are quantised.
+    /// layers' weights: with the adapter's product merged in and, if `is_whole`, also those that are quantised. In bf16
+    /// those that an adapter changes are left out, and it is added to each of their products: a merged weight would lose
+    /// what is smaller than half a step of bf16, 0.2 to 0.4 % of the weight, and the sampler would lag behind training.
     fn sampled_matrices(&self, is_whole: bool) -> impl Iterator<Item = Result<(&str, Tensor)>> {
         let head = self.head_name();
         let table = format!("{PREFIX}.wte.weight");
@@ -73,12 +75,20 @@ impl Backbone {
             .map(|(name, leaf)| Ok::<_, ModelError>((name, leaf.shallow_clone())));
         let quantized = self.quantized.leaves().filter(move |_| is_whole);
         let dequantized = quantized.map(|(name, weight)| weight.made().map(|made_OI| (name, made_OI)));
-        leaves.chain(dequantized).map(move |matrix| {
+        let adapter = move |name: &str| {
+            let product = name.strip_suffix(".weight")?;
+            let lora = self.lora.as_ref().filter(|lora| lora.adapts(product))?;
+            Some((lora, product.to_owned()))
+        };
+        let stays_apart = move |name: &str| self.kind == Kind::BFloat16 && adapter(name).is_some();
+        let matrices = leaves.chain(dequantized);
+        let matrices = matrices.filter(move |matrix| !matches!(matrix, Ok((name, _)) if stays_apart(name)));
+        matrices.map(move |matrix| {
             heartbeat::beat();
             let (name, weight_OI) = matrix?;
-            let merged_OI = match (&self.lora, name.strip_suffix(".weight")) {
-                (Some(lora), Some(product)) => lora.merged(product, weight_OI)?,
-                _ => weight_OI,
+            let merged_OI = match adapter(name) {
+                Some((lora, product)) => lora.merged(&product, weight_OI)?,
+                None => weight_OI,
             };
             Ok((name, merged_OI))
         })
