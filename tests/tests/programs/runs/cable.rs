@@ -1,5 +1,5 @@
-//! Engines that joined, behind a cable that falls silent: no connection closes, and nothing arrives (laws L1, L10, L11).
-//! `benches/cable.sh` pulls the cables of whole nodes, which needs root.
+//! Engines that joined, behind a cable that falls silent: no connection closes, and nothing arrives; and a machine that is
+//! gone for good (laws L1, L10, L11). `benches/cable.sh` pulls the cables of whole nodes, which needs root.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::io::{Read as _, Write as _};
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
+use demask_actors::profile::Profile;
 use demask_api::JoinFile;
 use demask_storage::RunState;
 use demask_tests::profile::smoke_with_stages;
@@ -132,6 +133,31 @@ async fn l1_l8_l10_a_sampling_engine_behind_a_silent_cable_comes_back_by_itself(
     assert_eq!(engines.codes(), [Some(0)], "{}", words());
     let joined = log(&place, "sampler.log").matches("joined the daemon at").count();
     assert_eq!(joined, 2, "{}", words());
+    assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
+    assert_eq!(tensor_hashes(&last_checkpoint(place.path(), &run)), expected);
+}
+
+#[tokio::test]
+async fn l11_a_run_whose_machine_is_gone_for_good_goes_on_with_a_smaller_world_where_it_may() {
+    let expected = by_the_daemon(&profile(false, "state")).await;
+    let least = ["engine.min_ranks=1".to_owned()];
+    let profile = Profile::set(&profile(true, "state"), "smaller", &least).unwrap();
+    let mut place = Place::default();
+    let (mut events, mut questions) = subscribed(&mut place).await;
+    let run = start(&mut events, &profile).await;
+    let waits = "is waiting for a world of 1 to 2 ranks";
+    awaited(&mut questions, waits).await;
+    let file = place.join_file();
+    let mut world = ByHand::world(&place, &file, 2, &[]);
+    first_checkpoint(&mut events).await;
+    world.kill(1);
+    assert_eq!(world.codes(), [Some(75), None]);
+    awaited(&mut questions, waits).await;
+    let mut world = ByHand::world(&place, &file, 1, &[]);
+    let words = || log(&place, "daemon.out");
+    assert_eq!(ended(&mut events).await, RunState::Done, "{}", words());
+    assert_eq!(world.codes(), [Some(0)], "{}", words());
+    assert!(words().contains("has 1 of 2 ranks"), "{}", words());
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
     assert_eq!(tensor_hashes(&last_checkpoint(place.path(), &run)), expected);
 }

@@ -101,7 +101,7 @@ impl ByHand {
         Self((0..ranks).map(rank).collect())
     }
 
-    fn kill(&mut self, which: usize) {
+    pub(super) fn kill(&mut self, which: usize) {
         self.0[which].kill().unwrap();
     }
 
