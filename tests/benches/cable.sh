@@ -8,6 +8,7 @@
 #   --only NAME,...   these cases alone; --list names them                            --json FILE   the table as JSON, one case a line
 #   --peer-limit S    of the ranks (10)   --patience S   of all engines (60)   --steps N,M   of pretraining and UniGRPO (60,24)
 #   --programs FOLDER where the programs are (target/release)                  --keep   leaves homes and logs, and says where
+#   --same-as HASH    the weights to compare with, as an earlier call with the same --steps printed them; absent: a run on one machine
 #
 # Every node is a network namespace with a host name of its own, on one bridge; all see one file system. One has the daemon,
 # two have a rank each, one has a sampling engine. A loop on each node starts its engine again when it ends with another code than
@@ -22,7 +23,7 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 all=(undisturbed rank-1-cable rank-0-cable daemon-cable daemon-cable-long sampler-cable rank-1-silent rank-0-silent sampler-silent
   rank-0-stopped rank-1-stopped sampler-stopped rank-0-killed rank-1-killed sampler-killed slow-link)
-kills=10 seed=1 only="" json="" limit=10 patience=60 steps=60,24 programs="${DEMASK_PROGRAMS:-$here/../../target/release}" keep=""
+kills=10 seed=1 only="" json="" limit=10 patience=60 steps=60,24 programs="${DEMASK_PROGRAMS:-$here/../../target/release}" keep="" expected=""
 
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
@@ -36,7 +37,7 @@ while [[ $# -gt 0 ]]; do
     --help | -h) usage; exit 0 ;;
     --list) printf '%s\n' "${all[@]}"; exit 0 ;;
     --keep) keep=1; shift; continue ;;
-    --kills | --seed | --only | --json | --peer-limit | --patience | --steps | --programs)
+    --kills | --seed | --only | --json | --peer-limit | --patience | --steps | --programs | --same-as)
       [[ $# -gt 1 ]] || wrong "$1 needs a value" ;;
     *) wrong "unknown argument $1" ;;
   esac
@@ -49,6 +50,7 @@ while [[ $# -gt 0 ]]; do
     --patience) patience=$2 ;;
     --steps) steps=$2 ;;
     --programs) programs=$2 ;;
+    --same-as) expected=$2 ;;
   esac
   shift 2
 done
@@ -287,7 +289,7 @@ begin() {
   demask run "$work/profile.toml" --headless --detach --from-scratch --set engine.join=true --set rollouts.join=true > /dev/null
   local node
   for node in rank-0 rank-1 sampler; do
-    manage "$node" &
+    manage "$node" 2> /dev/null &
     manager[$node]=$!
   done
 }
@@ -339,7 +341,7 @@ reference() {
 # --- a case ----------------------------------------------------------------------------------------------------------
 
 noticed=() gone=() again=() remarks=()
-expected="" allowed=0
+allowed=0
 # How long ranks may take to end: they look at rank 0's signs of life four times within the limit, and once more.
 ranks_limit=$((limit * 3 / 2 + 5))
 patience_limit=$((patience + 10))
@@ -511,7 +513,7 @@ report() {
 [[ -z $json ]] || : > "$json"
 RANDOM=$seed
 write_profile
-reference
+[[ -n $expected ]] || reference
 build_network
 echo "one machine: $expected"
 heading

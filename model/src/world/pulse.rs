@@ -186,7 +186,9 @@ impl Drop for PulseVigil {
 /// Says who has shown no sign of life.
 fn silent(who: &str, limit: Duration) -> String {
     let seconds = limit.as_secs_f64();
-    format!("{who} has shown no sign of life for {seconds:.0} s (its process may be suspended)")
+    format!(
+        "{who} has shown no sign of life for {seconds:.0} s (its process may be suspended, or its machine cut off)"
+    )
 }
 
 fn no_thread(error: &std::io::Error) -> ModelError {
