@@ -442,14 +442,11 @@ fn a_run_may_go_on_with_as_few_ranks_as_the_profile_allows() {
         let profile = parsed(&format!("[engine]\nranks = 3\nmin_ranks = {least}\n")).unwrap();
         assert_eq!(profile.engine.min_ranks, Some(least));
     }
+    assert!(parsed("[engine]\nranks = 3\nmin_ranks = 2\njoin = true\n").is_ok());
     for (section, words) in [
         ("ranks = 3\nmin_ranks = 4\n", "expected 1 to 3"),
         ("ranks = 3\nmin_ranks = 0\n", "min_ranks is 0"),
         ("min_ranks = 1\n", "there is only one process"),
-        (
-            "ranks = 3\nmin_ranks = 2\njoin = true\n",
-            "that the daemon starts",
-        ),
     ] {
         let error = parsed(&format!("[engine]\n{section}")).unwrap_err();
         assert!(error.contains(words), "{section}: {error}");

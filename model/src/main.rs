@@ -1,6 +1,7 @@
 //! `demask-engine`: the process that computes, one per device. It holds the weights and the optimizer state,
 //! trains and samples, and takes requests over a Unix socket.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -63,6 +64,7 @@ fn compute(options: &EngineArguments) -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         // If a log line cannot be written because the disk is full, reporting that would fail in the same way
         // and panic.
         .log_internal_errors(false)

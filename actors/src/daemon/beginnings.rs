@@ -112,6 +112,7 @@ impl Daemon {
             dtype: profile.engine.dtype.clone(),
             threads: profile.engine.threads,
             ranks: profile.engine.ranks,
+            least_ranks: profile.engine.min_ranks,
             shard: profile.engine.shard,
             log: Some(self.home.engine_log()),
             // The engine may write checkpoints and nothing else.
@@ -131,6 +132,7 @@ impl Daemon {
                 threads: profile.rollouts.threads.or(options.threads),
                 writes: Some(Vec::new()),
                 ranks: None,
+                least_ranks: None,
                 shard: Shard::default(),
                 joins: profile.rollouts.join.then_some(JoinRole::Sample),
                 beside: Some((trainers, number - 1)),

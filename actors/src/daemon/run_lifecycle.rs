@@ -263,9 +263,10 @@ fn is_failed_start(error: &anyhow::Error) -> bool {
 }
 
 /// Returns the number of ranks with which the run may go on, which is one less than before; `None` if the profile does
-/// not allow it.
+/// not allow it, or if ranks join: the person who starts them decides how many there are.
 fn fewer_ranks(context: &RunContext) -> Option<usize> {
-    let least = context.profile.engine.min_ranks?;
+    let engine = &context.profile.engine;
+    let least = engine.min_ranks.filter(|_| !engine.join)?;
     let ranks = context.engine.ranks()?;
     (ranks > least).then(|| ranks - 1)
 }

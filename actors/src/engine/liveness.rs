@@ -193,7 +193,7 @@ impl Signs {
         let unanswered = if urgent { URGENT } else { LEAST_ANSWER };
         if silent >= unanswered {
             return Some(format!(
-                "it has not answered for {:.0} s (its process may be suspended), so it was abandoned",
+                "it has not answered for {:.0} s (its process may be suspended, or its machine cut off), so it was abandoned",
                 silent.as_secs_f64()
             ));
         }

@@ -56,6 +56,8 @@ pub struct EngineOptions {
     pub writes: Option<Vec<PathBuf>>,
     /// Number of processes that train together; absent: one process without ranks.
     pub ranks: Option<usize>,
+    /// Fewest processes of a world that joins; absent: as many as `ranks`.
+    pub least_ranks: Option<usize>,
     /// What is sharded among the ranks: the optimizer state, or the weights too.
     pub shard: Shard,
     /// Role of the joined engine to use; absent: a process is started.
@@ -86,6 +88,7 @@ impl Default for EngineOptions {
             urgency: Urgency::default(),
             writes: None,
             ranks: None,
+            least_ranks: None,
             shard: Shard::default(),
             joins: None,
             beside: None,
@@ -221,9 +224,11 @@ impl EngineProcess {
             program: "that joins".to_owned(),
             message,
         };
+        let ranks = options.ranks.unwrap_or(1);
         let wanted = WantedEngine {
             role,
-            ranks: options.ranks.unwrap_or(1),
+            ranks,
+            least_ranks: options.least_ranks.unwrap_or(ranks),
             shard: options.shard,
             dtype: options.dtype.clone(),
         };
@@ -231,6 +236,10 @@ impl EngineProcess {
         let session = lobby.take(&wanted, &options.urgency).await;
         let session = session.map_err(start_error)?;
         let named = format!("of process {} on {}", session.engine.pid, session.engine.host);
+        let found = session.engine.ranks;
+        if found < ranks {
+            tracing::warn!("the world {named} has {found} of {ranks} ranks, with which the run may go on");
+        }
         // Of a process on another machine nothing can be seen here.
         let pid = (session.engine.host == host_name()).then_some(session.engine.pid);
         let socket = new_socket(options);

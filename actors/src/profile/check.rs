@@ -200,10 +200,6 @@ fn check_ranks(engine: &EngineKnobs) -> Result<(), Wrong> {
         return Ok(());
     };
     match engine.ranks {
-        _ if engine.join => wrong(
-            "engine.min_ranks",
-            "is only for ranks that the daemon starts, but `join` is true; leave one of them out",
-        ),
         None => wrong(
             "engine.min_ranks",
             "is set, but there is only one process; add `ranks = 2`",

@@ -32,7 +32,8 @@ pub struct EngineKnobs {
     /// Fewest processes with which the run may go on. If the processes cannot be started, or one of them dies more
     /// often than they may be restarted, the run goes on with one process less from its last checkpoint, down to this
     /// number, unless it fails at the same step again. It ends in the same bits. A new daemon tries `ranks` processes
-    /// again. Absent: as many as `ranks`, so such a run fails.
+    /// again. With `join`, a world that joins may have any number of ranks from this one to `ranks`. Absent: as many as
+    /// `ranks`, so such a run fails.
     #[schemars(range(min = 1, max = 64))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_ranks: Option<usize>,

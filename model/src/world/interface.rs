@@ -10,14 +10,15 @@ use super::environment::{Membership, Rendezvous};
 /// The variables that name the interface, of Gloo and of NCCL's bootstrap.
 const NAMES: [&str; 2] = ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"];
 
-/// Makes Gloo and NCCL use the interface that leads to the master, unless a variable names another one.
-pub(super) fn choose(member: &Membership) {
+/// Makes Gloo and NCCL use the interface that leads to the master, unless a variable names another one. Returns false if
+/// none leads there, as while the machine's cable is out.
+pub(super) fn choose(member: &Membership) -> bool {
     let address = match &member.rendezvous {
         Rendezvous::File(_) => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         Rendezvous::Tcp { host, port, .. } => own_address(host, *port),
     };
     let Some(name) = address.and_then(interface_of) else {
-        return;
+        return false;
     };
     for variable in NAMES
         .into_iter()
@@ -27,6 +28,7 @@ pub(super) fn choose(member: &Membership) {
         // exist yet; Rust's readers take the lock that `set_var` takes.
         unsafe { std::env::set_var(variable, &name) };
     }
+    true
 }
 
 /// Returns the address from which this machine reaches the master. Connecting a UDP socket sends nothing.

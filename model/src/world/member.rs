@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::environment::{Membership, Rendezvous};
 use super::group::{Fabric, ProcessGroup};
-use super::pulse::{PulseWatch, RankPulse, pause};
+use super::pulse::{PulseVigil, PulseWatch, RankPulse, pause};
 use super::report::{Identity, check_devices, exchange_reports};
 use super::store::Store;
 use super::{interface, nccl};
@@ -67,11 +67,16 @@ impl World {
         joining: Duration,
         step: Duration,
     ) -> Result<Self> {
-        interface::choose(&membership);
+        let has_way = interface::choose(&membership);
         if device.is_cuda() {
             nccl::set_variables();
         }
         let store = Store::open(&membership, joining)?;
+        // A rank whose cable was out has found no interface, and Gloo would take the loopback. The store has been
+        // reached, so there is one now.
+        if !has_way {
+            interface::choose(&membership);
+        }
         // A group has one time limit for opening and for its calls. Ranks therefore wait for one another in
         // the store, with the longer limit, before any of them opens a group.
         let come = store.add("joined", 1)?;
@@ -243,13 +248,19 @@ impl World {
 
     /// Runs work that may take long, such as reading or writing files, with the longer time limit
     /// [`FILES_LIMIT`] for the calls that are made in it. On a GPU such a call may still wait for its peers when the work
-    /// is done on this rank: it keeps its limit.
+    /// is done on this rank: it keeps its limit. Ranks other than 0 watch meanwhile for rank 0's signs of life: if its
+    /// machine is cut off, no socket closes, and they would wait for half an hour. This process exits then. Rank 0 is
+    /// watched by who gave it the work.
     ///
     /// # Errors
     /// Returns the errors of the work.
     pub fn patiently<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.limit_calls(FILES_LIMIT)?;
+        let is_watching = self.rank() > 0 && has_pulse(&self.membership);
+        let watch = is_watching.then(|| PulseVigil::begin(self.store.below(PULSE, self.step)?, self.step));
+        let watch = watch.transpose()?;
         let done = work();
+        drop(watch);
         self.limit_calls(self.step)?;
         done
     }

@@ -140,10 +140,55 @@ impl PulseWatch {
     }
 }
 
+/// The thread of a rank that watches for rank 0's signs of life while the rank makes a call with a longer limit. It ends
+/// when this value is dropped.
+#[derive(Debug)]
+pub(super) struct PulseVigil {
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl PulseVigil {
+    /// Begins to watch. The process leaves the world if rank 0 shows no sign of life for longer than `limit`, or if the
+    /// store is gone.
+    ///
+    /// # Errors
+    /// Returns [`ModelError::World`] if the system starts no thread.
+    pub fn begin(store: Store, limit: Duration) -> Result<Self> {
+        let mut watch = PulseWatch::begin(store, limit)?;
+        let (end, ended) = channel::<()>();
+        let looking = thread::Builder::new()
+            .name("pulse-vigil".to_owned())
+            .spawn(move || {
+                // Nothing is ever sent on this channel. It closes at the end of the call.
+                while ended.recv_timeout(pause(limit)) == Err(RecvTimeoutError::Timeout) {
+                    if let Err(error) = watch.look() {
+                        leave(PEER_LOST, &error);
+                    }
+                }
+            });
+        Ok(Self {
+            end: Some(end),
+            thread: Some(looking.map_err(|error| no_thread(&error))?),
+        })
+    }
+}
+
+impl Drop for PulseVigil {
+    fn drop(&mut self) {
+        self.end.take();
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
 /// Says who has shown no sign of life.
 fn silent(who: &str, limit: Duration) -> String {
     let seconds = limit.as_secs_f64();
-    format!("{who} has shown no sign of life for {seconds:.0} s (its process may be suspended)")
+    format!(
+        "{who} has shown no sign of life for {seconds:.0} s (its process may be suspended, or its machine cut off)"
+    )
 }
 
 fn no_thread(error: &std::io::Error) -> ModelError {

@@ -30,6 +30,7 @@ pub fn play(scene: &str) {
         "hangs" => hangs(&join(SHORT)),
         "watched" => watched(&join(LONG)),
         "on a gpu" => on_a_gpu(),
+        "patient" => patient(&join(SHORT)),
         "never comes" => never_comes(),
         "orders" => orders(&join(LONG)),
         "verdicts" => verdicts(&join(LONG)),
@@ -234,6 +235,26 @@ fn on_a_gpu() {
 fn libtorch_is_told_to_watch_no_call_before_a_group_over_nccl_is_made() {
     let place = tempfile::tempdir().unwrap();
     start("on a gpu", (1, 1), place.path(), Meeting::File).succeed();
+}
+
+/// Plays "patient": rank 0 is suspended while rank 1 waits for it with the limit of half an hour.
+fn patient(world: &World) {
+    let group = world.group(Device::Cpu);
+    group.barrier().unwrap();
+    if world.rank() == 0 {
+        // SAFETY: the signal goes to this process itself.
+        unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+    }
+    let error = world.patiently(|| group.barrier()).unwrap_err();
+    exit::leave(exit::FAULT, &error);
+}
+
+#[test]
+fn l10_a_rank_that_waits_for_files_leaves_when_rank_0_shows_no_sign_of_life() {
+    let place = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut scene = start("patient", (2, 2), place.path(), Meeting::Socket(listener));
+    assert_eq!(end_of(&mut scene.ranks[1]).code(), Some(exit::PEER_LOST));
 }
 
 fn never_comes() {

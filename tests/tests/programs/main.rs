@@ -47,6 +47,7 @@ mod runs {
     mod ahead_freshest;
     mod ahead_pool;
     mod asked;
+    mod cable;
     mod crash;
     mod damaged_store;
     mod device_error;

@@ -23,8 +23,10 @@ const LOOK: Duration = Duration::from_millis(200);
 pub struct WantedEngine {
     /// Whether the engine trains or only samples.
     pub role: JoinRole,
-    /// The number of ranks of the engine's world.
+    /// The largest number of ranks of the engine's world.
     pub ranks: usize,
+    /// The smallest number of ranks of its world.
+    pub least_ranks: usize,
     /// What is sharded among these ranks.
     pub shard: Shard,
     /// Compute dtype: `auto`, `f32` or `bf16`.
@@ -32,13 +34,19 @@ pub struct WantedEngine {
 }
 
 impl WantedEngine {
+    /// Returns the sizes of worlds that fit, in words.
+    fn sizes(&self) -> String {
+        match self.least_ranks < self.ranks {
+            true => format!("{} to {} ranks", self.least_ranks, self.ranks),
+            false => format!("{} ranks", self.ranks),
+        }
+    }
+
     /// Returns why an engine of the wanted role does not fit; `None` if it does.
     fn misfit(&self, found: &JoiningEngine) -> Option<String> {
-        if found.ranks != self.ranks {
-            let (wanted, found) = (self.ranks, found.ranks);
-            return Some(format!(
-                "the run needs {wanted} ranks, but this world has {found}"
-            ));
+        if found.ranks < self.least_ranks || found.ranks > self.ranks {
+            let (wanted, found) = (self.sizes(), found.ranks);
+            return Some(format!("the run needs {wanted}, but this world has {found}"));
         }
         if found.shard != self.shard {
             let wanted = self.shard;
@@ -182,9 +190,9 @@ struct WaitNotice<'a> {
 
 impl<'a> WaitNotice<'a> {
     fn new(lobby: &'a Lobby, wanted: &WantedEngine) -> Self {
-        let (role, ranks, file) = (wanted.role, wanted.ranks, &lobby.file);
+        let (role, file) = (wanted.role, &lobby.file);
         let what = match role {
-            JoinRole::Train => format!("a world of {ranks} ranks"),
+            JoinRole::Train => format!("a world of {}", wanted.sizes()),
             JoinRole::Sample => "a sampling engine".to_owned(),
         };
         let words = format!("is waiting for {what} to join: demask-engine --join {file} --role {role}");
@@ -211,23 +219,51 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn misfit(wanted: &str, found: &str, auto: &str) -> Option<String> {
-        let wanted = WantedEngine {
+    fn wanted(least_ranks: usize, ranks: usize, dtype: &str) -> WantedEngine {
+        WantedEngine {
             role: JoinRole::Train,
-            ranks: 2,
+            ranks,
+            least_ranks,
             shard: Shard::default(),
-            dtype: wanted.to_owned(),
-        };
-        wanted.misfit(&JoiningEngine {
+            dtype: dtype.to_owned(),
+        }
+    }
+
+    fn world(ranks: usize, found: &str, auto: &str) -> JoiningEngine {
+        JoiningEngine {
             protocol: PROTOCOL,
             role: JoinRole::Train,
-            ranks: 2,
+            ranks,
             shard: Shard::default(),
             dtype: found.to_owned(),
             auto_dtype: auto.to_owned(),
             host: "node-7".to_owned(),
             pid: 1,
-        })
+        }
+    }
+
+    fn misfit(dtype: &str, found: &str, auto: &str) -> Option<String> {
+        wanted(2, 2, dtype).misfit(&world(2, found, auto))
+    }
+
+    #[test]
+    fn l11_worlds_fit_that_have_as_few_ranks_as_the_run_may_go_on_with() {
+        for (least, most, found, words) in [
+            (2, 2, 2, None),
+            (2, 4, 2, None),
+            (2, 4, 4, None),
+            (2, 4, 1, Some("needs 2 to 4 ranks, but this world has 1")),
+            (2, 4, 5, Some("needs 2 to 4 ranks, but this world has 5")),
+            (2, 2, 1, Some("needs 2 ranks, but this world has 1")),
+        ] {
+            let why = wanted(least, most, "f32").misfit(&world(found, "f32", "f32"));
+            let fits = match (&why, words) {
+                (None, None) => true,
+                (Some(why), Some(words)) => why.contains(words),
+                _ => false,
+            };
+            assert!(fits, "{least} to {most}, {found}: {why:?}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use demask_tests::weights::{last_checkpoint, tensor_hashes};
 use demask_tests::{Place, ended, programs, said, start, wait_for};
 
 /// A profile whose batches have several units of work, on two ranks.
-fn profile(join: bool, shard: &str) -> String {
+pub(super) fn profile(join: bool, shard: &str) -> String {
     let (join, shard) = (format!("engine.join={join}"), format!("engine.shard={shard}"));
     smoke(&["stage.1.batch=21", "engine.ranks=2", &join, &shard])
 }
@@ -55,7 +55,7 @@ fn end_of(child: &mut Child) -> ExitStatus {
 }
 
 /// Engines that were started by hand. Those that still run are killed when this value is dropped.
-struct ByHand(Vec<Child>);
+pub(super) struct ByHand(pub(super) Vec<Child>);
 
 /// Returns the engine's program.
 fn engine_program() -> Command {
@@ -79,7 +79,7 @@ fn hiding(folder: &Path, script: &str) -> Command {
 
 impl ByHand {
     /// Starts an engine by a join file; its words go to `NAME.log` in the home.
-    fn engine(
+    pub(super) fn engine(
         place: &Place,
         file: &Path,
         name: &str,
@@ -115,7 +115,7 @@ impl ByHand {
     }
 
     /// Starts a world of ranks with the variables that torchrun sets.
-    fn world(place: &Place, file: &Path, ranks: usize, arguments: &[&str]) -> Self {
+    pub(super) fn world(place: &Place, file: &Path, ranks: usize, arguments: &[&str]) -> Self {
         Self::world_by(&|_| engine_program(), place, file, ranks, arguments)
     }
 
@@ -146,7 +146,7 @@ impl ByHand {
         Self((0..ranks).map(rank).collect())
     }
 
-    fn kill(&mut self, which: usize) {
+    pub(super) fn kill(&mut self, which: usize) {
         self.0[which].kill().unwrap();
     }
 
@@ -157,7 +157,7 @@ impl ByHand {
     }
 
     /// Waits for the end of all of them; returns their exit codes.
-    fn codes(&mut self) -> Vec<Option<i32>> {
+    pub(super) fn codes(&mut self) -> Vec<Option<i32>> {
         self.0.iter_mut().map(|child| end_of(child).code()).collect()
     }
 }
@@ -171,12 +171,12 @@ impl Drop for ByHand {
     }
 }
 
-fn log(place: &Place, name: &str) -> String {
+pub(super) fn log(place: &Place, name: &str) -> String {
     std::fs::read_to_string(place.path().join(name)).unwrap_or_default()
 }
 
 /// Waits until the daemon says that the run waits for this.
-async fn awaited(client: &mut Client, what: &str) {
+pub(super) async fn awaited(client: &mut Client, what: &str) {
     loop {
         let Reply::Status(status) = client.ask(Ask::Status).await.unwrap() else {
             panic!("no status")
@@ -199,21 +199,21 @@ async fn awaited(client: &mut Client, what: &str) {
 }
 
 /// Opens a second connection, for questions while events are read on the first.
-async fn subscribed(place: &mut Place) -> (Client, Client) {
+pub(super) async fn subscribed(place: &mut Place) -> (Client, Client) {
     let mut events = place.serve_at_door().await;
     events.ask(Ask::Subscribe { since: 0 }).await.unwrap();
     let questions = Client::connect(&place.home(), "test").await.unwrap();
     (events, questions)
 }
 
-async fn first_checkpoint(client: &mut Client) {
+pub(super) async fn first_checkpoint(client: &mut Client) {
     wait_for(client, |record| matches!(record, Record::Checkpoint(_)))
         .await
         .unwrap();
 }
 
 /// Returns the hashes of the final tensors of a run whose engines the daemon starts itself.
-async fn by_the_daemon(profile: &str) -> Vec<String> {
+pub(super) async fn by_the_daemon(profile: &str) -> Vec<String> {
     let mut place = Place::default();
     let mut client = demask_tests::subscribed(&mut place).await;
     let run = start(&mut client, profile).await;
@@ -222,7 +222,7 @@ async fn by_the_daemon(profile: &str) -> Vec<String> {
 }
 
 /// Waits until the run is done and its ranks have left.
-async fn done(place: &Place, events: &mut Client, world: &mut ByHand) {
+pub(super) async fn done(place: &Place, events: &mut Client, world: &mut ByHand) {
     let words = || log(place, "daemon.out");
     assert_eq!(ended(events).await, RunState::Done, "{}", words());
     assert_eq!(world.codes(), [Some(0); 2], "{}", log(place, "rank-0.log"));
@@ -368,7 +368,7 @@ fn code_by(place: &Place, file: &Path, name: &str) -> Option<i32> {
 }
 
 /// Writes another join file.
-fn altered(place: &Place, alter: impl FnOnce(&mut JoinFile)) -> std::path::PathBuf {
+pub(super) fn altered(place: &Place, alter: impl FnOnce(&mut JoinFile)) -> std::path::PathBuf {
     let mut file = JoinFile::read(&place.join_file()).unwrap();
     alter(&mut file);
     let path = place.path().join("altered");
