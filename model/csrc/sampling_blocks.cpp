@@ -312,6 +312,8 @@ struct DistinctTokens {
   DistinctTokens(const int64_t* ids, int64_t count, int64_t vocabulary) : number_of(count) {
     static thread_local std::vector<int64_t> known;
     if (static_cast<int64_t>(known.size()) < vocabulary) known.resize(vocabulary, -1);
+    // Nothing may be thrown below, because what is known of a token would stay for the thread's next pass.
+    tokens.reserve(count);
     for (int64_t row = 0; row < count; row++) {
       int64_t& number = known[ids[row]];
       if (number < 0) {

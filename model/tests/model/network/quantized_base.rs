@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::common::{group, numbers, ragged, settings, shards};
 use crate::network::lora::{base, drawn};
 use demask_api::memory;
-use demask_api::plan::{MOST_PACKED, TrainingPlan};
+use demask_api::plan::{LOGITS_AT_ONCE, MOST_PACKED, TrainingPlan};
 use demask_api::sharding::Ranks;
 use demask_api::{
     BackboneConfig, BaseDtype, EstimatorConfig, FrozenBase, LoadOptions, LoraConfig, MomentKind,
@@ -413,6 +413,7 @@ fn planned_copy(config: &BackboneConfig, dtype: BaseDtype) -> u64 {
         rows: 4,
         length: 32,
         masked: 64,
+        logits_at_once: LOGITS_AT_ONCE,
         reference: false,
         put_back: false,
         sampled: 64,
