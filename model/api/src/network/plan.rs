@@ -217,9 +217,10 @@ impl TrainingPlan<'_> {
         parts.filter(|part| part.bytes > 0).collect()
     }
 
-    /// Returns the bytes of the packed copy of the weights for sampling. It has the adapter merged in, and quantised
+    /// Returns the most bytes of the packed copy of the weights for sampling. It has the adapter merged in, and quantised
     /// weights in the compute dtype; where it would be too large, they are left out. In bf16, only processors with bf16
-    /// instructions keep the copy, but the plan counts it for every processor.
+    /// instructions keep the copy, and without the weights that an adapter changes, but the plan counts it in full for
+    /// every processor.
     fn packed_bytes(&self, form: FrozenBase) -> u64 {
         let whole = backbone_bytes(self.config, self.number).unwrap_or(u64::MAX);
         if whole <= MOST_PACKED {

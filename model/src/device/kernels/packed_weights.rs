@@ -5,9 +5,8 @@
 //! for the eight to fifty rows of a cached step it takes up to two thirds of the time. The copy is made by the first
 //! pass that uses it, and again after the weights have changed.
 //!
-//! The copy for an adapter has the adapter's product merged in, and that of a quantised base is dequantised, so it
-//! takes as many bytes as the whole network in the compute dtype. In bf16 the sum of a weight and of the adapter's
-//! product is rounded, where training adds the two products instead.
+//! In f32 the copy has an adapter's product merged in; in bf16 the weights that an adapter changes are not packed. The
+//! copy of a quantised base is dequantised. It takes at most as many bytes as the whole network in the compute dtype.
 //!
 //! A product with packed weights adds in another order than one in training. A sampler's numbers therefore equal those
 //! of training up to rounding, as with its caches. The result for a row does not depend on the number of rows.
@@ -83,7 +82,7 @@ impl PackedWeights {
         self.version
     }
 
-    /// Returns the packed weight of a leaf, with the adapter's product merged in if the network has an adapter.
+    /// Returns the packed weight of a leaf, with the adapter's product merged in if an adapter changes it.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&PackedWeight> {
         self.whole.get(name)

@@ -17,12 +17,12 @@ use crate::network::slots::PREFIX;
 
 impl Backbone {
     /// Returns the packed weights for a sampler's passes, which exist on a CPU. They are made here if
-    /// they are missing or older than the network's weights or its adapter.
+    /// they are missing or older than the network's weights or an adapter that is merged into them.
     ///
     /// The packed weights of the blocks have the adapter's product merged in, as a merged checkpoint has, if the compute
-    /// dtype is f32; those of a quantised base are dequantised. The copy is a sampler's own, and as large as the network in the
-    /// compute dtype. If a quantised base is too large for that, only what is not quantised (the head) is packed, and
-    /// each product dequantises its weight and adds the adapter's.
+    /// dtype is f32; those of a quantised base are dequantised. The copy is a sampler's own, and at most as large as the
+    /// network in the compute dtype. If a quantised base is too large for that, only what is not quantised (the head) is
+    /// packed, and each product dequantises its weight and adds the adapter's.
     pub(super) fn packed_weights(&self) -> Result<Option<Ref<'_, PackedWeights>>> {
         if !fused::applies_to(self.device, self.kind) {
             return Ok(None);
@@ -35,7 +35,8 @@ impl Backbone {
             return Ok(None);
         }
         // Neither version ever falls, so the sum changes with each of them.
-        let adapter = self.lora.as_ref().map(|lora| lora.parameters().version());
+        let merged = self.lora.as_ref().filter(|_| self.merges_adapter());
+        let adapter = merged.map(|lora| lora.parameters().version());
         let version = self.parameters.version()? + adapter.transpose()?.unwrap_or(0);
         let known = self.packed.borrow().as_ref().map(PackedWeights::version);
         if known != Some(version) {
@@ -67,23 +68,23 @@ impl Backbone {
     fn sampled_matrices(&self, is_whole: bool) -> impl Iterator<Item = Result<(&str, Tensor)>> {
         let head = self.head_name();
         let table = format!("{PREFIX}.wte.weight");
-        // The embedding is looked up row by row and need not be packed, unless it is also the head.
-        let leaves = self
-            .parameters
-            .leaves()
-            .filter(move |(name, leaf)| leaf.dim() == 2 && (*name != table || *name == head))
-            .map(|(name, leaf)| Ok::<_, ModelError>((name, leaf.shallow_clone())));
-        let quantized = self.quantized.leaves().filter(move |_| is_whole);
-        let dequantized = quantized.map(|(name, weight)| weight.made().map(|made_OI| (name, made_OI)));
         let adapter = move |name: &str| {
             let product = name.strip_suffix(".weight")?;
             let lora = self.lora.as_ref().filter(|lora| lora.adapts(product))?;
             Some((lora, product.to_owned()))
         };
-        let stays_apart = move |name: &str| self.kind == Kind::BFloat16 && adapter(name).is_some();
-        let matrices = leaves.chain(dequantized);
-        let matrices = matrices.filter(move |matrix| !matches!(matrix, Ok((name, _)) if stays_apart(name)));
-        matrices.map(move |matrix| {
+        let stays_apart = move |name: &str| !self.merges_adapter() && adapter(name).is_some();
+        // The embedding is looked up row by row and need not be packed, unless it is also the head.
+        let leaves = self
+            .parameters
+            .leaves()
+            .filter(move |(name, leaf)| leaf.dim() == 2 && (*name != table || *name == head))
+            .filter(move |(name, _)| !stays_apart(name))
+            .map(|(name, leaf)| Ok::<_, ModelError>((name, leaf.shallow_clone())));
+        let quantized = self.quantized.leaves();
+        let quantized = quantized.filter(move |(name, _)| is_whole && !stays_apart(name));
+        let dequantized = quantized.map(|(name, weight)| weight.made().map(|made_OI| (name, made_OI)));
+        leaves.chain(dequantized).map(move |matrix| {
             heartbeat::beat();
             let (name, weight_OI) = matrix?;
             let merged_OI = match adapter(name) {
@@ -92,6 +93,11 @@ impl Backbone {
             };
             Ok((name, merged_OI))
         })
+    }
+
+    /// Returns whether a sampler's weights have the adapter's product in them ([`Self::sampled_matrices`]).
+    fn merges_adapter(&self) -> bool {
+        self.kind != Kind::BFloat16
     }
 
     /// Collects all blocks for one call, or `None` if the weights of a block are not packed.
