@@ -74,7 +74,7 @@ pub enum Invocation {
 pub struct EngineArguments {
     /// The socket on which it serves clients.
     pub socket: Option<PathBuf>,
-    /// Device: `auto`, `cpu`, `cuda:N`.
+    /// Device: `auto`, `cpu`, `cuda`, `cuda:N`.
     pub device: String,
     /// Compute dtype: `auto`, `f32`, `bf16`.
     pub dtype: String,
