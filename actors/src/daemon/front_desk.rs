@@ -73,9 +73,7 @@ pub(super) struct FrontDesk {
     room: Arc<Semaphore>,
     ending: Cell<bool>,
     told_to_end: Notify,
-    /// Id of the message by which a client asked for the end of the daemon.
-    told_by: RefCell<Option<String>>,
-    /// Whether a client asked again, by another message.
+    /// Whether a client asked again for the end of the daemon.
     told_again: Cell<bool>,
     gives_up_disk: Notify,
 }
@@ -99,7 +97,6 @@ impl FrontDesk {
             room: Arc::new(Semaphore::new(ORDERS)),
             ending: Cell::new(false),
             told_to_end: Notify::new(),
-            told_by: RefCell::default(),
             told_again: Cell::new(false),
             gives_up_disk: Notify::new(),
         })
@@ -135,15 +132,11 @@ impl FrontDesk {
         self.gives_up_disk.notified().await;
     }
 
-    /// Ends the daemon as a client asks for it. L4: a message that comes twice counts once.
-    fn shut_down(&self, id: &str) -> Reply {
-        let is_repetition = self.told_by.borrow().as_deref() == Some(id);
-        let message = match self.is_ending() && !is_repetition {
+    /// Ends the daemon as a client asks for it.
+    fn shut_down(&self) -> Reply {
+        let message = match self.is_ending() {
             false => {
-                if !self.is_ending() {
-                    self.told_by.replace(Some(id.to_owned()));
-                    self.end();
-                }
+                self.end();
                 "the daemon finishes the step, saves a checkpoint and ends; asked again, it does not wait for a disk that \
                  does not answer"
             }
@@ -253,7 +246,7 @@ impl FrontDesk {
             Command::Actors => Reply::Actors {
                 actors: self.roster.views(),
             },
-            Command::Shutdown => self.shut_down(&message.id),
+            Command::Shutdown => self.shut_down(),
             Command::Subscribe { .. } | Command::Follow { .. } => Reply::Accepted {
                 message: "subscribed".into(),
                 step: self.overview().step,
