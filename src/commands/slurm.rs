@@ -101,6 +101,9 @@ fn refuse_gpus(options: &SlurmArgs, profile: &Profile) -> Result<(), UsageError>
     match profile.engine.device.as_str() {
         _ if gpus == 0 => Ok(()),
         "cpu" => wrong("engine.device is cpu; leave --gpus out, or add --set engine.device=cuda".to_owned()),
+        device if device.starts_with("cuda:") && ranks > 1 => wrong(format!(
+            "engine.device is {device}, the same GPU for all of the {ranks} ranks of a node; add --set engine.device=cuda"
+        )),
         _ if ranks > gpus => wrong(format!(
             "each of the {ranks} ranks of a node needs a GPU of its own; use --gpus {ranks}"
         )),

@@ -88,6 +88,10 @@ fn what_is_not_there_is_refused() {
             "engine.device is cpu",
         ),
         (
+            &["--gpus", "2", "--ranks", "2", "--set", "engine.device=cuda:0"],
+            "the same GPU for all of the 2 ranks of a node",
+        ),
+        (
             &["--samplers", "1", "--set", "rollouts.join=true"],
             "add --set rollouts.join=false",
         ),
