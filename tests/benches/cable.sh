@@ -6,7 +6,7 @@
 #
 #   --kills N         SIGKILLs of each joined engine, at pseudo-random moments (10)     --seed N   of these moments (1)
 #   --only NAME,...   these cases alone; --list names them                            --json FILE   the table as JSON, one case a line
-#   --peer-limit S    of the ranks (10)   --patience S   of all engines (60)   --steps N,M   of pretraining and UniGRPO (60,24)
+#   --peer-limit S    of the ranks (10)   --patience S   of all engines (60)   --steps N,M   of pretraining and UniGRPO (60,60)
 #   --programs FOLDER where the programs are (target/release)                  --keep   leaves homes and logs, and says where
 #   --same-as HASH    the weights to compare with, as an earlier call with the same --steps printed them; absent: a run on one machine
 #
@@ -23,7 +23,7 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 all=(undisturbed rank-1-cable rank-0-cable daemon-cable daemon-cable-long sampler-cable rank-1-silent rank-0-silent sampler-silent
   rank-0-stopped rank-1-stopped sampler-stopped rank-0-killed rank-1-killed sampler-killed slow-link)
-kills=10 seed=1 only="" json="" limit=10 patience=60 steps=60,24 programs="${DEMASK_PROGRAMS:-$here/../../target/release}" keep="" expected=""
+kills=10 seed=1 only="" json="" limit=10 patience=60 steps=60,60 programs="${DEMASK_PROGRAMS:-$here/../../target/release}" keep="" expected=""
 
 usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; }
 
@@ -57,7 +57,7 @@ done
 for number in "$kills" "$seed" "$limit" "$patience"; do
   [[ $number =~ ^[0-9]+$ ]] || wrong "expected a number, found $number"
 done
-[[ $steps =~ ^[0-9]+,[0-9]+$ ]] || wrong "--steps $steps: expected two numbers, such as 60,24"
+[[ $steps =~ ^[0-9]+,[0-9]+$ ]] || wrong "--steps $steps: expected two numbers, such as 60,60"
 for name in ${only//,/ }; do
   [[ " ${all[*]} " == *" $name "* ]] || wrong "there is no case $name; --list names them"
 done
@@ -68,14 +68,14 @@ done
 programs="$(cd "$programs" && pwd)"
 [[ -x $programs/demask && -x $programs/demask-engine ]] || wrong "no demask and demask-engine in $programs; build them with make build"
 
-# Seconds after which whatever is waited for is given up here.
+# Seconds after which anything that is waited for is given up.
 longest=900
 work="$(mktemp -d)"
 ns="dmk$$"
 nodes=(daemon rank-0 rank-1 sampler)
 declare -A address=([daemon]=10.77.0.1 [rank-0]=10.77.0.10 [rank-1]=10.77.0.11 [sampler]=10.77.0.20)
 declare -A manager=()
-daemon_pid="" wire_pid="" home="" failures=0 case_name=""
+daemon_pid="" wire_pid="" home="" failures=0 case_name="" remarks=()
 
 clean_up() {
   local status=$?
@@ -109,6 +109,7 @@ until_so() {
   until "$@"; do
     if ((SECONDS - began > longest)); then
       note "gave up after $longest s: $what"
+      remarks+=("gave up after $longest s: $what")
       return 1
     fi
     sleep 0.2
@@ -278,7 +279,7 @@ has_ended() { [[ -n "$(ends_of "$1" "$2")" ]]; }
 # Starts a daemon on its node, a run that waits for its engines, and the engines.
 begin() {
   case_name=$1
-  home="$work/$1${2:+-$2}"
+  home="$work/$1${2:+-$2}" over_early=0
   took_us=$(($(now_us) - took_us))
   mkdir -p "$home"
   : > "$home/ends"
@@ -341,7 +342,7 @@ reference() {
 # --- a case ----------------------------------------------------------------------------------------------------------
 
 noticed=() gone=() again=() remarks=()
-allowed=0
+allowed=0 over_early=0
 # How long ranks may take to end: they look at rank 0's signs of life four times within the limit, and once more.
 ranks_limit=$((limit * 3 / 2 + 5))
 patience_limit=$((patience + 10))
@@ -351,22 +352,22 @@ waits_for() { case $1 in sampler) echo "is waiting for a sampling engine" ;; *) 
 comes() { case $1 in sampler) echo "joined to sample" ;; *) echo "joined to train" ;; esac; }
 
 # Strikes a node with a command, undoes it with another once the daemon has noticed and the engines in $4 have ended,
-# which may take $5 seconds, and waits until the run trains again.
+# which may take $5 seconds, and waits until the run trains again. Fails if the run was over before the daemon noticed.
 strike() {
   local node=$1 how=$2 undo=$3 ending=$4 began undone waits joins engine end code took
   allowed=$5
   waits=$(count "$(waits_for "$node")") joins=$(count "$(comes "$node")")
   began=$(now_us)
   $how
-  until_so "the daemon notices" has_more "$(waits_for "$node")" "$waits" || return 1
+  until_so "the daemon notices" has_more "$(waits_for "$node")" "$waits" || { $undo; return 1; }
   if is_over; then
-    remarks+=("the run was over before it noticed; give it more --steps")
     $undo
+    over_early=1
     return 1
   fi
   noticed+=("$(between "$began" "$(now_us)")")
   for engine in $ending; do
-    until_so "$engine ends" has_ended "$engine" "$began" || return 1
+    until_so "$engine ends" has_ended "$engine" "$began" || { $undo; return 1; }
     read -r end code <<< "$(ends_of "$engine" "$began")"
     took=$(between "$began" "$end")
     gone+=("$took")
@@ -389,29 +390,30 @@ await_moment() {
 }
 pause_a_little() { sleep "0.$((RANDOM % 10))"; }
 
-signal() { kill "-$2" "$(cat "$home/$1.pid")"; }
+signal() { kill "-$2" "$(cat "$home/$1.pid")" 2> /dev/null || true; }
 
 # Strikes a node `kills` times with SIGKILL, at most five times in a run: an engine that dies more often than eight times in
-# two minutes is given up.
+# two minutes is given up. A kill that comes too late in a run is not counted.
 kill_often() {
   local node=$1 left=$kills round=0 in_this both="rank-0 rank-1" stage=pretrain
   [[ $node != sampler ]] || both=sampler stage=unigrpo
-  while ((left > 0)); do
-    in_this=$((left > 5 ? 5 : left)) left=$((left - 5)) round=$((round + 1))
+  while ((left > 0 && round < 2 * kills)); do
+    round=$((round + 1)) in_this=0
     begin "$node-killed" "$round"
     await_moment "$stage"
-    while ((in_this > 0)); do
-      in_this=$((in_this - 1))
+    while ((left > 0 && in_this < 5)); do
       strike "$node" "signal $node KILL" true "$both" "$ranks_limit" || break
+      left=$((left - 1)) in_this=$((in_this + 1))
       pause_a_little
     done
     finish
   done
+  ((left == 0)) || remarks+=("$left of $kills kills came too late; give it more --steps")
 }
 
 # A rank or a sampling engine that is suspended, and continued after the others have left.
 stop_once() {
-  local node=$1 others=rank-1 stage=pretrain began
+  local node=$1 others=rank-1 stage=pretrain began most=$ranks_limit
   case $node in
     rank-1) others=rank-0 ;;
     sampler) others="" stage=unigrpo ;;
@@ -419,11 +421,15 @@ stop_once() {
   begin "$node-stopped"
   await_moment "$stage"
   began=$(now_us)
-  if strike "$node" "signal $node STOP" "signal $node CONT" "$others" "$ranks_limit" && [[ $node != sampler ]]; then
-    has_ended "$node" "$began" || remarks+=("$node goes on in its old world")
+  [[ -n $others ]] || most=0
+  if strike "$node" "signal $node STOP" "signal $node CONT" "$others" "$most"; then
+    [[ $node == sampler ]] || has_ended "$node" "$began" || remarks+=("$node goes on in its old world")
   fi
+  note_early
   finish
 }
+
+note_early() { ((over_early == 0)) || remarks+=("the run was over before it noticed; give it more --steps"); }
 
 # A cable that is pulled or silent, until the engines in $4 have ended.
 cut_once() {
@@ -433,6 +439,7 @@ cut_once() {
   begin "$name"
   await_moment "$stage"
   strike "$node" "$how $node" "$undo $node" "$ending" "$most" || true
+  note_early
   finish
 }
 
@@ -465,8 +472,10 @@ finish() {
   until_so "the run ends" is_over || true
   ended=$(state)
   if [[ $ended == "done" ]]; then
+    # An engine that was struck at the end of the run is started again and finds no work.
     for node in "${!manager[@]}"; do
-      until_so "the engine of $node leaves" has_left "$node" || remarks+=("the engine of $node stays")
+      ((over_early == 0)) || continue
+      until_so "the engine of $node leaves" has_left "$node" || true
       code=$(awk -v node="$node" '$2 == node { code = $4 } END { print code }' "$home/ends")
       [[ $code == 0 ]] || remarks+=("the engine of $node left with ${code:-nothing} at the end")
     done
