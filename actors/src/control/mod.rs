@@ -206,11 +206,13 @@ impl Control {
     fn held(&self, todo: &Boundary) -> bool {
         let mut state = self.lock();
         let paused = state.paused;
-        state.overview.state = if paused {
-            RunState::Paused
-        } else {
-            RunState::Running
-        };
+        if !state.is_over {
+            state.overview.state = if paused {
+                RunState::Paused
+            } else {
+                RunState::Running
+            };
+        }
         paused && !todo.checkpoint && todo.samples.is_empty()
     }
 
@@ -225,8 +227,10 @@ impl Control {
     pub fn hold(&self, why: &str) {
         let mut state = self.lock();
         state.paused = true;
-        state.overview.state = RunState::Paused;
-        why.clone_into(&mut state.overview.detail);
+        if !state.is_over {
+            state.overview.state = RunState::Paused;
+            why.clone_into(&mut state.overview.detail);
+        }
     }
 
     /// Waits until the run must end at the next boundary, because the user stopped it or the daemon is ending. The
@@ -252,9 +256,20 @@ impl Control {
         overview
     }
 
-    /// Changes the reported state of the run.
+    /// Changes the reported state of the run, unless the run has ended.
     pub fn report(&self, change: impl FnOnce(&mut Overview)) {
-        change(&mut self.lock().overview);
+        let mut state = self.lock();
+        if !state.is_over {
+            change(&mut state.overview);
+        }
+    }
+
+    /// Reports how the run ended. An actor of the run may still wait for the disk then, and go on until it hears that
+    /// it is let go; what it reports no longer counts.
+    pub fn report_end(&self, status: RunState) {
+        let mut state = self.lock();
+        state.overview.state = status;
+        state.is_over = true;
     }
 
     /// Sets the model that the user may ask now.

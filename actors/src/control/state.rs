@@ -62,6 +62,8 @@ pub(super) struct State {
     /// again.
     pub(super) given_up: bool,
     pub(super) halting: bool,
+    /// Whether the run has ended, so that its reported state stays as it is.
+    pub(super) is_over: bool,
     /// Ids of all orders, including those that have taken effect.
     pub(super) known: HashSet<String>,
     pub(super) pending: VecDeque<(Steer, Command)>,
@@ -99,6 +101,7 @@ impl State {
             early: HashSet::new(),
             given_up: false,
             halting: false,
+            is_over: false,
             known,
             pending: pending.into(),
             applied: VecDeque::new(),

@@ -67,7 +67,7 @@ pub(super) async fn live(
             "the daemon ended; the next daemon continues the run",
         ),
     };
-    context.control.report(|overview| overview.state = status);
+    context.control.report_end(status);
     Ok(end_run(&context.recorder, &context.run, status, reason).await?)
 }
 

@@ -386,7 +386,9 @@ fn l11_muon_takes_the_same_steps_on_any_number_of_ranks() {
 #[test]
 fn l11_an_adapter_with_dropout_takes_the_same_steps_on_any_number_of_ranks() {
     are_alike("steps, adapter", "steps");
-    let alone = said("steps, adapter", 1).remove(0);
+    // A matrix library may divide a product of as few rows as an adapter has by threads, and then round otherwise than on
+    // one thread: MKL does on some processors. So worlds with equal threads are compared.
+    let alone = said("steps, adapter, two threads", 1).remove(0);
     assert_eq!(said("steps, adapter, two threads", 2)[0], alone, "threads");
     let alone = said("steps, adapter, in bf16", 1).remove(0);
     assert_eq!(said("sharded steps, adapter, in bf16", 3)[0], alone, "bf16");
