@@ -12,16 +12,17 @@
 #
 # Every node is a network namespace with a host name of its own, on one bridge; all see one file system. One has the daemon,
 # two have a rank each, one has a sampling engine. A loop on each node starts its engine again when it ends with another code than
-# 0 or 1, as a service manager does. A pulled cable is a port of the bridge that goes down: the node sees it. A silent cable
-# drops all packets, and nobody sees it. The slow link has 400 Mbit/s and 50 ms of delay, from a small program between two
-# TAP devices, because not every kernel has netem.
+# 0 or 1, as a service manager does. A pulled cable is a port of the bridge that goes down: the node sees it. `down` is the
+# node's own interface: it has no route any more. A silent cable drops all packets, and nobody sees it. Each stays so for ten
+# seconds after everybody has left, so that engines are started again in vain. The slow link has 400 Mbit/s and 50 ms of delay,
+# from a small program between two TAP devices, because not every kernel has netem.
 #
 # noticed: until the daemon waits for another engine; gone: until the last process of the old world (or the sampling engine) has ended by
 # itself, in brackets the limit for it; again: until the first step that was trained after the engines had joined again, counted from the
 # moment at which the cable was put back, or at which a stopped process was continued. Seconds.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
-all=(undisturbed rank-1-cable rank-0-cable daemon-cable daemon-cable-long sampler-cable rank-1-silent rank-0-silent sampler-silent
+all=(undisturbed rank-1-cable rank-1-down rank-0-cable daemon-cable daemon-cable-long sampler-cable rank-1-silent rank-0-silent sampler-silent
   rank-0-stopped rank-1-stopped sampler-stopped rank-0-killed rank-1-killed sampler-killed slow-link)
 kills=10 seed=1 only="" json="" limit=10 patience=60 steps=60,60 programs="${DEMASK_PROGRAMS:-$here/../../target/release}" keep="" expected=""
 
@@ -145,6 +146,9 @@ build_network() {
 
 pull() { ip -n "$ns-hub" link set "p-$1" down; }
 put_back() { ip -n "$ns-hub" link set "p-$1" up; }
+# A node that takes its own interface down has no route to the others either.
+take_down() { inside "$1" ip link set eth0 down; }
+take_up() { inside "$1" ip link set eth0 up; }
 # The discipline `blackhole` takes each packet and drops it without a word.
 silence_cable() {
   inside hub tc qdisc replace dev "p-$1" root blackhole
@@ -203,7 +207,7 @@ PYTHON
 # Replaces it by a fast one again.
 fast_cable() {
   local node=$1
-  kill "$wire_pid" && wait "$wire_pid" 2> /dev/null || true
+  [[ -z $wire_pid ]] || { kill "$wire_pid" && wait "$wire_pid" 2> /dev/null || true; }
   wire_pid=""
   ip -n "$ns-hub" link add "p-$node" type veth peer name eth0 netns "$ns-$node"
   attach "$node"
@@ -343,6 +347,8 @@ reference() {
 
 noticed=() gone=() again=() remarks=()
 allowed=0 over_early=0
+# How long a cable stays out after everybody has left, so that engines are started in vain.
+linger=0
 # How long ranks may take to end: they look at rank 0's signs of life four times within the limit, and once more.
 ranks_limit=$((limit * 3 / 2 + 5))
 patience_limit=$((patience + 10))
@@ -374,6 +380,7 @@ strike() {
     if is_above "$took" "$allowed"; then remarks+=("$engine ended after $took s, expected at most $allowed"); fi
     case $code in 75 | 137) ;; *) remarks+=("$engine ended with $code") ;; esac
   done
+  sleep "$linger"
   undone=$(now_us)
   $undo
   until_so "engines join again" has_more "$(comes "$node")" "$joins" || return 1
@@ -434,11 +441,16 @@ note_early() { ((over_early == 0)) || remarks+=("the run was over before it noti
 # A cable that is pulled or silent, until the engines in $4 have ended.
 cut_once() {
   local name=$1 node=$2 how=$3 ending=$4 most=$5 undo=put_back stage=pretrain
-  [[ $how == pull ]] || undo=end_silence
+  case $how in
+    silence_cable) undo=end_silence ;;
+    take_down) undo=take_up ;;
+  esac
   [[ $node != sampler ]] || stage=unigrpo
   begin "$name"
   await_moment "$stage"
+  linger=10
   strike "$node" "$how $node" "$undo $node" "$ending" "$most" || true
+  linger=0
   note_early
   finish
 }
@@ -448,6 +460,7 @@ run_case() {
   case $1 in
     undisturbed) begin "$1"; finish ;;
     rank-1-cable) cut_once "$1" rank-1 pull "$both" "$ranks_limit" ;;
+    rank-1-down) cut_once "$1" rank-1 take_down "$both" "$ranks_limit" ;;
     rank-0-cable) cut_once "$1" rank-0 pull "$both" "$patience_limit" ;;
     daemon-cable) cut_once "$1" daemon pull "" 0 ;;
     daemon-cable-long) cut_once "$1" daemon pull "$both sampler" "$patience_limit" ;;
