@@ -150,7 +150,9 @@ impl ImageTokenizer {
 
     /// Encodes pictures of the same size.
     fn encode_alike(&self, pictures: &[Picture]) -> Result<Vec<Vec<u32>>> {
-        let codes_BN = tch::no_grad(|| codes_of(&self.latents(&to_tensor(pictures, self.device)?)?))?;
+        let pixels = to_tensor(pictures, self.device)?;
+        let latents = tch::no_grad(|| in_company(&pixels, |pixels| self.latents(pixels)))?;
+        let codes_BN = codes_of(&latents)?;
         let flat: Vec<i64> = Vec::<i64>::try_from(codes_BN.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
         let each = flat.len() / pictures.len();
         Ok(flat
@@ -209,9 +211,20 @@ impl ImageTokenizer {
             self.config.codebook_bits as i64,
             (grid.rows as i64, grid.columns as i64),
         );
-        let pixels = tch::no_grad(|| self.pixels(&signs_of(&codes_BN, bits, shape)?))?;
+        let signs = signs_of(&codes_BN, bits, shape)?;
+        let pixels = tch::no_grad(|| in_company(&signs, |signs| self.pixels(signs)))?;
         to_pictures(&pixels)
     }
+}
+
+/// Computes a function of a batch, [B, ..], with at least two rows on a CPU. libtorch takes another convolution for one
+/// row than for several, which rounds otherwise on some processors; so the result of a row would depend on whether it
+/// came alone (L8).
+fn in_company(batch: &Tensor, compute: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    if batch.device() != Device::Cpu || batch.size()[0] != 1 {
+        return compute(batch);
+    }
+    Ok(compute(&Tensor::f_cat(&[batch, batch], 0)?)?.f_narrow(0, 0, 1)?)
 }
 
 /// Converts pictures of the same size to pixels in [-1, 1], [B, 3, H, W].
