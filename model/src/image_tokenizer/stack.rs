@@ -245,7 +245,9 @@ impl Net<'_> {
         let mixed = weights
             .f_matmul(&lines("v")?)?
             .f_transpose(1, 2)?
-            .f_reshape([batch, width, rows, columns])?;
+            .f_reshape([batch, width, rows, columns])?
+            // In its own memory layout libtorch's convolution depends on the number of threads on some processors (L8).
+            .f_contiguous()?;
         Ok(x.f_add(&self.conv(&mixed, &format!("{name}.proj_out"), 1, 0)?)?)
     }
 
