@@ -1,5 +1,6 @@
 //! Measures training tokens per second on this machine, the share of its measured matrix-product rate, and
-//! peak memory.
+//! peak memory. All are medians over steps, and a step's share is that of the rate measured right after it, since
+//! a shared machine's speed changes from second to second.
 //!
 //! `train_rate [--steps N] [--threads N] [--dtype auto|f32|bf16] [--rows N] [--recompute always|never]
 //! [SHAPE]`. The default shape is that of `tests/benches/train_rate.py`: d 192, 4 layers, 4 heads,
@@ -63,7 +64,8 @@ fn main() -> anyhow::Result<()> {
     let words = (config.mask_token_id as usize).min(1000);
     let mut backbone = Backbone::fresh(&config, 0, Device::Cpu, kind)?;
     let mut optimizer = AdamW::new(backbone.parameters())?;
-    let (mut seconds, mut masked, mut rates) = (0.0, 0, Vec::new());
+    let step_tokens = (course.rows * course.shape.length) as f64;
+    let (mut steps, mut rates, mut shares) = (Vec::new(), Vec::new(), Vec::new());
     for step in 0..WARM_UP + course.steps {
         let settings = StepSettings {
             learning_rate: 1e-3,
@@ -83,21 +85,26 @@ fn main() -> anyhow::Result<()> {
             &settings,
         )?;
         if step >= WARM_UP {
-            seconds += report.seconds;
-            masked += report.masked;
-            rates.push(matmul_rate(kind));
+            let flops = training_flops(
+                &config,
+                step_tokens,
+                course.shape.length as f64,
+                report.masked as f64,
+            );
+            let (done, rate) = (flops / report.seconds, matmul_rate(kind));
+            steps.push((step_tokens / report.seconds, done));
+            rates.push(rate);
+            shares.push(done / rate);
         }
     }
-    let tokens = (course.steps * course.rows * course.shape.length) as f64;
-    let flops = training_flops(&config, tokens, course.shape.length as f64, masked as f64);
-    let rate = median(rates);
+    let (tokens, flops): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
     let line = json!({
         "what": "demask",
         "dtype": course.place.reason.split(':').next(),
-        "tokens_per_s": (tokens / seconds).round(),
-        "gflops": (flops / seconds / 1e8).round() / 10.0,
-        "matmul_gflops": (rate / 1e8).round() / 10.0,
-        "share": (flops / seconds / rate * 1e3).round() / 1e3,
+        "tokens_per_s": median(tokens).round(),
+        "gflops": (median(flops) / 1e8).round() / 10.0,
+        "matmul_gflops": (median(rates) / 1e8).round() / 10.0,
+        "share": (median(shares) * 1e3).round() / 1e3,
         "peak_mb": peak_megabytes(),
         "parameters": backbone.parameters().count(),
     });
