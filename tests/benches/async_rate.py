@@ -3,9 +3,11 @@
 
     tests/benches/async_rate.py [ROUNDS] [STEPS]
 
-Both begin with the shipped model and have the same two cores: the one loop computes with two threads and draws between steps, the
-other has a thread for the engine that trains and one for the engine that draws the next step's groups. The first two steps are left out.
-Prints a JSON line a round, and the median ratio at the end.
+All begin with the shipped model and have the same two cores: one loop computes with two threads and draws between steps, another has a
+thread for the engine that trains and one for the engine that draws the next step's groups. A third computes as the first with one
+thread: half its seconds are the least that two cores could take for the work if each were busy at one thread's efficiency all the time, so twice the
+first's seconds over the third's are the most that rollouts beside training can gain (`bound`), however they are scheduled. The
+first two steps are left out. Prints a JSON line a round, and the median ratios at the end.
 """
 
 import json
@@ -19,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DEMASK = ROOT / "target/release/demask"
 SYNCHRONOUS = ["engine.threads=2"]
+ALONE = ["engine.threads=1"]
 BESIDE = ["engine.threads=1", "rollouts.samplers=1", "rollouts.staleness=1", "rollouts.threads=1"]
 
 
@@ -47,15 +50,17 @@ def seconds_a_step(settings, steps, file):
 
 def main():
     rounds, steps = (int(word) for word in (sys.argv[1:] + ["3", "8"][len(sys.argv) - 1 :])[:2])
-    ratios = []
+    ratios, bounds = [], []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "align.toml"
         file.write_text(profile())
         for _ in range(rounds):
-            synchronous, beside = (seconds_a_step(one, steps, file) for one in (SYNCHRONOUS, BESIDE))
+            synchronous, beside, alone = (seconds_a_step(one, steps, file) for one in (SYNCHRONOUS, BESIDE, ALONE))
             ratios.append(synchronous / beside)
-            print(json.dumps({"synchronous": synchronous, "beside": beside, "times": ratios[-1]}), flush=True)
-    print(json.dumps({"median": statistics.median(ratios), "rounds": rounds, "steps": steps}))
+            bounds.append(2 * synchronous / alone)
+            line = {"synchronous": synchronous, "beside": beside, "one thread": alone, "times": ratios[-1], "bound": bounds[-1]}
+            print(json.dumps(line), flush=True)
+    print(json.dumps({"median": statistics.median(ratios), "bound": statistics.median(bounds), "rounds": rounds, "steps": steps}))
 
 
 main()
