@@ -120,8 +120,13 @@ fn rendezvous(get: &dyn Fn(&str) -> Option<String>, rank: usize, slurm: bool) ->
         None => StoreRole::Server,
         Some(_) => StoreRole::Inherited(in_range(number(get, STORE_SOCKET)?, STORE_SOCKET)?),
     };
+    // Rank 0 is on the first node of its step, which may have only some of the job's nodes.
+    let nodes = || match get("SLURM_STEP_NODELIST").filter(|nodes| !nodes.is_empty()) {
+        Some(nodes) => Ok(nodes),
+        None => needed(get, "SLURM_JOB_NODELIST"),
+    };
     let master = match get("MASTER_ADDR") {
-        None if slurm => first_of_nodes(&needed(get, "SLURM_JOB_NODELIST")?),
+        None if slurm => first_of_nodes(&nodes()?),
         _ => needed(get, "MASTER_ADDR")?,
     };
     let port = match get("MASTER_PORT") {
@@ -216,16 +221,26 @@ mod tests {
         );
     }
 
+    const SLURM: [(&str, &str); 6] = [
+        ("SLURM_PROCID", "9"),
+        ("SLURM_NTASKS", "16"),
+        ("SLURM_LOCALID", "1"),
+        ("SLURM_JOB_NODELIST", "gpu[03-04,11],big"),
+        ("SLURM_JOB_ID", "1234567"),
+        ("SLURM_STEP_NODELIST", "gpu[04,11]"),
+    ];
+
     #[test]
-    fn slurm_names_the_master_by_the_first_node_of_the_job() {
-        let member = read(&[
-            ("SLURM_PROCID", "9"),
-            ("SLURM_NTASKS", "16"),
-            ("SLURM_LOCALID", "1"),
-            ("SLURM_JOB_NODELIST", "gpu[03-04,11],big"),
-            ("SLURM_JOB_ID", "1234567"),
-        ])
-        .unwrap();
+    fn slurm_names_the_master_by_the_first_node_of_the_step_or_else_of_the_job() {
+        let host = |variables: &[(&str, &str)]| match read(variables).unwrap().rendezvous {
+            Rendezvous::Tcp { host, .. } => host,
+            Rendezvous::File(path) => panic!("{}", path.display()),
+        };
+        assert_eq!(host(&SLURM), "gpu04");
+        let mut unknown = SLURM;
+        unknown[5].1 = "";
+        assert_eq!(host(&unknown), "gpu03");
+        let member = read(&SLURM[..5]).unwrap();
         assert_eq!((member.rank, member.size, member.local_rank), (9, 16, 1));
         assert_eq!(member.local_size, None);
         let role = StoreRole::Client;
