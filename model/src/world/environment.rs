@@ -167,8 +167,8 @@ fn first_of_nodes(list: &str) -> String {
     };
     let (inside, behind) = numbers.split_once(']').unwrap_or((numbers, ""));
     let first = inside.split(['-', ',']).next().unwrap_or_default();
-    let behind = behind.split(',').next().unwrap_or_default();
-    format!("{name}{first}{behind}")
+    // A name may have several numbers, and goes on up to the next comma.
+    format!("{name}{first}{}", first_of_nodes(behind))
 }
 
 #[cfg(test)]
@@ -246,7 +246,13 @@ mod tests {
         let role = StoreRole::Client;
         let (host, port) = ("gpu03".to_owned(), 44_567);
         assert_eq!(member.rendezvous, Rendezvous::Tcp { host, port, role });
-        for (list, first) in [("a,b", "a"), ("n7", "n7"), ("x[1,3]-ib,y", "x1-ib")] {
+        for (list, first) in [
+            ("a,b", "a"),
+            ("n7", "n7"),
+            ("x[1,3]-ib,y", "x1-ib"),
+            ("gpu[03-07,11],login", "gpu03"),
+            ("r[0-1]n[2,4],x", "r0n2"),
+        ] {
             assert_eq!(first_of_nodes(list), first);
         }
     }
