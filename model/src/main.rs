@@ -107,6 +107,7 @@ fn compute(options: &EngineArguments) -> anyhow::Result<()> {
     limits.rows = options.rows.unwrap_or(limits.rows).max(1);
     let mut engine = Engine::new(place).with_limits(limits).with_sandbox(held);
     let mut size = 1;
+    let mut fault = Fault::from_environment()?;
     if let Some(member) = member {
         let rank = member.rank;
         let world = World::join_within(member, engine.device(), member::JOIN_LIMIT, options.peer_limit);
@@ -124,13 +125,14 @@ fn compute(options: &EngineArguments) -> anyhow::Result<()> {
         tracing::info!("rank {rank} of {size}");
         engine = engine.in_world(Rc::new(world), options.ranks);
         if rank > 0 {
-            return match engine.follow() {
+            return match engine.follow(&mut fault) {
                 Err(error @ ModelError::World(_)) => lost(&error),
+                // As on rank 0, nothing is freed on a device that failed.
+                Err(error) if error.is_device_fault() => exit::leave(exit::FAULT, &error),
                 done => Ok(done?),
             };
         }
     }
-    let fault = Fault::from_environment()?;
     let served = match options.joining(size, dtypes) {
         Some(joining) => serve_joined(&mut engine, joining, &shutdown, fault).context("--join")?,
         None => {

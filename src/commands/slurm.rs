@@ -218,11 +218,11 @@ fn world(options: &SlurmArgs, profile: &Profile, program: &Path) -> String {
     let ranks = ranks_of_a_node(options, profile);
     let engine = program.with_file_name("demask-engine");
     let engine = quoted(&engine.display().to_string());
+    let threads = profile.engine.threads.unwrap_or(1);
     let mut flags = format!(
-        "--device {} --dtype {} --threads {}",
+        "--device {} --dtype {} --threads {threads}",
         quoted(&profile.engine.device),
         quoted(&profile.engine.dtype),
-        profile.engine.threads.unwrap_or(1)
     );
     if profile.engine.shard == Shard::Weights {
         flags += " --shard weights";
@@ -231,6 +231,8 @@ fn world(options: &SlurmArgs, profile: &Profile, program: &Path) -> String {
         r#"
 # The ranks of all nodes join the daemon on this one; on each node there are {ranks}, and sampling engines leave them their GPUs.
 export DEMASK_RANKS_HERE={ranks}
+# Since Slurm 22.05 srun does not know how many cores sbatch was asked for.
+export SRUN_CPUS_PER_TASK="${{SLURM_CPUS_PER_TASK:-{threads}}}"
 # DEMASK_LISTEN names the address of the network between the nodes, if that of the node's name is another.
 join="$DEMASK_HOME/join"
 mkdir -p "$DEMASK_HOME"

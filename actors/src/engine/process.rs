@@ -3,7 +3,6 @@
 //! An engine may die at any instruction (law L1). Every call can therefore return [`EngineFailure::Died`] with the exit
 //! status and the engine's last words, and the caller starts another engine from the last checkpoint.
 
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,21 +16,17 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use super::body::EngineBody;
+use super::error_log::ErrorLog;
 use super::join::bridge::JoinedEngine;
 use super::join::lobby::{Lobby, WantedEngine};
 use super::liveness::{Liveness, Urgency};
 use super::world::Meeting;
-use crate::runtime::disk::on_disk;
 use crate::runtime::ids;
 
 /// Longest start of an engine. An engine that exits is noticed at once, but a busy machine may load one slowly.
 const START_LIMIT: Duration = Duration::from_secs(300);
 /// Time between two attempts to connect to a new engine.
 const START_RETRY: Duration = Duration::from_millis(15);
-/// Last lines of a dead engine's output that an error message repeats.
-const LAST_WORDS: usize = 5;
-/// Longest wait for them.
-const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
 
 /// The options with which an engine is started.
 #[derive(Clone, Debug)]
@@ -145,7 +140,7 @@ pub struct EngineProcess {
     idle: Mutex<Vec<UnixStream>>,
     socket: PathBuf,
     liveness: Liveness,
-    log: Log,
+    log: ErrorLog,
     info: EngineInfo,
 }
 
@@ -165,7 +160,7 @@ impl EngineProcess {
         let command = || command(&program, options);
         let mut first = command();
         first.arg("--socket").arg(&socket);
-        let log = Log::begin(options.log.as_deref());
+        let log = ErrorLog::begin(options.log.as_deref());
         let (log, errors) = log.map_err(|(path, error)| start_error(format!("{path}: {error}")))?;
         let meeting = options.ranks.map(Meeting::of).transpose();
         let meeting = meeting.map_err(|error| start_error(format!("a world: {error}")))?;
@@ -177,7 +172,10 @@ impl EngineProcess {
             .spawn()
             .map_err(|error| start_error(missing_hint(&error)))?;
         // Rank 0 serves the socket. The other ranks run the same command without one.
-        let errors = || Ok(Log::begin(options.log.as_deref()).map_err(|(_, error)| error)?.1);
+        let errors = || {
+            let begun = ErrorLog::begin(options.log.as_deref());
+            begun.map(|(_, errors)| errors).map_err(|(_, error)| error)
+        };
         let others = meeting.map(|meeting| meeting.start_others(command, errors));
         let others = others
             .transpose()
@@ -245,7 +243,7 @@ impl EngineProcess {
         let socket = new_socket(options);
         let joined = JoinedEngine::open(session, &socket);
         let joined = joined.map_err(|error| start_error(format!("{}: {error}", socket.display())))?;
-        let (log, _) = Log::begin(None).map_err(|(_, error)| start_error(error.to_string()))?;
+        let (log, _) = ErrorLog::begin(None).map_err(|(_, error)| start_error(error.to_string()))?;
         let mut engine = Self {
             body: EngineBody::Joined(joined),
             idle: Mutex::default(),
@@ -432,7 +430,12 @@ fn command(program: &Path, options: &EngineOptions) -> Command {
     command
 }
 
-async fn reach(child: &mut Child, socket: &Path, log: &Log, urgency: &Urgency) -> Result<UnixStream, String> {
+async fn reach(
+    child: &mut Child,
+    socket: &Path,
+    log: &ErrorLog,
+    urgency: &Urgency,
+) -> Result<UnixStream, String> {
     let deadline = Instant::now() + START_LIMIT;
     loop {
         if let Ok(stream) = UnixStream::connect(socket).await {
@@ -449,66 +452,6 @@ async fn reach(child: &mut Child, socket: &Path, log: &Log, urgency: &Urgency) -
             return Err(format!("it did not answer within {} s", START_LIMIT.as_secs()));
         }
         tokio::time::sleep(START_RETRY).await;
-    }
-}
-
-fn append(path: &Path) -> std::io::Result<std::fs::File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-}
-
-/// The file of an engine's standard error, if there is one.
-#[derive(Debug)]
-struct Log {
-    path: Option<PathBuf>,
-    /// Size of the file in bytes when this engine started.
-    before: u64,
-}
-
-impl Log {
-    fn begin(path: Option<&Path>) -> Result<(Self, Stdio), (String, std::io::Error)> {
-        let Some(path) = path else {
-            return Ok((
-                Self {
-                    path: None,
-                    before: 0,
-                },
-                Stdio::inherit(),
-            ));
-        };
-        let named = |error| (path.display().to_string(), error);
-        let file = append(path).map_err(named)?;
-        let before = file.metadata().map_err(named)?.len();
-        let path = Some(path.to_owned());
-        Ok((Self { path, before }, file.into()))
-    }
-
-    /// Returns the last lines of this engine for an error message.
-    async fn tail(&self) -> String {
-        let Some(path) = self.path.clone() else {
-            return String::new();
-        };
-        // L10: who stops the run does not wait for the disk to say why its engine died.
-        let read = tokio::time::timeout(LAST_WORDS_LIMIT, on_disk(move || std::fs::read(path).ok()));
-        let text = read.await.ok().and_then(Result::ok).flatten();
-        let own = text
-            .as_deref()
-            .and_then(|text| text.get(usize::try_from(self.before).ok()?..));
-        let own = String::from_utf8_lossy(own.unwrap_or_default());
-        let lines: Vec<&str> = own.lines().rev().take(LAST_WORDS).collect();
-        if lines.is_empty() {
-            return String::new();
-        }
-        format!(
-            "; its last output: {}",
-            lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
-        )
     }
 }
 

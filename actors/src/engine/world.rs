@@ -81,13 +81,17 @@ impl Meeting {
         mut errors: impl FnMut() -> std::io::Result<Stdio>,
     ) -> std::io::Result<Others> {
         let (say, ended) = watch::channel(None);
-        let mut waiting = Vec::new();
+        // If one cannot be started, the drop of this value ends those that were.
+        let mut others = Others {
+            waiting: Vec::new(),
+            ended,
+        };
         for rank in 1..self.ranks {
             let mut command = command();
             self.invite(&mut command, rank);
             let mut child = command.stderr(errors()?).spawn()?;
             let say = say.clone();
-            waiting.push(tokio::spawn(async move {
+            others.waiting.push(tokio::spawn(async move {
                 let status = child.wait().await;
                 let how = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 say.send_if_modified(|first| {
@@ -97,7 +101,7 @@ impl Meeting {
                 });
             }));
         }
-        Ok(Others { waiting, ended })
+        Ok(others)
     }
 }
 
@@ -133,8 +137,38 @@ impl Drop for Others {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::ffi::OsStr;
+    use std::io::Read as _;
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use tokio::task::spawn_blocking;
+    use tokio::time::timeout;
 
     use super::*;
+
+    /// How long the end of a killed process is waited for.
+    const LONGEST_END: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn ranks_that_were_started_end_if_another_one_cannot_be() {
+        let (mut open, held) = UnixStream::pair().unwrap();
+        let mut held = Some(held);
+        let command = || {
+            let mut command = Command::new("sleep");
+            command.arg("600").kill_on_drop(true);
+            command
+        };
+        let errors = || {
+            let held = held.take().map(|held| Stdio::from(OwnedFd::from(held)));
+            held.ok_or_else(|| std::io::Error::other("the disk is full"))
+        };
+        let started = Meeting::of(3).unwrap().start_others(command, errors);
+        assert!(started.is_err());
+        // Only the rank that was started has the other end, which closes with it.
+        let closed = spawn_blocking(move || open.read(&mut [0]).unwrap());
+        assert_eq!(timeout(LONGEST_END, closed).await.unwrap().unwrap(), 0);
+    }
 
     /// A rank chooses its GPU by its number on this machine.
     #[test]

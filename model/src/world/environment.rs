@@ -120,8 +120,13 @@ fn rendezvous(get: &dyn Fn(&str) -> Option<String>, rank: usize, slurm: bool) ->
         None => StoreRole::Server,
         Some(_) => StoreRole::Inherited(in_range(number(get, STORE_SOCKET)?, STORE_SOCKET)?),
     };
+    // Rank 0 is on the first node of its step, which may have only some of the job's nodes.
+    let nodes = || match get("SLURM_STEP_NODELIST").filter(|nodes| !nodes.is_empty()) {
+        Some(nodes) => Ok(nodes),
+        None => needed(get, "SLURM_JOB_NODELIST"),
+    };
     let master = match get("MASTER_ADDR") {
-        None if slurm => first_of_nodes(&needed(get, "SLURM_JOB_NODELIST")?),
+        None if slurm => first_of_nodes(&nodes()?),
         _ => needed(get, "MASTER_ADDR")?,
     };
     let port = match get("MASTER_PORT") {
@@ -162,8 +167,8 @@ fn first_of_nodes(list: &str) -> String {
     };
     let (inside, behind) = numbers.split_once(']').unwrap_or((numbers, ""));
     let first = inside.split(['-', ',']).next().unwrap_or_default();
-    let behind = behind.split(',').next().unwrap_or_default();
-    format!("{name}{first}{behind}")
+    // A name may have several numbers, and goes on up to the next comma.
+    format!("{name}{first}{}", first_of_nodes(behind))
 }
 
 #[cfg(test)]
@@ -216,22 +221,38 @@ mod tests {
         );
     }
 
+    const SLURM: [(&str, &str); 6] = [
+        ("SLURM_PROCID", "9"),
+        ("SLURM_NTASKS", "16"),
+        ("SLURM_LOCALID", "1"),
+        ("SLURM_JOB_NODELIST", "gpu[03-04,11],big"),
+        ("SLURM_JOB_ID", "1234567"),
+        ("SLURM_STEP_NODELIST", "gpu[04,11]"),
+    ];
+
     #[test]
-    fn slurm_names_the_master_by_the_first_node_of_the_job() {
-        let member = read(&[
-            ("SLURM_PROCID", "9"),
-            ("SLURM_NTASKS", "16"),
-            ("SLURM_LOCALID", "1"),
-            ("SLURM_JOB_NODELIST", "gpu[03-04,11],big"),
-            ("SLURM_JOB_ID", "1234567"),
-        ])
-        .unwrap();
+    fn slurm_names_the_master_by_the_first_node_of_the_step_or_else_of_the_job() {
+        let host = |variables: &[(&str, &str)]| match read(variables).unwrap().rendezvous {
+            Rendezvous::Tcp { host, .. } => host,
+            Rendezvous::File(path) => panic!("{}", path.display()),
+        };
+        assert_eq!(host(&SLURM), "gpu04");
+        let mut unknown = SLURM;
+        unknown[5].1 = "";
+        assert_eq!(host(&unknown), "gpu03");
+        let member = read(&SLURM[..5]).unwrap();
         assert_eq!((member.rank, member.size, member.local_rank), (9, 16, 1));
         assert_eq!(member.local_size, None);
         let role = StoreRole::Client;
         let (host, port) = ("gpu03".to_owned(), 44_567);
         assert_eq!(member.rendezvous, Rendezvous::Tcp { host, port, role });
-        for (list, first) in [("a,b", "a"), ("n7", "n7"), ("x[1,3]-ib,y", "x1-ib")] {
+        for (list, first) in [
+            ("a,b", "a"),
+            ("n7", "n7"),
+            ("x[1,3]-ib,y", "x1-ib"),
+            ("gpu[03-07,11],login", "gpu03"),
+            ("r[0-1]n[2,4],x", "r0n2"),
+        ] {
             assert_eq!(first_of_nodes(list), first);
         }
     }

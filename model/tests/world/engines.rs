@@ -13,7 +13,7 @@ use demask_api::{
 };
 use demask_model::engine::Engine;
 use demask_model::engine::device_choice::Place;
-use demask_model::world::exit::PEER_LOST;
+use demask_model::world::exit::{FAULT, PEER_LOST};
 
 use crate::common;
 use crate::processes::{end_of, inherit};
@@ -96,6 +96,16 @@ impl Engines {
 
     /// Starts `size` ranks with these arguments.
     fn start_with(size: usize, place: &Path, arguments: &[&str]) -> Self {
+        Self::start_each(size, place, arguments, |_, _| ())
+    }
+
+    /// Starts `size` ranks with these arguments. `change` may change the command of each.
+    fn start_each(
+        size: usize,
+        place: &Path,
+        arguments: &[&str],
+        change: impl Fn(usize, &mut Command),
+    ) -> Self {
         let socket = place.join("socket");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let rank = |rank: usize| {
@@ -121,6 +131,7 @@ impl Engines {
                 // order notice.
                 inherit(&mut command, listener.as_raw_fd());
             }
+            change(rank, &mut command);
             command.spawn().unwrap()
         };
         let ranks: Vec<Child> = (0..size).map(rank).collect();
@@ -638,6 +649,25 @@ fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another()
             assert_eq!(end_of(child).code(), expected, "rank {rank} of {size}");
         }
     }
+}
+
+/// Nothing is freed on a device that failed, so a rank that only follows rank 0 ends at once, too.
+#[test]
+fn l1_a_rank_whose_device_failed_ends_as_failed_and_the_others_as_having_lost_it() {
+    let place = tempfile::tempdir().unwrap();
+    let fault = place.path().join("fault");
+    std::fs::write(&fault, "device 2\n").unwrap();
+    let mut engines = Engines::start_each(2, place.path(), &[], |rank, command| {
+        if rank == 1 {
+            command.env("DEMASK_ENGINE_FAULT", &fault);
+        }
+    });
+    engines.load(fresh());
+    assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+    assert!(engines.train(1).is_none());
+    let codes: Vec<_> = engines.ranks.iter_mut().map(|rank| end_of(rank).code()).collect();
+    assert_eq!(codes, [Some(PEER_LOST), Some(FAULT)]);
+    assert!(!fault.exists(), "the fault struck");
 }
 
 /// Rank 1 is suspended before a step. Rank 0 is suspended while rank 1 waits for an order, for which there is no time

@@ -317,10 +317,12 @@ impl TrainingPlan<'_> {
             None => base,
         };
         let packed = match self.sampled {
-            0 => 0,
-            // Sampling needs all weights on one rank.
-            _ if self.has_divided_base() => base,
-            _ if self.kernels => self.packed_bytes(form),
+            1.. if self.kernels => self.packed_bytes(form),
+            _ => 0,
+        };
+        // Sampling needs all weights on one rank, which packs its copy of them besides.
+        let gathered = match self.sampled {
+            1.. if self.has_divided_base() => base,
             _ => 0,
         };
         let tokenizer = self
@@ -343,7 +345,7 @@ impl TrainingPlan<'_> {
             ("temporary buffers of the update", update),
             (SNAPSHOT, put_back),
             ("reference policy", if self.reference { reference } else { 0 }),
-            ("weights for sampling", packed),
+            ("weights for sampling", gathered.saturating_add(packed)),
             ("KV cache for sampling", 2 * cache),
             ("sampling engines", self.samplers * sampler),
             // The tokenizer's weights, and the accumulator of their gradients.

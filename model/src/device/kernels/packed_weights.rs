@@ -7,6 +7,7 @@
 //!
 //! In f32 the copy has an adapter's product merged in; in bf16 the weights that an adapter changes are not packed. The
 //! copy of a quantised base is dequantised. It takes at most as many bytes as the whole network in the compute dtype.
+//! The first block's projections of all tokens (`csrc/sampling_blocks.cpp`) may take 8 MiB besides.
 //!
 //! A product with packed weights adds in another order than one in training. A sampler's numbers therefore equal those
 //! of training up to rounding, as with its caches. The result for a row does not depend on the number of rows.

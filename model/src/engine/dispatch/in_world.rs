@@ -9,6 +9,7 @@ use demask_api::{Answer, Request, bounded_file};
 
 use super::{Engine, not_loaded};
 use crate::engine::aside::Nobody;
+use crate::engine::process::fault::Fault;
 use crate::engine::ranks::{self, Order};
 use crate::error::{ModelError, Result};
 use crate::weights::shards::leaves::ShardedLeaves;
@@ -24,11 +25,11 @@ const LOOK: Duration = Duration::from_millis(100);
 const LONGEST_MARK: u64 = 1024;
 
 impl Engine {
-    /// Executes the orders of rank 0 until one asks to exit.
+    /// Executes the orders of rank 0 until one asks to exit. `fault` is the one that a test injects.
     ///
     /// # Errors
     /// Returns [`ModelError::World`] if rank 0 is gone or an order cannot be decoded, and a device fault.
-    pub fn follow(&mut self) -> Result<()> {
+    pub fn follow(&mut self, fault: &mut Fault) -> Result<()> {
         let Some((world, _)) = self.world.clone() else {
             return Ok(());
         };
@@ -43,7 +44,8 @@ impl Engine {
             };
             // Ranks agree on failures: what failed here failed on every rank, and rank 0 reports it to the
             // client.
-            match self.answer(request, &mut |_| (), &mut Nobody) {
+            let struck = fault.strike(&request);
+            match struck.and_then(|()| self.answer(request, &mut |_| (), &mut Nobody)) {
                 Err(lost @ ModelError::World(_)) => return Err(lost),
                 Err(error) if error.is_device_fault() => return Err(error),
                 Err(error) => tracing::warn!("{error}"),

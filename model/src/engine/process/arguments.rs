@@ -51,7 +51,7 @@ by block); the bits are the same.
 --peer-limit: how long a rank waits for a peer within a step, for a sign of life of rank 0, and (at most 60 s) for the file by which
 it shows that it sees the daemon's folder (default 120 s, at most a day).
 The engine handles one request after the other, but sampling requests of several clients together, until it is asked to exit. SIGTERM
-ends it after the requests that have arrived, a second SIGTERM at once.
+ends it after the requests that have arrived, a second SIGTERM at once. It exits with 70 if its device failed.
 
 Example: demask-engine --socket /tmp/engine.sock --device cpu --threads 2";
 

@@ -13,7 +13,7 @@ use demask_api::join::{
     BEAT, DaemonWord, EngineWord, Farewell, GREETING_LIMIT, Greeting, JoinFile, JoinPurpose, JoiningEngine,
     LONGEST_WORD, MOST_LINES, SILENCE,
 };
-use demask_api::{PROTOCOL, Request, wire};
+use demask_api::{Answer, PROTOCOL, Request, wire};
 use tokio::io::{AsyncWriteExt as _, ReadHalf, copy, split};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, watch};
@@ -29,6 +29,8 @@ use crate::world::exit::{FAULT, PEER_LOST, leave};
 const REFUSED: i32 = 1;
 /// Time between two attempts to reach the daemon.
 const RETRY: Duration = Duration::from_millis(500);
+/// Time in which the server must take the request to end.
+const TAKEN: Duration = Duration::from_secs(60);
 /// Time for the last answers to reach the daemon.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -105,7 +107,7 @@ async fn keep(joining: &Joining, clients: &ClientGiver, mut end: watch::Receiver
             Ok(Parted::Told(farewell, why)) => {
                 let why = format!("the daemon says: {why}");
                 match farewell {
-                    Farewell::Done => return exit(clients, &why),
+                    Farewell::Done => return exit(clients, &why).await,
                     Farewell::Again => leave(PEER_LOST, &why),
                     Farewell::Refused => leave(REFUSED, &why),
                 }
@@ -129,13 +131,30 @@ async fn keep(joining: &Joining, clients: &ClientGiver, mut end: watch::Receiver
 }
 
 /// Asks the own server to end, and with it the other ranks of its world, as a client would.
-fn exit(clients: &ClientGiver, why: &str) {
+async fn exit(clients: &ClientGiver, why: &str) {
     tracing::info!("{why}");
-    let asked = clients
-        .connect()
-        .and_then(|mut client| wire::write(&mut client, &Request::Exit));
-    if let Err(error) = asked {
-        leave(FAULT, &error);
+    let began = Instant::now();
+    loop {
+        match ask_to_end(clients).await {
+            // The server has as many clients as it may have, and the daemon's are leaving.
+            Ok(Some(Answer::Failed(_))) if began.elapsed() < TAKEN => sleep(RETRY).await,
+            Ok(Some(Answer::Failed(refusal))) => leave(FAULT, &refusal),
+            Ok(_) => return,
+            Err(error) => leave(FAULT, &error),
+        }
+    }
+}
+
+/// Sends the server a request to end. Returns its answer; `None` if it has ended without one.
+async fn ask_to_end(clients: &ClientGiver) -> Result<Option<Answer>> {
+    let client = clients.connect()?;
+    client.set_nonblocking(true)?;
+    let mut client = UnixStream::from_std(client)?;
+    let asked = wire::write_async(&mut client, &Request::Exit).await;
+    // A server that refuses a client does so before it reads anything.
+    match wire::read_async(&mut client).await {
+        Ok(Some(answer)) => Ok(Some(answer)),
+        _ => asked.map(|()| None),
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use demask_api::{Answer, EngineError, PROTOCOL, Request, Sample, wire};
+use demask_model::world::exit::FAULT;
 use serde_json::json;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_demask-engine");
@@ -636,7 +637,7 @@ fn l1_a_device_that_failed_is_told_and_the_engine_ends_as_failed() {
         "{message}"
     );
     assert_eq!(client.read(&mut [0]).unwrap(), 0, "the connection is closed");
-    assert_eq!(engine.end().code(), Some(1));
+    assert_eq!(engine.end().code(), Some(FAULT));
     assert!(!engine.socket().exists(), "nobody is led to a dead engine");
     assert!(
         !engine.place.path().join("fault").exists(),
@@ -655,7 +656,7 @@ fn l1_all_who_wait_for_samples_of_a_failed_device_are_told() {
         matches!(answer, Answer::Failed(EngineError::Device { .. })),
         "{answer:?}"
     );
-    assert_eq!(engine.end().code(), Some(1));
+    assert_eq!(engine.end().code(), Some(FAULT));
 }
 
 #[test]

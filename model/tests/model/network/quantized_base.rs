@@ -13,7 +13,7 @@ use demask_api::plan::{LOGITS_AT_ONCE, MOST_PACKED, TrainingPlan};
 use demask_api::sharding::Ranks;
 use demask_api::{
     BackboneConfig, BaseDtype, EstimatorConfig, FrozenBase, LoadOptions, LoraConfig, MomentKind,
-    ObjectiveConfig, Recompute, StepSettings,
+    ObjectiveConfig, Recompute, Shard, StepSettings,
 };
 use demask_model::engine::checkpoint::LoadedModel;
 use demask_model::network::attention_mask::AttentionMask;
@@ -397,6 +397,11 @@ fn it_takes_the_bytes_that_are_planned() {
 
 /// Returns the bytes that `demask plan` counts for a sampler's packed copy of a network with an adapter, in f32.
 fn planned_copy(config: &BackboneConfig, dtype: BaseDtype) -> u64 {
+    planned_for_sampling(config, dtype, Ranks::default())
+}
+
+/// Returns the bytes that `demask plan` counts for the weights that these ranks sample with, with an adapter, in f32.
+fn planned_for_sampling(config: &BackboneConfig, dtype: BaseDtype, ranks: Ranks) -> u64 {
     let adapter = lora(dtype, false);
     let plan = TrainingPlan {
         config,
@@ -405,7 +410,7 @@ fn planned_copy(config: &BackboneConfig, dtype: BaseDtype) -> u64 {
         muon: false,
         moments: MomentKind::F32,
         offload: false,
-        ranks: Ranks::default(),
+        ranks,
         average: false,
         recomputed: false,
         kernels: true,
@@ -444,6 +449,15 @@ fn a_samplers_copy_is_planned_in_full_or_without_the_blocks() {
     }
     assert_eq!(planned_copy(&small, BaseDtype::Auto), full(&small));
     assert_eq!(planned_copy(&large, BaseDtype::Auto), 0);
+    // Rank 0 of a world that divides the weights gathers all of them to sample, and packs its copy besides.
+    let divided = Ranks {
+        count: 2,
+        shard: Shard::Weights,
+    };
+    let both = planned_for_sampling(&small, BaseDtype::Auto, divided);
+    assert_eq!(both, 2 * full(&small));
+    let gathered = planned_for_sampling(&large, BaseDtype::Auto, divided);
+    assert_eq!(gathered, full(&large), "no copy is made of so many");
 }
 
 /// An adapter whose `quantization_config.json` asks for an unsupported format is refused, whichever way it

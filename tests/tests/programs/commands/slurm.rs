@@ -128,6 +128,8 @@ fn the_script_of_several_nodes_starts_ranks_that_join() {
         "#SBATCH --nodes=2",
         "#SBATCH --ntasks-per-node=4",
         "#SBATCH --cpus-per-task=3",
+        // Without it each rank would have a single core.
+        r#"export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-3}""#,
         r#"join="$DEMASK_HOME/join""#,
         r#""$demask" daemon start --listen "${DEMASK_LISTEN:-$(hostname)}" --join-file "$join" || exit 1"#,
     ] {

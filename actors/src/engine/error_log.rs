@@ -1,0 +1,114 @@
+//! The file of an engine's standard error, and the last words in it of an engine that has died.
+
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::runtime::disk::on_disk;
+
+/// Last lines of a dead engine's output that an error message repeats.
+const LAST_WORDS: usize = 5;
+/// Longest wait for them.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
+/// What the line of a rank that lost a peer contains (`model/src/world/exit.rs`). Every rank but the one that failed
+/// writes such a line.
+const LOST_PEER: &str = "this rank exits with code 75";
+
+/// The file of an engine's standard error, if there is one.
+#[derive(Debug)]
+pub(super) struct ErrorLog {
+    path: Option<PathBuf>,
+    /// Size of the file in bytes when this engine started.
+    before: u64,
+}
+
+impl ErrorLog {
+    /// Opens the file to append to it; without a path, standard error is inherited. Also returns the standard error of
+    /// the engine's process.
+    ///
+    /// # Errors
+    /// Any error of the system, with the file's path.
+    pub fn begin(path: Option<&Path>) -> Result<(Self, Stdio), (String, std::io::Error)> {
+        let Some(path) = path else {
+            return Ok((
+                Self {
+                    path: None,
+                    before: 0,
+                },
+                Stdio::inherit(),
+            ));
+        };
+        let named = |error| (path.display().to_string(), error);
+        let file = append(path).map_err(named)?;
+        let before = file.metadata().map_err(named)?.len();
+        let path = Some(path.to_owned());
+        Ok((Self { path, before }, file.into()))
+    }
+
+    /// Returns the last lines of this engine for an error message.
+    pub async fn tail(&self) -> String {
+        let Some(path) = self.path.clone() else {
+            return String::new();
+        };
+        // L10: who stops the run does not wait for the disk to say why its engine died.
+        let read = tokio::time::timeout(LAST_WORDS_LIMIT, on_disk(move || std::fs::read(path).ok()));
+        let text = read.await.ok().and_then(Result::ok).flatten();
+        let own = text
+            .as_deref()
+            .and_then(|text| text.get(usize::try_from(self.before).ok()?..));
+        let own = String::from_utf8_lossy(own.unwrap_or_default());
+        let lines = last_words(&own);
+        if lines.is_empty() {
+            return String::new();
+        }
+        format!("; its last output: {}", lines.join(" | "))
+    }
+}
+
+/// Returns the last lines of the output of all ranks of a world. Those of ranks that lost a peer are left out if there
+/// are others: they come last, and would hide why the peer ended.
+fn last_words(output: &str) -> Vec<&str> {
+    let of_others: Vec<&str> = output.lines().filter(|line| !line.contains(LOST_PEER)).collect();
+    let mut lines: Vec<&str> = match of_others.is_empty() {
+        true => output.lines().collect(),
+        false => of_others,
+    };
+    lines.split_off(lines.len().saturating_sub(LAST_WORDS))
+}
+
+fn append(path: &Path) -> std::io::Result<std::fs::File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_words_are_those_of_the_rank_that_failed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("engine.log");
+        std::fs::write(&path, "of an engine before\n").unwrap();
+        let (log, _) = ErrorLog::begin(Some(&path)).unwrap();
+        assert_eq!(log.tail().await, "");
+        let lost = |rank: usize| format!("ERROR {LOST_PEER}: the ranks failed: rank {rank} heard nothing\n");
+        let all_lost: String = (0..7).map(lost).collect();
+        let write = |text: &str| std::fs::write(&path, format!("of an engine before\n{text}")).unwrap();
+        write(&all_lost);
+        assert_eq!(log.tail().await.matches(LOST_PEER).count(), LAST_WORDS);
+        write(&format!("1\n2\n3\n4\nCUDA error\nits cause\n{all_lost}"));
+        assert_eq!(
+            log.tail().await,
+            "; its last output: 2 | 3 | 4 | CUDA error | its cause"
+        );
+    }
+}
