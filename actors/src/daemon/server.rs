@@ -199,7 +199,7 @@ pub(super) struct Daemon {
     pub(super) supervisor: SupervisorHandle,
     pub(super) desk: Rc<FrontDesk>,
     pub(super) active: Option<Active>,
-    /// Queued runs that this daemon has begun.
+    /// Queued runs that this daemon has begun, and runs that it has refused to queue.
     pub(super) begun: HashSet<String>,
 }
 
