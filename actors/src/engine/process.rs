@@ -32,6 +32,8 @@ const START_RETRY: Duration = Duration::from_millis(15);
 const LAST_WORDS: usize = 5;
 /// Longest wait for them.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
+/// Time for a killed process to end.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// The options with which an engine is started.
 #[derive(Clone, Debug)]
@@ -191,7 +193,7 @@ impl EngineProcess {
         };
         let stream = tokio::select! {
             reached = reach(&mut child, &socket, &log, &options.urgency) => reached,
-            why = lost => Err(why + " during startup" + &log.tail().await),
+            why = lost => Err(why + " during startup" + &log.tail(LAST_WORDS_LIMIT).await),
         };
         let stream = stream.map_err(start_error)?;
         let liveness = Liveness::new(socket.clone(), child.id(), options.urgency.clone());
@@ -311,7 +313,7 @@ impl EngineProcess {
             biased;
             answered = self.converse(request, on_frame) => answered,
             // L10: an engine that makes no progress is given up; another one continues from the last checkpoint.
-            why = self.liveness.hangs(request) => Err(std::io::Error::other(why)),
+            why = self.liveness.hangs() => Err(std::io::Error::other(why)),
             // On `Exit` the ranks end in any order, so their loss is no failure.
             why = self.body.lost(), if *request != Request::Exit => Err(std::io::Error::other(why)),
         };
@@ -362,8 +364,8 @@ impl EngineProcess {
 
     async fn died(&self, why: String) -> EngineFailure {
         EngineFailure::Died {
-            status: self.body.give_up(why).await,
-            tail: self.log.tail().await,
+            status: self.body.give_up(why, self.liveness.limit(KILLED)).await,
+            tail: self.log.tail(self.liveness.limit(LAST_WORDS_LIMIT)).await,
         }
     }
 }
@@ -439,7 +441,7 @@ async fn reach(child: &mut Child, socket: &Path, log: &Log, urgency: &Urgency) -
             return Ok(stream);
         }
         if let Ok(Some(status)) = child.try_wait() {
-            let tail = log.tail().await;
+            let tail = log.tail(LAST_WORDS_LIMIT).await;
             return Err(format!("it exited during startup ({status}){tail}"));
         }
         if urgency.is_set() {
@@ -489,13 +491,13 @@ impl Log {
         Ok((Self { path, before }, file.into()))
     }
 
-    /// Returns the last lines of this engine for an error message.
-    async fn tail(&self) -> String {
+    /// Returns the last lines of this engine for an error message; none if they cannot be read within `limit`.
+    async fn tail(&self, limit: Duration) -> String {
         let Some(path) = self.path.clone() else {
             return String::new();
         };
         // L10: who stops the run does not wait for the disk to say why its engine died.
-        let read = tokio::time::timeout(LAST_WORDS_LIMIT, on_disk(move || std::fs::read(path).ok()));
+        let read = tokio::time::timeout(limit, on_disk(move || std::fs::read(path).ok()));
         let text = read.await.ok().and_then(Result::ok).flatten();
         let own = text
             .as_deref()
