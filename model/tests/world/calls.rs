@@ -221,8 +221,8 @@ fn l10_a_call_that_nothing_else_ends_is_given_up_by_the_watch_with_the_code_of_a
     assert_eq!(end_of(&mut scene.ranks[0]).code(), Some(exit::PEER_LOST));
 }
 
-/// Plays "on a gpu": a rank without a GPU that is to train on one fails when its group over NCCL is made. By then it has
-/// told libtorch to leave the end of the process to us.
+/// Plays "on a gpu": a rank without a GPU that is to train on one fails when it uses it first, before its group over NCCL
+/// is made. By then it has told libtorch to leave the end of the process to us.
 fn on_a_gpu() {
     let joined = World::join_within(membership(), Device::Cuda(0), LONG, LONG);
     assert!(joined.is_err() || demask_model::device::cuda::open_cuda());
