@@ -88,12 +88,15 @@ fn store_of_one(place: &Path) -> Store {
 }
 
 #[test]
-fn a_wait_for_a_key_ends_at_its_limit_and_the_store_lives_on() {
+fn a_wait_for_a_key_ends_at_its_limit_and_the_store_keeps_its_values() {
     let place = tempfile::tempdir().unwrap();
     let store = store_of_one(place.path());
     assert!(!store.wait("never", Duration::from_millis(50)).unwrap());
     store.set("now", "").unwrap();
     assert!(store.wait("now", SHORT).unwrap());
+    assert_eq!(store.get("now").unwrap(), "");
+    store.set("now", "device cuda:99: …").unwrap();
+    assert_eq!(store.get("now").unwrap(), "device cuda:99: …");
     assert_eq!(store.add("count", 2).unwrap(), 2);
     assert_eq!(store.add("count", 3).unwrap(), 5);
 }
