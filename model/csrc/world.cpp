@@ -11,6 +11,7 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <torch/csrc/distributed/c10d/Work.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -195,6 +196,15 @@ int demask_store_add(DemaskStore* store, const char* key, int64_t by, int64_t* s
 
 int demask_store_set(DemaskStore* store, const char* key, const char* value) {
   return told([&] { store->store->set(key, std::string(value)); });
+}
+
+// Copies the first `room` bytes of a key's value. Waits for the key as long as the store's limit says.
+int demask_store_get(DemaskStore* store, const char* key, uint8_t* to, int64_t room, int64_t* length) {
+  return told([&] {
+    const std::vector<uint8_t> value = store->store->get(key);
+    *length = std::min(static_cast<int64_t>(value.size()), room);
+    std::copy_n(value.begin(), *length, to);
+  });
 }
 
 // Waits until a key is set; TIMED_OUT if it is not set in time. c10d's error of stores tells that. Not every store

@@ -19,7 +19,7 @@ use demask_model::engine::server::{self, Served};
 use demask_model::sampler::Limits;
 use demask_model::world::join::clients::{ClientGiver, Clients};
 use demask_model::world::join::relay::{Joining, Relay};
-use demask_model::world::{Membership, World, exit, member};
+use demask_model::world::{Membership, World, cannot_join, exit, member};
 
 fn main() -> ExitCode {
     let invoked = EngineArguments::parse(std::env::args().skip(1)).map_err(anyhow::Error::from);
@@ -93,7 +93,11 @@ fn compute(options: &EngineArguments) -> anyhow::Result<()> {
         Some(member) => Seat::of(member),
         None => options.seat(&|name| std::env::var(name).ok()),
     };
-    let place = Place::choose_at(&options.device, &options.dtype, options.threads, seat)?;
+    let place = Place::choose_at(&options.device, &options.dtype, options.threads, seat);
+    if let (Err(error), Some(member)) = (&place, &member) {
+        cannot_join(member, error);
+    }
+    let place = place?;
     if place.device.is_cuda() {
         tracing::info!("{}", place.cuda);
     }

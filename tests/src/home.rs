@@ -8,6 +8,7 @@ use demask_actors::home::Home;
 use demask_actors::runtime::fault_injection::DISK_FAULT;
 use demask_actors::runtime::loop_watch::LATE_LOOP;
 
+use crate::patience::Patience;
 use crate::processes::children;
 
 /// Returns the folder of the built programs, two levels above the test's own file.
@@ -137,6 +138,7 @@ impl Place {
             .envs(variables.iter().copied());
         let mut child = command.spawn().expect("the built demask");
         let home = self.home();
+        let patience = Patience::default();
         loop {
             // The listening socket of a killed daemon may live on briefly in a process that another test forks, so a
             // connection counts only if it answers.
@@ -149,7 +151,9 @@ impl Place {
             let ended = child.try_wait().expect("a child can be asked");
             let said = std::fs::read_to_string(self.path().join("daemon.out")).unwrap_or_default();
             assert!(ended.is_none(), "the daemon ended: {ended:?}\n{said}");
-            tokio::task::yield_now().await;
+            patience
+                .next_look(|| format!("the daemon's first answer\n{said}"))
+                .await;
         }
     }
 

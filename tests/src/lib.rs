@@ -8,6 +8,7 @@ pub mod fuzz;
 pub mod home;
 pub mod http;
 pub mod likeness;
+pub mod patience;
 pub mod processes;
 pub mod profile;
 pub mod published;
@@ -16,5 +17,6 @@ pub mod store;
 pub mod weights;
 
 pub use home::{Place, programs, said};
+pub use patience::until;
 pub use profile::SMOKE;
 pub use runs::{begin, ended, finish, next_event, start, subscribed, undisturbed, wait_for, wait_until};

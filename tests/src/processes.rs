@@ -1,10 +1,6 @@
 //! Processes of this machine, by `/proc`.
 
-use std::time::{Duration, Instant};
-
-/// The time in which a process must end after it was told to, or after its parent is gone; a longer time fails the
-/// test.
-const LONGEST_END: Duration = Duration::from_secs(120);
+use crate::patience::until;
 
 /// Returns a process's state and parent; `None` if it does not exist.
 fn stat(pid: i32) -> Option<(char, i32)> {
@@ -71,9 +67,5 @@ pub fn training_engines(daemon: i32) -> Vec<i32> {
 /// # Panics
 /// If it does not.
 pub async fn wait_for_end(pid: i32) {
-    let begun = Instant::now();
-    while is_alive(pid) {
-        assert!(begun.elapsed() < LONGEST_END, "process {pid} does not end");
-        tokio::task::yield_now().await;
-    }
+    until(&format!("the end of process {pid}"), || !is_alive(pid)).await;
 }

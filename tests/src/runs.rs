@@ -6,6 +6,7 @@ use demask_actors::control::client::Client;
 use demask_storage::{Command as Ask, Envelope, Record, Reply, RunRequest, RunState, ServerMessage};
 
 use crate::home::Place;
+use crate::patience::Patience;
 use crate::weights::{last_checkpoint, weights_hash};
 
 /// Starts a run of a profile from random weights; returns its id.
@@ -118,8 +119,9 @@ pub async fn undisturbed(place: &mut Place, profile: &str) -> String {
 /// Waits until the current run has brought something about.
 ///
 /// # Panics
-/// If the run or the daemon ends before.
+/// If the run or the daemon ends before, or if it takes too long.
 pub async fn wait_until(client: &mut Client, what: &str, is_so: impl Fn() -> bool) {
+    let patience = Patience::default();
     while !is_so() {
         let Reply::Status(status) = client.ask(Ask::Status).await.expect("a daemon") else {
             panic!("no status")
@@ -135,5 +137,6 @@ pub async fn wait_until(client: &mut Client, what: &str, is_so: impl Fn() -> boo
             status.state,
             status.detail
         );
+        patience.next_look(|| what.to_owned()).await;
     }
 }

@@ -1,6 +1,5 @@
 //! The rows of a run: its lives, its orders and its end.
 
-use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
@@ -41,33 +40,14 @@ pub(super) async fn record_run(recorder: &Recorder, run: &Run) -> Result<(), Rec
     recorder.flush().await
 }
 
-/// Records rows whose client waits. Returns whether they are on the disk within [`RECORDED`]. If they are not, they may
-/// still come, and `taken_back` follows them.
-///
-/// L10: nobody waits for the room that `taken_back` needs in the recorder's queue. L2: whatever waits for it follows
-/// rows that are in the queue.
+/// Records rows whose client waits. Returns whether they are on the disk within [`RECORDED`]. If they are not, either
+/// none of them is ever written, or they still come and `taken_back` is certain to follow them.
 pub(super) async fn recorded_in_time(
     recorder: &Recorder,
     rows: Vec<Record>,
     taken_back: Record,
 ) -> Result<bool, RecorderGone> {
-    let are_queued = Cell::new(false);
-    let recorded = async {
-        for row in rows {
-            recorder.record(row).await?;
-        }
-        are_queued.set(true);
-        recorder.flush().await
-    };
-    let recorded = tokio::time::timeout(RECORDED, recorded).await;
-    if let Ok(recorded) = recorded {
-        return recorded.map(|()| true);
-    }
-    if are_queued.get() {
-        let recorder = recorder.clone();
-        actix::spawn(async move { recorder.record(taken_back).await });
-    }
-    Ok(false)
+    recorder.record_within(RECORDED, rows, taken_back).await
 }
 
 /// Makes the row of the first life of a requested run, under this id, and its profile.
@@ -112,24 +92,37 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn l10_l2_a_refused_run_is_taken_back_later_and_one_that_found_no_room_needs_not_be() {
+    async fn l10_l2_a_refused_run_is_taken_back_and_one_that_found_too_little_room_leaves_no_row() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("d.db");
         let disk = SimulatedDisk {
             delay: Some(Box::new(|| 6 * RECORDED)),
             ..SimulatedDisk::default()
         };
+        let crowd = |recorder: &Recorder| {
+            recorder.offer(Record::Metric(Metric {
+                run: "r".into(),
+                step: 1,
+                values: vec![("a/b".into(), 1.0)],
+            }));
+        };
         let in_time = async {
             let recorder = Recorder::start_here(&path, disk).unwrap();
             let late = recorded_in_time(&recorder, vec![end("late")], end("late, taken back"));
             assert_eq!(late.await, Ok(false));
-            while recorder.dropped() == 0 {
-                recorder.offer(Record::Metric(Metric {
-                    run: "r".into(),
-                    step: 1,
-                    values: vec![("a/b".into(), 1.0)],
-                }));
+            // The row that takes back is queued before the refusal, so whatever is recorded now comes behind it.
+            recorder.record(end("after the refusal")).await.unwrap();
+            while recorder.queue().0 + 1 < recorder.queue().1 {
+                crowd(&recorder);
             }
+            // One of the two rows would find room.
+            let rows = vec![end("half"), end("the other half")];
+            let half = recorded_in_time(&recorder, rows, end("half, taken back"));
+            assert_eq!(half.await, Ok(false));
+            crowd(&recorder);
+            assert_eq!(recorder.dropped(), 0, "the refused rows hold room in the queue");
+            crowd(&recorder);
+            assert_eq!(recorder.dropped(), 1, "the queue has no end");
             let crowded = recorded_in_time(&recorder, vec![end("no room")], end("no room, taken back"));
             assert_eq!(crowded.await, Ok(false));
             recorder.flush().await.unwrap();
@@ -140,6 +133,9 @@ mod tests {
             Record::RunEnd(end) => Some(end.reason),
             _ => None,
         });
-        assert_eq!(reasons.collect::<Vec<_>>(), ["late", "late, taken back"]);
+        assert_eq!(
+            reasons.collect::<Vec<_>>(),
+            ["late", "late, taken back", "after the refusal"]
+        );
     }
 }

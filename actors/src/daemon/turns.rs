@@ -18,8 +18,8 @@ const MOST: usize = 10_000;
 const DAEMON: &str = "daemon";
 
 impl Daemon {
-    /// Returns the waiting runs, the next one first. It omits runs that this daemon has begun, because their rows may
-    /// still be on their way.
+    /// Returns the waiting runs, the next one first. It omits runs that this daemon has begun or refused, because rows
+    /// about them may still be on their way.
     async fn waiting(&self) -> Result<Vec<WaitingRun>, StoreError> {
         let path = self.home.database();
         let mut waiting = of_store(move || queue::waiting(&store::open_read_only(&path)?)).await?;
@@ -99,10 +99,11 @@ impl Daemon {
         };
         let cancelled = change(&id, DAEMON, cancel);
         // On a full disk this wait would keep other runs from being queued.
-        match recorded_in_time(&self.recorder, vec![Record::Queued(queued)], cancelled).await {
-            Ok(true) => {}
-            Ok(false) => return refused(&refusal),
-            Err(error) => return refused(&error.to_string()),
+        let recorded = recorded_in_time(&self.recorder, vec![Record::Queued(queued)], cancelled).await;
+        if recorded != Ok(true) {
+            // Its row may come late, and for a moment without the row that cancels it.
+            self.begun.insert(run);
+            return refused(&recorded.err().map_or(refusal, |error| error.to_string()));
         }
         let waiting = self.ids().await.unwrap_or_default();
         let before = waiting.iter().take_while(|one| **one != run).count() as u64;

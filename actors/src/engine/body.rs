@@ -10,8 +10,6 @@ use tokio::time::timeout;
 use super::join::bridge::JoinedEngine;
 use super::world::Others;
 
-/// Time for a killed process to end.
-const KILLED: Duration = Duration::from_secs(5);
 /// Time for an engine to end after a request to end.
 const ASKED: Duration = Duration::from_secs(10);
 
@@ -34,13 +32,13 @@ impl EngineBody {
         }
     }
 
-    /// Ends an engine that is given up, and returns how it ended.
-    pub async fn give_up(&self, why: String) -> String {
+    /// Ends an engine that is given up, and returns how it ended, if it has within `limit`.
+    pub async fn give_up(&self, why: String, limit: Duration) -> String {
         match self {
             Self::Started(child, _) => {
                 let mut child = child.lock().await;
                 child.start_kill().ok();
-                match timeout(KILLED, child.wait()).await {
+                match timeout(limit, child.wait()).await {
                     Ok(Ok(status)) => format!("{status}; {why}"),
                     _ => why,
                 }

@@ -3,7 +3,9 @@
 //!
 //! An engine that does not answer a heartbeat for a while is stopped or stuck. An engine that always answers with the
 //! same count hangs in its work. The allowed time without progress is ten times the longest pause that the engine has
-//! recovered from, with a lower bound. When the user wants the run to end, these limits become seconds.
+//! recovered from, with a lower bound. When the user wants the run to end, these limits become seconds, also while the
+//! engine reads or writes files: it counts every tensor that it reads and every piece that it writes or flushes, so a
+//! long save of a large model shows progress, and only one on a disk that does not answer shows none.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -22,6 +24,9 @@ const LEAST_SILENCE: Duration = Duration::from_secs(120);
 const LEAST_ANSWER: Duration = Duration::from_secs(30);
 /// Both bounds when the user wants the run to end.
 const URGENT: Duration = Duration::from_secs(3);
+/// Longest wait for the end of an engine that was given up, and for its last words, when the user wants the run to end.
+/// A process that waits for a disk cannot be killed before the disk answers.
+const LAST: Duration = Duration::from_millis(750);
 /// Factor by which a pause may exceed the longest one before.
 const LONGER: u32 = 10;
 /// The factor when the user wants the run to end.
@@ -84,10 +89,8 @@ impl Liveness {
     }
 
     /// Returns once the engine hangs, with the evidence. It never returns while the engine makes progress, so a caller
-    /// runs it beside the wait for a long answer. Requests that write or read files keep the long limits even when a
-    /// person waits, unless the process is stopped.
-    pub async fn hangs(&self, request: &Request) -> String {
-        let patient = matches!(request, Request::Save { .. } | Request::Load { .. });
+    /// runs it beside the wait for a long answer.
+    pub async fn hangs(&self) -> String {
         {
             let (now, mut signs) = (Instant::now(), self.signs());
             // Nobody asked for heartbeats before this request, so the time since then is not a pause.
@@ -97,17 +100,23 @@ impl Liveness {
         }
         loop {
             sleep(LOOK).await;
-            // A stopped process does not write or read files either.
             if self.urgency.is_set() && self.pid.is_some_and(is_stopped) {
                 return "its process is suspended, so the engine was abandoned".into();
             }
             self.look().await;
-            if let Some(why) = self
-                .signs()
-                .hung(self.urgency.is_set() && !patient, Instant::now())
-            {
+            if let Some(why) = self.signs().hung(self.urgency.is_set(), Instant::now()) {
                 return why;
             }
+        }
+    }
+
+    /// Returns `limit`, or at most [`LAST`] when the user wants the run to end: for what is waited for after the engine
+    /// was given up.
+    #[must_use]
+    pub fn limit(&self, limit: Duration) -> Duration {
+        match self.urgency.is_set() {
+            true => limit.min(LAST),
+            false => limit,
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use super::body::EngineBody;
-use super::error_log::ErrorLog;
+use super::error_log::{ErrorLog, LAST_WORDS_LIMIT};
 use super::join::bridge::JoinedEngine;
 use super::join::lobby::{Lobby, WantedEngine};
 use super::liveness::{Liveness, Urgency};
@@ -27,6 +27,8 @@ use crate::runtime::ids;
 const START_LIMIT: Duration = Duration::from_secs(300);
 /// Time between two attempts to connect to a new engine.
 const START_RETRY: Duration = Duration::from_millis(15);
+/// Time for a killed process to end.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// The options with which an engine is started.
 #[derive(Clone, Debug)]
@@ -189,7 +191,7 @@ impl EngineProcess {
         };
         let stream = tokio::select! {
             reached = reach(&mut child, &socket, &log, &options.urgency) => reached,
-            why = lost => Err(why + " during startup" + &log.tail().await),
+            why = lost => Err(why + " during startup" + &log.tail(LAST_WORDS_LIMIT).await),
         };
         let stream = stream.map_err(start_error)?;
         let liveness = Liveness::new(socket.clone(), child.id(), options.urgency.clone());
@@ -309,7 +311,7 @@ impl EngineProcess {
             biased;
             answered = self.converse(request, on_frame) => answered,
             // L10: an engine that makes no progress is given up; another one continues from the last checkpoint.
-            why = self.liveness.hangs(request) => Err(std::io::Error::other(why)),
+            why = self.liveness.hangs() => Err(std::io::Error::other(why)),
             // On `Exit` the ranks end in any order, so their loss is no failure.
             why = self.body.lost(), if *request != Request::Exit => Err(std::io::Error::other(why)),
         };
@@ -360,8 +362,8 @@ impl EngineProcess {
 
     async fn died(&self, why: String) -> EngineFailure {
         EngineFailure::Died {
-            status: self.body.give_up(why).await,
-            tail: self.log.tail().await,
+            status: self.body.give_up(why, self.liveness.limit(KILLED)).await,
+            tail: self.log.tail(self.liveness.limit(LAST_WORDS_LIMIT)).await,
         }
     }
 }
@@ -442,7 +444,7 @@ async fn reach(
             return Ok(stream);
         }
         if let Ok(Some(status)) = child.try_wait() {
-            let tail = log.tail().await;
+            let tail = log.tail(LAST_WORDS_LIMIT).await;
             return Err(format!("it exited during startup ({status}){tail}"));
         }
         if urgency.is_set() {

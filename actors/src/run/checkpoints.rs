@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use demask_api::{
     Answer, EngineError, Growth, LoadOptions, ModelSource, Request, bounded_file, checkpoint, limits,
@@ -39,6 +40,9 @@ pub const PROMOTED: &str = "promoted.json";
 /// Name of the file with the run's row, beside the checkpoints. With it the run can be continued even if the store is
 /// lost (law L1).
 pub const RUN: &str = "run.json";
+
+/// Longest wait of a run that must end for the removal of an unfinished checkpoint.
+const SWEPT: Duration = Duration::from_millis(500);
 
 /// The state of the run in a checkpoint: `state.json`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -121,7 +125,13 @@ pub async fn save(
     let saved = context.engine.ask(request, None).await;
     if saved.is_err() {
         let (home, run) = (context.home.clone(), context.run.clone());
-        on_disk(move || home.sweep(&run)).await?;
+        let swept = on_disk(move || home.sweep(&run));
+        if context.control.must_end() {
+            // L10: the disk that kept the engine from saving may not answer here either. The next life sweeps too.
+            tokio::time::timeout(SWEPT, swept).await.ok();
+        } else {
+            swept.await?;
+        }
     }
     let (hash, bytes) = match saved? {
         Answer::Saved { hash, bytes, .. } => (hash, bytes),

@@ -13,11 +13,11 @@
 //! | pictures and what is kept of items | `offload` |
 //! | the journal, the queue, the checkpoints of a life | `of_store` (`daemon/`, `run/`, `pipeline/reasoner/`) |
 //! | events that a client has missed; a query | `offload`; a process of its own |
-//! | weights, with their sync | the engine's process, whose watchdog waits longer for them (`engine/liveness.rs`) |
+//! | weights, with their sync | the engine's process, whose watchdog sees each piece of them (`engine/liveness.rs`) |
 //!
 //! An order to stop does not wait for any of these: it is in effect before its row is on the disk
-//! (`control/pending_order.rs`, `daemon/front_desk.rs`). Commands that start, queue or resume a run do wait, beside the
-//! loop that answers the others (`daemon/server.rs`).
+//! (`control/pending_order.rs`, `daemon/front_desk/`). Commands that start, queue or resume a run do wait, beside the
+//! loop that answers the others (`daemon/server/event_loop.rs`).
 //!
 //! Left on the loop: what happens before the socket is open; the system's own work when a process is started (its
 //! program is read from the disk) and when a log that exists is opened for it; names of files whose folder is in memory;

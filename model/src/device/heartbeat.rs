@@ -1,5 +1,5 @@
 //! The heartbeat of the computing thread (law L10): a counter that grows with every transformer block, every transfer
-//! to or from the device, and every tensor that is read from or written to a file.
+//! to or from the device, every tensor that is read from a file, and every piece that is written or flushed to one.
 //!
 //! A client that asks an engine for its heartbeat twice sees whether it made progress in between. Another thread
 //! answers, so there is an answer while the computing thread hangs, and none while the process is stopped.

@@ -3,7 +3,7 @@
 //!
 //! - `dispatch/`: the handling of one request after another; `sample_requests.rs`: continuous batching of
 //!   sampling requests; `aside.rs`: requests that a user makes while the engine trains or samples;
-//! - `server.rs`: the socket; `process/`: command line, sandbox and end of the process;
+//! - `server/`: the socket and its clients; `process/`: command line, sandbox and end of the process;
 //! - `device_choice.rs`: the choice of device and dtype; `seat.rs`: the division of GPUs among the processes of a
 //!   machine;
 //! - `ranks.rs`: the orders of rank 0 to the other ranks of a world;

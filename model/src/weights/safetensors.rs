@@ -1,5 +1,6 @@
-//! Safetensors files, read and written tensor by tensor. Every error names the file.
+//! Safetensors files, read tensor by tensor and written piece by piece. Every error names the file.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -15,6 +16,11 @@ use crate::weights::stored::StoredTensors;
 
 /// The alignment of the end of the header, so that numbers of eight bytes can follow.
 const ALIGNMENT: usize = 8;
+/// The most elements that are converted and written between two heartbeats.
+const WRITTEN_AT_ONCE: i64 = 4 << 20;
+/// The number of bytes after which a file is flushed to disk while it is written. L10: a long flush at the end would show
+/// no progress, and could not be told from a disk that does not answer.
+const FLUSHED_AT_ONCE: usize = 32 << 20;
 
 /// Reads every tensor of a file onto the CPU, in its stored dtype.
 ///
@@ -29,7 +35,7 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
 }
 
 /// Writes tensors, the widest dtype first and then in the order of their names. If `kind` is given, floating-point
-/// tensors are written in that dtype. Only one tensor is copied at a time.
+/// tensors are written in that dtype. Only a piece of a tensor is copied at a time, unless it is not contiguous.
 ///
 /// # Errors
 /// [`ModelError::Io`] if the file cannot be written, [`ModelError::Refused`] for a dtype that cannot be written, or any
@@ -49,10 +55,22 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: Option<Kind>
     file.write_all(&(header.len() as u64).to_le_bytes())
         .and_then(|()| file.write_all(&header))
         .map_err(failed)?;
+    let mut unflushed = 0;
     for entry in entries {
-        heartbeat::beat();
-        file.write_all(&bytes_of(&tensors[&entry.name], entry.kind)?)
-            .map_err(failed)?;
+        let flat = tensors[&entry.name].f_detach()?.f_contiguous()?.f_view([-1])?;
+        for piece in flat.f_split(WRITTEN_AT_ONCE, 0)? {
+            heartbeat::beat();
+            let bytes = bytes_of(&piece, entry.kind)?;
+            file.write_all(&bytes).map_err(failed)?;
+            unflushed += bytes.len();
+            if unflushed >= FLUSHED_AT_ONCE {
+                heartbeat::beat();
+                file.flush()
+                    .and_then(|()| file.get_ref().sync_data())
+                    .map_err(failed)?;
+                unflushed = 0;
+            }
+        }
     }
     file.flush().map_err(failed)
 }
@@ -96,6 +114,8 @@ pub struct PiecewiseFile {
     file: File,
     /// The offset of each tensor's data in the file, in bytes.
     starts: BTreeMap<String, (u64, Kind)>,
+    /// The number of bytes written since the last flush to disk.
+    unflushed: Cell<usize>,
 }
 
 impl PiecewiseFile {
@@ -120,8 +140,12 @@ impl PiecewiseFile {
             end += bytes;
         }
         file.set_len(end).map_err(failed)?;
-        let path = path.to_owned();
-        Ok(Self { path, file, starts })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            starts,
+            unflushed: Cell::new(0),
+        })
     }
 
     /// Writes a piece of a tensor. The first element of the piece has the index `at` in the flattened tensor.
@@ -137,9 +161,16 @@ impl PiecewiseFile {
             )));
         };
         let at = at.unsigned_abs() * kind.elt_size_in_bytes() as u64;
-        self.file
-            .write_all_at(&bytes_of(piece, *kind)?, start + at)
-            .map_err(|source| ModelError::io(&self.path, source))
+        let failed = |source| ModelError::io(&self.path, source);
+        let bytes = bytes_of(piece, *kind)?;
+        self.file.write_all_at(&bytes, start + at).map_err(failed)?;
+        self.unflushed.set(self.unflushed.get() + bytes.len());
+        if self.unflushed.get() >= FLUSHED_AT_ONCE {
+            heartbeat::beat();
+            self.file.sync_data().map_err(failed)?;
+            self.unflushed.set(0);
+        }
+        Ok(())
     }
 }
 

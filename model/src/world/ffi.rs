@@ -48,6 +48,13 @@ pub(super) mod names {
         pub fn demask_store_below(store: Object, prefix: *const c_char, ms: i64, to: *mut Object) -> c_int;
         pub fn demask_store_add(store: Object, key: *const c_char, by: i64, sum: *mut i64) -> c_int;
         pub fn demask_store_set(store: Object, key: *const c_char, value: *const c_char) -> c_int;
+        pub fn demask_store_get(
+            store: Object,
+            key: *const c_char,
+            to: *mut u8,
+            room: i64,
+            length: *mut i64,
+        ) -> c_int;
         pub fn demask_store_wait(store: Object, key: *const c_char, ms: i64) -> c_int;
         pub fn demask_store_drop(store: Object);
         pub fn demask_group_open(

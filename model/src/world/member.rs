@@ -1,7 +1,7 @@
 //! This process as a member of a world: joining it, the orders of rank 0, and leaving.
 
 use std::cell::Cell;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use demask_api::{DistReport, RankReport};
 use tch::{Device, Kind, Tensor};
@@ -20,6 +20,8 @@ pub const STEP_LIMIT: Duration = Duration::from_secs(120);
 pub const FILES_LIMIT: Duration = Duration::from_secs(1800);
 /// How long the ranks wait until all have joined.
 pub const JOIN_LIMIT: Duration = Duration::from_secs(300);
+/// Time between two looks of a rank that waits for the others whether one of them cannot join.
+const JOIN_LOOK: Duration = Duration::from_secs(1);
 /// The largest size of an order in bytes: a batch of token ids (law L9).
 const LONGEST_ORDER: i64 = 1 << 30;
 /// The prefix of the keys of rank 0's signs of life.
@@ -51,8 +53,9 @@ impl World {
     /// Joins the world. Returns when all ranks have joined.
     ///
     /// # Errors
-    /// Returns [`ModelError::World`] if a rank does not join in time, [`ModelError::Refused`] on every rank if two
-    /// of them have the same GPU or devices of different kinds, and an error if the store cannot be opened.
+    /// Returns [`ModelError::World`] if a rank does not join in time or says that it cannot
+    /// ([`cannot_join`](super::cannot_join)), [`ModelError::Refused`] on every rank if two of them have the same GPU or
+    /// devices of different kinds, and an error if the store cannot be opened or this rank's device does not work.
     pub fn join(membership: Membership, device: Device) -> Result<Self> {
         Self::join_within(membership, device, JOIN_LIMIT, STEP_LIMIT)
     }
@@ -83,33 +86,43 @@ impl World {
         if come == membership.size as i64 {
             store.set("all", "here")?;
         }
-        if !store.wait("all", joining)? {
-            let (size, seconds) = (membership.size, joining.as_secs_f64());
-            let message = format!("not all of {size} ranks joined within {seconds} s");
-            return Err(ModelError::World(message));
+        let began = Instant::now();
+        while !store.wait("all", JOIN_LOOK.min(joining))? {
+            store.all_can_join(&membership)?;
+            if began.elapsed() >= joining {
+                let (size, seconds) = (membership.size, joining.as_secs_f64());
+                let message = format!("not all of {size} ranks joined within {seconds} s");
+                return Err(ModelError::World(message));
+            }
         }
         let place = (membership.rank, membership.size);
-        let open = |fabric| ProcessGroup::open(&store, place, fabric, step);
-        let host = open(Fabric::Gloo)?;
+        let host = ProcessGroup::open(&store, place, Fabric::Gloo, step)?;
         let identities = Identity::exchange(&host, device)?;
         check_devices(&identities)?;
-        let gpu = device.is_cuda().then(|| open(Fabric::Nccl)).transpose()?;
-        host.barrier()?;
-        gpu.as_ref()
-            .map_or(Ok(()), |gpu| connect(gpu, device, (joining, step)))?;
         let is_watched = membership.rank == 0 && membership.size > 1 && has_pulse(&membership);
-        let pulse = is_watched.then(|| RankPulse::begin(store.below(PULSE, step)?, step));
-        Ok(Self {
-            _pulse: pulse.transpose()?,
+        let mut world = Self {
+            _pulse: None,
             identities,
             membership,
             host,
-            gpu,
+            gpu: None,
             store,
             orders: Cell::new(0),
             more: Cell::new(0),
             step,
-        })
+        };
+        // L10: a rank whose device does not work would leave the others waiting in NCCL, so it says so before.
+        let gpu = device.is_cuda().then(|| {
+            Tensor::f_ones([1], (Kind::Float, device))?.f_double_value(&[0])?;
+            ProcessGroup::open(&world.store, place, Fabric::Nccl, step)
+        });
+        world.gpu = world.all_ready(gpu.transpose())?;
+        if let Some(gpu) = &world.gpu {
+            connect(gpu, device, (joining, step))?;
+        }
+        let pulse = is_watched.then(|| RankPulse::begin(world.store.below(PULSE, step)?, step));
+        let _pulse = pulse.transpose()?;
+        Ok(Self { _pulse, ..world })
     }
 
     /// Returns the rank of this process.

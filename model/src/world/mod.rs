@@ -38,4 +38,4 @@ pub mod store;
 pub use environment::{Membership, Rendezvous};
 pub use group::{Fabric, PendingCalls, ProcessGroup, Reduce};
 pub use member::World;
-pub use store::Store;
+pub use store::{Store, cannot_join};

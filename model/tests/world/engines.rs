@@ -88,6 +88,46 @@ fn l11_ranks_of_different_dtypes_make_no_world() {
     assert!(!second.status.success(), "{second:?}");
 }
 
+/// Rank 1 has no such device; then rank 0, which serves the store. The others do not wait for it until the time limit.
+#[test]
+fn l10_the_other_ranks_are_told_which_rank_cannot_join_and_why() {
+    for broken in [1, 0] {
+        let place = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ranks: Vec<Child> = (0..3)
+            .map(|rank| {
+                let mut command = Command::new(PROGRAM);
+                command
+                    .args(RANK)
+                    .args(["--device", if rank == broken { "cuda:99" } else { "cpu" }])
+                    .arg("--socket")
+                    .arg(place.path().join("socket"))
+                    .env("RANK", rank.to_string())
+                    .env("WORLD_SIZE", "3")
+                    .env("MASTER_ADDR", "127.0.0.1")
+                    .env("MASTER_PORT", port.to_string())
+                    .stdin(Stdio::null())
+                    .stderr(Stdio::piped());
+                if rank == 0 {
+                    inherit(&mut command, listener.as_raw_fd());
+                }
+                command.spawn().unwrap()
+            })
+            .collect();
+        drop(listener);
+        for (rank, child) in ranks.into_iter().enumerate() {
+            let out = child.wait_with_output().unwrap();
+            let words = String::from_utf8_lossy(&out.stderr);
+            let expected = if rank == broken { 1 } else { PEER_LOST };
+            assert_eq!(out.status.code(), Some(expected), "rank {rank}: {words}");
+            let host = demask_api::machine::host_name();
+            let named = format!("rank {broken} on {host} cannot join: device cuda:99: ");
+            assert_eq!(words.contains(&named), rank != broken, "rank {rank}: {words}");
+        }
+    }
+}
+
 impl Engines {
     /// Starts `size` ranks that shard what `shard` names: the optimizer state, or the weights too.
     fn start(size: usize, place: &Path, shard: &str) -> Self {

@@ -7,6 +7,7 @@ mod common;
 
 mod calls;
 mod engines;
+mod meeting;
 mod processes;
 mod steps;
 
@@ -17,7 +18,7 @@ fn as_a_rank() {
     let Ok(scene) = std::env::var(processes::SCENE) else {
         return;
     };
-    if !steps::play(&scene) {
-        calls::play(&scene);
+    if !steps::play(&scene) && !calls::play(&scene) {
+        meeting::play(&scene);
     }
 }

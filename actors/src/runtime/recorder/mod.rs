@@ -3,8 +3,10 @@
 //!
 //! L2: the queue is bounded. A durable record waits for room; a record that may be thinned is dropped and counted.
 //!
-//! Here is the actors' end of the queue; the writer's end is in `writing.rs`.
+//! Here is the actors' end of the queue; the writer's end is in `writing.rs`. Rows that are taken back if they come too
+//! late are in `withdrawal.rs`.
 
+mod withdrawal;
 mod writing;
 
 use std::path::Path;

@@ -164,6 +164,7 @@ pub(super) fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<
 
 /// Flushes a file or a folder to disk.
 pub(super) fn sync(path: &Path) -> Result<()> {
+    heartbeat::beat();
     File::open(path)
         .and_then(|file| file.sync_all())
         .map_err(|source| ModelError::io(path, source))

@@ -1,8 +1,9 @@
-//! Fault injection for tests: once, at a chosen request, the engine fails as if its device had failed.
+//! Fault injection for tests: once, at a chosen request, the engine fails as if its device had failed, or hangs.
 //!
 //! `DEMASK_ENGINE_FAULT` names a file. If the file says `device N`, the engine's N-th request to train or to
 //! sample, counted from 1, fails with CUDA's message for an illegal memory access. If it says `hang N`, that
-//! request never ends. The file is removed when the fault occurs, so that the next engine computes normally.
+//! request never ends. If it says `save N`, the N-th request to save a checkpoint never ends, as on a disk that does
+//! not answer. The file is removed when the fault occurs, so that the next engine computes normally.
 //! Only tests of the laws L1 and L10 set the variable.
 
 use std::path::PathBuf;
@@ -19,10 +20,12 @@ pub const FAULT: &str = "DEMASK_ENGINE_FAULT";
 #[derive(Debug, Default)]
 pub struct Fault {
     file: PathBuf,
-    /// The number of requests to train or to sample up to and including the one that fails; 0: none fails.
+    /// The number of requests up to and including the one that fails; 0: none fails.
     left: u32,
     /// Whether the request hangs instead of failing.
     hangs: bool,
+    /// Whether requests to save are counted, instead of those to train or to sample.
+    counts_saves: bool,
 }
 
 impl Fault {
@@ -40,13 +43,14 @@ impl Fault {
         };
         let said = text.trim().split_once(' ');
         match said.map(|(what, left)| (what, left.parse())) {
-            Some((what @ ("device" | "hang"), Ok(left))) => Ok(Self {
+            Some((what @ ("device" | "hang" | "save"), Ok(left))) => Ok(Self {
                 file,
                 left,
-                hangs: what == "hang",
+                hangs: what != "device",
+                counts_saves: what == "save",
             }),
             _ => Err(ModelError::Refused(format!(
-                "{FAULT}: expected a file that says `device N` or `hang N`, found '{}'",
+                "{FAULT}: expected a file that says `device N`, `hang N` or `save N`, found '{}'",
                 text.trim()
             ))),
         }
@@ -57,10 +61,13 @@ impl Fault {
     /// # Errors
     /// Returns the injected device fault.
     pub fn strike(&mut self, request: &Request) -> Result<()> {
-        let counts = matches!(
-            request,
-            Request::Train { .. } | Request::Policy { .. } | Request::Sample { .. }
-        );
+        let counts = match self.counts_saves {
+            true => matches!(request, Request::Save { .. }),
+            false => matches!(
+                request,
+                Request::Train { .. } | Request::Policy { .. } | Request::Sample { .. }
+            ),
+        };
         if self.left == 0 || !counts {
             return Ok(());
         }

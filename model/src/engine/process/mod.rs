@@ -4,7 +4,7 @@
 //! - `sandbox.rs`: the restrictions on the process (Landlock and seccomp);
 //! - `shutdown.rs`: the end of the process; `fault.rs`: faults that a test injects.
 //!
-//! Not here: what it does for its clients (`server.rs`, `dispatch/`).
+//! Not here: what it does for its clients (`server/`, `dispatch/`).
 
 pub mod arguments;
 pub mod fault;

@@ -356,3 +356,23 @@ fn l9_a_range_that_leaves_its_tensor_is_refused() {
         assert!(error.contains("a has 32 bytes"), "{error}");
     }
 }
+
+/// What is written in many pieces, with flushes between them, is read back whole.
+#[test]
+fn tensors_longer_than_a_piece_and_a_flush_are_written_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    let long = Tensor::arange((9_i64 << 20) + 5, (Kind::Float, Device::Cpu));
+    let tensors = Tensors::from([
+        ("long".to_owned(), long.shallow_clone()),
+        ("one".to_owned(), Tensor::from_slice(&[7.0_f32])),
+        ("turned".to_owned(), long.narrow(0, 0, 5 << 20).view([5, -1]).tr()),
+    ]);
+    safetensors::write(&path, &tensors, None).unwrap();
+    let found = safetensors::read(&path).unwrap();
+    assert_eq!(found.len(), tensors.len());
+    for (name, expected) in &tensors {
+        assert_eq!(found[name].size(), expected.size(), "{name}");
+        assert!(found[name].equal(expected), "{name}");
+    }
+}

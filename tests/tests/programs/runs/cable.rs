@@ -13,7 +13,7 @@ use demask_api::JoinFile;
 use demask_storage::RunState;
 use demask_tests::profile::smoke_with_stages;
 use demask_tests::weights::{last_checkpoint, tensor_hashes};
-use demask_tests::{Place, ended, start};
+use demask_tests::{Place, ended, start, until};
 
 use super::join::{
     ByHand, altered, awaited, by_the_daemon, done, first_checkpoint, log, profile, subscribed,
@@ -124,9 +124,10 @@ async fn l1_l8_l10_a_sampling_engine_behind_a_silent_cable_comes_back_by_itself(
     first_checkpoint(&mut events).await;
     cable.change();
     let waits = "the run is waiting for a sampling engine to join";
-    while log(&place, "daemon.out").matches(waits).count() < 2 {
-        tokio::task::yield_now().await;
-    }
+    until("the sampling engine is missed", || {
+        log(&place, "daemon.out").matches(waits).count() >= 2
+    })
+    .await;
     cable.change();
     let words = || [log(&place, "daemon.out"), log(&place, "sampler.log")].concat();
     assert_eq!(ended(&mut events).await, RunState::Done, "{}", words());

@@ -20,8 +20,13 @@ const LONGEST: Duration = Duration::from_secs(120);
 
 /// Starts a daemon whose engine hangs at its fifth step, two after a checkpoint; returns the connection and the run.
 async fn hung(place: &mut Place) -> (Client, String) {
+    hung_at(place, "hang 5\n").await
+}
+
+/// Starts a daemon whose engine hangs at this request; returns the connection and the run.
+async fn hung_at(place: &mut Place, request: &str) -> (Client, String) {
     let fault = place.path().join("fault");
-    std::fs::write(&fault, "hang 5\n").unwrap();
+    std::fs::write(&fault, request).unwrap();
     let disk = disk_fault(place);
     let variables: [(&str, &Path); 2] = [("DEMASK_ENGINE_FAULT", &fault), (DISK_FAULT, &disk)];
     let mut client = place.serve_with(&variables).await;
@@ -96,6 +101,35 @@ async fn l10_a_run_whose_engine_hangs_can_be_stopped() {
     let steered = rows_as_csv(&place, "SELECT action, applied_step IS NOT NULL FROM v_steer");
     assert!(steered.contains("stop,1"), "{steered}");
     // L1: the same daemon resumes the run with another engine.
+    let resumed = place.run(&["resume", &run, "--follow"]);
+    assert!(resumed.status.success(), "{}", said(&resumed));
+    assert_eq!(
+        weights_hash(&last_checkpoint(place.path(), &run)),
+        undisturbed(&mut Place::default(), SMOKE).await
+    );
+    assert_eq!(place.terminate(), Some(0));
+}
+
+/// The second checkpoint is never written, as on a disk that does not answer. The first one is where the run goes on.
+#[tokio::test]
+async fn l10_l1_a_run_whose_engine_hangs_in_a_checkpoint_can_be_stopped() {
+    let mut place = Place::default();
+    let (mut client, run) = hung_at(&mut place, "save 2\n").await;
+    assert_eq!(place.run(&["stop"]).status.code(), Some(0));
+    let end = wait_for(&mut client, |record| matches!(record, Record::RunEnd(_)))
+        .await
+        .unwrap();
+    let Record::RunEnd(end) = end.record else {
+        unreachable!()
+    };
+    assert_eq!((end.run.as_str(), end.status), (run.as_str(), RunState::Stopped));
+    // It was given up by the limit of a person's stop, and not by that of a run in peace, which is two minutes or more.
+    let told = rows_as_csv(&place, "SELECT message FROM v_alert WHERE kind = 'actor_failed'");
+    let limit = told
+        .split_once("(limit ")
+        .and_then(|(_, rest)| rest.split_once(' '));
+    let limit = limit.and_then(|(seconds, _)| seconds.parse::<u32>().ok());
+    assert!(limit.is_some_and(|seconds| seconds < 120), "{told}");
     let resumed = place.run(&["resume", &run, "--follow"]);
     assert!(resumed.status.success(), "{}", said(&resumed));
     assert_eq!(

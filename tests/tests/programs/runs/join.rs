@@ -12,10 +12,11 @@ use demask_actors::control::client::Client;
 use demask_api::JoinFile;
 use demask_api::join::{MOST_STRANGERS, hex};
 use demask_storage::{Command as Ask, Record, Reply, RunState};
+use demask_tests::patience::Patience;
 use demask_tests::profile::{smoke, smoke_with_stages};
 use demask_tests::store::rows_in;
 use demask_tests::weights::{last_checkpoint, tensor_hashes};
-use demask_tests::{Place, ended, programs, said, start, wait_for};
+use demask_tests::{Place, ended, programs, said, start, until, wait_for};
 
 /// A profile whose batches have several units of work, on two ranks.
 pub(super) fn profile(join: bool, shard: &str) -> String {
@@ -177,6 +178,7 @@ pub(super) fn log(place: &Place, name: &str) -> String {
 
 /// Waits until the daemon says that the run waits for this.
 pub(super) async fn awaited(client: &mut Client, what: &str) {
+    let patience = Patience::default();
     loop {
         let Reply::Status(status) = client.ask(Ask::Status).await.unwrap() else {
             panic!("no status")
@@ -194,7 +196,9 @@ pub(super) async fn awaited(client: &mut Client, what: &str) {
             status.state,
             status.detail
         );
-        tokio::task::yield_now().await;
+        patience
+            .next_look(|| format!("{what}: {}: {}", status.state, status.detail))
+            .await;
     }
 }
 
@@ -428,10 +432,11 @@ async fn l9_strangers_are_turned_away_and_the_daemon_goes_on() {
     assert!(words.contains("the token in the join file is wrong"), "{words}");
     // The daemon's log is written by a thread of its own.
     let mut daemon = String::new();
-    while !daemon.contains("the peer's token is not the one in the join file") {
+    until("the daemon's log tells of the wrong token", || {
         daemon = log(&place, "daemon.out");
-        tokio::task::yield_now().await;
-    }
+        daemon.contains("the peer's token is not the one in the join file")
+    })
+    .await;
     assert!(!daemon.contains(&file.token), "the log tells the token");
 
     let wrong = altered(&place, |file| file.certificate = hex(&[1; 32]));
@@ -492,9 +497,10 @@ async fn l10_a_run_that_waits_for_ranks_is_stopped_by_a_person_and_those_who_wai
     assert!(out.status.success(), "{}", said(&out));
     assert_eq!(ended(&mut events).await, RunState::Stopped);
     let mut world = ByHand::world(&place, &place.join_file(), 2, &[]);
-    while !log(&place, "daemon.out").contains("joined to train: 2 ranks") {
-        tokio::task::yield_now().await;
-    }
+    until("two ranks join", || {
+        log(&place, "daemon.out").contains("joined to train: 2 ranks")
+    })
+    .await;
     assert_eq!(place.terminate(), Some(0), "SIGTERM exits 0");
     assert_eq!(world.codes(), [Some(0); 2], "{}", log(&place, "rank-0.log"));
 }
