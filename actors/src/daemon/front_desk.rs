@@ -21,9 +21,9 @@ use crate::engine::join::lobby::Lobby;
 use crate::engine::starter::EngineStarter;
 use crate::home::Home;
 use crate::runtime::fault_injection::{FaultInjection, SeededBug};
-use crate::runtime::log;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::{Probe, Roster};
+use crate::runtime::{disk, log};
 
 /// Time between two snapshots of the overview and the actors for watchers.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -157,6 +157,14 @@ impl FrontDesk {
         self.recorder.silent_for().filter(|&silent| silent >= SILENT)
     }
 
+    /// Returns whether the disk is full or has not answered for long. The recorder may wait for it, and so may a
+    /// command or a run that needs files, also of another disk.
+    fn waits_for_disk(&self) -> bool {
+        self.silent().is_some()
+            || self.recorder.is_disk_full()
+            || disk::under_way_for().is_some_and(|under_way| under_way >= SILENT)
+    }
+
     fn end(&self) {
         tracing::info!("asked to end");
         self.ending.set(true);
@@ -199,7 +207,7 @@ impl FrontDesk {
                     self.end();
                 }
                 _ = tick.tick() => {
-                    if self.told_again.get() && (self.silent().is_some() || self.recorder.is_disk_full()) {
+                    if self.told_again.get() && self.waits_for_disk() {
                         self.gives_up_disk.notify_one();
                     }
                     show_recorder(&self.recorder, &written);
