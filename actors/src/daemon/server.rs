@@ -199,7 +199,7 @@ pub(super) struct Daemon {
     pub(super) supervisor: SupervisorHandle,
     pub(super) desk: Rc<FrontDesk>,
     pub(super) active: Option<Active>,
-    /// Queued runs that this daemon has begun.
+    /// Queued runs that this daemon has begun, and those that it does not begin because it refused to queue them.
     pub(super) begun: HashSet<String>,
 }
 

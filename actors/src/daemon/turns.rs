@@ -101,7 +101,11 @@ impl Daemon {
         // On a full disk this wait would keep other runs from being queued.
         match recorded_in_time(&self.recorder, vec![Record::Queued(queued)], cancelled).await {
             Ok(true) => {}
-            Ok(false) => return refused(&refusal),
+            Ok(false) => {
+                // Its row may come before the one that cancels it. Between the two nothing may begin it.
+                self.begun.insert(run);
+                return refused(&refusal);
+            }
             Err(error) => return refused(&error.to_string()),
         }
         let waiting = self.ids().await.unwrap_or_default();
