@@ -281,6 +281,12 @@ impl Daemon {
     async fn ended(&mut self, ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
         let mut last = self.overview();
         let ended_run = self.active.take();
+        if let Some(active) = &ended_run {
+            // What the desk shows beside the run's own state, such as a disk that was waited for or an engine that had to
+            // join, does not outlive the run.
+            let own = active.control.borrow().overview();
+            (last.state, last.detail) = (own.state, own.detail);
+        }
         let failure = ended.map_err(anyhow::Error::from).and_then(|inner| inner).err();
         let failure = failure.map(|error| format!("{error:#}"));
         if let Some(why) = &failure {
