@@ -172,6 +172,28 @@ fn a_run_that_failed_is_shown_as_failed_and_why() {
     );
 }
 
+/// A client that sees at once that a run has failed resumes it before the row of its end is on the disk.
+#[test]
+fn l4_a_run_that_failed_a_moment_ago_is_resumed_as_one_that_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    with_daemon(folder.path(), Script::Hopeless, async |client| {
+        let Ok(Reply::Started { run }) = client.ask(run()).await else {
+            unreachable!("it is not started")
+        };
+        loop {
+            let status = client.ask(Command::Status).await.unwrap();
+            if matches!(status, Reply::Status(overview) if overview.state == demask_storage::RunState::Failed)
+            {
+                break;
+            }
+        }
+        let resumed = client.ask(Command::ResumeRun { run }).await;
+        assert!(matches!(resumed, Ok(Reply::Started { .. })), "{resumed:?}");
+    });
+    let as_failed = "SELECT count(*) FROM v_steer WHERE action = 'resume' AND old = 'failed'";
+    assert_eq!(count(folder.path(), as_failed), 1);
+}
+
 /// A run survives a panic of its actor and the death of its engine. Each of its twelve steps is recorded
 /// once, and both failures are alerts.
 #[test]

@@ -12,7 +12,7 @@ use demask_storage::{Record, Reply, Run, RunRequest, RunState, Steer, SteerActio
 use super::front_desk::refused;
 use super::lives::Lives;
 use super::run_lifecycle::live;
-use super::run_record::{end_run, first_life, newest_step, recorded_in_time, run_end};
+use super::run_record::{RECORDED, end_run, first_life, newest_step, recorded_in_time, run_end};
 use super::server::{Active, Daemon};
 use crate::control::{Control, RESUMED_RUN};
 use crate::engine::address::EngineAddress;
@@ -216,6 +216,16 @@ impl Daemon {
     }
 
     async fn resumed(&mut self, id: &str, by: &str, run: &str) -> anyhow::Result<Reply> {
+        // The row of the run's end may still be on its way. Without it the run would seem to be under way, and what a
+        // refusal takes back would leave it so for ever.
+        match tokio::time::timeout(RECORDED, self.recorder.flush()).await {
+            Ok(flushed) => flushed?,
+            Err(_) => {
+                return Ok(refused(
+                    "the store did not record earlier rows in time: is the disk full? The run is unchanged",
+                ));
+            }
+        }
         let (path, named) = (self.home.database(), run.to_owned());
         let found = of_store(move || {
             let connection = store::open_read_only(&path)?;
