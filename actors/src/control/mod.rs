@@ -13,14 +13,12 @@
 //! crate).
 
 mod asking;
-mod bounded_lines;
 pub mod client;
 pub mod gateway;
 pub mod knobs;
 mod order;
 pub mod pending_order;
 mod present_model;
-mod query_process;
 mod state;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
