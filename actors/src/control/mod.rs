@@ -16,6 +16,7 @@ mod asking;
 pub mod client;
 pub mod gateway;
 pub mod knobs;
+pub mod known_stops;
 mod order;
 pub mod pending_order;
 mod present_model;

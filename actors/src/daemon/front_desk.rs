@@ -15,6 +15,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::question::AnswerDesk;
 use crate::control::gateway::PendingCommand;
+use crate::control::known_stops::{KnownStops, NO_RUN};
 use crate::control::pending_order::{PendingOrder, PresentControl};
 use crate::control::{Control, publish};
 use crate::engine::join::lobby::Lobby;
@@ -69,6 +70,7 @@ pub(super) struct FrontDesk {
     present: RefCell<Option<PresentControl>>,
     /// Last state of the run that was active before.
     last: RefCell<Option<Overview>>,
+    stops: RefCell<KnownStops>,
     /// Room for orders and questions. A permit travels inside the task that it admits.
     room: Arc<Semaphore>,
     ending: Cell<bool>,
@@ -94,6 +96,7 @@ impl FrontDesk {
             faults,
             present: RefCell::default(),
             last: RefCell::default(),
+            stops: RefCell::default(),
             room: Arc::new(Semaphore::new(ORDERS)),
             ending: Cell::new(false),
             told_to_end: Notify::new(),
@@ -186,6 +189,16 @@ impl FrontDesk {
 
     fn control(&self) -> Option<PresentControl> {
         self.present.borrow().clone()
+    }
+
+    /// Returns the control of the run that an order is for, or says why there is none.
+    fn ordered(&self, id: &str, order: &Command) -> Result<PresentControl, Reply> {
+        let present = self.control();
+        let found = match order {
+            Command::Stop => self.stops.borrow_mut().run_of(id, present),
+            _ => present.ok_or(NO_RUN),
+        };
+        found.map_err(refused)
     }
 
     /// Serves until the task is aborted: signals, snapshots for watchers, and commands.
@@ -300,11 +313,12 @@ impl FrontDesk {
     /// Hands an order to the run in a task of its own: orders wait for the disk, and a status must be answered
     /// meanwhile.
     pub(super) fn order(&self, id: &str, by: &str, command: Command, reply: oneshot::Sender<Reply>) {
-        let Some(control) = self.control() else {
-            reply
-                .send(refused("no run is active; `demask run` starts one"))
-                .ok();
-            return;
+        let control = match self.ordered(id, &command) {
+            Ok(control) => control,
+            Err(none) => {
+                reply.send(none).ok();
+                return;
+            }
         };
         // L10: a stop is taken in any case.
         let permit = match (command != Command::Stop).then(|| self.admit()).transpose() {
