@@ -271,6 +271,14 @@ impl Control {
         state.is_over = true;
     }
 
+    /// Returns how the run has ended, if this order came too late for it and still waits.
+    #[must_use]
+    pub fn ended_before(&self, id: &str) -> Option<RunState> {
+        let state = self.lock();
+        let waits = state.pending.iter().any(|(steer, _)| steer.id == id);
+        (state.is_over && waits).then_some(state.overview.state)
+    }
+
     /// Sets the model that the user may ask now.
     pub fn present(&self, model: PresentModel) {
         self.lock().model = Some(model);
