@@ -245,7 +245,7 @@ impl Daemon {
             )));
         }
         // Checked before anything is written: if the configuration cannot be read, the run stays as it is.
-        self.profile_of(&before).await?;
+        let (profile, from_scratch) = self.profile_of(&before).await?;
         let step = newest.unwrap_or(0);
         // L4: the resumption is recorded as a row. Orders from before it, above all a stop, take no effect any more.
         let steer = Steer {
@@ -263,17 +263,18 @@ impl Daemon {
         // run.
         let life = Run {
             generation: before.generation + 1,
-            ..before.clone()
+            ..before
         };
         // If the rows come late, the run would seem to go on.
         let ended = run_end(run, status, "the store did not record its resumption in time");
-        let rows = vec![Record::Steer(steer), Record::Run(life)];
+        let rows = vec![Record::Steer(steer), Record::Run(life.clone())];
         if !recorded_in_time(&self.recorder, rows, Record::RunEnd(ended)).await? {
             return Ok(refused(
                 "the store did not record it in time: is the disk full? The run is unchanged",
             ));
         }
-        self.begin_again(before, step).await?;
+        // Nothing may fail from here on: the row says that the run goes on.
+        self.begin(life, profile, from_scratch, step).await;
         Ok(Reply::Started { run: run.to_owned() })
     }
 }
