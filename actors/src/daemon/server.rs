@@ -287,6 +287,10 @@ impl Daemon {
             let own = active.control.borrow().overview();
             (last.state, last.detail) = (own.state, own.detail);
         }
+        if ended.is_err() {
+            // It panicked before it let its actors go. The next run would be driven with them.
+            self.driver.let_go();
+        }
         let failure = ended.map_err(anyhow::Error::from).and_then(|inner| inner).err();
         let failure = failure.map(|error| format!("{error:#}"));
         if let Some(why) = &failure {
