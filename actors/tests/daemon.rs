@@ -12,7 +12,9 @@ use demask_actors::engine::process::EngineFailure;
 use demask_actors::home::Home;
 use demask_actors::profile::Profile;
 use demask_actors::run::context::{Driving, Outcome, RunContext, RunDriver};
-use demask_storage::{Command, Knob, Record, Reply, RunRequest, ServerMessage, TrainUse, query};
+use demask_storage::{
+    Command, Knob, Record, Reply, RunRequest, RunState, ServerMessage, TrainUse, query, store,
+};
 
 const PROFILE: &str = "name = \"smoke\"\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
 
@@ -164,12 +166,33 @@ fn a_run_that_failed_is_shown_as_failed_and_why() {
     let Reply::Status(overview) = status else {
         unreachable!("{status:?}")
     };
-    assert_eq!(overview.state, demask_storage::RunState::Failed);
+    assert_eq!(overview.state, RunState::Failed);
     assert!(
         overview.detail.contains("the source is empty"),
         "{}",
         overview.detail
     );
+}
+
+/// A client that sees at once that a run has failed resumes it before the row of its end is on the disk.
+#[test]
+fn l4_a_run_that_failed_a_moment_ago_is_resumed_as_one_that_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    with_daemon(folder.path(), Script::Hopeless, async |client| {
+        let Ok(Reply::Started { run }) = client.ask(run()).await else {
+            unreachable!("it is not started")
+        };
+        loop {
+            let status = client.ask(Command::Status).await.unwrap();
+            if matches!(status, Reply::Status(overview) if overview.state == RunState::Failed) {
+                break;
+            }
+        }
+        let resumed = client.ask(Command::ResumeRun { run }).await;
+        assert!(matches!(resumed, Ok(Reply::Started { .. })), "{resumed:?}");
+    });
+    let as_failed = "SELECT count(*) FROM v_steer WHERE action = 'resume' AND old = 'failed'";
+    assert_eq!(count(folder.path(), as_failed), 1);
 }
 
 /// A run survives a panic of its actor and the death of its engine. Each of its twelve steps is recorded
@@ -255,6 +278,45 @@ fn l1_l4_a_stop_ends_the_run_though_the_daemon_is_told_to_end_at_once() {
     });
     let stopped = "SELECT count(*) FROM v_run WHERE status = 'stopped'";
     assert_eq!(count(folder.path(), stopped), 1);
+}
+
+/// A client that was told that the disk has not confirmed its stop asks again, and another run has begun meanwhile.
+#[test]
+fn l1_a_stop_that_is_sent_again_does_not_stop_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    with_daemon(folder.path(), Script::UntilTurned, async |client| {
+        assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
+        let Command::Run(request) = run() else {
+            unreachable!()
+        };
+        let Ok(Reply::Queued { run: next, .. }) = client.ask(Command::Enqueue(request)).await else {
+            unreachable!("it is not queued")
+        };
+        assert!(matches!(
+            client.ask(Command::Pause).await,
+            Ok(Reply::Accepted { .. })
+        ));
+        // Another program locks the store, so that nothing is committed.
+        let other = store::open(&folder.path().join("demask.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let taken = client.ask_as("stop".into(), Command::Stop).await.unwrap();
+        assert!(matches!(taken, Reply::Taken { .. }), "{taken:?}");
+        other.execute_batch("ROLLBACK").unwrap();
+        loop {
+            let status = client.ask(Command::Status).await.unwrap();
+            if matches!(&status, Reply::Status(now) if now.run == next && now.state == RunState::Running) {
+                break;
+            }
+        }
+        let again = client.ask_as("stop".into(), Command::Stop).await.unwrap();
+        let has_ended =
+            |reply: &Reply| matches!(reply, Reply::Refused { message } if message.contains("has ended"));
+        assert!(has_ended(&again), "{again:?}");
+    });
+    for (status, runs) in [("stopped", 1), ("interrupted", 1)] {
+        let sql = format!("SELECT count(*) FROM v_run WHERE status = '{status}'");
+        assert_eq!(count(folder.path(), &sql), runs, "{status}");
+    }
 }
 
 /// A paused run survives the end of its daemon, and the next daemon resumes it. Every acknowledged command

@@ -1,7 +1,8 @@
 //! The protocol of the control socket: JSON, one message a line.
 //!
 //! A client sends [`ClientMessage`]s; the daemon answers each with a [`ServerMessage::Reply`] of the same id. After
-//! `subscribe`, the connection also carries [`ServerMessage::Event`]s from the requested sequence number on.
+//! `subscribe`, the connection also carries [`ServerMessage::Event`]s from the requested sequence number on. Commands of one
+//! connection are done in their order, but `status`, `actors`, `stop` and `shutdown` do not wait for those before them.
 
 use serde::{Deserialize, Serialize};
 

@@ -13,14 +13,13 @@
 //! crate).
 
 mod asking;
-mod bounded_lines;
 pub mod client;
 pub mod gateway;
 pub mod knobs;
+pub mod known_stops;
 mod order;
 pub mod pending_order;
 mod present_model;
-mod query_process;
 mod state;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -270,6 +269,14 @@ impl Control {
         let mut state = self.lock();
         state.overview.state = status;
         state.is_over = true;
+    }
+
+    /// Returns how the run has ended, if this order came too late for it and still waits.
+    #[must_use]
+    pub fn ended_before(&self, id: &str) -> Option<RunState> {
+        let state = self.lock();
+        let waits = state.pending.iter().any(|(steer, _)| steer.id == id);
+        (state.is_over && waits).then_some(state.overview.state)
     }
 
     /// Sets the model that the user may ask now.

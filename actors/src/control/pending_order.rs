@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_storage::{Command, Reply};
+use demask_storage::{Command, Reply, RunState};
 use tokio::sync::oneshot;
 
 use super::Control;
@@ -49,11 +49,32 @@ impl PendingOrder {
             if taken.is_ok() && !Arc::ptr_eq(&present, &self.control.borrow()) {
                 continue;
             }
-            let message = "accepted; it takes effect at the next step boundary".to_owned();
-            return taken.map_or_else(
-                |error| refused(&error.to_string()),
-                |step| Reply::Accepted { message, step },
-            );
+            return match taken {
+                Ok(step) => self.accepted(present.ended_before(&self.id), step),
+                Err(error) => refused(&error.to_string()),
+            };
+        }
+    }
+
+    /// Says when the order takes effect. A run that has ended, as `ended` says, is still here while the disk confirms its
+    /// end.
+    fn accepted(&self, ended: Option<RunState>, step: u64) -> Reply {
+        let message = match ended {
+            None => "accepted; it takes effect at the next step boundary",
+            Some(RunState::Done) if self.command == Command::Stop => {
+                "the run was done before the stop took effect"
+            }
+            Some(RunState::Done) => return refused("the run was done before the order could take effect"),
+            Some(RunState::Interrupted) => {
+                "accepted; the daemon is ending, so it takes effect when the next one continues the run"
+            }
+            Some(_) => {
+                "accepted; the run has ended, so it takes effect when `demask resume` continues the run"
+            }
+        };
+        Reply::Accepted {
+            message: message.to_owned(),
+            step,
         }
     }
 

@@ -1,13 +1,17 @@
 //! Orders from the request to the boundary, over crashes.
 #![allow(clippy::unwrap_used)]
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
-use demask_storage::{Command, Knob, Metric, Record, RunState, Steer, journal, store};
+use demask_storage::{Command, Knob, Metric, Record, Reply, RunState, Steer, journal, store};
 use proptest::prelude::*;
 
+use super::pending_order::PendingOrder;
 use super::{Boundary, Control, KnobKey};
 use crate::runtime::recorder::Recorder;
 
@@ -304,6 +308,39 @@ fn l10_a_stop_that_has_taken_effect_still_ends_the_run() {
         // What hangs after this boundary is given up too.
         control.ends().await;
         assert_eq!(control.stop_now(), (true, Vec::new()));
+    });
+}
+
+#[test]
+fn l4_an_order_that_comes_after_the_end_of_the_run_is_not_said_to_take_effect_at_a_boundary() {
+    with_recorder(async |recorder, _| {
+        let said = async |status: RunState, command: Command| {
+            let control = Control::new("r", knobs(), Vec::new());
+            control.boundary(&recorder, 3).await.unwrap();
+            control.report_end(status);
+            let order = PendingOrder {
+                control: Rc::new(RefCell::new(Arc::new(control))),
+                recorder: recorder.clone(),
+                id: format!("{status} {command:?}"),
+                by: "me".to_owned(),
+                command,
+            };
+            order.recorded().await
+        };
+        for (status, words) in [
+            (RunState::Stopped, "when `demask resume` continues the run"),
+            (RunState::Interrupted, "when the next one continues the run"),
+        ] {
+            let reply = said(status, Command::Pause).await;
+            let is_said = matches!(&reply, Reply::Accepted { message, .. } if message.ends_with(words));
+            assert!(is_said, "{reply:?}");
+        }
+        let reply = said(RunState::Done, Command::Checkpoint).await;
+        assert!(matches!(reply, Reply::Refused { .. }), "{reply:?}");
+        let reply = said(RunState::Done, Command::Stop).await;
+        let is_said =
+            matches!(&reply, Reply::Accepted { message, .. } if message.contains("was done before"));
+        assert!(is_said, "{reply:?}");
     });
 }
 

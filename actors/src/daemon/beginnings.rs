@@ -12,7 +12,7 @@ use demask_storage::{Record, Reply, Run, RunRequest, RunState, Steer, SteerActio
 use super::front_desk::refused;
 use super::lives::Lives;
 use super::run_lifecycle::live;
-use super::run_record::{end_run, first_life, newest_step, recorded_in_time, run_end};
+use super::run_record::{RECORDED, end_run, first_life, newest_step, recorded_in_time, run_end};
 use super::server::{Active, Daemon};
 use crate::control::{Control, RESUMED_RUN};
 use crate::engine::address::EngineAddress;
@@ -216,6 +216,16 @@ impl Daemon {
     }
 
     async fn resumed(&mut self, id: &str, by: &str, run: &str) -> anyhow::Result<Reply> {
+        // The row of the run's end may still be on its way. Without it the run would seem to be under way, and what a
+        // refusal takes back would leave it so for ever.
+        match tokio::time::timeout(RECORDED, self.recorder.flush()).await {
+            Ok(flushed) => flushed?,
+            Err(_) => {
+                return Ok(refused(
+                    "the store did not record earlier rows in time: is the disk full? The run is unchanged",
+                ));
+            }
+        }
         let (path, named) = (self.home.database(), run.to_owned());
         let found = of_store(move || {
             let connection = store::open_read_only(&path)?;
@@ -235,7 +245,7 @@ impl Daemon {
             )));
         }
         // Checked before anything is written: if the configuration cannot be read, the run stays as it is.
-        self.profile_of(&before).await?;
+        let (profile, from_scratch) = self.profile_of(&before).await?;
         let step = newest.unwrap_or(0);
         // L4: the resumption is recorded as a row. Orders from before it, above all a stop, take no effect any more.
         let steer = Steer {
@@ -253,17 +263,18 @@ impl Daemon {
         // run.
         let life = Run {
             generation: before.generation + 1,
-            ..before.clone()
+            ..before
         };
         // If the rows come late, the run would seem to go on.
         let ended = run_end(run, status, "the store did not record its resumption in time");
-        let rows = vec![Record::Steer(steer), Record::Run(life)];
+        let rows = vec![Record::Steer(steer), Record::Run(life.clone())];
         if !recorded_in_time(&self.recorder, rows, Record::RunEnd(ended)).await? {
             return Ok(refused(
                 "the store did not record it in time: is the disk full? The run is unchanged",
             ));
         }
-        self.begin_again(before, step).await?;
+        // Nothing may fail from here on: the row says that the run goes on.
+        self.begin(life, profile, from_scratch, step).await;
         Ok(Reply::Started { run: run.to_owned() })
     }
 }

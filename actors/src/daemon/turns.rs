@@ -165,7 +165,12 @@ impl Daemon {
         };
         match tokio::time::timeout(RECORDED, recorded).await {
             Ok(recorded) => recorded.map_err(|error| error.to_string()),
-            Err(_) => Err("the store did not record it in time: is the disk full?".to_owned()),
+            // The row may be on its way, and is not taken back.
+            Err(_) => Err(
+                "the store did not record it in time: is the disk full? It may still take effect: `demask queue list` \
+                 shows whether it did"
+                    .to_owned(),
+            ),
         }
     }
 }

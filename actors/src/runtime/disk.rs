@@ -23,11 +23,13 @@
 //! program is read from the disk) and when a log that exists is opened for it; names of files whose folder is in memory;
 //! `/proc`; sockets in the runtime folder, which is in memory on most systems.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use demask_storage::StoreError;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::actor::{Cancelled, offload};
 use super::fault_injection::wait_for_disk;
@@ -40,26 +42,49 @@ thread_local! {
 /// The work that was begun and has not ended.
 #[derive(Debug, Default)]
 struct DiskWork {
-    count: AtomicUsize,
+    /// When each piece was begun. Later pieces have higher numbers.
+    begun: Mutex<BTreeMap<u64, Instant>>,
     ended: Notify,
 }
 
+impl DiskWork {
+    fn begun(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One piece of it, until this is dropped.
-struct DiskTicket(Arc<DiskWork>);
+struct DiskTicket {
+    work: Arc<DiskWork>,
+    number: u64,
+}
 
 impl DiskTicket {
     fn take() -> Self {
         let work = WORK.with(Arc::clone);
-        work.count.fetch_add(1, SeqCst);
-        Self(work)
+        let number = {
+            let mut begun = work.begun();
+            let number = begun.last_key_value().map_or(0, |(last, _)| last + 1);
+            begun.insert(number, Instant::now());
+            number
+        };
+        Self { work, number }
     }
 }
 
 impl Drop for DiskTicket {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, SeqCst);
-        self.0.ended.notify_waiters();
+        self.work.begun().remove(&self.number);
+        self.work.ended.notify_waiters();
     }
+}
+
+/// Returns for how long the oldest work of this thread's tasks has been under way; `None` if there is none.
+#[must_use]
+pub fn under_way_for() -> Option<Duration> {
+    let work = WORK.with(Arc::clone);
+    let oldest = work.begun().first_key_value().map(|(_, &begun)| begun);
+    oldest.map(|begun| begun.elapsed())
 }
 
 /// Waits until all work of this thread's tasks has ended. Who gives up waiting for work does not end it: it may remove or
@@ -70,7 +95,7 @@ pub async fn settled() {
         let ended = work.ended.notified();
         tokio::pin!(ended);
         ended.as_mut().enable();
-        if work.count.load(SeqCst) == 0 {
+        if work.begun().is_empty() {
             return;
         }
         ended.await;
@@ -123,13 +148,16 @@ mod tests {
             answers.recv().ok();
             saying.send("renamed").ok();
         }));
+        assert_eq!(under_way_for(), None);
         assert!(poll_fn(|turn| Poll::Ready(work.as_mut().poll(turn).is_pending())).await);
         drop(work);
+        assert!(under_way_for().is_some(), "the work goes on");
         let mut settling = Box::pin(settled());
         assert!(poll_fn(|turn| Poll::Ready(settling.as_mut().poll(turn).is_pending())).await);
         drop(answering);
         settling.await;
         assert_eq!(said.try_recv(), Ok("renamed"));
         settled().await;
+        assert_eq!(under_way_for(), None);
     }
 }

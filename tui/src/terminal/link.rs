@@ -2,13 +2,14 @@
 //! back.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use demask_storage::{ClientMessage, Command, PROTOCOL, Reply, ServerMessage};
 
@@ -18,7 +19,42 @@ use crate::model::message::Msg;
 const RETRY: Duration = Duration::from_millis(500);
 /// The number of past events that a new dashboard receives.
 const RECENT: u64 = 3000;
-static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// The author of a dashboard's messages.
+struct MessageAuthor {
+    /// The user name and client, for the audit row.
+    by: String,
+    /// A name that no other dashboard has or had.
+    dashboard: String,
+    /// The number of messages so far.
+    count: AtomicU64,
+}
+
+impl MessageAuthor {
+    /// L1: the daemon does a command once per id, and the store knows the ids of all orders for ever. A process id would
+    /// come again, in a container after each of its starts, and the order under it would be taken for one that was done.
+    fn new(by: String) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let at_us = since.map_or(0, |since| since.as_micros());
+        // The clock may be set back, so a random number is added.
+        let random = RandomState::new().build_hasher().finish();
+        Self {
+            by,
+            dashboard: format!("{at_us}-{random:016x}"),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    fn message(&self, command: Command) -> ClientMessage {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        ClientMessage {
+            id: format!("{}-{number}", self.dashboard),
+            protocol: PROTOCOL,
+            by: self.by.clone(),
+            command,
+        }
+    }
+}
 
 /// Queries that wait for a reply, by message id.
 #[derive(Clone, Default)]
@@ -50,9 +86,9 @@ impl Queries {
 /// Follows the daemon until the receiver is dropped, and sends commands as they arrive.
 pub fn follow(socket: PathBuf, by: String, out: Sender<Msg>, commands: Receiver<Command>) {
     let (writers, writer) = std::sync::mpsc::channel::<UnixStream>();
-    let (name, queries) = (by.clone(), Queries::default());
-    let noted = queries.clone();
-    std::thread::spawn(move || write_all(&name, &writer, &commands, &noted));
+    let (author, queries) = (Arc::new(MessageAuthor::new(by)), Queries::default());
+    let (writing, noted) = (Arc::clone(&author), queries.clone());
+    std::thread::spawn(move || write_all(&writing, &writer, &commands, &noted));
     std::thread::spawn(move || {
         let mut seq = 0;
         loop {
@@ -60,7 +96,7 @@ pub fn follow(socket: PathBuf, by: String, out: Sender<Msg>, commands: Receiver<
                 if out.send(Msg::Connected).is_err() {
                     return;
                 }
-                read_all(stream, &by, &writers, &out, &mut seq, &queries).ok();
+                read_all(stream, &author, &writers, &out, &mut seq, &queries).ok();
                 queries.forget();
                 if out.send(Msg::Away).is_err() {
                     return;
@@ -72,23 +108,13 @@ pub fn follow(socket: PathBuf, by: String, out: Sender<Msg>, commands: Receiver<
     });
 }
 
-fn message(by: &str, command: Command) -> ClientMessage {
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    ClientMessage {
-        id: format!("{}-{number}-{by}", std::process::id()),
-        protocol: PROTOCOL,
-        by: by.to_owned(),
-        command,
-    }
-}
-
 fn say(stream: &mut UnixStream, message: &ClientMessage) -> std::io::Result<()> {
     writeln!(stream, "{}", serde_json::to_string(message)?)
 }
 
 fn read_all(
     stream: UnixStream,
-    by: &str,
+    author: &MessageAuthor,
     writers: &Sender<UnixStream>,
     out: &Sender<Msg>,
     seq: &mut u64,
@@ -99,10 +125,10 @@ fn read_all(
         0 => Command::Follow { recent: RECENT },
         since => Command::Subscribe { since },
     };
-    let following = message(by, events);
+    let following = author.message(events);
     for message in [
-        &message(by, Command::Status),
-        &message(by, Command::Actors),
+        &author.message(Command::Status),
+        &author.message(Command::Actors),
         &following,
     ] {
         say(&mut writer, message)?;
@@ -131,16 +157,56 @@ fn read_all(
     Ok(())
 }
 
-fn write_all(by: &str, writers: &Receiver<UnixStream>, commands: &Receiver<Command>, queries: &Queries) {
+fn write_all(
+    author: &MessageAuthor,
+    writers: &Receiver<UnixStream>,
+    commands: &Receiver<Command>,
+    queries: &Queries,
+) {
     let mut writer: Option<UnixStream> = None;
     for command in commands {
         if let Some(newest) = writers.try_iter().last() {
             writer = Some(newest);
         }
         if let Some(stream) = &mut writer {
-            let message = message(by, command);
+            let message = author.message(command);
             queries.note(&message);
             say(stream, &message).ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::HashSet;
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc::channel;
+
+    /// Opens a dashboard and returns the ids of what it asks when it is connected, and the connection.
+    fn ids_of_a_dashboard(listener: &UnixListener, socket: PathBuf) -> (Vec<String>, UnixStream) {
+        let (out, _messages) = channel();
+        let (_ask, commands) = channel();
+        follow(socket, "me (dashboard)".into(), out, commands);
+        let (stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let id = |line: std::io::Result<String>| {
+            let message: ClientMessage = serde_json::from_str(&line.unwrap()).unwrap();
+            message.id
+        };
+        (lines.take(3).map(id).collect(), stream)
+    }
+
+    /// Both dashboards here have one process id, as those of a container have before and after its restart.
+    #[test]
+    fn l1_a_dashboard_uses_no_id_of_an_earlier_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("daemon.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (before, _before) = ids_of_a_dashboard(&listener, socket.clone());
+        let (after, _after) = ids_of_a_dashboard(&listener, socket);
+        let ids: HashSet<&String> = before.iter().chain(&after).collect();
+        assert_eq!(ids.len(), 6, "{before:?} {after:?}");
     }
 }

@@ -17,15 +17,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::control::gateway::PendingCommand;
+use crate::control::known_stops::{KnownStops, NO_RUN};
 use crate::control::pending_order::PresentControl;
 use crate::control::{Control, publish};
 use crate::engine::join::lobby::Lobby;
 use crate::engine::starter::EngineStarter;
 use crate::home::Home;
 use crate::runtime::fault_injection::FaultInjection;
-use crate::runtime::log;
 use crate::runtime::recorder::Recorder;
 use crate::runtime::supervisor::{Probe, Roster};
+use crate::runtime::{disk, log};
 
 /// Time between two snapshots of the overview and the actors for watchers.
 const PUBLISH: Duration = Duration::from_millis(250);
@@ -71,6 +72,7 @@ pub(super) struct FrontDesk {
     present: RefCell<Option<PresentControl>>,
     /// Last state of the run that was active before.
     last: RefCell<Option<Overview>>,
+    stops: RefCell<KnownStops>,
     /// Room for orders and questions. A permit travels inside the task that it admits.
     room: Arc<Semaphore>,
     ending: Cell<bool>,
@@ -96,6 +98,7 @@ impl FrontDesk {
             faults,
             present: RefCell::default(),
             last: RefCell::default(),
+            stops: RefCell::default(),
             room: Arc::new(Semaphore::new(ORDERS)),
             ending: Cell::new(false),
             told_to_end: Notify::new(),
@@ -159,6 +162,14 @@ impl FrontDesk {
         self.recorder.silent_for().filter(|&silent| silent >= SILENT)
     }
 
+    /// Returns whether the disk is full or has not answered for long. The recorder may wait for it, and so may a
+    /// command or a run that needs files, also of another disk.
+    fn waits_for_disk(&self) -> bool {
+        self.silent().is_some()
+            || self.recorder.is_disk_full()
+            || disk::under_way_for().is_some_and(|under_way| under_way >= SILENT)
+    }
+
     fn end(&self) {
         tracing::info!("asked to end");
         self.ending.set(true);
@@ -182,6 +193,16 @@ impl FrontDesk {
         self.present.borrow().clone()
     }
 
+    /// Returns the control of the run that an order is for, or says why there is none.
+    fn ordered(&self, id: &str, order: &Command) -> Result<PresentControl, Reply> {
+        let present = self.control();
+        let found = match order {
+            Command::Stop => self.stops.borrow_mut().run_of(id, present),
+            _ => present.ok_or(NO_RUN),
+        };
+        found.map_err(refused)
+    }
+
     /// Serves until the task is aborted: signals, snapshots for watchers, and commands.
     pub(super) async fn serve(
         self: Rc<Self>,
@@ -201,7 +222,7 @@ impl FrontDesk {
                     self.end();
                 }
                 _ = tick.tick() => {
-                    if self.told_again.get() && (self.silent().is_some() || self.recorder.is_disk_full()) {
+                    if self.told_again.get() && self.waits_for_disk() {
                         self.gives_up_disk.notify_one();
                     }
                     show_recorder(&self.recorder, &written);

@@ -71,11 +71,12 @@ impl FrontDesk {
         command: Command,
         reply: oneshot::Sender<Reply>,
     ) {
-        let Some(control) = self.control() else {
-            reply
-                .send(refused("no run is active; `demask run` starts one"))
-                .ok();
-            return;
+        let control = match self.ordered(id, &command) {
+            Ok(control) => control,
+            Err(none) => {
+                reply.send(none).ok();
+                return;
+            }
         };
         // L10: a stop is taken in any case.
         let permit = match (command != Command::Stop).then(|| self.admit()).transpose() {

@@ -56,7 +56,7 @@ pub(in crate::daemon) struct Daemon {
     pub(in crate::daemon) supervisor: SupervisorHandle,
     pub(in crate::daemon) desk: Rc<FrontDesk>,
     pub(in crate::daemon) active: Option<Active>,
-    /// Queued runs that this daemon has begun, and runs that it has refused to queue.
+    /// Queued runs that this daemon has begun, and those that it does not begin because it refused to queue them.
     pub(in crate::daemon) begun: HashSet<String>,
 }
 
@@ -138,6 +138,16 @@ impl Daemon {
     async fn ended(&mut self, ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
         let mut last = self.overview();
         let ended_run = self.active.take();
+        if let Some(active) = &ended_run {
+            // What the desk shows beside the run's own state, such as a disk that was waited for or an engine that had to
+            // join, does not outlive the run.
+            let own = active.control.borrow().overview();
+            (last.state, last.detail) = (own.state, own.detail);
+        }
+        if ended.is_err() {
+            // It panicked before it let its actors go. The next run would be driven with them.
+            self.driver.let_go();
+        }
         let failure = ended.map_err(anyhow::Error::from).and_then(|inner| inner).err();
         let failure = failure.map(|error| format!("{error:#}"));
         if let Some(why) = &failure {

@@ -39,11 +39,13 @@ impl Writing {
             if let Some(delay) = &mut self.disk.delay {
                 tokio::time::sleep(delay()).await;
             }
-            if self.commit(&records).await {
-                acknowledge(flushes);
-            }
+            let is_written = self.commit(&records).await;
+            // Whoever gets an acknowledgement finds that the disk has answered.
             self.counters.writes_since(None);
             // A failed commit sends no acknowledgement: the flush sees its channel close.
+            if is_written {
+                acknowledge(flushes);
+            }
             if !open {
                 break;
             }

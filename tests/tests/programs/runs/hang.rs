@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use demask_actors::control::client::Client;
+use demask_actors::control::client::{Client, ClientError};
 use demask_actors::runtime::fault_injection::DISK_FAULT;
 use demask_storage::{Command as Ask, Record, Reply, RunState};
 use demask_tests::processes::{is_alive, training_engines};
@@ -269,6 +269,27 @@ async fn l10_l4_a_daemon_that_is_told_again_to_end_does_not_wait_for_the_disk() 
         weights_hash(&last_checkpoint(place.path(), &run)),
         undisturbed(&mut Place::default(), SMOKE).await
     );
+}
+
+/// Here no row waits for the disk, but a command waits for what it has to read.
+#[tokio::test]
+async fn l10_a_daemon_without_a_run_that_is_told_again_to_end_does_not_wait_for_what_a_command_reads() {
+    let mut place = Place::default();
+    let disk = disk_fault(&place);
+    let mut client = place.serve_with(&[(DISK_FAULT, disk.as_path())]).await;
+    std::fs::write(&disk, "").unwrap();
+    let run = "nothing".to_owned();
+    let asked = client.ask(Ask::QueueCancel { run }).await;
+    assert!(matches!(asked, Err(ClientError::Unconfirmed { .. })), "{asked:?}");
+    let mut command = place.demask(&["daemon", "stop"]);
+    let stopping = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let stopping = stopping.unwrap();
+    // Whichever of the two comes second tells it again.
+    let other = place.run(&["daemon", "stop"]);
+    assert!(other.status.success(), "{}", said(&other));
+    let one = stopping.wait_with_output().unwrap();
+    assert!(one.status.success(), "{}", said(&one));
+    place.forget();
 }
 
 /// Orders whose rows wait for the disk are bounded, and a stop is taken beside them.

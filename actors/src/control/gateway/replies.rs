@@ -1,0 +1,115 @@
+//! The last replies to commands that change something, by message id, so that a command is done once however often it is
+//! sent (law L1): also while it is under way, as when a client has lost its connection and asks again.
+
+use std::collections::{HashMap, VecDeque};
+
+use demask_storage::Reply;
+use tokio::sync::oneshot;
+
+/// Replies that are remembered for repeated commands.
+const REMEMBERED: usize = 1024;
+
+/// What is known of a message when it comes.
+#[derive(Debug)]
+pub(super) enum KnownReply {
+    /// Nothing: whoever asks does the command, and tells the reply with [`RecentReplies::keep`].
+    None,
+    /// The command is under way, and the reply will come here.
+    Coming(oneshot::Receiver<Reply>),
+    /// The command is done.
+    Given(Reply),
+}
+
+/// The last replies to commands that change something, by message id.
+#[derive(Debug, Default)]
+pub(super) struct RecentReplies {
+    replies: HashMap<String, Reply>,
+    /// Ids of the replies, oldest first.
+    order: VecDeque<String>,
+    /// Those who wait for the reply to a command that is under way, by message id.
+    coming: HashMap<String, Vec<oneshot::Sender<Reply>>>,
+}
+
+impl RecentReplies {
+    /// Returns what is known of this message, and notes that it is under way if nothing is.
+    pub(super) fn of(&mut self, id: &str) -> KnownReply {
+        if let Some(reply) = self.replies.get(id) {
+            return KnownReply::Given(reply.clone());
+        }
+        let Some(waiting) = self.coming.get_mut(id) else {
+            self.coming.insert(id.to_owned(), Vec::new());
+            return KnownReply::None;
+        };
+        let (sender, receiver) = oneshot::channel();
+        waiting.push(sender);
+        KnownReply::Coming(receiver)
+    }
+
+    /// Gives the reply to everyone who waits for it, and remembers it. A stop that the disk has not confirmed may be
+    /// confirmed when it is asked for again, so that reply is not remembered.
+    pub(super) fn keep(&mut self, id: String, reply: Reply) {
+        for waiting in self.coming.remove(&id).into_iter().flatten() {
+            waiting.send(reply.clone()).ok();
+        }
+        if matches!(reply, Reply::Taken { .. }) {
+            return;
+        }
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.replies.remove(&oldest);
+        }
+        if self.replies.insert(id.clone(), reply).is_none() {
+            self.order.push_back(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn accepted(step: u64) -> Reply {
+        let message = String::new();
+        Reply::Accepted { message, step }
+    }
+
+    #[test]
+    fn the_newest_replies_are_remembered_and_the_oldest_forgotten() {
+        let mut memory = RecentReplies::default();
+        for number in 0..=REMEMBERED as u64 {
+            assert!(matches!(memory.of(&number.to_string()), KnownReply::None));
+            memory.keep(number.to_string(), accepted(number));
+        }
+        assert_eq!(memory.replies.len(), REMEMBERED);
+        assert!(matches!(memory.of("1"), KnownReply::Given(reply) if reply == accepted(1)));
+        assert!(matches!(memory.of("0"), KnownReply::None), "it was forgotten");
+    }
+
+    #[test]
+    fn l1_a_command_that_is_under_way_is_not_done_again() {
+        let mut memory = RecentReplies::default();
+        assert!(matches!(memory.of("enqueue"), KnownReply::None));
+        let [KnownReply::Coming(one), KnownReply::Coming(other)] = [(); 2].map(|()| memory.of("enqueue"))
+        else {
+            unreachable!("it is under way")
+        };
+        let mut waiting = [one, other];
+        assert!(waiting[0].try_recv().is_err(), "there is no reply yet");
+        memory.keep("enqueue".into(), accepted(7));
+        for waiting in &mut waiting {
+            assert_eq!(waiting.try_recv().unwrap(), accepted(7));
+        }
+        assert!(matches!(memory.of("enqueue"), KnownReply::Given(reply) if reply == accepted(7)));
+    }
+
+    #[test]
+    fn l4_a_stop_that_is_not_confirmed_is_asked_for_again() {
+        let mut memory = RecentReplies::default();
+        assert!(matches!(memory.of("stop"), KnownReply::None));
+        let message = String::new();
+        memory.keep("stop".into(), Reply::Taken { message, step: 1 });
+        assert!(matches!(memory.of("stop"), KnownReply::None));
+    }
+}
