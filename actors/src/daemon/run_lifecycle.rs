@@ -54,7 +54,7 @@ pub(super) async fn live(
     // L1: the driver drops the run's actors here. If it drove the run again with them, they would ask an engine that
     // has ended.
     driver.let_go();
-    context.finish().await;
+    finish(&context).await;
     let LastLife { outcome, rows } = last?;
     for row in rows {
         context.recorder.record(row).await?;
@@ -188,6 +188,20 @@ async fn hangs_at_its_end(context: &RunContext) {
     while idle < GRACE_LOOKS {
         tokio::time::sleep(GRACE / GRACE_LOOKS).await;
         idle = if context.asked() == 0 { idle + 1 } else { 0 };
+    }
+}
+
+/// Ends the engines. L10: if the user asks for the end meanwhile, one that does not end is given up within seconds.
+async fn finish(context: &RunContext) {
+    let hurried = async {
+        context.control.ends().await;
+        context.hurry();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = context.finish() => {}
+        () = hurried => {}
     }
 }
 

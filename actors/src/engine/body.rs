@@ -3,21 +3,27 @@
 
 use std::time::Duration;
 
-use tokio::process::Child;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 
+use super::child::EngineChild;
 use super::join::bridge::JoinedEngine;
+use super::liveness::Urgency;
 use super::world::Others;
 
-/// Time for an engine to end after a request to end.
+/// Time for a killed process to end. Its exit status is told, and nothing else needs the end.
+const KILLED: Duration = Duration::from_secs(5);
+/// The same when the user wants the run to end.
+const KILLED_URGENT: Duration = Duration::from_millis(500);
+/// Time for an engine to end after a request to end. It is killed then.
 const ASKED: Duration = Duration::from_secs(10);
+/// The same when the user wants the run to end.
+const ASKED_URGENT: Duration = Duration::from_secs(3);
 
 /// The process behind an engine's socket.
 #[derive(Debug)]
 pub(super) enum EngineBody {
     /// A process of this machine, and the other ranks of its world, which end with it.
-    Started(Box<Mutex<Child>>, Option<Others>),
+    Started(Mutex<Box<dyn EngineChild>>, Option<Others>),
     /// An engine that has joined. Its world ends by itself.
     Joined(JoinedEngine),
 }
@@ -32,15 +38,21 @@ impl EngineBody {
         }
     }
 
-    /// Ends an engine that is given up, and returns how it ended, if it has within `limit`.
-    pub async fn give_up(&self, why: String, limit: Duration) -> String {
+    /// Ends an engine that is given up, and returns how it ended. L10: a stop does not wait long for a process that the
+    /// system cannot kill at once.
+    pub async fn give_up(&self, why: String, urgency: &Urgency) -> String {
         match self {
             Self::Started(child, _) => {
                 let mut child = child.lock().await;
-                child.start_kill().ok();
-                match timeout(limit, child.wait()).await {
-                    Ok(Ok(status)) => format!("{status}; {why}"),
-                    _ => why,
+                child.begin_kill().ok();
+                let status = tokio::select! {
+                    biased;
+                    status = child.end() => status.ok(),
+                    () = urgency.limit(KILLED, KILLED_URGENT) => None,
+                };
+                match status {
+                    Some(status) => format!("{status}; {why}"),
+                    None => why,
                 }
             }
             Self::Joined(joined) => {
@@ -54,13 +66,24 @@ impl EngineBody {
         }
     }
 
-    /// Waits until an engine that was asked to end has ended.
-    pub async fn has_ended(&self) {
+    /// Waits until an engine that was asked to end has ended. A process that does not end in time is killed.
+    pub async fn has_ended(&self, urgency: &Urgency) {
         match self {
             Self::Started(child, _) => {
-                timeout(ASKED, child.lock().await.wait()).await.ok();
+                let mut child = child.lock().await;
+                let has_ended = tokio::select! {
+                    biased;
+                    _ = child.end() => true,
+                    () = urgency.limit(ASKED, ASKED_URGENT) => false,
+                };
+                if !has_ended {
+                    child.begin_kill().ok();
+                }
             }
-            Self::Joined(joined) => joined.has_left(ASKED).await,
+            Self::Joined(joined) => tokio::select! {
+                _ = joined.session().over() => {}
+                () = urgency.limit(ASKED, ASKED_URGENT) => {}
+            },
         }
     }
 }

@@ -16,6 +16,8 @@ use demask_api::{Answer, Request, wire};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::runtime::fault_injection::{FaultInjection, SeededBug};
+
 /// Time between two heartbeats.
 const LOOK: Duration = Duration::from_millis(500);
 /// Lower bound of the allowed time without progress. One backward pass of a large model is one such pause.
@@ -24,8 +26,7 @@ const LEAST_SILENCE: Duration = Duration::from_secs(120);
 const LEAST_ANSWER: Duration = Duration::from_secs(30);
 /// Both bounds when the user wants the run to end.
 const URGENT: Duration = Duration::from_secs(3);
-/// Longest wait for the end of an engine that was given up, and for its last words, when the user wants the run to end.
-/// A process that waits for a disk cannot be killed before the disk answers.
+/// Longest wait for the last words of an engine that was given up, when the user wants the run to end.
 const LAST: Duration = Duration::from_millis(750);
 /// Factor by which a pause may exceed the longest one before.
 const LONGER: u32 = 10;
@@ -47,6 +48,15 @@ impl Urgency {
     pub fn is_set(&self) -> bool {
         self.0.load(Relaxed)
     }
+
+    /// Waits until a limit is over: the usual one, or the urgent one once the flag is set, also while this waits.
+    pub(super) async fn limit(&self, usual: Duration, urgent: Duration) {
+        let began = Instant::now();
+        let limit = || if self.is_set() { urgent } else { usual };
+        while began.elapsed() < limit() {
+            sleep(LOOK).await;
+        }
+    }
 }
 
 /// The observations of an engine.
@@ -62,6 +72,10 @@ struct Signs {
     asked: Instant,
     /// Longest time between two changes of the count while the engine was busy.
     longest: Duration,
+    /// Number of requests that wait for an answer and watch the engine meanwhile.
+    watching: usize,
+    /// Whether nobody watched at some moment since the last heartbeat. Such a time without progress is no pause.
+    unwatched: bool,
 }
 
 /// The watchdog of one engine.
@@ -73,6 +87,25 @@ pub struct Liveness {
     urgency: Urgency,
     signs: Mutex<Signs>,
     line: tokio::sync::Mutex<Option<UnixStream>>,
+    faults: FaultInjection,
+}
+
+/// A note that a request watches the engine. Its drop takes the note back.
+struct Watching<'a>(&'a Liveness);
+
+impl<'a> Watching<'a> {
+    fn begin(liveness: &'a Liveness) -> Self {
+        liveness.signs().watching += 1;
+        Self(liveness)
+    }
+}
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        let mut signs = self.0.signs();
+        signs.watching -= 1;
+        signs.unwatched |= signs.watching == 0;
+    }
 }
 
 impl Liveness {
@@ -85,12 +118,26 @@ impl Liveness {
             urgency,
             signs: Mutex::new(Signs::new(Instant::now())),
             line: tokio::sync::Mutex::new(None),
+            faults: FaultInjection::default(),
         }
+    }
+
+    /// Adds a deliberate bug, which a simulation must find.
+    #[must_use]
+    pub fn with_faults(self, faults: FaultInjection) -> Self {
+        Self { faults, ..self }
+    }
+
+    /// Returns the flag that the user wants the run to end.
+    #[must_use]
+    pub fn urgency(&self) -> &Urgency {
+        &self.urgency
     }
 
     /// Returns once the engine hangs, with the evidence. It never returns while the engine makes progress, so a caller
     /// runs it beside the wait for a long answer.
     pub async fn hangs(&self) -> String {
+        let _watching = Watching::begin(self);
         {
             let (now, mut signs) = (Instant::now(), self.signs());
             // Nobody asked for heartbeats before this request, so the time since then is not a pause.
@@ -135,7 +182,12 @@ impl Liveness {
         let mut signs = self.signs();
         signs.asked = now;
         match heard {
-            Ok(Ok(Some((beats, busy)))) => signs.hear(beats, busy, now),
+            Ok(Ok(Some((beats, busy)))) => {
+                signs.hear(beats, busy, now);
+                if self.faults.has(SeededBug::AnyHeartbeat) {
+                    signs.progress = now;
+                }
+            }
             // Another answer means that it serves too many clients; it is alive.
             Ok(Ok(None)) => signs.answer = now,
             Ok(Err(_)) | Err(_) => *line = None,
@@ -178,17 +230,20 @@ impl Signs {
             answer: now,
             asked: now,
             longest: Duration::ZERO,
+            watching: 0,
+            unwatched: false,
         }
     }
 
     fn hear(&mut self, beats: u64, busy: bool, now: Instant) {
         self.answer = now;
         if self.beats.replace(beats) != Some(beats) || !busy {
-            if busy {
+            if busy && !self.unwatched {
                 self.longest = self.longest.max(now - self.progress);
             }
             self.progress = now;
         }
+        self.unwatched = false;
     }
 
     /// Returns the evidence that the engine hangs, or `None`.
@@ -264,6 +319,18 @@ mod tests {
                 .contains("has not answered for 30 s")
         );
         assert!(signs.hung(true, at(13)).is_some());
+    }
+
+    /// Otherwise a short rest between two requests would be taken for a pause, and a stop would wait for twice as long.
+    #[test]
+    fn l10_a_time_in_which_nobody_watched_is_no_pause_that_the_engine_came_out_of() {
+        let (mut signs, at) = signs();
+        signs.hear(1, true, at(1));
+        signs.unwatched = true;
+        signs.hear(2, true, at(3));
+        assert_eq!(signs.longest, Duration::from_secs(1));
+        signs.hear(3, true, at(6));
+        assert_eq!(signs.longest, Duration::from_secs(3));
     }
 
     #[test]

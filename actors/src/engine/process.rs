@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,19 +17,19 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use super::body::EngineBody;
+use super::child::EngineChild;
 use super::error_log::{ErrorLog, LAST_WORDS_LIMIT};
 use super::join::bridge::JoinedEngine;
 use super::join::lobby::{Lobby, WantedEngine};
 use super::liveness::{Liveness, Urgency};
 use super::world::Meeting;
+use crate::runtime::fault_injection::FaultInjection;
 use crate::runtime::ids;
 
 /// Longest start of an engine. An engine that exits is noticed at once, but a busy machine may load one slowly.
 const START_LIMIT: Duration = Duration::from_secs(300);
 /// Time between two attempts to connect to a new engine.
 const START_RETRY: Duration = Duration::from_millis(15);
-/// Time for a killed process to end.
-const KILLED: Duration = Duration::from_secs(5);
 
 /// The options with which an engine is started.
 #[derive(Clone, Debug)]
@@ -144,6 +145,8 @@ pub struct EngineProcess {
     liveness: Liveness,
     log: ErrorLog,
     info: EngineInfo,
+    /// Whether the engine was given up. What it still answers is not used (law L1).
+    given_up: AtomicBool,
 }
 
 impl EngineProcess {
@@ -195,18 +198,48 @@ impl EngineProcess {
         };
         let stream = stream.map_err(start_error)?;
         let liveness = Liveness::new(socket.clone(), child.id(), options.urgency.clone());
+        let child: Box<dyn EngineChild> = Box::new(child);
         let mut engine = Self {
-            body: EngineBody::Started(Box::new(AsyncMutex::new(child)), others),
+            body: EngineBody::Started(AsyncMutex::new(child), others),
             idle: Mutex::new(vec![stream]),
             liveness,
             socket,
             log,
             info: placeholder_info(),
+            given_up: AtomicBool::new(false),
         };
         engine.greet(&program.display().to_string()).await?;
         if options.log.is_some() {
             tracing::info!("engine, process {}: {}", engine.info.pid, engine.info.sandbox);
         }
+        Ok(engine)
+    }
+
+    /// Takes a process that serves this socket, and waits for its hello. Simulations script the process, and inject a
+    /// bug that they must find; its requests, its watchdog and its end are those of every engine.
+    ///
+    /// # Errors
+    /// The errors of the hello.
+    pub async fn of_child(
+        child: Box<dyn EngineChild>,
+        socket: PathBuf,
+        urgency: Urgency,
+        faults: FaultInjection,
+    ) -> Result<Self, EngineFailure> {
+        let liveness = Liveness::new(socket.clone(), None, urgency).with_faults(faults);
+        let mut engine = Self {
+            body: EngineBody::Started(AsyncMutex::new(child), None),
+            idle: Mutex::default(),
+            liveness,
+            socket,
+            log: Log {
+                path: None,
+                before: 0,
+            },
+            info: placeholder_info(),
+            given_up: AtomicBool::new(false),
+        };
+        engine.greet("that is scripted").await?;
         Ok(engine)
     }
 
@@ -253,6 +286,7 @@ impl EngineProcess {
             socket,
             log,
             info: placeholder_info(),
+            given_up: AtomicBool::new(false),
         };
         engine.greet(&named).await?;
         engine.info.pid = pid.unwrap_or_default();
@@ -319,6 +353,10 @@ impl EngineProcess {
             // After a device error the engine exits. It is marked dead at once, so that the next request goes to a new
             // engine.
             Ok(Answer::Failed(error @ EngineError::Device { .. })) => Err(self.died(error.to_string()).await),
+            // L1: another engine does its work again, so an answer that comes while it is killed is not used.
+            Ok(_) if self.given_up.load(Relaxed) => {
+                Err(self.died("it answered after it had been abandoned".into()).await)
+            }
             Ok(Answer::Failed(error)) => Err(error.into()),
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.died(error.to_string()).await),
@@ -353,16 +391,17 @@ impl EngineProcess {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the engine to exit, and waits until it has.
+    /// Asks the engine to exit, and waits until it has. An engine that does not is killed.
     pub async fn stop(&self) {
         if self.ask(&Request::Exit).await.is_ok() {
-            self.body.has_ended().await;
+            self.body.has_ended(self.liveness.urgency()).await;
         }
     }
 
     async fn died(&self, why: String) -> EngineFailure {
+        self.given_up.store(true, Relaxed);
         EngineFailure::Died {
-            status: self.body.give_up(why, self.liveness.limit(KILLED)).await,
+            status: self.body.give_up(why, self.liveness.urgency()).await,
             tail: self.log.tail(self.liveness.limit(LAST_WORDS_LIMIT)).await,
         }
     }

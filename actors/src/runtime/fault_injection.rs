@@ -43,6 +43,8 @@ pub enum SeededBug {
     PaidTwice,
     /// A stop is said to be on the disk while only the daemon's memory has it, so that a kill loses it (L4).
     LostStop,
+    /// The watchdog of an engine takes every heartbeat for progress (L10).
+    AnyHeartbeat,
 }
 
 impl FaultInjection {

@@ -10,74 +10,41 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use demask_actors::engine::process::{EngineFailure, EngineOptions};
-use demask_actors::engine::starter::{Asking, EngineStarter, RunningEngine, Starting};
+use demask_actors::engine::starter::{Asking, RunningEngine};
 use demask_api::{
     Answer, DeviceInfo, EngineError, ModelSource, PolicyGroup, PolicyReport, Request, SampleFrame,
     SampleRequest, Sequence, StepSettings, TrainReport, ViewScores,
 };
 
 use crate::completion::filled;
+use crate::faults::Hang;
 use crate::laboratory::{Fate, Hanging, Role, SharedLaboratory};
+use crate::vitals::Vitals;
 use crate::weights::{TakenStep, WEIGHTS, Weights};
 
-/// How long a hanging engine is waited for: normally, and when the user wants the run to end
+/// How long a hanging engine without a socket is waited for: normally, and when the user wants the run to end
 /// (`engine/liveness.rs`).
 const GIVEN_UP: [Duration; 2] = [Duration::from_secs(120), Duration::from_secs(3)];
 /// Interval at which a hanging engine is checked.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Starts simulated engines.
-pub struct ScriptedStarter(pub SharedLaboratory);
-
-impl EngineStarter for ScriptedStarter {
-    fn start<'a>(&'a self, options: &'a EngineOptions) -> Starting<'a> {
-        Box::pin(async move {
-            let role = Role::of(options);
-            let (delay, starts) = {
-                let mut laboratory = self.0.lock().unwrap();
-                (laboratory.delay(), laboratory.starts(role, options.ranks))
-            };
-            tokio::time::sleep(delay).await;
-            if !starts {
-                return Err(EngineFailure::Start {
-                    program: "scripted".into(),
-                    message: "no descriptor is left".into(),
-                });
-            }
-            Ok(Box::new(ScriptedEngine {
-                laboratory: Arc::clone(&self.0),
-                role,
-                options: options.clone(),
-                turn: tokio::sync::Mutex::new(()),
-                weights: RefCell::new(None),
-                dead: Cell::new(false),
-            }) as Box<dyn RunningEngine>)
-        })
-    }
-}
-
 /// A simulated engine.
-struct ScriptedEngine {
-    laboratory: SharedLaboratory,
+pub struct ScriptedEngine {
+    pub laboratory: SharedLaboratory,
     role: Role,
     options: EngineOptions,
     /// A lock that serves requests in the order in which they arrive.
-    turn: tokio::sync::Mutex<()>,
+    pub turn: tokio::sync::Mutex<()>,
     weights: RefCell<Option<Weights>>,
     dead: Cell<bool>,
+    /// The vital signs of its process, if it is behind a socket.
+    vitals: Option<Arc<Vitals>>,
 }
 
 impl RunningEngine for ScriptedEngine {
     fn ask<'a>(&'a self, request: &'a Request, _: &'a mut (dyn FnMut(SampleFrame) + Send)) -> Asking<'a> {
         Box::pin(async move {
-            let answer = match request {
-                Request::Aside { request } => self.does(request).await,
-                request => {
-                    let _turn = self.turn.lock().await;
-                    self.does(request).await
-                }
-            };
-            match answer {
+            match self.in_turn(request).await {
                 Ok(Answer::Failed(error)) => Err(error.into()),
                 other => other,
             }
@@ -85,12 +52,7 @@ impl RunningEngine for ScriptedEngine {
     }
 
     fn who(&self) -> (u32, DeviceInfo) {
-        let device = DeviceInfo {
-            name: "scripted".into(),
-            threads: 1,
-            ..DeviceInfo::default()
-        };
-        (0, device)
+        (0, scripted_device())
     }
 
     fn stop(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
@@ -99,6 +61,34 @@ impl RunningEngine for ScriptedEngine {
 }
 
 impl ScriptedEngine {
+    pub fn new(
+        laboratory: &SharedLaboratory,
+        role: Role,
+        options: &EngineOptions,
+        vitals: Option<Arc<Vitals>>,
+    ) -> Self {
+        Self {
+            laboratory: Arc::clone(laboratory),
+            role,
+            options: options.clone(),
+            turn: tokio::sync::Mutex::new(()),
+            weights: RefCell::new(None),
+            dead: Cell::new(false),
+            vitals,
+        }
+    }
+
+    /// Answers a request in its turn. An aside request does not wait for one.
+    pub async fn in_turn(&self, request: &Request) -> Result<Answer, EngineFailure> {
+        match request {
+            Request::Aside { request } => self.does(request).await,
+            request => {
+                let _turn = self.turn.lock().await;
+                self.does(request).await
+            }
+        }
+    }
+
     async fn does(&self, request: &Request) -> Result<Answer, EngineFailure> {
         if self.dead.get() {
             return Err(died("it had died before"));
@@ -109,11 +99,16 @@ impl ScriptedEngine {
             (delay, laboratory.fate(self.role, self.options.ranks, request))
         };
         tokio::time::sleep(delay).await;
+        if let Some(vitals) = &self.vitals {
+            // Nothing is computed while another request makes no progress.
+            vitals.until(|state| !state.is_stuck()).await;
+        }
         if self.dead.get() {
             return Err(died("it died of another request"));
         }
         match fate {
             Fate::Answered => Ok(self.answer(request)),
+            Fate::Stalls(hang) => Ok(self.stalls(hang, request).await),
             Fate::Dies { done } => {
                 if done {
                     self.answer(request);
@@ -143,9 +138,19 @@ impl ScriptedEngine {
         Err(died(why))
     }
 
-    /// Hangs (L10): waits until the caller gives the engine up, after the time limits of the real watchdog, or until
-    /// the engine goes on by itself. Returns whether it was given up. The limit is shorter when the user waits. The
-    /// real watchdog observes a socket, which does not exist here; it has tests of its own.
+    /// Answers a request after what a fault does. An answer that is written while the engine is being killed was
+    /// computed before.
+    async fn stalls(&self, hang: Hang, request: &Request) -> Answer {
+        let early = hang.ends_when_killed().then(|| self.answer(request));
+        if let Some(vitals) = &self.vitals {
+            vitals.stalls(hang).await;
+        }
+        early.unwrap_or_else(|| self.answer(request))
+    }
+
+    /// Hangs without a socket (L10): waits until the caller gives the engine up, after the time limits of the real
+    /// watchdog, or until the engine goes on by itself. Returns whether it was given up. The limit is shorter when the
+    /// user waits.
     async fn hangs(&self, until: Option<Duration>) -> bool {
         let _noted = Hanging::note(&self.laboratory);
         let mut hung = Duration::ZERO;
@@ -368,6 +373,15 @@ impl ScriptedEngine {
             step: weights.version,
             seconds: 0.0,
         }
+    }
+}
+
+/// Returns the device of every simulated engine.
+pub fn scripted_device() -> DeviceInfo {
+    DeviceInfo {
+        name: "scripted".into(),
+        threads: 1,
+        ..DeviceInfo::default()
     }
 }
 

@@ -150,7 +150,7 @@ impl Setting {
         let sums = r#""tabletop-sums""#;
         // Only a policy stage of several steps has steps whose groups are drawn with older weights.
         let (proposed, aligned, suites, more) = match self {
-            Self::Alone | Self::Disk | Self::Ranks => ("2", "2", sums, ""),
+            Self::Alone | Self::Disk | Self::Ranks | Self::Watched => ("2", "2", sums, ""),
             Self::Samplers => ("2", "4", sums, SAMPLERS),
             Self::Freshest => ("2", "7", sums, FRESHEST),
             Self::Rewards => ("2", "2", r#""tabletop-sums", "judged""#, REWARDS),

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
 
 use crate::drawn::DrawnSamples;
-use crate::faults::{EngineFaults, RewardFault, TeacherFault};
+use crate::faults::{EngineFaults, Hang, LastAct, RewardFault, TeacherFault};
 use crate::ground::Ground;
 use crate::schedule::{LEAST_RANKS, Schedule};
 use crate::weights::{Weights, rate_at};
@@ -50,6 +50,11 @@ pub struct Laboratory {
     /// Number of requests to the engine that trains until a rank is lost; 0 if it is lost.
     until_lost: Option<u32>,
     samplers: EngineFaults,
+    /// What engines behind sockets do in the middle of requests, and when they are asked to exit.
+    hangs: Vec<Hang>,
+    last_acts: Vec<LastAct>,
+    /// Number of sockets of engines so far.
+    sockets: u32,
     /// Faults of the external reward, the first one last.
     pub rewards: Vec<RewardFault>,
     teacher: Vec<TeacherFault>,
@@ -97,6 +102,8 @@ pub enum Fate {
     Hangs {
         until: Option<Duration>,
     },
+    /// The engine is behind a socket and does this in the middle of the request.
+    Stalls(Hang),
     DiskFull,
 }
 
@@ -109,6 +116,9 @@ impl Laboratory {
             faults: schedule.engine.clone(),
             until_lost: schedule.lost_rank,
             samplers: schedule.samplers.clone(),
+            hangs: schedule.hangs.clone(),
+            last_acts: schedule.last_acts.clone(),
+            sockets: 0,
             rewards: schedule.rewards.clone(),
             teacher: schedule.teacher.clone(),
             taught: HashSet::new(),
@@ -146,6 +156,9 @@ impl Laboratory {
                 done: self.rng.random(),
             };
         }
+        if let Some(hang) = self.hang() {
+            return Fate::Stalls(hang);
+        }
         // A sampling engine has fewer requests, so its faults come sooner.
         let (faults, sides) = match role {
             Role::Trains => (&mut self.faults, 24),
@@ -171,6 +184,31 @@ impl Laboratory {
             return Fate::DiskFull;
         }
         Fate::Answered
+    }
+
+    /// Returns what an engine behind a socket does in the middle of this request.
+    fn hang(&mut self) -> Option<Hang> {
+        if self.hangs.is_empty() || !self.rng.random_ratio(1, 16) {
+            return None;
+        }
+        let hang = self.hangs.pop();
+        self.log.push(format!("the engine does: {hang:?}"));
+        hang
+    }
+
+    /// Returns what an engine behind a socket does that is asked to exit; `None` if it exits.
+    pub fn last_act(&mut self) -> Option<LastAct> {
+        let act = self.last_acts.pop();
+        self.log
+            .push(format!("the engine is asked to exit, it does: {act:?}"));
+        act
+    }
+
+    /// Returns a path for the socket of an engine.
+    pub fn socket(&mut self) -> PathBuf {
+        self.sockets += 1;
+        self.database
+            .with_file_name(format!("engine-{}.sock", self.sockets))
     }
 
     /// Counts a request to the engine that trains, and returns whether its world has a rank that is lost.

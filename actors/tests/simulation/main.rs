@@ -13,7 +13,14 @@
 //! - `Freshest`: two engines only sample, with the newest weights, up to two steps ahead;
 //! - `Rewards`: an external reward scores rollouts and a benchmark;
 //! - `Teacher`: a teacher writes most of the traces;
-//! - `Ranks`: three ranks train, one of them may be lost for good, and the run goes on with two.
+//! - `Ranks`: three ranks train, one of them may be lost for good, and the run goes on with two;
+//! - `Watched`: as `Alone`, with the engine behind a socket, where it falls silent, computes without end, is slow or
+//!   pauses, answers while it is being killed, cannot be killed at once, or does not exit when it is asked.
+//!
+//! In the setting `Watched` the client of an engine, its watchdog and the end of its process are the real ones. Nobody
+//! is waited for in real time, because both ends of the socket are on the simulation's thread. In the other settings
+//! an engine that hangs is given up by its double, after the limits of the watchdog. Outside both: a process that is
+//! seen to be suspended (`/proc`), the start of a process, its last words, other ranks, and engines that join.
 //!
 //! Processes and sockets of rewards and teachers wait in real time, so each is scripted behind the trait of its
 //! transport. `external_rewards/process.rs`, `external_rewards/address.rs` and `teacher/transport.rs` are tested with
@@ -28,13 +35,17 @@ mod drawn;
 mod engine;
 mod faults;
 mod ground;
+mod hangs;
 mod judge;
 mod laboratory;
 mod laws;
 mod people;
 mod rewards;
 mod schedule;
+mod served;
+mod starter;
 mod teacher;
+mod vitals;
 mod weights;
 mod world;
 
@@ -158,6 +169,13 @@ fn l1_l3_to_l8_l10_and_l11_hold_when_a_rank_is_lost_for_good_and_whatever_else_d
     hold(Setting::Ranks, FEWER_SCHEDULES);
 }
 
+/// The engine is given up neither too early nor too late, and a stop takes effect within seconds. An engine that came
+/// out of a long pause, or that reads or writes files, keeps the longer limits that `engine/liveness.rs` gives it.
+#[test]
+fn l1_l3_to_l8_and_l10_hold_when_the_watchdog_gives_up_an_engine_that_hangs_and_waits_for_one_that_is_slow() {
+    hold(Setting::Watched, FEWER_SCHEDULES);
+}
+
 /// A rank that is lost in an otherwise calm run makes the world smaller by one, and nothing else changes.
 #[test]
 fn l11_a_run_that_loses_a_rank_for_good_goes_on_with_one_rank_less() {
@@ -221,6 +239,11 @@ fn a_failed_reward_that_is_left_out_is_found() {
 #[test]
 fn a_trace_that_is_paid_for_twice_is_found() {
     finds(Setting::Teacher, Bug::Actors(SeededBug::PaidTwice), "L1");
+}
+
+#[test]
+fn a_watchdog_that_takes_any_heartbeat_for_progress_is_found() {
+    finds(Setting::Watched, Bug::Actors(SeededBug::AnyHeartbeat), "L10");
 }
 
 #[test]

@@ -20,8 +20,6 @@ use crate::schedule::{Act, Schedule};
 const LOOK: Duration = Duration::from_millis(500);
 /// Time after which a user asks again whether the disk has a stop.
 const AGAIN: Duration = Duration::from_secs(1);
-/// L10: the longest life of a daemon, whatever happens in it.
-const LONGEST_LIFE: Duration = Duration::from_secs(900);
 
 /// What the users have done and seen, over all lives of the daemon.
 #[derive(Default)]
@@ -47,6 +45,8 @@ pub struct Cast {
     goes_on_after_stop: bool,
     /// The longest time that something may go on hanging after a stop.
     longest_stop: Duration,
+    /// The longest life of a daemon.
+    longest_life: Duration,
     stop_asked: Option<Instant>,
     hangs_since: Option<Instant>,
     pub log: Vec<String>,
@@ -63,6 +63,7 @@ impl Cast {
             stalls: schedule.stalls.clone(),
             goes_on_after_stop: schedule.seed.is_multiple_of(2),
             longest_stop: schedule.setting.longest_stop(),
+            longest_life: schedule.setting.longest_life(),
             ..Self::default()
         }))
     }
@@ -256,7 +257,7 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
                 return std::future::pending().await;
             }
         };
-        if began.elapsed() > LONGEST_LIFE {
+        if began.elapsed() > cast.borrow().longest_life {
             let (state, detail) = (overview.state, overview.detail);
             return cast.borrow_mut().breaks(format!(
                 "L10: the run does not end: {state:?} at step {}, {detail}",

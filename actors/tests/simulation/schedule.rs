@@ -10,7 +10,9 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::faults::{EngineFaults, REWARD_FAULTS, RewardFault, TEACHER_FAULTS, TeacherFault};
+use crate::faults::{
+    EngineFaults, HANGS, Hang, LAST_ACTS, LastAct, REWARD_FAULTS, RewardFault, TEACHER_FAULTS, TeacherFault,
+};
 
 /// A bug that the simulation must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub enum Setting {
     Teacher,
     /// A world of [`RANKS`] ranks, which may lose one of them for good.
     Ranks,
+    /// Nothing, with the engine behind a socket under the watchdog of every engine.
+    Watched,
 }
 
 /// The ranks of a world, and the fewest with which a run goes on.
@@ -48,10 +52,19 @@ impl Setting {
     /// outside its engines has a grace period.
     pub fn longest_stop(self) -> Duration {
         match self {
-            Self::Alone | Self::Disk | Self::Samplers | Self::Freshest | Self::Ranks => {
+            Self::Alone | Self::Disk | Self::Samplers | Self::Freshest | Self::Ranks | Self::Watched => {
                 Duration::from_secs(5)
             }
             Self::Rewards | Self::Teacher => Duration::from_secs(8),
+        }
+    }
+
+    /// Returns the longest life of a daemon, whatever happens in it (L10). An engine that has come out of a long pause
+    /// is waited for ten times as long.
+    pub fn longest_life(self) -> Duration {
+        match self {
+            Self::Watched => Duration::from_secs(3600),
+            _ => Duration::from_secs(900),
         }
     }
 }
@@ -80,6 +93,10 @@ pub struct Schedule {
     pub lost_rank: Option<u32>,
     /// Faults of the engines that only sample.
     pub samplers: EngineFaults,
+    /// What engines behind sockets do in the middle of requests, the first one last.
+    pub hangs: Vec<Hang>,
+    /// What they do when they are asked to exit, the first one last.
+    pub last_acts: Vec<LastAct>,
     /// Faults of the external reward, the first one last.
     pub rewards: Vec<RewardFault>,
     /// Faults of the teacher.
@@ -114,6 +131,8 @@ impl Schedule {
             engine: EngineFaults::default(),
             lost_rank: None,
             samplers: EngineFaults::default(),
+            hangs: Vec::new(),
+            last_acts: Vec::new(),
             rewards: Vec::new(),
             teacher: Vec::new(),
             slowest: Duration::from_millis(20),
@@ -129,7 +148,7 @@ impl Schedule {
         let kills = |faults: &EngineFaults| faults.deaths + faults.hangs + faults.failed_starts;
         let losses = kills(&self.engine) + kills(&self.samplers) + u32::from(self.lost_rank.is_some());
         let keeps_disk = self.stalls.is_empty() || !is_told_to_end;
-        losses == 0 && self.kills.is_empty() && self.panics.is_empty() && keeps_disk
+        losses == 0 && self.hangs.is_empty() && self.kills.is_empty() && self.panics.is_empty() && keeps_disk
     }
 
     /// Returns the schedule of a seed.
@@ -146,6 +165,8 @@ impl Schedule {
             engine: EngineFaults::default(),
             lost_rank: None,
             samplers: EngineFaults::default(),
+            hangs: Vec::new(),
+            last_acts: Vec::new(),
             rewards: Vec::new(),
             teacher: Vec::new(),
             slowest,
@@ -184,6 +205,7 @@ impl Schedule {
                 schedule.lost_rank = Some(rng.random_range(1..40));
             }
             Setting::Ranks => {}
+            Setting::Watched => schedule.with_hangs(&mut rng),
         }
         schedule
     }
@@ -217,6 +239,27 @@ impl Schedule {
         self.teacher = (0..count).map(fault).collect();
         if rng.random_ratio(1, 4) {
             self.panics.push(("reasoner", 3));
+        }
+    }
+
+    /// Has the engine hang, or only seem to, in the middle of requests and at times when it is asked to exit. At times
+    /// the user stops the run meanwhile.
+    fn with_hangs(&mut self, rng: &mut ChaCha8Rng) {
+        // The watchdog notices this one too.
+        let endless = std::mem::take(&mut self.engine.hangs);
+        self.hangs = (0..endless).map(|_| Hang::Endless).collect();
+        for _ in 0..rng.random_range(1..3) {
+            self.hangs.push(*HANGS.choose(rng).unwrap());
+        }
+        for _ in 0..rng.random_range(0..3) {
+            self.last_acts.push(*LAST_ACTS.choose(rng).unwrap());
+        }
+        if rng.random() {
+            // Most requests are short, so that an act this late comes while the engine hangs.
+            let after = self.slowest * 20 + Duration::from_secs(rng.random_range(0..40));
+            let command = Command::Stop;
+            let at = rng.random_range(0..=self.acts.len());
+            self.acts.insert(at, Act { after, command });
         }
     }
 

@@ -15,13 +15,13 @@ use demask_actors::runtime::recorder::{Recorder, SimulatedDisk};
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::engine::ScriptedStarter;
 use crate::ground::Ground;
 use crate::laboratory::{Laboratory, SharedLaboratory};
 use crate::laws::{self, Remains};
 use crate::people::{self, Cast, SharedCast};
 use crate::rewards::ScriptedRewards;
 use crate::schedule::{Bug, Schedule};
+use crate::starter::ScriptedStarter;
 use crate::teacher::ScriptedTeacher;
 
 /// Number of daemon lives after which a schedule is given up.
@@ -116,6 +116,18 @@ pub fn live_through(schedule: &Schedule, ground: &Arc<Ground>) -> Story {
     story
 }
 
+/// Does work in simulated time, on a clock of its own.
+pub fn on_a_clock<T>(work: impl Future<Output = T>) -> T {
+    let clock = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
+    System::with_tokio_rt(clock).block_on(work)
+}
+
 /// One life of the daemon.
 struct Life<'a> {
     schedule: &'a Schedule,
@@ -143,22 +155,18 @@ impl Story {
 impl Life<'_> {
     /// Runs the daemon until it ends, or until it is killed after `kill`.
     fn live(&self, kill: Option<Duration>) -> LifeEnd {
-        let clock = || {
-            tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .start_paused(true)
-                .build()
-                .unwrap()
-        };
         // Dropping everything that runs on the clock, at whatever point it is, simulates the kill.
-        System::with_tokio_rt(clock).block_on(self.lived(kill))
+        on_a_clock(self.lived(kill))
     }
 
     async fn lived(&self, kill: Option<Duration>) -> LifeEnd {
         work_here();
         let _lock = self.home.lock().unwrap();
         let recorder = Recorder::start_here(&self.home.database(), self.disk()).unwrap();
-        let engines = Arc::new(ScriptedStarter(Arc::clone(self.laboratory)));
+        let engines = Arc::new(ScriptedStarter {
+            laboratory: Arc::clone(self.laboratory),
+            faults: self.faults.clone(),
+        });
         let transports = Transports {
             rewards: Arc::new(ScriptedRewards(Arc::clone(self.laboratory))),
             teacher: Arc::new(ScriptedTeacher(Arc::clone(self.laboratory))),

@@ -3,13 +3,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use demask_api::join::Farewell;
 use tokio::io::{AsyncWriteExt as _, copy, split};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
 
 use super::session::EngineSession;
 
@@ -41,11 +39,6 @@ impl JoinedEngine {
     /// Tells the engine to end, because it does not answer as it should.
     pub fn give_up(&self, why: &str) {
         self.session.dismiss(Farewell::Again, why);
-    }
-
-    /// Waits until the engine has left, but no longer than this.
-    pub async fn has_left(&self, limit: Duration) {
-        timeout(limit, self.session.over()).await.ok();
     }
 }
 
