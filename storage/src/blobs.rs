@@ -2,8 +2,13 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::store::StoreError;
+
+/// The number of the next work file of this process. Two threads may write the same picture at the same time, and with
+/// one name for both, each would truncate or rename away the file of the other.
+static NEXT_WORK: AtomicU64 = AtomicU64::new(0);
 
 /// The folder of blobs.
 #[derive(Clone, Debug)]
@@ -61,7 +66,8 @@ impl Blobs {
 fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let work = path.with_extension(format!("{}.part", std::process::id()));
+    let number = NEXT_WORK.fetch_add(1, Ordering::Relaxed);
+    let work = path.with_extension(format!("{}-{number}.part", std::process::id()));
     let written = write_synced(&work, bytes).and_then(|()| std::fs::rename(&work, path));
     if written.is_err() {
         // A partial file would take space on a disk that may be full.

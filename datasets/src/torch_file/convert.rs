@@ -168,12 +168,17 @@ fn shards(input: &Path, work: &Path, options: &ConvertOptions) -> Result<Vec<Con
     for (tensor, shard) in &index.weight_map {
         promised.entry(shard).or_default().insert(tensor);
     }
-    let mut converted = Vec::new();
+    let (mut converted, mut names) = (Vec::new(), BTreeSet::new());
     for (shard, tensors) in &promised {
         let to = renamed(shard).ok_or_else(|| {
             let message = format!("found the shard {shard}, expected the name of a .bin file in this folder");
             wrong(&path, message)
         })?;
+        // The second would replace the first, whose tensors would be lost.
+        if !names.insert(to.clone()) {
+            let message = format!("found two shards that would both be written as {to}: rename one of them");
+            return Err(wrong(&path, message));
+        }
         converted.push(file(&input.join(shard), &work.join(to), options, Some(tensors))?);
     }
     let total: u64 = converted.iter().map(|one| one.bytes).sum();

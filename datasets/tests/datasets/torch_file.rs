@@ -493,6 +493,9 @@ fn a_folder_of_shards_becomes_a_folder_of_shards() {
     )
     .unwrap();
     std::fs::write(from.join("config.json"), "{}").unwrap();
+    // Converted, it would have the name of the first shard.
+    let twin = "model-00001-of-00002.bin";
+    std::fs::copy(from.join(shard(2)), from.join(twin)).unwrap();
     // An index of safetensors that do not exist, which the new index must not overwrite.
     std::fs::write(from.join("model.safetensors.index.json"), "{}").unwrap();
     let index = |tensor: &str, second: &str| {
@@ -504,6 +507,11 @@ fn a_folder_of_shards_becomes_a_folder_of_shards() {
         ("v", shard(2), "lacks the tensor v"),
         ("w", "../escape.bin".to_owned(), "escape"),
         ("w", shard(3), "No such file"),
+        (
+            "w",
+            twin.to_owned(),
+            "both be written as model-00001-of-00002.safetensors",
+        ),
     ] {
         index(tensor, &second);
         let error = convert(&from, &to, &ConvertOptions::default())

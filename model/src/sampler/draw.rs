@@ -14,6 +14,10 @@ use crate::device::kernels::fused;
 use crate::device::transfer::{self, Arrived, Packet, PacketPlace};
 use crate::error::{ModelError, Result};
 
+/// The largest uniform number of a draw: the f32 below 1. A number below 1 may round to 1 in f32, once in 2^25 times. No
+/// cumulative sum exceeds that share, so the last column would be drawn, however improbable it is.
+pub const LARGEST_UNIFORM: f32 = 1.0 - f32::EPSILON / 2.0;
+
 /// The temperature and the random number that one row is drawn with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Noise {
@@ -21,7 +25,7 @@ pub struct Noise {
     /// is the distribution of the arg-max of logits plus temperature times Gumbel noise.
     pub temperature: f32,
     /// A uniform number in 0..1, for inverse-transform sampling: the drawn column is the one where the cumulative sum
-    /// of the probabilities exceeds this share of their total.
+    /// of the probabilities exceeds this share of their total. A larger number counts as [`LARGEST_UNIFORM`].
     pub uniform: f32,
 }
 
@@ -134,7 +138,7 @@ impl PlannedNoise {
     pub fn new(noise: &[Noise], device: Device, packet: &mut Packet) -> Self {
         let warm = noise.iter().any(|noise| noise.temperature > 0.0);
         let temperatures = noise.iter().map(|noise| noise.temperature);
-        let uniforms = noise.iter().map(|noise| noise.uniform);
+        let uniforms = noise.iter().map(|noise| noise.uniform.min(LARGEST_UNIFORM));
         Self {
             warm,
             // The CPU's kernel always takes both tensors.
@@ -463,6 +467,24 @@ mod tests {
                     );
                     assert!(draw(&logits.to_kind(Kind::Double), &noise, writable).is_err());
                 }
+            }
+        }
+    }
+
+    /// A number next to 1 that rounds to 1 draws a column that has a share of the total, not the last one.
+    #[test]
+    fn a_uniform_number_that_rounds_to_one_draws_no_impossible_column() {
+        #[allow(clippy::cast_possible_truncation)]
+        let uniform = (1.0 - f64::EPSILON) as f32;
+        let logits = Tensor::from_slice(&[10f32, 0.0, -200.0]).view([1, 3]);
+        let noise = [Noise {
+            temperature: 1.0,
+            uniform,
+        }];
+        for logits in [logits.shallow_clone(), logits.to_kind(Kind::Double)] {
+            for (end, shut) in [(3, None), (3, Some(2))] {
+                let drawn = draw(&logits, &noise, Writable { end, shut }).unwrap()[0];
+                assert_eq!(drawn.token, 1, "{shut:?}");
             }
         }
     }

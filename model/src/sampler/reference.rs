@@ -14,6 +14,7 @@ use demask_api::{ImageSampler, SampleRequest, TextSampler};
 use rand::Rng as _;
 use tch::Tensor;
 
+use super::draw::LARGEST_UNIFORM;
 use super::schedule::{mask_len, transfer_counts};
 use crate::device::transfer;
 use crate::error::Result;
@@ -193,11 +194,11 @@ fn softmax(logits: &[f64], columns: Range<usize>, temperature: f64) -> Vec<f64> 
     weights.iter().map(|weight| weight / sum).collect()
 }
 
-/// Draws a uniform number, rounded to f32 because the samplers pass it to a device in f32.
+/// Draws a uniform number below 1, rounded to f32 because the samplers pass it to a device in f32.
 fn uniform(rng: &mut impl rand::Rng) -> f64 {
     #[allow(clippy::cast_possible_truncation)]
     let single = rng.random::<f64>() as f32;
-    f64::from(single)
+    f64::from(single.min(LARGEST_UNIFORM))
 }
 
 /// Draws a column by inverse-transform sampling: the first one where the cumulative sum exceeds the uniform share of

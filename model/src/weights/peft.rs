@@ -74,12 +74,22 @@ pub fn read(dir: &Path) -> Result<LoraConfig> {
     let rank = usize::try_from(rank).unwrap_or(usize::MAX);
     validation::within("r", rank, limits::RANK).map_err(|error| named(error.to_string()))?;
     let base = frozen_base(dir)?;
+    let dropout = fields.get("lora_dropout").filter(|value| !value.is_null());
+    // A share of 1 or more would drop everything in a training step, so that nothing is learned.
+    let dropout = dropout.map_or(Ok(0.0), |found| {
+        let valid = found.as_f64().filter(|share| (0.0..1.0).contains(share));
+        valid.ok_or_else(|| {
+            named(format!(
+                "lora_dropout is {found}, expected a number from 0 to below 1"
+            ))
+        })
+    })?;
     let alpha = number("lora_alpha").ok_or_else(|| named("lora_alpha is missing or not a number".into()))?;
     Ok(LoraConfig {
         rank,
         alpha,
         rank_stabilized: fields.get("use_rslora").and_then(Value::as_bool) == Some(true),
-        dropout: number("lora_dropout").unwrap_or(0.0),
+        dropout,
         target_modules: Vec::new(),
         seed: 0,
         base: base.dtype,

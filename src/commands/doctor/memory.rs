@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use demask_actors::inference::shipped;
-use demask_actors::profile::{Profile, StageKind};
+use demask_actors::profile::{Profile, Stage, StageKind};
 use demask_api::checkpoint::CONFIG;
-use demask_api::{BackboneConfig, CudaDevice, bounded_file, limits, memory, published};
+use demask_api::plan::{LOGITS_AT_ONCE, TrainingPlan};
+use demask_api::sharding::Ranks;
+use demask_api::{BackboneConfig, CudaDevice, LoraConfig, Shard, bounded_file, limits, memory, published};
 
 use super::check::{DoctorCheck, Status, check};
 use crate::exit::UsageError;
 use crate::model::adapter;
 
-/// Numbers that training stores per weight: the weight, its gradient, and AdamW's two moments.
-const KEPT: u64 = 4;
-/// Bytes of a number.
-const WIDTH: u64 = 4;
+/// More bytes than training stores per weight, in any dtype and with every option.
+const MOST: u64 = 64;
 
 /// Reads the named profile.
 ///
@@ -48,25 +48,29 @@ pub(super) fn memory(profile: &Profile, from_scratch: bool, device: Option<&Cuda
             return check(name, Status::Warn, why, "name an existing adapter");
         }
     };
-    let needed = match &adapter {
-        // The base is kept as it is asked for, and not trained.
-        Some(adapter) => adapter.config.frozen_base().backbone_bytes(&config, WIDTH),
-        None => memory::backbone_bytes(&config, kept(profile) * WIDTH),
-    };
-    if let Some(device) = device.filter(|_| profile.engine.device != "cpu") {
+    let device = device.filter(|_| profile.engine.device != "cpu");
+    let lora = adapter.as_ref().map(|adapter| &adapter.config);
+    let needed = kept(profile, &config, lora, device.is_some());
+    if let Some(device) = device {
         return weigh(needed, device.memory);
     }
     let Some(free) = memory::free() else {
         return check(name, Status::Warn, "the free memory is unknown", "");
     };
-    weigh(needed, free)
+    // Ranks that the daemon starts share the machine's memory; those that join may be anywhere.
+    let here = if profile.engine.join {
+        1
+    } else {
+        ranks(profile, lora).count.max(1)
+    };
+    weigh(needed, free / here)
 }
 
 fn weigh(needed: Option<u64>, free: u64) -> DoctorCheck {
     let shown = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
     let needs = needed.map_or("more than 16 EB".to_owned(), shown);
     let found = format!(
-        "training the profile's model needs at least {needs} (weights, gradients, optimizer moments); {} are available",
+        "training the profile's model needs at least {needs} a process (weights, gradients, optimizer moments); {} are available",
         shown(free)
     );
     if needed.is_some_and(|needed| needed <= free) {
@@ -105,16 +109,58 @@ fn read(path: &Path) -> Result<BackboneConfig, String> {
     published::read(&text).map_err(|error| named(&error))
 }
 
-/// Returns the number of numbers that training all weights of the profile's model stores per weight.
-fn kept(profile: &Profile) -> u64 {
-    let aligns = profile.stages.iter().any(|stage| stage.kind == StageKind::Align);
-    // UniGRPO stores its reference policy, and a moving average is one more copy.
-    KEPT + u64::from(aligns) + u64::from(profile.ema > 0.0)
+/// Returns the ranks that the profile asks for. Quantised weights below an adapter are whole on each of them.
+fn ranks(profile: &Profile, lora: Option<&LoraConfig>) -> Ranks {
+    let quantized = lora.is_some_and(|lora| lora.frozen_base().is_quantized());
+    Ranks {
+        count: profile.engine.ranks.unwrap_or(1) as u64,
+        shard: match profile.engine.ranks {
+            Some(_) if !quantized => profile.engine.shard,
+            _ => Shard::State,
+        },
+    }
+}
+
+/// Returns the bytes that a rank stores before it computes a row: weights, gradients and optimizer state, as
+/// `demask plan` counts them. `None` if no number holds them.
+fn kept(profile: &Profile, config: &BackboneConfig, lora: Option<&LoraConfig>, gpu: bool) -> Option<u64> {
+    memory::backbone_bytes(config, MOST)?;
+    let half = match profile.engine.dtype.as_str() {
+        "bf16" => true,
+        "f32" => false,
+        _ => gpu,
+    };
+    let compares = |stage: &Stage| stage.kind == StageKind::Align && stage.objective.kl != 0.0;
+    let plan = TrainingPlan {
+        config,
+        number: if half { 2 } else { 4 },
+        lora,
+        muon: profile.optimizer.muon,
+        moments: profile.optimizer.moments,
+        offload: profile.optimizer.offload,
+        ranks: ranks(profile, lora),
+        average: profile.ema > 0.0,
+        recomputed: true,
+        kernels: !gpu,
+        threads: 1,
+        rows: 0,
+        length: 0,
+        masked: 0,
+        logits_at_once: LOGITS_AT_ONCE,
+        reference: profile.stages.iter().any(compares),
+        put_back: false,
+        sampled: 0,
+        samplers: 0,
+        image_tokenizer: None,
+    };
+    Some(plan.bytes())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use demask_api::MomentKind;
+
     use super::*;
 
     #[test]
@@ -127,5 +173,31 @@ mod tests {
         );
         assert!(weigh(None, u64::MAX).status == Status::Fail);
         assert!(weigh(Some(1), 1).status == Status::Ok);
+    }
+
+    /// What `demask plan` proposes to a run that does not fit takes less here too.
+    #[test]
+    fn what_takes_less_memory_is_counted_as_less() {
+        let config = published::read("{}").unwrap();
+        let needed =
+            |profile: &Profile, lora: Option<&LoraConfig>| kept(profile, &config, lora, true).unwrap();
+        let mut plain = profile("smoke").unwrap();
+        plain.engine.dtype = "auto".to_owned();
+        let all = needed(&plain, None);
+        let changes: [fn(&mut Profile); 4] = [
+            |profile| profile.optimizer.moments = MomentKind::Bf16,
+            |profile| profile.optimizer.muon = true,
+            |profile| profile.optimizer.offload = true,
+            |profile| (profile.engine.ranks, profile.engine.shard) = (Some(8), Shard::Weights),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut changed = plain.clone();
+            change(&mut changed);
+            let less = needed(&changed, None);
+            assert!(less < all / 10 * 9, "change {number}: {less} of {all}");
+        }
+        // The base of an adapter is in the dtype of the GPU.
+        let adapted = needed(&plain, Some(&LoraConfig::default()));
+        assert!((16_000_000_000..18_000_000_000).contains(&adapted), "{adapted}");
     }
 }

@@ -288,7 +288,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Formats a table's cell: one line, six significant digits, limited width.
+/// Formats a table's cell: one line without control characters, numbers with five decimals, limited width.
 fn cell(value: &Value) -> String {
     match value {
         Value::Number(number) if number.is_f64() => {
@@ -299,7 +299,19 @@ fn cell(value: &Value) -> String {
                 format!("{number:.4e}")
             }
         }
-        other => shorten(plain(other).replace('\n', "⏎")),
+        other => shorten(plain(other).chars().map(visible).collect()),
+    }
+}
+
+/// Replaces a control character by its sign. Prompts, outputs and names come from models and files (law L9): in a table
+/// they must neither break a line nor send a command to the terminal.
+fn visible(character: char) -> char {
+    match character {
+        '\n' => '⏎',
+        '\u{7f}' => '␡',
+        '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(character)).unwrap_or('\u{fffd}'),
+        _ if character.is_control() => '\u{fffd}',
+        _ => character,
     }
 }
 

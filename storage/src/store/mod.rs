@@ -127,17 +127,8 @@ pub fn open(path: &Path) -> Result<Connection, StoreError> {
         check(&open_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?, path)?;
     }
     if !existed {
-        // Only the user may read it, because it holds prompts, answers and notes. SQLite gives its other files the same
-        // permissions.
-        let made = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path);
-        made.map_err(|source| StoreError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        // SQLite gives the other files of the database the same permissions.
+        make_private(path)?;
     }
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;
@@ -145,6 +136,19 @@ pub fn open(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     migrate(&mut connection, path, existed)?;
     Ok(connection)
+}
+
+/// Makes an empty file that only the user may read, because a store holds prompts, answers and notes.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    made.map(drop).map_err(|source| StoreError::Io {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Checks with two short reads that the files are as SQLite leaves them.
@@ -223,6 +227,8 @@ fn migrate(connection: &mut Connection, path: &Path, existed: bool) -> Result<()
         let backup = path.with_extension(format!("before-{}.db", MIGRATIONS.len()));
         // L1: a killed migration leaves a partial backup; all rows are still in the store.
         std::fs::remove_file(&backup).ok();
+        // SQLite would create the file for everyone to read; it accepts an empty one.
+        make_private(&backup)?;
         connection.execute("VACUUM INTO ?1", [backup.to_string_lossy()])?;
     }
     for (number, sql) in MIGRATIONS.iter().enumerate().skip(have) {

@@ -82,18 +82,23 @@ fn an_older_store_is_brought_up_to_date_with_its_rows() {
         .filter(|name| name.contains("before-"))
         .collect();
     assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(mode(&folder.path().join(&kept[0])), 0o600, "{kept:?}");
+}
+
+/// Returns who may read and write a file.
+fn mode(path: &std::path::Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    path.metadata().unwrap().permissions().mode() & 0o777
 }
 
 #[test]
 fn a_store_is_its_users_alone() {
-    use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let mut writer = Writer::open(&path).unwrap();
     writer.append(&records(), 1).unwrap();
     for entry in std::fs::read_dir(folder.path()).unwrap() {
-        let entry = entry.unwrap();
-        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o600, "{}", entry.path().display());
+        let path = entry.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
     }
 }

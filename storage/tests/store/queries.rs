@@ -82,3 +82,18 @@ fn l9_a_query_is_held_to_its_limits_and_says_which() {
     let large = alone(1 << 20).unwrap_err().to_string();
     assert!(large.contains("larger than 1 MiB"), "{large}");
 }
+
+/// A model may write any character; a table shows the control characters among them and obeys none.
+#[test]
+fn l9_a_table_shows_control_characters_instead_of_sending_them_to_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    drop(Writer::open(&path).unwrap());
+    let sql = "SELECT 'a' || char(27) || '[2J' || char(13) || char(10) || char(155) || 'z' AS text";
+    let rows = query::query(&path, sql, 0).unwrap();
+    assert_eq!(rows.print(query::Format::Table), "text\na␛[2J␍⏎\u{fffd}z\n");
+    assert!(
+        rows.print(query::Format::Csv).contains('\u{1b}'),
+        "other formats keep the text"
+    );
+}

@@ -169,7 +169,7 @@ impl Recorder {
     /// Waits until every earlier record is committed.
     ///
     /// # Errors
-    /// [`RecorderGone`] when the recorder has ended.
+    /// [`RecorderGone`] when the recorder has ended, or when a record since the last flush could not be written.
     pub async fn flush(&self) -> Result<(), RecorderGone> {
         let (done, wait) = oneshot::channel();
         self.queue
@@ -301,6 +301,41 @@ mod tests {
         let count = "SELECT count(*) FROM v_event WHERE kind = 'train_use'";
         let written: i64 = other.query_row(count, [], |row| row.get(0)).unwrap();
         assert_eq!(u64::try_from(written).unwrap(), sent, "nothing durable is lost");
+    }
+
+    /// The flush comes in a later batch than the record that cannot be written: a number that is missing is refused.
+    #[tokio::test]
+    async fn l1_a_flush_is_denied_after_a_record_that_could_not_be_written_in_an_earlier_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let (recorder, thread) = Recorder::start(&folder.path().join("d.db")).unwrap();
+        let item = Record::Item(demask_storage::EvalItem {
+            run: "r".into(),
+            step: 1,
+            suite: "s".into(),
+            number: 0,
+            item: "i".into(),
+            category: String::new(),
+            counted: true,
+            prompt: String::new(),
+            picture: None,
+            output: String::new(),
+            drawn: None,
+            answer: String::new(),
+            reference: String::new(),
+            credit: 1.0,
+            tokens: 1,
+            forwards: 1,
+            seconds: f64::NAN,
+        });
+        recorder.record(item).await.unwrap();
+        for step in 1..BATCH as u64 {
+            recorder.record(used(step)).await.unwrap();
+        }
+        assert!(recorder.flush().await.is_err(), "it was told that all is written");
+        recorder.record(used(0)).await.unwrap();
+        recorder.flush().await.unwrap();
+        drop(recorder);
+        thread.join().unwrap();
     }
 
     #[tokio::test]

@@ -30,6 +30,8 @@ pub(super) struct Writing {
 impl Writing {
     /// Commits records until the queue is closed.
     pub(super) async fn run(mut self) {
+        // Whether a durable record was lost and no flush was denied since.
+        let mut is_untold = false;
         loop {
             let (records, mut flushes, open) = gather(&mut self.items).await;
             if self.disk.acknowledges_early {
@@ -39,11 +41,13 @@ impl Writing {
             if let Some(delay) = &mut self.disk.delay {
                 tokio::time::sleep(delay()).await;
             }
-            let is_written = self.commit(&records).await;
+            let committed = self.commit(&records).await;
             // Whoever gets an acknowledgement finds that the disk has answered.
             self.counters.writes_since(None);
-            // A failed commit sends no acknowledgement: the flush sees its channel close.
-            if is_written {
+            // L1: a flush asks for every earlier record, so a lost one denies the next flush, in whichever batch that
+            // comes. A denied flush sees its channel close.
+            is_untold |= committed == Committed::Lost;
+            if !flushes.is_empty() && !std::mem::take(&mut is_untold) && committed == Committed::Whole {
                 acknowledge(flushes);
             }
             if !open {
@@ -87,19 +91,32 @@ async fn gather(
     (records, flushes, true)
 }
 
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Committed {
+    /// All of it is written.
+    Whole,
+    /// It could not be written at once, but every durable record of it is written.
+    InParts,
+    /// A durable record of it could not be written.
+    Lost,
+}
+
 impl Writing {
     /// Commits a batch. If that fails, it commits each record by itself, so that one bad record does not lose its
-    /// neighbours. Returns false when the batch could not be written as a whole.
-    async fn commit(&mut self, records: &[Record]) -> bool {
+    /// neighbours.
+    async fn commit(&mut self, records: &[Record]) -> Committed {
         if records.is_empty() || self.append(records).await {
-            return true;
+            return Committed::Whole;
         }
-        if records.len() > 1 {
-            for record in records {
-                self.append(std::slice::from_ref(record)).await;
+        let mut committed = Committed::InParts;
+        for record in records {
+            let is_written = records.len() > 1 && self.append(std::slice::from_ref(record)).await;
+            if !is_written && record.is_durable() {
+                committed = Committed::Lost;
             }
         }
-        false
+        committed
     }
 
     /// Commits all of these records or none. While the disk is full or another process locks the database, it waits and

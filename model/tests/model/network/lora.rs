@@ -528,6 +528,7 @@ fn what_makes_no_adapter_is_refused() {
         ("bias", "\"none\"", "\"all\""),
         ("init_lora_weights", "true", "\"pissa\""),
         ("rank_pattern", "{}", "{\"q_proj\": 2}"),
+        ("lora_dropout", "0.0", "1.5"),
     ] {
         let changed = text.replace(&format!("\"{field}\": {old}"), &format!("\"{field}\": {new}"));
         assert_ne!(changed, text, "{field}");
