@@ -11,6 +11,15 @@ pub enum Msg {
     Event(Box<Envelope>),
     /// A reply to a command.
     Reply(Box<Reply>),
+    /// The result of a query.
+    Rows {
+        /// The query.
+        sql: String,
+        /// Column names.
+        columns: Vec<String>,
+        /// The values, row by row in the order of the columns.
+        rows: Vec<Vec<serde_json::Value>>,
+    },
     /// A query was refused.
     NoRows {
         /// The query.

@@ -26,6 +26,8 @@ pub const LINES: usize = 500;
 pub const SAMPLES: usize = 40;
 /// The rollout samples that are kept.
 pub const ROLLOUTS: usize = 400;
+/// The most rows of the user's query.
+pub const ASKED_ROWS: u64 = 200;
 
 /// Writes the tabs of the screens into `columns` columns: with narrower gaps if necessary, then without gaps after the
 /// number, then with only the current screen's name in full.

@@ -68,11 +68,12 @@ impl Queries {
         }
     }
 
-    /// Converts a reply to a message; the refusal of a query is matched to the query.
+    /// Converts a reply to a message; the result or the refusal of a query is matched to the query.
     fn answered(&self, id: &str, reply: Reply) -> Msg {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         match (waiting, reply) {
             (Some(sql), Reply::Refused { message }) => Msg::NoRows { sql, message },
+            (Some(sql), Reply::Rows { columns, rows }) => Msg::Rows { sql, columns, rows },
             (_, reply) => Msg::Reply(Box::new(reply)),
         }
     }

@@ -60,6 +60,15 @@ fn changed(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
             take(board, envelope.record, at_us);
         }
         Msg::Reply(reply) => answered(board, *reply),
+        Msg::Rows { sql, columns, rows } => {
+            let rows = texts(rows);
+            // Not recognised by its columns: the user may name one like those of the dashboard's own queries.
+            if sql == board.asked {
+                board.tell(&Event::Answered(&columns, &rows));
+            } else {
+                found(board, &columns, &rows);
+            }
+        }
         Msg::NoRows { sql, message } => {
             // Errors of the dashboard's own queries do not belong to the user's.
             if sql == board.asked {
@@ -101,18 +110,25 @@ fn answered(board: &mut Dashboard, reply: Reply) {
         Reply::Started { run } => board.notice = format!("run {run}"),
         Reply::Queued { run, ahead } => board.notice = format!("run {run} waits, {ahead} before it"),
         Reply::Said { answer, .. } => board.notice = answer,
-        Reply::Rows { columns, rows } => {
-            let plain = |value: serde_json::Value| match value {
-                serde_json::Value::String(text) => text,
-                other => other.to_string(),
-            };
-            let rows = rows.into_iter();
-            let rows: Vec<Vec<String>> = rows.map(|row| row.into_iter().map(plain).collect()).collect();
-            read(board, &columns, &rows);
-            board.tell(&Event::Rows(&columns, &rows));
-        }
+        Reply::Rows { columns, rows } => found(board, &columns, &texts(rows)),
         Reply::Refused { message } => refused(board, message),
     }
+}
+
+/// Converts the values of a result to texts.
+fn texts(rows: Vec<Vec<serde_json::Value>>) -> Vec<Vec<String>> {
+    let plain = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let rows = rows.into_iter();
+    rows.map(|row| row.into_iter().map(plain).collect()).collect()
+}
+
+/// Takes in a result that its columns describe.
+fn found(board: &mut Dashboard, columns: &[String], rows: &[Vec<String>]) {
+    read(board, columns, rows);
+    board.tell(&Event::Rows(columns, rows));
 }
 
 fn refused(model: &mut Model, message: String) {

@@ -3,8 +3,8 @@
 use demask_storage::Command;
 
 use crate::dashboard::Dashboard;
-use crate::model::Typing;
 use crate::model::message::Effect;
+use crate::model::{ASKED_ROWS, Typing};
 use crate::screens::Event;
 
 /// Handles a key while a text is typed.
@@ -50,7 +50,7 @@ fn said(board: &mut Dashboard, what: &Typing, text: &str) -> Vec<Effect> {
             text.clone_into(&mut board.asked);
             return vec![Effect::Ask(Command::Query {
                 sql: text.to_owned(),
-                limit: 200,
+                limit: ASKED_ROWS,
             })];
         }
         Typing::Value(key) => return turned(board, key, text),

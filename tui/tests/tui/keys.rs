@@ -94,6 +94,30 @@ fn only_the_answer_to_a_query_takes_its_tables_place() {
     assert!(!shown(&model).contains("of the table") && shown(&model).contains("syntax error"));
 }
 
+/// The user may name a column like those by which the dashboard knows the results of its own queries.
+#[test]
+fn the_answer_is_known_by_its_query_and_not_by_its_columns() {
+    let mut model = state();
+    let answer = |sql: &str, column: &str, cell: &str| Msg::Rows {
+        sql: sql.into(),
+        columns: vec![column.into()],
+        rows: vec![vec![cell.into()]],
+    };
+    for column in ["runs", "items", "lineage", "began", "funnel"] {
+        press(&mut model, &["/", "a", "enter"]);
+        update(&mut model, answer("a", column, &format!("{column} of the user")));
+        let drawn = shown(&model);
+        assert!(drawn.contains(&format!("{column} of the user")), "{drawn}");
+        // The answer to a query of the dashboard itself does not take its place.
+        update(&mut model, answer("its own", column, "of the dashboard"));
+        assert_eq!(shown(&model), drawn);
+    }
+    let rows = vec![vec!["one".into()]; 200];
+    let (sql, columns) = ("a".into(), vec!["word".into()]);
+    update(&mut model, Msg::Rows { sql, columns, rows });
+    assert!(shown(&model).contains("query: the first 200 rows"));
+}
+
 #[test]
 fn denoise_is_scrubbed_on_its_own_screen_alone_and_esc_is_a_key_like_others() {
     let mut model = state();
