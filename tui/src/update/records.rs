@@ -190,7 +190,7 @@ fn sampled(model: &mut Model, frame: Frame) {
 }
 
 /// Returns the run of a record that belongs to one and is drawn.
-fn run_of(record: &Record) -> Option<&str> {
+pub(super) fn run_of(record: &Record) -> Option<&str> {
     match record {
         Record::Run(run) => Some(&run.id),
         Record::Metric(metric) => Some(&metric.run),
