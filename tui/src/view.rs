@@ -168,7 +168,11 @@ fn footer(board: &Dashboard, frame: &mut Frame, area: Rect) {
             Typing::Knob => "KEY=VALUE".to_owned(),
             Typing::Prompt => "prompt ('draw …' for a picture)".to_owned(),
             Typing::Sql => "SELECT".to_owned(),
-            Typing::Stop => "end the run? type yes".to_owned(),
+            // While an earlier run is shown, the question says which run is meant.
+            Typing::Stop(_) => match model.daemon_run().filter(|_| model.is_past) {
+                Some(run) => format!("end the daemon's run of {}? type yes", run.profile),
+                None => "end the run? type yes".to_owned(),
+            },
             Typing::Filter => "words".to_owned(),
             Typing::Names => "actors whose names hold".to_owned(),
             Typing::Value(key) => {

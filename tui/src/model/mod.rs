@@ -59,8 +59,8 @@ pub enum Typing {
     Prompt,
     /// A SQL query.
     Sql,
-    /// `yes` to stop the run.
-    Stop,
+    /// `yes` to stop this run, the daemon's; empty if it has none.
+    Stop(String),
     /// The value of this knob.
     Value(String),
     /// Words to filter log lines by.
@@ -158,17 +158,26 @@ pub struct Model {
 }
 
 impl Model {
-    /// Returns the knobs.
+    /// Returns the state of the daemon's run, to which all commands go, whichever run is shown.
+    #[must_use]
+    pub fn daemon_run(&self) -> Option<&Overview> {
+        if self.is_past {
+            self.live.as_ref()
+        } else {
+            self.overview.as_ref()
+        }
+    }
+
+    /// Returns the knobs of the daemon's run.
     #[must_use]
     pub fn knobs(&self) -> &[Knob] {
-        self.overview.as_ref().map_or(&[], |overview| &overview.knobs)
+        self.daemon_run().map_or(&[], |overview| &overview.knobs)
     }
 
     /// Returns the ranks of the daemon's run, as the actors are the daemon's too.
     #[must_use]
     pub fn ranks(&self) -> &[RankView] {
-        let of_daemon = if self.is_past { &self.live } else { &self.overview };
-        of_daemon.as_ref().map_or(&[], |overview| &overview.ranks)
+        self.daemon_run().map_or(&[], |overview| &overview.ranks)
     }
 
     /// Returns the step and group of the rollouts, oldest first.

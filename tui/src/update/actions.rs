@@ -41,11 +41,14 @@ pub(super) fn act(board: &mut Dashboard, action: Action) -> Vec<Effect> {
         Action::NextScreen => board.screen = (board.screen + 1) % board.screens.len(),
         Action::Screen(number) => board.screen = number,
         Action::PauseResume => {
-            let overview = board.overview.as_ref();
-            let paused = overview.is_some_and(|overview| overview.state == RunState::Paused);
+            let run = board.daemon_run();
+            let paused = run.is_some_and(|run| run.state == RunState::Paused);
             return vec![Effect::Ask(if paused { Command::Resume } else { Command::Pause })];
         }
-        Action::Stop => ask(Typing::Stop, board),
+        Action::Stop => {
+            let run = board.daemon_run().map_or(String::new(), |run| run.run.clone());
+            ask(Typing::Stop(run), board);
+        }
         Action::Checkpoint => return vec![Effect::Ask(Command::Checkpoint)],
         Action::SetKnob => ask(Typing::Knob, board),
         Action::Sample => ask(Typing::Prompt, board),

@@ -56,8 +56,11 @@ fn said(board: &mut Dashboard, what: &Typing, text: &str) -> Vec<Effect> {
         Typing::Value(key) => return turned(board, key, text),
         Typing::Filter => board.tell(&Event::Words(text)),
         Typing::Names => board.tell(&Event::Named(text)),
-        Typing::Stop if text == "yes" => return vec![Effect::Ask(Command::Stop)],
-        Typing::Stop => board.notice = "not stopped".into(),
+        Typing::Stop(_) if text != "yes" => board.notice = "not stopped".into(),
+        Typing::Stop(run) if board.daemon_run().map_or("", |run| run.run.as_str()) != run => {
+            board.notice = "not stopped: another run has begun meanwhile".into();
+        }
+        Typing::Stop(_) => return vec![Effect::Ask(Command::Stop)],
     }
     Vec::new()
 }

@@ -1,9 +1,9 @@
 //! Keys, the palette, the mouse and what is typed, whichever screen is shown.
 
-use demask_storage::Reply;
+use demask_storage::{Command, Overview, Record, Reply, RunState};
 use demask_tui::{Effect, Msg, update};
 
-use crate::state::{press, shown, state};
+use crate::state::{event, overview, press, rows, shown, state};
 
 #[test]
 fn every_key_can_be_found_in_the_palette() {
@@ -92,6 +92,36 @@ fn only_the_answer_to_a_query_takes_its_tables_place() {
     assert!(shown(&model).contains("of the table"));
     update(&mut model, refused("a"));
     assert!(!shown(&model).contains("of the table") && shown(&model).contains("syntax error"));
+}
+
+/// Commands go to the daemon's run also while an earlier one is shown, and a stop only to the run that it was asked for.
+#[test]
+fn commands_go_to_the_daemons_run_whichever_is_shown() {
+    let mut model = state();
+    let with = |id: &str, state: RunState| {
+        event(Record::Overview(Overview {
+            run: id.into(),
+            state,
+            ..overview()
+        }))
+    };
+    press(&mut model, &["0"]);
+    let columns = ["runs", "profile", "status", "step", "seed", "began", "benchmarks"];
+    let earlier: [&[&str]; 1] = [&["0199-7b", "tabletop", "done", "60", "2", "", ""]];
+    update(&mut model, rows(&columns, &earlier));
+    press(&mut model, &["enter"]);
+    assert!(model.is_past);
+    assert_eq!(press(&mut model, &["p"]), vec![Effect::Ask(Command::Pause)]);
+    update(&mut model, with("01a2", RunState::Paused));
+    assert_eq!(press(&mut model, &["p"]), vec![Effect::Ask(Command::Resume)]);
+    press(&mut model, &["S"]);
+    assert!(shown(&model).contains("end the daemon's run of tabletop? type yes"));
+    // Another run begins before the answer.
+    update(&mut model, with("01a3", RunState::Running));
+    assert_eq!(press(&mut model, &["y", "e", "s", "enter"]), vec![]);
+    assert!(shown(&model).contains("another run has begun meanwhile"));
+    let stopped = press(&mut model, &["S", "y", "e", "s", "enter"]);
+    assert_eq!(stopped, vec![Effect::Ask(Command::Stop)]);
 }
 
 /// The user may name a column like those by which the dashboard knows the results of its own queries.
