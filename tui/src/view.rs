@@ -18,6 +18,9 @@ use crate::theme::{accent, chosen, panel, quiet};
 /// The smallest terminal size that is supported.
 const SMALLEST: (u16, u16) = (60, 16);
 
+/// The ticks without a word after which the daemon counts as silent (L10). It tells its state four times a second.
+const SILENT: u64 = 20;
+
 /// Draws the whole screen.
 pub fn draw(board: &Dashboard, pictures: &Pictures, frame: &mut Frame) {
     let model = &board.model;
@@ -102,6 +105,10 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
         String::new()
     };
     let state = match &model.overview {
+        _ if model.silent_ticks >= SILENT => format!(
+            "daemon silent {} s: what is shown is older; see `demask daemon logs`",
+            model.silent_ticks / 4
+        ),
         None if model.away_ticks < 4 => "connecting".into(),
         _ if !model.connected => format!(
             "daemon away {} s · `demask daemon start` brings it back",

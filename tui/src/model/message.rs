@@ -2,6 +2,9 @@
 
 use demask_storage::{Command, Envelope, Reply};
 
+/// The notice that a command could not be sent.
+pub(crate) const AWAY: &str = "the daemon is away: nothing was asked of it";
+
 /// A message.
 #[derive(Clone, Debug)]
 pub enum Msg {

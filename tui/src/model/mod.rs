@@ -93,6 +93,8 @@ pub struct Model {
     pub connected: bool,
     /// Ticks since the connection to the daemon was lost.
     pub away_ticks: u64,
+    /// Ticks since the last word of a daemon that is connected.
+    pub silent_ticks: u64,
     /// The last event's sequence number.
     pub seq: u64,
     /// The number of missed events.

@@ -15,7 +15,7 @@ use demask_storage::{Level, Reply};
 use crate::dashboard::Dashboard;
 use crate::keys::Action;
 use crate::model::Model;
-use crate::model::message::{Effect, Msg};
+use crate::model::message::{AWAY, Effect, Msg};
 use crate::screens::Event;
 
 use self::actions::{act, in_palette, key_pressed};
@@ -33,7 +33,7 @@ pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
     // A command that cannot be sent is reported, not dropped silently.
     if !board.connected && effects.iter().any(|effect| matches!(effect, Effect::Ask(_))) {
         effects.retain(|effect| *effect == Effect::Quit);
-        board.notice = "the daemon is away: nothing was asked of it".into();
+        board.notice = AWAY.into();
     }
     if board.screen != before && board.connected {
         let number = board.screen;
@@ -51,6 +51,17 @@ pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
 }
 
 fn changed(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
+    if matches!(
+        msg,
+        Msg::Event(_)
+            | Msg::Reply(_)
+            | Msg::Rows { .. }
+            | Msg::NoRows { .. }
+            | Msg::Lagged(_)
+            | Msg::Connected
+    ) {
+        board.silent_ticks = 0;
+    }
     match msg {
         Msg::Key(key) => return key_pressed(board, &key),
         Msg::Event(envelope) => {
@@ -87,7 +98,11 @@ fn changed(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
         Msg::Wheel(_) if board.typing.is_some() => {}
         Msg::Wheel(up) => return act(board, if up { Action::Up } else { Action::Down }),
         Msg::Tick => {
-            board.away_ticks = if board.connected { 0 } else { board.away_ticks + 1 };
+            let (away, silent) = (board.away_ticks, board.silent_ticks);
+            (board.model.away_ticks, board.model.silent_ticks) = match board.connected {
+                true => (0, silent + 1),
+                false => (away + 1, 0),
+            };
             board.tell(&Event::Tick);
         }
     }
