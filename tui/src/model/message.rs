@@ -10,6 +10,8 @@ pub(crate) const AWAY: &str = "the daemon is away: nothing was asked of it";
 pub enum Msg {
     /// A pressed key, named as in the table; characters are themselves.
     Key(String),
+    /// A text that was pasted into the terminal.
+    Paste(String),
     /// An event from the daemon.
     Event(Box<Envelope>),
     /// A reply to a command.

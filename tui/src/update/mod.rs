@@ -22,6 +22,7 @@ use self::actions::{act, in_palette, key_pressed};
 use self::mouse::clicked;
 use self::records::{log, take};
 use self::stored::{opened, read};
+use self::typing::pasted;
 
 /// Updates the state by a message and returns the effects.
 pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
@@ -64,6 +65,7 @@ fn changed(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
     }
     match msg {
         Msg::Key(key) => return key_pressed(board, &key),
+        Msg::Paste(text) => pasted(board, &text),
         Msg::Event(envelope) => {
             board.seq = board.seq.max(envelope.seq);
             board.now_us = board.now_us.max(envelope.at_us);

@@ -28,6 +28,21 @@ pub(super) fn typed(board: &mut Dashboard, key: &str) -> Vec<Effect> {
     Vec::new()
 }
 
+/// Adds a pasted text to what is being typed. Its lines become one and it is never taken for keys: the end of a line would
+/// send the text, and the letters after it would pause the run or leave.
+pub(super) fn pasted(board: &mut Dashboard, text: &str) {
+    let line = text.trim_end().replace(char::is_control, " ");
+    let model = &mut board.model;
+    if let Some(palette) = &mut model.palette {
+        palette.text.push_str(&line);
+        palette.at = 0;
+    } else if let Some((_, typed)) = &mut model.typing {
+        typed.push_str(&line);
+    } else {
+        model.notice = "a text is pasted where one is typed: first press n, / or k".into();
+    }
+}
+
 /// Carries out what was typed.
 fn said(board: &mut Dashboard, what: &Typing, text: &str) -> Vec<Effect> {
     if text.is_empty() && !matches!(what, Typing::Filter | Typing::Names) {

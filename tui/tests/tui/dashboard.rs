@@ -263,6 +263,7 @@ fn messages() -> impl Strategy<Value = Msg> {
         Just(Msg::Away),
         Just(Msg::Tick),
         any::<bool>().prop_map(Msg::Wheel),
+        ".{0,9}".prop_map(Msg::Paste),
         (0u16..150, 0u16..60).prop_map(|(column, row)| Msg::Click(column, row)),
         (0u16..150, 0u16..60).prop_map(|(width, height)| Msg::Size(width, height)),
         Just(lineage_reply()),

@@ -94,6 +94,25 @@ fn only_the_answer_to_a_query_takes_its_tables_place() {
     assert!(!shown(&model).contains("of the table") && shown(&model).contains("syntax error"));
 }
 
+/// A pasted text is one line of what is typed. Where nothing is typed, its letters are no keys.
+#[test]
+fn a_pasted_text_is_typed_and_pressed_nowhere() {
+    let mut model = state();
+    let pasted = |text: &str| Msg::Paste(text.to_owned());
+    assert_eq!(update(&mut model, pasted("Sp\nq\n")), vec![]);
+    assert!(model.typing.is_none() && shown(&model).contains("a text is pasted where one is typed"));
+    press(&mut model, &["/"]);
+    assert_eq!(update(&mut model, pasted("SELECT run\r\nFROM v_run;\n")), vec![]);
+    let asked = format!("{:?}", press(&mut model, &["enter"]));
+    assert!(asked.contains("SELECT run  FROM v_run;"), "{asked}");
+    press(&mut model, &[":"]);
+    update(&mut model, pasted("checkpoint now"));
+    assert_eq!(
+        press(&mut model, &["enter"]),
+        vec![Effect::Ask(Command::Checkpoint)]
+    );
+}
+
 /// Commands go to the daemon's run also while an earlier one is shown, and a stop only to the run that it was asked for.
 #[test]
 fn commands_go_to_the_daemons_run_whichever_is_shown() {
