@@ -135,8 +135,9 @@ pub struct Model {
     pub rollouts: VecDeque<RolloutSample>,
     /// Verdicts by source, gate and reason: the numbers that passed and that failed.
     pub funnel: BTreeMap<Gate, (u64, u64)>,
-    /// By subject and gate, the line of the funnel in which the verdict was counted, and whether it passed.
-    pub verdicts: Seen<(String, String), (Gate, bool)>,
+    /// By subject and gate, the line of the funnel in which the verdict was counted, whether it passed, and the number of
+    /// rows that it stands for.
+    pub verdicts: Seen<(String, String), (Gate, bool, u64)>,
     /// The number of sequences trained on, by stage.
     pub trained: BTreeMap<String, u64>,
     /// The number of those counted at a step of a stage.

@@ -140,24 +140,24 @@ fn drawn(model: &mut Model, sample: RolloutSample) {
 
 /// Counts a verdict once: the last one on a subject at a gate replaces earlier ones.
 fn judged(model: &mut Model, verdict: GateVerdict) {
-    let line = (verdict.source, verdict.gate.to_string(), verdict.reason);
+    // As in `v_funnel`: a note on what passed is no reason, and a verdict may stand for many rows.
+    let (passed, rows) = (verdict.passed, verdict.count);
+    let reason = if passed { String::new() } else { verdict.reason };
+    let line = (verdict.source, verdict.gate.to_string(), reason);
     let name = (verdict.subject, verdict.gate.to_string());
-    let before = model.verdicts.put(name, (line.clone(), verdict.passed));
-    if let Some((line, passed)) = before
+    let before = model.verdicts.put(name, (line.clone(), passed, rows));
+    if let Some((line, passed, rows)) = before
         && let Some(counts) = model.funnel.get_mut(&line)
     {
         let count = if passed { &mut counts.0 } else { &mut counts.1 };
-        *count = count.saturating_sub(1);
+        *count = count.saturating_sub(rows);
         if *counts == (0, 0) {
             model.funnel.remove(&line);
         }
     }
     let counts = model.funnel.entry(line).or_default();
-    *(if verdict.passed {
-        &mut counts.0
-    } else {
-        &mut counts.1
-    }) += 1;
+    let count = if passed { &mut counts.0 } else { &mut counts.1 };
+    *count = count.saturating_add(rows);
 }
 
 /// Counts the sequences of a step once.
