@@ -205,6 +205,8 @@ pub(super) fn run_of(record: &Record) -> Option<&str> {
 
 /// Adds a line to the log.
 pub(super) fn log(model: &mut Model, at_us: i64, level: Level, text: String) {
+    // A terminal leaves such characters out, so that the words around them would be one.
+    let text = text.replace(char::is_control, " ");
     model.log.push_back(LogLine { at_us, level, text });
     model.logged += 1;
     while model.log.len() > LINES {

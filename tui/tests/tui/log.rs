@@ -41,6 +41,20 @@ fn a_long_line_of_the_log_can_be_read_to_its_end() {
     );
 }
 
+/// Wide characters take two columns each, and words are not run together where a line ended.
+#[test]
+fn the_newest_line_is_seen_whatever_characters_the_lines_have() {
+    let mut model = state();
+    for number in 0..20 {
+        let message = format!("{}{number}", "\u{56fe}".repeat(70));
+        update(&mut model, Msg::Reply(Box::new(Reply::Refused { message })));
+    }
+    let message = "the\nlast one".to_owned();
+    update(&mut model, Msg::Reply(Box::new(Reply::Refused { message })));
+    press(&mut model, &["7"]);
+    assert!(shown(&model).contains("the last one"), "{}", shown(&model));
+}
+
 #[test]
 fn who_has_scrolled_back_goes_on_reading_the_same_lines() {
     let mut model = state();
