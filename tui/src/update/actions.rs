@@ -56,8 +56,8 @@ pub(super) fn act(board: &mut Dashboard, action: Action) -> Vec<Effect> {
         Action::PageUp | Action::PageDown => return move_by(board, PAGE, action == Action::PageUp),
         Action::Palette => board.palette = Some(Palette::default()),
         Action::Help => (board.model.help, board.model.help_at) = (!board.model.help, 0),
+        Action::Close if board.help => board.help = false,
         Action::Close => {
-            board.help = false;
             board.tell(&Event::Closed);
             return on_screen(board, action);
         }
@@ -91,7 +91,12 @@ fn move_by(board: &mut Dashboard, count: usize, up: bool) -> Vec<Effect> {
         return Vec::new();
     }
     let action = if up { Action::Up } else { Action::Down };
-    (0..count).flat_map(|_| on_screen(board, action)).collect()
+    // Only where the selection stops is anything asked: the daemon refuses more than it can queue.
+    let mut asked = Vec::new();
+    for _ in 0..count {
+        asked = on_screen(board, action);
+    }
+    asked
 }
 
 /// Handles a key in the palette.

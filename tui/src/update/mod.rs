@@ -26,7 +26,7 @@ use self::typing::pasted;
 
 /// Updates the state by a message and returns the effects.
 pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
-    let (before, logged) = (board.screen, board.logged);
+    let (before, logged, was_connected) = (board.screen, board.logged, board.connected);
     let mut effects = changed(board, msg);
     if board.logged > logged {
         board.tell(&Event::Logged(board.model.logged - logged));
@@ -36,7 +36,8 @@ pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
         effects.retain(|effect| *effect == Effect::Quit);
         board.notice = AWAY.into();
     }
-    if board.screen != before && board.connected {
+    // What a screen had asked for is old when the daemon comes back.
+    if board.connected && (board.screen != before || !was_connected) {
         let number = board.screen;
         let Dashboard { model, screens } = board;
         effects.extend(

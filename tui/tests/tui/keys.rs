@@ -113,6 +113,52 @@ fn a_pasted_text_is_typed_and_pressed_nowhere() {
     );
 }
 
+#[test]
+fn esc_closes_the_help_and_nothing_below_it() {
+    let mut model = state();
+    press(&mut model, &["5"]);
+    update(
+        &mut model,
+        rows(&["story", "value"], &[&["text", "of one sequence"]]),
+    );
+    press(&mut model, &["?", "esc"]);
+    assert!(!model.help && shown(&model).contains("of one sequence"));
+    press(&mut model, &["esc"]);
+    assert!(!shown(&model).contains("of one sequence"));
+}
+
+/// The daemon refuses what finds no room in the connection's queue, so a page asks no more than a line.
+#[test]
+fn a_page_of_metrics_asks_for_one_of_them_and_a_known_one_is_not_asked_for_again() {
+    let mut model = state();
+    press(&mut model, &["9"]);
+    assert_eq!(press(&mut model, &["pgdn"]).len(), 2);
+    let points: [&[&str]; 1] = [&["01a2", "train/loss", "0", "0", "3"]];
+    update(
+        &mut model,
+        rows(&["curve", "name", "step", "seconds", "value"], &points),
+    );
+    assert_eq!(press(&mut model, &["up"]).len(), 2);
+    assert_eq!(press(&mut model, &["down"]), vec![]);
+}
+
+/// A screen asks again when the daemon is back, and a cancellation is not half confirmed for ever.
+#[test]
+fn what_is_shown_is_asked_for_again_when_the_daemon_is_back() {
+    let mut model = state();
+    press(&mut model, &["0"]);
+    update(&mut model, Msg::Away);
+    let asked = update(&mut model, Msg::Connected);
+    assert!(format!("{asked:?}").contains("v_queue"), "{asked:?}");
+    let columns = ["runs", "profile", "status", "step", "seed", "began", "benchmarks"];
+    let waits: [&[&str]; 1] = [&["0199-7b", "later", "waits 1", "", "", "", ""]];
+    update(&mut model, rows(&columns, &waits));
+    assert_eq!(press(&mut model, &["X", "1"]), vec![]);
+    press(&mut model, &["0"]);
+    assert_eq!(press(&mut model, &["X"]), vec![]);
+    assert!(shown(&model).contains("X again cancels later"));
+}
+
 /// Commands go to the daemon's run also while an earlier one is shown, and a stop only to the run that it was asked for.
 #[test]
 fn commands_go_to_the_daemons_run_whichever_is_shown() {
