@@ -53,7 +53,7 @@ fn show(options: AttachOptions, terminal: &mut DefaultTerminal, signals: &Signal
     update(&mut board, size_of(terminal)?);
     // The screens are not drawn yet: a key pressed while the terminal answers could be taken for a part of its answer.
     terminal.draw(view::opening)?;
-    let pictures = Pictures::open(options.images, Some(options.blobs));
+    let pictures = Pictures::open(options.images, options.no_color, Some(options.blobs));
     let mut ticked = Instant::now();
     let mut dirty = true;
     loop {
