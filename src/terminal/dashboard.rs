@@ -22,7 +22,8 @@ pub fn open(home: &Home, images: Images) -> anyhow::Result<ExitCode> {
     demask_tui::attach(demask_tui::AttachOptions {
         socket: home.socket()?,
         by: who("dashboard"),
-        no_color: std::env::var_os("NO_COLOR").is_some(),
+        // An empty value counts as none (no-color.org).
+        no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
         images,
         blobs: home.blobs(),
     })?;

@@ -69,9 +69,9 @@ impl Pictures {
     }
 
     /// Sets up pictures for this terminal and queries its support: after the screen was taken over, before the first
-    /// key is read.
+    /// key is read. Without colours there are no half-blocks, which would be a pattern that means nothing.
     #[must_use]
-    pub fn open(mode: ImageMode, blobs: Option<PathBuf>) -> Self {
+    pub fn open(mode: ImageMode, is_colourless: bool, blobs: Option<PathBuf>) -> Self {
         // If the terminal does not answer, the picker's query leaves a thread behind that swallows the first key.
         // Therefore the terminal first gets a query that waits for a bounded time and leaves no thread.
         let asked = || match supports_keyboard_enhancement() {
@@ -102,7 +102,9 @@ impl Pictures {
             ImageMode::Sixel => Some(forced(ProtocolType::Sixel)),
             ImageMode::Off => None,
         };
-        Self::new(picker, blobs)
+        let means_nothing =
+            |picker: &Picker| is_colourless && matches!(picker.protocol_type(), ProtocolType::Halfblocks);
+        Self::new(picker.filter(|picker| !means_nothing(picker)), blobs)
     }
 
     /// Whether pictures are drawn at all.

@@ -1,7 +1,10 @@
 //! Colours and frames shared by all screens.
 
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
-use ratatui::widgets::Block;
+use ratatui::text::Line;
+use ratatui::widgets::{Block, Paragraph, Widget as _, Wrap};
 
 use crate::model::Model;
 
@@ -57,20 +60,21 @@ pub(crate) fn panel(title: &str) -> Block<'_> {
         .title(format!(" {title} "))
 }
 
-/// Returns the number of lines of a text that is wrapped between words.
+/// The most lines that are counted; no screen has more.
+const MOST_LINES: usize = 200;
+
+/// Returns the number of lines of a text that is wrapped between words, by drawing it: wide characters take two columns,
+/// and spaces in a row are kept.
 pub(crate) fn lines(text: &str, columns: u16) -> u16 {
-    let (mut count, mut at) = (1, 0);
-    for word in text.split_whitespace() {
-        let length = word.chars().count();
-        let columns = usize::from(columns.max(1));
-        if at > 0 && at + 1 + length > columns {
-            (count, at) = (count + 1, 0);
-        }
-        at += length + usize::from(at > 0);
-        // A word longer than a line is broken.
-        while at > columns {
-            (count, at) = (count + 1, at - columns);
-        }
-    }
-    count
+    let (text, columns) = (Line::raw(text), columns.max(1));
+    // Two successive lines together are wider than one.
+    let most = (2 * text.width() / usize::from(columns) + 2).min(MOST_LINES);
+    let mut buffer = Buffer::empty(Rect::new(0, 0, columns, u16::try_from(most).unwrap_or(u16::MAX)));
+    let area = buffer.area;
+    Paragraph::new(text)
+        .wrap(Wrap { trim: false })
+        .render(area, &mut buffer);
+    let drawn = buffer.content.iter().rposition(|cell| cell.symbol() != " ");
+    let last = drawn.map_or(0, |at| at / usize::from(columns));
+    u16::try_from(last + 1).unwrap_or(u16::MAX)
 }

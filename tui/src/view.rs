@@ -18,6 +18,9 @@ use crate::theme::{accent, chosen, panel, quiet};
 /// The smallest terminal size that is supported.
 const SMALLEST: (u16, u16) = (60, 16);
 
+/// The ticks without a word after which the daemon counts as silent (L10). It tells its state four times a second.
+const SILENT: u64 = 20;
+
 /// Draws the whole screen.
 pub fn draw(board: &Dashboard, pictures: &Pictures, frame: &mut Frame) {
     let model = &board.model;
@@ -102,6 +105,10 @@ fn header(model: &Model, frame: &mut Frame, area: Rect) {
         String::new()
     };
     let state = match &model.overview {
+        _ if model.silent_ticks >= SILENT => format!(
+            "daemon silent {} s: what is shown is older; see `demask daemon logs`",
+            model.silent_ticks / 4
+        ),
         None if model.away_ticks < 4 => "connecting".into(),
         _ if !model.connected => format!(
             "daemon away {} s · `demask daemon start` brings it back",
@@ -168,7 +175,11 @@ fn footer(board: &Dashboard, frame: &mut Frame, area: Rect) {
             Typing::Knob => "KEY=VALUE".to_owned(),
             Typing::Prompt => "prompt ('draw …' for a picture)".to_owned(),
             Typing::Sql => "SELECT".to_owned(),
-            Typing::Stop => "end the run? type yes".to_owned(),
+            // While an earlier run is shown, the question says which run is meant.
+            Typing::Stop(_) => match model.daemon_run().filter(|_| model.is_past) {
+                Some(run) => format!("end the daemon's run of {}? type yes", run.profile),
+                None => "end the run? type yes".to_owned(),
+            },
             Typing::Filter => "words".to_owned(),
             Typing::Names => "actors whose names hold".to_owned(),
             Typing::Value(key) => {

@@ -91,7 +91,8 @@ pub fn plot(home: &Home, options: &Plot) -> anyhow::Result<ExitCode> {
 /// Prints charts on the terminal, or as plain text into a pipe.
 fn show(charts: &[Chart]) {
     let columns = terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| width.0);
-    let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let coloured =
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     for chart in charts {
         println!("{}", chart_text(chart, columns.clamp(40, 240), ROWS, coloured));
     }

@@ -135,6 +135,11 @@ fn step(width: f64, most: usize) -> f64 {
     factor.unwrap_or(10.0) * power
 }
 
+/// Returns the power of ten of a number's first digit, however the number was rounded.
+fn power(value: f64) -> f64 {
+    (value.abs().log10() + 1e-9).floor()
+}
+
 /// Formats a number with the digits that distinguish it from the next tick.
 #[must_use]
 pub fn number(value: f64, step: f64) -> String {
@@ -143,7 +148,10 @@ pub fn number(value: f64, step: f64) -> String {
         return "0".to_owned();
     }
     if !(1e-4..1e6).contains(&large) {
-        let text = format!("{value:.1e}");
+        // 1.05e6 and 1.10e6 differ in their third digit, 1e6 and 2e6 in their first.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let digits = (power(value) - power(step)).clamp(1.0, 7.0) as usize;
+        let text = format!("{value:.digits$e}");
         return text.replace(".0e", "e");
     }
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -171,6 +179,19 @@ mod tests {
         );
         assert_eq!(numbers(&Axis::new(0.004, 3.0, true), 4), ["0.01", "0.1", "1"]);
         assert_eq!(numbers(&Axis::new(3.0, 3.0, false), 3), ["2.9", "3.0", "3.1"]);
+    }
+
+    #[test]
+    fn labels_of_large_and_small_numbers_differ_like_the_numbers() {
+        assert_eq!(
+            numbers(&Axis::new(1e6, 1.2e6, false), 5),
+            ["1.00e6", "1.05e6", "1.10e6", "1.15e6", "1.20e6"]
+        );
+        assert_eq!(
+            numbers(&Axis::new(2e-5, 2.2e-5, false), 3),
+            ["2e-5", "2.1e-5", "2.2e-5"]
+        );
+        assert_eq!(numbers(&Axis::new(0.0, 4e6, false), 3), ["0", "2e6", "4e6"]);
     }
 
     #[test]

@@ -140,10 +140,18 @@ fn title(chart: &Chart, buffer: &mut Buffer, area: Rect, coloured: bool) {
     }
 }
 
-/// Formats a value with four digits.
+/// Formats a value with four digits; one from a million on or below a ten-thousandth with two and its power of ten.
 #[must_use]
 pub fn said(value: f64) -> String {
-    number(value, value.abs().max(1e-12) / 1e3)
+    let size = value.abs().max(1e-12);
+    number(
+        value,
+        if (1e-4..1e6).contains(&size) {
+            size / 1e3
+        } else {
+            size
+        },
+    )
 }
 
 /// Draws a vertical line with the knob's name and value where one was turned.

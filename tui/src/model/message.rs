@@ -2,15 +2,29 @@
 
 use demask_storage::{Command, Envelope, Reply};
 
+/// The notice that a command could not be sent.
+pub(crate) const AWAY: &str = "the daemon is away: nothing was asked of it";
+
 /// A message.
 #[derive(Clone, Debug)]
 pub enum Msg {
     /// A pressed key, named as in the table; characters are themselves.
     Key(String),
+    /// A text that was pasted into the terminal.
+    Paste(String),
     /// An event from the daemon.
     Event(Box<Envelope>),
     /// A reply to a command.
     Reply(Box<Reply>),
+    /// The result of a query.
+    Rows {
+        /// The query.
+        sql: String,
+        /// Column names.
+        columns: Vec<String>,
+        /// The values, row by row in the order of the columns.
+        rows: Vec<Vec<serde_json::Value>>,
+    },
     /// A query was refused.
     NoRows {
         /// The query.

@@ -26,6 +26,8 @@ pub const LINES: usize = 500;
 pub const SAMPLES: usize = 40;
 /// The rollout samples that are kept.
 pub const ROLLOUTS: usize = 400;
+/// The most rows of the user's query.
+pub const ASKED_ROWS: u64 = 200;
 
 /// Writes the tabs of the screens into `columns` columns: with narrower gaps if necessary, then without gaps after the
 /// number, then with only the current screen's name in full.
@@ -57,8 +59,8 @@ pub enum Typing {
     Prompt,
     /// A SQL query.
     Sql,
-    /// `yes` to stop the run.
-    Stop,
+    /// `yes` to stop this run, the daemon's; empty if it has none.
+    Stop(String),
     /// The value of this knob.
     Value(String),
     /// Words to filter log lines by.
@@ -91,6 +93,8 @@ pub struct Model {
     pub connected: bool,
     /// Ticks since the connection to the daemon was lost.
     pub away_ticks: u64,
+    /// Ticks since the last word of a daemon that is connected.
+    pub silent_ticks: u64,
     /// The last event's sequence number.
     pub seq: u64,
     /// The number of missed events.
@@ -131,8 +135,9 @@ pub struct Model {
     pub rollouts: VecDeque<RolloutSample>,
     /// Verdicts by source, gate and reason: the numbers that passed and that failed.
     pub funnel: BTreeMap<Gate, (u64, u64)>,
-    /// By subject and gate, the line of the funnel in which the verdict was counted, and whether it passed.
-    pub verdicts: Seen<(String, String), (Gate, bool)>,
+    /// By subject and gate, the line of the funnel in which the verdict was counted, whether it passed, and the number of
+    /// rows that it stands for.
+    pub verdicts: Seen<(String, String), (Gate, bool, u64)>,
     /// The number of sequences trained on, by stage.
     pub trained: BTreeMap<String, u64>,
     /// The number of those counted at a step of a stage.
@@ -156,17 +161,26 @@ pub struct Model {
 }
 
 impl Model {
-    /// Returns the knobs.
+    /// Returns the state of the daemon's run, to which all commands go, whichever run is shown.
+    #[must_use]
+    pub fn daemon_run(&self) -> Option<&Overview> {
+        if self.is_past {
+            self.live.as_ref()
+        } else {
+            self.overview.as_ref()
+        }
+    }
+
+    /// Returns the knobs of the daemon's run.
     #[must_use]
     pub fn knobs(&self) -> &[Knob] {
-        self.overview.as_ref().map_or(&[], |overview| &overview.knobs)
+        self.daemon_run().map_or(&[], |overview| &overview.knobs)
     }
 
     /// Returns the ranks of the daemon's run, as the actors are the daemon's too.
     #[must_use]
     pub fn ranks(&self) -> &[RankView] {
-        let of_daemon = if self.is_past { &self.live } else { &self.overview };
-        of_daemon.as_ref().map_or(&[], |overview| &overview.ranks)
+        self.daemon_run().map_or(&[], |overview| &overview.ranks)
     }
 
     /// Returns the step and group of the rollouts, oldest first.

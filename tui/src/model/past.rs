@@ -55,8 +55,8 @@ fn watched(id: &str) -> Command {
 pub fn funnel(run: &str) -> Command {
     let id = quoted(run);
     ask(format!(
-        "SELECT source AS {FUNNEL}, gate, reason, sum(passed) AS passed, sum(rejected) AS rejected FROM v_funnel WHERE run = {id} \
-         GROUP BY 1, 2, 3"
+        "SELECT source AS {FUNNEL}, gate, reason, sum(passed) AS passed, sum(rejected) AS rejected, run FROM v_funnel \
+         WHERE run = {id} GROUP BY 1, 2, 3"
     ))
 }
 

@@ -132,10 +132,14 @@ impl ActorsScreen {
                 Span::raw(doing(actor)),
             ])
         });
+        // Wide enough for the longest, because the first digits of a number would be another number.
+        let queues = listed.iter().map(|(_, actor)| queue(actor).chars().count());
+        let queues = u16::try_from(queues.max().unwrap_or(0)).unwrap_or(u16::MAX);
+        let bar = BAR as u16 + 1;
         let lengths = if narrow {
-            [13, 8, 6, 8, 8, 4]
+            [13, 8, queues.saturating_sub(bar).max(6), 8, 8, 4]
         } else {
-            [22, 9, 14, 9, 10, 8]
+            [22, 9, queues.max(14), 9, 10, 8]
         };
         let widths = lengths
             .map(Constraint::Length)

@@ -87,7 +87,10 @@ impl Screen for CurvesScreen {
                 let last = model.metrics.len().saturating_sub(1);
                 let at = step_back(self.at(model), last, action == Action::Down);
                 self.chosen = model.metrics.keys().nth(at).cloned();
-                return self.ask(model);
+                // What the store has answered is kept, and live values come by themselves.
+                if !self.is_known(model) {
+                    return self.ask(model);
+                }
             }
             Action::Mark => {
                 if let Some(name) = self.name(model) {
@@ -152,6 +155,15 @@ impl CurvesScreen {
         model.metrics.keys().nth(self.at(model)).map(String::as_str)
     }
 
+    /// Whether the store has answered about the selected metric of every drawn run.
+    fn is_known(&self, model: &Model) -> bool {
+        let Some(name) = self.name(model) else { return true };
+        let overlaid = model.overlaid.iter().map(|(run, _)| run);
+        std::iter::once(&model.run)
+            .chain(overlaid)
+            .all(|run| self.stored.contains_key(&(run.clone(), name.to_owned())))
+    }
+
     /// Queries the selected metric of every drawn run.
     fn ask(&self, model: &Model) -> Vec<Effect> {
         let Some(name) = self.name(model) else {
@@ -184,6 +196,8 @@ impl CurvesScreen {
     fn style(&self, model: &Model, found: &[Curve]) -> ChartStyle {
         let along = self.along;
         let steps = model.metrics.values().filter_map(|points| Some(points.back()?.0));
+        let laid_over = found.iter().filter_map(|curve| Some(curve.points.last()?.step));
+        let steps = steps.chain(laid_over);
         let all: Vec<&Curve> = found.iter().collect();
         let (last, least) = match along {
             Along::Step => (steps.fold(0.0, f64::max), 1.0),

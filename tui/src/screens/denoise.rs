@@ -160,10 +160,12 @@ fn word(model: &Model, token: &str, sure: u8) -> Span<'static> {
     if token.is_empty() {
         return Span::styled("░", quiet());
     }
+    // The tokens run on in one paragraph, where a line's end would be left out.
+    let token = token.replace('\n', "\u{21b5}");
     if model.no_color {
         return Span::raw(format!("{token}{}", SHADES[usize::from(sure) * 7 / 255]));
     }
-    Span::styled(token.to_owned(), sure_style(model, sure))
+    Span::styled(token, sure_style(model, sure))
 }
 
 /// The columns of a code with its number, and without; the least columns of the decoded picture.

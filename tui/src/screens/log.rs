@@ -38,6 +38,7 @@ impl Screen for LogScreen {
 
     fn on_event(&mut self, model: &mut Model, event: &Event) {
         match event {
+            Event::Begun if model.log.is_empty() => self.back = 0,
             Event::Words(words) => (self.words, self.back) = ((*words).to_owned(), 0),
             // A scrolled log keeps showing the same lines, as long as they are kept.
             Event::Logged(count) if self.back > 0 => {

@@ -66,6 +66,8 @@ pub(crate) enum Event<'a> {
     Logged(usize),
     /// The columns and rows of a query's result.
     Rows(&'a [String], &'a [Vec<String>]),
+    /// The columns and rows of the result of the user's query.
+    Answered(&'a [String], &'a [Vec<String>]),
     /// The user's query was refused.
     NoRows(&'a str),
     /// The user typed words to filter log lines by.
@@ -105,11 +107,12 @@ screens! {
 
 /// Whether these columns belong to the dashboard's own queries.
 fn is_own(columns: &[String]) -> bool {
-    const OWN: [&str; 11] = [
+    const OWN: [&str; 12] = [
         lineage::LIST,
         lineage::STORY,
         CURVE,
         TURNED,
+        past::BEGAN,
         past::EVENTS,
         past::FUNNEL,
         runs::RUNS,

@@ -9,7 +9,7 @@ use super::{Event, Screen, is_own, step_back};
 use crate::keys::Action;
 use crate::model::Model;
 use crate::model::message::Effect;
-use crate::model::{Rows, Typing};
+use crate::model::{ASKED_ROWS, Rows, Typing};
 use crate::pictures::Pictures;
 use crate::theme::{accent, panel};
 
@@ -33,9 +33,8 @@ impl Screen for QueryScreen {
 
     fn on_event(&mut self, _: &mut Model, event: &Event) {
         match event {
-            Event::Rows(columns, rows) if !is_own(columns) => {
-                (self.rows, self.away) = (Some(Ok((columns.to_vec(), rows.to_vec()))), 0);
-            }
+            Event::Answered(columns, rows) => self.show(columns, rows),
+            Event::Rows(columns, rows) if !is_own(columns) => self.show(columns, rows),
             Event::NoRows(message) => (self.rows, self.away) = (Some(Err((*message).to_owned())), 0),
             _ => {}
         }
@@ -76,13 +75,24 @@ impl Screen for QueryScreen {
                 );
             }
             Some(Ok((columns, rows))) => {
-                let title = format!("query: {} rows, up and down scroll", rows.len());
+                let first = if rows.len() as u64 >= ASKED_ROWS {
+                    "the first "
+                } else {
+                    ""
+                };
+                let title = format!("query: {first}{} rows, up and down scroll", rows.len());
                 let widths = widths(columns, rows, usize::from(area.width.saturating_sub(2)));
                 let body = rows.iter().skip(self.away).map(|row| Row::new(row.clone()));
                 let table = Table::new(body, widths).header(Row::new(columns.clone()).style(accent(model)));
                 frame.render_widget(table.block(panel(&title)), area);
             }
         }
+    }
+}
+
+impl QueryScreen {
+    fn show(&mut self, columns: &[String], rows: &[Vec<String>]) {
+        (self.rows, self.away) = (Some(Ok((columns.to_vec(), rows.to_vec()))), 0);
     }
 }
 

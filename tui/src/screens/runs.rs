@@ -41,6 +41,8 @@ impl Screen for RunsScreen {
     }
 
     fn on_show(&mut self, _: &Model) -> Vec<Effect> {
+        // Who has looked at another screen is asked again.
+        self.cancelling = None;
         vec![Effect::Ask(Command::Query {
             sql: format!(
                 "SELECT * FROM (SELECT run AS {RUNS}, coalesce(name, profile) AS profile, '{WAITS}' || place AS status, '' AS step, \

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{
-    self, DisableMouseCapture, EnableMouseCapture, Event, KeyCode, KeyEventKind, KeyModifiers, MouseButton,
-    MouseEventKind,
+    self, DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture, Event,
+    KeyCode, KeyEventKind, KeyModifiers, MouseButton, MouseEventKind,
 };
 use ratatui::crossterm::terminal::{Clear, ClearType};
 use ratatui::crossterm::{cursor, execute};
@@ -53,7 +53,7 @@ fn show(options: AttachOptions, terminal: &mut DefaultTerminal, signals: &Signal
     update(&mut board, size_of(terminal)?);
     // The screens are not drawn yet: a key pressed while the terminal answers could be taken for a part of its answer.
     terminal.draw(view::opening)?;
-    let pictures = Pictures::open(options.images, Some(options.blobs));
+    let pictures = Pictures::open(options.images, options.no_color, Some(options.blobs));
     let mut ticked = Instant::now();
     let mut dirty = true;
     loop {
@@ -117,15 +117,21 @@ fn take_over() -> std::io::Result<DefaultTerminal> {
     let terminal = ratatui::try_init()?;
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        execute!(std::io::stdout(), DisableMouseCapture, cursor::Show).ok();
+        execute!(
+            std::io::stdout(),
+            DisableBracketedPaste,
+            DisableMouseCapture,
+            cursor::Show
+        )
+        .ok();
         before(panic);
     }));
-    execute!(std::io::stdout(), EnableMouseCapture)?;
+    execute!(std::io::stdout(), EnableMouseCapture, EnableBracketedPaste)?;
     Ok(terminal)
 }
 
 fn hand_back() {
-    execute!(std::io::stdout(), DisableMouseCapture).ok();
+    execute!(std::io::stdout(), DisableBracketedPaste, DisableMouseCapture).ok();
     // Not `restore`, which prints errors: if the terminal is gone, printing fails too.
     ratatui::try_restore().ok();
     execute!(std::io::stdout(), cursor::Show).ok();
@@ -139,7 +145,12 @@ fn suspend(terminal: &mut DefaultTerminal) -> std::io::Result<Msg> {
     *terminal = ratatui::try_init()?;
     // Not `Terminal::clear`, which queries the cursor's position: a terminal that does not answer would end the
     // dashboard.
-    execute!(std::io::stdout(), EnableMouseCapture, Clear(ClearType::All))?;
+    execute!(
+        std::io::stdout(),
+        EnableMouseCapture,
+        EnableBracketedPaste,
+        Clear(ClearType::All)
+    )?;
     size_of(terminal)
 }
 
@@ -156,6 +167,7 @@ fn message_of(event: &Event) -> Option<Msg> {
             _ => None,
         },
         Event::Resize(width, height) => Some(Msg::Size(*width, *height)),
+        Event::Paste(text) => Some(Msg::Paste(text.clone())),
         other => key_of(other).map(Msg::Key),
     }
 }
@@ -168,6 +180,10 @@ fn key_of(event: &Event) -> Option<String> {
     Some(match key.code {
         KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => "ctrl-c".into(),
         KeyCode::Char('p') if key.modifiers.contains(KeyModifiers::CONTROL) => "ctrl-p".into(),
+        // Some terminals send it for the backspace key.
+        KeyCode::Char('h') if key.modifiers.contains(KeyModifiers::CONTROL) => "backspace".into(),
+        // It is not the letter: Ctrl-X is no cancellation, and Ctrl-U types nothing.
+        KeyCode::Char(_) if key.modifiers.contains(KeyModifiers::CONTROL) => return None,
         KeyCode::Char(' ') => "space".into(),
         KeyCode::Char(sign) => sign.to_string(),
         KeyCode::F(number) => format!("f{number}"),
@@ -183,4 +199,24 @@ fn key_of(event: &Event) -> Option<String> {
         KeyCode::Backspace => "backspace".into(),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::crossterm::event::KeyEvent;
+
+    use super::*;
+
+    #[test]
+    fn a_letter_with_control_is_not_the_letter() {
+        let named = |sign, modifiers| key_of(&Event::Key(KeyEvent::new(KeyCode::Char(sign), modifiers)));
+        assert_eq!(named('x', KeyModifiers::NONE).as_deref(), Some("x"));
+        assert_eq!(named('X', KeyModifiers::SHIFT).as_deref(), Some("X"));
+        for sign in ['x', 'u', 'q', 'n', ' '] {
+            assert_eq!(named(sign, KeyModifiers::CONTROL), None, "{sign}");
+        }
+        for (sign, name) in [('c', "ctrl-c"), ('p', "ctrl-p"), ('h', "backspace")] {
+            assert_eq!(named(sign, KeyModifiers::CONTROL).as_deref(), Some(name));
+        }
+    }
 }

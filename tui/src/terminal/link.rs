@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use demask_storage::{ClientMessage, Command, PROTOCOL, Reply, ServerMessage};
 
-use crate::model::message::Msg;
+use crate::model::message::{AWAY, Msg};
 
 /// The interval between two tries to reach an absent daemon.
 const RETRY: Duration = Duration::from_millis(500);
@@ -56,50 +56,62 @@ impl MessageAuthor {
     }
 }
 
-/// Queries that wait for a reply, by message id.
+/// The user's orders and the queries that wait for a reply, by message id.
 #[derive(Clone, Default)]
-struct Queries(Arc<Mutex<HashMap<String, String>>>);
+struct Unanswered(Arc<Mutex<HashMap<String, Command>>>);
 
-impl Queries {
+impl Unanswered {
     fn note(&self, message: &ClientMessage) {
-        if let Command::Query { sql, .. } = &message.command {
-            let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.insert(message.id.clone(), sql.clone());
-        }
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.insert(message.id.clone(), message.command.clone());
     }
 
-    /// Converts a reply to a message; the refusal of a query is matched to the query.
+    /// Converts a reply to a message; the result or the refusal of a query is matched to the query.
     fn answered(&self, id: &str, reply: Reply) -> Msg {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         match (waiting, reply) {
-            (Some(sql), Reply::Refused { message }) => Msg::NoRows { sql, message },
+            (Some(Command::Query { sql, .. }), Reply::Refused { message }) => Msg::NoRows { sql, message },
+            (Some(Command::Query { sql, .. }), Reply::Rows { columns, rows }) => {
+                Msg::Rows { sql, columns, rows }
+            }
             (_, reply) => Msg::Reply(Box::new(reply)),
         }
     }
 
-    /// Forgets the queries of a lost connection, which will not be answered.
-    fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    /// Forgets what was sent over a lost connection and will not be answered. Returns what is told about each order: only
+    /// the daemon knows whether it was carried out.
+    fn forget(&self) -> Vec<Msg> {
+        let waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let orders = waiting.into_values().filter_map(|command| {
+            let what = match command {
+                Command::QueueMove { run, .. } => format!("the move of {run} in the queue"),
+                Command::QueueCancel { run } => format!("the cancellation of {run}"),
+                other => other.action()?.to_string(),
+            };
+            let message = format!(
+                "{what}: the daemon was lost before it answered, so this may be done or not: look when it is back"
+            );
+            Some(Msg::Reply(Box::new(Reply::Refused { message })))
+        });
+        orders.collect()
     }
 }
 
 /// Follows the daemon until the receiver is dropped, and sends commands as they arrive.
 pub fn follow(socket: PathBuf, by: String, out: Sender<Msg>, commands: Receiver<Command>) {
     let (writers, writer) = std::sync::mpsc::channel::<UnixStream>();
-    let (author, queries) = (Arc::new(MessageAuthor::new(by)), Queries::default());
-    let (writing, noted) = (Arc::clone(&author), queries.clone());
-    std::thread::spawn(move || write_all(&writing, &writer, &commands, &noted));
+    let (author, sent) = (Arc::new(MessageAuthor::new(by)), Unanswered::default());
+    let (writing, noted, told) = (Arc::clone(&author), sent.clone(), out.clone());
+    std::thread::spawn(move || write_all(&writing, &writer, &commands, &noted, &told));
     std::thread::spawn(move || {
         let mut seq = 0;
         loop {
             if let Ok(stream) = UnixStream::connect(&socket) {
-                if out.send(Msg::Connected).is_err() {
-                    return;
-                }
-                read_all(stream, &author, &writers, &out, &mut seq, &queries).ok();
-                queries.forget();
-                if out.send(Msg::Away).is_err() {
-                    return;
+                read_all(stream, &author, &writers, &out, &mut seq, &sent).ok();
+                for msg in std::iter::once(Msg::Away).chain(sent.forget()) {
+                    if out.send(msg).is_err() {
+                        return;
+                    }
                 }
             }
             // Nothing signals that a socket has appeared, so it is polled.
@@ -118,7 +130,7 @@ fn read_all(
     writers: &Sender<UnixStream>,
     out: &Sender<Msg>,
     seq: &mut u64,
-    queries: &Queries,
+    sent: &Unanswered,
 ) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
     let events = match *seq {
@@ -133,7 +145,11 @@ fn read_all(
     ] {
         say(&mut writer, message)?;
     }
+    // In this order, so that what the user asks for from now on finds the connection.
     writers.send(writer).ok();
+    if out.send(Msg::Connected).is_err() {
+        return Ok(());
+    }
     for line in BufReader::new(stream).lines() {
         let msg = match serde_json::from_str(&line?) {
             Ok(ServerMessage::Event(envelope)) => {
@@ -146,7 +162,7 @@ fn read_all(
                 reply: Reply::Accepted { .. },
                 ..
             }) if id == following.id => continue,
-            Ok(ServerMessage::Reply { id, reply, .. }) => queries.answered(&id, reply),
+            Ok(ServerMessage::Reply { id, reply, .. }) => sent.answered(&id, reply),
             Ok(ServerMessage::Lagged { missed, .. }) => Msg::Lagged(missed),
             Err(_) => continue,
         };
@@ -161,17 +177,23 @@ fn write_all(
     author: &MessageAuthor,
     writers: &Receiver<UnixStream>,
     commands: &Receiver<Command>,
-    queries: &Queries,
+    sent: &Unanswered,
+    out: &Sender<Msg>,
 ) {
     let mut writer: Option<UnixStream> = None;
     for command in commands {
         if let Some(newest) = writers.try_iter().last() {
             writer = Some(newest);
         }
-        if let Some(stream) = &mut writer {
-            let message = author.message(command);
-            queries.note(&message);
-            say(stream, &message).ok();
+        let message = author.message(command);
+        sent.note(&message);
+        let is_sent = writer
+            .as_mut()
+            .is_some_and(|stream| say(stream, &message).is_ok());
+        if !is_sent {
+            writer = None;
+            let refused = Reply::Refused { message: AWAY.into() };
+            out.send(sent.answered(&message.id, refused)).ok();
         }
     }
 }
@@ -196,6 +218,33 @@ mod tests {
             message.id
         };
         (lines.take(3).map(id).collect(), stream)
+    }
+
+    /// A daemon that dies before it has answered an order: the user is told that it may be done or not.
+    #[test]
+    fn what_a_lost_daemon_has_not_answered_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("daemon.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (out, messages) = channel();
+        let (ask, commands) = channel();
+        follow(socket, "me (dashboard)".into(), out, commands);
+        let (stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        for _ in 0..3 {
+            lines.next().unwrap().unwrap();
+        }
+        assert!(matches!(messages.recv().unwrap(), Msg::Connected));
+        ask.send(Command::Pause).unwrap();
+        let order = lines.next().unwrap().unwrap();
+        assert!(order.contains("pause"), "{order}");
+        drop(lines);
+        assert!(matches!(messages.recv().unwrap(), Msg::Away));
+        let told = format!("{:?}", messages.recv().unwrap());
+        assert!(
+            told.contains("pause: the daemon was lost before it answered"),
+            "{told}"
+        );
     }
 
     /// Both dashboards here have one process id, as those of a container have before and after its restart.

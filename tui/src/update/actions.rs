@@ -41,11 +41,14 @@ pub(super) fn act(board: &mut Dashboard, action: Action) -> Vec<Effect> {
         Action::NextScreen => board.screen = (board.screen + 1) % board.screens.len(),
         Action::Screen(number) => board.screen = number,
         Action::PauseResume => {
-            let overview = board.overview.as_ref();
-            let paused = overview.is_some_and(|overview| overview.state == RunState::Paused);
+            let run = board.daemon_run();
+            let paused = run.is_some_and(|run| run.state == RunState::Paused);
             return vec![Effect::Ask(if paused { Command::Resume } else { Command::Pause })];
         }
-        Action::Stop => ask(Typing::Stop, board),
+        Action::Stop => {
+            let run = board.daemon_run().map_or(String::new(), |run| run.run.clone());
+            ask(Typing::Stop(run), board);
+        }
         Action::Checkpoint => return vec![Effect::Ask(Command::Checkpoint)],
         Action::SetKnob => ask(Typing::Knob, board),
         Action::Sample => ask(Typing::Prompt, board),
@@ -53,8 +56,8 @@ pub(super) fn act(board: &mut Dashboard, action: Action) -> Vec<Effect> {
         Action::PageUp | Action::PageDown => return move_by(board, PAGE, action == Action::PageUp),
         Action::Palette => board.palette = Some(Palette::default()),
         Action::Help => (board.model.help, board.model.help_at) = (!board.model.help, 0),
+        Action::Close if board.help => board.help = false,
         Action::Close => {
-            board.help = false;
             board.tell(&Event::Closed);
             return on_screen(board, action);
         }
@@ -88,7 +91,12 @@ fn move_by(board: &mut Dashboard, count: usize, up: bool) -> Vec<Effect> {
         return Vec::new();
     }
     let action = if up { Action::Up } else { Action::Down };
-    (0..count).flat_map(|_| on_screen(board, action)).collect()
+    // Only where the selection stops is anything asked: the daemon refuses more than it can queue.
+    let mut asked = Vec::new();
+    for _ in 0..count {
+        asked = on_screen(board, action);
+    }
+    asked
 }
 
 /// Handles a key in the palette.

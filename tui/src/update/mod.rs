@@ -15,17 +15,18 @@ use demask_storage::{Level, Reply};
 use crate::dashboard::Dashboard;
 use crate::keys::Action;
 use crate::model::Model;
-use crate::model::message::{Effect, Msg};
+use crate::model::message::{AWAY, Effect, Msg};
 use crate::screens::Event;
 
 use self::actions::{act, in_palette, key_pressed};
 use self::mouse::clicked;
 use self::records::{log, take};
 use self::stored::{opened, read};
+use self::typing::pasted;
 
 /// Updates the state by a message and returns the effects.
 pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
-    let (before, logged) = (board.screen, board.logged);
+    let (before, logged, was_connected) = (board.screen, board.logged, board.connected);
     let mut effects = changed(board, msg);
     if board.logged > logged {
         board.tell(&Event::Logged(board.model.logged - logged));
@@ -33,9 +34,10 @@ pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
     // A command that cannot be sent is reported, not dropped silently.
     if !board.connected && effects.iter().any(|effect| matches!(effect, Effect::Ask(_))) {
         effects.retain(|effect| *effect == Effect::Quit);
-        board.notice = "the daemon is away: nothing was asked of it".into();
+        board.notice = AWAY.into();
     }
-    if board.screen != before && board.connected {
+    // What a screen had asked for is old when the daemon comes back.
+    if board.connected && (board.screen != before || !was_connected) {
         let number = board.screen;
         let Dashboard { model, screens } = board;
         effects.extend(
@@ -51,8 +53,20 @@ pub fn update(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
 }
 
 fn changed(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
+    if matches!(
+        msg,
+        Msg::Event(_)
+            | Msg::Reply(_)
+            | Msg::Rows { .. }
+            | Msg::NoRows { .. }
+            | Msg::Lagged(_)
+            | Msg::Connected
+    ) {
+        board.silent_ticks = 0;
+    }
     match msg {
         Msg::Key(key) => return key_pressed(board, &key),
+        Msg::Paste(text) => pasted(board, &text),
         Msg::Event(envelope) => {
             board.seq = board.seq.max(envelope.seq);
             board.now_us = board.now_us.max(envelope.at_us);
@@ -60,6 +74,15 @@ fn changed(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
             take(board, envelope.record, at_us);
         }
         Msg::Reply(reply) => answered(board, *reply),
+        Msg::Rows { sql, columns, rows } => {
+            let rows = texts(rows);
+            // Not recognised by its columns: the user may name one like those of the dashboard's own queries.
+            if sql == board.asked {
+                board.tell(&Event::Answered(&columns, &rows));
+            } else {
+                found(board, &columns, &rows);
+            }
+        }
         Msg::NoRows { sql, message } => {
             // Errors of the dashboard's own queries do not belong to the user's.
             if sql == board.asked {
@@ -78,7 +101,11 @@ fn changed(board: &mut Dashboard, msg: Msg) -> Vec<Effect> {
         Msg::Wheel(_) if board.typing.is_some() => {}
         Msg::Wheel(up) => return act(board, if up { Action::Up } else { Action::Down }),
         Msg::Tick => {
-            board.away_ticks = if board.connected { 0 } else { board.away_ticks + 1 };
+            let (away, silent) = (board.away_ticks, board.silent_ticks);
+            (board.model.away_ticks, board.model.silent_ticks) = match board.connected {
+                true => (0, silent + 1),
+                false => (away + 1, 0),
+            };
             board.tell(&Event::Tick);
         }
     }
@@ -101,18 +128,25 @@ fn answered(board: &mut Dashboard, reply: Reply) {
         Reply::Started { run } => board.notice = format!("run {run}"),
         Reply::Queued { run, ahead } => board.notice = format!("run {run} waits, {ahead} before it"),
         Reply::Said { answer, .. } => board.notice = answer,
-        Reply::Rows { columns, rows } => {
-            let plain = |value: serde_json::Value| match value {
-                serde_json::Value::String(text) => text,
-                other => other.to_string(),
-            };
-            let rows = rows.into_iter();
-            let rows: Vec<Vec<String>> = rows.map(|row| row.into_iter().map(plain).collect()).collect();
-            read(board, &columns, &rows);
-            board.tell(&Event::Rows(&columns, &rows));
-        }
+        Reply::Rows { columns, rows } => found(board, &columns, &texts(rows)),
         Reply::Refused { message } => refused(board, message),
     }
+}
+
+/// Converts the values of a result to texts.
+fn texts(rows: Vec<Vec<serde_json::Value>>) -> Vec<Vec<String>> {
+    let plain = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let rows = rows.into_iter();
+    rows.map(|row| row.into_iter().map(plain).collect()).collect()
+}
+
+/// Takes in a result that its columns describe.
+fn found(board: &mut Dashboard, columns: &[String], rows: &[Vec<String>]) {
+    read(board, columns, rows);
+    board.tell(&Event::Rows(columns, rows));
 }
 
 fn refused(model: &mut Model, message: String) {

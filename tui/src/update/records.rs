@@ -140,24 +140,24 @@ fn drawn(model: &mut Model, sample: RolloutSample) {
 
 /// Counts a verdict once: the last one on a subject at a gate replaces earlier ones.
 fn judged(model: &mut Model, verdict: GateVerdict) {
-    let line = (verdict.source, verdict.gate.to_string(), verdict.reason);
+    // As in `v_funnel`: a note on what passed is no reason, and a verdict may stand for many rows.
+    let (passed, rows) = (verdict.passed, verdict.count);
+    let reason = if passed { String::new() } else { verdict.reason };
+    let line = (verdict.source, verdict.gate.to_string(), reason);
     let name = (verdict.subject, verdict.gate.to_string());
-    let before = model.verdicts.put(name, (line.clone(), verdict.passed));
-    if let Some((line, passed)) = before
+    let before = model.verdicts.put(name, (line.clone(), passed, rows));
+    if let Some((line, passed, rows)) = before
         && let Some(counts) = model.funnel.get_mut(&line)
     {
         let count = if passed { &mut counts.0 } else { &mut counts.1 };
-        *count = count.saturating_sub(1);
+        *count = count.saturating_sub(rows);
         if *counts == (0, 0) {
             model.funnel.remove(&line);
         }
     }
     let counts = model.funnel.entry(line).or_default();
-    *(if verdict.passed {
-        &mut counts.0
-    } else {
-        &mut counts.1
-    }) += 1;
+    let count = if passed { &mut counts.0 } else { &mut counts.1 };
+    *count = count.saturating_add(rows);
 }
 
 /// Counts the sequences of a step once.
@@ -190,7 +190,7 @@ fn sampled(model: &mut Model, frame: Frame) {
 }
 
 /// Returns the run of a record that belongs to one and is drawn.
-fn run_of(record: &Record) -> Option<&str> {
+pub(super) fn run_of(record: &Record) -> Option<&str> {
     match record {
         Record::Run(run) => Some(&run.id),
         Record::Metric(metric) => Some(&metric.run),
@@ -205,6 +205,8 @@ fn run_of(record: &Record) -> Option<&str> {
 
 /// Adds a line to the log.
 pub(super) fn log(model: &mut Model, at_us: i64, level: Level, text: String) {
+    // A terminal leaves such characters out, so that the words around them would be one.
+    let text = text.replace(char::is_control, " ");
     model.log.push_back(LogLine { at_us, level, text });
     model.logged += 1;
     while model.log.len() > LINES {

@@ -3,7 +3,7 @@
 use demask_storage::Record;
 use demask_storage::query::curves;
 
-use super::records::keep;
+use super::records::{keep, run_of};
 use crate::dashboard::Dashboard;
 use crate::model::message::Effect;
 use crate::model::{Model, past};
@@ -56,12 +56,14 @@ fn read_events(board: &mut Dashboard, rows: &[Vec<String>]) {
     }
     let all: Vec<Record> = records.iter().map(|(_, record)| record.clone()).collect();
     let step = rows.last().and_then(|row| row.get(2)?.parse().ok()).unwrap_or(0);
+    // The user may have opened another run meanwhile.
+    let run = all.iter().filter_map(run_of).find(|run| !run.is_empty());
+    if run.is_some_and(|run| run != board.run) {
+        return;
+    }
     if board.is_past
         && let Some(overview) = past::overview(&all, step)
     {
-        if overview.run != board.run {
-            return;
-        }
         board.overview = Some(overview);
     }
     for (at_us, record) in records {
@@ -73,9 +75,13 @@ fn read_events(board: &mut Dashboard, rows: &[Vec<String>]) {
 }
 
 fn read_funnel(model: &mut Model, rows: &[Vec<String>]) {
+    // The user may have opened another run meanwhile.
+    if rows.first().and_then(|row| row.get(5)) != Some(&model.run) {
+        return;
+    }
     model.funnel.clear();
     for row in rows {
-        let [source, gate, reason, passed, rejected] = row.as_slice() else {
+        let [source, gate, reason, passed, rejected, _] = row.as_slice() else {
             continue;
         };
         let count = |text: &String| text.parse().unwrap_or(0);

@@ -3,8 +3,8 @@
 use demask_storage::Command;
 
 use crate::dashboard::Dashboard;
-use crate::model::Typing;
 use crate::model::message::Effect;
+use crate::model::{ASKED_ROWS, Typing};
 use crate::screens::Event;
 
 /// Handles a key while a text is typed.
@@ -26,6 +26,21 @@ pub(super) fn typed(board: &mut Dashboard, key: &str) -> Vec<Effect> {
         _ => {}
     }
     Vec::new()
+}
+
+/// Adds a pasted text to what is being typed. Its lines become one and it is never taken for keys: the end of a line would
+/// send the text, and the letters after it would pause the run or leave.
+pub(super) fn pasted(board: &mut Dashboard, text: &str) {
+    let line = text.trim_end().replace(char::is_control, " ");
+    let model = &mut board.model;
+    if let Some(palette) = &mut model.palette {
+        palette.text.push_str(&line);
+        palette.at = 0;
+    } else if let Some((_, typed)) = &mut model.typing {
+        typed.push_str(&line);
+    } else {
+        model.notice = "a text is pasted where one is typed: first press n, / or k".into();
+    }
 }
 
 /// Carries out what was typed.
@@ -50,14 +65,17 @@ fn said(board: &mut Dashboard, what: &Typing, text: &str) -> Vec<Effect> {
             text.clone_into(&mut board.asked);
             return vec![Effect::Ask(Command::Query {
                 sql: text.to_owned(),
-                limit: 200,
+                limit: ASKED_ROWS,
             })];
         }
         Typing::Value(key) => return turned(board, key, text),
         Typing::Filter => board.tell(&Event::Words(text)),
         Typing::Names => board.tell(&Event::Named(text)),
-        Typing::Stop if text == "yes" => return vec![Effect::Ask(Command::Stop)],
-        Typing::Stop => board.notice = "not stopped".into(),
+        Typing::Stop(_) if text != "yes" => board.notice = "not stopped".into(),
+        Typing::Stop(run) if board.daemon_run().map_or("", |run| run.run.as_str()) != run => {
+            board.notice = "not stopped: another run has begun meanwhile".into();
+        }
+        Typing::Stop(_) => return vec![Effect::Ask(Command::Stop)],
     }
     Vec::new()
 }

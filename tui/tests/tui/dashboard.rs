@@ -208,6 +208,28 @@ fn a_tiny_terminal_and_an_away_daemon_say_so() {
     assert!(render_to_string(&model, 80, 24).unwrap().contains("connecting"));
 }
 
+/// L10: a daemon that is connected and hangs is noticed, and what is shown is not taken for the present state.
+#[test]
+fn l10_a_silent_daemon_is_told_until_it_speaks() {
+    let mut model = Dashboard::default();
+    update(&mut model, Msg::Connected);
+    let header = |model: &Dashboard| render_to_string(model, 80, 24).unwrap();
+    for _ in 0..19 {
+        update(&mut model, Msg::Tick);
+    }
+    assert!(!header(&model).contains("silent"));
+    for _ in 0..9 {
+        update(&mut model, Msg::Tick);
+    }
+    assert!(
+        header(&model).contains("daemon silent 7 s: what is shown is older; see `demask daemon logs`"),
+        "{}",
+        header(&model)
+    );
+    update(&mut model, frame(0, &["a"]));
+    assert!(!header(&model).contains("silent"));
+}
+
 const KEYS: [&str; 29] = [
     "q", "tab", "3", "4", "8", "p", "S", "c", "k", "n", "left", "right", "up", "down", "/", "?", "enter",
     "esc", "x", ":", "ctrl-c", "1", "5", "6", "7", "f", "l", "pgup", "pgdn",
@@ -241,6 +263,7 @@ fn messages() -> impl Strategy<Value = Msg> {
         Just(Msg::Away),
         Just(Msg::Tick),
         any::<bool>().prop_map(Msg::Wheel),
+        ".{0,9}".prop_map(Msg::Paste),
         (0u16..150, 0u16..60).prop_map(|(column, row)| Msg::Click(column, row)),
         (0u16..150, 0u16..60).prop_map(|(width, height)| Msg::Size(width, height)),
         Just(lineage_reply()),

@@ -1,10 +1,10 @@
 //! The Data screen: the reasons of gates, and the lineage of a sequence.
 
-use demask_storage::Reply;
+use demask_storage::{Gate, GateVerdict, Record, Reply};
 use demask_tui::{Msg, render_to_string, update};
 
 use crate::screens::at_both_sizes;
-use crate::state::{press, rows, shown, state, verdict};
+use crate::state::{event, press, rows, shown, state, verdict};
 
 #[test]
 fn reasons_that_differ_in_their_numbers_are_one_line_with_an_example() {
@@ -28,6 +28,31 @@ fn reasons_that_differ_in_their_numbers_are_one_line_with_an_example() {
         line.is_some_and(|line| line.contains("parse") && line.contains(" 30 ")),
         "{drawn}"
     );
+}
+
+/// Live verdicts count as the store's funnel does: one verdict may stand for all rows of a source, and a note on what
+/// passed is no reason.
+#[test]
+fn a_live_verdict_counts_all_the_rows_that_it_stands_for() {
+    let mut model = state();
+    let kept = |count: u64| {
+        event(Record::Verdict(GateVerdict {
+            subject: "source school".into(),
+            run: "01a2".into(),
+            round: 0,
+            gate: Gate::Accept,
+            passed: true,
+            reason: "a note".into(),
+            source: "school".into(),
+            count,
+        }))
+    };
+    update(&mut model, kept(700));
+    update(&mut model, kept(731));
+    let line = ("school".into(), Gate::Accept.to_string(), String::new());
+    assert_eq!(model.funnel.get(&line), Some(&(731, 0)));
+    press(&mut model, &["5"]);
+    assert!(shown(&model).contains(" 731 "), "{}", shown(&model));
 }
 
 /// Opening a trained sequence queries its verdicts, rewards and benchmark results, and shows them as text.

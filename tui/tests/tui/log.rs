@@ -3,7 +3,7 @@
 use demask_storage::Reply;
 use demask_tui::{Dashboard, Msg, update};
 
-use crate::state::{eval, press, sample, shown, state, used, verdict};
+use crate::state::{eval, press, rows, sample, shown, state, used, verdict};
 
 #[test]
 fn the_log_is_filtered_by_level_and_words() {
@@ -41,6 +41,20 @@ fn a_long_line_of_the_log_can_be_read_to_its_end() {
     );
 }
 
+/// Wide characters take two columns each, and words are not run together where a line ended.
+#[test]
+fn the_newest_line_is_seen_whatever_characters_the_lines_have() {
+    let mut model = state();
+    for number in 0..20 {
+        let message = format!("{}{number}", "\u{56fe}".repeat(70));
+        update(&mut model, Msg::Reply(Box::new(Reply::Refused { message })));
+    }
+    let message = "the\nlast one".to_owned();
+    update(&mut model, Msg::Reply(Box::new(Reply::Refused { message })));
+    press(&mut model, &["7"]);
+    assert!(shown(&model).contains("the last one"), "{}", shown(&model));
+}
+
 #[test]
 fn who_has_scrolled_back_goes_on_reading_the_same_lines() {
     let mut model = state();
@@ -61,6 +75,18 @@ fn who_has_scrolled_back_goes_on_reading_the_same_lines() {
         shown(&model).contains("benchmark suite-"),
         "lines that are gone leave no hole"
     );
+}
+
+/// A scrolled log of one run does not hide that of another that is opened.
+#[test]
+fn the_log_of_a_run_that_is_opened_is_shown_from_its_end() {
+    let mut model = state();
+    press(&mut model, &["7", "up", "up", "0"]);
+    let columns = ["runs", "profile", "status", "step", "seed", "began", "benchmarks"];
+    let earlier: [&[&str]; 1] = [&["0199-7b", "tabletop", "done", "60", "2", "", ""]];
+    update(&mut model, rows(&columns, &earlier));
+    press(&mut model, &["enter", "7"]);
+    assert!(!shown(&model).contains("lines back"), "{}", shown(&model));
 }
 
 /// Records that a restarted run repeats are counted once.

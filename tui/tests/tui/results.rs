@@ -100,6 +100,21 @@ fn a_result_opens_into_its_parts_and_items() {
     assert!(shown(&model).contains("before and after"));
 }
 
+/// Parts that are computed from the first items alone say so.
+#[test]
+fn a_result_with_more_items_than_are_read_says_so() {
+    let mut model = state();
+    press(&mut model, &["6", "enter"]);
+    let columns = ["items", "category", "counted", "credit"];
+    let item: &[&str] = &["0", "how_many", "1", "1"];
+    let mut items: Vec<&[&str]> = std::iter::repeat_n(item, 4999).collect();
+    update(&mut model, rows(&columns, &items));
+    assert!(!shown(&model).contains("first 5,000"));
+    items.push(item);
+    update(&mut model, rows(&columns, &items));
+    assert!(shown(&model).contains("parts of the first 5,000 items alone"));
+}
+
 /// A result is compared with another one of its suite, chosen from a list. Only items that both were asked
 /// count.
 #[test]

@@ -277,6 +277,30 @@ fn a_run_of_the_store_is_listed_and_opened_with_all_that_belongs_to_it() {
     );
 }
 
+/// The store answers only after the user has gone back to the daemon's run.
+#[test]
+fn a_late_answer_about_another_run_changes_nothing() {
+    let mut desk = Desk::new();
+    let list = desk.press(&["0"]);
+    let at = list.lines().position(|line| line.contains("profile-a")).unwrap();
+    desk.press(&vec!["down"; at - 4]);
+    let asked = update(&mut desk.board, Msg::Key("enter".into()));
+    assert!(desk.board.is_past);
+    update(&mut desk.board, Msg::Key("esc".into()));
+    assert!(!desk.board.is_past);
+    for effect in asked {
+        let Effect::Ask(Command::Query { sql, limit }) = effect else {
+            unreachable!("{effect:?}")
+        };
+        let rows = query::query(&desk.database, &sql, limit).unwrap();
+        let (columns, rows) = (rows.columns, rows.rows);
+        update(&mut desk.board, Msg::Rows { sql, columns, rows });
+    }
+    let board = &desk.board;
+    assert!(board.overview.is_none() && board.evals.is_empty() && board.samples.is_empty());
+    assert!(board.rollouts.is_empty() && board.log.is_empty() && board.funnel.is_empty());
+}
+
 /// From a trained sequence, the user can open its rewards, its parent example with source and licence, its
 /// verdicts, and the benchmark results before and after it was trained on.
 #[test]

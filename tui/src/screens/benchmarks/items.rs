@@ -22,6 +22,8 @@ pub(crate) const ITEMS: &str = "items";
 pub(crate) const ITEM: &str = "item_of";
 /// The most items that are listed.
 const LISTED: u64 = 5000;
+/// The note on a result that was cut at [`LISTED`].
+const FIRST_ITEMS: &str = " of the first 5,000 items alone";
 
 /// An opened benchmark result.
 #[derive(Debug)]
@@ -146,8 +148,14 @@ impl OpenedResult {
         let room = (lines.len() as u16 + 2).min(area.height / 2).max(3);
         let [upper, lower] = Layout::vertical([Constraint::Length(room), Constraint::Min(4)]).areas(area);
         let title = format!(
-            "{} at step {}: parts, each with its 95 % interval",
-            self.suite, self.step
+            "{} at step {}: parts{}, each with its 95 % interval",
+            self.suite,
+            self.step,
+            if items.len() as u64 >= LISTED {
+                FIRST_ITEMS
+            } else {
+                ""
+            }
         );
         frame.render_widget(Paragraph::new(lines).block(panel(&title)), upper);
         self.list(model, frame, lower);
