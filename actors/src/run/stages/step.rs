@@ -134,25 +134,57 @@ impl StageRun {
     }
 
     /// Judges the weights at a regular checkpoint. If the daemon is ending, the judgement stays due and the next life
-    /// makes it, so that a stopped run makes the same decisions as an uninterrupted one (law L8).
+    /// makes it, so that a stopped run makes the same decisions as an uninterrupted one (law L8). A full disk, on which
+    /// the judged pictures have no room, is waited for, as in a step.
     async fn judge_if_due(&mut self) -> Result<(), RunError> {
-        if self.cursor.unjudged {
-            let gate = self.context.profile.gate.clone();
-            self.cursor.unjudged = self.judge_weights(&gate.suites, gate.limit).await?.is_none();
+        let gate = self.context.profile.gate.clone();
+        while self.cursor.unjudged {
+            match self.judge_weights(&gate.suites, gate.limit).await {
+                Ok(Some(_)) => self.cursor.unjudged = false,
+                Ok(None) => break,
+                Err(error) => match checkpoints::disk_full(&error) {
+                    Some(_) if self.context.control.must_end() => {
+                        self.context.control.ending().await;
+                        break;
+                    }
+                    Some(why) => self.wait_for_disk(&why).await?,
+                    None => return Err(error),
+                },
+            }
         }
         Ok(())
     }
 
-    /// Saves the last checkpoint, when all steps are done.
+    /// Makes the judgement of the last weights, if it is still due, and saves the last checkpoint, when all steps are
+    /// done. Returns whether the run is done with that. It is not if the run must end before, or is paused.
     ///
     /// # Errors
-    /// As [`Self::checkpoint`].
-    pub async fn finish(&mut self) -> Result<(), RunError> {
-        if self.last_checkpoint() != Some(self.cursor.step) {
-            self.checkpoint("stage").await?;
+    /// As [`Self::step`].
+    pub async fn finish(&mut self) -> Result<bool, RunError> {
+        match self.conclude().await {
+            Err(RunError::Reward(failure)) => self.hold_for(&failure).await?,
+            Err(RunError::Ending) => {}
+            done => return done,
+        }
+        Ok(false)
+    }
+
+    async fn conclude(&mut self) -> Result<bool, RunError> {
+        // The judgement may set the best checkpoint, or return to its weights, so a checkpoint follows it.
+        let was_unjudged = self.cursor.unjudged;
+        if was_unjudged && self.context.control.is_paused() {
+            return Ok(false);
+        }
+        self.judge_if_due().await?;
+        if self.cursor.unjudged {
+            return Ok(false);
+        }
+        let is_saved = self.last_checkpoint() == Some(self.cursor.step);
+        if (was_unjudged || !is_saved) && !self.checkpoint("stage").await? {
+            return Ok(false);
         }
         self.forget_policies().await?;
         self.overview("", RunState::Done);
-        Ok(())
+        Ok(true)
     }
 }
