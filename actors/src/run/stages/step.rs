@@ -94,10 +94,16 @@ impl StageRun {
 
     /// Pauses the run until the user resumes it. The step is then done as if it had never been tried (laws L1, L8).
     async fn hold_for(&self, failure: &RewardFailure) -> Result<(), RunError> {
+        // A benchmark that the reward scores asks it whatever its weight is.
+        let is_of_groups = self.place().0.kind == StageKind::Align && !self.cursor.unjudged;
+        let without = match is_of_groups {
+            true => format!("; `demask set reward.{}=0` continues without it", failure.name),
+            false => String::new(),
+        };
         let message = format!(
-            "{failure}. The run is paused before step {} and nothing is lost: fix the reward, then `demask resume`; \
-             `demask set reward.{}=0` continues without it",
-            self.cursor.step, failure.name
+            "{failure}. The run is paused before step {} and nothing is lost: fix the reward, then \
+             `demask resume`{without}",
+            self.cursor.step
         );
         self.context.control.hold(&message);
         self.alert(Level::Error, "reward_failed", message).await
