@@ -224,7 +224,9 @@ fn state(run: Option<&Run>, newest: &FoundCheckpoint) -> (RunState, &'static str
     let text = std::fs::read_to_string(newest.folder.join(STATE)).unwrap_or_default();
     let cursor: Cursor = serde_json::from_str(&text).unwrap_or_default();
     match Profile::of_configuration(run.config.clone()) {
-        Ok((profile, _)) if cursor.step >= profile.total_steps() => (RunState::Done, DONE),
+        Ok((profile, _)) if cursor.step >= profile.total_steps() && !cursor.unjudged => {
+            (RunState::Done, DONE)
+        }
         Ok(_) => (RunState::Stopped, REBUILT),
         Err(_) => (RunState::Failed, UNREADABLE),
     }

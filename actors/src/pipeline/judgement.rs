@@ -14,7 +14,7 @@ use crate::pipeline::run_error::RunError;
 /// A completion to judge.
 #[derive(Clone, Debug)]
 pub struct JudgementItem {
-    /// Id of the completion, which is the same when it is asked about again.
+    /// Id of the completion, which is the same when it is asked about again. No other completion of the request has it.
     pub id: String,
     /// The example that was prompted.
     pub example: Example,

@@ -211,13 +211,12 @@ fn items(roll: &Roll, wanted: &[CompletionRequest], made: &[CompletionResult]) -
         let task = wanted.example.task(wanted.mode);
         roll.inference.builder().budgets().of(task).answer
     };
-    let groups = roll.groups.iter().flat_map(|group| 0..group.len());
     wanted
         .iter()
         .zip(made)
-        .zip(groups)
-        .map(|((wanted, made), number)| JudgementItem {
-            id: format!("{}/{}/{number}", roll.step, wanted.example.id),
+        .map(|(wanted, made)| JudgementItem {
+            // Two groups of a step may have the same prompt; their seeds differ.
+            id: format!("{}/{}/{:x}", roll.step, wanted.example.id, wanted.seed),
             example: wanted.example.clone(),
             mode: wanted.mode,
             completion: made.completion.clone(),
@@ -251,24 +250,66 @@ fn groups(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use demask_api::{Sequence, Task};
+    use demask_datasets::example::{Kind, Mode};
     use demask_datasets::prompts::sequences::Budgets;
     use demask_datasets::prompts::text_tokenizer::TextTokenizer;
+    use demask_rewards::judge::Completion;
 
     use super::*;
+    use crate::inference::typed_prompt::plain_example;
 
-    #[test]
-    fn l2_a_group_holds_its_place_until_it_is_dropped() {
+    fn roll(groups: Vec<Vec<CompletionRequest>>) -> Roll {
         let tokenizer = TextTokenizer::train(&["one two three".to_owned()], 300).unwrap();
-        let roll = Roll {
+        Roll {
             step: 0,
             weights: 1,
             policy: None,
             inference: Arc::new(Inference::new(tokenizer, Budgets::default())),
-            groups: Arc::new(vec![Vec::new(); 2]),
+            groups: Arc::new(groups),
             samplers: SamplerSettings::default(),
             rewards: BTreeMap::new(),
             control: Arc::default(),
+        }
+    }
+
+    /// A reward may keep its values by the completions' ids. A small source gives one prompt to several groups.
+    #[test]
+    fn completions_of_one_prompt_have_ids_of_their_own_which_stay_the_same() {
+        let asked = |seed| CompletionRequest {
+            example: plain_example(Kind::WordProblem, "1 + 1?", None),
+            mode: Mode::Direct,
+            seed,
+            watch: None,
         };
+        let groups = vec![vec![asked(1), asked(2)], vec![asked(3), asked(4)]];
+        let wanted = groups.concat();
+        let made = CompletionResult {
+            completion: Completion::default(),
+            sequence: Sequence {
+                id: String::new(),
+                task: Task::Text,
+                ids: Vec::new(),
+                left_pad: 0,
+                answer: Vec::new(),
+            },
+            commit_step: Vec::new(),
+            forwards: 0,
+        };
+        let (roll, made) = (roll(groups), vec![made; 4]);
+        let ids = || -> Vec<String> {
+            let items = items(&roll, &wanted, &made);
+            items.into_iter().map(|item| item.id).collect()
+        };
+        assert_eq!(ids().into_iter().collect::<BTreeSet<_>>().len(), 4);
+        assert_eq!(ids(), ids());
+    }
+
+    #[test]
+    fn l2_a_group_holds_its_place_until_it_is_dropped() {
+        let roll = roll(vec![Vec::new(); 2]);
         let places = Arc::new(Semaphore::new(2));
         let permits = (0..2).map(|_| (Arc::clone(&places).try_acquire_owned().unwrap(), None));
         let mut drawn = groups(&roll, Vec::new(), Vec::new(), permits);

@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_api::{
-    Answer, EngineError, Growth, LoadOptions, ModelSource, Request, bounded_file, checkpoint, limits,
-};
+use demask_api::{Answer, EngineError, Growth, LoadOptions, ModelSource, Request, bounded_file, checkpoint};
 use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use demask_storage::{Alert, Checkpoint, Level, Record, Run, StoreError, journal, store};
 use serde::{Deserialize, Serialize};
@@ -40,6 +38,10 @@ pub const PROMOTED: &str = "promoted.json";
 /// Name of the file with the run's row, beside the checkpoints. With it the run can be continued even if the store is
 /// lost (law L1).
 pub const RUN: &str = "run.json";
+
+/// Longest state of a run in a checkpoint, in bytes. In the request to save, which is JSON itself, it is at most twice as
+/// long and fits into a frame.
+const LONGEST_STATE: u64 = 96 << 20;
 
 /// Longest wait of a run that must end for the removal of an unfinished checkpoint.
 const SWEPT: Duration = Duration::from_millis(500);
@@ -110,16 +112,17 @@ pub async fn save(
     weights: u64,
     reason: &str,
 ) -> Result<(), RunError> {
-    let dir = folder(context, cursor.step);
-    let before = on_disk(room_for(context, dir.clone())).await??;
     let sampling = &context.profile.sampling;
     let samplers = SamplerSettings {
         text: sampling.text.clone(),
         image: sampling.image.clone(),
     };
+    let attach = attachments(inference, &samplers, cursor)?;
+    let dir = folder(context, cursor.step);
+    let before = on_disk(room_for(context, dir.clone())).await??;
     let request = Request::Save {
         dir,
-        attach: attachments(inference, &samplers, cursor)?,
+        attach,
         optimizer: true,
     };
     let saved = context.engine.ask(request, None).await;
@@ -201,9 +204,27 @@ fn attachments(
     cursor: &Cursor,
 ) -> Result<BTreeMap<String, String>, RunError> {
     let mut files = checkpoint_settings::files(inference, samplers)?;
-    let state = serde_json::to_string(cursor).map_err(|error| RunError::Failed(error.to_string()))?;
-    files.insert(checkpoint::STATE.to_owned(), state);
+    files.insert(checkpoint::STATE.to_owned(), state_text(cursor, LONGEST_STATE)?);
     Ok(files)
+}
+
+/// Returns the text of [`checkpoint::STATE`].
+///
+/// # Errors
+/// [`RunError::Failed`] if it has more than `longest` bytes. Such a checkpoint would be saved, but never loaded (L1).
+fn state_text(cursor: &Cursor, longest: u64) -> Result<String, RunError> {
+    let text = serde_json::to_string(cursor).map_err(|error| RunError::Failed(error.to_string()))?;
+    if text.len() as u64 > longest {
+        return Err(RunError::Failed(format!(
+            "{} accepted traces give the checkpoint of step {} a {} of {} bytes, but at most {longest} can be loaded; \
+             propose fewer traces: fewer `steps`, a smaller `batch` or `group` of the stages of kind reason",
+            cursor.traces.len(),
+            cursor.step,
+            checkpoint::STATE,
+            text.len(),
+        )));
+    }
+    Ok(text)
 }
 
 /// Removes the checkpoints that nothing needs any more.
@@ -349,7 +370,7 @@ pub async fn load_checkpoint(context: &RunContext, dir: &Path) -> Result<Loaded,
     };
     let path = dir.join(checkpoint::STATE);
     let read = move || -> Result<Cursor, RunError> {
-        let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
+        let text = bounded_file::read_text(&path, LONGEST_STATE)
             .map_err(|error| RunError::about(path.display(), error))?;
         serde_json::from_str(&text).map_err(|error| RunError::about(path.display(), error))
     };
@@ -473,4 +494,27 @@ async fn fresh(context: &RunContext, curator: &Address<Curator>) -> Result<Loade
     };
     context.engine.ask(Request::Load { model }, None).await?;
     Ok(beginning(Inference::new(tokenizer, profile.budgets)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn l9_a_state_that_could_not_be_loaded_is_not_saved() {
+        let cursor = Cursor {
+            step: 7,
+            ..Cursor::default()
+        };
+        let text = state_text(&cursor, LONGEST_STATE).unwrap();
+        assert_eq!(serde_json::from_str::<Cursor>(&text).unwrap().step, 7);
+        let length = text.len() as u64;
+        assert!(state_text(&cursor, length).is_ok());
+        let refused = state_text(&cursor, length - 1).unwrap_err().to_string();
+        assert!(
+            refused.contains("0 accepted traces") && refused.contains("step 7"),
+            "{refused}"
+        );
+    }
 }

@@ -90,7 +90,12 @@ async fn drive(context: &RunContext, trainer: &Address<Trainer>) -> Result<Outco
         }
         step = trainer.ask_once(Step).await??;
     }
-    trainer.ask_once(Finish).await??;
+    while !trainer.ask_once(Finish).await?? {
+        // What the run still owes is done by its next life, or when the user resumes it.
+        if let Some(outcome) = boundary(context, trainer, total).await? {
+            return Ok(outcome);
+        }
+    }
     Ok(Outcome::Done)
 }
 

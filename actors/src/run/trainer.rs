@@ -51,9 +51,10 @@ pub struct Save {
     pub anew: bool,
 }
 
-/// The request to save the last checkpoint, after all steps.
+/// The request to conclude the run, after all steps. The answer is whether it is done; if not, it must end before that,
+/// or it is paused.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Result<(), RunError>")]
+#[rtype(result = "Result<bool, RunError>")]
 pub struct Finish;
 
 /// The Trainer actor.
@@ -163,13 +164,14 @@ impl Handler<Save> for Trainer {
             if !save.anew && run.last_checkpoint() == Some(run.at()) {
                 return Ok(());
             }
-            run.checkpoint(save.reason).await
+            run.checkpoint(save.reason).await?;
+            Ok(())
         })
     }
 }
 
 impl Handler<Finish> for Trainer {
-    type Result = AtomicResponse<Self, Result<(), RunError>>;
+    type Result = AtomicResponse<Self, Result<bool, RunError>>;
 
     fn handle(&mut self, _: Finish, _: &mut Self::Context) -> Self::Result {
         let hold = self.hold();

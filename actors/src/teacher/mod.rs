@@ -49,7 +49,7 @@ pub struct Question<'a> {
 pub struct Taught {
     /// Text of the answer.
     pub text: String,
-    /// Tokens that were paid for.
+    /// Tokens that were paid for, also for useless answers before this one.
     pub tokens: u64,
     /// Number of tries.
     pub tries: u32,
@@ -141,7 +141,7 @@ impl TeacherClient {
         _turn: SemaphorePermit<'_>,
         question: &Question<'_>,
     ) -> Result<Taught, TeacherError> {
-        let mut last = String::new();
+        let (mut last, mut paid) = (String::new(), 0);
         for number in 0..self.patience.tries.max(1) {
             let aside = self.set_aside(question)?;
             match self.try_once(question).await {
@@ -150,7 +150,7 @@ impl TeacherClient {
                     aside.settle(tokens);
                     return Ok(Taught {
                         text,
-                        tokens,
+                        tokens: paid + tokens,
                         tries: number + 1,
                     });
                 }
@@ -160,7 +160,10 @@ impl TeacherClient {
                 Err(AttemptFailure::Again { why, wait, used }) => {
                     match used {
                         // A useless answer was paid for too.
-                        Some(tokens) => aside.settle(tokens),
+                        Some(tokens) => {
+                            aside.settle(tokens);
+                            paid += tokens;
+                        }
                         None => drop(aside),
                     }
                     tracing::debug!("teacher, try {}: {why}", number + 1);
@@ -301,6 +304,16 @@ pub(crate) mod tests {
         let error = teacher.ask(&QUESTION).await.unwrap_err();
         assert!(matches!(error, TeacherError::Cap { spent: 180, .. }), "{error}");
         assert_eq!((teacher.spent(), asked.lock().unwrap().len()), (180, 2));
+    }
+
+    #[tokio::test]
+    async fn l1_an_answer_has_the_tokens_of_the_useless_ones_before_it_so_that_the_next_life_counts_them() {
+        let thought = r#"{"choices":[{"message":{"content":""}}],"usage":{"total_tokens":90}}"#;
+        let script = vec![http("200 OK", "", thought), http("200 OK", "", GOOD)];
+        let (url, _) = scripted(script).await;
+        let teacher = client(url, 1000, 5);
+        let taught = teacher.ask(&QUESTION).await.unwrap();
+        assert_eq!((taught.tokens, taught.tries, teacher.spent()), (120, 2, 120));
     }
 
     #[tokio::test]

@@ -142,8 +142,18 @@ pub fn world(connection: &Connection, run: &str) -> Result<Option<(i64, u64)>, S
     Ok(connection.query_row(sql, params![run], row).optional()?)
 }
 
-/// Returns a teacher's answers in a round of a run, so that they are not requested twice: text and sampler settings, by
-/// trace id.
+/// A teacher's answer that is on disk.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TeacherAnswer {
+    /// Id of the example that the teacher was asked about.
+    pub example: String,
+    /// Text of the answer.
+    pub text: String,
+    /// Settings of the request, with the tokens that were paid for.
+    pub sampler: serde_json::Value,
+}
+
+/// Returns a teacher's answers in a round of a run by trace id, so that they are not requested twice.
 ///
 /// # Errors
 /// Any SQLite error.
@@ -151,14 +161,18 @@ pub fn taught(
     connection: &Connection,
     run: &str,
     round: u64,
-) -> Result<BTreeMap<String, (String, serde_json::Value)>, StoreError> {
+) -> Result<BTreeMap<String, TeacherAnswer>, StoreError> {
     let mut query = connection.prepare(
-        "SELECT id, text, sampler FROM trace WHERE run = ?1 AND round = ?2 AND generator LIKE 'teacher:%'",
+        "SELECT id, example, text, sampler FROM trace WHERE run = ?1 AND round = ?2 AND generator LIKE 'teacher:%'",
     )?;
     let rows = query.query_map(params![run, round as i64], |row| {
-        let sampler: String = row.get(2)?;
-        let sampler = serde_json::from_str(&sampler).unwrap_or_default();
-        Ok((row.get(0)?, (row.get(1)?, sampler)))
+        let sampler: String = row.get(3)?;
+        let answer = TeacherAnswer {
+            example: row.get(1)?,
+            text: row.get(2)?,
+            sampler: serde_json::from_str(&sampler).unwrap_or_default(),
+        };
+        Ok((row.get(0)?, answer))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

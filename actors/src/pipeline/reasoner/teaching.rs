@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use demask_storage::journal::TeacherAnswer;
 use demask_storage::{journal, store};
 use futures_util::future::join_all;
 
@@ -30,6 +31,13 @@ impl Work {
         let known = match self.faults.has(SeededBug::PaidTwice) {
             true => BTreeMap::new(),
             false => {
+                // L1: an answer of an earlier life of the run may still be on its way to the disk. L10: a disk that does
+                // not answer does not keep the run from ending.
+                tokio::select! {
+                    biased;
+                    flushed = self.brief.recorder.flush() => flushed?,
+                    () = propose.control.ending() => return Err(RunError::Ending),
+                }
                 let (path, run) = (self.brief.database.clone(), self.brief.run.clone());
                 let round = propose.round;
                 of_store(move || journal::taught(&store::open_read_only(&path)?, &run, round)).await?
@@ -82,7 +90,7 @@ impl Work {
         propose: &Propose,
         number: usize,
         wanted: &CompletionRequest,
-        known: Option<(String, serde_json::Value)>,
+        known: Option<TeacherAnswer>,
     ) -> Result<Result<Proposal, TeacherError>, RunError> {
         let question = Question {
             system: SYSTEM,
@@ -96,12 +104,20 @@ impl Work {
                 .as_ref()
                 .map_or(0, |teacher| teacher.max_tokens),
         };
+        // If the round is done again after a knob was turned, this number may be another problem.
+        let (known, other): (Option<TeacherAnswer>, Option<TeacherAnswer>) = match known {
+            Some(known) if known.example == wanted.example.id => (Some(known), None),
+            other => (None, other),
+        };
         let (text, sampler) = match known {
-            Some(known) => known,
+            Some(known) => (known.text, known.sampler),
             None => match answer(teacher, propose, &question).await? {
                 Ok(taught) => {
+                    // The row replaces that of the other problem, which was paid for too.
+                    let before = other.and_then(|other| other.sampler["tokens"].as_u64());
+                    let tokens = taught.tokens + before.unwrap_or(0);
                     let sampler = serde_json::json!({
-                        "temperature": question.temperature, "max_tokens": question.max_tokens, "tokens": taught.tokens,
+                        "temperature": question.temperature, "max_tokens": question.max_tokens, "tokens": tokens,
                     });
                     (taught.text, sampler)
                 }

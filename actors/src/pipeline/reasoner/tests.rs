@@ -130,6 +130,43 @@ fn l1_a_teacher_is_not_asked_twice_for_what_it_wrote() {
     });
 }
 
+/// If a round is done again after a knob was turned, its first problem may be another one. What the teacher wrote about
+/// the first problem is not taken for an answer to the other, and was paid for.
+#[test]
+fn l1_what_a_teacher_wrote_is_an_answer_to_its_own_problem_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("d.db");
+    System::new().block_on(async {
+        let (url, asked) = scripted(vec![http("200 OK", "", GOOD); 2]).await;
+        let (recorder, _thread) = Recorder::start(&database).unwrap();
+        let supervisor = SupervisorHandle::open(recorder.clone(), RestartBudget::default());
+        let brief = brief(url, &recorder, database.clone());
+        let reasoner = spawned(&supervisor, brief, &FaultInjection::default());
+        let first = Propose {
+            group: 1,
+            ..propose()
+        };
+        let mut other = Tabletop::new(1).example(Kind::WordProblem, Split::Train, 1);
+        other.answer = Some("2".into());
+        assert_ne!(other.id, first.problems[0].id);
+        let second = Propose {
+            problems: Arc::new(vec![other.clone()]),
+            ..first.clone()
+        };
+        for (round, requests) in [(first.clone(), 1), (first, 1), (second.clone(), 2), (second, 2)] {
+            let proposals = reasoner.ask(round).await.unwrap().unwrap();
+            assert_eq!((proposals.len(), asked.lock().unwrap().len()), (1, requests));
+        }
+        recorder.flush().await.unwrap();
+        let store = store::open_read_only(&database).unwrap();
+        assert_eq!(
+            journal::taught(&store, "r", 1).unwrap()["r/r1/0"].example,
+            other.id
+        );
+        assert_eq!(journal::taught_tokens(&store, "r").unwrap(), 60);
+    });
+}
+
 /// A teacher whose answer comes when the recorder has no room and the run must end.
 #[derive(Clone, Debug)]
 struct LastMinuteTeacher {

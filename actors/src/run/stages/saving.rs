@@ -19,24 +19,26 @@ impl StageRun {
     }
 
     /// Saves a checkpoint of the present step. It waits while the disk is full, unless the daemon is ending; the run
-    /// then continues from the checkpoint before and does the same steps again (laws L1, L8).
+    /// then continues from the checkpoint before and does the same steps again (laws L1, L8). Returns whether the
+    /// checkpoint was saved.
     ///
     /// # Errors
     /// An error if the engine dies, or if the folder cannot be written.
-    pub async fn checkpoint(&mut self, reason: &str) -> Result<(), RunError> {
+    pub async fn checkpoint(&mut self, reason: &str) -> Result<bool, RunError> {
         loop {
             let saved = checkpoints::save(&self.context, &self.inference, &self.cursor, self.weights, reason);
             match saved.await {
                 Ok(()) => break,
                 Err(error) => match checkpoints::disk_full(&error) {
-                    Some(_) if self.context.control.is_halting() => return Ok(()),
+                    Some(_) if self.context.control.is_halting() => return Ok(false),
                     Some(why) => self.wait_for_disk(&why).await?,
                     None => return Err(error),
                 },
             }
         }
         self.mark_promoted().await?;
-        checkpoints::prune(&self.context, &self.cursor).await
+        checkpoints::prune(&self.context, &self.cursor).await?;
+        Ok(true)
     }
 
     /// Writes the marker of the promoted checkpoint. Waits while the disk is full.

@@ -94,10 +94,16 @@ impl StageRun {
 
     /// Pauses the run until the user resumes it. The step is then done as if it had never been tried (laws L1, L8).
     async fn hold_for(&self, failure: &RewardFailure) -> Result<(), RunError> {
+        // A benchmark that the reward scores asks it whatever its weight is.
+        let is_of_groups = self.place().0.kind == StageKind::Align && !self.cursor.unjudged;
+        let without = match is_of_groups {
+            true => format!("; `demask set reward.{}=0` continues without it", failure.name),
+            false => String::new(),
+        };
         let message = format!(
-            "{failure}. The run is paused before step {} and nothing is lost: fix the reward, then `demask resume`; \
-             `demask set reward.{}=0` continues without it",
-            self.cursor.step, failure.name
+            "{failure}. The run is paused before step {} and nothing is lost: fix the reward, then \
+             `demask resume`{without}",
+            self.cursor.step
         );
         self.context.control.hold(&message);
         self.alert(Level::Error, "reward_failed", message).await
@@ -134,25 +140,57 @@ impl StageRun {
     }
 
     /// Judges the weights at a regular checkpoint. If the daemon is ending, the judgement stays due and the next life
-    /// makes it, so that a stopped run makes the same decisions as an uninterrupted one (law L8).
+    /// makes it, so that a stopped run makes the same decisions as an uninterrupted one (law L8). A full disk, on which
+    /// the judged pictures have no room, is waited for, as in a step.
     async fn judge_if_due(&mut self) -> Result<(), RunError> {
-        if self.cursor.unjudged {
-            let gate = self.context.profile.gate.clone();
-            self.cursor.unjudged = self.judge_weights(&gate.suites, gate.limit).await?.is_none();
+        let gate = self.context.profile.gate.clone();
+        while self.cursor.unjudged {
+            match self.judge_weights(&gate.suites, gate.limit).await {
+                Ok(Some(_)) => self.cursor.unjudged = false,
+                Ok(None) => break,
+                Err(error) => match checkpoints::disk_full(&error) {
+                    Some(_) if self.context.control.must_end() => {
+                        self.context.control.ending().await;
+                        break;
+                    }
+                    Some(why) => self.wait_for_disk(&why).await?,
+                    None => return Err(error),
+                },
+            }
         }
         Ok(())
     }
 
-    /// Saves the last checkpoint, when all steps are done.
+    /// Makes the judgement of the last weights, if it is still due, and saves the last checkpoint, when all steps are
+    /// done. Returns whether the run is done with that. It is not if the run must end before, or is paused.
     ///
     /// # Errors
-    /// As [`Self::checkpoint`].
-    pub async fn finish(&mut self) -> Result<(), RunError> {
-        if self.last_checkpoint() != Some(self.cursor.step) {
-            self.checkpoint("stage").await?;
+    /// As [`Self::step`].
+    pub async fn finish(&mut self) -> Result<bool, RunError> {
+        match self.conclude().await {
+            Err(RunError::Reward(failure)) => self.hold_for(&failure).await?,
+            Err(RunError::Ending) => {}
+            done => return done,
+        }
+        Ok(false)
+    }
+
+    async fn conclude(&mut self) -> Result<bool, RunError> {
+        // The judgement may set the best checkpoint, or return to its weights, so a checkpoint follows it.
+        let was_unjudged = self.cursor.unjudged;
+        if was_unjudged && self.context.control.is_paused() {
+            return Ok(false);
+        }
+        self.judge_if_due().await?;
+        if self.cursor.unjudged {
+            return Ok(false);
+        }
+        let is_saved = self.last_checkpoint() == Some(self.cursor.step);
+        if (was_unjudged || !is_saved) && !self.checkpoint("stage").await? {
+            return Ok(false);
         }
         self.forget_policies().await?;
         self.overview("", RunState::Done);
-        Ok(())
+        Ok(true)
     }
 }

@@ -255,7 +255,13 @@ async fn l1_l8_a_reward_that_fails_for_good_pauses_the_run_and_mended_it_goes_on
         panic!("no status")
     };
     assert_eq!(status.state, RunState::Paused);
-    assert!(status.detail.contains("`demask resume`"), "{}", status.detail);
+    assert!(
+        status
+            .detail
+            .contains("`demask resume`; `demask set reward.letters=0`"),
+        "{}",
+        status.detail
+    );
     // Still broken: the run is paused again.
     client.ask(Ask::Resume).await.unwrap();
     wait_for(&mut client, failed).await.unwrap();
@@ -263,6 +269,52 @@ async fn l1_l8_a_reward_that_fails_for_good_pauses_the_run_and_mended_it_goes_on
     client.ask(Ask::Resume).await.unwrap();
     assert_eq!(ended(&mut client).await, RunState::Done);
     assert_eq!(weights_hash(&last_checkpoint(place.path(), &run)), expected);
+}
+
+/// The gate of a run's last step needs a reward that fails. The run is paused, not done, and a daemon that is killed
+/// meanwhile leaves the judgement to the next one, which makes it before the run is done.
+#[tokio::test]
+async fn l1_l8_a_run_is_not_done_before_its_last_weights_are_judged() {
+    let mut place = Place::default();
+    let items = r#"{"question": "Is the sea wet or dry?", "answer": "wet"}"#;
+    fs::write(place.path().join("seas.jsonl"), items).unwrap();
+    let broken = r#"
+    if not os.path.exists("mended"): print("broken", file=sys.stderr); sys.exit(1)
+"#;
+    let more = format!(
+        "restarts = 0\n[[benchmark]]\nname = \"seas\"\nfile = {:?}\nscorer = \"letters\"\n[gate]\nsuites = [\"seas\"]\n",
+        place.path().join("seas.jsonl").to_str().unwrap()
+    );
+    let text = profile(&place, broken, &more);
+    let (head, _) = text.split_once("[[stage]]").unwrap();
+    // The smoke profile has a regular checkpoint after three steps.
+    let text = format!("{head}[[stage]]\nname = \"codes\"\nkind = \"tokenizer\"\nsteps = 3\nbatch = 4\n");
+    let mut client = subscribed(&mut place).await;
+    start(&mut client, &text).await;
+    let failed = |record: &Record| matches!(record, Record::Alert(alert) if alert.kind == "reward_failed");
+    for _ in 0..2 {
+        let told = wait_for(&mut client, |record| {
+            failed(record) || matches!(record, Record::RunEnd(_))
+        });
+        let Record::Alert(alert) = told.await.unwrap().record else {
+            panic!("the run ended")
+        };
+        assert!(
+            alert.message.contains("`demask resume`") && !alert.message.contains("letters=0"),
+            "a benchmark asks a reward without a weight too: {}",
+            alert.message
+        );
+        client.ask(Ask::Resume).await.unwrap();
+    }
+    place.kill();
+    fs::write(place.path().join("mended"), "").unwrap();
+    let mut client = subscribed(&mut place).await;
+    assert_eq!(ended(&mut client).await, RunState::Done);
+    let judged = rows_as_json(&place, "SELECT step, suite, decision FROM v_eval");
+    assert_eq!(
+        judged,
+        json!([{"step": 3, "suite": "seas", "decision": "baseline"}])
+    );
 }
 
 /// Returns the process of a reward that hangs at its first batch.
