@@ -147,9 +147,9 @@ pub async fn save(
         bytes,
         kept: true,
     };
-    context.recorder.record(Record::Checkpoint(record)).await?;
     // A row that is acknowledged is on disk. Only then may an older checkpoint be removed.
-    context.recorder.flush().await?;
+    let row = vec![Record::Checkpoint(record)];
+    context.recorder.record_together(row).await?;
     if let Some(before) = before {
         on_disk(move || std::fs::remove_dir_all(before).ok()).await?;
     }

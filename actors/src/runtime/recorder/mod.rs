@@ -3,8 +3,8 @@
 //!
 //! L2: the queue is bounded. A durable record waits for room; a record that may be thinned is dropped and counted.
 //!
-//! Here is the actors' end of the queue; the writer's end is in `writing.rs`. Rows that are taken back if they come too
-//! late are in `withdrawal.rs`.
+//! Here is the actors' end of the queue; the writer's end is in `writing.rs`. Rows that are committed apart from all others,
+//! and that may be withdrawn, are in `withdrawal.rs`.
 
 mod withdrawal;
 mod writing;
@@ -18,6 +18,8 @@ use demask_storage::{Envelope, Record, StoreError, Writer};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
+pub use withdrawal::Recorded;
+use withdrawal::{GroupAnswer, RowGroup};
 use writing::Writing;
 
 /// Records that fit into the queue.
@@ -27,7 +29,9 @@ const BEHIND: usize = 4096;
 
 enum RecorderMessage {
     Record(Box<Record>),
-    /// A request that is answered once every earlier record is committed.
+    /// Rows that are committed together and apart from all others, and who waits for the outcome.
+    Together(Arc<RowGroup>, oneshot::Sender<GroupAnswer>),
+    /// A request that is answered once nothing earlier is still to be committed.
     Flush(oneshot::Sender<()>),
     /// The end of the queue: nothing may follow.
     Close,
@@ -48,10 +52,16 @@ impl Counters {
     }
 }
 
-/// The error that the recorder has ended, so that nothing can be recorded any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the recorder has ended, so nothing can be recorded")]
-pub struct RecorderGone;
+/// The error that something is not recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRecorded {
+    /// The recorder has ended.
+    #[error("the recorder has ended, so nothing can be recorded")]
+    Gone,
+    /// The store does not take the rows; the recorder goes on.
+    #[error("the store could not record it: {0}")]
+    Impossible(String),
+}
 
 /// A handle through which actors record. Clones are cheap.
 #[derive(Clone, Debug)]
@@ -65,6 +75,7 @@ impl std::fmt::Debug for RecorderMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Record(_) => "Record",
+            Self::Together(..) => "Together",
             Self::Flush(_) => "Flush",
             Self::Close => "Close",
         })
@@ -133,14 +144,14 @@ impl Recorder {
     /// is none.
     ///
     /// # Errors
-    /// [`RecorderGone`] when the recorder has ended.
-    pub async fn record(&self, record: Record) -> Result<(), RecorderGone> {
+    /// [`NotRecorded::Gone`] when the recorder has ended.
+    pub async fn record(&self, record: Record) -> Result<(), NotRecorded> {
         if record.is_durable() {
             return self
                 .queue
                 .send(RecorderMessage::Record(Box::new(record)))
                 .await
-                .map_err(|_| RecorderGone);
+                .map_err(|_| NotRecorded::Gone);
         }
         self.offer(record);
         Ok(())
@@ -166,17 +177,18 @@ impl Recorder {
         }
     }
 
-    /// Waits until every earlier record is committed.
+    /// Waits until nothing earlier is still to be committed. The log names a record that the store could not take; who must
+    /// know it of a record of their own uses [`Self::record_together`].
     ///
     /// # Errors
-    /// [`RecorderGone`] when the recorder has ended.
-    pub async fn flush(&self) -> Result<(), RecorderGone> {
+    /// [`NotRecorded::Gone`] when the recorder has ended.
+    pub async fn flush(&self) -> Result<(), NotRecorded> {
         let (done, wait) = oneshot::channel();
         self.queue
             .send(RecorderMessage::Flush(done))
             .await
-            .map_err(|_| RecorderGone)?;
-        wait.await.map_err(|_| RecorderGone)
+            .map_err(|_| NotRecorded::Gone)?;
+        wait.await.map_err(|_| NotRecorded::Gone)
     }
 
     /// Ends the writer's thread even if clones of this handle remain. Call it once, as the last call, after
