@@ -13,7 +13,8 @@ use demask_actors::home::Home;
 use demask_actors::profile::Profile;
 use demask_actors::run::context::{Driving, Outcome, RunContext, RunDriver};
 use demask_storage::{
-    Command, Knob, Record, Reply, RunRequest, RunState, ServerMessage, TrainUse, query, store,
+    Command, Knob, Queued, Record, Reply, RunRequest, RunState, ServerMessage, Steer, SteerAction, TrainUse,
+    Writer, query, store,
 };
 
 const PROFILE: &str = "name = \"smoke\"\n[[source]]\nname = \"sums\"\nkind = \"tabletop_sums\"\n[[stage]]\nname = \"pretrain\"\nkind = \"pretrain\"\nsteps = 12\n";
@@ -130,13 +131,27 @@ fn with_daemon<T>(root: &Path, script: Script, talk: impl AsyncFnOnce(&mut Clien
     said
 }
 
-fn run() -> Command {
-    Command::Run(RunRequest {
+fn request() -> RunRequest {
+    RunRequest {
         profile: PROFILE.into(),
         origin: "smoke".into(),
         from_scratch: true,
         ..RunRequest::default()
-    })
+    }
+}
+
+fn run() -> Command {
+    Command::Run(request())
+}
+
+/// Waits until a run is in this state.
+async fn is(client: &mut Client, run: &str, state: RunState) {
+    loop {
+        let status = client.ask(Command::Status).await.unwrap();
+        if matches!(&status, Reply::Status(now) if now.run == run && now.state == state) {
+            return;
+        }
+    }
 }
 
 async fn ended(watch: &mut Client) -> String {
@@ -246,7 +261,10 @@ fn l10_a_run_whose_engine_dies_while_the_checkpoint_of_a_stop_is_saved_ends_and_
     let folder = tempfile::tempdir().unwrap();
     let status = with_daemon(folder.path(), Script::DiesOfStop, async |client| {
         client.ask(Command::Subscribe { since: 0 }).await.unwrap();
-        assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
+        let Ok(Reply::Started { run }) = client.ask(run()).await else {
+            unreachable!("it is not started")
+        };
+        is(client, &run, RunState::Running).await;
         assert!(matches!(
             client.ask(Command::Stop).await,
             Ok(Reply::Accepted { .. })
@@ -286,10 +304,7 @@ fn l1_a_stop_that_is_sent_again_does_not_stop_the_next_run() {
     let folder = tempfile::tempdir().unwrap();
     with_daemon(folder.path(), Script::UntilTurned, async |client| {
         assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
-        let Command::Run(request) = run() else {
-            unreachable!()
-        };
-        let Ok(Reply::Queued { run: next, .. }) = client.ask(Command::Enqueue(request)).await else {
+        let Ok(Reply::Queued { run: next, .. }) = client.ask(Command::Enqueue(request())).await else {
             unreachable!("it is not queued")
         };
         assert!(matches!(
@@ -302,12 +317,7 @@ fn l1_a_stop_that_is_sent_again_does_not_stop_the_next_run() {
         let taken = client.ask_as("stop".into(), Command::Stop).await.unwrap();
         assert!(matches!(taken, Reply::Taken { .. }), "{taken:?}");
         other.execute_batch("ROLLBACK").unwrap();
-        loop {
-            let status = client.ask(Command::Status).await.unwrap();
-            if matches!(&status, Reply::Status(now) if now.run == next && now.state == RunState::Running) {
-                break;
-            }
-        }
+        is(client, &next, RunState::Running).await;
         let again = client.ask_as("stop".into(), Command::Stop).await.unwrap();
         let has_ended =
             |reply: &Reply| matches!(reply, Reply::Refused { message } if message.contains("has ended"));
@@ -317,6 +327,106 @@ fn l1_a_stop_that_is_sent_again_does_not_stop_the_next_run() {
         let sql = format!("SELECT count(*) FROM v_run WHERE status = '{status}'");
         assert_eq!(count(folder.path(), &sql), runs, "{status}");
     }
+}
+
+/// A client whose daemon has died before it answered sends its message again.
+#[test]
+fn l1_a_run_that_is_asked_for_again_under_its_id_is_the_same_run_for_the_next_daemon_too() {
+    async fn ask(client: &mut Client) -> (Reply, Reply) {
+        let begun = client.ask_as("begin".into(), run()).await.unwrap();
+        let queued = client.ask_as("queue".into(), Command::Enqueue(request())).await;
+        (begun, queued.unwrap())
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let asked = || {
+        with_daemon(folder.path(), Script::UntilTurned, async |client| {
+            ask(client).await
+        })
+    };
+    let first = asked();
+    assert!(
+        matches!(&first, (Reply::Started { .. }, Reply::Queued { ahead: 1, .. })),
+        "{first:?}"
+    );
+    assert_eq!(asked(), first);
+    with_daemon(folder.path(), Script::UntilTurned, async |client| {
+        let other = Command::Run(RunRequest {
+            profile: PROFILE.replace("12", "13"),
+            ..request()
+        });
+        let other = client.ask_as("begin".into(), other).await.unwrap();
+        let is_told =
+            matches!(&other, Reply::Refused { message } if message.contains("another configuration"));
+        assert!(is_told, "{other:?}");
+    });
+    for view in ["v_run", "v_queue"] {
+        assert_eq!(
+            count(folder.path(), &format!("SELECT count(*) FROM {view}")),
+            1,
+            "{view}"
+        );
+    }
+}
+
+/// Its driver would fail at once, so that it is seen that nothing is driven.
+#[test]
+fn l10_a_stop_that_waits_when_a_life_begins_ends_the_run_before_anything_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = with_daemon(folder.path(), Script::UntilTurned, async |client| {
+        client.ask(run()).await.unwrap()
+    });
+    let Reply::Started { run } = begun else {
+        unreachable!("{begun:?}")
+    };
+    let stop = Record::Steer(Steer {
+        id: "stop".into(),
+        run,
+        by: "me (test)".into(),
+        action: SteerAction::Stop,
+        key: None,
+        old: None,
+        new: None,
+        asked_step: 0,
+        applied_step: None,
+    });
+    let mut writer = Writer::open(&folder.path().join("demask.db")).unwrap();
+    writer.append(&[stop], 1).unwrap();
+    drop(writer);
+    with_daemon(folder.path(), Script::Hopeless, async |_| ());
+    for sql in [
+        "SELECT count(*) FROM v_run WHERE status = 'stopped' AND generation = 1",
+        "SELECT count(*) FROM v_steer WHERE action = 'stop' AND applied_step IS NOT NULL",
+    ] {
+        assert_eq!(count(folder.path(), sql), 1, "{sql}");
+    }
+}
+
+#[test]
+fn a_queued_run_that_cannot_be_read_is_skipped_and_can_be_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let queued = |run: &str| {
+        Record::Queued(Queued {
+            run: run.into(),
+            by: "me (test)".into(),
+            profile: "smoke".into(),
+            config_hash: String::new(),
+            request: request(),
+        })
+    };
+    let mut writer = Writer::open(&folder.path().join("demask.db")).unwrap();
+    writer.append(&[queued("bad"), queued("good")], 1).unwrap();
+    let spoil = "UPDATE queue SET request = '{\"profile\": 1}' WHERE run = 'bad'";
+    writer.connection().execute_batch(spoil).unwrap();
+    drop(writer);
+    with_daemon(folder.path(), Script::Plain, async |client| {
+        is(client, "good", RunState::Done).await;
+        let run = "bad".to_owned();
+        let cancelled = client.ask(Command::QueueCancel { run }).await;
+        assert!(matches!(cancelled, Ok(Reply::Accepted { .. })), "{cancelled:?}");
+    });
+    assert_eq!(count(folder.path(), "SELECT count(*) FROM v_queue"), 0);
+    let told = "SELECT count(*) FROM v_alert WHERE run = 'bad' AND message LIKE '%queue cancel bad%'";
+    assert_eq!(count(folder.path(), told), 1);
 }
 
 /// A paused run survives the end of its daemon, and the next daemon resumes it. Every acknowledged command

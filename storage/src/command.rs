@@ -13,7 +13,9 @@ use crate::vocabulary::SteerAction;
 /// A message of a client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClientMessage {
-    /// The message's id, which the reply repeats. A command that is sent again with the same id is executed once.
+    /// The message's id, which the reply repeats: a UUID of version 7 or any other text that is the client's own for this
+    /// command. A command that is sent again with the same id is executed once. For `run` and `enqueue` that holds for good,
+    /// also over the daemon's death: the run's id is made from it. Another command under an id that is known is refused.
     pub id: String,
     /// The client's protocol version. Another version is refused with a message that names both.
     pub protocol: u32,

@@ -241,7 +241,7 @@ fn row(tx: &Transaction<'_>, record: &Record, at: i64) -> Result<(), StoreError>
         Record::Ranks(r) => ranks(tx, r, at),
         Record::Metric(r) => metric(tx, r, at),
         Record::Steer(r) => put(
-            "INSERT INTO steer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (id) DO UPDATE SET
+            "INSERT INTO steer VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (run, id) DO UPDATE SET
              old = coalesce(excluded.old, old), applied_step = coalesce(excluded.applied_step, applied_step)",
             params![r.id, r.run, r.by, r.action, r.key, r.old, r.new, r.asked_step as i64, r.applied_step.map(|s| s as i64), at],
         ),

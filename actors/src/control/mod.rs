@@ -28,12 +28,13 @@ use demask_storage::{ActorView, Command, Knob, Overview, Record, RunState, Steer
 use tokio::sync::Notify;
 
 pub use knobs::KnobKey;
+use order::words;
 pub use order::{OrderError, RESUMED_RUN};
 pub use present_model::PresentModel;
 pub use state::Boundary;
 use state::State;
 
-use crate::runtime::recorder::{Recorder, RecorderGone};
+use crate::runtime::recorder::{NotRecorded, Recorder};
 
 /// The orders and the present state of one run, shared by the gateway and the trainer.
 #[derive(Debug)]
@@ -71,14 +72,20 @@ impl Control {
 
     /// Takes over the orders that wait in the control of the life before and that this one does not know. The journal was
     /// read while the control before still took orders, so it may lack an order whose row was committed after that (L4),
-    /// and a stop whose row is still on its way to the disk (L10).
+    /// and a stop whose row is still on its way to the disk (L10). It may also lack that a prompt was answered.
     pub fn take_orders(&self, before: &Self) {
-        let (waiting, stop_row) = {
+        let (waiting, stop_row, beside) = {
             let before = before.lock();
-            (before.pending.clone(), before.stop_row.clone())
+            let beside = before.answered_beside.clone();
+            (before.pending.clone(), before.stop_row.clone(), beside)
         };
+        self.lock().answered_beside.extend(beside);
         for (steer, order) in waiting {
-            let is_new = self.lock().known.insert(steer.id.clone());
+            let is_new = self
+                .lock()
+                .known
+                .insert(steer.id.clone(), words(&steer))
+                .is_none();
             if is_new && order == Command::Stop {
                 self.lock().stop_row = stop_row.clone();
             }
@@ -163,17 +170,16 @@ impl Control {
     /// what the trainer must do, at once or, during a pause, when the pause ends.
     ///
     /// # Errors
-    /// [`RecorderGone`] when the recorder has ended.
-    pub async fn boundary(&self, recorder: &Recorder, step: u64) -> Result<Boundary, RecorderGone> {
+    /// [`NotRecorded`] if the row of an order that has taken effect cannot be written.
+    pub async fn boundary(&self, recorder: &Recorder, step: u64) -> Result<Boundary, NotRecorded> {
         let mut todo = Boundary::default();
         loop {
             let waiter = self.changed.notified();
             tokio::pin!(waiter);
             waiter.as_mut().enable();
             self.lock().apply(step, &mut todo);
+            // L4: the row has the step before anything is computed under the order.
             if self.record_applied(recorder).await? {
-                // L4: the row has the step before anything is computed under the order.
-                recorder.flush().await?;
                 // Orders that came during the write are applied before the daemon's own end is considered.
                 continue;
             }
@@ -185,16 +191,16 @@ impl Control {
         }
     }
 
-    /// Hands the rows of orders that have taken effect to the recorder. If this is abandoned, as when the run hangs here,
+    /// Records the rows of orders that have taken effect. If this is abandoned, as when the run hangs here,
     /// [`Self::stop_now`] returns the rows that are left. Returns whether there were any.
-    async fn record_applied(&self, recorder: &Recorder) -> Result<bool, RecorderGone> {
+    async fn record_applied(&self, recorder: &Recorder) -> Result<bool, NotRecorded> {
         let mut has_any = false;
         loop {
             let next = self.lock().applied.front().cloned();
             let Some(steer) = next else {
                 return Ok(has_any);
             };
-            recorder.record(Record::Steer(steer)).await?;
+            recorder.record_together(vec![Record::Steer(steer)]).await?;
             self.lock().applied.pop_front();
             has_any = true;
         }
@@ -290,11 +296,16 @@ impl Control {
         self.lock().model.clone()
     }
 
+    /// Has the run leave a prompt to whoever answers it beside the run, in the lives to come too.
+    pub fn leave_prompt(&self, id: &str) {
+        self.lock().answered_beside.insert(id.to_owned());
+    }
+
     /// Removes a prompt from the waiting orders, because it is answered now, and commits its row.
     ///
     /// # Errors
-    /// [`RecorderGone`] when the recorder has ended.
-    pub async fn take_sample(&self, recorder: &Recorder, id: &str) -> Result<(), RecorderGone> {
+    /// [`NotRecorded`] if the row cannot be written.
+    pub async fn take_sample(&self, recorder: &Recorder, id: &str) -> Result<(), NotRecorded> {
         let taken = {
             let mut state = self.lock();
             let at = state.pending.iter().position(|(steer, _)| steer.id == id);
@@ -305,11 +316,10 @@ impl Control {
             })
         };
         // A repeated request with the same id finds nothing waiting, and is answered again.
-        if let Some(steer) = taken {
-            recorder.record(Record::Steer(steer)).await?;
-            recorder.flush().await?;
+        match taken {
+            Some(steer) => recorder.record_together(vec![Record::Steer(steer)]).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Returns the run's id and the step of the last boundary.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use demask_storage::{Command, Knob, Steer, SteerAction};
 
-use crate::runtime::recorder::RecorderGone;
+use crate::runtime::recorder::NotRecorded;
 
 /// Key of the row that says that the user resumed a run after its end.
 pub const RESUMED_RUN: &str = "run";
@@ -35,6 +35,18 @@ pub(super) fn of_row(steer: &Steer) -> Option<Command> {
     }
 }
 
+/// The words of an order that all its repetitions share: its action, and what it sets or asks.
+pub(super) type OrderWords = (SteerAction, Option<String>, Option<String>);
+
+/// Returns the words of an order, by which a repetition is told from another order under the same id.
+pub(super) fn words(steer: &Steer) -> OrderWords {
+    match steer.action {
+        SteerAction::Set | SteerAction::Sample => (steer.action, steer.key.clone(), steer.new.clone()),
+        // The row of a resumption has more words than an order to resume, which repeats it while the run is active.
+        action => (action, None, None),
+    }
+}
+
 /// The reason why an order is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
@@ -61,9 +73,29 @@ pub enum OrderError {
         /// Largest allowed value.
         high: f64,
     },
+    /// Another order to the run has the same id.
+    #[error(
+        "the id '{id}' is that of another order to this run ({known}): expected an id of its own for each order, such as a UUID"
+    )]
+    KnownId {
+        /// The id.
+        id: String,
+        /// What the other order does.
+        known: SteerAction,
+    },
     /// The order cannot be recorded, so it is refused (L4).
     #[error(transparent)]
-    Recorder(#[from] RecorderGone),
+    Recorder(#[from] NotRecorded),
+}
+
+impl OrderError {
+    /// Makes the error that this order to the same run has the id of another one.
+    pub(crate) fn known(order: &Steer) -> Self {
+        Self::KnownId {
+            id: order.id.clone(),
+            known: order.action,
+        }
+    }
 }
 
 /// Checks an order and returns its action.

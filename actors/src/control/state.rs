@@ -3,12 +3,12 @@
 //! These are plain changes of values. [`Control`](super::Control) locks the state, waits, and writes the rows of the
 //! orders.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use demask_storage::{Command, Knob, Overview, RunState, Steer, SteerAction};
 use tokio::sync::watch;
 
-use super::order::{OrderError, check, of_row, standing};
+use super::order::{OrderError, OrderWords, check, of_row, standing, words};
 use super::present_model::PresentModel;
 
 /// The effects of a boundary that the trainer carries out.
@@ -64,8 +64,11 @@ pub(super) struct State {
     pub(super) halting: bool,
     /// Whether the run has ended, so that its reported state stays as it is.
     pub(super) is_over: bool,
-    /// Ids of all orders, including those that have taken effect.
-    pub(super) known: HashSet<String>,
+    /// All orders by their ids, including those that have taken effect.
+    pub(super) known: HashMap<String, OrderWords>,
+    /// Ids of prompts that are answered beside the run. They take effect where whoever answers them says, and not at a
+    /// boundary.
+    pub(super) answered_beside: HashSet<String>,
     pub(super) pending: VecDeque<(Steer, Command)>,
     /// Rows of orders that have taken effect, until the recorder has them.
     pub(super) applied: VecDeque<Steer>,
@@ -81,7 +84,8 @@ pub(super) struct State {
 impl State {
     /// Makes the state of a run from its knobs with the profile's values and its orders so far, oldest first.
     pub(super) fn new(run: &str, knobs: Vec<Knob>, journal: Vec<Steer>) -> Self {
-        let known = journal.iter().map(|steer| steer.id.clone()).collect();
+        let known = journal.iter().map(|steer| (steer.id.clone(), words(steer)));
+        let known = known.collect();
         let knobs = knobs.into_iter().map(|knob| (knob.key.clone(), knob)).collect();
         let orders = standing(journal)
             .into_iter()
@@ -103,6 +107,7 @@ impl State {
             halting: false,
             is_over: false,
             known,
+            answered_beside: HashSet::new(),
             pending: pending.into(),
             applied: VecDeque::new(),
             stop_row: watch::channel(StopRow::Recorded).1,
@@ -119,17 +124,24 @@ impl State {
     /// nothing behind. Whoever asks for one learns what the disk says of the first.
     ///
     /// # Errors
-    /// [`OrderError`] if the knob is unknown or the value is out of range.
+    /// [`OrderError`] if the knob is unknown, the value is out of range, or the id is that of another order.
     pub(super) fn ask(&mut self, id: &str, by: &str, order: &Command) -> Result<AskedOrder, OrderError> {
         let action = check(&self.knobs, order)?;
         if *order == Command::Stop && self.shares_stop() {
             return Ok(AskedOrder::Shared(self.stop_row.clone()));
         }
         let steer = self.asked(id, by, action, order);
-        Ok(match self.known.insert(id.to_owned()) {
-            true => AskedOrder::New(steer),
-            false => AskedOrder::Repeated,
-        })
+        match self.known.get(id) {
+            Some(known) if *known == words(&steer) => Ok(AskedOrder::Repeated),
+            Some((known, ..)) => Err(OrderError::KnownId {
+                id: id.to_owned(),
+                known: *known,
+            }),
+            None => {
+                self.known.insert(id.to_owned(), words(&steer));
+                Ok(AskedOrder::New(steer))
+            }
+        }
     }
 
     /// Returns whether a stop waits or has taken effect whose row is on the disk or on its way to it.
@@ -206,13 +218,8 @@ impl State {
         // While steps are redone, no new order takes effect, so that the results from before the crash come out the
         // same (L8).
         while self.replay.is_empty()
-            && self.pending.front().is_some_and(|(steer, _)| {
-                steer.asked_step < step.max(1)
-                    || self.paused
-                    || self.given_up
-                    || self.early.contains(&steer.id)
-            })
-            && let Some((mut steer, order)) = self.pending.pop_front()
+            && let Some(at) = self.next_due(step)
+            && let Some((mut steer, order)) = self.pending.remove(at)
         {
             steer.applied_step = Some(step);
             if let Command::Set { key, .. } = &order {
@@ -223,6 +230,16 @@ impl State {
         }
         self.given_up = false;
         self.stopping |= todo.stop;
+    }
+
+    /// Returns the place of the first order that waits for a boundary, if it is due at the one after `step` steps.
+    fn next_due(&self, step: u64) -> Option<usize> {
+        let waits = |(steer, _): &(Steer, Command)| !self.answered_beside.contains(&steer.id);
+        let at = self.pending.iter().position(waits)?;
+        let (steer, _) = self.pending.get(at)?;
+        let is_due =
+            steer.asked_step < step.max(1) || self.paused || self.given_up || self.early.contains(&steer.id);
+        is_due.then_some(at)
     }
 
     /// Applies the waiting stops at once. Returns whether the user has stopped the run, and the rows that the recorder

@@ -298,6 +298,57 @@ fn l4_the_row_of_a_stop_that_took_effect_and_found_no_room_in_the_recorder_is_on
     });
 }
 
+/// The next life of the run has read the prompt in the journal while somebody answers it beside the run.
+#[test]
+fn l1_l4_a_prompt_that_is_answered_beside_the_run_is_not_answered_by_its_next_life() {
+    with_recorder(async |recorder, path| {
+        let prompt = || Command::Sample {
+            prompt: "a red circle".into(),
+            picture: true,
+        };
+        let read = || journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        let before = Control::new("r", knobs(), Vec::new());
+        before.boundary(&recorder, 3).await.unwrap();
+        before.leave_prompt("a");
+        before.ask(&recorder, "a", "me", prompt()).await.unwrap();
+        before.ask(&recorder, "b", "me", prompt()).await.unwrap();
+        let early = read();
+        before.take_sample(&recorder, "a").await.unwrap();
+        let next = Control::new("r", knobs(), early);
+        next.take_orders(&before);
+        let todo = next.boundary(&recorder, 4).await.unwrap();
+        let asked: Vec<_> = todo.samples.iter().map(|(id, ..)| id.as_str()).collect();
+        assert_eq!(
+            asked,
+            ["b"],
+            "an order behind it waits for it, or it is answered twice"
+        );
+        let rows: Vec<_> = read().into_iter().map(|row| row.applied_step).collect();
+        assert_eq!(rows, [Some(3), Some(4)]);
+    });
+}
+
+#[test]
+fn l1_l4_another_order_under_the_id_of_one_is_refused_and_a_repetition_is_not() {
+    with_recorder(async |recorder, path| {
+        let control = Control::new("r", knobs(), Vec::new());
+        control.ask(&recorder, "1", "me", set(0.25)).await.unwrap();
+        let journal = journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        for control in [control, Control::new("r", knobs(), journal)] {
+            control.ask(&recorder, "1", "me", set(0.25)).await.unwrap();
+            for other in [set(0.75), Command::Pause, Command::Stop] {
+                let refused = control.ask(&recorder, "1", "me", other).await.unwrap_err();
+                let refused = refused.to_string();
+                assert!(
+                    refused.contains("the id '1' is that of another order"),
+                    "{refused}"
+                );
+            }
+            assert!(!control.must_end());
+        }
+    });
+}
+
 #[test]
 fn l10_a_stop_that_has_taken_effect_still_ends_the_run() {
     with_recorder(async |recorder, _| {

@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use demask_api::{JoinRole, Shard};
 use demask_datasets::data_dir;
+use demask_storage::runs::requested::{RequestState, requested};
 use demask_storage::{Record, Reply, Run, RunRequest, RunState, Steer, SteerAction, journal, store};
 
 use super::front_desk::refused;
 use super::lives::Lives;
 use super::run_lifecycle::live;
-use super::run_record::{RECORDED, end_run, first_life, newest_step, recorded_in_time, run_end};
+use super::run_record::{
+    LATE, RECORDED, UNCONFIRMED, end_run, first_life, newest_step, recorded_in_time, run_end,
+};
 use super::server::{Active, Daemon};
-use crate::control::{Control, RESUMED_RUN};
+use crate::control::{Control, OrderError, RESUMED_RUN};
 use crate::engine::address::EngineAddress;
 use crate::engine::process::EngineOptions;
 use crate::home::Home;
@@ -23,6 +26,7 @@ use crate::profile::Profile;
 use crate::run::context::RunContext;
 use crate::runtime::disk::{of_store, on_disk};
 use crate::runtime::ids;
+use crate::runtime::recorder::Recorded;
 
 /// The environment variable with the number of ranks that join from the daemon's machine. The script of `demask slurm`
 /// sets it.
@@ -180,26 +184,26 @@ impl Daemon {
         self.desk.is_ending().then(|| refused("the daemon is ending"))
     }
 
-    pub(super) async fn run(&mut self, request: &RunRequest) -> Reply {
+    pub(super) async fn run(&mut self, id: &str, request: &RunRequest) -> Reply {
         if let Some(busy) = self.busy() {
             return busy;
         }
-        let first = async { self.begun_by(&checked(request)?, request).await };
+        let first = async { self.begun_by(&checked(id, request)?, request).await };
         let (begun, profile) = match first.await {
             Ok(first) => first,
             Err(error) => return refused(&format!("{error:#}")),
         };
         let run = begun.id.clone();
-        let reason = "the store did not record it in time: is the disk full?";
-        let failed = Record::RunEnd(run_end(&run, RunState::Failed, reason));
+        let failed = Record::RunEnd(run_end(&run, RunState::Failed, LATE));
         // On a full disk this wait would keep other runs from being queued.
-        let recorded = recorded_in_time(&self.recorder, vec![Record::Run(begun.clone())], failed);
+        let recorded = recorded_in_time(&self.recorder, vec![Record::Run(begun.clone())], Some(failed));
         match recorded.await {
-            Ok(true) => {
+            Ok(Recorded::Yes) => {
                 self.begin(begun, profile, request.from_scratch, 0).await;
                 Reply::Started { run }
             }
-            Ok(false) => refused(&format!("the run was not started: {reason}")),
+            Ok(Recorded::Never) => refused(&format!("the run was not started: {LATE}")),
+            Ok(Recorded::Unknown) => refused(&format!("run {run} was not started: {UNCONFIRMED}")),
             Err(error) => refused(&error.to_string()),
         }
     }
@@ -218,7 +222,7 @@ impl Daemon {
     async fn resumed(&mut self, id: &str, by: &str, run: &str) -> anyhow::Result<Reply> {
         // The row of the run's end may still be on its way. Without it the run would seem to be under way, and what a
         // refusal takes back would leave it so for ever.
-        match tokio::time::timeout(RECORDED, self.recorder.flush()).await {
+        match tokio::time::timeout(RECORDED, self.recorder.settle()).await {
             Ok(flushed) => flushed?,
             Err(_) => {
                 return Ok(refused(
@@ -232,13 +236,24 @@ impl Daemon {
             let newest = journal::checkpoints(&connection, &named)?
                 .first()
                 .map(|saved| saved.step);
-            Ok((journal::run(&connection, &named)?, newest))
+            let orders = journal::steers(&connection, &named)?;
+            let state = requested(&connection, &named)?.map(|run| run.state);
+            Ok((journal::run(&connection, &named)?, newest, orders, state))
         });
-        let (Some((before, status)), newest) = found.await? else {
+        let (Some((before, status)), newest, orders, state) = found.await? else {
             return Ok(refused(&format!(
                 "there is no run {run}; `demask runs list` shows them"
             )));
         };
+        if let Some(known) = orders.into_iter().find(|order| order.id == id) {
+            let was_taken_back = matches!(state, Some(RequestState::Begun { reason, .. }) if reason == LATE);
+            // L1: a resumption is done once, also if its message comes again after the run has ended anew.
+            return Ok(match known.key.as_deref() {
+                Some(RESUMED_RUN) if was_taken_back => refused(&format!("the run was not resumed: {LATE}")),
+                Some(RESUMED_RUN) => Reply::Started { run: run.to_owned() },
+                _ => refused(&OrderError::known(&known).to_string()),
+            });
+        }
         if status == RunState::Done {
             return Ok(refused(&format!(
                 "run {run} is done and has no steps left; `demask run PROFILE --from {run}` starts another run from its weights"
@@ -266,12 +281,12 @@ impl Daemon {
             ..before
         };
         // If the rows come late, the run would seem to go on.
-        let ended = run_end(run, status, "the store did not record its resumption in time");
+        let ended = Record::RunEnd(run_end(run, status, LATE));
         let rows = vec![Record::Steer(steer), Record::Run(life.clone())];
-        if !recorded_in_time(&self.recorder, rows, Record::RunEnd(ended)).await? {
-            return Ok(refused(
-                "the store did not record it in time: is the disk full? The run is unchanged",
-            ));
+        match recorded_in_time(&self.recorder, rows, Some(ended)).await? {
+            Recorded::Yes => {}
+            Recorded::Never => return Ok(refused(&format!("{LATE} The run is unchanged"))),
+            Recorded::Unknown => return Ok(refused(&format!("the run does not go on: {UNCONFIRMED}"))),
         }
         // Nothing may fail from here on: the row says that the run goes on.
         self.begin(life, profile, from_scratch, step).await;
@@ -303,8 +318,8 @@ async fn begun_life(home: &Home, run: &str) -> Option<Lives> {
 )]
 struct NoDoor;
 
-/// Checks the labels of a request and returns an id for its run.
-pub(super) fn checked(request: &RunRequest) -> anyhow::Result<String> {
+/// Checks the labels of a request and returns the id of its run, which that of the message decides.
+pub(super) fn checked(id: &str, request: &RunRequest) -> anyhow::Result<String> {
     request.labels.check().map_err(anyhow::Error::msg)?;
-    Ok(ids::new_id().to_string())
+    Ok(ids::of_run(id).to_string())
 }

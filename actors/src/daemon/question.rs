@@ -2,6 +2,7 @@
 //! so that they do not change the run (law L8). A row records who asked what at which step (law L4).
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use demask_datasets::example::{Check, Example, Kind, Mode};
@@ -12,7 +13,8 @@ use demask_rewards::verifiers::{answer, thought};
 use demask_storage::{Blobs, Command, Reply};
 use tokio::sync::oneshot;
 
-use crate::control::{Control, PresentModel};
+use crate::control::pending_order::PresentControl;
+use crate::control::{OrderError, PresentModel};
 use crate::engine::link::AsideLink;
 use crate::home::Home;
 use crate::inference::complete::CompletionRequest;
@@ -28,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// The resources for answering a question: the home, the run's control with its model, and the recorder.
 pub(super) struct AnswerDesk<'a> {
     pub(super) home: &'a Home,
-    pub(super) control: &'a Control,
+    pub(super) control: &'a PresentControl,
     pub(super) recorder: &'a Recorder,
 }
 
@@ -59,7 +61,7 @@ impl AnswerDesk<'_> {
         };
         let (message, step) = (
             "accepted; the answer is being computed".to_owned(),
-            self.control.place().1,
+            self.control.borrow().place().1,
         );
         reply.send(Reply::Accepted { message, step }).ok();
         if let Reply::Refused { message } = self.answered(id, question, &model).await {
@@ -74,16 +76,28 @@ impl AnswerDesk<'_> {
         by: &str,
         command: Command,
     ) -> Result<(AskedQuestion, PresentModel), String> {
-        let Some(model) = self.control.model() else {
+        let model = self.control.borrow().model();
+        let Some(model) = model else {
             return Err("the run is starting and has no model yet".to_owned());
         };
         let question = question(&command, &model).await?;
-        let taken = async {
-            self.control.ask(self.recorder, id, by, command).await?;
-            anyhow::Ok(self.control.take_sample(self.recorder, id).await?)
-        };
-        taken.await.map_err(|error| format!("{error:#}"))?;
+        self.recorded(id, by, command)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok((question, model))
+    }
+
+    /// Records a prompt that is answered here and not by the run at its next boundary.
+    async fn recorded(&self, id: &str, by: &str, prompt: Command) -> Result<(), OrderError> {
+        loop {
+            let present = Arc::clone(&self.control.borrow());
+            present.leave_prompt(id);
+            present.ask(self.recorder, id, by, prompt.clone()).await?;
+            // If another life began meanwhile, its journal may have the prompt as one that still waits.
+            if Arc::ptr_eq(&present, &self.control.borrow()) {
+                return Ok(present.take_sample(self.recorder, id).await?);
+            }
+        }
     }
 
     async fn answered(&self, id: &str, question: AskedQuestion, model: &PresentModel) -> Reply {
@@ -98,7 +112,7 @@ impl AnswerDesk<'_> {
     /// two passes of its current work. A picture is encoded and saved on a blocking thread.
     async fn said(&self, id: &str, question: AskedQuestion, model: &PresentModel) -> anyhow::Result<Reply> {
         let began = Instant::now();
-        let (run, step) = self.control.place();
+        let (run, step) = self.control.borrow().place();
         let sample = format!("{run}/asked/{id}");
         let watched = Watched {
             run: &run,

@@ -17,7 +17,7 @@ use crate::engine::process::EngineFailure;
 use crate::pipeline::run_error::RunError;
 use crate::run::context::{Outcome, RunContext, RunDriver};
 use crate::runtime::disk::{on_disk, settled};
-use crate::runtime::recorder::RecorderGone;
+use crate::runtime::recorder::NotRecorded;
 
 /// Wait before the second life; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -102,6 +102,10 @@ async fn lives(
         if before.is_halting() {
             context.control.halt();
         }
+        if context.control.must_end() {
+            // L10: nothing is started and loaded to come to the first boundary. The run is at its last checkpoint.
+            return Ok(given_up(context, Vec::new()));
+        }
         let engines_lost = context.engine.deaths();
         let (why, started) = match driven(context, &**driver).await {
             // L10: the run had its whole grace period, and what it waits for does not come.
@@ -153,8 +157,12 @@ async fn lives(
             times < LIVES,
             "the run failed {times} times in a row at step {step}: {why}{with_more}"
         );
-        tokio::time::sleep(FIRST_WAIT * 2_u32.pow(times.saturating_sub(1))).await;
-        context.generation += 1;
+        let wait = tokio::time::sleep(FIRST_WAIT * 2_u32.pow(times.saturating_sub(1)));
+        tokio::select! {
+            biased;
+            () = context.control.ends() => return Ok(given_up(context, Vec::new())),
+            () = wait => context.generation += 1,
+        }
     }
 }
 
@@ -297,7 +305,7 @@ async fn note_smaller_world(
     ranks: usize,
     step: u64,
     why: &str,
-) -> Result<(), RecorderGone> {
+) -> Result<(), NotRecorded> {
     let before = ranks + 1;
     let message = format!(
         "{before} ranks could not be kept alive, so the run goes on with {ranks} from its last checkpoint: {why}"

@@ -7,10 +7,18 @@ use demask_api::machine::host_name;
 use demask_storage::{Record, Run, RunEnd, RunRequest, RunState, Steer, journal, store};
 
 use crate::profile::{Profile, ProfileError};
-use crate::runtime::recorder::{Recorder, RecorderGone};
+use crate::runtime::recorder::{NotRecorded, Recorded, Recorder};
 
 /// Longest wait for rows to reach the disk; after it the waiting client gets an error.
 pub(super) const RECORDED: Duration = Duration::from_secs(10);
+
+/// Why a request is refused whose rows are not on the disk in time. The rows that take back what came nevertheless have it
+/// as their reason.
+pub(super) const LATE: &str = "the store did not record it in time: is the disk full?";
+
+/// What is said of a request if a commit of its rows is under way and does not end.
+pub(super) const UNCONFIRMED: &str = "the disk has not answered, so it is not known whether it is recorded: if it is, the \
+     daemon takes it back, unless it dies before it can; `demask runs list` and `demask queue list` show it";
 
 /// Records the end of a run. The row is on disk when this returns.
 pub(super) async fn end_run(
@@ -18,11 +26,9 @@ pub(super) async fn end_run(
     run: &str,
     status: RunState,
     reason: &str,
-) -> Result<(), RecorderGone> {
-    recorder
-        .record(Record::RunEnd(run_end(run, status, reason)))
-        .await?;
-    recorder.flush().await
+) -> Result<(), NotRecorded> {
+    let end = Record::RunEnd(run_end(run, status, reason));
+    recorder.record_together(vec![end]).await
 }
 
 /// Makes the record of a run's end.
@@ -35,18 +41,19 @@ pub(super) fn run_end(run: &str, status: RunState, reason: &str) -> RunEnd {
 }
 
 /// Records a life of a run with its whole configuration. The row is on disk when this returns.
-pub(super) async fn record_run(recorder: &Recorder, run: &Run) -> Result<(), RecorderGone> {
-    recorder.record(Record::Run(run.clone())).await?;
-    recorder.flush().await
+pub(super) async fn record_run(recorder: &Recorder, run: &Run) -> Result<(), NotRecorded> {
+    recorder.record_together(vec![Record::Run(run.clone())]).await
 }
 
-/// Records rows whose client waits. Returns whether they are on the disk within [`RECORDED`]. If they are not, either
-/// none of them is ever written, or they still come and `taken_back` is certain to follow them.
+/// Records rows whose client waits, but for no longer than [`RECORDED`] unless a commit of them is under way. They are
+/// committed together. If they are not on the disk in time, they are withdrawn, so that whoever is told that nothing was
+/// done is told the truth, also after the death of the daemon. A commit that is under way cannot be withdrawn: if it
+/// succeeds, `taken_back` follows.
 pub(super) async fn recorded_in_time(
     recorder: &Recorder,
     rows: Vec<Record>,
-    taken_back: Record,
-) -> Result<bool, RecorderGone> {
+    taken_back: Option<Record>,
+) -> Result<Recorded, NotRecorded> {
     recorder.record_within(RECORDED, rows, taken_back).await
 }
 
@@ -92,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn l10_l2_a_refused_run_is_taken_back_and_one_that_found_too_little_room_leaves_no_row() {
+    async fn l10_l1_rows_that_are_late_or_find_no_room_never_come_and_those_after_them_do() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("d.db");
         let disk = SimulatedDisk {
@@ -108,24 +115,16 @@ mod tests {
         };
         let in_time = async {
             let recorder = Recorder::start_here(&path, disk).unwrap();
-            let late = recorded_in_time(&recorder, vec![end("late")], end("late, taken back"));
-            assert_eq!(late.await, Ok(false));
-            // The row that takes back is queued before the refusal, so whatever is recorded now comes behind it.
+            let late = recorded_in_time(&recorder, vec![end("late"), end("too")], Some(end("taken back")));
+            assert_eq!(late.await, Ok(Recorded::Never));
             recorder.record(end("after the refusal")).await.unwrap();
-            while recorder.queue().0 + 1 < recorder.queue().1 {
+            while recorder.queue().0 < recorder.queue().1 {
                 crowd(&recorder);
             }
-            // One of the two rows would find room.
-            let rows = vec![end("half"), end("the other half")];
-            let half = recorded_in_time(&recorder, rows, end("half, taken back"));
-            assert_eq!(half.await, Ok(false));
-            crowd(&recorder);
-            assert_eq!(recorder.dropped(), 0, "the refused rows hold room in the queue");
-            crowd(&recorder);
-            assert_eq!(recorder.dropped(), 1, "the queue has no end");
-            let crowded = recorded_in_time(&recorder, vec![end("no room")], end("no room, taken back"));
-            assert_eq!(crowded.await, Ok(false));
+            let crowded = recorded_in_time(&recorder, vec![end("no room")], Some(end("taken back")));
+            assert_eq!(crowded.await, Ok(Recorded::Never));
             recorder.flush().await.unwrap();
+            recorder.record_together(vec![end("alone")]).await.unwrap();
         };
         tokio::task::LocalSet::new().run_until(in_time).await;
         let events = events_since(&store::open_read_only(&path).unwrap(), 0, 100).unwrap();
@@ -133,9 +132,6 @@ mod tests {
             Record::RunEnd(end) => Some(end.reason),
             _ => None,
         });
-        assert_eq!(
-            reasons.collect::<Vec<_>>(),
-            ["late", "late, taken back", "after the refusal"]
-        );
+        assert_eq!(reasons.collect::<Vec<_>>(), ["after the refusal", "alone"]);
     }
 }

@@ -4,13 +4,16 @@
 //! anything is computed. Whenever the daemon dies, the next one finds the run in exactly one place and begins it once.
 
 use demask_storage::runs::queue::{self, WaitingRun};
-use demask_storage::{QueueAction, QueueChange, Queued, Record, Reply, RunRequest, StoreError, store};
+use demask_storage::{
+    Alert, Level, QueueAction, QueueChange, Queued, Record, Reply, RunRequest, StoreError, store,
+};
 
 use super::beginnings::checked;
 use super::front_desk::refused;
-use super::run_record::{RECORDED, recorded_in_time};
+use super::run_record::{LATE, UNCONFIRMED, recorded_in_time};
 use super::server::Daemon;
 use crate::runtime::disk::of_store;
+use crate::runtime::recorder::Recorded;
 
 /// L2: most runs in the queue.
 const MOST: usize = 10_000;
@@ -43,16 +46,15 @@ impl Daemon {
                 tracing::error!("the queue cannot be read: {error}");
                 Vec::new()
             });
-            let Some(next) = waiting.into_iter().next() else {
+            let Some((run, request)) = self.first_readable(waiting) else {
                 return;
             };
-            self.begun.insert(next.run.clone());
-            match self.begun_by(&next.run, &next.request).await {
-                Ok((begun, profile)) => self.begin(begun, profile, next.request.from_scratch, 0).await,
+            self.begun.insert(run.clone());
+            match self.begun_by(&run, &request).await {
+                Ok((begun, profile)) => self.begin(begun, profile, request.from_scratch, 0).await,
                 Err(error) => {
                     let reason = format!("the run cannot be started: {error:#}");
-                    tracing::error!("run {}: {reason}", next.run);
-                    let run = next.run;
+                    tracing::error!("run {run}: {reason}");
                     let id = format!("{run}/cancelled");
                     let change = QueueAction::Cancel { run, reason };
                     self.change(&id, DAEMON, change).await.ok();
@@ -61,7 +63,31 @@ impl Daemon {
         }
     }
 
-    pub(super) async fn enqueue(&mut self, by: &str, request: &RunRequest) -> Reply {
+    /// Returns the first run that this version can read, with its request. The others stay in the queue, for another version
+    /// or until the user cancels them; each is told of once.
+    fn first_readable(&mut self, waiting: Vec<WaitingRun>) -> Option<(String, RunRequest)> {
+        waiting.into_iter().find_map(|one| match one.request {
+            Ok(request) => Some((one.run, request)),
+            Err(why) => {
+                if self.skipped.insert(one.run.clone()) {
+                    let message = format!(
+                        "{why}; it is skipped: `demask queue cancel {}` removes it",
+                        one.run
+                    );
+                    self.recorder.offer(Record::Alert(Alert {
+                        run: one.run,
+                        step: 0,
+                        level: Level::Warn,
+                        kind: "queue".to_owned(),
+                        message,
+                    }));
+                }
+                None
+            }
+        })
+    }
+
+    pub(super) async fn enqueue(&mut self, id: &str, by: &str, request: &RunRequest) -> Reply {
         if self.desk.is_ending() {
             return refused("the daemon is ending");
         }
@@ -75,7 +101,7 @@ impl Daemon {
             }
             Err(error) => return refused(&error.to_string()),
         }
-        let run = match checked(request) {
+        let run = match checked(id, request) {
             Ok(run) => run,
             Err(error) => return refused(&format!("{error:#}")),
         };
@@ -90,21 +116,30 @@ impl Daemon {
             config_hash: begun.config_hash,
             request: request.clone(),
         };
-        let reason = "the store did not record it in time: is the disk full?".to_owned();
-        let refusal = format!("the run was not queued: {reason}");
-        let id = format!("{run}/cancelled");
+        let (cancelled, reason) = (format!("{run}/cancelled"), LATE.to_owned());
         let cancel = QueueAction::Cancel {
             run: run.clone(),
             reason,
         };
-        let cancelled = change(&id, DAEMON, cancel);
+        let cancel = change(&cancelled, DAEMON, cancel);
         // On a full disk this wait would keep other runs from being queued.
-        let recorded = recorded_in_time(&self.recorder, vec![Record::Queued(queued)], cancelled).await;
-        if recorded != Ok(true) {
-            // Its row may come late, and for a moment without the row that cancels it.
-            self.begun.insert(run);
-            return refused(&recorded.err().map_or(refusal, |error| error.to_string()));
+        let recorded = recorded_in_time(&self.recorder, vec![Record::Queued(queued)], Some(cancel)).await;
+        match recorded {
+            Ok(Recorded::Yes) => {}
+            Ok(Recorded::Never) => return refused(&format!("the run was not queued: {LATE}")),
+            Ok(Recorded::Unknown) => {
+                // Its row may come, and for a moment without the row that cancels it.
+                let refusal = format!("run {run} was not queued: {UNCONFIRMED}");
+                self.begun.insert(run);
+                return refused(&refusal);
+            }
+            Err(error) => return refused(&error.to_string()),
         }
+        self.queued(run).await
+    }
+
+    /// Begins the next run if none is under way, and says where in the queue this run is, which is on the disk.
+    pub(super) async fn queued(&mut self, run: String) -> Reply {
         let waiting = self.ids().await.unwrap_or_default();
         let before = waiting.iter().take_while(|one| **one != run).count() as u64;
         let ahead = before + u64::from(self.active.is_some());
@@ -157,20 +192,16 @@ impl Daemon {
         }
     }
 
-    /// L4: the user's change of the queue is a row on disk before it is acknowledged.
+    /// L4: the user's change of the queue is a row on disk before it is acknowledged, and a refused one is none.
     async fn change(&self, id: &str, by: &str, action: QueueAction) -> Result<(), String> {
-        let recorded = async {
-            self.recorder.record(change(id, by, action)).await?;
-            self.recorder.flush().await
-        };
-        match tokio::time::timeout(RECORDED, recorded).await {
-            Ok(recorded) => recorded.map_err(|error| error.to_string()),
+        match recorded_in_time(&self.recorder, vec![change(id, by, action)], None).await {
+            Ok(Recorded::Yes) => Ok(()),
+            Ok(Recorded::Never) => Err(format!("{LATE} The queue is unchanged")),
             // The row may be on its way, and is not taken back.
-            Err(_) => Err(
-                "the store did not record it in time: is the disk full? It may still take effect: `demask queue list` \
-                 shows whether it did"
-                    .to_owned(),
+            Ok(Recorded::Unknown) => Err(
+                "the disk has not answered, so it may still take effect: `demask queue list` shows whether it did".to_owned(),
             ),
+            Err(error) => Err(error.to_string()),
         }
     }
 }

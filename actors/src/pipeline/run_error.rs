@@ -3,7 +3,7 @@
 use crate::engine::process::EngineFailure;
 use crate::inference::error::WorkError;
 use crate::runtime::actor::Cancelled;
-use crate::runtime::recorder::RecorderGone;
+use crate::runtime::recorder::NotRecorded;
 use crate::runtime::supervisor::Silence;
 
 /// The error that an external reward returned no values.
@@ -73,8 +73,8 @@ impl From<WorkError> for RunError {
     }
 }
 
-impl From<RecorderGone> for RunError {
-    fn from(error: RecorderGone) -> Self {
+impl From<NotRecorded> for RunError {
+    fn from(error: NotRecorded) -> Self {
         Self::Failed(error.to_string())
     }
 }

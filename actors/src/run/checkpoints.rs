@@ -150,9 +150,11 @@ pub async fn save(
         bytes,
         kept: true,
     };
-    context.recorder.record(Record::Checkpoint(record)).await?;
-    // A row that is acknowledged is on disk. Only then may an older checkpoint be removed.
+    // L1: only when the rows of everything that the checkpoint contains and its own row are on disk, an older one may be
+    // removed.
     context.recorder.flush().await?;
+    let row = vec![Record::Checkpoint(record)];
+    context.recorder.record_together(row).await?;
     if let Some(before) = before {
         on_disk(move || std::fs::remove_dir_all(before).ok()).await?;
     }

@@ -188,16 +188,15 @@ fn row_of(home: &Home, run: &str, id: &str, command: &Command) -> Option<String>
     row.map(|row| row.id.clone())
 }
 
-/// Starts the run unless it was started before.
+/// Starts the run unless it is known that it was started. Checks L1: a request whose reply did not arrive is sent again
+/// under its id, and starts no other run.
 async fn begin(
     home: &Home,
     ground: &Ground,
     client: &mut Client,
     cast: &SharedCast,
 ) -> Result<(), ClientError> {
-    let known = query(home, "SELECT run FROM v_run");
-    if let Some(run) = known.into_iter().next() {
-        cast.borrow_mut().run = Some(run);
+    if cast.borrow().run.is_some() {
         return Ok(());
     }
     let request = RunRequest {
@@ -209,7 +208,7 @@ async fn begin(
         Reply::Started { run } => {
             if query(home, "SELECT run FROM v_run") != [run.clone()] {
                 cast.borrow_mut()
-                    .breaks("L4: a run was begun that has no row".into());
+                    .breaks("L1, L4: a run was begun that has no row, or that is not the only one".into());
             }
             cast.borrow_mut().run = Some(run);
         }

@@ -102,7 +102,7 @@ impl Record {
 /// A run's identity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// UUIDv7.
+    /// UUIDv7, that of the message which asked for the run; a UUIDv8 of that message's id if that is no UUIDv7.
     pub id: String,
     /// The run from which it continues, if any.
     pub parent: Option<String>,

@@ -77,7 +77,8 @@ pub fn begun_from(connection: &Connection, run: &str) -> Result<Vec<u64>, StoreE
     let mut query = connection.prepare(
         "SELECT parent_step FROM run WHERE parent = ?1 AND status <> 'done' AND parent_step IS NOT NULL
          UNION SELECT json_extract(request, '$.parent.step') FROM queue
-         WHERE cancelled IS NULL AND json_extract(request, '$.parent.run') = ?1 AND run NOT IN (SELECT id FROM run)",
+         WHERE CASE WHEN json_valid(request) THEN json_extract(request, '$.parent.run') = ?1 END
+         AND cancelled IS NULL AND run NOT IN (SELECT id FROM run)",
     )?;
     let steps = query.query_map(params![run], |row| Ok(row.get::<_, i64>(0)? as u64))?;
     Ok(steps.collect::<Result<_, _>>()?)

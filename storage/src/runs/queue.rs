@@ -15,8 +15,8 @@ pub struct WaitingRun {
     pub profile: String,
     /// BLAKE3 of its configuration.
     pub config_hash: String,
-    /// The request.
-    pub request: RunRequest,
+    /// The request, or why this version cannot read it.
+    pub request: Result<RunRequest, String>,
 }
 
 /// Returns the ids of the waiting runs, the next one first.
@@ -29,10 +29,11 @@ pub fn ids(connection: &Connection) -> Result<Vec<String>, StoreError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Returns the waiting runs, the next one first.
+/// Returns the waiting runs, the next one first. A request that this version cannot read keeps no other run from being
+/// begun, moved or cancelled.
 ///
 /// # Errors
-/// Any SQLite error; an error that names the run if this version cannot read its request.
+/// Any SQLite error.
 pub fn waiting(connection: &Connection) -> Result<Vec<WaitingRun>, StoreError> {
     let mut query = connection.prepare(
         "SELECT run, profile, config_hash, request FROM queue
@@ -44,10 +45,8 @@ pub fn waiting(connection: &Connection) -> Result<Vec<WaitingRun>, StoreError> {
     rows.map(|row| {
         let (run, profile, config_hash, request): (String, String, String, String) = row?;
         let request = serde_json::from_str(&request).map_err(|error| {
-            StoreError::Query(format!(
-                "the queued run {run}: this version of demask cannot read it: {error}"
-            ))
-        })?;
+            format!("the queued run {run}: this version of demask cannot read its request: {error}")
+        });
         Ok(WaitingRun {
             run,
             profile,
@@ -71,7 +70,8 @@ pub fn moved(waiting: &[String], run: &str, place: usize) -> Vec<String> {
 /// # Errors
 /// A message if no run or several runs match.
 pub fn named<'a>(waiting: &'a [WaitingRun], named: &str) -> Result<&'a WaitingRun, String> {
-    let whole = |one: &&WaitingRun| one.run == named || one.request.labels.name.as_deref() == Some(named);
+    let name = |one: &WaitingRun| one.request.as_ref().ok()?.labels.name.clone();
+    let whole = |one: &&WaitingRun| one.run == named || name(one).as_deref() == Some(named);
     let partly =
         |one: &&WaitingRun| !named.is_empty() && (one.run.starts_with(named) || one.run.ends_with(named));
     let mut found: Vec<&WaitingRun> = waiting.iter().filter(whole).collect();

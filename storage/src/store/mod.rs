@@ -18,7 +18,7 @@ use self::damage::Damage;
 /// The application id in the header of a store ("dmsk").
 pub const APPLICATION_ID: i32 = 0x646d_736b;
 /// The migrations in order. Existing ones never change.
-const MIGRATIONS: [&str; 10] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("../schema/0001_first.sql"),
     include_str!("../schema/0002_metric_by_number.sql"),
     include_str!("../schema/0003_clean.sql"),
@@ -29,6 +29,7 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("../schema/0008_runs.sql"),
     include_str!("../schema/0009_rank.sql"),
     include_str!("../schema/0010_staleness.sql"),
+    include_str!("../schema/0011_order_of_run.sql"),
 ];
 /// The bytes of the file that a reader maps into memory; more than a store ever has.
 const MAPPED: i64 = 1 << 36;

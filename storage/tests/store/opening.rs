@@ -1,7 +1,7 @@
 //! The file of a store: what is refused, what is brought up to date, who may read it, and the columns of its views.
 
 use demask_storage::query::{self, VIEWS};
-use demask_storage::{Metric, Record, StoreError, Writer, store};
+use demask_storage::{Metric, Record, StoreError, Writer, journal, store};
 
 use crate::rows::records;
 
@@ -48,6 +48,8 @@ fn an_older_store_is_brought_up_to_date_with_its_rows() {
          INSERT INTO metric VALUES (1, 'a', 1, 2.5, 10), (1, 'b', 1, 3.5, 11), (2, 'b', 1, NULL, 11), (1, 'a', 2, 1.5, 12);
          INSERT INTO example VALUES ('e1', 'a', 's', 'train', 'word_problem', 'none', 'source', 1.0, 't', NULL, ''),
              ('e2', 'a', 's', 'train', 'caption', 'none', 'source', 1.0, 't', NULL, '');
+         INSERT INTO steer VALUES ('z', 'a', 'ann (cli)', 'pause', NULL, NULL, NULL, 1, 2, 12),
+             ('y', 'a', 'ann (cli)', 'resume', NULL, NULL, NULL, 2, NULL, 13);
          INSERT INTO latest VALUES ('a', 1, 2, 1.5, 12), ('b', 1, 1, 3.5, 11);",
     )
     .unwrap();
@@ -76,6 +78,13 @@ fn an_older_store_is_brought_up_to_date_with_its_rows() {
         query::query(&path, sql, 0).unwrap().rows,
         vec![vec!["text"], vec!["ask"]]
     );
+    // The order of the journal stays.
+    let orders = journal::steers(writer.connection(), "a").unwrap();
+    let orders: Vec<_> = orders
+        .iter()
+        .map(|row| (row.id.as_str(), row.applied_step))
+        .collect();
+    assert_eq!(orders, [("z", Some(2)), ("y", None)]);
     let kept: Vec<_> = std::fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -3,6 +3,7 @@
 use demask_storage::query;
 use demask_storage::runs::find::find;
 use demask_storage::runs::queue;
+use demask_storage::runs::requested::{RequestState, requested};
 use demask_storage::{QueueAction, QueueChange, Queued, Record, RunRequest, Writer, journal};
 
 use crate::rows::begun;
@@ -89,12 +90,33 @@ fn a_run_waits_until_it_is_begun_or_cancelled() {
         .unwrap();
     writer.append(&[begun("c", None)], 5).unwrap();
     assert_eq!(waits(&writer), ["b", "d"]);
-    let places = query::query(&path, "SELECT place, run FROM v_queue ORDER BY place", 0).unwrap();
+    let places = || query::query(&path, "SELECT place, run FROM v_queue ORDER BY place", 0).unwrap();
     assert_eq!(
-        places.rows,
+        places().rows,
         vec![
             vec![serde_json::json!(1), "b".into()],
             vec![serde_json::json!(2), "d".into()]
         ]
     );
+    // What one request is does not matter to the others.
+    for spoilt in ["no JSON", "{\"profile\": 1}"] {
+        let spoil = format!("UPDATE queue SET request = '{spoilt}' WHERE run = 'b'");
+        writer.connection().execute_batch(&spoil).unwrap();
+        assert_eq!(waits(&writer), ["b", "d"]);
+        assert_eq!(places().rows.len(), 2);
+        let waiting = queue::waiting(writer.connection()).unwrap();
+        let found = queue::named(&waiting, "b").unwrap();
+        let why = found.request.as_ref().unwrap_err();
+        assert!(why.contains("the queued run b"), "{why}");
+        assert!(waiting[1].request.is_ok());
+        assert!(journal::begun_from(writer.connection(), "c").unwrap().is_empty());
+    }
+    let requested = |run| requested(writer.connection(), run).unwrap().map(|run| run.state);
+    let cancelled = RequestState::Cancelled {
+        reason: "no more".into(),
+    };
+    assert_eq!(requested("a"), Some(cancelled));
+    assert_eq!(requested("d"), Some(RequestState::Waiting));
+    assert!(matches!(requested("c"), Some(RequestState::Begun { .. })));
+    assert_eq!(requested("e"), None);
 }

@@ -2,7 +2,7 @@
 
 use demask_storage::events::recent_events;
 use demask_storage::query;
-use demask_storage::{Alert, Eval, Frame, Level, Metric, Record, Writer, journal, store};
+use demask_storage::{Alert, Eval, Frame, Level, Metric, Record, Steer, SteerAction, Writer, journal, store};
 use proptest::prelude::*;
 
 use crate::rows::{dump, records};
@@ -143,6 +143,34 @@ fn a_rank_has_the_row_of_its_last_step() {
     let connection = store::open_read_only(&path).unwrap();
     assert_eq!(journal::world(&connection, "r").unwrap(), Some((5, 1)));
     assert_eq!(journal::world(&connection, "other").unwrap(), None);
+}
+
+/// A client of another program may count its messages.
+#[test]
+fn l4_orders_to_two_runs_under_one_id_are_two_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(&folder.path().join("a.db")).unwrap();
+    let order = |run: &str, applied_step| {
+        Record::Steer(Steer {
+            id: "1".into(),
+            run: run.into(),
+            by: "ann (script)".into(),
+            action: SteerAction::Pause,
+            key: None,
+            old: None,
+            new: None,
+            asked_step: 3,
+            applied_step,
+        })
+    };
+    for (run, applied_step) in [("r", None), ("s", None), ("s", Some(4)), ("s", None)] {
+        writer.append(&[order(run, applied_step)], 1).unwrap();
+    }
+    for (run, applied_step) in [("r", None), ("s", Some(4))] {
+        let rows = journal::steers(writer.connection(), run).unwrap();
+        let rows: Vec<_> = rows.into_iter().map(|row| (row.id, row.applied_step)).collect();
+        assert_eq!(rows, [("1".to_owned(), applied_step)], "{run}");
+    }
 }
 
 #[test]

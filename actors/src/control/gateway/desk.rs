@@ -129,10 +129,16 @@ impl Desk {
             return self.done(message).await;
         }
         let id = message.id.clone();
-        let known = self.answered().of(&id);
+        let command = serde_json::to_vec(&message.command).unwrap_or_default();
+        let known = self.answered().of(&id, blake3::hash(&command));
         match known {
             KnownReply::Given(reply) => reply,
             KnownReply::Coming(reply) => reply.await.unwrap_or_else(|_| unanswered()),
+            KnownReply::OfAnother => Reply::Refused {
+                message: format!(
+                    "the id '{id}' is that of another command: expected an id of its own for each command, such as a UUID"
+                ),
+            },
             KnownReply::None => {
                 let reply = self.done(message).await;
                 self.answered().keep(id, reply.clone());

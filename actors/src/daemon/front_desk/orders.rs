@@ -1,7 +1,5 @@
 //! What a client is answered: the state from memory, and orders and questions each in a task of its own.
 
-use std::sync::Arc;
-
 use demask_storage::{Command, Reply};
 use tokio::sync::oneshot;
 
@@ -48,7 +46,6 @@ impl FrontDesk {
                 return;
             }
         };
-        let control = Arc::clone(&control.borrow());
         let (home, recorder) = (self.home.clone(), self.recorder.clone());
         let (id, by) = (id.to_owned(), by.to_owned());
         actix::spawn(async move {
@@ -98,12 +95,12 @@ impl FrontDesk {
         actix::spawn(async move {
             let _permit = permit;
             // If there is a model, a prompt is answered at once instead of at the end of the step.
-            let present = Arc::clone(&order.control.borrow());
+            let has_model = order.control.borrow().model().is_some();
             match &order.command {
-                Command::Sample { prompt, picture } if present.model().is_some() => {
+                Command::Sample { prompt, picture } if has_model => {
                     let desk = AnswerDesk {
                         home: &home,
-                        control: &present,
+                        control: &order.control,
                         recorder: &order.recorder,
                     };
                     let question = Command::Ask {

@@ -58,6 +58,8 @@ pub(in crate::daemon) struct Daemon {
     pub(in crate::daemon) active: Option<Active>,
     /// Queued runs that this daemon has begun, and those that it does not begin because it refused to queue them.
     pub(in crate::daemon) begun: HashSet<String>,
+    /// Queued runs that this daemon cannot read and has told of.
+    pub(in crate::daemon) skipped: HashSet<String>,
 }
 
 impl Daemon {
@@ -84,6 +86,7 @@ impl Daemon {
             desk: Rc::clone(&desk),
             active: None,
             begun: HashSet::new(),
+            skipped: HashSet::new(),
         };
         // Before anything waits for the disk, so that a second signal ends the daemon also while it starts.
         let at_desk = actix::spawn(Rc::clone(&desk).serve(asked_promptly, signals, written));
@@ -125,7 +128,7 @@ impl Daemon {
         }
         drop(asked);
         // L10: on a disk that does not answer this waits, while the desk says so and handles signals.
-        self.recorder.flush().await?;
+        self.recorder.settle().await?;
         // The last reply is on its way to its client.
         tokio::time::sleep(GOODBYE).await;
         gateway.abort();
@@ -186,8 +189,14 @@ impl Daemon {
     async fn reply(&mut self, asked: PendingCommand) {
         let message = asked.message;
         let reply = match message.command {
-            Command::Run(request) => self.run(&request).await,
-            Command::Enqueue(request) => self.enqueue(&message.by, &request).await,
+            Command::Run(request) => match self.repeated(&message.id, &request, false).await {
+                Some(known) => known,
+                None => self.run(&message.id, &request).await,
+            },
+            Command::Enqueue(request) => match self.repeated(&message.id, &request, true).await {
+                Some(known) => known,
+                None => self.enqueue(&message.id, &message.by, &request).await,
+            },
             Command::QueueMove { run, place } => self.queue_move(&message.id, &message.by, &run, place).await,
             Command::QueueCancel { run } => self.queue_cancel(&message.id, &message.by, &run).await,
             // A run that is under way can at most be paused, so a request to resume it becomes an order (below).

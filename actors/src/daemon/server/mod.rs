@@ -1,5 +1,6 @@
 //! The background process of a home: one recorder, one control socket, and at most one run at a time. Here are its start
-//! and its last work; `event_loop.rs` has what is between. How a run starts is in `beginnings.rs` and `turns.rs`.
+//! and its last work; `event_loop.rs` has what is between, `repetition.rs` requests that come again. How a run starts is in
+//! `beginnings.rs` and `turns.rs`.
 //!
 //! L1: a run that did not end continues when the daemon starts. A life of it that ends in an engine's death or a panic
 //! is followed by another from the last checkpoint. SIGTERM finishes the step, saves a checkpoint and flushes the
@@ -7,6 +8,7 @@
 //! that does not answer.
 
 mod event_loop;
+mod repetition;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -35,7 +35,7 @@ impl Work {
                 // not answer does not keep the run from ending.
                 tokio::select! {
                     biased;
-                    flushed = self.brief.recorder.flush() => flushed?,
+                    settled = self.brief.recorder.settle() => settled?,
                     () = propose.control.ending() => return Err(RunError::Ending),
                 }
                 let (path, run) = (self.brief.database.clone(), self.brief.run.clone());

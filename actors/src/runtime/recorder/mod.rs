@@ -3,8 +3,8 @@
 //!
 //! L2: the queue is bounded. A durable record waits for room; a record that may be thinned is dropped and counted.
 //!
-//! Here is the actors' end of the queue; the writer's end is in `writing.rs`. Rows that are taken back if they come too
-//! late are in `withdrawal.rs`.
+//! Here is the actors' end of the queue; the writer's end is in `writing.rs`. Rows that are committed apart from all others,
+//! and that may be withdrawn, are in `withdrawal.rs`.
 
 mod withdrawal;
 mod writing;
@@ -18,6 +18,8 @@ use demask_storage::{Envelope, Record, StoreError, Writer};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
+pub use withdrawal::Recorded;
+use withdrawal::{GroupAnswer, RowGroup};
 use writing::Writing;
 
 /// Records that fit into the queue.
@@ -27,10 +29,21 @@ const BEHIND: usize = 4096;
 
 enum RecorderMessage {
     Record(Box<Record>),
-    /// A request that is answered once every earlier record is committed.
-    Flush(oneshot::Sender<()>),
+    /// Rows that are committed together and apart from all others, and who waits for the outcome.
+    Together(Arc<RowGroup>, oneshot::Sender<GroupAnswer>),
+    /// A request that is answered once nothing earlier is still to be committed.
+    Flush(Flush, oneshot::Sender<Result<(), NotRecorded>>),
     /// The end of the queue: nothing may follow.
     Close,
+}
+
+/// What a request to flush asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flush {
+    /// That every earlier record is written.
+    Written,
+    /// That nothing earlier is on its way.
+    Settled,
 }
 
 #[derive(Debug, Default)]
@@ -48,10 +61,16 @@ impl Counters {
     }
 }
 
-/// The error that the recorder has ended, so that nothing can be recorded any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the recorder has ended, so nothing can be recorded")]
-pub struct RecorderGone;
+/// The error that something is not recorded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRecorded {
+    /// The recorder has ended.
+    #[error("the recorder has ended, so nothing can be recorded")]
+    Gone,
+    /// The store does not take the rows; the recorder goes on.
+    #[error("the store could not record it: {0}")]
+    Impossible(String),
+}
 
 /// A handle through which actors record. Clones are cheap.
 #[derive(Clone, Debug)]
@@ -65,7 +84,8 @@ impl std::fmt::Debug for RecorderMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Record(_) => "Record",
-            Self::Flush(_) => "Flush",
+            Self::Together(..) => "Together",
+            Self::Flush(..) => "Flush",
             Self::Close => "Close",
         })
     }
@@ -133,14 +153,14 @@ impl Recorder {
     /// is none.
     ///
     /// # Errors
-    /// [`RecorderGone`] when the recorder has ended.
-    pub async fn record(&self, record: Record) -> Result<(), RecorderGone> {
+    /// [`NotRecorded::Gone`] when the recorder has ended.
+    pub async fn record(&self, record: Record) -> Result<(), NotRecorded> {
         if record.is_durable() {
             return self
                 .queue
                 .send(RecorderMessage::Record(Box::new(record)))
                 .await
-                .map_err(|_| RecorderGone);
+                .map_err(|_| NotRecorded::Gone);
         }
         self.offer(record);
         Ok(())
@@ -169,14 +189,27 @@ impl Recorder {
     /// Waits until every earlier record is committed.
     ///
     /// # Errors
-    /// [`RecorderGone`] when the recorder has ended, or when a record since the last flush could not be written.
-    pub async fn flush(&self) -> Result<(), RecorderGone> {
+    /// [`NotRecorded::Gone`] when the recorder has ended; [`NotRecorded::Impossible`] when a durable record could not be
+    /// written and no flush has told it yet. Rows of [`Self::record_together`] have answers of their own.
+    pub async fn flush(&self) -> Result<(), NotRecorded> {
+        self.flushed(Flush::Written).await
+    }
+
+    /// Waits until nothing earlier is still to be committed, whatever became of it.
+    ///
+    /// # Errors
+    /// [`NotRecorded::Gone`] when the recorder has ended.
+    pub async fn settle(&self) -> Result<(), NotRecorded> {
+        self.flushed(Flush::Settled).await
+    }
+
+    async fn flushed(&self, flush: Flush) -> Result<(), NotRecorded> {
         let (done, wait) = oneshot::channel();
         self.queue
-            .send(RecorderMessage::Flush(done))
+            .send(RecorderMessage::Flush(flush, done))
             .await
-            .map_err(|_| RecorderGone)?;
-        wait.await.map_err(|_| RecorderGone)
+            .map_err(|_| NotRecorded::Gone)?;
+        wait.await.map_err(|_| NotRecorded::Gone)?
     }
 
     /// Ends the writer's thread even if clones of this handle remain. Call it once, as the last call, after
@@ -331,7 +364,12 @@ mod tests {
         for step in 1..BATCH as u64 {
             recorder.record(used(step)).await.unwrap();
         }
-        assert!(recorder.flush().await.is_err(), "it was told that all is written");
+        recorder.settle().await.unwrap();
+        let told = recorder.flush().await;
+        assert!(
+            matches!(told, Err(NotRecorded::Impossible(_))),
+            "it was told that all is written: {told:?}"
+        );
         recorder.record(used(0)).await.unwrap();
         recorder.flush().await.unwrap();
         drop(recorder);

@@ -8,7 +8,8 @@ use demask_storage::{Alert, Envelope, Level, Record, Steer, StoreError, Writer};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{Counters, RecorderMessage, SimulatedDisk, now_us};
+use super::withdrawal::{GroupAnswer, RowGroup};
+use super::{Counters, Flush, NotRecorded, RecorderMessage, SimulatedDisk, now_us};
 use crate::runtime::fault_injection::wait_for_disk;
 
 /// Most records in one transaction.
@@ -27,30 +28,57 @@ pub(super) struct Writing {
     pub(super) disk: SimulatedDisk,
 }
 
+/// What is taken from the queue at a time: records, and one of those that end a batch.
+#[derive(Default)]
+struct RecordBatch {
+    records: Vec<Record>,
+    flush: Option<(Flush, oneshot::Sender<Result<(), NotRecorded>>)>,
+    group: Option<(Arc<RowGroup>, oneshot::Sender<GroupAnswer>)>,
+    is_last: bool,
+}
+
+/// How an attempt to commit records ended.
+enum Attempt {
+    Written,
+    /// Nothing was written, and it can be tried again.
+    Full,
+    /// As `Full`: another program has locked the database, and the writer has already waited for some seconds.
+    Busy,
+    /// Nothing was written, for this reason.
+    Failed(String),
+}
+
 impl Writing {
     /// Commits records until the queue is closed.
     pub(super) async fn run(mut self) {
         // Whether a durable record was lost and no flush was denied since.
         let mut is_untold = false;
         loop {
-            let (records, mut flushes, open) = gather(&mut self.items).await;
+            let mut gathered = gather(&mut self.items).await;
             if self.disk.acknowledges_early {
-                acknowledge(std::mem::take(&mut flushes));
+                acknowledge_early(&mut gathered);
             }
             self.counters.writes_since(Some(Instant::now()));
             if let Some(delay) = &mut self.disk.delay {
                 tokio::time::sleep(delay()).await;
             }
-            let committed = self.commit(&records).await;
+            // L1: a flush asks for every earlier record, so a lost one denies the next flush, in whichever batch that
+            // comes.
+            is_untold |= !self.commit(&gathered.records).await;
+            let mut answer = None;
+            if let Some((group, done)) = gathered.group {
+                answer = self.commit_group(&group).await.map(|said| (done, said));
+            }
             // Whoever gets an acknowledgement finds that the disk has answered.
             self.counters.writes_since(None);
-            // L1: a flush asks for every earlier record, so a lost one denies the next flush, in whichever batch that
-            // comes. A denied flush sees its channel close.
-            is_untold |= committed == Committed::Lost;
-            if !flushes.is_empty() && !std::mem::take(&mut is_untold) && committed == Committed::Whole {
-                acknowledge(flushes);
+            if let Some((done, said)) = answer {
+                done.send(said).ok();
             }
-            if !open {
+            if let Some((flush, done)) = gathered.flush {
+                let is_denied = flush == Flush::Written && std::mem::take(&mut is_untold);
+                done.send(if is_denied { Err(lost()) } else { Ok(()) }).ok();
+            }
+            if gathered.is_last {
                 break;
             }
         }
@@ -60,96 +88,147 @@ impl Writing {
     }
 }
 
-fn acknowledge(flushes: Vec<oneshot::Sender<()>>) {
-    for flush in flushes {
-        flush.send(()).ok();
+/// Returns the error of a flush that follows a lost record.
+fn lost() -> NotRecorded {
+    NotRecorded::Impossible("an earlier record could not be written; the daemon's log says why".to_owned())
+}
+
+/// Says that everything is written, which no disk may do before it is.
+fn acknowledge_early(gathered: &mut RecordBatch) {
+    if let Some((_, done)) = gathered.flush.take() {
+        done.send(Ok(())).ok();
+    }
+    if let Some((_, done)) = &mut gathered.group {
+        let (nobody, _) = oneshot::channel();
+        std::mem::replace(done, nobody).send(Ok(true)).ok();
     }
 }
 
-/// Takes up to [`BATCH`] records, and waits at most [`GATHER`] after the first one. A flush ends the wait. The flag is
-/// false when the queue is closed.
-async fn gather(
-    items: &mut mpsc::Receiver<RecorderMessage>,
-) -> (Vec<Record>, Vec<oneshot::Sender<()>>, bool) {
-    let (mut records, mut flushes) = (Vec::new(), Vec::new());
+/// Takes up to [`BATCH`] records, and waits at most [`GATHER`] after the first one. A flush, a group of rows and the end of
+/// the queue end the wait.
+async fn gather(items: &mut mpsc::Receiver<RecorderMessage>) -> RecordBatch {
+    let mut gathered = RecordBatch::default();
     let mut deadline = None;
-    while records.len() < BATCH && flushes.is_empty() {
+    while gathered.records.len() < BATCH {
         let next = match deadline {
             None => items.recv().await,
             Some(at) => match tokio::time::timeout_at(at, items.recv()).await {
                 Ok(next) => next,
-                Err(_) => return (records, flushes, true),
+                Err(_) => break,
             },
         };
         match next {
-            Some(RecorderMessage::Record(record)) => records.push(*record),
-            Some(RecorderMessage::Flush(done)) => flushes.push(done),
-            Some(RecorderMessage::Close) | None => return (records, flushes, false),
+            Some(RecorderMessage::Record(record)) => gathered.records.push(*record),
+            Some(RecorderMessage::Together(group, done)) => {
+                gathered.group = Some((group, done));
+                break;
+            }
+            Some(RecorderMessage::Flush(flush, done)) => {
+                gathered.flush = Some((flush, done));
+                break;
+            }
+            Some(RecorderMessage::Close) | None => {
+                gathered.is_last = true;
+                break;
+            }
         }
         deadline.get_or_insert_with(|| Instant::now() + GATHER);
     }
-    (records, flushes, true)
-}
-
-/// What became of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Committed {
-    /// All of it is written.
-    Whole,
-    /// It could not be written at once, but every durable record of it is written.
-    InParts,
-    /// A durable record of it could not be written.
-    Lost,
+    gathered
 }
 
 impl Writing {
     /// Commits a batch. If that fails, it commits each record by itself, so that one bad record does not lose its
-    /// neighbours.
-    async fn commit(&mut self, records: &[Record]) -> Committed {
+    /// neighbours. Returns whether every durable record is written.
+    async fn commit(&mut self, records: &[Record]) -> bool {
         if records.is_empty() || self.append(records).await {
-            return Committed::Whole;
+            return true;
         }
-        let mut committed = Committed::InParts;
+        let mut is_whole = true;
         for record in records {
             let is_written = records.len() > 1 && self.append(std::slice::from_ref(record)).await;
-            if !is_written && record.is_durable() {
-                committed = Committed::Lost;
-            }
+            is_whole &= is_written || !record.is_durable();
         }
-        committed
+        is_whole
     }
 
     /// Commits all of these records or none. While the disk is full or another process locks the database, it waits and
     /// tries again, so that nothing is lost. Returns false when another error prevented the write.
     async fn append(&mut self, records: &[Record]) -> bool {
-        let (counters, events) = (&self.counters, &self.events);
         loop {
             wait_for_disk();
-            match self.writer.append(records, now_us()) {
-                Ok(envelopes) => {
-                    if counters.full.swap(false, Relaxed) {
-                        tracing::info!("the disk has free space again");
-                    }
-                    for envelope in envelopes {
-                        note(&envelope.record);
-                        counters.written.store(envelope.seq, Relaxed);
-                        events.send(envelope).ok();
-                    }
-                    return true;
+            match self.attempt(records) {
+                Attempt::Written => return true,
+                Attempt::Full => tokio::time::sleep(FULL_RETRY).await,
+                Attempt::Busy => {}
+                Attempt::Failed(_) => return false,
+            }
+        }
+    }
+
+    /// Commits the rows of a group as [`Self::append`] does, unless they are withdrawn. Returns what became of them; `None`
+    /// if nobody waits for it any more.
+    async fn commit_group(&mut self, group: &RowGroup) -> Option<GroupAnswer> {
+        let said = self.append_group(group).await;
+        if said == Ok(false) {
+            // Nothing waits for room any more.
+            self.counters.full.store(false, Relaxed);
+        }
+        if group.ends() {
+            return Some(said);
+        }
+        if let (Ok(true), Some(taken_back)) = (said, &group.taken_back) {
+            self.append(std::slice::from_ref(taken_back)).await;
+        }
+        None
+    }
+
+    async fn append_group(&mut self, group: &RowGroup) -> GroupAnswer {
+        loop {
+            wait_for_disk();
+            if !group.begins() {
+                return Ok(false);
+            }
+            let attempt = self.attempt(&group.rows);
+            match attempt {
+                Attempt::Written => return Ok(true),
+                Attempt::Failed(error) => return Err(NotRecorded::Impossible(error)),
+                Attempt::Full | Attempt::Busy if !group.may_try_again() => return Ok(false),
+                Attempt::Full => tokio::time::sleep(FULL_RETRY).await,
+                Attempt::Busy => {}
+            }
+        }
+    }
+
+    /// Tries once to commit all of these records or none, and tells watchers and the log.
+    fn attempt(&mut self, records: &[Record]) -> Attempt {
+        let (counters, events) = (&self.counters, &self.events);
+        match self.writer.append(records, now_us()) {
+            Ok(envelopes) => {
+                if counters.full.swap(false, Relaxed) {
+                    tracing::info!("the disk has free space again");
                 }
-                Err(StoreError::Full) => {
-                    if !counters.full.swap(true, Relaxed) {
-                        tracing::error!("the disk is full: the run waits until there is free space");
-                        announce_full(events);
-                    }
-                    tokio::time::sleep(FULL_RETRY).await;
+                for envelope in envelopes {
+                    note(&envelope.record);
+                    counters.written.store(envelope.seq, Relaxed);
+                    events.send(envelope).ok();
                 }
-                // The writer has already waited for some seconds.
-                Err(StoreError::Busy) => tracing::warn!("the run waits: {}", StoreError::Busy),
-                Err(error) => {
-                    tracing::error!("{} records could not be written: {error}", records.len());
-                    return false;
+                Attempt::Written
+            }
+            Err(StoreError::Full) => {
+                if !counters.full.swap(true, Relaxed) {
+                    tracing::error!("the disk is full: the run waits until there is free space");
+                    announce_full(events);
                 }
+                Attempt::Full
+            }
+            Err(StoreError::Busy) => {
+                tracing::warn!("the run waits: {}", StoreError::Busy);
+                Attempt::Busy
+            }
+            Err(error) => {
+                tracing::error!("{} records could not be written: {error}", records.len());
+                Attempt::Failed(error.to_string())
             }
         }
     }

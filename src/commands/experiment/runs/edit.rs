@@ -59,7 +59,10 @@ fn labelled(writer: &Writer, named: &str) -> anyhow::Result<(String, Labels)> {
     };
     let waiting = queue::waiting(writer.connection())?;
     match queue::named(&waiting, named) {
-        Ok(one) => Ok((one.run.clone(), one.request.labels.clone())),
+        Ok(one) => match &one.request {
+            Ok(request) => Ok((one.run.clone(), request.labels.clone())),
+            Err(why) => anyhow::bail!("{why}; its labels cannot be changed"),
+        },
         Err(_) if waiting.is_empty() => Err(none.into()),
         Err(why) => anyhow::bail!("{none}; {why}"),
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use demask_actors::home::Home;
 use demask_storage::runs::queue;
-use demask_storage::{StoreError, query, store};
+use demask_storage::{RunRequest, StoreError, query, store};
 use serde::Serialize;
 
 use super::plan::{StudyPlan, StudyRun};
@@ -63,7 +63,8 @@ impl StudyRunStates {
             Err(error) => return Err(error.into()),
         };
         for one in queue::waiting(&connection)? {
-            if one.request.labels.tags.contains(&tag) {
+            let is_of_study = |request: RunRequest| request.labels.tags.contains(&tag);
+            if one.request.is_ok_and(is_of_study) {
                 states.note(one.config_hash, StudyRunState::Waiting, one.run);
             }
         }
