@@ -1,5 +1,6 @@
 //! `demask eval`: evaluates a checkpoint on benchmarks.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::UNIX_EPOCH;
@@ -260,19 +261,31 @@ fn begin(
     let mut settings = json!({
         "samplers": trial.samplers,
         "reasoning": trial.mode == Mode::Think,
-        "weights": weights_stamp(&session.folder),
+        "weights": stamps(&session.folder),
         "adapter": options.model.adapter,
         "average": options.model.average,
         "size": options.model.size.map(|size| size.to_string()),
         "clip": options.clip,
         "image_reward": options.image_reward,
     });
+    // A folder or file of the same name may hold something else by the next evaluation.
+    for (key, folder) in [
+        ("adapter_files", &session.adapter),
+        ("image_tokenizer_files", &session.image_tokenizer),
+    ] {
+        if let Some(folder) = folder {
+            settings[key] = json!({ "folder": folder.display().to_string(), "files": stamps(folder) });
+        }
+    }
     let named_judges = options.judging.named();
     if named_judges
         .as_object()
         .is_some_and(|named| named.values().any(|one| !one.is_null()))
     {
         settings["judging"] = named_judges;
+    }
+    if let Some(file) = &options.judging.detections {
+        settings["detections_file"] = json!(stamp(file));
     }
     if let Some((part, parts)) = options.shards {
         settings[SHARD] = json!(format!("{part}/{parts}"));
@@ -318,20 +331,31 @@ fn begin(
     Ok(kept)
 }
 
-/// Returns name, size and time of the weights' files, so that other weights in the same folder are recognized.
-fn weights_stamp(folder: &Path) -> Vec<String> {
+/// The endings of the files by which a model in a folder is recognized: weights, configurations, tokenizers and chat
+/// templates.
+const OF_A_MODEL: [&str; 3] = ["safetensors", "json", "jinja"];
+
+/// Returns name, size and time of a model's files, so that another model in the same folder is recognized.
+fn stamps(folder: &Path) -> Vec<String> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut stamps: Vec<String> = files
-        .filter(|file| file.path().extension().is_some_and(|end| end == "safetensors"))
-        .filter_map(|file| {
-            let about = file.metadata().ok()?;
-            let changed = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-            let name = file.file_name().to_string_lossy().into_owned();
-            Some(format!("{name} {} {}", about.len(), changed.as_micros()))
+        .map(|file| file.path())
+        .filter(|path| {
+            let ending = path.extension().and_then(OsStr::to_str);
+            ending.is_some_and(|ending| OF_A_MODEL.contains(&ending))
         })
+        .filter_map(|path| stamp(&path))
         .collect();
     stamps.sort();
     stamps
+}
+
+/// Returns name, size and time of a file, or of the file that a link leads to.
+fn stamp(path: &Path) -> Option<String> {
+    let about = std::fs::metadata(path).ok()?;
+    let changed = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let name = path.file_name()?.to_string_lossy();
+    Some(format!("{name} {} {}", about.len(), changed.as_micros()))
 }
 
 /// Returns the named reward networks.
