@@ -578,11 +578,17 @@ fn samples_of_tar_shards_are_grouped_by_key_packed_or_not() {
     fs::write(dir.path().join("s-00.tar"), &first).unwrap();
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packer.write_all(&second).unwrap();
-    fs::write(dir.path().join("s-01.tar.gz"), packer.finish().unwrap()).unwrap();
+    let packed = packer.finish().unwrap();
+    fs::write(dir.path().join("s-01.tar.gz"), &packed).unwrap();
     fs::write(dir.path().join("s-02.tar"), &first[..1400]).unwrap();
     let reader = &webdataset::WebDatasetReader;
     let found = rows(reader, &dir.path().join("s-{00..00}.tar"), &origin());
     assert_eq!(found.len(), 4);
+    for name in ["s.tgz", "s.TGZ"] {
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join(name), &packed).unwrap();
+        assert_eq!(good(rows(reader, other.path(), &origin())).len(), 2, "{name}");
+    }
     let found = rows(reader, dir.path(), &origin());
     let said: Vec<String> = found
         .iter()

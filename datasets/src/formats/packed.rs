@@ -15,13 +15,27 @@ const CHUNK: usize = 1 << 20;
 /// The base-2 logarithm of the largest window that a zstd file may ask for (law L9).
 const WINDOW_LOG: u32 = 27;
 
+/// How a file is packed.
+#[derive(Clone, Copy)]
+enum Compression {
+    Gzip,
+    Zstd,
+}
+
+/// Returns how a file is packed, by its ending; `None` if it is not.
+fn packing(path: &Path) -> Option<Compression> {
+    let ending = path.extension()?.to_string_lossy().to_lowercase();
+    match ending.as_str() {
+        "gz" | "tgz" => Some(Compression::Gzip),
+        "zst" | "zstd" => Some(Compression::Zstd),
+        _ => None,
+    }
+}
+
 /// Whether a file is packed, by its ending.
 #[must_use]
 pub fn is_packed(path: &Path) -> bool {
-    let ending = path
-        .extension()
-        .map(|ending| ending.to_string_lossy().to_lowercase());
-    matches!(ending.as_deref(), Some("gz" | "zst" | "zstd"))
+    packing(path).is_some()
 }
 
 /// Opens a file's contents, decompressed if it is packed.
@@ -31,19 +45,16 @@ pub fn is_packed(path: &Path) -> bool {
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, ReadError> {
     let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
     let file = BufReader::with_capacity(CHUNK, file);
-    let ending = path
-        .extension()
-        .map(|ending| ending.to_string_lossy().to_lowercase());
-    Ok(match ending.as_deref() {
-        Some("gz") => Box::new(BufReader::with_capacity(CHUNK, MultiGzDecoder::new(file))),
-        Some("zst" | "zstd") => {
+    Ok(match packing(path) {
+        Some(Compression::Gzip) => Box::new(BufReader::with_capacity(CHUNK, MultiGzDecoder::new(file))),
+        Some(Compression::Zstd) => {
             let decoder = zstd::stream::read::Decoder::with_buffer(file);
             let mut decoder = decoder.map_err(|error| ReadError::io(path, error))?;
             let limited = decoder.window_log_max(WINDOW_LOG);
             limited.map_err(|error| ReadError::io(path, error))?;
             Box::new(BufReader::with_capacity(CHUNK, decoder))
         }
-        _ => Box::new(file),
+        None => Box::new(file),
     })
 }
 
