@@ -1,7 +1,7 @@
 //! Decompression of packed files (`.gz`, `.zst`), and the spool in which rows without a stable offset are kept.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -98,7 +98,9 @@ impl Spool {
     }
 
     fn settle(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.pending)?;
+        // At their place: a write that a full disk cuts short leaves some of the bytes and moves the file's cursor, after
+        // which every later row would lie elsewhere than its place says.
+        self.file.write_all_at(&self.pending, self.written)?;
         self.written += self.pending.len() as u64;
         self.pending.clear();
         Ok(())
@@ -134,5 +136,28 @@ impl Read for At {
         let read = self.file.read_at(buffer, self.at)?;
         self.at += read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_was_cut_short_moves_no_later_row() {
+        let room = tempfile::tempdir().unwrap();
+        let mut spool = Spool::new(room.path()).unwrap();
+        let first = spool.append(b"first").unwrap();
+        // What a full disk leaves of a write, which is then done again.
+        (&spool.file).write_all(b"\x05\0\0").unwrap();
+        let second = spool.append(b"second").unwrap();
+        assert_eq!(spool.get(first).unwrap(), b"first");
+        let third = spool.append(b"third").unwrap();
+        for (place, row) in [(third, "third"), (second, "second"), (first, "first")] {
+            assert_eq!(spool.get(place).unwrap(), row.as_bytes());
+        }
     }
 }
