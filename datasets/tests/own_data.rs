@@ -456,6 +456,44 @@ fn parquet_has_pictures_class_names_and_turns_as_the_hub_writes_them() {
     assert!(cut.to_string().contains("a Parquet file was expected"), "{cut}");
 }
 
+/// A picture whose bytes are null is the file that its path names, relative to the table.
+#[test]
+fn a_parquet_row_without_bytes_shows_the_file_beside_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rows.parquet");
+    fs::create_dir(dir.path().join("pictures")).unwrap();
+    fs::write(dir.path().join("pictures/own.png"), png(70)).unwrap();
+    let schema = "message schema {
+        OPTIONAL GROUP image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }
+        OPTIONAL BYTE_ARRAY caption (UTF8);
+    }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(File::create(&path).unwrap(), schema, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for (values, defined) in [
+        (vec![], 1),
+        (vec![ByteArray::from("pictures/own.png")], 2),
+        (vec![ByteArray::from("a red square")], 1),
+    ] {
+        let mut column = group.next_column().unwrap().unwrap();
+        let typed = column.typed::<ByteArrayType>();
+        typed.write_batch(&values, Some(&[defined]), None).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    let examples = good(rows(&parquet_format::ParquetReader, &path, &origin()));
+    assert_eq!(examples[0].picture.as_ref().unwrap().at(3, 3), [70, 0, 9]);
+    let table: Vec<_> = tables::read(&path)
+        .unwrap()
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let picture = &table[0].fields.pictures["image"][0];
+    assert_eq!(picture.decode(8).unwrap().at(3, 3), [70, 0, 9]);
+}
+
 /// Writes a table with a picture and a list of pictures per row, in row groups of two.
 fn write_pictures(path: &Path, rows: u8) {
     let schema = "message schema {
