@@ -338,6 +338,31 @@ fn packed_files_arrays_and_folders_hold_the_same_rows_as_lines() {
     assert!(last.to_string().contains("e.jsonl"), "{last}");
 }
 
+/// A file that ends between two elements of its array is incomplete, although each of its rows is whole. So is the
+/// reading of a file that goes on after its array, such as one with an array a line.
+#[test]
+fn an_array_that_does_not_end_with_its_file_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rows.json");
+    for (text, words) in [
+        ("[{\"text\": \"one\"},\n", Some("does not end")),
+        (
+            "[{\"text\": \"one\"}]\n[{\"text\": \"two\"}]\n",
+            Some("text follows the end"),
+        ),
+        ("[{\"text\": \"one\"}]\n", None),
+    ] {
+        fs::write(&path, text).unwrap();
+        let found = rows(&jsonl::JsonLinesReader, &path, &origin());
+        assert_eq!(found.len(), 1 + usize::from(words.is_some()), "{text}");
+        assert_eq!(found[0].as_ref().unwrap()[0].answer.as_deref(), Some("one"));
+        if let Some(words) = words {
+            let why = found[1].as_ref().unwrap_err().to_string();
+            assert!(why.contains("rows.json:2") && why.contains(words), "{why}");
+        }
+    }
+}
+
 #[test]
 fn of_a_folder_the_files_of_the_split_are_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -355,6 +380,19 @@ fn of_a_folder_the_files_of_the_split_are_read() {
             .answer
             .as_deref(),
         Some("test-00000.jsonl")
+    );
+    let none = Origin {
+        split: Split::Validation,
+        ..origin()
+    };
+    let refused = jsonl::JsonLinesReader
+        .open(dir.path(), none)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        refused.contains("the split validation") && refused.contains("test-00000.jsonl"),
+        "{refused}"
     );
 }
 
