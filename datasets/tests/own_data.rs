@@ -613,6 +613,18 @@ fn pictures_of_a_table_are_read_when_they_are_looked_at() {
     );
 }
 
+/// A broken line of a table is named by its number in the file, empty lines included.
+#[test]
+fn a_line_of_a_table_has_its_number_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("table.jsonl");
+    fs::write(&path, "\u{feff}{\"question\": \"which?\"}\n\n\nno row\n").unwrap();
+    let found = tables::read(&path).unwrap();
+    let first = found[0].as_ref().unwrap();
+    assert!(first.place.ends_with("table.jsonl:1"), "{}", first.place);
+    assert_eq!(found[1].as_ref().unwrap_err().line, 4);
+}
+
 fn shard(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, bytes) in members {
