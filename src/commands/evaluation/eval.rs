@@ -304,6 +304,11 @@ fn begin(
     if !benchmarks.is_empty() {
         settings["benchmarks"] = json!(benchmarks);
     }
+    // The benchmarks name the rewards that score them, whose command or range may be another by now.
+    let rewards: Vec<&ExternalReward> = named.iter().flat_map(NamedSuites::rewards).collect();
+    if !rewards.is_empty() {
+        settings["rewards"] = serde_json::to_value(rewards)?;
+    }
     let evaluation = Evaluation {
         id: ids::new_id().to_string(),
         checkpoint: std::fs::canonicalize(&session.folder)

@@ -290,6 +290,10 @@ range = [5, 10]
         "{items}"
     );
     assert!(items[1]["picture"].is_string(), "{items}");
+    // Another range is another evaluation: credits of the first one are not taken over.
+    fs::write(&toml, text.replace("range = [5, 10]", "range = [0, 10]")).unwrap();
+    let wider = results(&place, &[toml.to_str().unwrap()]);
+    assert_eq!(wider[1]["value"], json!(0.75), "7.5 of 0 to 10: {wider:?}");
 }
 
 /// A bare file of rows is a benchmark, given a scorer. Its items can be written to a file, which is not
