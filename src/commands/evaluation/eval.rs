@@ -1,5 +1,6 @@
 //! `demask eval`: evaluates a checkpoint on benchmarks.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
         let all: Vec<Suite> = Suite::all().chain(own(&named)).collect();
         return list::list(&all, options.output.json);
     }
+    are_distinct(&named)?;
     if let Some(size) = options.model.size {
         let taken = suites(Some(size.width))
             .iter()
@@ -193,6 +195,25 @@ fn named(options: &EvalArgs, embedded: Option<&Path>) -> anyhow::Result<Vec<Name
         return Err(UsageError(message).into());
     }
     Ok(named)
+}
+
+/// Refuses a suite of a file that has the name of another suite: the items and the result of the second would replace
+/// those of the first in the store. A suite of the program that is named twice is the same one.
+fn are_distinct(named: &[NamedSuites]) -> Result<(), UsageError> {
+    let mut seen: BTreeMap<String, bool> = BTreeMap::new();
+    for one in named {
+        let is_file = matches!(one, NamedSuites::File(..));
+        for name in one.suites(None).iter().map(Suite::name) {
+            if seen.get(&name).is_some_and(|before| *before || is_file) {
+                return Err(UsageError(format!(
+                    "two of the suites are named {name} (a file of rows is named after itself): evaluate them one after \
+                     the other, or give them names in [[benchmark]] tables"
+                )));
+            }
+            seen.insert(name, is_file);
+        }
+    }
+    Ok(())
 }
 
 impl From<Likelihood> for LikelihoodWay {

@@ -331,6 +331,17 @@ fn a_file_of_rows_is_evaluated_as_it_is_and_its_items_are_a_file() {
     );
     let again = place.run(&["eval", rows, "--items", items.to_str().unwrap()]);
     assert_eq!(again.status.code(), Some(2), "what is there is not written over");
+    // Another file of the same name would take the place of the first one's items.
+    let folder = place.path().join("other");
+    fs::create_dir(&folder).unwrap();
+    let other = folder.join("sums.jsonl");
+    fs::copy(rows, &other).unwrap();
+    let twice = place.run(&["eval", rows, other.to_str().unwrap(), "--scorer", "number"]);
+    let said = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(
+        twice.status.code() == Some(2) && said.contains("two of the suites are named sums"),
+        "{said}"
+    );
     let unknown = place.run(&["eval", rows, "--scorer", "nubmer"]);
     let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
     assert!(
