@@ -98,6 +98,10 @@ fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
             "max_sequence_length 160",
         ),
         (&["convert", "in.pt", "out.bin"], "ends in .safetensors"),
+        (
+            &["ask", "a red circle", "--draw", "--output", "nowhere/at/all.png"],
+            "there is no folder nowhere/at to write to",
+        ),
         (&[], "Usage: demask"),
     ] {
         let out = demask_tests::programs().join("demask");
