@@ -338,6 +338,31 @@ fn packed_files_arrays_and_folders_hold_the_same_rows_as_lines() {
     assert!(last.to_string().contains("e.jsonl"), "{last}");
 }
 
+/// A file that ends between two elements of its array is incomplete, although each of its rows is whole. So is the
+/// reading of a file that goes on after its array, such as one with an array a line.
+#[test]
+fn an_array_that_does_not_end_with_its_file_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rows.json");
+    for (text, words) in [
+        ("[{\"text\": \"one\"},\n", Some("does not end")),
+        (
+            "[{\"text\": \"one\"}]\n[{\"text\": \"two\"}]\n",
+            Some("text follows the end"),
+        ),
+        ("[{\"text\": \"one\"}]\n", None),
+    ] {
+        fs::write(&path, text).unwrap();
+        let found = rows(&jsonl::JsonLinesReader, &path, &origin());
+        assert_eq!(found.len(), 1 + usize::from(words.is_some()), "{text}");
+        assert_eq!(found[0].as_ref().unwrap()[0].answer.as_deref(), Some("one"));
+        if let Some(words) = words {
+            let why = found[1].as_ref().unwrap_err().to_string();
+            assert!(why.contains("rows.json:2") && why.contains(words), "{why}");
+        }
+    }
+}
+
 #[test]
 fn of_a_folder_the_files_of_the_split_are_read() {
     let dir = tempfile::tempdir().unwrap();
@@ -355,6 +380,19 @@ fn of_a_folder_the_files_of_the_split_are_read() {
             .answer
             .as_deref(),
         Some("test-00000.jsonl")
+    );
+    let none = Origin {
+        split: Split::Validation,
+        ..origin()
+    };
+    let refused = jsonl::JsonLinesReader
+        .open(dir.path(), none)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        refused.contains("the split validation") && refused.contains("test-00000.jsonl"),
+        "{refused}"
     );
 }
 
@@ -456,6 +494,44 @@ fn parquet_has_pictures_class_names_and_turns_as_the_hub_writes_them() {
     assert!(cut.to_string().contains("a Parquet file was expected"), "{cut}");
 }
 
+/// A picture whose bytes are null is the file that its path names, relative to the table.
+#[test]
+fn a_parquet_row_without_bytes_shows_the_file_beside_the_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rows.parquet");
+    fs::create_dir(dir.path().join("pictures")).unwrap();
+    fs::write(dir.path().join("pictures/own.png"), png(70)).unwrap();
+    let schema = "message schema {
+        OPTIONAL GROUP image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }
+        OPTIONAL BYTE_ARRAY caption (UTF8);
+    }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(File::create(&path).unwrap(), schema, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    for (values, defined) in [
+        (vec![], 1),
+        (vec![ByteArray::from("pictures/own.png")], 2),
+        (vec![ByteArray::from("a red square")], 1),
+    ] {
+        let mut column = group.next_column().unwrap().unwrap();
+        let typed = column.typed::<ByteArrayType>();
+        typed.write_batch(&values, Some(&[defined]), None).unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    let examples = good(rows(&parquet_format::ParquetReader, &path, &origin()));
+    assert_eq!(examples[0].picture.as_ref().unwrap().at(3, 3), [70, 0, 9]);
+    let table: Vec<_> = tables::read(&path)
+        .unwrap()
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let picture = &table[0].fields.pictures["image"][0];
+    assert_eq!(picture.decode(8).unwrap().at(3, 3), [70, 0, 9]);
+}
+
 /// Writes a table with a picture and a list of pictures per row, in row groups of two.
 fn write_pictures(path: &Path, rows: u8) {
     let schema = "message schema {
@@ -537,6 +613,18 @@ fn pictures_of_a_table_are_read_when_they_are_looked_at() {
     );
 }
 
+/// A broken line of a table is named by its number in the file, empty lines included.
+#[test]
+fn a_line_of_a_table_has_its_number_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("table.jsonl");
+    fs::write(&path, "\u{feff}{\"question\": \"which?\"}\n\n\nno row\n").unwrap();
+    let found = tables::read(&path).unwrap();
+    let first = found[0].as_ref().unwrap();
+    assert!(first.place.ends_with("table.jsonl:1"), "{}", first.place);
+    assert_eq!(found[1].as_ref().unwrap_err().line, 4);
+}
+
 fn shard(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, bytes) in members {
@@ -578,11 +666,17 @@ fn samples_of_tar_shards_are_grouped_by_key_packed_or_not() {
     fs::write(dir.path().join("s-00.tar"), &first).unwrap();
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packer.write_all(&second).unwrap();
-    fs::write(dir.path().join("s-01.tar.gz"), packer.finish().unwrap()).unwrap();
+    let packed = packer.finish().unwrap();
+    fs::write(dir.path().join("s-01.tar.gz"), &packed).unwrap();
     fs::write(dir.path().join("s-02.tar"), &first[..1400]).unwrap();
     let reader = &webdataset::WebDatasetReader;
     let found = rows(reader, &dir.path().join("s-{00..00}.tar"), &origin());
     assert_eq!(found.len(), 4);
+    for name in ["s.tgz", "s.TGZ"] {
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join(name), &packed).unwrap();
+        assert_eq!(good(rows(reader, other.path(), &origin())).len(), 2, "{name}");
+    }
     let found = rows(reader, dir.path(), &origin());
     let said: Vec<String> = found
         .iter()

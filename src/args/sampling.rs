@@ -8,7 +8,7 @@ use demask_api::PictureSize;
 use demask_datasets::pictures::fit::Fit;
 
 use super::output::Json;
-use super::values::{amount, count, place, size, words};
+use super::values::{amount, count, place, positions, size, words};
 
 /// The model of a one-off command.
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ pub struct Generate {
     #[arg(long, value_parser = count)]
     pub steps: Option<usize>,
     /// Number of new tokens [default: as the checkpoint was trained; 512 for published models]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = positions)]
     pub length: Option<usize>,
     /// Block length in tokens [default: set by the checkpoint; 128 for published models]
     #[arg(long, value_parser = count)]

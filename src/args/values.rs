@@ -1,6 +1,6 @@
 //! The parsers of flag values, which report a wrong value before anything is started.
 
-use demask_api::PictureSize;
+use demask_api::{PictureSize, limits};
 
 /// Parses the size of a picture: `512`, or `768x512` for width and height.
 ///
@@ -36,6 +36,20 @@ pub fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err("expected an integer, at least 1".to_owned()),
+    }
+}
+
+/// Parses a number of tokens of a sequence.
+///
+/// # Errors
+/// A message that says what was expected.
+pub fn positions(text: &str) -> Result<usize, String> {
+    match count(text) {
+        Ok(number) if number as u64 <= limits::POSITIONS.most => Ok(number),
+        _ => Err(format!(
+            "expected an integer, at least 1 and at most {}",
+            limits::POSITIONS.most
+        )),
     }
 }
 

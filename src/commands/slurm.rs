@@ -318,14 +318,17 @@ fn submit(script: &str) -> anyhow::Result<ExitCode> {
     let started = Command::new("sbatch").stdin(Stdio::piped()).spawn();
     let mut sbatch =
         started.context("cannot start sbatch, which submits jobs; --dry-run prints the script")?;
-    if let Some(mut stdin) = sbatch.stdin.take() {
-        stdin
-            .write_all(script.as_bytes())
-            .context("the script to sbatch")?;
-    }
+    // An sbatch that refuses the job may end before it has read the script: its exit status says more than the pipe.
+    let sent = sbatch
+        .stdin
+        .take()
+        .map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
     let status = sbatch.wait().context("sbatch")?;
     if !status.success() {
         bail!("sbatch refused the job ({status}); --dry-run prints the script");
+    }
+    if let Err(error) = sent {
+        bail!("sbatch did not read the whole script: {error}");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,6 +20,10 @@ use crate::args::ModelArgs;
 pub struct Session {
     /// Folder of the model.
     pub folder: PathBuf,
+    /// Folder of an adapter that is applied to the model.
+    pub adapter: Option<PathBuf>,
+    /// Folder of an image tokenizer that is not the model's own.
+    pub image_tokenizer: Option<PathBuf>,
     /// The engine.
     pub engine: EngineProcess,
     /// Tokenizer and budgets of the model.
@@ -81,6 +85,8 @@ impl Session {
         same_codes(&loaded, &settings)?;
         Ok(Self {
             folder: settings.folder,
+            adapter: settings.adapter,
+            image_tokenizer: settings.image_tokenizer,
             engine,
             inference: settings.inference,
             samplers: settings.samplers,

@@ -123,13 +123,18 @@ impl ImageFolder {
             None => {}
         }
         let beside = file.with_extension("txt");
-        if let Ok(text) = bounded_file::read_text(&beside, LONGEST_CAPTION) {
-            let text = text.trim();
-            return if text.is_empty() {
-                Err(format!("{} is empty", beside.display()))
-            } else {
-                Ok(text.to_owned())
-            };
+        match bounded_file::read_text(&beside, LONGEST_CAPTION) {
+            Ok(text) => {
+                let text = text.trim_start_matches('\u{feff}').trim();
+                return if text.is_empty() {
+                    Err(format!("{} is empty", beside.display()))
+                } else {
+                    Ok(text.to_owned())
+                };
+            }
+            // Only without a text of its own has a picture the caption of its folder.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(format!("{}: {error}", beside.display())),
         }
         match file
             .parent()

@@ -65,7 +65,7 @@ impl<R: BufRead> Pieces<R> {
     /// Returns the next value. Blank lines yield no value, but are counted.
     ///
     /// # Errors
-    /// Any I/O error.
+    /// Any I/O error; `UnexpectedEof` if the text ends within an array, and `InvalidData` if it goes on after it.
     pub fn next_piece(&mut self) -> io::Result<Option<ValueText>> {
         if self.form.is_none() {
             self.form = Some(self.find_form()?);
@@ -132,8 +132,12 @@ impl<R: BufRead> Pieces<R> {
         loop {
             let seen = self.text.fill_buf()?;
             match seen.first() {
-                None => return Ok(None),
-                Some(b']') => return Ok(None),
+                // The bracket is what tells a whole file from one that was cut off between two elements.
+                None => {
+                    let message = "the array does not end: the file may be incomplete";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
+                }
+                Some(b']') => return self.end().map(|()| None),
                 Some(sign) if sign.is_ascii_whitespace() || *sign == b',' => self.skip(1),
                 Some(_) => break,
             }
@@ -172,6 +176,24 @@ impl<R: BufRead> Pieces<R> {
             if end.is_some() {
                 return Ok(Some(self.piece(at, bytes, whole)));
             }
+        }
+    }
+
+    /// Reads the end of an array, after which only white space may follow.
+    fn end(&mut self) -> io::Result<()> {
+        self.skip(1);
+        loop {
+            let seen = self.text.fill_buf()?;
+            if seen.is_empty() {
+                return Ok(());
+            }
+            if !seen.iter().all(u8::is_ascii_whitespace) {
+                let message =
+                    "text follows the end of the array; expected one array of objects, or an object a line";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            }
+            let count = seen.len();
+            self.skip(count);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Decompression of packed files (`.gz`, `.zst`), and the spool in which rows without a stable offset are kept.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -15,13 +15,27 @@ const CHUNK: usize = 1 << 20;
 /// The base-2 logarithm of the largest window that a zstd file may ask for (law L9).
 const WINDOW_LOG: u32 = 27;
 
+/// How a file is packed.
+#[derive(Clone, Copy)]
+enum Compression {
+    Gzip,
+    Zstd,
+}
+
+/// Returns how a file is packed, by its ending; `None` if it is not.
+fn packing(path: &Path) -> Option<Compression> {
+    let ending = path.extension()?.to_string_lossy().to_lowercase();
+    match ending.as_str() {
+        "gz" | "tgz" => Some(Compression::Gzip),
+        "zst" | "zstd" => Some(Compression::Zstd),
+        _ => None,
+    }
+}
+
 /// Whether a file is packed, by its ending.
 #[must_use]
 pub fn is_packed(path: &Path) -> bool {
-    let ending = path
-        .extension()
-        .map(|ending| ending.to_string_lossy().to_lowercase());
-    matches!(ending.as_deref(), Some("gz" | "zst" | "zstd"))
+    packing(path).is_some()
 }
 
 /// Opens a file's contents, decompressed if it is packed.
@@ -31,19 +45,16 @@ pub fn is_packed(path: &Path) -> bool {
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, ReadError> {
     let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
     let file = BufReader::with_capacity(CHUNK, file);
-    let ending = path
-        .extension()
-        .map(|ending| ending.to_string_lossy().to_lowercase());
-    Ok(match ending.as_deref() {
-        Some("gz") => Box::new(BufReader::with_capacity(CHUNK, MultiGzDecoder::new(file))),
-        Some("zst" | "zstd") => {
+    Ok(match packing(path) {
+        Some(Compression::Gzip) => Box::new(BufReader::with_capacity(CHUNK, MultiGzDecoder::new(file))),
+        Some(Compression::Zstd) => {
             let decoder = zstd::stream::read::Decoder::with_buffer(file);
             let mut decoder = decoder.map_err(|error| ReadError::io(path, error))?;
             let limited = decoder.window_log_max(WINDOW_LOG);
             limited.map_err(|error| ReadError::io(path, error))?;
             Box::new(BufReader::with_capacity(CHUNK, decoder))
         }
-        _ => Box::new(file),
+        None => Box::new(file),
     })
 }
 
@@ -87,7 +98,9 @@ impl Spool {
     }
 
     fn settle(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.pending)?;
+        // At their place: a write that a full disk cuts short leaves some of the bytes and moves the file's cursor, after
+        // which every later row would lie elsewhere than its place says.
+        self.file.write_all_at(&self.pending, self.written)?;
         self.written += self.pending.len() as u64;
         self.pending.clear();
         Ok(())
@@ -123,5 +136,28 @@ impl Read for At {
         let read = self.file.read_at(buffer, self.at)?;
         self.at += read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs)]
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_was_cut_short_moves_no_later_row() {
+        let room = tempfile::tempdir().unwrap();
+        let mut spool = Spool::new(room.path()).unwrap();
+        let first = spool.append(b"first").unwrap();
+        // What a full disk leaves of a write, which is then done again.
+        (&spool.file).write_all(b"\x05\0\0").unwrap();
+        let second = spool.append(b"second").unwrap();
+        assert_eq!(spool.get(first).unwrap(), b"first");
+        let third = spool.append(b"third").unwrap();
+        for (place, row) in [(third, "third"), (second, "second"), (first, "first")] {
+            assert_eq!(spool.get(place).unwrap(), row.as_bytes());
+        }
     }
 }

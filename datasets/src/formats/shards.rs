@@ -29,22 +29,30 @@ const WORDS: [(&str, Split); 7] = [
 /// An error if there is no file, if a folder cannot be listed, if something found is not a regular file, or if there
 /// are more files than a source may have.
 pub fn files(path: &Path, endings: &[&str], split: Split) -> Result<Vec<PathBuf>, ReadError> {
-    let mut found = Vec::new();
+    let (mut found, mut other) = (Vec::new(), None);
     for one in expanded(path)? {
         if one.is_dir() {
             let mut all = Vec::new();
             list(&one, endings, DEPTH, &mut all)?;
             all.sort();
+            other = other.or_else(|| all.first().cloned());
             found.extend(of_split(&one, all, split));
         } else {
             found.push(one);
         }
     }
-    let expected = endings.join(", ");
     if found.is_empty() {
-        let message = format!(
-            "a file was expected, or a folder with files that end in {expected}; found a folder without such files"
-        );
+        let message = match other {
+            Some(other) => format!(
+                "a folder with files of the split {} was expected; found only files of other splits, such as {}",
+                split.name(),
+                other.display()
+            ),
+            None => format!(
+                "a file was expected, or a folder with files that end in {}; found a folder without such files",
+                endings.join(", ")
+            ),
+        };
         return Err(ReadError::format(path, message));
     }
     // L10: opening a FIFO blocks until a process writes to it, and the run could not be stopped meanwhile.

@@ -124,7 +124,7 @@ impl Shards {
     fn shard(&mut self, number: usize) -> Result<OpenShard, ReadError> {
         let path = self.files.get(number).cloned().unwrap_or_default();
         let failed = |error| ReadError::io(&path, error);
-        if !is_packed(&path) && path.extension().is_none_or(|ending| ending != "tgz") {
+        if !is_packed(&path) {
             let file = File::open(&path).map_err(failed)?;
             let length = file.metadata().map_err(failed)?.len();
             let begin = 0;

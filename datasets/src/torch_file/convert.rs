@@ -117,10 +117,10 @@ fn io(path: &Path, source: std::io::Error) -> TorchFileError {
 /// Converts a folder into a temporary one beside the output, which is renamed when it is complete.
 fn folder(input: &Path, output: &Path, options: &ConvertOptions) -> Result<Vec<Converted>, TorchFileError> {
     if output.exists() {
-        return Err(wrong(
-            output,
-            "the output folder exists already; name a new folder",
-        ));
+        return Err(TorchFileError::Output {
+            path: output.to_owned(),
+            message: "the output folder exists already; name a new folder".to_owned(),
+        });
     }
     let work = work_file::beside(output);
     std::fs::create_dir(&work).map_err(|source| io(&work, source))?;

@@ -103,6 +103,23 @@ fn png(path: &Path, side: u32) {
         .unwrap();
 }
 
+/// A picture whose own caption cannot be read is a bad row: it does not get the name of its folder as its caption.
+#[test]
+fn a_caption_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for name in ["cats/a.png", "cats/b.png", "cats/c.png"] {
+        png(&root.join(name), 8);
+    }
+    fs::write(root.join("cats/a.txt"), b"caf\xe9").unwrap();
+    fs::write(root.join("cats/b.txt"), "\u{feff}two cats\n").unwrap();
+    let rows: Vec<Row> = ImageFolder::open(root, origin(Split::Train)).unwrap().collect();
+    let bad = rows[0].as_ref().unwrap_err().to_string();
+    assert!(bad.contains("a.txt") && bad.contains("UTF-8"), "{bad}");
+    assert_eq!(rows[1].as_ref().unwrap()[0].prompt, "two cats");
+    assert_eq!(rows[2].as_ref().unwrap()[0].prompt, "cats");
+}
+
 /// Captions come from a list, a text file beside the picture, or the folder's name, in this order. A picture
 /// without caption and a broken one are bad rows.
 #[test]

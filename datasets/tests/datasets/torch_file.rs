@@ -531,10 +531,12 @@ fn a_folder_of_shards_becomes_a_folder_of_shards() {
     assert_eq!(written["weight_map"]["w"], "model-00002-of-00002.safetensors");
     assert!(written["metadata"]["total_size"].as_u64().unwrap() > 16);
     assert!(to.join("config.json").exists());
-    let error = convert(&from, &to, &ConvertOptions::default())
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("the output folder exists already"), "{error}");
+    let error = convert(&from, &to, &ConvertOptions::default()).unwrap_err();
+    assert!(matches!(error, TorchFileError::Output { .. }), "{error:?}");
+    assert!(
+        error.to_string().contains("the output folder exists already"),
+        "{error}"
+    );
 }
 
 /// Opens and converts the bytes. Only a panic or a hang fails the test; the result does not matter.

@@ -1,5 +1,7 @@
 //! `demask eval`: evaluates a checkpoint on benchmarks.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::UNIX_EPOCH;
@@ -71,6 +73,7 @@ pub fn eval(home: &Home, options: EvalArgs) -> anyhow::Result<ExitCode> {
         let all: Vec<Suite> = Suite::all().chain(own(&named)).collect();
         return list::list(&all, options.output.json);
     }
+    are_distinct(&named)?;
     if let Some(size) = options.model.size {
         let taken = suites(Some(size.width))
             .iter()
@@ -194,6 +197,25 @@ fn named(options: &EvalArgs, embedded: Option<&Path>) -> anyhow::Result<Vec<Name
     Ok(named)
 }
 
+/// Refuses a suite of a file that has the name of another suite: the items and the result of the second would replace
+/// those of the first in the store. A suite of the program that is named twice is the same one.
+fn are_distinct(named: &[NamedSuites]) -> Result<(), UsageError> {
+    let mut seen: BTreeMap<String, bool> = BTreeMap::new();
+    for one in named {
+        let is_file = matches!(one, NamedSuites::File(..));
+        for name in one.suites(None).iter().map(Suite::name) {
+            if seen.get(&name).is_some_and(|before| *before || is_file) {
+                return Err(UsageError(format!(
+                    "two of the suites are named {name} (a file of rows is named after itself): evaluate them one after \
+                     the other, or give them names in [[benchmark]] tables"
+                )));
+            }
+            seen.insert(name, is_file);
+        }
+    }
+    Ok(())
+}
+
 impl From<Likelihood> for LikelihoodWay {
     fn from(likelihood: Likelihood) -> Self {
         match likelihood {
@@ -260,19 +282,31 @@ fn begin(
     let mut settings = json!({
         "samplers": trial.samplers,
         "reasoning": trial.mode == Mode::Think,
-        "weights": weights_stamp(&session.folder),
+        "weights": stamps(&session.folder),
         "adapter": options.model.adapter,
         "average": options.model.average,
         "size": options.model.size.map(|size| size.to_string()),
         "clip": options.clip,
         "image_reward": options.image_reward,
     });
+    // A folder or file of the same name may hold something else by the next evaluation.
+    for (key, folder) in [
+        ("adapter_files", &session.adapter),
+        ("image_tokenizer_files", &session.image_tokenizer),
+    ] {
+        if let Some(folder) = folder {
+            settings[key] = json!({ "folder": folder.display().to_string(), "files": stamps(folder) });
+        }
+    }
     let named_judges = options.judging.named();
     if named_judges
         .as_object()
         .is_some_and(|named| named.values().any(|one| !one.is_null()))
     {
         settings["judging"] = named_judges;
+    }
+    if let Some(file) = &options.judging.detections {
+        settings["detections_file"] = json!(stamp(file));
     }
     if let Some((part, parts)) = options.shards {
         settings[SHARD] = json!(format!("{part}/{parts}"));
@@ -290,6 +324,11 @@ fn begin(
     let benchmarks: Vec<&OwnBenchmark> = named.iter().flat_map(NamedSuites::benchmarks).collect();
     if !benchmarks.is_empty() {
         settings["benchmarks"] = json!(benchmarks);
+    }
+    // The benchmarks name the rewards that score them, whose command or range may be another by now.
+    let rewards: Vec<&ExternalReward> = named.iter().flat_map(NamedSuites::rewards).collect();
+    if !rewards.is_empty() {
+        settings["rewards"] = serde_json::to_value(rewards)?;
     }
     let evaluation = Evaluation {
         id: ids::new_id().to_string(),
@@ -318,20 +357,31 @@ fn begin(
     Ok(kept)
 }
 
-/// Returns name, size and time of the weights' files, so that other weights in the same folder are recognized.
-fn weights_stamp(folder: &Path) -> Vec<String> {
+/// The endings of the files by which a model in a folder is recognized: weights, configurations, tokenizers and chat
+/// templates.
+const OF_A_MODEL: [&str; 3] = ["safetensors", "json", "jinja"];
+
+/// Returns name, size and time of a model's files, so that another model in the same folder is recognized.
+fn stamps(folder: &Path) -> Vec<String> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut stamps: Vec<String> = files
-        .filter(|file| file.path().extension().is_some_and(|end| end == "safetensors"))
-        .filter_map(|file| {
-            let about = file.metadata().ok()?;
-            let changed = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-            let name = file.file_name().to_string_lossy().into_owned();
-            Some(format!("{name} {} {}", about.len(), changed.as_micros()))
+        .map(|file| file.path())
+        .filter(|path| {
+            let ending = path.extension().and_then(OsStr::to_str);
+            ending.is_some_and(|ending| OF_A_MODEL.contains(&ending))
         })
+        .filter_map(|path| stamp(&path))
         .collect();
     stamps.sort();
     stamps
+}
+
+/// Returns name, size and time of a file, or of the file that a link leads to.
+fn stamp(path: &Path) -> Option<String> {
+    let about = std::fs::metadata(path).ok()?;
+    let changed = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    let name = path.file_name()?.to_string_lossy();
+    Some(format!("{name} {} {}", about.len(), changed.as_micros()))
 }
 
 /// Returns the named reward networks.

@@ -1,5 +1,6 @@
 //! `demask ask`: asks the present model of the running run.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -9,6 +10,7 @@ use demask_storage::{Command, Reply};
 use crate::args::AskModel;
 use crate::connection::reach;
 use crate::exit::{FAILED, UsageError};
+use crate::figure::file;
 use crate::terminal::print;
 
 /// Asks the model and prints the answer.
@@ -16,12 +18,8 @@ use crate::terminal::print;
 /// # Errors
 /// An error if there is no daemon, if the picture does not exist, or if the output exists.
 pub fn ask(home: &Home, options: &AskModel) -> anyhow::Result<ExitCode> {
-    if let Some(output) = options.output.as_ref().filter(|output| output.exists()) {
-        let message = format!(
-            "--output {}: the file exists already; name another one",
-            output.display()
-        );
-        return Err(UsageError(message).into());
+    if let Some(output) = &options.output {
+        may_be_written(output)?;
     }
     let image = options.image.as_ref().map(|file| {
         let whole = std::fs::canonicalize(file)
@@ -44,7 +42,8 @@ pub fn ask(home: &Home, options: &AskModel) -> anyhow::Result<ExitCode> {
         Some(output),
     ) = (&reply, &options.output)
     {
-        std::fs::copy(picture, output).with_context(|| format!("--output {}", output.display()))?;
+        let bytes = std::fs::read(picture).with_context(|| picture.clone())?;
+        file::write(output, &bytes).context("--output")?;
     }
     if options.json.json {
         print::json(&reply)?;
@@ -77,6 +76,19 @@ pub fn ask(home: &Home, options: &AskModel) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(FAILED))
         }
         other => anyhow::bail!("unexpected answer of the daemon: {other:?}"),
+    }
+}
+
+/// Checks the name of the file for the drawing before the model draws it.
+fn may_be_written(output: &Path) -> Result<(), UsageError> {
+    let refuse = |why: String| Err(UsageError(format!("--output {}: {why}", output.display())));
+    if output.exists() {
+        return refuse("the file exists already; name another one".to_owned());
+    }
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(missing) => refuse(format!("there is no folder {} to write to", missing.display())),
+        None => Ok(()),
     }
 }
 

@@ -121,8 +121,15 @@ fn start(home: &Home, log_format: Option<LogFormat>, door: Option<&JoinDoor>) ->
         .arg("--home")
         .arg(home.root())
         .args(["daemon", "start", "--foreground"]);
-    if log_format == Some(LogFormat::Json) {
-        command.args(["--log-format", "json"]);
+    // Without a format the daemon reads DEMASK_LOG_FORMAT, which a flag goes before.
+    match log_format {
+        Some(LogFormat::Json) => {
+            command.args(["--log-format", "json"]);
+        }
+        Some(LogFormat::Text) => {
+            command.args(["--log-format", "text"]);
+        }
+        None => {}
     }
     if let Some(door) = door {
         // The name was resolved already, and an address is a name for itself.

@@ -6,7 +6,7 @@ use anyhow::bail;
 use demask_actors::home::Home;
 use demask_actors::inference::settings::fit;
 use demask_api::{
-    Answer, Commit, End, Quirks, Request, SampleRequest, Sampler, Span, TextCache, TextSampler,
+    Answer, Commit, End, Quirks, Request, SampleRequest, Sampler, Span, TextCache, TextSampler, limits,
 };
 use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use serde_json::{Map, Value};
@@ -34,6 +34,12 @@ enum TextPiece {
 pub fn fill(home: &Home, options: &Fill) -> anyhow::Result<ExitCode> {
     let pieces = pieces(&options.text)?;
     let masks = masks(&pieces);
+    if masks as u64 > limits::POSITIONS.most {
+        let most = limits::POSITIONS.most;
+        bail!(UsageError(format!(
+            "the text has {masks} masked tokens, expected at most {most}"
+        )));
+    }
     if let Some(steps) = options.steps.filter(|&steps| steps > masks) {
         let message = format!("--steps {steps}: expected at most {masks}, one per masked token");
         bail!(UsageError(message));
@@ -103,13 +109,13 @@ fn pieces(text: &str) -> Result<Vec<TextPiece>, UsageError> {
     Ok(pieces)
 }
 
-/// Returns the number of masked tokens.
+/// Returns the number of masked tokens; the largest number if it does not fit.
 fn masks(pieces: &[TextPiece]) -> usize {
     let of = |piece: &TextPiece| match piece {
         TextPiece::Words(_) => 0,
         TextPiece::Hole(count) => *count,
     };
-    pieces.iter().map(of).sum()
+    pieces.iter().map(of).fold(0, usize::saturating_add)
 }
 
 /// Returns the sampler: one token per step, the one with the highest confidence, with the whole text as context and no

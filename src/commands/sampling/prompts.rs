@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// Longest line in bytes.
 const LONGEST: u64 = 1 << 20;
+/// The mark with which some editors begin a file of UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Returns the prompt of the argument, or standard input if that is `-`.
 ///
@@ -18,10 +20,14 @@ pub fn typed(prompt: &str) -> anyhow::Result<String> {
     if prompt != "-" {
         return Ok(prompt.to_owned());
     }
-    let mut text = String::new();
-    let input = std::io::stdin().lock().take(LONGEST);
-    { input }.read_to_string(&mut text).context("standard input")?;
-    let text = text.trim();
+    let mut bytes = Vec::new();
+    let mut input = std::io::stdin().lock().take(LONGEST + 1);
+    input.read_to_end(&mut bytes).context("standard input")?;
+    if bytes.len() as u64 > LONGEST {
+        bail!("standard input: a prompt of at most {LONGEST} bytes was expected");
+    }
+    let text = String::from_utf8(bytes).context("standard input")?;
+    let text = text.trim_start_matches(BYTE_ORDER_MARK).trim();
     if text.is_empty() {
         bail!("standard input: a prompt was expected, found nothing");
     }
@@ -79,7 +85,7 @@ fn rows<T>(file: &Path, what: &str, read: impl Fn(&str) -> anyhow::Result<T>) ->
         if taken as u64 >= LONGEST {
             bail!("{name}:{number}: a line of at most {LONGEST} bytes was expected");
         }
-        match line.trim() {
+        match line.trim_start_matches(BYTE_ORDER_MARK).trim() {
             _ if taken == 0 => break,
             "" => {}
             text => prompts.push(read(text).with_context(|| format!("{name}:{number}"))?),

@@ -161,8 +161,14 @@ fn given_pictures(fields: &Fields) -> Vec<&Encoded> {
     named.flatten().collect()
 }
 
-/// Replaces the paths in `image` and `images` by the pictures that they name.
+/// Replaces the paths in `image` and `images` by the pictures that they name, relative to `base`.
 fn locate(fields: &mut Fields, base: &Path) -> Result<(), String> {
+    // A Parquet row may have the path of a picture in place of its bytes.
+    for picture in fields.pictures.values_mut().flatten() {
+        if let Encoded::File(path) = picture {
+            *path = base.join(&*path);
+        }
+    }
     for name in ["image", "images"] {
         if !fields.has(name) || fields.pictures.contains_key(name) {
             continue;

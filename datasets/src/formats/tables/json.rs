@@ -6,13 +6,16 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{Entry, numbered};
+use super::{Entry, entry, numbered};
 use crate::formats::columns::fields::{Fields, kind_of};
 use crate::formats::row::ReadError;
 
 /// The most bytes of a file that is read whole (law L9). The largest of a published benchmark, VQAv2's answers, has 0.3
 /// GB.
 const LARGEST: u64 = 2 << 30;
+
+/// The mark with which some editors begin a file of UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Reads every row.
 ///
@@ -29,11 +32,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
             )),
         };
     }
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
-    Ok(numbered(
-        path,
-        lines.map(|line| fields(serde_json::from_str(line).map_err(|error| error.to_string())?)),
-    ))
+    // Empty lines are no rows, but they count where a line is named.
+    let lines = (1..)
+        .zip(text.lines())
+        .filter(|(_, line)| !line.trim().is_empty());
+    let read = |line: &str| fields(serde_json::from_str(line).map_err(|error| error.to_string())?);
+    Ok(lines
+        .map(|(number, line)| entry(path, number, read(line)))
+        .collect())
 }
 
 /// Reads a file that is one JSON value.
@@ -60,6 +66,9 @@ fn text(path: &Path) -> Result<String, ReadError> {
     }
     let mut text = String::new();
     file.take(LARGEST).read_to_string(&mut text).map_err(broken)?;
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len_utf8());
+    }
     Ok(text)
 }
 

@@ -124,7 +124,7 @@ impl PictureColumns {
                     row: self.row,
                     column,
                     at,
-                    path: path_of(field),
+                    path: path_of(field).map(|path| self.file.with_file_name(path)),
                 })
             };
             let stored: Vec<Encoded> = places.map(stored).collect();

@@ -81,7 +81,13 @@ fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
         (&["imagine", "a red circle", "-o", "x.jpg"], ".png"),
         (&["imagine", "a red circle", "-o", "."], "is a folder"),
         (&["eval", "tabletop-sums", "--limit", "0"], "at least 1"),
+        (&["generate", ask, "--length", "99999999999"], "at most 16777216"),
         (&["fill", "[MASK:3] pens", "--steps", "0"], "at least 1"),
+        (&["fill", "[MASK:99999999999] pens"], "at most 16777216"),
+        (
+            &["fill", "[MASK:18446744073709551615][MASK:2] pens"],
+            "at most 16777216",
+        ),
         (
             &["fill", "[MASK:3] pens", "--steps", "4"],
             "--steps 4: expected at most 3",
@@ -92,6 +98,10 @@ fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
             "max_sequence_length 160",
         ),
         (&["convert", "in.pt", "out.bin"], "ends in .safetensors"),
+        (
+            &["ask", "a red circle", "--draw", "--output", "nowhere/at/all.png"],
+            "there is no folder nowhere/at to write to",
+        ),
         (&[], "Usage: demask"),
     ] {
         let out = demask_tests::programs().join("demask");

@@ -133,3 +133,17 @@ fn a_daemon_logs_json_where_it_is_asked_to() {
         assert!(line["fields"]["message"].is_string(), "{line}");
     }
 }
+
+#[test]
+fn a_flag_of_the_logs_format_goes_before_the_environment() {
+    let place = Place::default();
+    let started = place
+        .demask(&["daemon", "start", "--log-format", "text"])
+        .env("DEMASK_LOG_FORMAT", "json")
+        .output()
+        .unwrap();
+    assert!(started.status.success(), "{}", said(&started));
+    assert!(place.run(&["daemon", "stop"]).status.success());
+    let log = std::fs::read_to_string(place.home().log()).unwrap();
+    assert!(!log.trim().is_empty() && !log.contains("{\"timestamp\""), "{log}");
+}

@@ -110,6 +110,34 @@ fn what_is_not_there_is_refused() {
     }
 }
 
+/// An sbatch that ends without having read the script is a failure, as is one that says so after it.
+#[test]
+fn an_sbatch_that_does_not_take_the_job_is_told() {
+    let place = Place::default();
+    let sbatch = place.path().join("sbatch");
+    // The script is longer than a pipe holds, so that writing it fails once sbatch has ended.
+    let long = format!("comment={}", "a".repeat(100_000));
+    for (says, words) in [
+        ("exec <&-; exit 3", "sbatch refused the job (exit status: 3)"),
+        ("exec <&-; exit 0", "did not read the whole script"),
+        (
+            "cat > /dev/null; exit 4",
+            "sbatch refused the job (exit status: 4)",
+        ),
+    ] {
+        std::fs::write(&sbatch, format!("#!/bin/sh\n{says}\n")).unwrap();
+        std::fs::set_permissions(&sbatch, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", place.path().display(), std::env::var("PATH").unwrap());
+        let out = place
+            .demask(&["slurm", "tabletop", "--sbatch", &long])
+            .env("PATH", path)
+            .output()
+            .unwrap();
+        assert_eq!(out.status.code(), Some(1), "{says}: {}", said(&out));
+        assert!(said(&out).contains(words), "{says}: {}", said(&out));
+    }
+}
+
 /// Over several nodes the ranks are tasks of a step that joins the daemon on the first node.
 #[test]
 fn the_script_of_several_nodes_starts_ranks_that_join() {

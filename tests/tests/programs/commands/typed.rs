@@ -358,15 +358,15 @@ fn a_reward_network_that_is_not_there_is_named_before_anything_is_drawn() {
     }
 }
 
-/// A file of prompts yields one line per prompt and sample, each equal to the result of a single call. A
-/// broken line is reported with its number.
+/// A file of prompts yields one line per prompt and sample, each equal to the result of a single call. A byte
+/// order mark is left out. A broken line is reported with its number.
 #[test]
 fn prompts_of_a_file_are_answered_a_line_each_and_one_of_standard_input_too() {
     let place = Place::default();
     let file = place.path().join("prompts.jsonl");
     std::fs::write(
         &file,
-        "{\"prompt\": \"Ann has 5 pens, loses 2. How many pens?\"}\n\nBen has 3 cups.\n",
+        "\u{feff}{\"prompt\": \"Ann has 5 pens, loses 2. How many pens?\"}\n\nBen has 3 cups.\n",
     )
     .unwrap();
     let file = file.to_str().unwrap();

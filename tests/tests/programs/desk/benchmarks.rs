@@ -290,6 +290,10 @@ range = [5, 10]
         "{items}"
     );
     assert!(items[1]["picture"].is_string(), "{items}");
+    // Another range is another evaluation: credits of the first one are not taken over.
+    fs::write(&toml, text.replace("range = [5, 10]", "range = [0, 10]")).unwrap();
+    let wider = results(&place, &[toml.to_str().unwrap()]);
+    assert_eq!(wider[1]["value"], json!(0.75), "7.5 of 0 to 10: {wider:?}");
 }
 
 /// A bare file of rows is a benchmark, given a scorer. Its items can be written to a file, which is not
@@ -327,6 +331,17 @@ fn a_file_of_rows_is_evaluated_as_it_is_and_its_items_are_a_file() {
     );
     let again = place.run(&["eval", rows, "--items", items.to_str().unwrap()]);
     assert_eq!(again.status.code(), Some(2), "what is there is not written over");
+    // Another file of the same name would take the place of the first one's items.
+    let folder = place.path().join("other");
+    fs::create_dir(&folder).unwrap();
+    let other = folder.join("sums.jsonl");
+    fs::copy(rows, &other).unwrap();
+    let twice = place.run(&["eval", rows, other.to_str().unwrap(), "--scorer", "number"]);
+    let said = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(
+        twice.status.code() == Some(2) && said.contains("two of the suites are named sums"),
+        "{said}"
+    );
     let unknown = place.run(&["eval", rows, "--scorer", "nubmer"]);
     let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
     assert!(

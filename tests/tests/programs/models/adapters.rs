@@ -240,3 +240,57 @@ fn what_does_not_fit_is_named() {
     );
     assert!(!output.exists(), "nothing half written");
 }
+
+/// Writes an adapter of rank 1 on the queries of the first block, whose numbers are all `value`.
+fn of_queries(folder: &Path, value: f32) {
+    const WIDTH: usize = 192;
+    std::fs::create_dir_all(folder).unwrap();
+    let name = |part: &str| format!("base_model.model.model.transformer.blocks.0.q_proj.lora_{part}.weight");
+    let entry = |shape: [usize; 2], first: usize| {
+        let offsets = [4 * WIDTH * first, 4 * WIDTH * (first + 1)];
+        json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets })
+    };
+    let header = json!({ name("A"): entry([1, WIDTH], 0), name("B"): entry([WIDTH, 1], 1) }).to_string();
+    let file = [
+        &(header.len() as u64).to_le_bytes()[..],
+        header.as_bytes(),
+        &value.to_le_bytes().repeat(2 * WIDTH),
+    ];
+    std::fs::write(folder.join("adapter_model.safetensors"), file.concat()).unwrap();
+    let config = json!({ "peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"], "base_model_name_or_path": "theirs" });
+    std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
+}
+
+/// Stored items are reused for the same adapter alone: another one in a folder of the same name, or the same weights
+/// with another scale, is evaluated anew.
+#[test]
+fn another_adapter_in_the_same_folder_is_evaluated_anew() {
+    let place = Place::default();
+    let folder = place.path().join("adapter");
+    let evaluate = || {
+        let arguments = [
+            "eval",
+            "tabletop-sums",
+            "--limit",
+            "2",
+            "--device",
+            "cpu",
+            "--adapter",
+            folder.to_str().unwrap(),
+        ];
+        let out = place.run(&arguments);
+        let words = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.success(), "{words}");
+        words.contains("were reused")
+    };
+    of_queries(&folder, 0.0);
+    assert!(!evaluate(), "nothing is stored yet");
+    assert!(evaluate(), "the same adapter");
+    of_queries(&folder, 5.0);
+    assert!(!evaluate(), "other weights");
+    assert!(evaluate(), "the same again");
+    let config = folder.join("adapter_config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("\"lora_alpha\":1", "\"lora_alpha\":2")).unwrap();
+    assert!(!evaluate(), "another scale");
+}
