@@ -24,6 +24,14 @@ pub(super) struct ErrorLog {
 }
 
 impl ErrorLog {
+    /// No file.
+    pub fn none() -> Self {
+        Self {
+            path: None,
+            before: 0,
+        }
+    }
+
     /// Opens the file to append to it; without a path, standard error is inherited. Also returns the standard error of
     /// the engine's process.
     ///
@@ -31,13 +39,7 @@ impl ErrorLog {
     /// Any error of the system, with the file's path.
     pub fn begin(path: Option<&Path>) -> Result<(Self, Stdio), (String, std::io::Error)> {
         let Some(path) = path else {
-            return Ok((
-                Self {
-                    path: None,
-                    before: 0,
-                },
-                Stdio::inherit(),
-            ));
+            return Ok((Self::none(), Stdio::inherit()));
         };
         let named = |error| (path.display().to_string(), error);
         let file = append(path).map_err(named)?;

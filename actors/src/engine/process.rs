@@ -232,10 +232,7 @@ impl EngineProcess {
             idle: Mutex::default(),
             liveness,
             socket,
-            log: Log {
-                path: None,
-                before: 0,
-            },
+            log: ErrorLog::none(),
             info: placeholder_info(),
             given_up: AtomicBool::new(false),
         };
