@@ -299,3 +299,27 @@ fn a_line_of_another_scorer_is_not_scored() {
     assert!(error("pope", kind("pair")).contains("is for the scorer pair"));
     assert!(error("pope", kind("difficult")).contains("no scorer difficult"));
 }
+
+/// A model may fill its whole answer with blanks, whose search takes the square of their number. Such a reply is graded
+/// too, instead of ending the evaluation.
+#[test]
+fn blanks_without_end_are_graded() {
+    let verdict = |blanks: usize, end: &str| {
+        let said = format!("\\boxed{{1{}{end}}}", " ".repeat(blanks));
+        let line = json!({ "prediction": said, "reference": "so it is $\\boxed{1}$" });
+        score_line("math.completion", &line).unwrap().1
+    };
+    for blanks in [1, 700] {
+        assert_eq!(
+            verdict(blanks, "")["minerva_math_v3"]["math_verify"],
+            1,
+            "{blanks}"
+        );
+        assert_eq!(
+            verdict(blanks, "2")["minerva_math_v3"]["math_verify"],
+            0,
+            "{blanks}"
+        );
+    }
+    assert!(verdict(20_000, "2")["minerva_math_v3"].is_object());
+}
