@@ -405,6 +405,38 @@ fn broken_rows_are_named_and_too_many_are_refused() {
     assert!(broken[0].contains("coco_pope_random.json:241"), "{broken:?}");
 }
 
+/// Items that are read back from the store, of a continued or merged evaluation, have the reply as the answer if nothing
+/// was parsed. The figure is the same as of items that were judged just now.
+#[test]
+fn stored_replies_without_a_letter_give_the_same_figure() {
+    let folder = laid_down();
+    let suite = Suite::find("mmbench:vlmevalkit")
+        .unwrap()
+        .within(folder.path().to_owned());
+    // The present version of VLMEvalKit takes a letter near the end only, MMaDA's copy anywhere.
+    let said = |item: &Item| format!("{} would be what I take it to be here", item.example.reference());
+    let (fresh, result) = judged(&suite, |suite, item| {
+        match suite.score(
+            item,
+            &Response::Completion(&completion(&said(item))),
+            &Verifiers::default(),
+        ) {
+            Scoring::AskJudge { otherwise, .. } => otherwise.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert!(fresh.iter().all(|one| one.verdict.answer.is_empty()));
+    let stored: Vec<Judged> = fresh
+        .into_iter()
+        .map(|mut one| {
+            one.verdict.answer = said(&one.item);
+            one
+        })
+        .collect();
+    assert_eq!(result.value, 0.0);
+    assert_eq!(suite.aggregate(&stored), result);
+}
+
 /// The files decide how many items a full run has, not the published number: a list of prompts may be the user's.
 #[test]
 fn every_row_of_the_files_is_asked() {
