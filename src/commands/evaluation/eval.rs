@@ -291,6 +291,16 @@ fn begin(
     if !benchmarks.is_empty() {
         settings["benchmarks"] = json!(benchmarks);
     }
+    // A reward with another command or range judges differently.
+    let is_scorer = |reward: &&ExternalReward| benchmarks.iter().any(|one| one.scorer == reward.name);
+    let rewards: Vec<&ExternalReward> = named
+        .iter()
+        .flat_map(NamedSuites::rewards)
+        .filter(is_scorer)
+        .collect();
+    if !rewards.is_empty() {
+        settings["rewards"] = json!(rewards);
+    }
     let evaluation = Evaluation {
         id: ids::new_id().to_string(),
         checkpoint: std::fs::canonicalize(&session.folder)
