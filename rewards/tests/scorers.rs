@@ -323,3 +323,25 @@ fn blanks_without_end_are_graded() {
     }
     assert!(verdict(20_000, "2")["minerva_math_v3"].is_object());
 }
+
+/// Calls and scripts within one another have twice as many readings at each level. A text that has too many is given up;
+/// a model may well write `sqrt(` for as long as it may.
+#[test]
+fn nesting_with_too_many_readings_is_given_up() {
+    let verdict = |said: &str| {
+        let line = json!({ "prediction": said, "reference": "so it is $\\boxed{1}$" });
+        score_line("math.completion", &line).unwrap().1
+    };
+    for said in [
+        format!("{}1{}", "sqrt(".repeat(60), ")".repeat(60)),
+        format!("{}1", "x^{".repeat(60)),
+    ] {
+        let announced = format!("Final Answer: The final answer is ${said}$. I hope it is correct.");
+        assert_eq!(verdict(&announced)["minerva_math_v2"]["exact_match"], 0);
+        assert_eq!(verdict(&format!("${said}$"))["minerva_math_v3"]["math_verify"], 0);
+    }
+    let nested = "so it is $\\boxed{f(g(h(2)))}$";
+    let line = json!({ "prediction": nested, "reference": nested });
+    let verdict = score_line("math.completion", &line).unwrap().1;
+    assert_eq!(verdict["minerva_math_v3"]["math_verify"], 1);
+}
