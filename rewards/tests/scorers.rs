@@ -333,8 +333,8 @@ fn nesting_with_too_many_readings_is_given_up() {
         score_line("math.completion", &line).unwrap().1
     };
     for said in [
-        format!("{}1{}", "sqrt(".repeat(60), ")".repeat(60)),
-        format!("{}1", "x^{".repeat(60)),
+        format!("{}7{}", "sqrt(".repeat(60), ")".repeat(60)),
+        format!("{}7", "x^{".repeat(60)),
     ] {
         let announced = format!("Final Answer: The final answer is ${said}$. I hope it is correct.");
         assert_eq!(verdict(&announced)["minerva_math_v2"]["exact_match"], 0);
