@@ -299,3 +299,49 @@ fn a_line_of_another_scorer_is_not_scored() {
     assert!(error("pope", kind("pair")).contains("is for the scorer pair"));
     assert!(error("pope", kind("difficult")).contains("no scorer difficult"));
 }
+
+/// A model may fill its whole answer with blanks, whose search takes the square of their number. Such a reply is graded
+/// too, instead of ending the evaluation.
+#[test]
+fn blanks_without_end_are_graded() {
+    let verdict = |blanks: usize, end: &str| {
+        let said = format!("\\boxed{{1{}{end}}}", " ".repeat(blanks));
+        let line = json!({ "prediction": said, "reference": "so it is $\\boxed{1}$" });
+        score_line("math.completion", &line).unwrap().1
+    };
+    for blanks in [1, 700] {
+        assert_eq!(
+            verdict(blanks, "")["minerva_math_v3"]["math_verify"],
+            1,
+            "{blanks}"
+        );
+        assert_eq!(
+            verdict(blanks, "2")["minerva_math_v3"]["math_verify"],
+            0,
+            "{blanks}"
+        );
+    }
+    assert!(verdict(20_000, "2")["minerva_math_v3"].is_object());
+}
+
+/// Calls and scripts within one another have twice as many readings at each level. A text that has too many is given up;
+/// a model may well write `sqrt(` for as long as it may.
+#[test]
+fn nesting_with_too_many_readings_is_given_up() {
+    let verdict = |said: &str| {
+        let line = json!({ "prediction": said, "reference": "so it is $\\boxed{1}$" });
+        score_line("math.completion", &line).unwrap().1
+    };
+    for said in [
+        format!("{}7{}", "sqrt(".repeat(60), ")".repeat(60)),
+        format!("{}7", "x^{".repeat(60)),
+    ] {
+        let announced = format!("Final Answer: The final answer is ${said}$. I hope it is correct.");
+        assert_eq!(verdict(&announced)["minerva_math_v2"]["exact_match"], 0);
+        assert_eq!(verdict(&format!("${said}$"))["minerva_math_v3"]["math_verify"], 0);
+    }
+    let nested = "so it is $\\boxed{f(g(h(2)))}$";
+    let line = json!({ "prediction": nested, "reference": nested });
+    let verdict = score_line("math.completion", &line).unwrap().1;
+    assert_eq!(verdict["minerva_math_v3"]["math_verify"], 1);
+}

@@ -1,5 +1,9 @@
 //! The LaTeX tokens of both grammars.
 
+/// The most steps in which a text's tokens are read (law L9). `f(` and braces have two readings, so that those nested in
+/// one another have twice as many at each level.
+pub const MOST_STEPS: usize = 100_000;
+
 /// A token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Token {

@@ -39,7 +39,8 @@ pub trait Benchmark: Send + Sync {
     /// Returns where the items come from.
     fn data(&self) -> Data;
 
-    /// Returns the most items of a full run.
+    /// Returns the number of items of a full run: the most, or for a published benchmark the published number, whatever
+    /// its files hold.
     fn size(&self) -> usize;
 
     /// Returns the first `count` items of the test split; they are the same every time.

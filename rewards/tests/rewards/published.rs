@@ -405,6 +405,75 @@ fn broken_rows_are_named_and_too_many_are_refused() {
     assert!(broken[0].contains("coco_pope_random.json:241"), "{broken:?}");
 }
 
+/// Items that are read back from the store, of a continued or merged evaluation, have the reply as the answer if nothing
+/// was parsed. The figure is the same as of items that were judged just now.
+#[test]
+fn stored_replies_without_a_letter_give_the_same_figure() {
+    let folder = laid_down();
+    let suite = Suite::find("mmbench:vlmevalkit")
+        .unwrap()
+        .within(folder.path().to_owned());
+    // The present version of VLMEvalKit takes a letter near the end only, MMaDA's copy anywhere.
+    let said = |item: &Item| format!("{} would be what I take it to be here", item.example.reference());
+    let (fresh, result) = judged(&suite, |suite, item| {
+        match suite.score(
+            item,
+            &Response::Completion(&completion(&said(item))),
+            &Verifiers::default(),
+        ) {
+            Scoring::AskJudge { otherwise, .. } => otherwise.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    });
+    assert!(fresh.iter().all(|one| one.verdict.answer.is_empty()));
+    let stored: Vec<Judged> = fresh
+        .into_iter()
+        .map(|mut one| {
+            one.verdict.answer = said(&one.item);
+            one
+        })
+        .collect();
+    assert_eq!(result.value, 0.0);
+    assert_eq!(suite.aggregate(&stored), result);
+}
+
+/// The files decide how many items a full run has, not the published number: a list of prompts may be the user's.
+#[test]
+fn every_row_of_the_files_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = folder.path().join("benchmarks/clip-score");
+    std::fs::create_dir_all(&of).unwrap();
+    let prompts: Vec<String> = (0..50).map(|number| format!("{number} red circles")).collect();
+    std::fs::write(of.join("prompts.txt"), prompts.join("\n")).unwrap();
+    let suite = Suite::find("clip-score")
+        .unwrap()
+        .within(folder.path().to_owned());
+    assert_eq!(suite.size(), 31);
+    assert_eq!(suite.items(None).unwrap().len(), 50);
+    assert_eq!(suite.items(Some(40)).unwrap().len(), 40);
+}
+
+/// Evaluations are compared item by item, so the same question about another picture is another item. The same question
+/// about the same picture, which is in several splits, stays one.
+#[test]
+fn an_items_id_tells_its_picture() {
+    let (folder, of) = form("pope", "official");
+    let row = |picture: &str| {
+        format!(
+            r#"{{"question_id": 1, "image": "COCO_val2014_{picture}.jpg", "text": "Is there a cat?", "label": "yes"}}"#
+        )
+    };
+    let rows = [row("000000000073"), row("000000000042"), row("000000000073")];
+    std::fs::write(of.join("coco/coco_pope_random.json"), rows.join("\n")).unwrap();
+    let suite = Suite::find("pope").unwrap().within(folder.path().to_owned());
+    let items = suite.items(None).unwrap();
+    let random = items.iter().filter(|item| item.example.category == "random");
+    let ids: Vec<&str> = random.map(|item| item.example.id.as_str()).collect();
+    assert_eq!(ids.len(), 3);
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(ids[0], ids[2]);
+}
+
 #[test]
 fn what_is_not_there_says_how_to_get_it() {
     let nowhere = tempfile::tempdir().unwrap();

@@ -325,10 +325,15 @@ fn begin(
     if !benchmarks.is_empty() {
         settings["benchmarks"] = json!(benchmarks);
     }
-    // The benchmarks name the rewards that score them, whose command or range may be another by now.
-    let rewards: Vec<&ExternalReward> = named.iter().flat_map(NamedSuites::rewards).collect();
+    // A reward with another command or range judges differently.
+    let is_scorer = |reward: &&ExternalReward| benchmarks.iter().any(|one| one.scorer == reward.name);
+    let rewards: Vec<&ExternalReward> = named
+        .iter()
+        .flat_map(NamedSuites::rewards)
+        .filter(is_scorer)
+        .collect();
     if !rewards.is_empty() {
-        settings["rewards"] = serde_json::to_value(rewards)?;
+        settings["rewards"] = json!(rewards);
     }
     let evaluation = Evaluation {
         id: ids::new_id().to_string(),

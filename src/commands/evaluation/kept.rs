@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use demask_actors::home::Home;
 use demask_actors::inference::error::WorkError;
 use demask_actors::pipeline::evaluation::evaluator::{SuiteRun, SuiteWatcher};
-use demask_actors::pipeline::evaluation::item_result::ItemResult;
+use demask_actors::pipeline::evaluation::item_result::{ItemResult, lacks_a_reply};
 use demask_rewards::benchmarks::{Item, Judged, Verdict};
 use demask_rewards::statistics::mean;
 use demask_storage::{Blobs, Eval, EvalItem, Evaluation, Record, RunState, StoreError, Writer, evaluations};
@@ -48,19 +48,13 @@ impl Kept {
         };
         if reuse && let Some(id) = evaluations::interrupted(kept.writer.connection(), &kept.evaluation)? {
             let items = evaluations::items(kept.writer.connection(), &id, 0)?;
-            let named = items
-                .into_iter()
-                .map(|item| ((item.suite.clone(), item.number), item));
-            kept.known = named.collect();
+            kept.known = judged(items).collect();
             kept.evaluation.id = id;
         } else {
             if reuse {
                 for id in evaluations::alike(kept.writer.connection(), &kept.evaluation)? {
                     let items = evaluations::items(kept.writer.connection(), &id, 0)?;
-                    let named = items
-                        .into_iter()
-                        .map(|item| ((item.suite.clone(), item.number), item));
-                    kept.cached.extend(named);
+                    kept.cached.extend(judged(items));
                 }
             }
             kept.append(vec![Record::Evaluation(kept.evaluation.clone())])?;
@@ -187,6 +181,12 @@ impl Kept {
             self.take_over(taken)
         }
     }
+}
+
+/// Returns items by suite and number, without those whose judge did not reply: they are asked again.
+fn judged(items: Vec<EvalItem>) -> impl Iterator<Item = ((String, u64), EvalItem)> {
+    let items = items.into_iter().filter(|item| !lacks_a_reply(item));
+    items.map(|item| ((item.suite.clone(), item.number), item))
 }
 
 /// A watcher of one suite that shows a progress bar on standard error and stores the items.

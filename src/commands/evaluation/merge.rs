@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use demask_actors::home::Home;
-use demask_actors::pipeline::evaluation::evaluator::SuiteRun;
+use demask_actors::pipeline::evaluation::evaluator::{SuiteRun, labelled};
 use demask_actors::runtime::ids;
 use demask_rewards::benchmarks::{Judged, Suite};
 use demask_storage::{EvalItem, Evaluation, RunState, evaluations, store};
@@ -149,8 +149,12 @@ fn of_suite(suite: &Suite, limit: Option<usize>, parts: &[Part]) -> anyhow::Resu
         );
     }
     let judged: Vec<Judged> = items.iter().map(|item| item.judged.clone()).collect();
+    // The parts were made alike, so the first tells how.
+    let settings = &parts[0].0.settings;
+    let estimator = settings["likelihood"].as_str();
+    let judge = settings["judging"]["judge_model"].as_str();
     Ok(SuiteRun {
-        result: suite.aggregate(&judged),
+        result: labelled(suite.aggregate(&judged), suite, &items, (estimator, judge)),
         items,
     })
 }

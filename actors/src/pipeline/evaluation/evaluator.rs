@@ -300,19 +300,34 @@ pub async fn run_suite(
             .values_mut()
             .for_each(|mean| (mean.low, mean.high) = (None, None));
     }
-    let mut result = SuiteResult {
+    let result = SuiteResult {
         networks,
         ..suite.aggregate_samples(&judged)
     };
-    let first = items.first().map(|item| suite.request(&item.judged.item));
-    if let (Some(ItemRequest::Likelihood { .. }), Some(way)) = (first, trial.likelihood.named()) {
-        // A value from another estimator is not a result of the published protocol.
-        result.protocol = format!("{}, {way}", result.protocol);
-    }
-    if let Some(judge) = trial.judges.model.as_ref().filter(|_| suite.may_be_judged()) {
-        result.protocol = format!("{}, judged by {}", result.protocol, judge.name());
-    }
+    let judge = trial.judges.model.as_ref().map(|model| model.name());
+    let result = labelled(result, suite, &items, (trial.likelihood.named(), judge));
     Ok(SuiteRun { result, items })
+}
+
+/// Adds to a result's protocol what departs from it: the estimator of log-likelihoods, if it is not the published one,
+/// and the judge model, if the suite may do without one.
+#[must_use]
+pub fn labelled(
+    result: SuiteResult,
+    suite: &Suite,
+    items: &[ItemResult],
+    (estimator, judge): (Option<&str>, Option<&str>),
+) -> SuiteResult {
+    let mut protocol = result.protocol;
+    let first = items.first().map(|item| suite.request(&item.judged.item));
+    if let (Some(ItemRequest::Likelihood { .. }), Some(estimator)) = (first, estimator) {
+        // A value from another estimator is not a result of the published protocol.
+        protocol = format!("{protocol}, {estimator}");
+    }
+    if let Some(judge) = judge.filter(|_| suite.may_be_judged()) {
+        protocol = format!("{protocol}, judged by {judge}");
+    }
+    SuiteResult { protocol, ..result }
 }
 
 /// Items with their verdicts, and the drawings of the items that the result's `n` counts.

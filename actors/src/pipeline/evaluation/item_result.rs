@@ -11,6 +11,11 @@ use demask_storage::{Blobs, EvalItem, StoreError};
 /// Text in place of a question that must not be shown.
 const SECRET: &str = "(not stored, because the benchmark's authors ask not to publish it)";
 
+/// The line of a row's output from which on the reply of a judge stands.
+const JUDGE: &str = "\njudge: ";
+/// The beginning of the words for a judge that did not reply.
+const SILENT: &str = "the judge did not reply: ";
+
 /// The reply of a judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JudgeReply {
@@ -27,9 +32,16 @@ impl std::fmt::Display for JudgeReply {
         match self {
             Self::Said(said) => f.write_str(said),
             Self::Rambled(said) => write!(f, "the judge's reply cannot be parsed: {said}"),
-            Self::Silent(why) => write!(f, "the judge did not reply: {why}"),
+            Self::Silent(why) => write!(f, "{SILENT}{why}"),
         }
     }
+}
+
+/// Whether the judge of a stored item did not reply. Its verdict says nothing about the model, so it is not taken for
+/// that of another evaluation.
+#[must_use]
+pub fn lacks_a_reply(row: &EvalItem) -> bool {
+    row.output.contains(&format!("{JUDGE}{SILENT}"))
 }
 
 /// A judged item.
@@ -162,7 +174,7 @@ impl ItemResult {
     /// Returns the output, and below it the reply of a judge.
     fn output_with_reply(&self) -> String {
         match &self.reply {
-            Some(reply) => format!("{}\njudge: {reply}", self.output),
+            Some(reply) => format!("{}{JUDGE}{reply}", self.output),
             None => self.output.clone(),
         }
     }
@@ -179,5 +191,37 @@ impl ItemResult {
             Some(_) => self.output.clone(),
             None => String::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use demask_datasets::example::Split;
+    use demask_datasets::tabletop::Tabletop;
+
+    use super::*;
+
+    #[test]
+    fn a_row_tells_whether_its_judge_was_silent() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::new(folder.path().to_owned());
+        let row = |reply: JudgeReply| {
+            let item = Item::from(Tabletop::new(1).example(Kind::WordProblem, Split::Test, 0));
+            let verdict = Verdict::unjudged(&reply.to_string());
+            let made = ItemResult::answered(0, item, verdict, Completion::default(), &Judge::default());
+            let made = ItemResult {
+                reply: Some(reply),
+                ..made
+            };
+            made.row(("run", 0, "suite"), &blobs).unwrap()
+        };
+        assert!(lacks_a_reply(&row(JudgeReply::Silent(
+            "connection refused".into()
+        ))));
+        assert!(!lacks_a_reply(&row(JudgeReply::Rambled(
+            "what a fine drawing".into()
+        ))));
+        assert!(!lacks_a_reply(&row(JudgeReply::Said("Score: 1".into()))));
     }
 }

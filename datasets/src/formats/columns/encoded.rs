@@ -64,6 +64,26 @@ impl Encoded {
         }
     }
 
+    /// Returns a name of the picture that is the same on each machine: the file's own, or the cell's place in its table.
+    /// Other pictures are named by their bytes.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let own = |path: &Path| {
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        match self {
+            Self::Bytes(bytes) => blake3::hash(bytes).to_hex().to_string(),
+            Self::File(path) => own(path),
+            Self::Stored(stored) => {
+                let (group, row, column, at) = (stored.group, stored.row, stored.column, stored.at);
+                format!("{} {group} {row} {column} {at}", own(&stored.file))
+            }
+        }
+    }
+
     /// Computes the picture's likeness; `None` if it is blank.
     ///
     /// # Errors

@@ -50,6 +50,7 @@ impl Parser<'_> {
     }
 
     pub(super) fn expr(&mut self) -> Option<Expr> {
+        self.step()?;
         self.depth += 1;
         if self.depth > DEEPEST {
             return None;
@@ -85,6 +86,7 @@ impl Parser<'_> {
     }
 
     pub(super) fn unary(&mut self, with_functions: bool) -> Option<Expr> {
+        self.step()?;
         self.depth += 1;
         if self.depth > DEEPEST {
             return None;
@@ -160,6 +162,7 @@ impl Parser<'_> {
             at: 0,
             depth: self.depth + 1,
             is_real: self.is_real,
+            steps: self.steps,
         };
         let bars = parser
             .tokens

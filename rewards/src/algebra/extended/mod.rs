@@ -5,8 +5,10 @@
 //! that consumes the whole text is taken. Letters become lower-case symbols, `e` is the constant, `i` is a symbol; an
 //! integer before a fraction makes a mixed number.
 
+use std::cell::Cell;
+
 use super::expr::Expr;
-use super::tokens::Token;
+use super::tokens::{MOST_STEPS, Token};
 use lexer::tokens;
 
 mod collections;
@@ -26,12 +28,14 @@ pub fn parse(text: &str, is_real: bool) -> Option<Expr> {
         return None;
     }
     let tokens = tokens(text)?;
+    let steps = Cell::new(MOST_STEPS);
     let whole = |read: &dyn Fn(&mut Parser<'_>) -> Option<Expr>| {
         let mut parser = Parser {
             tokens: &tokens,
             at: 0,
             depth: 0,
             is_real,
+            steps: &steps,
         };
         read(&mut parser).filter(|_| parser.at == tokens.len())
     };
@@ -45,6 +49,8 @@ struct Parser<'a> {
     at: usize,
     depth: usize,
     is_real: bool,
+    /// The steps that are left, of all readings of the text together.
+    steps: &'a Cell<usize>,
 }
 
 impl Parser<'_> {
@@ -76,11 +82,20 @@ impl Parser<'_> {
         self.take(sign).then_some(())
     }
 
+    /// Takes a step; `None` when none is left.
+    fn step(&self) -> Option<()> {
+        self.steps.set(self.steps.get().checked_sub(1)?);
+        Some(())
+    }
+
     /// Tries a reading and restores the position if it fails.
     fn attempt<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let (at, depth) = (self.at, self.depth);
         self.depth += 1;
-        let value = if self.depth > DEEPEST { None } else { read(self) };
+        let value = match self.step() {
+            Some(()) if self.depth <= DEEPEST => read(self),
+            _ => None,
+        };
         self.depth = depth;
         if value.is_none() {
             self.at = at;

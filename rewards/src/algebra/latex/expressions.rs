@@ -38,6 +38,7 @@ impl LatexParser<'_> {
     }
 
     pub(super) fn expr(&mut self) -> Option<Expr> {
+        self.step()?;
         self.depth += 1;
         if self.depth > DEEPEST {
             return None;
@@ -75,6 +76,7 @@ impl LatexParser<'_> {
     }
 
     fn unary(&mut self, with_functions: bool) -> Option<Expr> {
+        self.step()?;
         self.depth += 1;
         if self.depth > DEEPEST {
             return None;
@@ -134,6 +136,7 @@ impl LatexParser<'_> {
             at: 0,
             depth: self.depth + 1,
             met_broken: Cell::new(false),
+            steps: self.steps,
         };
         let bars = rest.iter().filter(|token| **token == Token::Sign("|")).count();
         bars <= MOST_BARS && parser.expr().is_some() && parser.is("|")

@@ -11,7 +11,7 @@ mod lexer;
 use std::cell::Cell;
 
 use super::expr::Expr;
-use super::tokens::Token;
+use super::tokens::{MOST_STEPS, Token};
 use lexer::tokens;
 
 /// The deepest nesting of groups and the longest text that are parsed.
@@ -24,12 +24,13 @@ pub fn parse_latex(text: &str) -> Option<Expr> {
     if text.len() > LONGEST {
         return None;
     }
-    let tokens = tokens(text);
+    let (tokens, steps) = (tokens(text), Cell::new(MOST_STEPS));
     let mut parser = LatexParser {
         tokens: &tokens,
         at: 0,
         depth: 0,
         met_broken: Cell::new(false),
+        steps: &steps,
     };
     let expr = parser.relation()?;
     // The official lexer raises as soon as the parser asks for an unknown token.
@@ -42,6 +43,8 @@ struct LatexParser<'a> {
     at: usize,
     depth: usize,
     met_broken: Cell<bool>,
+    /// The steps that are left.
+    steps: &'a Cell<usize>,
 }
 
 impl LatexParser<'_> {
@@ -51,6 +54,12 @@ impl LatexParser<'_> {
             self.met_broken.set(true);
         }
         token
+    }
+
+    /// Takes a step; `None` when none is left.
+    fn step(&self) -> Option<()> {
+        self.steps.set(self.steps.get().checked_sub(1)?);
+        Some(())
     }
 
     /// Tries an optional part; if it fails, the expression ends before it.

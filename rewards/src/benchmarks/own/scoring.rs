@@ -64,6 +64,14 @@ impl OwnScorer {
             let message = format!("is {named}, which judges texts; use a reward to judge drawings");
             return Err(("scorer", message));
         }
+        // A row has no table to look for and no class, so both would call every drawing wrong.
+        let is_blind = named == "draw" || named == "correct" && own.kind == OwnKind::Drawing;
+        if is_blind && matches!(scorer, Self::Listed(_)) {
+            let message = format!(
+                "is {named}, which judges drawings of the program's own sources only; use an external reward for drawings"
+            );
+            return Err(("scorer", message));
+        }
         match (&own.pattern, &own.value, &scorer) {
             (Some(_), _, scorer) if !matches!(scorer, Self::Pattern(_)) => {
                 Err(("pattern", "is only for the scorer regex; leave it out".to_owned()))
@@ -306,6 +314,23 @@ mod tests {
         for (said, right, credit) in cases {
             assert_eq!(choice(said, right, &all).credit, credit, "{said} for {right}");
         }
+    }
+
+    #[test]
+    fn a_reward_that_would_call_every_drawing_wrong_is_refused() {
+        let scorer = |kind: &str, scorer: &str| {
+            let own =
+                serde_json::json!({ "name": "own", "file": "rows.jsonl", "kind": kind, "scorer": scorer });
+            OwnScorer::of(&serde_json::from_value(own).unwrap(), &["mine"]).err()
+        };
+        for (kind, named) in [("drawing", "draw"), ("drawing", "correct"), ("text", "draw")] {
+            let (key, why) = scorer(kind, named).unwrap();
+            assert!(
+                key == "scorer" && why.contains("external reward"),
+                "{kind} {named}: {why}"
+            );
+        }
+        assert!(scorer("text", "correct").is_none() && scorer("drawing", "mine").is_none());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use demask_datasets::example::{Check, Example, Split};
+use demask_datasets::example::{Check, Example, Split, Turn};
 use demask_datasets::formats::tables::{self, TableRow};
 use demask_datasets::formats::{Encoded, Fields};
 use serde_json::Value;
@@ -297,6 +297,21 @@ impl PublishedRecord {
         first.trim_end_matches([' ', ']', '\'', '"']).ends_with(".png")
     }
 
+    /// Sets the id from the content and from the picture's name: the same question about another picture is another
+    /// item, although its picture is not decoded before it is asked.
+    fn named(&self, mut example: Example) -> Example {
+        let Some(picture) = &self.picture else {
+            return example.with_id();
+        };
+        example.turns.push(Turn {
+            role: "picture".to_owned(),
+            content: picture.name(),
+        });
+        let mut example = example.with_id();
+        example.turns.pop();
+        example
+    }
+
     /// Makes the item of the row.
     pub(super) fn item(&self, of: &dyn Published, asked: Result<Asked, String>) -> Item {
         let broken = self.broken.clone().or_else(|| asked.as_ref().err().cloned());
@@ -327,7 +342,7 @@ impl PublishedRecord {
             true => self.bare(&example.prompt),
             false => asked.bare,
         };
-        let mut item = Item::from(example.with_id());
+        let mut item = Item::from(self.named(example));
         item.bare = bare;
         item.picture.clone_from(&self.picture);
         item.is_png = self.is_png();

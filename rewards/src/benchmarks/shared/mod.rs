@@ -23,7 +23,7 @@ pub(super) fn take_items(
     kind: Option<Kind>,
     count: usize,
 ) -> Result<Vec<Item>, SuiteError> {
-    let mut items = Vec::with_capacity(count);
+    let mut items = Vec::new();
     for row in rows {
         let wanted = row?
             .into_iter()

@@ -163,7 +163,7 @@ impl Suite {
         item
     }
 
-    /// Returns the most items of a full run.
+    /// Returns the number of items of a full run ([`Benchmark::size`]).
     #[must_use]
     pub fn size(&self) -> usize {
         self.benchmark().size()
@@ -194,10 +194,11 @@ impl Suite {
     /// # Errors
     /// An error if the data is missing or broken.
     pub fn items(&self, limit: Option<usize>) -> Result<Vec<Item>, SuiteError> {
-        // A user's file is not read to its end just to count its items.
+        // A user's file is not read to its end just to count its items. The files of a published benchmark may have more
+        // rows than the published ones: an older selection, or prompts of the user.
         let size = match self.data() {
-            Data::Given => usize::MAX,
-            _ => self.size(),
+            Data::Given | Data::Published(_) => usize::MAX,
+            Data::Generated | Data::Files(_) => self.size(),
         };
         let limit = limit.unwrap_or(size);
         let mut asked = limit.min(size);

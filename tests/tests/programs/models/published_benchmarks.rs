@@ -124,6 +124,20 @@ fn l8_parts_of_an_evaluation_are_put_together_to_the_same_result() {
     assert!(said(&twice).contains("is in two parts"), "{}", said(&twice));
 }
 
+/// A figure by another estimator is not one of the published protocol, also if its parts are put together.
+#[test]
+fn parts_by_another_estimator_give_a_result_that_names_it() {
+    let place = Place::default();
+    for part in ["1/2", "2/2"] {
+        let more = ["mmlu", "--likelihood", "chain", "--shards", part];
+        assert_eq!(lines(&eval(&place, &more))[0]["protocol"], "llada-base, chain");
+    }
+    let parts = query(&place, "SELECT run FROM v_evaluation ORDER BY started_us");
+    let ids: Vec<&str> = parts.iter().map(|row| row["run"].as_str().unwrap()).collect();
+    let merged = lines(&place.run(&["eval", "merge", ids[0], ids[1], "--json"]));
+    assert_eq!(merged[0]["protocol"], "llada-base, chain");
+}
+
 #[test]
 fn l1_what_was_computed_once_is_not_computed_again() {
     let place = Place::default();

@@ -239,13 +239,18 @@ fn judge_prompt(item: &Item, reply: &str) -> String {
     filled + rest
 }
 
-/// Makes a row for the official report, with the parsed letter as the prediction.
+/// Makes a row for the official report, with the parsed letter as the prediction. A stored item of which no letter was
+/// parsed has its reply there. The report would look for a letter in it by the rules of another version.
 fn row_of(one: &Judged) -> Value {
     let example = &one.item.example;
+    let found = match one.verdict.answer.len() {
+        1 => one.verdict.answer.as_str(),
+        _ => "",
+    };
     let mut row = json!({
         "index": example.columns["index"], "g_index": example.columns["g_index"], "answer": example.reference(),
         "category": example.category, "l2-category": example.columns["ability"],
-        "prediction": one.verdict.answer,
+        "prediction": found,
     });
     for (letter, text) in example.columns["options"].as_object().into_iter().flatten() {
         row[letter] = text.clone();

@@ -2,13 +2,17 @@
 //!
 //! Source: `latex2sympy2_extended` 1.10.2 `normalize_latex` with math-verify's configuration.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use fancy_regex::{Captures, Regex};
+use fancy_regex::{Captures, Regex, RegexBuilder, Replacer};
 
 use super::super::super::{pattern, python};
 use super::strings::{replace_all, slashed};
 use super::units::UNITS;
+
+/// The most steps back in one search (law L9): a run of blanks takes the square of its length.
+const MOST_STEPS: usize = 10_000_000;
 
 /// Which boxes are extracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +35,11 @@ static RIGHT: LazyLock<regex::Regex> = LazyLock::new(|| {
 });
 static PERMUTATION: LazyLock<regex::Regex> =
     LazyLock::new(|| pattern(r"\(([a-zA-Z0-9+\-*/\\ ]+?)\)_\{([a-zA-Z0-9+\-*/\\ ]+?)\}"));
-static REMOVED: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new(r#"\\mathrm\{th\}|\\!\s*|\\text\s*\{\s*\}|\\\$|\$|(?<!\\)["']|\\displaystyle"#).ok()
-});
+static REMOVED: LazyLock<Option<Regex>> =
+    LazyLock::new(|| bounded(r#"\\mathrm\{th\}|\\!\s*|\\text\s*\{\s*\}|\\\$|\$|(?<!\\)["']|\\displaystyle"#));
 static REPLACED: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let groups: Vec<String> = REPLACEMENTS.iter().map(|(text, _)| format!("({text})")).collect();
-    Regex::new(&groups.join("|")).ok()
+    bounded(&groups.join("|"))
 });
 static DOUBLE_SLASH: LazyLock<regex::Regex> = LazyLock::new(|| pattern(r"\\\\([a-zA-Z])"));
 static UNIT_TEXT: LazyLock<regex::Regex> =
@@ -69,6 +72,18 @@ const REPLACEMENTS: [(&str, &str); 20] = [
     (r"\s*percent", "\\%"), (r"\\text\{percent\}", "\\%"), (r"\s*pct", "\\%"), (r"\\text\{pct\}", "\\%"), (r"(?:(?<!\\)inf(?!inity))", "\\infty"), (r" sqrt", "\\sqrt"),
 ];
 
+/// Compiles a pattern that gives up after [`MOST_STEPS`].
+fn bounded(text: &str) -> Option<Regex> {
+    RegexBuilder::new(text).backtrack_limit(MOST_STEPS).build().ok()
+}
+
+/// Replaces every match. A text on which the pattern gives up stays as it is: a model may write blanks without end, and
+/// no reply may end the evaluation.
+fn replaced(text: &str, pattern: Option<&Regex>, replacement: impl Replacer) -> String {
+    let done = pattern.and_then(|pattern| pattern.try_replacen(text, 0, replacement).ok());
+    done.map_or_else(|| text.to_owned(), Cow::into_owned)
+}
+
 /// Normalises a text.
 pub fn normalised(text: &str, boxes: Boxes) -> String {
     let text = basic(&boxed(text, boxes));
@@ -97,18 +112,12 @@ fn basic(text: &str) -> String {
     let text = PERMUTATION
         .replace_all(&text, "\\frac{(${1})!}{((${1})-(${2}))!}")
         .into_owned();
-    let text = match REMOVED.as_ref() {
-        Some(removed) => removed.replace_all(&text, "").into_owned(),
-        None => text,
-    };
+    let text = replaced(&text, REMOVED.as_ref(), "");
     let replacement = |found: &Captures<'_>| {
         let which = (0..REPLACEMENTS.len()).find(|i| found.get(i + 1).is_some());
         which.map_or_else(String::new, |i| REPLACEMENTS[i].1.to_owned())
     };
-    let text = match REPLACED.as_ref() {
-        Some(replaced) => replaced.replace_all(&text, replacement).into_owned(),
-        None => text,
-    };
+    let text = replaced(&text, REPLACED.as_ref(), replacement);
     let text = text.replace(['\n', '\t'], " ");
     if text.contains("matrix") {
         text
