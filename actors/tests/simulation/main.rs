@@ -243,7 +243,8 @@ fn a_trace_that_is_paid_for_twice_is_found() {
 
 #[test]
 fn a_watchdog_that_takes_any_heartbeat_for_progress_is_found() {
-    finds(Setting::Watched, Bug::Actors(SeededBug::AnyHeartbeat), "L10");
+    let law = "L10: a stop waits for something that hangs";
+    finds(Setting::Watched, Bug::Actors(SeededBug::AnyHeartbeat), law);
 }
 
 #[test]

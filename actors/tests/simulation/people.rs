@@ -63,7 +63,7 @@ impl Cast {
             stalls: schedule.stalls.clone(),
             goes_on_after_stop: schedule.seed.is_multiple_of(2),
             longest_stop: schedule.setting.longest_stop(),
-            longest_life: schedule.setting.longest_life(),
+            longest_life: schedule.longest_life(),
             ..Self::default()
         }))
     }

@@ -119,6 +119,15 @@ const PANICS: [(&str, &[u64]); 5] = [
 ];
 
 impl Schedule {
+    /// Returns the longest life of a daemon. With a watchdog that never gives up, every engine that hangs takes all of it,
+    /// and the rest of it shows nothing more.
+    pub fn longest_life(&self) -> Duration {
+        match self.bug {
+            Some(Bug::Actors(SeededBug::AnyHeartbeat)) => Duration::from_secs(300),
+            _ => self.setting.longest_life(),
+        }
+    }
+
     /// Returns a schedule without any disturbance.
     pub fn calm(setting: Setting) -> Self {
         Self {

@@ -190,7 +190,8 @@ impl Recorder {
     ///
     /// # Errors
     /// [`NotRecorded::Gone`] when the recorder has ended; [`NotRecorded::Impossible`] when a durable record could not be
-    /// written and no flush has told it yet. Rows of [`Self::record_together`] have answers of their own.
+    /// written since a run's life began and no flush has told it yet. Rows of [`Self::record_together`] have answers of
+    /// their own.
     pub async fn flush(&self) -> Result<(), NotRecorded> {
         self.flushed(Flush::Written).await
     }

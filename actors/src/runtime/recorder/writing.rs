@@ -67,6 +67,8 @@ impl Writing {
             is_untold |= !self.commit(&gathered.records).await;
             let mut answer = None;
             if let Some((group, done)) = gathered.group {
+                // A life begins at its last checkpoint: what was lost before is written again, or is of another run.
+                is_untold &= !group.rows.iter().any(|row| matches!(row, Record::Run(_)));
                 answer = self.commit_group(&group).await.map(|said| (done, said));
             }
             // Whoever gets an acknowledgement finds that the disk has answered.

@@ -675,6 +675,6 @@ fn a_fault_that_is_none_and_determinism_that_is_none_are_refused() {
         assert_eq!(out.status.code(), Some(1));
         String::from_utf8(out.stderr).unwrap()
     };
-    assert!(run(&[]).contains("expected a file that says `device N` or `hang N`, found 'explode'"));
+    assert!(run(&[]).contains("expected a file that says `device N`, `hang N` or `save N`, found 'explode'"));
     assert!(run(&["--deterministic", "maybe"]).contains("expected on or off"));
 }
