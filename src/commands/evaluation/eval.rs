@@ -30,7 +30,7 @@ use serde_json::json;
 
 use super::figures::print_results;
 use super::kept::{Follower, Kept};
-use super::merge::{SHARD, merge};
+use super::merge::{ADAPTER_FILES, DETECTIONS_FILE, IMAGE_TOKENIZER_FILES, SHARD, merge};
 use super::named::{NamedSuites, laid_down};
 use super::{compare, list, show};
 use crate::args::{EvalAction, EvalArgs, Likelihood};
@@ -291,8 +291,8 @@ fn begin(
     });
     // A folder or file of the same name may hold something else by the next evaluation.
     for (key, folder) in [
-        ("adapter_files", &session.adapter),
-        ("image_tokenizer_files", &session.image_tokenizer),
+        (ADAPTER_FILES, &session.adapter),
+        (IMAGE_TOKENIZER_FILES, &session.image_tokenizer),
     ] {
         if let Some(folder) = folder {
             settings[key] = json!({ "folder": folder.display().to_string(), "files": stamps(folder) });
@@ -306,7 +306,7 @@ fn begin(
         settings["judging"] = named_judges;
     }
     if let Some(file) = &options.judging.detections {
-        settings["detections_file"] = json!(stamp(file));
+        settings[DETECTIONS_FILE] = json!(stamp(file));
     }
     if let Some((part, parts)) = options.shards {
         settings[SHARD] = json!(format!("{part}/{parts}"));

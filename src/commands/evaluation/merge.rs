@@ -9,6 +9,7 @@ use demask_actors::pipeline::evaluation::evaluator::{SuiteRun, labelled};
 use demask_actors::runtime::ids;
 use demask_rewards::benchmarks::{Judged, Suite};
 use demask_storage::{EvalItem, Evaluation, RunState, evaluations, store};
+use serde_json::{Map, Value, json};
 
 use super::figures::print_results;
 use super::kept::Kept;
@@ -18,6 +19,12 @@ use crate::terminal::print;
 
 /// The key of a part's number in the settings of an evaluation.
 pub const SHARD: &str = "shard";
+/// The key of an adapter's folder and files in them.
+pub const ADAPTER_FILES: &str = "adapter_files";
+/// The key of an image tokenizer's folder and files in them.
+pub const IMAGE_TOKENIZER_FILES: &str = "image_tokenizer_files";
+/// The key of the file of recorded detections in them.
+pub const DETECTIONS_FILE: &str = "detections_file";
 
 /// Merges parts that differ only in their part numbers, computes the result of each suite from all items, and stores it
 /// as an evaluation.
@@ -28,23 +35,22 @@ pub const SHARD: &str = "shard";
 pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
     let parts = parts(home, &options.evaluations)?;
     let (first, _) = &parts[0];
-    let without_place = |evaluation: &Evaluation| {
-        let mut settings = evaluation.settings.clone();
-        settings.as_object_mut().map(|settings| settings.remove(SHARD));
-        (
-            evaluation.suites.clone(),
-            settings,
-            evaluation.seed,
-            evaluation.limit,
-        )
-    };
-    let alike = without_place(first);
+    let expected = compared(first);
     for (other, _) in &parts[1..] {
-        if without_place(other) != alike {
+        let found = compared(other);
+        let differ: Vec<&str> = expected
+            .keys()
+            .chain(found.keys().filter(|key| !expected.contains_key(*key)))
+            .filter(|key| expected.get(*key) != found.get(*key))
+            .map(String::as_str)
+            .collect();
+        if !differ.is_empty() {
             bail!(
-                "{} and {} are not parts of one evaluation: their weights, suites, seed, limit or samplers differ",
+                "{} and {} are not parts of one evaluation: they differ in {} (files are known by name, size and \
+                 time, which a copy keeps with `cp -p` or `rsync -a`)",
                 first.id,
-                other.id
+                other.id,
+                differ.join(", ")
             );
         }
     }
@@ -56,16 +62,14 @@ pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
             .map(|suite| suite.within(folder.clone()))
             .collect();
     }
-    let (suite_names, settings, seed, limit) = alike;
-    let merged = Evaluation {
+    let mut merged = Evaluation {
         id: ids::new_id().to_string(),
-        suites: suite_names,
-        settings,
-        seed,
-        limit,
         state: RunState::Running,
         ..first.clone()
     };
+    if let Some(settings) = merged.settings.as_object_mut() {
+        settings.remove(SHARD);
+    }
     let limit = merged.limit.and_then(|limit| usize::try_from(limit).ok());
     let mut runs = Vec::new();
     for suite in &suites {
@@ -88,6 +92,32 @@ pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
         print::note(&format!("stored as {}", kept.id()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns what must be equal in all parts of an evaluation: all but their number, and where a machine has its files. Its
+/// recorded detections are those in the drawings of its own part.
+fn compared(evaluation: &Evaluation) -> Map<String, Value> {
+    let mut compared = evaluation.settings.as_object().cloned().unwrap_or_default();
+    for key in [SHARD, DETECTIONS_FILE] {
+        compared.remove(key);
+    }
+    // The name that was typed on its machine; the files tell more.
+    if compared.contains_key(ADAPTER_FILES) {
+        compared.remove("adapter");
+    }
+    for key in [ADAPTER_FILES, IMAGE_TOKENIZER_FILES] {
+        if let Some(Value::Object(of)) = compared.get_mut(key) {
+            of.remove("folder");
+        }
+    }
+    for (key, value) in [
+        ("suites", json!(evaluation.suites)),
+        ("seed", json!(evaluation.seed)),
+        ("limit", json!(evaluation.limit)),
+    ] {
+        compared.insert(key.to_owned(), value);
+    }
+    compared
 }
 
 /// A part: its evaluation, and its items by suite and number.

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use demask_tests::store::rows_as_json;
 use demask_tests::weights::{file_hash, weights_hash};
 use demask_tests::{Place, finish};
 use serde_json::{Value, json};
@@ -293,4 +294,29 @@ fn another_adapter_in_the_same_folder_is_evaluated_anew() {
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("\"lora_alpha\":1", "\"lora_alpha\":2")).unwrap();
     assert!(!evaluate(), "another scale");
+}
+
+/// Parts of machines that have the adapter at different places are merged, and those of another adapter are not.
+#[test]
+fn parts_through_one_adapter_at_two_places_are_merged() {
+    let place = Place::default();
+    let (one, two) = (place.path().join("one"), place.path().join("two"));
+    of_queries(&one, 0.0);
+    std::os::unix::fs::symlink(&one, &two).unwrap();
+    let evaluate = |folder: &Path, part: &str| {
+        let eval = ["eval", "tabletop-sums", "--limit", "2", "--device", "cpu"];
+        let more = ["--shards", part, "--adapter", folder.to_str().unwrap()];
+        said(&place, 0, &[&eval[..], &more].concat());
+        let rows = rows_as_json(&place, "SELECT run FROM v_evaluation ORDER BY started_us");
+        rows.as_array().unwrap().last().unwrap()["run"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let (first, second) = (evaluate(&one, "1/2"), evaluate(&two, "2/2"));
+    said(&place, 0, &["eval", "merge", &first, &second]);
+    of_queries(&one, 5.0);
+    let other = evaluate(&one, "1/2");
+    let refused = said(&place, 1, &["eval", "merge", &other, &second]);
+    assert!(refused.contains("they differ in adapter_files"), "{refused}");
 }
