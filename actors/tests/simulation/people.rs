@@ -86,7 +86,7 @@ impl Cast {
         self.next >= self.acts.len()
     }
 
-    fn breaks(&mut self, violation: String) {
+    pub fn breaks(&mut self, violation: String) {
         self.violations.push(violation);
     }
 }

@@ -205,6 +205,11 @@ impl Life<'_> {
             () = killed => LifeEnd::Killed,
             why = steered => LifeEnd::Failed(why),
             () = watching => LifeEnd::Broken,
+            // Whoever watches waits for the end too, once the run is over.
+            () = tokio::time::sleep(self.schedule.longest_life() * 2) => {
+                self.cast.borrow_mut().breaks("L10: the daemon does not end".into());
+                LifeEnd::Broken
+            }
         }
     }
 
