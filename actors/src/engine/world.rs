@@ -155,8 +155,9 @@ mod tests {
         let (mut open, held) = UnixStream::pair().unwrap();
         let mut held = Some(held);
         let command = || {
-            let mut command = Command::new("sleep");
-            command.arg("600").kill_on_drop(true);
+            // It gets the arguments of a rank as well.
+            let mut command = Command::new("sh");
+            command.args(["-c", "exec sleep 600"]).kill_on_drop(true);
             command
         };
         let errors = || {
