@@ -4,17 +4,14 @@
 //! the screens in `view.rs`, and keys with the same meaning on every screen in `update/`.
 
 use demask_storage::Record;
-use demask_storage::query::curves::{CURVE, TURNED};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Position, Rect};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
 
 use crate::keys::Action;
-use crate::lineage;
 use crate::model::Model;
 use crate::model::message::Effect;
-use crate::model::past;
 use crate::pictures::Pictures;
 use crate::theme::{accent, panel};
 
@@ -103,27 +100,6 @@ screens! {
     query::QueryScreen,
     curves::CurvesScreen,
     runs::RunsScreen,
-}
-
-/// Whether these columns belong to the dashboard's own queries.
-fn is_own(columns: &[String]) -> bool {
-    const OWN: [&str; 12] = [
-        lineage::LIST,
-        lineage::STORY,
-        CURVE,
-        TURNED,
-        past::BEGAN,
-        past::EVENTS,
-        past::FUNNEL,
-        runs::RUNS,
-        benchmarks::items::ITEMS,
-        benchmarks::items::ITEM,
-        benchmarks::comparison::OTHERS,
-        benchmarks::comparison::PAIRS,
-    ];
-    columns
-        .first()
-        .is_some_and(|column| OWN.contains(&column.as_str()))
 }
 
 /// Moves an index one further from the newest, or one nearer.

@@ -5,7 +5,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::widgets::{Paragraph, Row, Table, Wrap};
 
-use super::{Event, Screen, is_own, step_back};
+use super::{Event, Screen, step_back};
 use crate::keys::Action;
 use crate::model::Model;
 use crate::model::message::Effect;
@@ -33,8 +33,9 @@ impl Screen for QueryScreen {
 
     fn on_event(&mut self, _: &mut Model, event: &Event) {
         match event {
-            Event::Answered(columns, rows) => self.show(columns, rows),
-            Event::Rows(columns, rows) if !is_own(columns) => self.show(columns, rows),
+            Event::Answered(columns, rows) => {
+                (self.rows, self.away) = (Some(Ok((columns.to_vec(), rows.to_vec()))), 0);
+            }
             Event::NoRows(message) => (self.rows, self.away) = (Some(Err((*message).to_owned())), 0),
             _ => {}
         }
@@ -87,12 +88,6 @@ impl Screen for QueryScreen {
                 frame.render_widget(table.block(panel(&title)), area);
             }
         }
-    }
-}
-
-impl QueryScreen {
-    fn show(&mut self, columns: &[String], rows: &[Vec<String>]) {
-        (self.rows, self.away) = (Some(Ok((columns.to_vec(), rows.to_vec()))), 0);
     }
 }
 

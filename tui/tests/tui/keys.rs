@@ -76,10 +76,11 @@ fn only_the_answer_to_a_query_takes_its_tables_place() {
     let cell = |text: &str| serde_json::Value::String(text.to_owned());
     update(
         &mut model,
-        Msg::Reply(Box::new(Reply::Rows {
+        Msg::Rows {
+            sql: "a".into(),
             columns: vec!["name".into()],
             rows: vec![vec![cell("of the table")]],
-        })),
+        },
     );
     let message = "no such knob".to_owned();
     update(&mut model, Msg::Reply(Box::new(Reply::Refused { message })));
