@@ -1,8 +1,16 @@
 //! The LaTeX tokens of both grammars.
 
+use std::cell::Cell;
+
 /// The most steps in which a text's tokens are read (law L9). `f(` and braces have two readings, so that those nested in
 /// one another have twice as many at each level.
 pub const MOST_STEPS: usize = 100_000;
+
+/// Takes one of the steps that are left; `None` when none is.
+pub fn step(left: &Cell<usize>) -> Option<()> {
+    left.set(left.get().checked_sub(1)?);
+    Some(())
+}
 
 /// A token.
 #[derive(Debug, Clone, PartialEq, Eq)]

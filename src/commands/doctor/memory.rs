@@ -103,6 +103,16 @@ pub fn shape(profile: &Profile, from_scratch: bool) -> Result<BackboneConfig, St
     read(&folder.join(CONFIG))
 }
 
+/// Returns the bytes of a number of the network in the profile's dtype.
+pub fn number_bytes(profile: &Profile, gpu: bool) -> u64 {
+    match profile.engine.dtype.as_str() {
+        "bf16" => 2,
+        "f32" => 4,
+        _ if gpu => 2,
+        _ => 4,
+    }
+}
+
 fn read(path: &Path) -> Result<BackboneConfig, String> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let text = bounded_file::read_text(path, limits::LONGEST_CONFIG).map_err(|error| named(&error))?;
@@ -125,15 +135,10 @@ fn ranks(profile: &Profile, lora: Option<&LoraConfig>) -> Ranks {
 /// `demask plan` counts them. `None` if no number holds them.
 fn kept(profile: &Profile, config: &BackboneConfig, lora: Option<&LoraConfig>, gpu: bool) -> Option<u64> {
     memory::backbone_bytes(config, MOST)?;
-    let half = match profile.engine.dtype.as_str() {
-        "bf16" => true,
-        "f32" => false,
-        _ => gpu,
-    };
     let compares = |stage: &Stage| stage.kind == StageKind::Align && stage.objective.kl != 0.0;
     let plan = TrainingPlan {
         config,
-        number: if half { 2 } else { 4 },
+        number: number_bytes(profile, gpu),
         lora,
         muon: profile.optimizer.muon,
         moments: profile.optimizer.moments,

@@ -18,7 +18,7 @@ use demask_api::Cuda;
 use serde::Serialize;
 
 use self::check::{DoctorCheck, Status};
-pub use self::memory::shape;
+pub use self::memory::{number_bytes, shape};
 use crate::args::DoctorArgs;
 use crate::terminal::print;
 

@@ -6,6 +6,8 @@ use demask_api::plan::{LEAST_ROWS, LOGITS_AT_ONCE, TrainingPlan, logits_at_once}
 use demask_api::sharding::Ranks;
 use demask_api::{BackboneConfig, Recompute, memory};
 
+use crate::commands::doctor::number_bytes;
+
 /// The largest number of rows that are sampled at one time.
 const SAMPLED_ROWS: u64 = 64;
 /// The number of tokens of a sequence besides prompt, answer and codes: the marks around them.
@@ -23,11 +25,6 @@ pub(super) fn plan<'a>(
     if !aligns && !matches!(stage.kind, StageKind::Pretrain | StageKind::Finetune) {
         return None;
     }
-    let half = match profile.engine.dtype.as_str() {
-        "bf16" => true,
-        "f32" => false,
-        _ => gpu,
-    };
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get) as u64;
     let all = || {
         profile
@@ -58,7 +55,7 @@ pub(super) fn plan<'a>(
             StageKind::Align | StageKind::Evaluate | StageKind::Reason
         )
     });
-    let number = if half { 2 } else { 4 };
+    let number = number_bytes(profile, gpu);
     Some(TrainingPlan {
         config,
         number,

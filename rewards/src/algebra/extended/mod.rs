@@ -8,7 +8,7 @@
 use std::cell::Cell;
 
 use super::expr::Expr;
-use super::tokens::{MOST_STEPS, Token};
+use super::tokens::{MOST_STEPS, Token, step};
 use lexer::tokens;
 
 mod collections;
@@ -84,8 +84,7 @@ impl Parser<'_> {
 
     /// Takes a step; `None` when none is left.
     fn step(&self) -> Option<()> {
-        self.steps.set(self.steps.get().checked_sub(1)?);
-        Some(())
+        step(self.steps)
     }
 
     /// Tries a reading and restores the position if it fails.

@@ -11,7 +11,7 @@ mod lexer;
 use std::cell::Cell;
 
 use super::expr::Expr;
-use super::tokens::{MOST_STEPS, Token};
+use super::tokens::{MOST_STEPS, Token, step};
 use lexer::tokens;
 
 /// The deepest nesting of groups and the longest text that are parsed.
@@ -58,8 +58,7 @@ impl LatexParser<'_> {
 
     /// Takes a step; `None` when none is left.
     fn step(&self) -> Option<()> {
-        self.steps.set(self.steps.get().checked_sub(1)?);
-        Some(())
+        step(self.steps)
     }
 
     /// Tries an optional part; if it fails, the expression ends before it.
