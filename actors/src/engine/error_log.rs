@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use super::liveness::Urgency;
 use crate::runtime::disk::on_disk;
 
 /// Last lines of a dead engine's output that an error message repeats.
 const LAST_WORDS: usize = 5;
-/// Longest wait for them, unless a person waits.
-pub(super) const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for them.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
+/// The same when the user wants the run to end.
+const LAST_WORDS_URGENT: Duration = Duration::from_millis(500);
 /// What the line of a rank that lost a peer contains (`model/src/world/exit.rs`). Every rank but the one that failed
 /// writes such a line.
 const LOST_PEER: &str = "this rank exits with code 75";
@@ -48,14 +51,17 @@ impl ErrorLog {
         Ok((Self { path, before }, file.into()))
     }
 
-    /// Returns the last lines of this engine for an error message; none if they cannot be read within `limit`.
-    pub async fn tail(&self, limit: Duration) -> String {
+    /// Returns the last lines of this engine for an error message. L10: who stops the run does not wait for the disk to say
+    /// why its engine died, so there are none if they cannot be read in time.
+    pub async fn tail(&self, urgency: &Urgency) -> String {
         let Some(path) = self.path.clone() else {
             return String::new();
         };
-        // L10: who stops the run does not wait for the disk to say why its engine died.
-        let read = tokio::time::timeout(limit, on_disk(move || std::fs::read(path).ok()));
-        let text = read.await.ok().and_then(Result::ok).flatten();
+        let text = tokio::select! {
+            biased;
+            text = on_disk(move || std::fs::read(path).ok()) => text.ok().flatten(),
+            () = urgency.limit(LAST_WORDS_LIMIT, LAST_WORDS_URGENT) => None,
+        };
         let own = text
             .as_deref()
             .and_then(|text| text.get(usize::try_from(self.before).ok()?..));
@@ -101,18 +107,18 @@ mod tests {
         let path = place.path().join("engine.log");
         std::fs::write(&path, "of an engine before\n").unwrap();
         let (log, _) = ErrorLog::begin(Some(&path)).unwrap();
-        assert_eq!(log.tail(LAST_WORDS_LIMIT).await, "");
+        assert_eq!(log.tail(&Urgency::default()).await, "");
         let lost = |rank: usize| format!("ERROR {LOST_PEER}: the ranks failed: rank {rank} heard nothing\n");
         let all_lost: String = (0..7).map(lost).collect();
         let write = |text: &str| std::fs::write(&path, format!("of an engine before\n{text}")).unwrap();
         write(&all_lost);
         assert_eq!(
-            log.tail(LAST_WORDS_LIMIT).await.matches(LOST_PEER).count(),
+            log.tail(&Urgency::default()).await.matches(LOST_PEER).count(),
             LAST_WORDS
         );
         write(&format!("1\n2\n3\n4\nCUDA error\nits cause\n{all_lost}"));
         assert_eq!(
-            log.tail(LAST_WORDS_LIMIT).await,
+            log.tail(&Urgency::default()).await,
             "; its last output: 2 | 3 | 4 | CUDA error | its cause"
         );
     }

@@ -26,8 +26,6 @@ const LEAST_SILENCE: Duration = Duration::from_secs(120);
 const LEAST_ANSWER: Duration = Duration::from_secs(30);
 /// Both bounds when the user wants the run to end.
 const URGENT: Duration = Duration::from_secs(3);
-/// Longest wait for the last words of an engine that was given up, when the user wants the run to end.
-const LAST: Duration = Duration::from_millis(750);
 /// Factor by which a pause may exceed the longest one before.
 const LONGER: u32 = 10;
 /// The factor when the user wants the run to end.
@@ -154,16 +152,6 @@ impl Liveness {
             if let Some(why) = self.signs().hung(self.urgency.is_set(), Instant::now()) {
                 return why;
             }
-        }
-    }
-
-    /// Returns `limit`, or at most [`LAST`] when the user wants the run to end: for what is waited for after the engine
-    /// was given up.
-    #[must_use]
-    pub fn limit(&self, limit: Duration) -> Duration {
-        match self.urgency.is_set() {
-            true => limit.min(LAST),
-            false => limit,
         }
     }
 

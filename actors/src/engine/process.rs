@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::body::EngineBody;
 use super::child::EngineChild;
-use super::error_log::{ErrorLog, LAST_WORDS_LIMIT};
+use super::error_log::ErrorLog;
 use super::join::bridge::JoinedEngine;
 use super::join::lobby::{Lobby, WantedEngine};
 use super::liveness::{Liveness, Urgency};
@@ -194,7 +194,7 @@ impl EngineProcess {
         };
         let stream = tokio::select! {
             reached = reach(&mut child, &socket, &log, &options.urgency) => reached,
-            why = lost => Err(why + " during startup" + &log.tail(LAST_WORDS_LIMIT).await),
+            why = lost => Err(why + " during startup" + &log.tail(&options.urgency).await),
         };
         let stream = stream.map_err(start_error)?;
         let liveness = Liveness::new(socket.clone(), child.id(), options.urgency.clone());
@@ -275,13 +275,12 @@ impl EngineProcess {
         let socket = new_socket(options);
         let joined = JoinedEngine::open(session, &socket);
         let joined = joined.map_err(|error| start_error(format!("{}: {error}", socket.display())))?;
-        let (log, _) = ErrorLog::begin(None).map_err(|(_, error)| start_error(error.to_string()))?;
         let mut engine = Self {
             body: EngineBody::Joined(joined),
             idle: Mutex::default(),
             liveness: Liveness::new(socket.clone(), pid, options.urgency.clone()),
             socket,
-            log,
+            log: ErrorLog::none(),
             info: placeholder_info(),
             given_up: AtomicBool::new(false),
         };
@@ -399,7 +398,7 @@ impl EngineProcess {
         self.given_up.store(true, Relaxed);
         EngineFailure::Died {
             status: self.body.give_up(why, self.liveness.urgency()).await,
-            tail: self.log.tail(self.liveness.limit(LAST_WORDS_LIMIT)).await,
+            tail: self.log.tail(self.liveness.urgency()).await,
         }
     }
 }
@@ -480,7 +479,7 @@ async fn reach(
             return Ok(stream);
         }
         if let Ok(Some(status)) = child.try_wait() {
-            let tail = log.tail(LAST_WORDS_LIMIT).await;
+            let tail = log.tail(urgency).await;
             return Err(format!("it exited during startup ({status}){tail}"));
         }
         if urgency.is_set() {

@@ -53,24 +53,31 @@ fn rank_0_without_a_socket_is_refused() {
     assert!(words.contains("--socket PATH is missing: rank 0"), "{words}");
 }
 
+/// Makes the command of a rank that finds the others over TCP, with a standard error that can be read.
+fn member(place: &Path, rank: usize, size: usize, port: u16) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(RANK)
+        .arg("--socket")
+        .arg(place.join("socket"))
+        .env("RANK", rank.to_string())
+        .env("WORLD_SIZE", size.to_string())
+        .env("MASTER_ADDR", "127.0.0.1")
+        .env("MASTER_PORT", port.to_string())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    command
+}
+
 /// Ranks that compute in different dtypes are refused with both, whichever word chose them.
 #[test]
 fn l11_ranks_of_different_dtypes_make_no_world() {
     let place = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let rank = |(rank, dtype): (usize, &str)| {
-        let mut command = Command::new(PROGRAM);
-        command
-            .args(RANK)
-            .args(["--dtype", dtype, "--socket"])
-            .arg(place.path().join("socket"))
-            .env("RANK", rank.to_string())
-            .env("WORLD_SIZE", "2")
-            .env("MASTER_ADDR", "127.0.0.1")
-            .env("MASTER_PORT", port.to_string())
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped());
+    let rank = |(rank, dtype)| {
+        let mut command = member(place.path(), rank, 2, port);
+        command.args(["--dtype", dtype]);
         if rank == 0 {
             inherit(&mut command, listener.as_raw_fd());
         }
@@ -97,18 +104,8 @@ fn l10_the_other_ranks_are_told_which_rank_cannot_join_and_why() {
         let port = listener.local_addr().unwrap().port();
         let ranks: Vec<Child> = (0..3)
             .map(|rank| {
-                let mut command = Command::new(PROGRAM);
-                command
-                    .args(RANK)
-                    .args(["--device", if rank == broken { "cuda:99" } else { "cpu" }])
-                    .arg("--socket")
-                    .arg(place.path().join("socket"))
-                    .env("RANK", rank.to_string())
-                    .env("WORLD_SIZE", "3")
-                    .env("MASTER_ADDR", "127.0.0.1")
-                    .env("MASTER_PORT", port.to_string())
-                    .stdin(Stdio::null())
-                    .stderr(Stdio::piped());
+                let mut command = member(place.path(), rank, 3, port);
+                command.args(["--device", if rank == broken { "cuda:99" } else { "cpu" }]);
                 if rank == 0 {
                     inherit(&mut command, listener.as_raw_fd());
                 }

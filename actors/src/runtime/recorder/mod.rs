@@ -283,7 +283,7 @@ mod tests {
     use super::*;
     use demask_storage::{Metric, TrainUse, events::events_since};
 
-    fn used(step: u64) -> Record {
+    pub(super) fn used(step: u64) -> Record {
         Record::TrainUse(TrainUse {
             run: "r".into(),
             step,

@@ -175,16 +175,8 @@ fn outcome(said: Result<GroupAnswer, oneshot::error::RecvError>) -> Result<Recor
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use demask_storage::{Alert, Level, TrainUse, store};
-
-    fn used(step: u64) -> Record {
-        Record::TrainUse(TrainUse {
-            run: "r".into(),
-            step,
-            stage: "s".into(),
-            subjects: vec![format!("e{step}")],
-        })
-    }
+    use crate::runtime::recorder::tests::used;
+    use demask_storage::{Alert, Level, store};
 
     /// A record that the store does not take once [`REFUSES`] is in it.
     fn bad() -> Record {
