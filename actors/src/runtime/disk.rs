@@ -7,7 +7,7 @@
 //!
 //! | what waits | where |
 //! | --- | --- |
-//! | commits, and the log's transfer into the database | the recorder's thread; an actor waits in `flush` |
+//! | commits, and the log's transfer into the database | the recorder's thread; an actor waits in `flush`, `settle` or `record_together` |
 //! | lines of the daemon's log | a thread of its own (`log.rs`) |
 //! | markers of checkpoints, with their sync; renamed and removed folders | `on_disk` (`run/checkpoints.rs`, `publication.rs`) |
 //! | pictures and what is kept of items | `offload` |

@@ -170,7 +170,7 @@ fn l1_l3_to_l8_l10_and_l11_hold_when_a_rank_is_lost_for_good_and_whatever_else_d
 }
 
 /// The engine is given up neither too early nor too late, and a stop takes effect within seconds. An engine that came
-/// out of a long pause, or that reads or writes files, keeps the longer limits that `engine/liveness.rs` gives it.
+/// out of a long pause keeps the longer limits that `engine/liveness.rs` gives it.
 #[test]
 fn l1_l3_to_l8_and_l10_hold_when_the_watchdog_gives_up_an_engine_that_hangs_and_waits_for_one_that_is_slow() {
     hold(Setting::Watched, FEWER_SCHEDULES);
