@@ -36,7 +36,8 @@ pub struct Pull {
 /// `demask verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Folder with config.json and model.safetensors: a backbone, an image tokenizer, CLIP or ImageReward
+    /// Folder with config.json and model.safetensors (a backbone, an image tokenizer, CLIP or ImageReward), a pulled
+    /// repository, or RUN[@STEP]
     pub checkpoint: PathBuf,
     /// File of recorded tensors to compare with
     #[arg(value_name = "REFERENCE.safetensors")]
@@ -95,8 +96,8 @@ pub struct Merge {
     /// Folder to write; it must not exist
     #[arg(value_name = "OUTPUT")]
     pub output: PathBuf,
-    /// Adapter in PEFT's layout: a folder, or a pulled repository
-    #[arg(long, value_name = "DIR|OWNER/NAME")]
+    /// Adapter in PEFT's layout: a folder, a pulled repository, or RUN[@STEP]
+    #[arg(long, value_name = "DIR|OWNER/NAME|RUN[@STEP]")]
     pub adapter: Option<PathBuf>,
     /// Dtype of the written weights [default: as stored in the checkpoint]
     #[arg(long, value_enum)]

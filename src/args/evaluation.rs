@@ -15,7 +15,7 @@ const MOST_SAMPLES: usize = 1024;
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct EvalArgs {
-    /// Shows earlier evaluations
+    /// An action on earlier evaluations
     #[command(subcommand)]
     pub action: Option<EvalAction>,
     /// Suites to evaluate (see --list): NAME:PROTOCOL, or NAME for its first protocol; or a file with [[benchmark]]
@@ -111,7 +111,7 @@ pub enum Likelihood {
 /// The judges outside the program.
 #[derive(Debug, Args)]
 pub struct Judging {
-    /// OpenAI-compatible address of the judge model, up to /v1 (WISE)
+    /// OpenAI-compatible address of the judge model, up to /v1 (WISE, MMBench)
     #[arg(long, value_name = "URL", requires = "judge_model")]
     pub judge: Option<String>,
     /// Name of the judge model

@@ -56,7 +56,7 @@ pub struct RunArgs {
     #[arg(long, requires = "headless")]
     pub detach: bool,
     #[command(flatten)]
-    /// With --headless: print JSON lines instead of text
+    /// JSON lines instead of text; no dashboard is opened then
     pub output: Json,
 }
 

@@ -1,11 +1,11 @@
-//! The flag of commands that only report.
+//! The flag of commands that can report as JSON.
 
 use clap::Args;
 
-/// The one flag of commands that only report.
+/// The flag of commands that can report as JSON.
 #[derive(Debug, Args)]
 pub struct Json {
-    /// Print JSON instead of a table
+    /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
 }

@@ -8,7 +8,7 @@ use demask_api::PictureSize;
 use demask_datasets::pictures::fit::Fit;
 
 use super::output::Json;
-use super::values::{amount, count, place, positions, size, words};
+use super::values::{amount, count, place, positions, probability, size, words};
 
 /// The model of a one-off command.
 #[derive(Debug, Args)]
@@ -17,9 +17,9 @@ pub struct ModelArgs {
     /// tabletop model]
     #[arg(long, value_name = "DIR|OWNER/NAME|RUN[@STEP]")]
     pub checkpoint: Option<PathBuf>,
-    /// Low-rank adapter to apply to the checkpoint: a folder in PEFT's layout (such as a checkpoint of a run that
-    /// trained an adapter), or a pulled repository
-    #[arg(long, value_name = "DIR|OWNER/NAME", conflicts_with = "average")]
+    /// Low-rank adapter to apply to the checkpoint: a folder in PEFT's layout, a pulled repository, or the checkpoint of
+    /// a run that trained an adapter
+    #[arg(long, value_name = "DIR|OWNER/NAME|RUN[@STEP]", conflicts_with = "average")]
     pub adapter: Option<PathBuf>,
     /// Use the moving average of the weights, which a run with `ema` stores in its checkpoints
     #[arg(long)]
@@ -30,8 +30,8 @@ pub struct ModelArgs {
     /// Sampler settings that replace the checkpoint's sampling.json: JSON in the form of that file, or a file with it
     #[arg(long, value_name = "JSON|FILE.json")]
     pub sampling: Option<String>,
-    /// Folder of the image tokenizer, for a published model that is distributed without one
-    #[arg(long, value_name = "DIR")]
+    /// Image tokenizer for a published model that is distributed without one: a folder, or a pulled repository
+    #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub image_tokenizer: Option<PathBuf>,
     /// Size of pictures in pixels, as in 512 or 768x512; both sides must be multiples of the side of a code, which is
     /// 16 with MMaDA's image tokenizer [default: the square that the model was trained with; 512 for published models]
@@ -89,7 +89,7 @@ pub struct Generate {
     #[arg(long, value_name = "S", value_parser = amount, allow_negative_numbers = true)]
     pub guidance: Option<f64>,
     /// Commit every token whose probability is at least P, 0 to 1, and at least one token per step
-    #[arg(long, value_name = "P", value_parser = amount, conflicts_with_all = ["steps", "factor"])]
+    #[arg(long, value_name = "P", value_parser = probability, conflicts_with_all = ["steps", "factor"])]
     pub threshold: Option<f64>,
     /// Commit the r-th ranked token as long as its probability is at least 1 - F / (r + 1)
     #[arg(long, value_name = "F", value_parser = amount, conflicts_with = "steps")]

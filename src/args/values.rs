@@ -102,6 +102,17 @@ pub fn amount(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Parses a probability.
+///
+/// # Errors
+/// A message that says what was expected.
+pub fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
+        _ => Err("expected a number from 0 to 1".to_owned()),
+    }
+}
+
 /// Parses a text that is not blank.
 ///
 /// # Errors

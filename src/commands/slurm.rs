@@ -48,6 +48,11 @@ const OURS: [&str; 9] = [
 /// An error if the profile or a flag is wrong, if data or a checkpoint is missing, if the ranks cannot be divided over
 /// the nodes, or if `sbatch` does not exist or refuses the job.
 pub fn slurm(options: &SlurmArgs) -> anyhow::Result<ExitCode> {
+    if options.output.json && !options.dry_run {
+        bail!(UsageError(
+            "--json: only with --dry-run; what a submission prints are sbatch's own words".to_owned()
+        ));
+    }
     let mut set = options.set.clone();
     set.extend(options.ranks.map(|ranks| format!("engine.ranks={ranks}")));
     set.extend(options.samplers.map(samplers));

@@ -9,7 +9,7 @@ use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use demask_tests::Place;
+use demask_tests::{Place, said};
 
 /// Longer than the slowest machine needs to draw a screen.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,9 +27,12 @@ struct Terminal {
     text: String,
 }
 
-/// Opens a pseudo-terminal of 100 columns and 30 rows and starts the dashboard on it; returns both sides and the
-/// settings.
-fn started(place: &Place) -> (File, OwnedFd, libc::termios, Child) {
+/// The arguments that open the dashboard of a running daemon.
+const ATTACH: [&str; 3] = ["attach", "--images", "halfblocks"];
+
+/// Opens a pseudo-terminal of 100 columns and 30 rows and starts a command on it that opens the dashboard; returns both
+/// sides and the settings.
+fn started(place: &Place, arguments: &[&str]) -> (File, OwnedFd, libc::termios, Child) {
     let size = size(100, 30);
     let (mut master, mut slave) = (0, 0);
     let nothing = std::ptr::null_mut();
@@ -50,7 +53,7 @@ fn started(place: &Place) -> (File, OwnedFd, libc::termios, Child) {
     }
     let before = settings(&slave);
     let end = || Stdio::from(slave.try_clone().unwrap());
-    let mut command = place.demask(&["attach", "--images", "halfblocks"]);
+    let mut command = place.demask(arguments);
     command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
     let dashboard = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
     (master, slave, before, dashboard)
@@ -68,7 +71,12 @@ fn size(columns: u16, rows: u16) -> libc::winsize {
 impl Terminal {
     /// Opens the dashboard and waits until it is drawn.
     fn open(place: &Place) -> Self {
-        let (master, slave, before, dashboard) = started(place);
+        Self::open_by(place, &ATTACH)
+    }
+
+    /// Opens the dashboard by this command and waits until it is drawn.
+    fn open_by(place: &Place, arguments: &[&str]) -> Self {
+        let (master, slave, before, dashboard) = started(place, arguments);
         let (chunks, said) = channel();
         let mut reader = master.try_clone().unwrap();
         std::thread::spawn(move || {
@@ -180,7 +188,7 @@ fn a_signal_is_obeyed_and_leaves_the_terminal_as_it_was() {
 #[test]
 fn a_terminal_that_is_gone_leaves_no_dashboard_behind() {
     served(async |place| {
-        let (mut master, slave, _, mut dashboard) = started(place);
+        let (mut master, slave, _, mut dashboard) = started(place, &ATTACH);
         let (mut text, mut buffer) = (String::new(), [0; 4096]);
         while !text.contains("Overview") {
             let count = master.read(&mut buffer).unwrap();
@@ -233,5 +241,27 @@ fn ctrl_z_gives_the_terminal_back_until_it_goes_on() {
         terminal.wait_for("Overview");
         terminal.press("q");
         assert_eq!(terminal.end().code(), Some(0));
+    });
+}
+
+/// A run that is refused because another one is active shows that one, and is a failure nevertheless.
+#[test]
+fn a_run_that_is_refused_is_a_failure_although_the_dashboard_opens() {
+    served(async |place| {
+        let begun = place.run(&["run", "smoke", "--from-scratch", "--headless", "--detach"]);
+        assert!(begun.status.success(), "{}", said(&begun));
+        let paused = place.run(&["pause"]);
+        assert!(paused.status.success(), "{}", said(&paused));
+        let mut terminal = Terminal::open_by(place, &["run", "smoke", "--from-scratch", "--set", "seed=4"]);
+        assert!(terminal.text.contains("is active"), "{}", terminal.text);
+        terminal.press("q");
+        assert_eq!(terminal.end().code(), Some(1));
+        // JSON has the output for itself: no dashboard opens, and the refusal ends the command.
+        let (master, slave, _, mut refused) = started(
+            place,
+            &["run", "smoke", "--from-scratch", "--set", "seed=4", "--json"],
+        );
+        assert_eq!(refused.wait().unwrap().code(), Some(1));
+        drop((master, slave));
     });
 }

@@ -72,7 +72,7 @@ pub(super) fn engine_answers(started: &anyhow::Result<EngineInfo>) -> DoctorChec
             "engine answers",
             Status::Fail,
             format!("{error:#}"),
-            "fix the problem in the line above, then run `demask doctor` again",
+            "fix what the error says, then run `demask doctor` again",
         ),
     }
 }

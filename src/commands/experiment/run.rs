@@ -13,6 +13,7 @@ use crate::commands::experiment::daemon;
 use crate::commands::experiment::follow::{Since, watched};
 use crate::commands::experiment::request;
 use crate::connection::line::connect;
+use crate::exit::FAILED;
 use crate::terminal::dashboard;
 use crate::terminal::print;
 
@@ -27,7 +28,8 @@ pub fn run(home: &Home, options: RunArgs) -> anyhow::Result<ExitCode> {
     if options.queue {
         return queue(home, request, options.output.json);
     }
-    let headless = options.headless || !std::io::stdout().is_terminal();
+    // JSON and the dashboard do not share a terminal.
+    let headless = options.headless || options.output.json || !std::io::stdout().is_terminal();
     let mut client = connect(home)?;
     let reply = client.ask(Command::Run(request))?;
     match reply {
@@ -40,10 +42,17 @@ pub fn run(home: &Home, options: RunArgs) -> anyhow::Result<ExitCode> {
             watched(home, &run, Since::Beginning, options.detach, options.output.json)
         }
         Reply::Started { .. } => dashboard::open(home, Images::Auto),
-        Reply::Refused { message } if headless => {
+        Reply::Refused { message } => {
             // A starting daemon continues the run that the previous daemon left.
             let same = same_under_way(home, &asked, options.from_scratch)?;
-            let Some(run) = same.filter(|run| message.contains(run)) else {
+            let same = same.filter(|run| message.contains(run));
+            if !headless {
+                print::note(&message);
+                let shown = dashboard::open(home, Images::Auto)?;
+                // What was asked for was not started, whatever the dashboard showed.
+                return Ok(same.map_or(ExitCode::from(FAILED), |_| shown));
+            }
+            let Some(run) = same else {
                 anyhow::bail!(message);
             };
             let name = &asked.name;
@@ -54,10 +63,6 @@ pub fn run(home: &Home, options: RunArgs) -> anyhow::Result<ExitCode> {
                 println!("{}", serde_json::json!({ "under_way": run }));
             }
             watched(home, &run, Since::Now, options.detach, options.output.json)
-        }
-        Reply::Refused { message } => {
-            print::note(&message);
-            dashboard::open(home, Images::Auto)
         }
         other => anyhow::bail!("unexpected answer of the daemon: {other:?}"),
     }

@@ -72,6 +72,7 @@ fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
         (&["generate", " "][..], "expected a text that is not empty"),
         (&["generate", ask, "--temperature", "-1"], "at least 0"),
         (&["generate", ask, "--guidance", "nan"], "finite"),
+        (&["generate", ask, "--threshold", "1.5"], "a number from 0 to 1"),
         (&["generate", ask, "--steps", "0"], "at least 1"),
         (&["generate", ask, "--length", "0"], "at least 1"),
         (

@@ -108,6 +108,14 @@ fn what_is_not_there_is_refused() {
         assert_eq!(out.status.code(), Some(2), "{arguments:?}: {}", said(&out));
         assert!(said(&out).contains(words), "{words} is missing: {}", said(&out));
     }
+    // What sbatch prints of a submission is no JSON.
+    let submitted = place.run(&["slurm", "tabletop", "--json"]);
+    assert_eq!(submitted.status.code(), Some(2), "{}", said(&submitted));
+    assert!(
+        said(&submitted).contains("--json: only with --dry-run"),
+        "{}",
+        said(&submitted)
+    );
 }
 
 /// An sbatch that ends without having read the script is a failure, as is one that says so after it.
