@@ -359,6 +359,7 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn l9_a_link_to_a_home_is_that_home_and_a_link_or_a_queue_in_place_of_the_lock_is_refused() {
@@ -416,17 +417,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::open(Some(folder.path().to_owned())).unwrap();
         drop(home.lock().unwrap());
-        let looking = std::sync::atomic::AtomicBool::new(true);
+        // Each side goes on until the other has done its part, so that neither runs alone.
+        const TIMES: usize = 500;
+        let [looks, locks] = [(); 2].map(|()| AtomicUsize::new(0));
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                while looking.load(std::sync::atomic::Ordering::Relaxed) {
+                while locks.load(Ordering::Relaxed) < TIMES || looks.load(Ordering::Relaxed) < TIMES {
                     let _ = home.daemon_pid();
+                    looks.fetch_add(1, Ordering::Relaxed);
                 }
             });
-            for _ in 0..500 {
-                drop(home.lock().unwrap());
+            while looks.load(Ordering::Relaxed) < TIMES || locks.load(Ordering::Relaxed) < TIMES {
+                // If this failed here, the looking thread would wait for ever.
+                let locked = home.lock().map(drop);
+                locks.fetch_add(if locked.is_ok() { 1 } else { TIMES }, Ordering::Relaxed);
+                locked.unwrap();
             }
-            looking.store(false, std::sync::atomic::Ordering::Relaxed);
         });
     }
 

@@ -1,6 +1,6 @@
 //! The token and where it goes, refusals of the hub, and what is waited for.
 
-use super::place::Place;
+use super::place::{CONFIG, Place};
 use crate::hub_server::{COMMIT, Fault, File};
 
 /// The token is sent to the hub's own host only. After a redirect to another host it is not sent again, even
@@ -58,7 +58,11 @@ fn a_mirror_that_redirects_to_the_hub_is_followed_for_what_the_hub_says() {
             ),
         );
     }
-    place.pull("o/tiny", &["config.json"]).unwrap();
+    let pulled = place.pull("o/tiny", &["config.json"]).unwrap();
+    let file = std::fs::read_to_string(pulled.snapshot.join("config.json")).unwrap();
+    assert_eq!(file, CONFIG);
+    let seen = place.server.seen("");
+    assert!(seen.iter().any(|seen| seen.host == "storage"), "{seen:?}");
 }
 
 /// Every refusal of the hub yields a message with the remedy. The hub is asked once, nothing is written, and

@@ -112,6 +112,7 @@ fn only_the_networks_that_are_loaded_speak_and_a_failed_load_changes_nothing() {
     assert!(error.contains("load_reward"), "{error}");
     load(&mut engine, None, Some(fixture("image-reward"))).unwrap();
     let only = score(&mut engine, &pairs()).unwrap();
+    assert_eq!(only.len(), pairs().len());
     assert!(
         only.iter()
             .all(|score| score.cosine.is_none() && score.image_reward.is_some())

@@ -164,16 +164,21 @@ fn l9_a_tokenizer_that_asks_for_more_tokens_than_there_is_memory_is_read_without
     let place = Place::default();
     let folder = place.path().join("checkpoint");
     copied(&folder);
+    let answer = || {
+        let out = place.run(&[
+            "generate",
+            "--checkpoint",
+            &folder.to_string_lossy(),
+            "What is 1 + 1?",
+        ]);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let before = answer();
     let padding = json!({"strategy": {"Fixed": 1_u64 << 40}, "direction": "Right", "pad_to_multiple_of": null,
         "pad_id": 0, "pad_type_id": 0, "pad_token": "x"});
     set(&folder.join("tokenizer.json"), &["padding"], padding);
-    let out = place.run(&[
-        "generate",
-        "--checkpoint",
-        &folder.to_string_lossy(),
-        "What is 1 + 1?",
-    ]);
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(answer(), before, "the padding is left out");
 }
 
 #[test]

@@ -59,6 +59,20 @@ fn every_key_has_a_type_and_a_meaning_and_every_default_is_in_its_range() {
             "{key:?}"
         );
     }
+    let number = |text: &str| text.parse::<f64>().ok();
+    let mut ranged = 0;
+    for key in &keys {
+        let bounds = key.range.split_once(" to ");
+        let bounds = bounds.and_then(|(least, most)| Some(number(least)?..=number(most)?));
+        if let (Some(bounds), Some(default)) = (bounds, number(&key.default)) {
+            assert!(bounds.contains(&default), "{key:?}");
+            ranged += 1;
+        }
+    }
+    assert!(
+        ranged > 20,
+        "{ranged} keys have a range and a number as their default"
+    );
     let find = |path: &str| keys.iter().find(|key| key.path == path).unwrap();
     let steps = find("stage.*.steps");
     assert_eq!(

@@ -73,9 +73,18 @@ fn a_wrong_profile_is_named_with_its_line_and_nothing_is_started() {
 #[test]
 fn without_a_daemon_every_command_says_so() {
     let place = Place::default();
-    for command in [&["ps"][..], &["pause"], &["set", "kl=0.1"], &["attach"]] {
+    for command in [
+        &["ps"][..],
+        &["pause"],
+        &["resume"],
+        &["stop"],
+        &["checkpoint"],
+        &["set", "kl=0.1"],
+        &["ask", "What is 3 + 4?"],
+        &["attach"],
+    ] {
         let out = place.run(command);
-        assert_eq!(out.status.code(), Some(1));
+        assert_eq!(out.status.code(), Some(1), "{command:?}");
         assert!(stderr(&out).contains("no daemon is running"), "{}", stderr(&out));
     }
 }
