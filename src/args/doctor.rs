@@ -7,7 +7,8 @@ use super::output::Json;
 /// `demask doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Move a damaged store aside and rebuild its runs from their checkpoints; nothing is deleted
+    /// Move a damaged store aside, save its readable rows, and rebuild lost rows of runs from their checkpoints, with
+    /// the times of the repair; nothing is deleted
     #[arg(long, conflicts_with = "profile")]
     pub repair: bool,
     /// Check whether a run of this profile has enough memory

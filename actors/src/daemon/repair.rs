@@ -20,14 +20,13 @@ use crate::runtime::recorder::now_us;
 /// Longest time for a check of a store's pages.
 pub const LOOK_LIMIT: Duration = Duration::from_secs(60);
 /// The reason recorded for a rebuilt run that can be resumed.
-const REBUILT: &str =
-    "the rows of the run were lost and were rebuilt from its checkpoints; `demask resume` continues it";
+const REBUILT: &str = "the rows of the run were lost and were rebuilt from its checkpoints, with the times of the repair; `demask resume` continues it";
 /// The reason recorded for a rebuilt run that had no step left.
-const DONE: &str = "the rows of the run were lost and were rebuilt from its checkpoints; it was done";
+const DONE: &str = "the rows of the run were lost and were rebuilt from its checkpoints, with the times of the repair; it was done";
 /// The reason recorded for a rebuilt run whose configuration this version cannot read.
-const UNREADABLE: &str = "the rows of the run were lost and were rebuilt from its checkpoints; this version of demask cannot read its configuration";
+const UNREADABLE: &str = "the rows of the run were lost and were rebuilt from its checkpoints, with the times of the repair; this version of demask cannot read its configuration";
 /// The reason recorded for a rebuilt run that cannot be resumed.
-const UNKNOWN: &str = "the rows and the configuration of the run were lost; `demask run PROFILE --from` starts another run from its weights";
+const UNKNOWN: &str = "the rows and the configuration of the run were lost, and its times are those of the repair; `demask run PROFILE --from` starts another run from its weights";
 
 /// A report of a repair.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]

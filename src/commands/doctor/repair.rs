@@ -40,7 +40,7 @@ fn told(done: &Repair) -> Vec<String> {
         ));
     }
     lines.push(format!(
-        "rebuilt from checkpoints: {} runs, {} checkpoints",
+        "rebuilt from checkpoints, with the times of this repair: {} runs, {} checkpoints",
         done.runs.len(),
         done.checkpoints
     ));

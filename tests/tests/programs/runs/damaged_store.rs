@@ -158,6 +158,8 @@ async fn l1_a_store_that_is_emptied_or_garbage_is_refused_and_rebuilt_from_check
         let repair = repaired(&place);
         assert_eq!(repair["runs"], serde_json::json!([run]), "{what}: {repair}");
         assert!(repair["checkpoints"].as_u64() >= Some(1), "{what}: {repair}");
+        let why = rows_as_csv(&place, "SELECT reason FROM v_run");
+        assert!(why.contains("with the times of the repair"), "{why}");
         is_whole(&mut place, &run, &expected).await;
     }
 }
