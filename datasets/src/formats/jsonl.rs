@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use demask_api::{bounded_json, limits};
 use serde_json::Value;
 
 use super::columns::fields::Fields;
@@ -264,6 +265,7 @@ impl RandomAccess for JsonLines {
 }
 
 fn examples(text: &str, path: &Path, origin: &Origin) -> Result<Vec<Example>, String> {
+    bounded_json::check(text.as_bytes(), limits::MOST_ROW_VALUES)?;
     let value: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     let Value::Object(values) = value else {
         return Err("a JSON object in braces was expected".into());

@@ -11,6 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use demask_api::{bounded_json, limits};
 use serde_json::Value;
 
 use super::columns::encoded::Encoded;
@@ -387,6 +388,7 @@ fn add(fields: &mut Fields, column: &str, bytes: Vec<u8>) -> Result<(), String> 
             fields.values.insert(name("label"), Value::String(text(bytes)?));
         }
         "json" => {
+            bounded_json::check(&bytes, limits::MOST_ROW_VALUES)?;
             let value: Value =
                 serde_json::from_slice(&bytes).map_err(|error| format!("not JSON: {error}"))?;
             let Value::Object(values) = value else {
