@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use demask_api::{bounded_json, limits};
+use demask_api::{bounded_file, bounded_json, limits};
 use serde_json::Value;
 
 use super::columns::fields::Fields;
@@ -180,7 +180,7 @@ impl JsonLines {
         }
         let file = match self.again.take() {
             Some((open, file)) if open == number => file,
-            _ => File::open(path)?,
+            _ => bounded_file::open(&path)?,
         };
         let at = At {
             file: file.try_clone()?,

@@ -11,7 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use demask_api::{bounded_json, limits};
+use demask_api::{bounded_file, bounded_json, limits};
 use serde_json::Value;
 
 use super::columns::encoded::Encoded;
@@ -129,7 +129,7 @@ impl Shards {
         let path = self.files.get(number).cloned().unwrap_or_default();
         let failed = |error| ReadError::io(&path, error);
         if !is_packed(&path) {
-            let file = File::open(&path).map_err(failed)?;
+            let file = bounded_file::open(&path).map_err(failed)?;
             let length = file.metadata().map_err(failed)?.len();
             let begin = 0;
             return Ok(OpenShard {
