@@ -696,3 +696,54 @@ fn samples_of_tar_shards_are_grouped_by_key_packed_or_not() {
     assert_eq!(said[5], "word_problem how many?");
     assert!(said[6].contains("s-02.tar:1: "), "{said:?}");
 }
+
+/// A list of small objects takes 90 times its text in memory.
+#[test]
+fn l9_a_row_of_too_many_values_is_refused_before_they_are_made() {
+    let many = format!(
+        "{{\"text\": \"a\", \"rest\": [{}0]}}",
+        "{\"a\":0},".repeat(300_000)
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let lines = dir.path().join("rows.jsonl");
+    fs::write(&lines, format!("{many}\n{{\"text\": \"b\"}}\n")).unwrap();
+    let found = rows(&jsonl::JsonLinesReader, &lines, &origin());
+    let [Err(bad), Ok(_)] = &found[..] else {
+        panic!("{} rows", found.len())
+    };
+    assert!(bad.reason.contains("expected at most 500000"), "{bad}");
+    let tar = dir.path().join("s.tar");
+    fs::write(&tar, shard(&[("a.png", png(10)), ("a.json", many.into_bytes())])).unwrap();
+    let found = rows(&webdataset::WebDatasetReader, &tar, &origin());
+    let [Err(bad)] = &found[..] else {
+        panic!("{} rows", found.len())
+    };
+    assert!(bad.reason.contains("expected at most 500000"), "{bad}");
+}
+
+/// The tar library reads a long name whole, before anything else can look at it.
+#[test]
+fn l9_a_name_in_a_tar_shard_is_refused_before_it_fills_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.tar");
+    let mut bytes = shard(&[("a.png", png(10)), ("a.txt", b"ten".to_vec())]);
+    bytes.truncate(bytes.len() - 1024);
+    let mut header = tar::Header::new_gnu();
+    header.set_path("././@LongLink").unwrap();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(2 << 20);
+    header.set_cksum();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + (2 << 20), b'x');
+    bytes.extend(shard(&[("b.txt", b"never named".to_vec())]));
+    fs::write(&path, &bytes).unwrap();
+    let found = rows(&webdataset::WebDatasetReader, &path, &origin());
+    let [Err(bad)] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert!(
+        bad.reason
+            .contains("a name has 2097152 bytes, expected at most 1048576"),
+        "{bad}"
+    );
+}

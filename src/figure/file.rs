@@ -1,6 +1,7 @@
 //! Output files of commands: the name is checked, the file is written atomically, and an existing file is overwritten
 //! only on request.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -13,8 +14,8 @@ use crate::exit::UsageError;
 /// Checks the output file that a flag names, before anything is made. Returns its ending.
 ///
 /// # Errors
-/// An error if the name is a folder or has another ending than these, if the file exists and may not be overwritten, or
-/// if its folder does not exist.
+/// An error if the name is a folder, a link or a device, or has another ending than these, if the file exists and may
+/// not be overwritten, or if its folder does not exist.
 pub fn check_output(flag: &str, path: &Path, endings: &[&str], force: bool) -> anyhow::Result<String> {
     let refuse = |why: String| Err(UsageError(format!("{flag} {}: {why}", path.display())).into());
     let expected = endings
@@ -35,6 +36,9 @@ pub fn check_output(flag: &str, path: &Path, endings: &[&str], force: bool) -> a
     };
     if !force && path.symlink_metadata().is_ok() {
         return refuse("the file exists already; name another one, or overwrite it with --force".to_owned());
+    }
+    if let Err(error) = work_file::is_free(path) {
+        return refuse(error.to_string());
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
@@ -64,7 +68,9 @@ pub fn write_charts(path: &Path, ending: &str, charts: &[Chart], size: PictureSi
 pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     work_file::sweep(path);
     let work = work_file::beside(path);
-    let written = std::fs::write(&work, bytes).and_then(|()| std::fs::rename(&work, path));
+    let written = work_file::create(&work)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| work_file::settle(&work, path));
     if written.is_err() {
         std::fs::remove_file(&work).ok();
     }

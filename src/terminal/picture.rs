@@ -30,10 +30,8 @@ pub fn check_output(path: &Path) -> anyhow::Result<()> {
     if !path.extension().is_none_or(png) {
         return refuse("pictures are written as PNG; expected a name that ends in .png");
     }
-    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
-        return refuse(
-            "exists and is not a regular file (a link, a device); pictures are only written to regular files",
-        );
+    if let Err(error) = work_file::is_free(path) {
+        return refuse(&error.to_string());
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(missing) = folder.filter(|folder| !folder.is_dir()) {
@@ -112,13 +110,12 @@ pub fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     // Written to a work file and renamed, so that the picture is complete or absent.
     work_file::sweep(path);
     let work = work_file::beside(path);
-    // `create_new` takes no existing file and follows no link.
-    let file = std::fs::File::create_new(&work).with_context(|| path.display().to_string())?;
+    let file = work_file::create(&work).with_context(|| path.display().to_string())?;
     let mut out = std::io::BufWriter::new(file);
     let written = large.write_to(&mut out, image::ImageFormat::Png);
     let written = written.map_err(anyhow::Error::from);
     let written = written.and_then(|()| Ok(out.into_inner().map(drop)?));
-    let written = written.and_then(|()| Ok(std::fs::rename(&work, path)?));
+    let written = written.and_then(|()| Ok(work_file::settle(&work, path)?));
     if written.is_err() {
         std::fs::remove_file(&work).ok();
     }

@@ -316,6 +316,19 @@ pub(crate) mod tests {
         assert_eq!((taught.tokens, taught.tries, teacher.spent()), (120, 2, 120));
     }
 
+    /// A larger number does not fit into a row, and a sum with it would wrap past the cap.
+    #[tokio::test]
+    async fn l9_a_count_of_tokens_beyond_all_measure_is_reduced_and_reaches_the_cap() {
+        let body = GOOD.replace(":30", &format!(":{}", u64::MAX));
+        let (url, asked) = scripted(vec![http("200 OK", "", &body)]).await;
+        let teacher = client(url, 1000, 1);
+        let taught = teacher.ask(&QUESTION).await.unwrap();
+        assert_eq!((taught.tokens, teacher.spent()), (1 << 32, 1 << 32));
+        let error = teacher.ask(&QUESTION).await.unwrap_err();
+        assert!(matches!(error, TeacherError::Cap { .. }), "{error}");
+        assert_eq!(asked.lock().unwrap().len(), 1);
+    }
+
     #[tokio::test]
     async fn a_refusal_is_not_tried_again_and_nothing_stays_set_aside() {
         let (url, asked) = scripted(vec![http("401 Unauthorized", "", "no key")]).await;

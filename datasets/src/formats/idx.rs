@@ -3,11 +3,10 @@
 //! A labelled picture becomes a request to draw its class and a question about it. Grey is copied to the three
 //! channels, and the picture is centred in the model's square.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use demask_api::Picture;
+use demask_api::{Picture, bounded_file};
 use flate2::read::GzDecoder;
 
 use super::{Reader, Rows};
@@ -217,7 +216,7 @@ fn unpacks(path: &Path, bytes: u64) -> Result<(), ReadError> {
     if path.extension().is_none_or(|ending| ending != "gz") {
         return Ok(());
     }
-    let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
+    let file = bounded_file::open(path).map_err(|error| ReadError::io(path, error))?;
     let unpacked = &mut GzDecoder::new(BufReader::new(file)).take(bytes + 1);
     io::copy(unpacked, &mut io::sink()).map_err(|error| {
         ReadError::format(
@@ -230,11 +229,13 @@ fn unpacks(path: &Path, bytes: u64) -> Result<(), ReadError> {
 
 fn find(folder: &Path, name: &str) -> Result<(PathBuf, Box<dyn Read + Send>), ReadError> {
     let plain = folder.join(name);
-    if let Ok(file) = File::open(&plain) {
-        return Ok((plain, Box::new(BufReader::new(file))));
+    match bounded_file::open(&plain) {
+        Ok(file) => return Ok((plain, Box::new(BufReader::new(file)))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(ReadError::io(&plain, error)),
     }
     let packed = folder.join(format!("{name}.gz"));
-    match File::open(&packed) {
+    match bounded_file::open(&packed) {
         Ok(file) => Ok((packed, Box::new(GzDecoder::new(BufReader::new(file))))),
         Err(error) => Err(ReadError::io(&packed, error)),
     }

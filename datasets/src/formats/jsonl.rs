@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use demask_api::{bounded_file, bounded_json, limits};
 use serde_json::Value;
 
 use super::columns::fields::Fields;
@@ -179,7 +180,7 @@ impl JsonLines {
         }
         let file = match self.again.take() {
             Some((open, file)) if open == number => file,
-            _ => File::open(path)?,
+            _ => bounded_file::open(&path)?,
         };
         let at = At {
             file: file.try_clone()?,
@@ -264,6 +265,7 @@ impl RandomAccess for JsonLines {
 }
 
 fn examples(text: &str, path: &Path, origin: &Origin) -> Result<Vec<Example>, String> {
+    bounded_json::check(text.as_bytes(), limits::MOST_ROW_VALUES)?;
     let value: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
     let Value::Object(values) = value else {
         return Err("a JSON object in braces was expected".into());

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use demask_api::bounded_file;
 use flate2::bufread::MultiGzDecoder;
 
 use super::row::ReadError;
@@ -43,7 +44,7 @@ pub fn is_packed(path: &Path) -> bool {
 /// # Errors
 /// An error if the file cannot be opened.
 pub fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, ReadError> {
-    let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
+    let file = bounded_file::open(path).map_err(|error| ReadError::io(path, error))?;
     let file = BufReader::with_capacity(CHUNK, file);
     Ok(match packing(path) {
         Some(Compression::Gzip) => Box::new(BufReader::with_capacity(CHUNK, MultiGzDecoder::new(file))),

@@ -7,10 +7,10 @@
 //! therefore copies each row to a spool when it is first read, and reads it again from there.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use demask_api::bounded_file;
 use parquet::file::metadata::FileMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
@@ -97,7 +97,7 @@ impl Parquet {
             return Ok(());
         };
         self.next += 1;
-        let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
+        let file = bounded_file::open(path).map_err(|error| ReadError::io(path, error))?;
         let broken = |error: parquet::errors::ParquetError| {
             ReadError::format(path, format!("a Parquet file was expected: {error}"))
         };

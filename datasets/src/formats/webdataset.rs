@@ -8,8 +8,10 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use demask_api::{bounded_file, bounded_json, limits};
 use serde_json::Value;
 
 use super::columns::encoded::Encoded;
@@ -21,8 +23,10 @@ use crate::unnamed_file;
 
 /// The file endings of the format.
 const ENDINGS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst"];
-/// The most bytes of all files of a sample (law L9).
+/// The most bytes of all files of a sample, with their headers and the ends of their names (law L9).
 const LARGEST: u64 = 64 << 20;
+/// The most bytes of an extension header, which holds the name of the file after it. The tar library reads it whole.
+const LONGEST_EXTENSION: u64 = 1 << 20;
 /// The largest ratio of unpacked to packed bytes, and the unpacked bytes allowed in any case (law L9). Pictures hardly
 /// shrink when packed; texts shrink to a tenth.
 const MOST_GROWTH: u64 = 200;
@@ -125,7 +129,7 @@ impl Shards {
         let path = self.files.get(number).cloned().unwrap_or_default();
         let failed = |error| ReadError::io(&path, error);
         if !is_packed(&path) {
-            let file = File::open(&path).map_err(failed)?;
+            let file = bounded_file::open(&path).map_err(failed)?;
             let length = file.metadata().map_err(failed)?.len();
             let begin = 0;
             return Ok(OpenShard {
@@ -260,7 +264,12 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
     let mut archive = tar::Archive::new(inside);
     let mut present: Option<ShardSample> = None;
     let (mut seen, mut held) = (BTreeSet::new(), 0_u64);
-    for entry in archive.entries()? {
+    let (mut entries, mut next) = (archive.entries()?, at);
+    loop {
+        short_extensions(open, next)?;
+        let Some(entry) = entries.next() else {
+            return Ok(present);
+        };
         let mut entry = entry?;
         let behind = entry.raw_file_position().checked_add(entry.size());
         let Some(end) = behind
@@ -272,6 +281,7 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
                 format!("the file ends within an entry of {} bytes", entry.size()),
             ));
         };
+        next = end;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         let member = entry
             .header()
@@ -287,7 +297,8 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
         };
         // The sample ends where the key changes, or where a column appears for the second time: that is the next sample
         // with the same key.
-        if present.as_ref().is_some_and(|sample| sample.key != key) || !seen.insert(column.to_owned()) {
+        let is_other = present.as_ref().is_some_and(|sample| sample.key != key);
+        if is_other || held <= LARGEST && !seen.insert(column.to_owned()) {
             return Ok(present);
         }
         let sample = present.get_or_insert_with(|| ShardSample {
@@ -297,7 +308,9 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
         });
         sample.end = end;
         let size = entry.size();
-        held = held.saturating_add(size);
+        held = held
+            .saturating_add(size)
+            .saturating_add(BLOCK + column.len() as u64);
         if held > LARGEST {
             sample.fields = Err(format!(
                 "the sample has {held} bytes with .{column} ({size} bytes), expected at most {LARGEST}"
@@ -318,7 +331,32 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
             sample.fields = Err(format!(".{column}: {why}"));
         }
     }
-    Ok(present)
+}
+
+/// Refuses the extension headers at an offset of a shard if one is too long. What follows them is not looked at.
+fn short_extensions(open: &OpenShard, mut at: u64) -> io::Result<()> {
+    let mut block = [0; BLOCK as usize];
+    // The tar library refuses a second one of a kind.
+    for _ in 0..3 {
+        if at.saturating_add(BLOCK) > open.length {
+            break;
+        }
+        open.file.read_exact_at(&mut block, open.begin + at)?;
+        let header = tar::Header::from_byte_slice(&block);
+        let kind = header.entry_type();
+        if !(kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions()) {
+            break;
+        }
+        let size = header.entry_size()?;
+        if size > LONGEST_EXTENSION {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("a name has {size} bytes, expected at most {LONGEST_EXTENSION}"),
+            ));
+        }
+        at += BLOCK + size.next_multiple_of(BLOCK);
+    }
+    Ok(())
 }
 
 /// Splits a name at the first dot of its last component; `None` for files that belong to no sample.
@@ -350,6 +388,7 @@ fn add(fields: &mut Fields, column: &str, bytes: Vec<u8>) -> Result<(), String> 
             fields.values.insert(name("label"), Value::String(text(bytes)?));
         }
         "json" => {
+            bounded_json::check(&bytes, limits::MOST_ROW_VALUES)?;
             let value: Value =
                 serde_json::from_slice(&bytes).map_err(|error| format!("not JSON: {error}"))?;
             let Value::Object(values) = value else {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use demask_api::{bounded_file, limits};
+use demask_api::{bounded_file, bounded_json, limits};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
@@ -92,7 +92,10 @@ impl TokenizerSettings {
     pub fn read(dir: &Path) -> Result<Self, TemplateError> {
         let path = dir.join(TOKENIZER_CONFIG);
         let settings: serde_json::Value = match read(&path)? {
-            Some(text) => serde_json::from_str(&text).map_err(|error| broken(&path, &error))?,
+            Some(text) => {
+                let settings = bounded_json::parse(&text, limits::MOST_CONFIG_VALUES);
+                settings.map_err(|error| broken(&path, &error))?
+            }
             None => serde_json::Value::Null,
         };
         let template = match read(&dir.join(JINJA_FILE))? {

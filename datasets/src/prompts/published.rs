@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use demask_api::checkpoint::{CONFIG, MANIFEST, TOKENIZER};
-use demask_api::{bounded_file, limits, validation};
+use demask_api::{bounded_file, bounded_json, limits, validation};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -69,7 +69,8 @@ impl Facts {
     pub fn read(dir: &Path) -> Result<Self, FolderError> {
         let path = dir.join(CONFIG);
         let text = text(&path, limits::LONGEST_CONFIG)?;
-        let fields = serde_json::from_str(&text).map_err(|error| broken(&path, &error))?;
+        let fields = bounded_json::parse(&text, limits::MOST_CONFIG_VALUES);
+        let fields = fields.map_err(|error| broken(&path, &error))?;
         validation::backbone_fields(&fields).map_err(|error| broken(&path, &error))?;
         serde_json::from_value(Value::Object(fields)).map_err(|error| broken(&path, &error))
     }

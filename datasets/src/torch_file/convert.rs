@@ -73,6 +73,12 @@ pub fn convert(
             message: "expected a name that ends in .safetensors, or a folder".to_owned(),
         });
     }
+    if let Err(error) = work_file::is_free(&output) {
+        return Err(TorchFileError::Output {
+            path: output,
+            message: error.to_string(),
+        });
+    }
     Ok(vec![file(input, &output, options, None)?])
 }
 

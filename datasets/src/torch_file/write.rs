@@ -1,7 +1,6 @@
 //! Writes a safetensors file tensor by tensor, atomically.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -46,7 +45,7 @@ pub(super) fn write(
     let (header, order, bytes) = plan(file, named, dtype).map_err(inside)?;
     let work = work_file::beside(path);
     let done = fill(file, &header, &order, dtype, &work)
-        .and_then(|()| std::fs::rename(&work, path).map_err(|source| Flaw::Io(source).at(path)));
+        .and_then(|()| work_file::settle(&work, path).map_err(|source| Flaw::Io(source).at(path)));
     if done.is_err() {
         std::fs::remove_file(&work).ok();
     }
@@ -113,7 +112,7 @@ fn fill(
     work: &Path,
 ) -> Result<(), TorchFileError> {
     let outside = |source: std::io::Error| Flaw::Io(source).at(work);
-    let mut out = File::create(work).map_err(outside)?;
+    let mut out = work_file::create(work).map_err(outside)?;
     out.write_all(&(header.len() as u64).to_le_bytes())
         .map_err(outside)?;
     out.write_all(header).map_err(outside)?;

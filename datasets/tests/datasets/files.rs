@@ -298,3 +298,20 @@ fn l9_more_labels_than_a_file_may_have_take_no_memory() {
         .to_string();
     assert!(words.contains("expected at most 16777216"), "{words}");
 }
+
+/// Opening a pipe would wait for its writer for ever.
+#[test]
+fn l10_a_pipe_is_no_idx_file() {
+    for part in ["images-idx3", "labels-idx1"] {
+        let dir = tempfile::tempdir().unwrap();
+        idx(dir.path(), "train", &[0, 9, 3], 3, false);
+        let path = dir.path().join(format!("train-{part}-ubyte"));
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let words = Idx::open(dir.path(), origin(Split::Train))
+            .unwrap_err()
+            .to_string();
+        assert!(words.contains(part) && words.contains("regular file"), "{words}");
+    }
+}

@@ -5,6 +5,7 @@
 //! Weights are not: the engine reads and writes them as checkpoint folders ([`checkpoint`]).
 
 pub mod bounded_file;
+pub mod bounded_json;
 pub mod data;
 pub mod likelihood;
 pub mod limits;

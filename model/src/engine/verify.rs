@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use demask_api::{
-    Commit, Purpose, Quirks, SampleRequest, Sampler, Span, TensorCheck, TextCache, TextSampler,
+    Commit, Purpose, Quirks, SampleRequest, Sampler, Span, TensorCheck, TextCache, TextSampler, bounded_file,
+    limits,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -110,7 +111,8 @@ fn configuration(checkpoint: &Path) -> Result<serde_json::Value> {
     if !path.exists() && checkpoint.join(MED_CONFIG).exists() {
         return Ok(serde_json::json!({ "vision": {}, "text": {} }));
     }
-    let text = std::fs::read_to_string(&path).map_err(|source| ModelError::io(&path, source))?;
+    let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
+        .map_err(|source| ModelError::io(&path, source))?;
     serde_json::from_str(&text).map_err(|error| ModelError::checkpoint(&path, error.to_string()))
 }
 

@@ -406,6 +406,24 @@ fn broken_rows_are_named_and_too_many_are_refused() {
     assert!(broken[0].contains("coco_pope_random.json:241"), "{broken:?}");
 }
 
+/// Reading a pipe would never end.
+#[test]
+fn l10_a_pipe_among_the_files_of_a_benchmark_is_none_of_them() {
+    for (benchmark, kind, pipe, count) in [
+        ("pope", "official", "coco/coco_pope_more.json", 12),
+        ("mme", "official", "more.txt", 6),
+    ] {
+        let (folder, files) = form(benchmark, kind);
+        let made = std::process::Command::new("mkfifo")
+            .arg(files.join(pipe))
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let suite = Suite::find(benchmark).unwrap().within(folder.path().to_owned());
+        assert_eq!(suite.items(None).unwrap().len(), count, "{benchmark}");
+    }
+}
+
 /// Items that are read back from the store, of a continued or merged evaluation, have the reply as the answer if nothing
 /// was parsed. The figure is the same as of items that were judged just now.
 #[test]

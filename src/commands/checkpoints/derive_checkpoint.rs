@@ -2,7 +2,6 @@
 //! and writes the result atomically as a Demask checkpoint.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use demask_actors::home::Home;
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::Inference;
 use demask_api::checkpoint::{ADAPTER, OPTIMIZER, has_adapter};
-use demask_api::{Answer, BackboneConfig, LoadOptions, ModelSource, Request};
+use demask_api::{Answer, BackboneConfig, LoadOptions, ModelSource, Request, bounded_file, limits};
 use demask_datasets::prompts::chat_template::{JINJA_FILE, TOKENIZER_CONFIG};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -163,7 +162,8 @@ impl Derived {
         for name in BESIDE {
             let file = self.checkpoint.join(name);
             if file.is_file() {
-                let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+                let text = bounded_file::read_text(&file, limits::LONGEST_CONFIG)
+                    .with_context(|| file.display().to_string())?;
                 files.insert(name.to_owned(), text);
             }
         }
@@ -219,7 +219,7 @@ fn stored(checkpoint: &Path) -> Stored {
 
 /// Reads the types of the tensors from a safetensors file's header; `None` if it has none.
 fn types(file: &Path) -> Option<Vec<String>> {
-    let mut file = File::open(file).ok()?;
+    let mut file = bounded_file::open(file).ok()?;
     let mut length = [0; 8];
     file.read_exact(&mut length).ok()?;
     let length = Some(u64::from_le_bytes(length)).filter(|&length| length <= LONGEST_HEADER)?;

@@ -82,7 +82,8 @@ pub fn ask(home: &Home, options: &AskModel) -> anyhow::Result<ExitCode> {
 /// Checks the name of the file for the drawing before the model draws it.
 fn may_be_written(output: &Path) -> Result<(), UsageError> {
     let refuse = |why: String| Err(UsageError(format!("--output {}: {why}", output.display())));
-    if output.exists() {
+    // A link without a target is there too.
+    if output.symlink_metadata().is_ok() {
         return refuse("the file exists already; name another one".to_owned());
     }
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());

@@ -119,6 +119,11 @@ fn bounded(connection: &Connection, sql: &str, limit: u64, largest: usize) -> Re
         ));
     }
     let columns: Vec<String> = statement.column_names().iter().map(ToString::to_string).collect();
+    // A printed row has the names too, or blanks as wide as they are.
+    let costs: Vec<usize> = columns
+        .iter()
+        .map(|name| size_of::<Value>() + name.len())
+        .collect();
     let mut found = statement.query([]).map_err(|error| explain(&error))?;
     let (mut rows, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.next().map_err(|error| explain(&error))? {
@@ -130,16 +135,17 @@ fn bounded(connection: &Connection, sql: &str, limit: u64, largest: usize) -> Re
             });
         }
         let mut cells = Vec::with_capacity(columns.len());
-        for at in 0..columns.len() {
+        for (at, cost) in costs.iter().enumerate() {
             let cell = row.get_ref(at)?;
-            bytes += size_of::<Value>() + cell.as_bytes_or_null().ok().flatten().map_or(0, <[u8]>::len);
+            bytes += cost + cell.as_bytes_or_null().ok().flatten().map_or(0, <[u8]>::len);
+            // Before it is copied: one row may have 2000 cells, each of the longest value.
+            if bytes > largest {
+                return Err(StoreError::Query(format!(
+                    "the result is larger than {} MiB; ask for fewer rows or columns, or shorter ones with substr",
+                    largest >> 20
+                )));
+            }
             cells.push(value(cell));
-        }
-        if bytes > largest {
-            return Err(StoreError::Query(format!(
-                "the result is larger than {} MiB; ask for fewer rows or columns, or shorter ones with substr",
-                largest >> 20
-            )));
         }
         rows.push(cells);
     }

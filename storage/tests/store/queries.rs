@@ -81,6 +81,15 @@ fn l9_a_query_is_held_to_its_limits_and_says_which() {
     assert_eq!(alone(3 << 20).unwrap().rows.len(), 2);
     let large = alone(1 << 20).unwrap_err().to_string();
     assert!(large.contains("larger than 1 MiB"), "{large}");
+    // A table and JSON print the name of a column with every row.
+    let named = format!(
+        "SELECT 1 AS \"{0}\" UNION ALL SELECT 2 UNION ALL SELECT 3",
+        "x".repeat(500_000)
+    );
+    let alone = |largest| query::query_alone(&path, &named, 0, largest);
+    assert_eq!(alone(2 << 20).unwrap().rows.len(), 3);
+    let large = alone(1 << 20).unwrap_err().to_string();
+    assert!(large.contains("larger than 1 MiB"), "{large}");
 }
 
 /// A model may write any character; a table shows the control characters among them and obeys none.

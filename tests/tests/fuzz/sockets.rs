@@ -120,3 +120,23 @@ fn sql() {
         "no query took the tables away"
     );
 }
+
+/// One row whose cells share a value in SQLite, which a result would copy for each of them.
+#[test]
+fn sql_of_one_wide_row() {
+    let room = room();
+    let path = room.path().join("demask.db");
+    drop(store::open(&path).unwrap());
+    let columns = vec!["max(x)"; 32].join(", ");
+    let sql = format!("SELECT {columns} FROM (SELECT printf('%.15000000c', 'x') AS x)");
+    Door {
+        name: "sql-wide-row",
+        inputs: 1,
+        seeds: vec![sql.into_bytes()],
+        words: &[b"max(x), "],
+        spare: 0,
+    }
+    .tried(|bytes| {
+        query::query(&path, &String::from_utf8_lossy(bytes), 1).ok();
+    });
+}

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use demask_api::bounded_file;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -74,11 +75,7 @@ impl Detector {
     /// expected.
     pub fn file(path: &Path) -> Result<Self, String> {
         let named = |why: String| format!("{}: {why}", path.display());
-        let length = path.metadata().map_err(|error| named(error.to_string()))?.len();
-        if length > LARGEST {
-            return Err(named(format!("has {length} bytes, expected at most {LARGEST}")));
-        }
-        let text = std::fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
+        let text = bounded_file::read_text(path, LARGEST).map_err(|error| named(error.to_string()))?;
         let mut all = HashMap::new();
         for (line, number) in text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty()) {
             let wrong = || {
@@ -184,5 +181,19 @@ impl Process {
             return Err(format!("its answer is incomplete or longer than {LONGEST} bytes"));
         }
         Ok(said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l9_a_device_is_no_file_of_detections() {
+        let refused = Detector::file(Path::new("/dev/null")).err().unwrap_or_default();
+        assert!(
+            refused.contains("/dev/null: expected a regular file"),
+            "{refused}"
+        );
     }
 }

@@ -4,10 +4,10 @@
 //! pass, a page at a time.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use demask_api::bounded_file;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::errors::ParquetError;
@@ -85,7 +85,7 @@ struct StoredPictures {
 
 impl StoredPictures {
     fn open(picture: &StoredPicture) -> Result<Self, String> {
-        let file = File::open(&picture.file).map_err(|error| error.to_string())?;
+        let file = bounded_file::open(&picture.file).map_err(|error| error.to_string())?;
         let broken = |error: ParquetError| format!("a Parquet file was expected: {error}");
         let reader = SerializedFileReader::new(file).map_err(broken)?;
         let changed = || "the file has changed since its table was read".to_owned();

@@ -1,9 +1,9 @@
 //! Tables in JSON: an object a line, or one array of objects.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use demask_api::bounded_file;
 use serde_json::{Map, Value};
 
 use super::{Entry, entry, numbered};
@@ -56,7 +56,7 @@ fn parsed(path: &Path, text: &str) -> Result<Value, ReadError> {
 
 fn text(path: &Path) -> Result<String, ReadError> {
     let broken = |error| ReadError::io(path, error);
-    let file = File::open(path).map_err(broken)?;
+    let file = bounded_file::open(path).map_err(broken)?;
     let length = file.metadata().map_err(broken)?.len();
     if length > LARGEST {
         return Err(ReadError::format(

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use demask_api::bounded_file;
 use parquet::basic::Type as PhysicalType;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -30,7 +31,7 @@ const PATH: &str = "path";
 /// # Errors
 /// An error if the file cannot be opened or is not Parquet.
 pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, String>>, ReadError> {
-    let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
+    let file = bounded_file::open(path).map_err(|error| ReadError::io(path, error))?;
     let broken =
         |error: ParquetError| ReadError::format(path, format!("a Parquet file was expected: {error}"));
     let begun = survived(|| {

@@ -5,12 +5,12 @@
 //! Source: VLMEvalKit `image_base.py`, `docs/en/Development.md`.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use demask_api::bounded_file;
 use serde_json::{Map, Value};
 
 use super::python_list::strings;
@@ -29,7 +29,7 @@ const LONGEST_NAME: usize = 64;
 /// # Errors
 /// An error if the file cannot be opened or has no header line.
 pub(super) fn read(path: &Path, separator: u8) -> Result<Vec<Entry>, ReadError> {
-    let file = File::open(path).map_err(|error| ReadError::io(path, error))?;
+    let file = bounded_file::open(path).map_err(|error| ReadError::io(path, error))?;
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(separator)
         .flexible(true)

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::network::config::{BackboneConfig, LLADA_VOCABULARY};
 use crate::network::validation::{self, OutOfRange};
+use crate::{bounded_json, limits};
 
 /// The size of MMaDA's vocabulary: LLaDA's plus the picture codes.
 const MMADA_VOCABULARY: u64 = LLADA_VOCABULARY as u64 + 8192;
@@ -70,7 +71,7 @@ const ABSENT: [&str; 5] = [
 /// [`ConfigError`] if the text is not a configuration, a number is beyond its limit, fields contradict one another, or
 /// an option is not implemented.
 pub fn read(text: &str) -> Result<BackboneConfig, ConfigError> {
-    let mut fields: Map<String, Value> = serde_json::from_str(text)?;
+    let mut fields: Map<String, Value> = bounded_json::parse(text, limits::MOST_CONFIG_VALUES)?;
     let hidden_is_absent = !fields.contains_key("mlp_hidden_size");
     fields.retain(|_, value| !value.is_null());
     refuse(&fields)?;

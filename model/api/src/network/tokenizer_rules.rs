@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::limits;
+use crate::{bounded_json, limits};
 
 /// The largest factor by which the rules may lengthen a text. SentencePiece's usual table alone turns a character into
 /// 33 bytes.
@@ -35,7 +35,8 @@ pub fn check(json: &str) -> Result<(), String> {
             limits::LONGEST_TOKENIZER
         ));
     }
-    let rules: TextRules = serde_json::from_str(json).map_err(|error| error.to_string())?;
+    let rules = bounded_json::parse(json, limits::MOST_TOKENIZER_VALUES);
+    let rules: TextRules = rules.map_err(|error| error.to_string())?;
     let parts = [
         ("normalizer", &rules.normalizer),
         ("pre_tokenizer", &rules.pre_tokenizer),

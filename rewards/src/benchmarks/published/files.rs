@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use demask_api::bounded_file;
 use demask_datasets::example::{Check, Example, Split, Turn};
 use demask_datasets::formats::tables::{self, TableRow};
 use demask_datasets::formats::{Encoded, Fields};
@@ -14,6 +15,8 @@ use crate::benchmarks::{Item, SuiteError};
 
 /// The most files of a benchmark's folder (law L9); VQAv2 has 200,000 pictures.
 const MOST_FILES: usize = 1_000_000;
+/// The most bytes of a text that is read whole (law L9); Flickr30k's captions have 20 MB.
+const LARGEST_TEXT: u64 = 256 << 20;
 /// The deepest nesting of folders that is searched.
 const DEEPEST: usize = 6;
 
@@ -66,6 +69,14 @@ impl Files {
     /// Returns a file's path.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// Those of [`bounded_file::read_text`].
+    pub(super) fn text(&self, name: &str) -> std::io::Result<String> {
+        bounded_file::read_text(&self.path(name), LARGEST_TEXT)
     }
 
     /// Finds a picture by its base name.
@@ -135,6 +146,9 @@ fn walk(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> Re
             if depth < DEEPEST {
                 walk(&entry.path(), &format!("{path}/"), depth + 1, names)?;
             }
+        } else if !kind.is_file() && entry.path().metadata().is_ok_and(|about| !about.is_file()) {
+            // Reading a pipe or a device may never end (law L10).
+            continue;
         } else if names.len() < MOST_FILES {
             names.push(path);
         } else {

@@ -118,6 +118,35 @@ fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
     }
 }
 
+/// A link is refused before anything is loaded, also with `--force`, and whether its target exists or not.
+#[test]
+fn l9_no_command_writes_through_a_link() {
+    let place = Place::default();
+    let target = place.path().join("precious");
+    std::fs::write(&target, "precious").unwrap();
+    let commands: [(&str, &[&str]); 6] = [
+        ("out.png", &["imagine", "a red circle", "--output"]),
+        ("out.png", &["ask", "a red circle", "--draw", "--output"]),
+        ("out.safetensors", &["convert", "in.pt"]),
+        ("out.html", &["report", "any", "--force", "--output"]),
+        ("out.svg", &["plot", "any", "--force", "--output"]),
+        ("out.jsonl", &["eval", "tabletop-sums", "--force", "--items"]),
+    ];
+    for to in [target.clone(), place.path().join("nowhere")] {
+        for (name, arguments) in commands {
+            let link = place.path().join(name);
+            std::os::unix::fs::symlink(&to, &link).unwrap();
+            let arguments = [arguments, &[text(&link)]].concat();
+            let said = refused(&place, 2, &arguments);
+            assert!(said.contains("exist"), "{arguments:?}: {said}");
+            assert!(link.is_symlink(), "{arguments:?}");
+            std::fs::remove_file(&link).unwrap();
+        }
+    }
+    assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
+    assert!(!place.path().join("nowhere").exists());
+}
+
 #[test]
 fn a_source_whose_file_is_missing_is_named_with_its_line_and_what_to_do() {
     let place = Place::default();

@@ -337,6 +337,27 @@ async fn l4_a_stop_that_the_disk_has_confirmed_says_so() {
     assert!(asked.contains('1'), "{asked}");
 }
 
+/// A terminal, or a batch system that ends a job, sends the signal to the daemon and its engine alike. The engine still
+/// writes the checkpoint.
+#[tokio::test]
+async fn l1_an_engine_does_not_end_before_its_daemon_when_both_are_told_to() {
+    let mut place = Place::default();
+    let mut client = place.serve().await;
+    client.ask(Ask::Subscribe { since: 0 }).await.unwrap();
+    start(&mut client, SMOKE).await;
+    wait_for(&mut client, |record| matches!(record, Record::Metric(_)))
+        .await
+        .unwrap();
+    let daemon = i32::try_from(place.pid().unwrap()).unwrap();
+    for engine in training_engines(daemon) {
+        // SAFETY: sends a signal to a process that its parent, our child, has not been seen to reap.
+        unsafe { libc::kill(engine, libc::SIGTERM) };
+    }
+    assert_eq!(place.terminate(), Some(0));
+    let died = rows_as_csv(&place, "SELECT message FROM v_alert WHERE kind = 'actor_failed'");
+    assert!(!died.contains("attempt"), "{died}");
+}
+
 /// Commands to a suspended daemon report that it does not answer instead of waiting forever, and `daemon
 /// stop` ends it by force.
 #[tokio::test]

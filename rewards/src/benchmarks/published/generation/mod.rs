@@ -18,7 +18,7 @@ fn prompts(benchmark: &str, files: &Files) -> Result<Vec<PublishedRecord>, Suite
     let mut records = Vec::new();
     for name in files.named(|name| name.ends_with(".txt") && !name.to_lowercase().contains("license")) {
         let path = files.path(name);
-        let text = std::fs::read_to_string(&path).map_err(|error| {
+        let text = files.text(name).map_err(|error| {
             SuiteError::Absent(format!("benchmark {benchmark}: {}: {error}", path.display()))
         })?;
         let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());

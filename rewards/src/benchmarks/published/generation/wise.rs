@@ -82,7 +82,7 @@ impl Published for Wise {
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
         let rows = files.rows(|name| !name.contains("rewrite"))?;
         let mut records: Vec<PublishedRecord> = rows.into_iter().map(|(_, record)| record).collect();
-        let text = |name: &str| std::fs::read_to_string(files.path(name));
+        let text = |name: &str| files.text(name);
         let judge = text(JUDGE).map_err(|error| {
             let path = files.path(JUDGE);
             SuiteError::Absent(format!(

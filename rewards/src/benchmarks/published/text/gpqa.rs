@@ -89,7 +89,7 @@ impl Published for Gpqa {
         let mut records: Vec<PublishedRecord> = rows.into_iter().map(|(_, record)| record).collect();
         if protocol.name == "llada-instruct" {
             let path = files.path(WORKED);
-            let text = std::fs::read_to_string(&path).map_err(|error| {
+            let text = files.text(WORKED).map_err(|error| {
                 SuiteError::Absent(format!(
                     "gpqa:llada-instruct shows five worked examples of its authors' prompt, which should be in {}: {error}",
                     path.display()

@@ -184,7 +184,8 @@ fn karpathy(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteErro
 /// Reads the original file: `NAME.jpg#K`, a tab, the caption.
 fn tokens(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let path = files.path(name);
-    let text = std::fs::read_to_string(&path)
+    let text = files
+        .text(name)
         .map_err(|error| SuiteError::Absent(format!("benchmark flickr30k: {}: {error}", path.display())))?;
     let mut pictures: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in text.lines() {

@@ -77,7 +77,7 @@ impl Published for MmBench {
         let rows = files.rows(|name| name.to_lowercase().contains(table))?;
         let mut records: Vec<PublishedRecord> = rows.into_iter().map(|(_, record)| record).collect();
         let path = files.path(JUDGE);
-        let judge = match std::fs::read_to_string(&path) {
+        let judge = match files.text(JUDGE) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
             Err(error) => {
                 let words = format!(

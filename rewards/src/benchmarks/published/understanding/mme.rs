@@ -170,7 +170,8 @@ impl Published for Mme {
 /// Reads the two questions of a text of the release, with their picture.
 fn of_text(files: &Files, name: &str) -> Result<Vec<PublishedRecord>, SuiteError> {
     let path = files.path(name);
-    let text = std::fs::read_to_string(&path)
+    let text = files
+        .text(name)
         .map_err(|error| SuiteError::Absent(format!("benchmark mme: {}: {error}", path.display())))?;
     let mut folders: Vec<&str> = name.split('/').collect();
     let file = folders.pop().unwrap_or_default();
