@@ -9,7 +9,7 @@ pub const PEER_LOST: i32 = 75;
 pub const FAULT: i32 = 70;
 
 /// Exits this process at once, without destructors. The closed sockets notify the peers, whereas closing a
-/// group with a hanging call would wait for that call.
+/// group with a hanging call would wait for that call. Cleaning up on a failed device may throw or never return.
 pub fn leave(code: i32, why: &dyn std::fmt::Display) -> ! {
     tracing::error!("this rank exits with code {code}: {why}");
     // SAFETY: `_exit` takes a number and does not return.
