@@ -28,8 +28,9 @@ use demask_storage::{ActorView, Command, Knob, Overview, Record, RunState, Steer
 use tokio::sync::Notify;
 
 pub use knobs::KnobKey;
+pub(crate) use order::RESUMED_RUN;
 use order::words;
-pub use order::{OrderError, RESUMED_RUN};
+pub use order::{OrderError, is_resumption};
 pub use present_model::PresentModel;
 pub use state::Boundary;
 use state::State;
