@@ -19,7 +19,7 @@ use super::run_record::{
 use super::server::{Active, Daemon};
 use crate::control::{Control, OrderError, RESUMED_RUN};
 use crate::engine::address::EngineAddress;
-use crate::engine::process::EngineOptions;
+use crate::engine::options::EngineOptions;
 use crate::home::Home;
 use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::profile::Profile;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use demask_actors::engine::process::{EngineProcess, find_program};
+use demask_actors::engine::options::find_program;
+use demask_actors::engine::process::EngineProcess;
 use demask_actors::home::Home;
 use demask_api::{Cuda, EngineInfo};
 
