@@ -50,7 +50,7 @@ pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: Option<Kind>
     let file = PiecewiseFile::create(path, entries.collect::<Result<_>>()?)?;
     for (name, tensor) in tensors {
         let flat = tensor.f_detach()?.f_contiguous()?.f_view([-1])?;
-        for (number, piece) in (0..).zip(flat.f_split(WRITTEN_AT_ONCE, 0)?) {
+        for (number, piece) in (0_i64..).zip(flat.f_split(WRITTEN_AT_ONCE, 0)?) {
             file.write(name, number * WRITTEN_AT_ONCE, &piece)?;
         }
     }
