@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use demask_actors::engine::address::EngineAddress;
-use demask_actors::engine::process::{EngineFailure, EngineOptions};
+use demask_actors::engine::options::EngineOptions;
+use demask_actors::engine::process::EngineFailure;
 use demask_actors::engine::starter::{Asking, EngineStarter, RunningEngine, Starting};
 use demask_actors::pipeline::sampling_engines::{Drawers, PublishedPolicy, SamplingEngines};
 use demask_actors::runtime::recorder::Recorder;

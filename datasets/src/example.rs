@@ -92,6 +92,12 @@ impl Kind {
         }
     }
 
+    /// Returns whether the answer is a picture.
+    #[must_use]
+    pub const fn draws(self) -> bool {
+        matches!(self, Self::TextToImage | Self::ThinkThenDraw)
+    }
+
     /// Returns the modality: the sequence layout and loss with which this kind is trained in `mode`. In direct mode, a
     /// think-then-draw request is plain text-to-image.
     #[must_use]

@@ -145,8 +145,8 @@ fn compute(options: &EngineArguments) -> anyhow::Result<()> {
                 .with_context(|| format!("socket {}", socket.display()))?
         }
     };
-    if let Served::DeviceFailed(_) = served {
-        shutdown::at_once();
+    if let Served::DeviceFailed(why) = served {
+        exit::leave(exit::FAULT, &why);
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use demask_actors::engine::process::{EngineOptions, EngineProcess};
+use demask_actors::engine::options::EngineOptions;
+use demask_actors::engine::process::EngineProcess;
 use demask_actors::home::Home;
 use tokio::runtime::Runtime;
 

@@ -244,3 +244,12 @@ pub enum Reply {
         message: String,
     },
 }
+
+impl Reply {
+    /// Makes the reply that refuses a command for this reason.
+    #[must_use]
+    pub fn refused(message: &str) -> Self {
+        let message = message.to_owned();
+        Self::Refused { message }
+    }
+}

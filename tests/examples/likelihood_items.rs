@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use demask_actors::engine::link::EngineLink;
-use demask_actors::engine::process::{EngineOptions, EngineProcess};
+use demask_actors::engine::options::EngineOptions;
+use demask_actors::engine::process::EngineProcess;
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::Inference;
 use demask_api::{LoadOptions, ModelSource, Request};

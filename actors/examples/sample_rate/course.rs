@@ -8,7 +8,8 @@
 use std::time::Instant;
 
 use anyhow::Context as _;
-use demask_actors::engine::process::{EngineOptions, EngineProcess};
+use demask_actors::engine::options::EngineOptions;
+use demask_actors::engine::process::EngineProcess;
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::{CompletionRequest, Inference};
 use demask_actors::inference::settings::SamplerSettings;

@@ -6,7 +6,8 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use demask_actors::engine::process::{EngineOptions, EngineProcess, unexpected};
+use demask_actors::engine::options::EngineOptions;
+use demask_actors::engine::process::{EngineProcess, unexpected};
 use demask_api::{
     Answer, BackboneConfig, LoadOptions, ModelSource, Request, Sample, SampleRequest, Sampler, Span,
     published,

@@ -28,8 +28,9 @@ use demask_storage::{ActorView, Command, Knob, Overview, Record, RunState, Steer
 use tokio::sync::Notify;
 
 pub use knobs::KnobKey;
+pub(crate) use order::RESUMED_RUN;
 use order::words;
-pub use order::{OrderError, RESUMED_RUN};
+pub use order::{OrderError, is_resumption};
 pub use present_model::PresentModel;
 pub use state::Boundary;
 use state::State;
@@ -194,16 +195,14 @@ impl Control {
     /// Records the rows of orders that have taken effect. If this is abandoned, as when the run hangs here,
     /// [`Self::stop_now`] returns the rows that are left. Returns whether there were any.
     async fn record_applied(&self, recorder: &Recorder) -> Result<bool, NotRecorded> {
-        let mut has_any = false;
-        loop {
-            let next = self.lock().applied.front().cloned();
-            let Some(steer) = next else {
-                return Ok(has_any);
-            };
-            recorder.record_together(vec![Record::Steer(steer)]).await?;
-            self.lock().applied.pop_front();
-            has_any = true;
+        let applied = self.lock().applied.clone();
+        if applied.is_empty() {
+            return Ok(false);
         }
+        let rows = applied.into_iter().map(Record::Steer).collect();
+        recorder.record_together(rows).await?;
+        self.lock().applied.clear();
+        Ok(true)
     }
 
     /// Returns whether a pause holds the run. A checkpoint or a sample that was asked for meanwhile goes to the trainer

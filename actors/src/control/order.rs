@@ -9,11 +9,15 @@ use crate::runtime::recorder::NotRecorded;
 /// Key of the row that says that the user resumed a run after its end.
 pub const RESUMED_RUN: &str = "run";
 
+/// Returns whether a row says that the user resumed a run after its end.
+#[must_use]
+pub fn is_resumption(steer: &Steer) -> bool {
+    steer.action == SteerAction::Resume && steer.key.as_deref() == Some(RESUMED_RUN)
+}
+
 /// Returns the orders of a journal that still hold. Stops from before the last resumption hold no more.
 pub(super) fn standing(mut journal: Vec<Steer>) -> Vec<Steer> {
-    let resumed =
-        |steer: &Steer| steer.action == SteerAction::Resume && steer.key.as_deref() == Some(RESUMED_RUN);
-    if let Some(last) = journal.iter().rposition(resumed) {
+    if let Some(last) = journal.iter().rposition(is_resumption) {
         let mut at = 0..;
         journal.retain(|steer| at.next() > Some(last) || steer.action != SteerAction::Stop);
     }

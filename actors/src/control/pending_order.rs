@@ -51,7 +51,7 @@ impl PendingOrder {
             }
             return match taken {
                 Ok(step) => self.accepted(present.ended_before(&self.id), step),
-                Err(error) => refused(&error.to_string()),
+                Err(error) => Reply::refused(&error.to_string()),
             };
         }
     }
@@ -64,7 +64,9 @@ impl PendingOrder {
             Some(RunState::Done) if self.command == Command::Stop => {
                 "the run was done before the stop took effect"
             }
-            Some(RunState::Done) => return refused("the run was done before the order could take effect"),
+            Some(RunState::Done) => {
+                return Reply::refused("the run was done before the order could take effect");
+            }
             Some(RunState::Interrupted) => {
                 "accepted; the daemon is ending, so it takes effect when the next one continues the run"
             }
@@ -113,11 +115,5 @@ impl PendingOrder {
         if let Reply::Refused { message } = recorded.await {
             tracing::error!("the stop that {} asked for has no row: {message}", self.by);
         }
-    }
-}
-
-fn refused(message: &str) -> Reply {
-    Reply::Refused {
-        message: message.to_owned(),
     }
 }

@@ -71,7 +71,7 @@ pub(super) struct State {
     pub(super) answered_beside: HashSet<String>,
     pub(super) pending: VecDeque<(Steer, Command)>,
     /// Rows of orders that have taken effect, until the recorder has them.
-    pub(super) applied: VecDeque<Steer>,
+    pub(super) applied: Vec<Steer>,
     /// Row of the stop that waits or has taken effect. What was read from the journal is on the disk.
     pub(super) stop_row: watch::Receiver<StopRow>,
     /// Orders of the journal that have taken effect, in the order in which they did.
@@ -109,7 +109,7 @@ impl State {
             known,
             answered_beside: HashSet::new(),
             pending: pending.into(),
-            applied: VecDeque::new(),
+            applied: Vec::new(),
             stop_row: watch::channel(StopRow::Recorded).1,
             replay: replay.into(),
             knobs,
@@ -226,7 +226,7 @@ impl State {
                 steer.old = self.knobs.get(key).map(|knob| knob.value.to_string());
             }
             self.first(todo, &steer.id, order);
-            self.applied.push_back(steer);
+            self.applied.push(steer);
         }
         self.given_up = false;
         self.stopping |= todo.stop;
@@ -251,7 +251,7 @@ impl State {
         self.pending = waiting;
         self.stopping |= !stops.is_empty();
         let step = self.step;
-        let mut rows = Vec::from(std::mem::take(&mut self.applied));
+        let mut rows = std::mem::take(&mut self.applied);
         rows.extend(stops.into_iter().map(|(steer, _)| Steer {
             applied_step: Some(step),
             ..steer

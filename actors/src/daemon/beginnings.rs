@@ -10,7 +10,6 @@ use demask_datasets::data_dir;
 use demask_storage::runs::requested::{RequestState, requested};
 use demask_storage::{Record, Reply, Run, RunRequest, RunState, Steer, SteerAction, journal, store};
 
-use super::front_desk::refused;
 use super::lives::Lives;
 use super::run_lifecycle::live;
 use super::run_record::{
@@ -19,7 +18,7 @@ use super::run_record::{
 use super::server::{Active, Daemon};
 use crate::control::{Control, OrderError, RESUMED_RUN};
 use crate::engine::address::EngineAddress;
-use crate::engine::process::EngineOptions;
+use crate::engine::options::EngineOptions;
 use crate::home::Home;
 use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::profile::Profile;
@@ -176,12 +175,14 @@ impl Daemon {
     /// Returns the refusal if no run can start now.
     pub(super) fn busy(&self) -> Option<Reply> {
         if let Some(active) = &self.active {
-            return Some(refused(&format!(
+            return Some(Reply::refused(&format!(
                 "run {} is active; `demask stop` ends it, `demask run --queue` waits for its end",
                 active.run
             )));
         }
-        self.desk.is_ending().then(|| refused("the daemon is ending"))
+        self.desk
+            .is_ending()
+            .then(|| Reply::refused("the daemon is ending"))
     }
 
     pub(super) async fn run(&mut self, id: &str, request: &RunRequest) -> Reply {
@@ -191,7 +192,7 @@ impl Daemon {
         let first = async { self.begun_by(&checked(id, request)?, request).await };
         let (begun, profile) = match first.await {
             Ok(first) => first,
-            Err(error) => return refused(&format!("{error:#}")),
+            Err(error) => return Reply::refused(&format!("{error:#}")),
         };
         let run = begun.id.clone();
         let failed = Record::RunEnd(run_end(&run, RunState::Failed, LATE));
@@ -202,9 +203,9 @@ impl Daemon {
                 self.begin(begun, profile, request.from_scratch, 0).await;
                 Reply::Started { run }
             }
-            Ok(Recorded::Never) => refused(&format!("the run was not started: {LATE}")),
-            Ok(Recorded::Unknown) => refused(&format!("run {run} was not started: {UNCONFIRMED}")),
-            Err(error) => refused(&error.to_string()),
+            Ok(Recorded::Never) => Reply::refused(&format!("the run was not started: {LATE}")),
+            Ok(Recorded::Unknown) => Reply::refused(&format!("run {run} was not started: {UNCONFIRMED}")),
+            Err(error) => Reply::refused(&error.to_string()),
         }
     }
 
@@ -215,7 +216,7 @@ impl Daemon {
         }
         match self.resumed(id, by, run).await {
             Ok(reply) => reply,
-            Err(error) => refused(&format!("{error:#}")),
+            Err(error) => Reply::refused(&format!("{error:#}")),
         }
     }
 
@@ -225,7 +226,7 @@ impl Daemon {
         match tokio::time::timeout(RECORDED, self.recorder.settle()).await {
             Ok(flushed) => flushed?,
             Err(_) => {
-                return Ok(refused(
+                return Ok(Reply::refused(
                     "the store did not record earlier rows in time: is the disk full? The run is unchanged",
                 ));
             }
@@ -241,7 +242,7 @@ impl Daemon {
             Ok((journal::run(&connection, &named)?, newest, orders, state))
         });
         let (Some((before, status)), newest, orders, state) = found.await? else {
-            return Ok(refused(&format!(
+            return Ok(Reply::refused(&format!(
                 "there is no run {run}; `demask runs list` shows them"
             )));
         };
@@ -249,13 +250,15 @@ impl Daemon {
             let was_taken_back = matches!(state, Some(RequestState::Begun { reason, .. }) if reason == LATE);
             // L1: a resumption is done once, also if its message comes again after the run has ended anew.
             return Ok(match known.key.as_deref() {
-                Some(RESUMED_RUN) if was_taken_back => refused(&format!("the run was not resumed: {LATE}")),
+                Some(RESUMED_RUN) if was_taken_back => {
+                    Reply::refused(&format!("the run was not resumed: {LATE}"))
+                }
                 Some(RESUMED_RUN) => Reply::Started { run: run.to_owned() },
-                _ => refused(&OrderError::known(&known).to_string()),
+                _ => Reply::refused(&OrderError::known(&known).to_string()),
             });
         }
         if status == RunState::Done {
-            return Ok(refused(&format!(
+            return Ok(Reply::refused(&format!(
                 "run {run} is done and has no steps left; `demask run PROFILE --from {run}` starts another run from its weights"
             )));
         }
@@ -285,8 +288,10 @@ impl Daemon {
         let rows = vec![Record::Steer(steer), Record::Run(life.clone())];
         match recorded_in_time(&self.recorder, rows, Some(ended)).await? {
             Recorded::Yes => {}
-            Recorded::Never => return Ok(refused(&format!("{LATE} The run is unchanged"))),
-            Recorded::Unknown => return Ok(refused(&format!("the run does not go on: {UNCONFIRMED}"))),
+            Recorded::Never => return Ok(Reply::refused(&format!("{LATE} The run is unchanged"))),
+            Recorded::Unknown => {
+                return Ok(Reply::refused(&format!("the run does not go on: {UNCONFIRMED}")));
+            }
         }
         // Nothing may fail from here on: the row says that the run goes on.
         self.begin(life, profile, from_scratch, step).await;

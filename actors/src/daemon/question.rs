@@ -46,7 +46,7 @@ impl AnswerDesk<'_> {
     pub(super) async fn answer(&self, id: &str, by: &str, command: Command) -> Reply {
         match self.taken(id, by, command).await {
             Ok((question, model)) => self.answered(id, question, &model).await,
-            Err(message) => refused(&message),
+            Err(message) => Reply::refused(&message),
         }
     }
 
@@ -55,7 +55,7 @@ impl AnswerDesk<'_> {
         let (question, model) = match self.taken(id, by, command).await {
             Ok(taken) => taken,
             Err(message) => {
-                reply.send(refused(&message)).ok();
+                reply.send(Reply::refused(&message)).ok();
                 return;
             }
         };
@@ -103,8 +103,8 @@ impl AnswerDesk<'_> {
     async fn answered(&self, id: &str, question: AskedQuestion, model: &PresentModel) -> Reply {
         match tokio::time::timeout(LIMIT, self.said(id, question, model)).await {
             Ok(Ok(reply)) => reply,
-            Ok(Err(error)) => refused(&format!("{error:#}")),
-            Err(_) => refused(&format!("no answer within {} s", LIMIT.as_secs())),
+            Ok(Err(error)) => Reply::refused(&format!("{error:#}")),
+            Err(_) => Reply::refused(&format!("no answer within {} s", LIMIT.as_secs())),
         }
     }
 
@@ -196,10 +196,4 @@ async fn question(command: &Command, model: &PresentModel) -> Result<AskedQuesti
         mode: if *direct { Mode::Direct } else { Mode::Think },
         reference: reference.clone(),
     })
-}
-
-fn refused(message: &str) -> Reply {
-    Reply::Refused {
-        message: message.to_owned(),
-    }
 }

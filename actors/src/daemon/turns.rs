@@ -9,7 +9,6 @@ use demask_storage::{
 };
 
 use super::beginnings::checked;
-use super::front_desk::refused;
 use super::run_record::{LATE, UNCONFIRMED, recorded_in_time};
 use super::server::Daemon;
 use crate::runtime::disk::of_store;
@@ -89,25 +88,25 @@ impl Daemon {
 
     pub(super) async fn enqueue(&mut self, id: &str, by: &str, request: &RunRequest) -> Reply {
         if self.desk.is_ending() {
-            return refused("the daemon is ending");
+            return Reply::refused("the daemon is ending");
         }
         match self.ids().await {
             Ok(ids) if ids.len() < MOST => {}
             Ok(ids) => {
-                return refused(&format!(
+                return Reply::refused(&format!(
                     "{} runs are queued already, expected at most {MOST}",
                     ids.len()
                 ));
             }
-            Err(error) => return refused(&error.to_string()),
+            Err(error) => return Reply::refused(&error.to_string()),
         }
         let run = match checked(id, request) {
             Ok(run) => run,
-            Err(error) => return refused(&format!("{error:#}")),
+            Err(error) => return Reply::refused(&format!("{error:#}")),
         };
         let begun = match self.begun_by(&run, request).await {
             Ok((begun, _)) => begun,
-            Err(error) => return refused(&format!("{error:#}")),
+            Err(error) => return Reply::refused(&format!("{error:#}")),
         };
         let queued = Queued {
             run: run.clone(),
@@ -126,14 +125,14 @@ impl Daemon {
         let recorded = recorded_in_time(&self.recorder, vec![Record::Queued(queued)], Some(cancel)).await;
         match recorded {
             Ok(Recorded::Yes) => {}
-            Ok(Recorded::Never) => return refused(&format!("the run was not queued: {LATE}")),
+            Ok(Recorded::Never) => return Reply::refused(&format!("the run was not queued: {LATE}")),
             Ok(Recorded::Unknown) => {
                 // Its row may come, and for a moment without the row that cancels it.
                 let refusal = format!("run {run} was not queued: {UNCONFIRMED}");
                 self.begun.insert(run);
-                return refused(&refusal);
+                return Reply::refused(&refusal);
             }
-            Err(error) => return refused(&error.to_string()),
+            Err(error) => return Reply::refused(&error.to_string()),
         }
         self.queued(run).await
     }
@@ -161,7 +160,7 @@ impl Daemon {
 
     pub(super) async fn queue_cancel(&mut self, id: &str, by: &str, run: &str) -> Reply {
         if let Some(active) = self.active.as_ref().filter(|active| active.run == run) {
-            return refused(&format!("run {} is active; `demask stop` ends it", active.run));
+            return Reply::refused(&format!("run {} is active; `demask stop` ends it", active.run));
         }
         let change = self.named(run).await.map(|(run, _)| {
             let said = format!("run {run} was removed from the queue");
@@ -181,14 +180,14 @@ impl Daemon {
     async fn changed(&self, id: &str, by: &str, asked: Result<(QueueAction, String), String>) -> Reply {
         let (action, message) = match asked {
             Ok(asked) => asked,
-            Err(message) => return refused(&message),
+            Err(message) => return Reply::refused(&message),
         };
         match self.change(id, by, action).await {
             Ok(()) => Reply::Accepted {
                 message,
                 step: self.overview().step,
             },
-            Err(message) => refused(&message),
+            Err(message) => Reply::refused(&message),
         }
     }
 

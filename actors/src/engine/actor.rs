@@ -13,7 +13,8 @@ use demask_api::{Answer, DeviceInfo, EngineError, Request, SampleFrame};
 use demask_storage::ActorState;
 use tokio::sync::{OnceCell, oneshot};
 
-use crate::engine::process::{EngineFailure, EngineOptions};
+use crate::engine::options::EngineOptions;
+use crate::engine::process::EngineFailure;
 use crate::engine::starter::{EngineStarter, RunningEngine};
 use crate::runtime::supervisor::Life;
 

@@ -9,7 +9,8 @@ use demask_api::{Answer, DeviceInfo, Request};
 use tokio::sync::oneshot;
 
 use super::actor::{Ask, EngineHost, FinishEngine, FrameSink, Who, dead};
-use crate::engine::process::{EngineFailure, EngineOptions};
+use crate::engine::options::EngineOptions;
+use crate::engine::process::EngineFailure;
 use crate::engine::starter::EngineStarter;
 use crate::runtime::supervisor::{Address, SupervisorHandle};
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use demask_api::exit;
+
 use super::liveness::Urgency;
 use crate::runtime::disk::on_disk;
 
@@ -14,9 +16,6 @@ const LAST_WORDS: usize = 5;
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
 /// The same when the user wants the run to end.
 const LAST_WORDS_URGENT: Duration = Duration::from_millis(500);
-/// What the line of a rank that lost a peer contains (`model/src/world/exit.rs`). Every rank but the one that failed
-/// writes such a line.
-const LOST_PEER: &str = "this rank exits with code 75";
 
 /// The file of an engine's standard error, if there is one.
 #[derive(Debug)]
@@ -75,9 +74,10 @@ impl ErrorLog {
 }
 
 /// Returns the last lines of the output of all ranks of a world. Those of ranks that lost a peer are left out if there
-/// are others: they come last, and would hide why the peer ended.
+/// are others: every rank but the one that failed writes such a line, they come last, and would hide why the peer ended.
 fn last_words(output: &str) -> Vec<&str> {
-    let of_others: Vec<&str> = output.lines().filter(|line| !line.contains(LOST_PEER)).collect();
+    let lost_peer = exit::words(exit::PEER_LOST);
+    let of_others: Vec<&str> = output.lines().filter(|line| !line.contains(&lost_peer)).collect();
     let mut lines: Vec<&str> = match of_others.is_empty() {
         true => output.lines().collect(),
         false => of_others,
@@ -108,12 +108,13 @@ mod tests {
         std::fs::write(&path, "of an engine before\n").unwrap();
         let (log, _) = ErrorLog::begin(Some(&path)).unwrap();
         assert_eq!(log.tail(&Urgency::default()).await, "");
-        let lost = |rank: usize| format!("ERROR {LOST_PEER}: the ranks failed: rank {rank} heard nothing\n");
+        let lost_peer = exit::words(exit::PEER_LOST);
+        let lost = |rank: usize| format!("ERROR {lost_peer}: the ranks failed: rank {rank} heard nothing\n");
         let all_lost: String = (0..7).map(lost).collect();
         let write = |text: &str| std::fs::write(&path, format!("of an engine before\n{text}")).unwrap();
         write(&all_lost);
         assert_eq!(
-            log.tail(&Urgency::default()).await.matches(LOST_PEER).count(),
+            log.tail(&Urgency::default()).await.matches(&lost_peer).count(),
             LAST_WORDS
         );
         write(&format!("1\n2\n3\n4\nCUDA error\nits cause\n{all_lost}"));

@@ -12,6 +12,7 @@ mod error_log;
 pub mod join;
 pub mod link;
 pub mod liveness;
+pub mod options;
 pub mod process;
 pub mod starter;
 mod world;

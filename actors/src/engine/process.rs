@@ -4,15 +4,14 @@
 //! status and the engine's last words, and the caller starts another engine from the last checkpoint.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use demask_api::machine::host_name;
-use demask_api::{Answer, EngineError, EngineInfo, JoinRole, PROTOCOL, Request, SampleFrame, Shard, wire};
+use demask_api::{Answer, EngineError, EngineInfo, JoinRole, PROTOCOL, Request, SampleFrame, wire};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
@@ -22,77 +21,14 @@ use super::error_log::ErrorLog;
 use super::join::bridge::JoinedEngine;
 use super::join::lobby::{Lobby, WantedEngine};
 use super::liveness::{Liveness, Urgency};
+use super::options::{EngineOptions, find_program};
 use super::world::Meeting;
 use crate::runtime::fault_injection::FaultInjection;
-use crate::runtime::ids;
 
 /// Longest start of an engine. An engine that exits is noticed at once, but a busy machine may load one slowly.
 const START_LIMIT: Duration = Duration::from_secs(300);
 /// Time between two attempts to connect to a new engine.
 const START_RETRY: Duration = Duration::from_millis(15);
-
-/// The options with which an engine is started.
-#[derive(Clone, Debug)]
-pub struct EngineOptions {
-    /// Path of the program; absent: `DEMASK_ENGINE`, else beside this program, else on the PATH.
-    pub program: Option<PathBuf>,
-    /// Folder of the engine's socket.
-    pub socket_dir: PathBuf,
-    /// Device: `auto`, `cpu`, `cuda`, `cuda:0`.
-    pub device: String,
-    /// CPU threads; absent: the engine decides.
-    pub threads: Option<usize>,
-    /// Precision: `auto`, `f32`, `bf16`.
-    pub dtype: String,
-    /// Sequences that are sampled at a time; absent: the engine decides.
-    pub rows: Option<usize>,
-    /// File that its standard error is appended to; absent: standard error is inherited.
-    pub log: Option<PathBuf>,
-    /// Flag that is set once the user wants the engine's work to end.
-    pub urgency: Urgency,
-    /// Folders that it may write below; absent: everywhere.
-    pub writes: Option<Vec<PathBuf>>,
-    /// Number of processes that train together; absent: one process without ranks.
-    pub ranks: Option<usize>,
-    /// Fewest processes of a world that joins; absent: as many as `ranks`.
-    pub least_ranks: Option<usize>,
-    /// What is sharded among the ranks: the optimizer state, or the weights too.
-    pub shard: Shard,
-    /// Role of the joined engine to use; absent: a process is started.
-    pub joins: Option<JoinRole>,
-    /// Of an engine that only samples: the number of processes that train on this machine, and its own number among the
-    /// engines beside them, by which they divide the GPUs.
-    pub beside: Option<(usize, usize)>,
-}
-
-impl EngineOptions {
-    /// Returns the threads of each process. Ranks share the cores.
-    fn threads_each(&self) -> Option<usize> {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.or_else(|| Some((cores() / self.ranks?).max(1)))
-    }
-}
-
-impl Default for EngineOptions {
-    fn default() -> Self {
-        Self {
-            program: None,
-            socket_dir: std::env::temp_dir(),
-            device: "auto".into(),
-            threads: None,
-            dtype: "auto".into(),
-            rows: None,
-            log: None,
-            urgency: Urgency::default(),
-            writes: None,
-            ranks: None,
-            least_ranks: None,
-            shard: Shard::default(),
-            joins: None,
-            beside: None,
-        }
-    }
-}
 
 /// The reason why an engine gave no proper answer.
 #[derive(Debug, thiserror::Error)]
@@ -161,8 +97,8 @@ impl EngineProcess {
             program: program.display().to_string(),
             message,
         };
-        let socket = new_socket(options);
-        let command = || command(&program, options);
+        let socket = options.new_socket();
+        let command = || options.command(&program);
         let mut first = command();
         first.arg("--socket").arg(&socket);
         let log = ErrorLog::begin(options.log.as_deref());
@@ -272,7 +208,7 @@ impl EngineProcess {
         }
         // Of a process on another machine nothing can be seen here.
         let pid = (session.engine.host == host_name()).then_some(session.engine.pid);
-        let socket = new_socket(options);
+        let socket = options.new_socket();
         let joined = JoinedEngine::open(session, &socket);
         let joined = joined.map_err(|error| start_error(format!("{}: {error}", socket.display())))?;
         let mut engine = Self {
@@ -419,54 +355,6 @@ pub fn unexpected(expected: &'static str, found: &Answer) -> EngineFailure {
     }
 }
 
-/// Finds the engine's program: `DEMASK_ENGINE`, else beside this program, else on the PATH.
-#[must_use]
-pub fn find_program() -> PathBuf {
-    const NAME: &str = "demask-engine";
-    if let Some(named) = std::env::var_os("DEMASK_ENGINE") {
-        return named.into();
-    }
-    let own = std::env::current_exe().unwrap_or_default();
-    // Tests run from `target/release/deps`, one folder below the programs.
-    own.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join(NAME))
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| NAME.into())
-}
-
-/// Builds an engine's command line, except the arguments of its rank.
-fn command(program: &Path, options: &EngineOptions) -> Command {
-    let mut command = Command::new(program);
-    command.args(["--device", &options.device, "--dtype", &options.dtype]);
-    command.arg("--die-with").arg(std::process::id().to_string());
-    if let Some(threads) = options.threads_each() {
-        command.args(["--threads", &threads.to_string()]);
-    }
-    if let Some(folders) = &options.writes {
-        // An empty folder permits writing nowhere.
-        command.args(["--writes", ""]);
-        for folder in folders {
-            command.arg("--writes").arg(folder);
-        }
-    }
-    if options.ranks.is_some() && options.shard == Shard::Weights {
-        command.args(["--shard", "weights"]);
-    }
-    if let Some((trainers, number)) = options.beside {
-        command.args(["--beside", &format!("{trainers},{number}")]);
-    }
-    if let Some(rows) = options.rows {
-        command.args(["--rows", &rows.to_string()]);
-    }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .kill_on_drop(true);
-    command
-}
-
 async fn reach(
     child: &mut Child,
     socket: &Path,
@@ -499,13 +387,6 @@ fn missing_hint(error: &std::io::Error) -> String {
         }
         _ => error.to_string(),
     }
-}
-
-/// Returns a path for an engine's socket that no other engine has.
-fn new_socket(options: &EngineOptions) -> PathBuf {
-    let id = ids::new_id().simple().to_string();
-    let short: String = id.chars().skip(18).collect();
-    options.socket_dir.join(format!("engine-{short}.sock"))
 }
 
 fn placeholder_info() -> EngineInfo {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use demask_api::{Answer, DeviceInfo, Request, SampleFrame};
 
 use super::join::lobby::Lobby;
-use super::process::{EngineFailure, EngineOptions, EngineProcess};
+use super::options::EngineOptions;
+use super::process::{EngineFailure, EngineProcess};
 
 /// A pending answer.
 pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, EngineFailure>> + 'a>>;

@@ -9,7 +9,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_actors::engine::process::{EngineFailure, EngineOptions};
+use demask_actors::engine::options::EngineOptions;
+use demask_actors::engine::process::EngineFailure;
 use demask_actors::engine::starter::{Asking, RunningEngine};
 use demask_api::{
     Answer, DeviceInfo, EngineError, ModelSource, PolicyGroup, PolicyReport, Request, SampleFrame,

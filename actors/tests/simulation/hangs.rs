@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_actors::engine::process::EngineOptions;
+use demask_actors::engine::options::EngineOptions;
 use demask_actors::engine::starter::{EngineStarter as _, RunningEngine};
 use demask_actors::runtime::fault_injection::FaultInjection;
 use demask_api::Request;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use demask_actors::engine::process::EngineOptions;
+use demask_actors::engine::options::EngineOptions;
 use demask_api::{PolicyGroup, Request, ViewScores};
 use demask_storage::{journal, query, store};
 use rand::{Rng as _, SeedableRng as _};

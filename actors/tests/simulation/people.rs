@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use demask_actors::control::RESUMED_RUN;
 use demask_actors::control::client::{Client, ClientError};
+use demask_actors::control::is_resumption;
 use demask_actors::home::Home;
 use demask_storage::{Command, Reply, RunRequest, RunState, Steer, SteerAction, journal, store};
 use tokio::time::{Instant, sleep};
@@ -177,8 +177,6 @@ fn rows_of(home: &Home, run: &str) -> Vec<Steer> {
 /// which was there before.
 fn row_of(home: &Home, run: &str, id: &str, command: &Command) -> Option<String> {
     let rows = rows_of(home, run);
-    let is_resumption =
-        |row: &Steer| row.action == SteerAction::Resume && row.key.as_deref() == Some(RESUMED_RUN);
     let mut since_resumption = rows.iter().rev().take_while(|row| !is_resumption(row));
     let own = rows.iter().find(|row| row.id == id);
     let row = own.or_else(|| match command {

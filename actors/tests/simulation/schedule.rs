@@ -166,21 +166,11 @@ impl Schedule {
         let slowest = Duration::from_millis(*[2, 20, 200, 900].choose(&mut rng).unwrap());
         let mut schedule = Self {
             seed,
-            setting,
             bug,
             acts: acts(&mut rng, slowest),
-            stalls: BTreeMap::new(),
-            kills: Vec::new(),
-            engine: EngineFaults::default(),
-            lost_rank: None,
-            samplers: EngineFaults::default(),
-            hangs: Vec::new(),
-            last_acts: Vec::new(),
-            rewards: Vec::new(),
-            teacher: Vec::new(),
             slowest,
             slowest_commit: Duration::from_millis(*[0, 5, 80, 700].choose(&mut rng).unwrap()),
-            panics: Vec::new(),
+            ..Self::calm(setting)
         };
         // There are few enough faults that no restart budget is exhausted: the run must survive each of them.
         for _ in 0..rng.random_range(0..4) {

@@ -1,7 +1,8 @@
 //! Starts simulated engines: in one setting behind a socket, under the watchdog of every engine; in the others, without
 //! either.
 
-use demask_actors::engine::process::{EngineFailure, EngineOptions};
+use demask_actors::engine::options::EngineOptions;
+use demask_actors::engine::process::EngineFailure;
 use demask_actors::engine::starter::{EngineStarter, RunningEngine, Starting};
 use demask_actors::runtime::fault_injection::FaultInjection;
 

@@ -20,7 +20,7 @@ pub use network::{
     activations, checkpoint, config, frozen_base, loading, memory, plan, published, sharding,
     tokenizer_rules, validation,
 };
-pub use protocol::{answer, cuda, join, machine, number, request, wire};
+pub use protocol::{answer, cuda, exit, join, machine, number, request, wire};
 pub use sampling::quirks;
 pub use training::{estimators, policy, step_settings};
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::weights::stored::StoredTensors;
 
 /// The alignment of the end of the header, so that numbers of eight bytes can follow.
 const ALIGNMENT: usize = 8;
-/// The most elements that are converted and written between two heartbeats.
+/// The most elements that [`write`] converts and writes between two heartbeats.
 const WRITTEN_AT_ONCE: i64 = 4 << 20;
 /// The number of bytes after which a file is flushed to disk while it is written. L10: a long flush at the end would show
 /// no progress, and could not be told from a disk that does not answer.
@@ -34,45 +34,27 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         .collect()
 }
 
-/// Writes tensors, the widest dtype first and then in the order of their names. If `kind` is given, floating-point
-/// tensors are written in that dtype. Only a piece of a tensor is copied at a time, unless it is not contiguous.
+/// Writes tensors to a file. If `kind` is given, floating-point tensors are written in that dtype. Only a piece of a tensor
+/// is copied at a time, unless it is not contiguous.
 ///
 /// # Errors
 /// [`ModelError::Io`] if the file cannot be written, [`ModelError::Refused`] for a dtype that cannot be written, or any
 /// error libtorch reports.
 pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, kind: Option<Kind>) -> Result<()> {
-    let mut entries = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
+    let entries = tensors.iter().map(|(name, tensor)| {
         let wanted = kind
             .filter(|_| tensor.is_floating_point())
             .unwrap_or_else(|| tensor.kind());
-        entries.push(Entry::new(name, wanted, &tensor.size())?);
-    }
-    order(&mut entries);
-    let header = header(&entries).map_err(|message| ModelError::checkpoint(path, message))?;
-    let failed = |source| ModelError::io(path, source);
-    let mut file = BufWriter::new(File::create(path).map_err(failed)?);
-    file.write_all(&(header.len() as u64).to_le_bytes())
-        .and_then(|()| file.write_all(&header))
-        .map_err(failed)?;
-    let mut unflushed = 0;
-    for entry in entries {
-        let flat = tensors[&entry.name].f_detach()?.f_contiguous()?.f_view([-1])?;
-        for piece in flat.f_split(WRITTEN_AT_ONCE, 0)? {
-            heartbeat::beat();
-            let bytes = bytes_of(&piece, entry.kind)?;
-            file.write_all(&bytes).map_err(failed)?;
-            unflushed += bytes.len();
-            if unflushed >= FLUSHED_AT_ONCE {
-                heartbeat::beat();
-                file.flush()
-                    .and_then(|()| file.get_ref().sync_data())
-                    .map_err(failed)?;
-                unflushed = 0;
-            }
+        Entry::new(name, wanted, &tensor.size())
+    });
+    let file = PiecewiseFile::create(path, entries.collect::<Result<_>>()?)?;
+    for (name, tensor) in tensors {
+        let flat = tensor.f_detach()?.f_contiguous()?.f_view([-1])?;
+        for (number, piece) in (0_i64..).zip(flat.f_split(WRITTEN_AT_ONCE, 0)?) {
+            file.write(name, number * WRITTEN_AT_ONCE, &piece)?;
         }
     }
-    file.flush().map_err(failed)
+    Ok(())
 }
 
 /// The entry of a tensor in the header of a file.
@@ -106,8 +88,7 @@ impl Entry {
     }
 }
 
-/// A file whose tensors are written in pieces, in any order. The finished file has the same bytes as one written by
-/// [`write`].
+/// A file whose tensors are written in pieces, in any order.
 #[derive(Debug)]
 pub struct PiecewiseFile {
     path: PathBuf,
@@ -160,6 +141,7 @@ impl PiecewiseFile {
                 self.path.display()
             )));
         };
+        heartbeat::beat();
         let at = at.unsigned_abs() * kind.elt_size_in_bytes() as u64;
         let failed = |source| ModelError::io(&self.path, source);
         let bytes = bytes_of(piece, *kind)?;

@@ -7,7 +7,7 @@
 //! - `interface.rs`: the network interface for Gloo; `nccl.rs`: the settings for NCCL, and the watch over its calls;
 //! - `member.rs`: this process as a member: joining, orders of rank 0; `agreement.rs`: agreement of all ranks
 //!   on a result;
-//! - `exit.rs`: the exit codes of a rank;
+//! - `exit.rs`: how a rank leaves at once;
 //! - `pulse.rs`: rank 0's signs of life, for ranks that wait for its orders;
 //! - `report.rs`: what each rank reports of itself and of a step;
 //! - `join/`: how rank 0 reaches a daemon that did not start it.

@@ -151,10 +151,7 @@ impl Store {
     /// Counts this rank among those that know that the world does not come about. The rank that serves the store waits for
     /// the others, because the store ends with it.
     fn know(&self, member: &Membership) -> Result<()> {
-        let serves = match &member.rendezvous {
-            Rendezvous::Tcp { role, .. } => *role != StoreRole::Client,
-            Rendezvous::File(_) => false,
-        };
+        let serves = matches!(&member.rendezvous, Rendezvous::Tcp { role, .. } if *role != StoreRole::Client);
         let (began, size) = (Instant::now(), member.size as i64);
         let mut knowing = self.add(KNOWING, 1)?;
         while serves && knowing < size && began.elapsed() < KNOWN {

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use demask_api::{
     Answer, DistReport, ModelSource, ObjectiveConfig, PROTOCOL, Request, Spacing, TrainReport, UniGrpo, wire,
@@ -54,7 +54,7 @@ fn rank_0_without_a_socket_is_refused() {
 }
 
 /// Makes the command of a rank that finds the others over TCP, with a standard error that can be read.
-fn member(place: &Path, rank: usize, size: usize, port: u16) -> Command {
+fn member(place: &Path, rank: usize, size: usize, listener: &TcpListener) -> Command {
     let mut command = Command::new(PROGRAM);
     command
         .args(RANK)
@@ -63,36 +63,41 @@ fn member(place: &Path, rank: usize, size: usize, port: u16) -> Command {
         .env("RANK", rank.to_string())
         .env("WORLD_SIZE", size.to_string())
         .env("MASTER_ADDR", "127.0.0.1")
-        .env("MASTER_PORT", port.to_string())
+        .env("MASTER_PORT", listener.local_addr().unwrap().port().to_string())
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
+    if rank == 0 {
+        // Rank 0 serves the store. When rank 0 ends the store ends, which the ranks that wait for an order notice.
+        inherit(&mut command, listener.as_raw_fd());
+    }
     command
+}
+
+/// Starts a rank with each of these options, and returns how each ended.
+fn ends_of_ranks(place: &Path, options: &[[&str; 2]]) -> Vec<Output> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let rank = |(rank, option): (usize, &[&str; 2])| {
+        let mut command = member(place, rank, options.len(), &listener);
+        command.args(option).spawn().unwrap()
+    };
+    let ranks: Vec<Child> = options.iter().enumerate().map(rank).collect();
+    drop(listener);
+    let end = |rank: Child| rank.wait_with_output().unwrap();
+    ranks.into_iter().map(end).collect()
 }
 
 /// Ranks that compute in different dtypes are refused with both, whichever word chose them.
 #[test]
 fn l11_ranks_of_different_dtypes_make_no_world() {
     let place = tempfile::tempdir().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let rank = |(rank, dtype)| {
-        let mut command = member(place.path(), rank, 2, port);
-        command.args(["--dtype", dtype]);
-        if rank == 0 {
-            inherit(&mut command, listener.as_raw_fd());
-        }
-        command.spawn().unwrap()
-    };
-    let ranks = [(0, "f32"), (1, "bf16")].map(rank);
-    drop(listener);
-    let [first, second] = ranks.map(|rank| rank.wait_with_output().unwrap());
-    let words = String::from_utf8_lossy(&first.stderr);
-    assert_eq!(first.status.code(), Some(1), "{words}");
+    let ends = ends_of_ranks(place.path(), &[["--dtype", "f32"], ["--dtype", "bf16"]]);
+    let words = String::from_utf8_lossy(&ends[0].stderr);
+    assert_eq!(ends[0].status.code(), Some(1), "{words}");
     assert!(
         words.contains("computes in f32, but rank 1 on ") && words.contains("computes in bf16"),
         "{words}"
     );
-    assert!(!second.status.success(), "{second:?}");
+    assert!(!ends[1].status.success(), "{:?}", ends[1]);
 }
 
 /// Rank 1 has no such device; then rank 0, which serves the store. The others do not wait for it until the time limit.
@@ -100,21 +105,9 @@ fn l11_ranks_of_different_dtypes_make_no_world() {
 fn l10_the_other_ranks_are_told_which_rank_cannot_join_and_why() {
     for broken in [1, 0] {
         let place = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let ranks: Vec<Child> = (0..3)
-            .map(|rank| {
-                let mut command = member(place.path(), rank, 3, port);
-                command.args(["--device", if rank == broken { "cuda:99" } else { "cpu" }]);
-                if rank == 0 {
-                    inherit(&mut command, listener.as_raw_fd());
-                }
-                command.spawn().unwrap()
-            })
-            .collect();
-        drop(listener);
-        for (rank, child) in ranks.into_iter().enumerate() {
-            let out = child.wait_with_output().unwrap();
+        let mut options = [["--device", "cpu"]; 3];
+        options[broken][1] = "cuda:99";
+        for (rank, out) in ends_of_ranks(place.path(), &options).into_iter().enumerate() {
             let words = String::from_utf8_lossy(&out.stderr);
             let expected = if rank == broken { 1 } else { PEER_LOST };
             assert_eq!(out.status.code(), Some(expected), "rank {rank}: {words}");
@@ -131,6 +124,13 @@ impl Engines {
         Self::start_with(size, place, &["--shard", shard])
     }
 
+    /// As [`Self::start`], with a fresh model.
+    fn start_fresh(size: usize, place: &Path, shard: &str) -> Self {
+        let mut engines = Self::start(size, place, shard);
+        engines.load(fresh());
+        engines
+    }
+
     /// Starts `size` ranks with these arguments.
     fn start_with(size: usize, place: &Path, arguments: &[&str]) -> Self {
         Self::start_each(size, place, arguments, |_, _| ())
@@ -143,37 +143,24 @@ impl Engines {
         arguments: &[&str],
         change: impl Fn(usize, &mut Command),
     ) -> Self {
-        let socket = place.join("socket");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let rank = |rank: usize| {
-            let mut command = Command::new(PROGRAM);
+            let mut command = member(place, rank, size, &listener);
             // A relative path is another place for each.
             let folder = place.join(format!("rank-{rank}"));
             std::fs::create_dir_all(&folder).unwrap();
             command
                 .current_dir(folder)
-                .args(RANK)
                 .args(arguments)
                 .arg("--writes")
                 .arg(place)
-                .env("RANK", rank.to_string())
-                .env("WORLD_SIZE", size.to_string())
-                .env("MASTER_ADDR", "127.0.0.1")
-                .env("MASTER_PORT", listener.local_addr().unwrap().port().to_string())
-                .stdin(Stdio::null())
                 .stderr(Stdio::null());
-            if rank == 0 {
-                command.arg("--socket").arg(&socket);
-                // Rank 0 serves the store. When rank 0 ends the store ends, which the ranks that wait for an
-                // order notice.
-                inherit(&mut command, listener.as_raw_fd());
-            }
             change(rank, &mut command);
             command.spawn().unwrap()
         };
         let ranks: Vec<Child> = (0..size).map(rank).collect();
         drop(listener);
-        Self::greeted(ranks, &socket)
+        Self::greeted(ranks, &place.join("socket"))
     }
 
     /// Starts the same world by torchrun, which is then the only direct child. Returns `None` where torchrun
@@ -249,6 +236,18 @@ impl Engines {
                 ..common::settings(seed)
             },
         })
+    }
+
+    /// Takes a step that must succeed.
+    fn trained(&mut self, seed: u64) -> TrainReport {
+        self.trained_by(demask_api::Adam::default(), seed)
+    }
+
+    fn trained_by(&mut self, adam: demask_api::Adam, seed: u64) -> TrainReport {
+        match self.train_by(adam, seed) {
+            Some(Answer::Trained(report)) => report,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// The log-probabilities of some tokens.
@@ -365,19 +364,14 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
         ((1, weights), (1, state)),
     ] {
         let folder = place.path().join(format!("of-{size}-{shard}"));
-        std::fs::create_dir(&folder).unwrap();
-        let mut engines = Engines::start(size, &folder, shard);
-        engines.load(fresh());
+        let mut engines = Engines::start_fresh(size, &folder, shard);
         assert_eq!(
             engines.save(&folder.join("fresh")),
             alone,
             "{size} ranks that shard {shard}"
         );
         for seed in 0..2 {
-            let Some(Answer::Trained(report)) = engines.train(seed) else {
-                panic!("{size} ranks that shard {shard}");
-            };
-            is_reported_by_each(&report, size);
+            is_reported_by_each(&engines.trained(seed), size);
         }
         let first = engines.save(&folder.join("first"));
         // A save that is refused leaves all ranks in step.
@@ -388,15 +382,14 @@ fn l11_a_checkpoint_has_the_same_bytes_from_any_number_of_ranks_and_goes_on_with
             optimizer: true,
         });
         assert!(matches!(again, Some(Answer::Failed(_))), "{again:?}");
-        assert!(matches!(engines.train(2), Some(Answer::Trained(_))));
+        engines.trained(2);
         let straight = engines.save(&folder.join("straight"));
         engines.exit();
 
         let other = folder.join("resumed");
-        std::fs::create_dir(&other).unwrap();
         let mut engines = Engines::start(then, &other, other_shard);
         assert_eq!(engines.load(saved(&folder.join("first"))), 2);
-        assert!(matches!(engines.train(2), Some(Answer::Trained(_))));
+        engines.trained(2);
         assert_eq!(
             engines.save(&other.join("second")),
             straight,
@@ -445,23 +438,19 @@ fn l11_whatever_is_trained_goes_on_from_a_checkpoint_with_any_number_of_ranks() 
             ((2, weights), (4, weights)),
         ] {
             let folder = place.path().join(format!("of-{size}-{shard}-{is_adapter}"));
-            std::fs::create_dir(&folder).unwrap();
             let mut engines = Engines::start(size, &folder, shard);
             engines.load(if is_adapter { adapted() } else { fresh() });
             for seed in 0..2 {
-                let trained = engines.train_by(muon.clone(), seed);
-                assert!(matches!(trained, Some(Answer::Trained(_))), "{trained:?}");
+                engines.trained_by(muon.clone(), seed);
             }
             let mut hash = vec![engines.save(&folder.join("first"))];
             engines.exit();
             let again = folder.join("again");
-            std::fs::create_dir(&again).unwrap();
             let mut engines = Engines::start(then, &again, other);
             assert_eq!(engines.load(saved(&folder.join("first"))), 2);
             hash.push(engines.save(&again.join("same")));
             for (seed, adam) in [(2, muon.clone()), (3, demask_api::Adam::default())] {
-                let trained = engines.train_by(adam, seed);
-                assert!(matches!(trained, Some(Answer::Trained(_))), "{trained:?}");
+                engines.trained_by(adam, seed);
                 hash.push(engines.save(&again.join(format!("{seed}"))));
             }
             engines.exit();
@@ -497,7 +486,7 @@ fn a_checkpoint_is_nowhere_whole_in_memory() {
         image_tokenizer_from: None,
         seed: 1,
     });
-    assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+    engines.trained(0);
     let rank = engines.ranks[0].id();
     let before = memory(rank, "VmRSS:");
     // The peak begins anew.
@@ -525,7 +514,6 @@ fn l11_torchrun_starts_a_world_that_ends_in_the_same_bytes() {
     let place = tempfile::tempdir().unwrap();
     let [by_torchrun, own] = ["torchrun", "own"].map(|name| place.path().join(name));
     std::fs::create_dir(&by_torchrun).unwrap();
-    std::fs::create_dir(&own).unwrap();
     let Some(engines) = Engines::by_torchrun(2, &by_torchrun) else {
         println!("skipped: torchrun is not installed (it comes with PyTorch)");
         return;
@@ -533,7 +521,7 @@ fn l11_torchrun_starts_a_world_that_ends_in_the_same_bytes() {
     let mut hashes = Vec::new();
     for (mut engines, folder) in [(engines, by_torchrun), (Engines::start(2, &own, "state"), own)] {
         engines.load(fresh());
-        assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+        engines.trained(0);
         hashes.push(engines.save(&folder.join("saved")));
         engines.exit();
     }
@@ -548,11 +536,9 @@ fn l11_sharded_weights_are_whole_for_what_is_asked_between_steps() {
     let mut said = Vec::new();
     for (size, shard) in [(1, "state"), (2, "weights"), (3, "weights")] {
         let folder = place.path().join(format!("of-{size}-{shard}"));
-        std::fs::create_dir(&folder).unwrap();
-        let mut engines = Engines::start(size, &folder, shard);
-        engines.load(fresh());
+        let mut engines = Engines::start_fresh(size, &folder, shard);
         let mut scores = vec![engines.scores()];
-        assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+        engines.trained(0);
         // Scores twice after the step; the second request finds the weights already gathered.
         scores.extend([engines.scores(), engines.scores()]);
         assert_ne!(scores[0], scores[1]);
@@ -593,11 +579,9 @@ fn what_one_rank_cannot_read_none_takes() {
     let mut scores = Vec::new();
     for shard in ["state", "weights"] {
         let folder = place.path().join(shard);
-        std::fs::create_dir(&folder).unwrap();
-        let mut engines = Engines::start(2, &folder, shard);
-        engines.load(fresh());
+        let mut engines = Engines::start_fresh(2, &folder, shard);
         for seed in 0..2 {
-            assert!(matches!(engines.train(seed), Some(Answer::Trained(_))));
+            engines.trained(seed);
         }
         engines.save(&folder.join("saved"));
         std::os::unix::fs::symlink(folder.join("saved"), folder.join("rank-0/here")).unwrap();
@@ -613,7 +597,7 @@ fn what_one_rank_cannot_read_none_takes() {
         for checkpoint in [Some("here"), None] {
             assert!(matches!(reference(&mut engines, checkpoint), Some(Answer::Done)));
         }
-        assert!(matches!(engines.train(2), Some(Answer::Trained(_))));
+        engines.trained(2);
         for average in [false, true] {
             engines.load(ModelSource::Checkpoint {
                 dir: folder.join("saved"),
@@ -672,9 +656,8 @@ fn l1_a_rank_that_is_killed_ends_the_world_with_the_code_that_asks_for_another()
         (3, 0, "weights"),
     ] {
         let place = tempfile::tempdir().unwrap();
-        let mut engines = Engines::start(size, place.path(), shard);
-        engines.load(fresh());
-        assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+        let mut engines = Engines::start_fresh(size, place.path(), shard);
+        engines.trained(0);
         engines.ranks[killed].kill().unwrap();
         end_of(&mut engines.ranks[killed]);
         // If rank 0 is alive, it notices the loss of a peer at the next step.
@@ -700,7 +683,7 @@ fn l1_a_rank_whose_device_failed_ends_as_failed_and_the_others_as_having_lost_it
         }
     });
     engines.load(fresh());
-    assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+    engines.trained(0);
     assert!(engines.train(1).is_none());
     let codes: Vec<_> = engines.ranks.iter_mut().map(|rank| end_of(rank).code()).collect();
     assert_eq!(codes, [Some(PEER_LOST), Some(FAULT)]);
@@ -715,7 +698,7 @@ fn l10_a_rank_that_is_suspended_ends_the_world_with_the_code_that_asks_for_anoth
         let place = tempfile::tempdir().unwrap();
         let mut engines = Engines::start_with(2, place.path(), &["--peer-limit", "10"]);
         engines.load(fresh());
-        assert!(matches!(engines.train(0), Some(Answer::Trained(_))));
+        engines.trained(0);
         let pid = i32::try_from(engines.ranks[suspended].id()).unwrap();
         // SAFETY: sends a signal to a child that has not been waited for.
         assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use demask_actors::engine::process::{EngineProcess, find_program};
+use demask_actors::engine::options::find_program;
+use demask_actors::engine::process::EngineProcess;
 use demask_actors::home::Home;
 use demask_api::{Cuda, EngineInfo};
 
@@ -12,36 +13,22 @@ use crate::model::engine;
 
 pub(super) fn engine_program() -> DoctorCheck {
     let program = find_program();
-    match Command::new(&program).arg("--version").output() {
-        Ok(out) if out.status.success() => {
-            let said = String::from_utf8_lossy(&out.stdout).trim().to_owned();
-            check(
-                "engine program",
-                Status::Ok,
-                format!("{} ({said})", program.display()),
-                "",
-            )
-        }
-        Ok(out) => {
-            let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
-            let fix = "rebuild it with `make build`; if libtorch was moved, run `make libtorch` first";
-            check(
-                "engine program",
-                Status::Fail,
-                format!("{}: {said}", program.display()),
-                fix,
-            )
-        }
-        Err(error) => {
-            let fix = "build it with `make build`, or set DEMASK_ENGINE to its path";
-            check(
-                "engine program",
-                Status::Fail,
-                format!("{}: {error}", program.display()),
-                fix,
-            )
-        }
-    }
+    let named = program.display();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    let (status, found, fix) = match Command::new(&program).arg("--version").output() {
+        Ok(out) if out.status.success() => (Status::Ok, format!("{named} ({})", text(&out.stdout)), ""),
+        Ok(out) => (
+            Status::Fail,
+            format!("{named}: {}", text(&out.stderr)),
+            "rebuild it with `make build`; if libtorch was moved, run `make libtorch` first",
+        ),
+        Err(error) => (
+            Status::Fail,
+            format!("{named}: {error}"),
+            "build it with `make build`, or set DEMASK_ENGINE to its path",
+        ),
+    };
+    check("engine program", status, found, fix)
 }
 
 pub(super) fn ask_engine(home: &Home) -> anyhow::Result<EngineInfo> {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use demask_actors::home::Home;
-use demask_storage::{Command, Overview, RankView, Reply, query};
+use demask_storage::{ActorView, Command, Knob, Overview, RankView, Reply, query};
 
 use crate::connection::reach;
 use crate::exit::UsageError;
@@ -24,11 +24,12 @@ pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCod
         print::json(&reply)?;
     }
     match reply {
-        Reply::Refused { message } if !json => {
-            print::note(&format!("demask: {message}"));
+        Reply::Refused { message } => {
+            if !json {
+                print::note(&format!("demask: {message}"));
+            }
             Ok(ExitCode::from(crate::exit::FAILED))
         }
-        Reply::Refused { .. } => Ok(ExitCode::from(crate::exit::FAILED)),
         Reply::Accepted { message, step } if !json => {
             println!("{message} (requested at step {step})");
             Ok(ExitCode::SUCCESS)
@@ -81,49 +82,50 @@ pub fn ps(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
     }
     if !overview.ranks.is_empty() {
         println!();
-        ranks(&overview.ranks)?;
+        print_ranks(&overview.ranks)?;
     }
-    let rows: Vec<Vec<String>> = actors
-        .iter()
-        .map(|actor| {
-            let state = format!("{:?}", actor.state).to_lowercase();
-            let queue = format!("{}/{}", actor.queue.0, actor.queue.1);
-            vec![
-                actor.name.clone(),
-                state,
-                queue,
-                actor.restarts.to_string(),
-                actor.handled.to_string(),
-                actor.detail.clone(),
-            ]
-        })
-        .collect();
     println!();
-    print::table(
-        &["actor", "state", "queue", "restarts", "handled", "doing"],
-        &rows,
-    )?;
+    print_actors(&actors)?;
     if !overview.knobs.is_empty() {
-        let rows: Vec<Vec<String>> = overview
-            .knobs
-            .iter()
-            .map(|knob| {
-                vec![
-                    knob.key.clone(),
-                    knob.value.to_string(),
-                    knob.allowed(),
-                    knob.help.clone(),
-                ]
-            })
-            .collect();
         println!();
-        print::table(&["knob", "value", "allowed", ""], &rows)?;
+        print_knobs(&overview.knobs)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Prints a line an actor.
+fn print_actors(actors: &[ActorView]) -> anyhow::Result<()> {
+    let row = |actor: &ActorView| {
+        vec![
+            actor.name.clone(),
+            format!("{:?}", actor.state).to_lowercase(),
+            format!("{}/{}", actor.queue.0, actor.queue.1),
+            actor.restarts.to_string(),
+            actor.handled.to_string(),
+            actor.detail.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = actors.iter().map(row).collect();
+    let columns = ["actor", "state", "queue", "restarts", "handled", "doing"];
+    print::table(&columns, &rows)
+}
+
+/// Prints a line a knob.
+fn print_knobs(knobs: &[Knob]) -> anyhow::Result<()> {
+    let row = |knob: &Knob| {
+        vec![
+            knob.key.clone(),
+            knob.value.to_string(),
+            knob.allowed(),
+            knob.help.clone(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = knobs.iter().map(row).collect();
+    print::table(&["knob", "value", "allowed", ""], &rows)
+}
+
 /// Prints a line a rank.
-fn ranks(ranks: &[RankView]) -> anyhow::Result<()> {
+fn print_ranks(ranks: &[RankView]) -> anyhow::Result<()> {
     let rows: Vec<Vec<String>> = ranks
         .iter()
         .enumerate()

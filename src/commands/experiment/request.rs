@@ -144,7 +144,7 @@ pub fn anchored(name: &str, set: &[String], from_scratch: bool) -> anyhow::Resul
 ///
 /// # Errors
 /// An error if a flag or the profile is wrong.
-pub fn assigned(text: &str, origin: &str, flags: &[String]) -> anyhow::Result<String> {
+fn assigned(text: &str, origin: &str, flags: &[String]) -> anyhow::Result<String> {
     let set = |flags: &[String]| Profile::set(text, origin, flags);
     let whole = set(flags).map_err(usage)?;
     let Err(wrong) = Profile::parse(&whole, origin) else {

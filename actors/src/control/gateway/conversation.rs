@@ -94,9 +94,8 @@ impl<'a> Conversation<'a> {
             let message: ClientMessage = match serde_json::from_str(&line) {
                 Ok(message) => message,
                 Err(error) => {
-                    let reply = Reply::Refused {
-                        message: format!("not a command of protocol {PROTOCOL}: {error}"),
-                    };
+                    let why = format!("not a command of protocol {PROTOCOL}: {error}");
+                    let reply = Reply::refused(&why);
                     say(&self.out, String::new(), reply).await?;
                     continue;
                 }

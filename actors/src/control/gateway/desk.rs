@@ -118,9 +118,9 @@ impl Desk {
     async fn reply(&self, message: ClientMessage) -> Reply {
         if message.protocol != PROTOCOL {
             let found = message.protocol;
-            return Reply::Refused {
-                message: format!("this daemon speaks protocol {PROTOCOL}, but the client speaks {found}"),
-            };
+            return Reply::refused(&format!(
+                "this daemon speaks protocol {PROTOCOL}, but the client speaks {found}"
+            ));
         }
         if let Command::Query { sql, limit } = &message.command {
             return self.query(sql.clone(), *limit).await;
@@ -134,11 +134,9 @@ impl Desk {
         match known {
             KnownReply::Given(reply) => reply,
             KnownReply::Coming(reply) => reply.await.unwrap_or_else(|_| unanswered()),
-            KnownReply::OfAnother => Reply::Refused {
-                message: format!(
-                    "the id '{id}' is that of another command: expected an id of its own for each command, such as a UUID"
-                ),
-            },
+            KnownReply::OfAnother => Reply::refused(&format!(
+                "the id '{id}' is that of another command: expected an id of its own for each command, such as a UUID"
+            )),
             KnownReply::None => {
                 let reply = self.done(message).await;
                 self.answered().keep(id, reply.clone());
@@ -152,9 +150,7 @@ impl Desk {
         let (reply, wait) = oneshot::channel();
         let queue = self.asked.queue(&message.command);
         if queue.send(PendingCommand { message, reply }).await.is_err() {
-            return Reply::Refused {
-                message: "the daemon is ending".into(),
-            };
+            return Reply::refused("the daemon is ending");
         }
         wait.await.unwrap_or_else(|_| unanswered())
     }
@@ -177,9 +173,7 @@ impl Desk {
 
 /// The reply to a command that the daemon has dropped, because it is ending.
 fn unanswered() -> Reply {
-    Reply::Refused {
-        message: "the daemon could not answer the request".into(),
-    }
+    Reply::refused("the daemon could not answer the request")
 }
 
 #[cfg(test)]

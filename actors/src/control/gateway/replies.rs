@@ -71,9 +71,8 @@ impl RecentReplies {
         {
             self.replies.remove(&oldest);
         }
-        if self.replies.insert(id.clone(), (command, reply)).is_none() {
-            self.order.push_back(id);
-        }
+        self.order.push_back(id.clone());
+        self.replies.insert(id, (command, reply));
     }
 }
 

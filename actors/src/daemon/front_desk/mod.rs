@@ -182,7 +182,7 @@ impl FrontDesk {
     /// Admits an order or a question, or says why there is no room.
     fn admit(&self) -> Result<OwnedSemaphorePermit, Reply> {
         Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
-            refused(&format!(
+            Reply::refused(&format!(
                 "{ORDERS} orders and questions are under way, expected at most {ORDERS}: `demask ps` shows what they wait \
                  for, and `demask stop` needs no room"
             ))
@@ -200,7 +200,7 @@ impl FrontDesk {
             Command::Stop => self.stops.borrow_mut().run_of(id, present),
             _ => present.ok_or(NO_RUN),
         };
-        found.map_err(refused)
+        found.map_err(Reply::refused)
     }
 
     /// Serves until the task is aborted: signals, snapshots for watchers, and commands.
@@ -276,11 +276,4 @@ fn show_recorder(recorder: &Recorder, probe: &Probe) {
     let (last, dropped) = (recorder.last_seq(), recorder.dropped());
     probe.say(state, &format!("event {last}, {dropped} thinned"));
     probe.queue(waiting, room);
-}
-
-/// Makes the reply that refuses a command for this reason.
-pub(super) fn refused(message: &str) -> Reply {
-    Reply::Refused {
-        message: message.to_owned(),
-    }
 }

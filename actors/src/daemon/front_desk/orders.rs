@@ -3,7 +3,7 @@
 use demask_storage::{Command, Reply};
 use tokio::sync::oneshot;
 
-use super::{FrontDesk, refused};
+use super::FrontDesk;
 use crate::control::gateway::PendingCommand;
 use crate::control::pending_order::PendingOrder;
 use crate::daemon::question::AnswerDesk;
@@ -22,7 +22,7 @@ impl FrontDesk {
                 message: "subscribed".into(),
                 step: self.overview().step,
             },
-            Command::Query { .. } => refused("queries are answered by the gateway"),
+            Command::Query { .. } => Reply::refused("queries are answered by the gateway"),
             question @ Command::Ask { .. } => {
                 return self.ask(&message.id, &message.by, question, reply);
             }
@@ -36,7 +36,7 @@ impl FrontDesk {
         let Some(control) = self.control() else {
             let message =
                 "no run is active; `demask generate`, `imagine` and `describe` use a checkpoint instead";
-            reply.send(refused(message)).ok();
+            reply.send(Reply::refused(message)).ok();
             return;
         };
         let permit = match self.admit() {

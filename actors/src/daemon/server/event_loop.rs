@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demask_storage::{Command, Overview, Record, RunState};
+use demask_storage::{Command, Overview, Record, Reply, RunState};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::control::gateway::{self, CommandQueues, PendingCommand};
 use crate::control::pending_order::PresentControl;
-use crate::daemon::front_desk::{FrontDesk, StopSignals, refused};
+use crate::daemon::front_desk::{FrontDesk, StopSignals};
 use crate::daemon::lives::Lives;
 use crate::daemon::run_record::{RECORDED, run_end};
 use crate::engine::starter::EngineStarter;
@@ -210,7 +210,7 @@ impl Daemon {
                 return self.desk.order(&message.id, &message.by, resume, asked.reply);
             }
             Command::ResumeRun { run } => self.resume_run(&message.id, &message.by, &run).await,
-            _ => refused("this command is answered by the front desk"),
+            _ => Reply::refused("this command is answered by the front desk"),
         };
         asked.reply.send(reply).ok();
     }

@@ -8,7 +8,6 @@ use demask_storage::runs::requested::{RequestState, requested};
 use demask_storage::{Reply, RunRequest, RunState, store};
 
 use super::Daemon;
-use crate::daemon::front_desk::refused;
 use crate::daemon::run_record::LATE;
 use crate::runtime::disk::of_store;
 use crate::runtime::ids;
@@ -21,26 +20,28 @@ impl Daemon {
         let found = of_store(move || requested(&store::open_read_only(&path)?, &named)).await;
         let known = match found {
             Ok(known) => known?,
-            Err(error) => return Some(refused(&error.to_string())),
+            Err(error) => return Some(Reply::refused(&error.to_string())),
         };
         // What can no longer be read cannot be compared.
         let asked = self.begun_by(&run, request).await.ok();
         if asked.is_some_and(|(asked, _)| asked.config_hash != known.config_hash) {
-            return Some(refused(&format!(
+            return Some(Reply::refused(&format!(
                 "the id '{id}' is that of an earlier request, of run {run} with another configuration: expected an id of its \
                  own for each request, such as a UUID"
             )));
         }
         Some(match known.state {
             RequestState::Begun { status, reason } if status == RunState::Failed && reason == LATE => {
-                refused(&format!("the run was not started: {reason}"))
+                Reply::refused(&format!("the run was not started: {reason}"))
             }
             RequestState::Begun { .. } if queues => Reply::Queued { run, ahead: 0 },
             RequestState::Begun { .. } => Reply::Started { run },
             // It is begun, and its own row is on its way.
             RequestState::Waiting if self.begun.contains(&run) => Reply::Queued { run, ahead: 0 },
             RequestState::Waiting => self.queued(run).await,
-            RequestState::Cancelled { reason } => refused(&format!("run {run} was cancelled: {reason}")),
+            RequestState::Cancelled { reason } => {
+                Reply::refused(&format!("run {run} was cancelled: {reason}"))
+            }
         })
     }
 }

@@ -237,7 +237,7 @@ fn speaking(
         .filter(|reward| among(**reward))
         .filter(|reward| {
             examples.iter().any(|example| {
-                let drawn = matches!(example.kind, Kind::TextToImage | Kind::ThinkThenDraw);
+                let drawn = example.kind.draws();
                 if let Needs::Network(_) = reward.needs() {
                     let score = PictureScore {
                         cosine: Some(1.0),

@@ -210,13 +210,12 @@ impl Mixture {
             };
             (example, "none".to_owned(), "source")
         };
-        let samplers = matches!(example.kind, Kind::TextToImage | Kind::ThinkThenDraw);
         let mode = if trace || example.reasoning.is_some() && rng.random::<f64>() < think_share {
             Mode::Think
         } else {
             Mode::Direct
         };
-        let drop_condition = samplers && rng.random::<f64>() < DROP_CONDITION;
+        let drop_condition = example.kind.draws() && rng.random::<f64>() < DROP_CONDITION;
         Ok(Some(TrainingExample {
             example,
             mode,

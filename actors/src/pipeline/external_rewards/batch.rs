@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use demask_api::sequence::Task;
-use demask_datasets::example::{Kind, Mode, Turn};
+use demask_datasets::example::{Mode, Turn};
 use demask_datasets::pictures::file::png;
 use demask_rewards::verifiers::thought;
 use demask_storage::Blobs;
@@ -76,8 +76,7 @@ pub(super) fn line(
 
 fn told<'a>(item: &'a JudgementItem, form: PictureForm, blobs: &Blobs) -> Result<BatchItem<'a>, String> {
     let (example, completion) = (&item.example, &item.completion);
-    let drawing = matches!(example.kind, Kind::TextToImage | Kind::ThinkThenDraw);
-    let shown = example.picture.as_ref().filter(|_| !drawing);
+    let shown = example.picture.as_ref().filter(|_| !example.kind.draws());
     let picture = completion.picture.as_ref().or(shown);
     let written = |picture| match form {
         PictureForm::Base64 => Ok(STANDARD.encode(png(picture))),

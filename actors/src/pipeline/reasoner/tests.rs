@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::engine::address::EngineAddress;
-use crate::engine::process::EngineOptions;
+use crate::engine::options::EngineOptions;
 use crate::engine::starter::ProcessStarter;
 use crate::pipeline::sampling_engines::SamplingEngines;
 use crate::runtime::recorder::SimulatedDisk;

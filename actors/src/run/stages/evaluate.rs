@@ -17,7 +17,7 @@ use crate::pipeline::reward_networks::{Networks, in_profile};
 use crate::pipeline::run_error::RunError;
 use crate::profile::Stage;
 use crate::run::checkpoints::{self, folder_name};
-use crate::run::promotion::{self, Decision, Promoted};
+use crate::run::promotion::{self, Decision, Promoted, Results};
 use crate::runtime::actor::offload;
 
 impl StageRun {
@@ -43,22 +43,7 @@ impl StageRun {
         let step = self.cursor.step;
         self.doing(&format!("{} benchmarks", suites.len()));
         self.watch_benchmarks(suites, limit).await?;
-        let trial = Trial {
-            limit: Some(limit),
-            samples: 1,
-            mode: Mode::Think,
-            samplers: self.samplers(None),
-            seed: 0,
-            networks: Networks::of(&self.context.profile.reward_networks, in_profile)?,
-            // The evaluator has the external rewards.
-            external: None,
-            judges: Judges::default(),
-            size: Some(PictureSize::square(self.context.profile.side())),
-            cuts: false,
-            likelihood: LikelihoodWay::default(),
-            shard: None,
-            batch: BATCH,
-        };
+        let trial = self.trial(limit)?;
         let control = Arc::clone(&self.context.control);
         let unknown =
             |name: &String| RunError::Failed(format!("there is no suite {name}; see `demask eval --list`"));
@@ -100,23 +85,47 @@ impl StageRun {
             };
             self.context.recorder.record(Record::Eval(eval)).await?;
         }
+        let decision = decision.unwrap_or(Decision::Hold);
         match decision {
-            Some(Decision::Baseline | Decision::Promote) => {
-                // Results of suites that were not measured this time remain.
-                let before = self.cursor.best.take().map(|best| best.results);
-                let mut results = before.unwrap_or_default();
-                results.extend(now);
-                self.cursor.best = Some(Promoted {
-                    checkpoint: folder_name(step),
-                    step,
-                    weights: self.weights,
-                    results,
-                });
-            }
-            Some(Decision::RollBack) => self.roll_back().await?,
-            Some(Decision::Hold) | None => {}
+            Decision::Baseline | Decision::Promote => self.promote(now),
+            Decision::RollBack => self.roll_back().await?,
+            Decision::Hold => {}
         }
-        Ok(Some(decision.unwrap_or(Decision::Hold)))
+        Ok(Some(decision))
+    }
+
+    /// Returns how the suites are run.
+    fn trial(&self, limit: usize) -> Result<Trial, RunError> {
+        Ok(Trial {
+            limit: Some(limit),
+            samples: 1,
+            mode: Mode::Think,
+            samplers: self.samplers(None),
+            seed: 0,
+            networks: Networks::of(&self.context.profile.reward_networks, in_profile)?,
+            // The evaluator has the external rewards.
+            external: None,
+            judges: Judges::default(),
+            size: Some(PictureSize::square(self.context.profile.side())),
+            cuts: false,
+            likelihood: LikelihoodWay::default(),
+            shard: None,
+            batch: BATCH,
+        })
+    }
+
+    /// Notes that the present weights are the promoted ones. Results of suites that were not measured this time remain.
+    fn promote(&mut self, now: Results) {
+        let before = self.cursor.best.take().map(|best| best.results);
+        let mut results = before.unwrap_or_default();
+        results.extend(now);
+        let step = self.cursor.step;
+        self.cursor.best = Some(Promoted {
+            checkpoint: folder_name(step),
+            step,
+            weights: self.weights,
+            results,
+        });
     }
 
     /// Records every item of a suite as a row, and stores its pictures.

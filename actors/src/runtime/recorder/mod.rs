@@ -156,11 +156,7 @@ impl Recorder {
     /// [`NotRecorded::Gone`] when the recorder has ended.
     pub async fn record(&self, record: Record) -> Result<(), NotRecorded> {
         if record.is_durable() {
-            return self
-                .queue
-                .send(RecorderMessage::Record(Box::new(record)))
-                .await
-                .map_err(|_| NotRecorded::Gone);
+            return self.send(RecorderMessage::Record(Box::new(record))).await;
         }
         self.offer(record);
         Ok(())
@@ -206,11 +202,13 @@ impl Recorder {
 
     async fn flushed(&self, flush: Flush) -> Result<(), NotRecorded> {
         let (done, wait) = oneshot::channel();
-        self.queue
-            .send(RecorderMessage::Flush(flush, done))
-            .await
-            .map_err(|_| NotRecorded::Gone)?;
+        self.send(RecorderMessage::Flush(flush, done)).await?;
         wait.await.map_err(|_| NotRecorded::Gone)?
+    }
+
+    /// Waits for room in the queue (L2).
+    async fn send(&self, message: RecorderMessage) -> Result<(), NotRecorded> {
+        self.queue.send(message).await.map_err(|_| NotRecorded::Gone)
     }
 
     /// Ends the writer's thread even if clones of this handle remain. Call it once, as the last call, after

@@ -121,8 +121,7 @@ impl Recorder {
     pub async fn record_together(&self, rows: Vec<Record>) -> Result<(), NotRecorded> {
         let (done, committed) = oneshot::channel();
         let group = Arc::new(RowGroup::new(rows, None));
-        let sent = self.queue.send(RecorderMessage::Together(group, done)).await;
-        sent.map_err(|_| NotRecorded::Gone)?;
+        self.send(RecorderMessage::Together(group, done)).await?;
         // Nobody withdraws them.
         committed.await.map_err(|_| NotRecorded::Gone)?.map(|_| ())
     }
@@ -144,8 +143,8 @@ impl Recorder {
         let (done, mut committed) = oneshot::channel();
         let group = Arc::new(RowGroup::new(rows, taken_back));
         let message = RecorderMessage::Together(Arc::clone(&group), done);
-        match timeout_at(deadline, self.queue.send(message)).await {
-            Ok(sent) => sent.map_err(|_| NotRecorded::Gone)?,
+        match timeout_at(deadline, self.send(message)).await {
+            Ok(sent) => sent?,
             Err(_) => return Ok(Recorded::Never),
         }
         if let Ok(said) = timeout_at(deadline, &mut committed).await {

@@ -10,8 +10,6 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use crate::world::exit::FAULT;
-
 /// The descriptor that the signal handler writes to; -1 before [`ShutdownSignal::on_signals`].
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 /// The process id of the parent.
@@ -96,13 +94,6 @@ impl Read for UntilAsked<'_> {
         }
         Err(io::Error::new(io::ErrorKind::ConnectionAborted, "asked to end"))
     }
-}
-
-/// Ends this process at once with [`FAULT`]. Nothing is freed and no library cleans up, because cleaning up on
-/// a failed device may throw or never return.
-pub fn at_once() -> ! {
-    // SAFETY: `_exit` takes a number and does not return.
-    unsafe { libc::_exit(FAULT) }
 }
 
 /// Ends this process as soon as its parent dies, so that a killed daemon leaves no engine behind. The caller

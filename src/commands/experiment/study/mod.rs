@@ -26,27 +26,8 @@ use crate::terminal::print;
 /// An error if the study or a profile is wrong, before anything is queued; an error if the daemon goes away, or if a
 /// run failed.
 pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
-    if let Some(StudyAction::Show {
-        file,
-        plot,
-        smooth,
-        size,
-        force,
-        output,
-    }) = &options.action
-    {
-        let plan = StudyPlan::read(home, file)?;
-        if let Some(picture) = plot {
-            let picture = StudyPicture {
-                file: picture,
-                size: *size,
-                smooth: *smooth,
-                force: *force,
-            };
-            let count = picture.draw(home, &plan)?;
-            print::note(&format!("{}: {count} values", picture.file.display()));
-        }
-        outcome::show(home, &plan, output.json)?;
+    if let Some(action) = &options.action {
+        show(home, action)?;
         return Ok(ExitCode::SUCCESS);
     }
     let file = options.file.as_deref().unwrap_or(Path::new(""));
@@ -79,6 +60,30 @@ pub fn study(home: &Home, options: &Study) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(crate::exit::FAILED));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows what the runs of a study have come to, and draws it if a file is named.
+fn show(home: &Home, action: &StudyAction) -> anyhow::Result<()> {
+    let StudyAction::Show {
+        file,
+        plot,
+        smooth,
+        size,
+        force,
+        output,
+    } = action;
+    let plan = StudyPlan::read(home, file)?;
+    if let Some(picture) = plot {
+        let picture = StudyPicture {
+            file: picture,
+            size: *size,
+            smooth: *smooth,
+            force: *force,
+        };
+        let count = picture.draw(home, &plan)?;
+        print::note(&format!("{}: {count} values", picture.file.display()));
+    }
+    outcome::show(home, &plan, output.json)
 }
 
 /// Queues the runs that are neither done, waiting nor running.

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use demask_actors::engine::process::{EngineOptions, EngineProcess};
+use demask_actors::engine::options::EngineOptions;
+use demask_actors::engine::process::EngineProcess;
 use demask_actors::inference::checkpoint_settings;
 use demask_actors::inference::complete::Inference;
 use demask_actors::inference::error::WorkError;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixListener;
 
-use demask_actors::engine::process::{EngineFailure, EngineOptions, EngineProcess};
+use demask_actors::engine::options::EngineOptions;
+use demask_actors::engine::process::{EngineFailure, EngineProcess};
 use demask_api::{BackboneConfig, EngineError, ModelSource, Request};
 use demask_storage::{Record, RunState};
 use demask_tests::processes::children;
