@@ -368,36 +368,39 @@ fn l1_a_run_that_is_asked_for_again_under_its_id_is_the_same_run_for_the_next_da
     }
 }
 
-/// Its driver would fail at once, so that it is seen that nothing is driven.
+/// Its driver would fail at once, so that it is seen that nothing is driven. The daemon before may have died after the
+/// stop took effect, while the checkpoint of it was saved.
 #[test]
-fn l10_a_stop_that_waits_when_a_life_begins_ends_the_run_before_anything_is_started() {
-    let folder = tempfile::tempdir().unwrap();
-    let begun = with_daemon(folder.path(), Script::UntilTurned, async |client| {
-        client.ask(run()).await.unwrap()
-    });
-    let Reply::Started { run } = begun else {
-        unreachable!("{begun:?}")
-    };
-    let stop = Record::Steer(Steer {
-        id: "stop".into(),
-        run,
-        by: "me (test)".into(),
-        action: SteerAction::Stop,
-        key: None,
-        old: None,
-        new: None,
-        asked_step: 0,
-        applied_step: None,
-    });
-    let mut writer = Writer::open(&folder.path().join("demask.db")).unwrap();
-    writer.append(&[stop], 1).unwrap();
-    drop(writer);
-    with_daemon(folder.path(), Script::Hopeless, async |_| ());
-    for sql in [
-        "SELECT count(*) FROM v_run WHERE status = 'stopped' AND generation = 1",
-        "SELECT count(*) FROM v_steer WHERE action = 'stop' AND applied_step IS NOT NULL",
-    ] {
-        assert_eq!(count(folder.path(), sql), 1, "{sql}");
+fn l10_a_stop_that_waits_or_took_effect_ends_the_run_before_a_life_of_it_starts_anything() {
+    for applied_step in [None, Some(7)] {
+        let folder = tempfile::tempdir().unwrap();
+        let begun = with_daemon(folder.path(), Script::UntilTurned, async |client| {
+            client.ask(run()).await.unwrap()
+        });
+        let Reply::Started { run } = begun else {
+            unreachable!("{begun:?}")
+        };
+        let stop = Record::Steer(Steer {
+            id: "stop".into(),
+            run,
+            by: "me (test)".into(),
+            action: SteerAction::Stop,
+            key: None,
+            old: None,
+            new: None,
+            asked_step: 0,
+            applied_step,
+        });
+        let mut writer = Writer::open(&folder.path().join("demask.db")).unwrap();
+        writer.append(&[stop], 1).unwrap();
+        drop(writer);
+        with_daemon(folder.path(), Script::Hopeless, async |_| ());
+        for sql in [
+            "SELECT count(*) FROM v_run WHERE status = 'stopped' AND generation = 1",
+            "SELECT count(*) FROM v_steer WHERE action = 'stop' AND applied_step IS NOT NULL",
+        ] {
+            assert_eq!(count(folder.path(), sql), 1, "{applied_step:?}: {sql}");
+        }
     }
 }
 

@@ -166,6 +166,12 @@ impl Control {
         state.overview.step = step;
     }
 
+    /// Notes that the run has loaded an earlier checkpoint and does the steps after it again. At each of them the knobs
+    /// have the values that the rows give (L4).
+    pub fn go_back(&self) {
+        self.lock().go_back();
+    }
+
     /// Applies orders between two steps, with `step` steps done. Orders take effect here and nowhere else (L3). Returns
     /// what the trainer must do, at once or, during a pause, when the pause ends.
     ///

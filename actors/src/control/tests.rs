@@ -146,8 +146,58 @@ fn l1_l4_a_stop_ends_the_run_though_the_daemon_is_ending_or_dies_of_it() {
         assert!(todo.stop && todo.halt);
         let journal = journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
         let next = Control::new("r", knobs(), journal);
+        assert!(next.must_end(), "steps are done again only to come to the stop");
         assert_eq!(next.boundary(&recorder, 3).await.unwrap(), Boundary::default());
         assert!(next.boundary(&recorder, 4).await.unwrap().stop);
+    });
+}
+
+/// A knob was turned at a step that is done again. It is turned there once more, and no other order changes what comes
+/// before; a stop changes nothing of it.
+#[test]
+fn l10_l8_a_stop_takes_effect_at_the_next_boundary_although_steps_are_done_again() {
+    with_recorder(async |recorder, path| {
+        let before = Control::new("r", knobs(), Vec::new());
+        before.boundary(&recorder, 8).await.unwrap();
+        before.ask(&recorder, "a", "me", set(0.25)).await.unwrap();
+        before.boundary(&recorder, 9).await.unwrap();
+        let read = || journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        let next = Control::new("r", knobs(), read());
+        next.boundary(&recorder, 3).await.unwrap();
+        next.ask(&recorder, "b", "me", set(0.75)).await.unwrap();
+        assert_eq!(next.boundary(&recorder, 4).await.unwrap(), Boundary::default());
+        next.ask(&recorder, "s", "me", Command::Stop).await.unwrap();
+        // The step could not be done, so the run is at the same boundary again.
+        assert!(next.boundary(&recorder, 4).await.unwrap().stop);
+        assert_eq!(next.value(&KnobKey::LearningRate), Some(0.5));
+        let steps: Vec<_> = read().into_iter().map(|row| row.applied_step).collect();
+        assert_eq!(steps, [Some(9), None, Some(4)]);
+    });
+}
+
+/// Otherwise its steps would have other values than the rows say, and than a life that begins at the same checkpoint.
+#[test]
+fn l4_l8_a_run_that_goes_back_turns_its_knobs_again_at_the_steps_of_their_rows() {
+    with_recorder(async |recorder, path| {
+        let control = Control::new("r", knobs(), Vec::new());
+        for (step, value) in [(3, 0.25), (5, 0.75)] {
+            control.boundary(&recorder, step).await.unwrap();
+            let id = step.to_string();
+            control.ask(&recorder, &id, "me", set(value)).await.unwrap();
+        }
+        control.boundary(&recorder, 6).await.unwrap();
+        for _ in 0..2 {
+            control.go_back();
+            let mut values = Vec::new();
+            for step in 3..8 {
+                control.boundary(&recorder, step).await.unwrap();
+                values.extend(control.value(&KnobKey::LearningRate));
+            }
+            assert_eq!(values, [0.5, 0.5, 0.25, 0.75, 0.75]);
+        }
+        let rows = journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        let steps: Vec<_> = rows.iter().map(|row| row.applied_step).collect();
+        assert_eq!(steps, [Some(5), Some(6)]);
     });
 }
 
@@ -400,6 +450,7 @@ enum ControlEvent {
     Ask(Command),
     Step,
     Crash,
+    GoBack,
 }
 
 fn events() -> impl Strategy<Value = Vec<ControlEvent>> {
@@ -412,7 +463,8 @@ fn events() -> impl Strategy<Value = Vec<ControlEvent>> {
         order.prop_map(ControlEvent::Ask),
         Just(ControlEvent::Step),
         Just(ControlEvent::Step),
-        Just(ControlEvent::Crash)
+        Just(ControlEvent::Crash),
+        Just(ControlEvent::GoBack)
     ];
     proptest::collection::vec(event, 1..24)
 }
@@ -447,6 +499,12 @@ impl ControlLife<'_> {
         assert_eq!(before, value, "step {step}");
     }
 
+    async fn redo(&mut self) {
+        for redo in 1..self.step {
+            self.boundary(redo).await;
+        }
+    }
+
     async fn happens(&mut self, event: ControlEvent) {
         match event {
             ControlEvent::Ask(order) => self.ask(order).await,
@@ -459,9 +517,12 @@ impl ControlLife<'_> {
             // Begin at the start again, and redo the steps up to the crash.
             ControlEvent::Crash => {
                 self.control = Control::new("r", knobs(), self.journal());
-                for redo in 1..self.step {
-                    self.boundary(redo).await;
-                }
+                self.redo().await;
+            }
+            // As an engine has it that trained to a loss which is not finite.
+            ControlEvent::GoBack => {
+                self.control.go_back();
+                self.redo().await;
             }
         }
     }
@@ -470,10 +531,10 @@ impl ControlLife<'_> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever is asked, and whenever the daemon dies: each order takes effect once, at the step in its row, and a
-    /// life that begins again at the start sees the same values at the same steps.
+    /// Whatever is asked, and whenever the daemon dies or the run goes back: each order takes effect once, at the step in
+    /// its row, and who begins again at the start sees the same values at the same steps.
     #[test]
-    fn l1_l4_orders_take_effect_at_the_same_steps_after_any_crash(events in events()) {
+    fn l1_l4_orders_take_effect_at_the_same_steps_after_any_crash_or_return(events in events()) {
         with_recorder(async |recorder, path| {
             let control = Control::new("r", knobs(), Vec::new());
             let mut life = ControlLife { recorder: &recorder, path, control, step: 1, asked: 0, seen: BTreeMap::new() };
