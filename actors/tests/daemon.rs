@@ -329,6 +329,31 @@ fn l1_a_stop_that_is_sent_again_does_not_stop_the_next_run() {
     }
 }
 
+/// A client whose daemon has died before it answered sends its stop again, and another run has begun meanwhile.
+#[test]
+fn l1_a_stop_that_is_sent_again_to_the_next_daemon_does_not_stop_another_run() {
+    let folder = tempfile::tempdir().unwrap();
+    with_daemon(folder.path(), Script::UntilTurned, async |client| {
+        let Ok(Reply::Started { run }) = client.ask(run()).await else {
+            unreachable!("it is not started")
+        };
+        let stop = client.ask_as("stop".into(), Command::Stop).await.unwrap();
+        assert!(matches!(stop, Reply::Accepted { .. }), "{stop:?}");
+        is(client, &run, RunState::Stopped).await;
+    });
+    with_daemon(folder.path(), Script::UntilTurned, async |client| {
+        assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
+        let again = client.ask_as("stop".into(), Command::Stop).await.unwrap();
+        let has_ended =
+            |reply: &Reply| matches!(reply, Reply::Refused { message } if message.contains("has ended"));
+        assert!(has_ended(&again), "{again:?}");
+    });
+    for (status, runs) in [("stopped", 1), ("interrupted", 1)] {
+        let sql = format!("SELECT count(*) FROM v_run WHERE status = '{status}'");
+        assert_eq!(count(folder.path(), &sql), runs, "{status}");
+    }
+}
+
 /// A client whose daemon has died before it answered sends its message again.
 #[test]
 fn l1_a_run_that_is_asked_for_again_under_its_id_is_the_same_run_for_the_next_daemon_too() {
