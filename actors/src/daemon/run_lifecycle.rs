@@ -49,7 +49,9 @@ pub(super) async fn live(
     present: PresentControl,
     saved: u64,
 ) -> anyhow::Result<()> {
-    context.control.report(|overview| prepare(overview, &context));
+    context
+        .control
+        .report(|overview| prepare(overview, &context, saved));
     let last = lives(&mut context, &driver, &present, saved).await;
     // L1: the driver drops the run's actors here. If it drove the run again with them, they would ask an engine that
     // has ended.
@@ -59,16 +61,17 @@ pub(super) async fn live(
     for row in rows {
         context.recorder.record(row).await?;
     }
+    let from = unsaved(&context.control);
     let (status, reason) = match outcome {
-        Outcome::Done => (RunState::Done, "all stages are done"),
-        Outcome::Stopped => (RunState::Stopped, "the user stopped it"),
+        Outcome::Done => (RunState::Done, "all stages are done".to_owned()),
+        Outcome::Stopped => (RunState::Stopped, format!("the user stopped it{from}")),
         Outcome::Halted => (
             RunState::Interrupted,
-            "the daemon ended; the next daemon continues the run",
+            format!("the daemon ended; the next daemon continues the run{from}"),
         ),
     };
     context.control.report_end(status);
-    Ok(end_run(&context.recorder, &context.run, status, reason).await?)
+    Ok(end_run(&context.recorder, &context.run, status, &reason).await?)
 }
 
 async fn lives(
@@ -96,7 +99,9 @@ async fn lives(
         let before = Arc::clone(&context.control);
         context.control = Arc::new(Control::new(&context.run, driver.knobs(&context.profile), orders));
         context.control.begin_at(step);
-        context.control.report(|overview| prepare(overview, context));
+        context
+            .control
+            .report(|overview| prepare(overview, context, step));
         context.control.take_orders(&before);
         present.replace(Arc::clone(&context.control));
         if before.is_halting() {
@@ -252,10 +257,21 @@ fn given_up(context: &RunContext, mut rows: Vec<Record>) -> LastLife {
     LastLife { outcome, rows }
 }
 
-fn prepare(overview: &mut Overview, context: &RunContext) {
+/// Says where a run goes on that has ended after its last checkpoint, because it hung, died, or found the disk full.
+fn unsaved(control: &Control) -> String {
+    let (step, saved) = (control.place().1, control.overview().last_checkpoint.unwrap_or(0));
+    match saved < step {
+        true => format!("; there is no checkpoint of step {step}, so it goes on from step {saved}"),
+        false => String::new(),
+    }
+}
+
+/// Reports a life that begins from the checkpoint of the step `saved`, 0 if there is none.
+fn prepare(overview: &mut Overview, context: &RunContext, saved: u64) {
     overview.run.clone_from(&context.run);
     overview.profile.clone_from(&context.profile.name);
     overview.total_steps = context.profile.total_steps();
+    overview.last_checkpoint = (saved > 0).then_some(saved);
     overview.state = RunState::Starting;
 }
 
