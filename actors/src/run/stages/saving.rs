@@ -40,7 +40,7 @@ impl StageRun {
         }
         // Whoever reads the marker finds the checkpoint that it names.
         if self.mark_promoted().await? {
-            checkpoints::prune(&self.context, &self.cursor).await?;
+            self.prune().await?;
         }
         Ok(true)
     }
@@ -61,6 +61,20 @@ impl StageRun {
         }
         self.doing(&message);
         self.alert(Level::Error, "disk_full", message).await
+    }
+
+    /// Removes the checkpoints that nothing needs any more. One that cannot be removed is kept and told of.
+    async fn prune(&mut self) -> Result<(), RunError> {
+        for (step, why) in checkpoints::prune(&self.context, &self.cursor).await? {
+            if self.unremoved.insert(step) {
+                let message = format!(
+                    "the checkpoint of step {step} is not needed any more and cannot be removed ({why}); it is tried again \
+                     after each checkpoint"
+                );
+                self.alert(Level::Warn, "not_removed", message).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes the marker of the promoted checkpoint. It waits while the disk is full, unless the run must end: then its
