@@ -56,7 +56,7 @@ pub(super) async fn live(
     // L1: the driver drops the run's actors here. If it drove the run again with them, they would ask an engine that
     // has ended.
     driver.let_go();
-    finish(&context).await;
+    hurried_at_the_end(&context, context.finish()).await;
     let LastLife { outcome, rows } = last?;
     for row in rows {
         context.recorder.record(row).await?;
@@ -204,8 +204,8 @@ async fn hangs_at_its_end(context: &RunContext) {
     }
 }
 
-/// Ends the engines. L10: if the user asks for the end meanwhile, one that does not end is given up within seconds.
-async fn finish(context: &RunContext) {
+/// Waits until engines have ended. L10: if the run must end meanwhile, one that does not end is given up within seconds.
+async fn hurried_at_the_end(context: &RunContext, finish: impl Future<Output = ()>) {
     let hurried = async {
         context.control.ends().await;
         context.hurry();
@@ -213,7 +213,7 @@ async fn finish(context: &RunContext) {
     };
     tokio::select! {
         biased;
-        () = context.finish() => {}
+        () = finish => {}
         () = hurried => {}
     }
 }
@@ -312,7 +312,7 @@ fn fewer_ranks(context: &RunContext) -> Option<usize> {
 /// L11: trains with this many ranks from now on. The bits of the run do not depend on it. The driver has dropped the
 /// run's actors, because they would ask the engine that ends here.
 async fn use_ranks(context: &mut RunContext, ranks: usize) {
-    context.engine.finish().await;
+    hurried_at_the_end(context, context.engine.finish()).await;
     context.engine = context.engine.with_ranks(&context.supervisor, ranks);
 }
 
