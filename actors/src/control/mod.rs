@@ -5,8 +5,8 @@
 //! journal take effect again at their steps.
 //!
 //! L10: a stop does not wait for the disk. It waits for the boundary from the moment it is asked for, while its row is
-//! on the way; nothing is computed under a stop. It takes effect at every boundary, also before orders that were given
-//! earlier and wait until steps that are done again are behind. What the client is told says whether the row is on the disk
+//! on the way; nothing is computed under a stop. It takes effect at every boundary, also while steps are done again,
+//! after which knobs are turned that were asked for before it. What the client is told says whether the row is on the disk
 //! (`Reply::Accepted`) or not yet (`Reply::Taken`). A stop of a run that is being stopped changes nothing: it has no row,
 //! and is confirmed when the row of the first one is.
 //!

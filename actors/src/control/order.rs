@@ -9,13 +9,19 @@ use crate::runtime::recorder::NotRecorded;
 /// Key of the row that says that the user resumed a run after its end.
 pub const RESUMED_RUN: &str = "run";
 
-/// Returns the orders of a journal that still hold. Stops from before the last resumption hold no more.
+/// Returns the orders of a journal that still hold. Stops from before the last resumption hold no more, nor do pauses that
+/// took effect before it, also after the checkpoint from which the run goes on.
 pub(super) fn standing(mut journal: Vec<Steer>) -> Vec<Steer> {
     let resumed =
         |steer: &Steer| steer.action == SteerAction::Resume && steer.key.as_deref() == Some(RESUMED_RUN);
     if let Some(last) = journal.iter().rposition(resumed) {
         let mut at = 0..;
-        journal.retain(|steer| at.next() > Some(last) || steer.action != SteerAction::Stop);
+        let is_over = |steer: &Steer| match steer.action {
+            SteerAction::Stop => true,
+            SteerAction::Pause => steer.applied_step.is_some(),
+            _ => false,
+        };
+        journal.retain(|steer| at.next() > Some(last) || !is_over(steer));
     }
     journal
 }

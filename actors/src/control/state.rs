@@ -239,21 +239,22 @@ impl State {
     }
 
     /// Returns the place of the next order that takes effect at the boundary after `step` steps. Orders take turns, and
-    /// while steps are redone none of them takes effect, so that the results from before come out the same (L8). A stop
-    /// changes no result, so it is due at every boundary (L10).
+    /// while steps are redone none of them takes effect, so that the results from before come out the same (L8).
+    ///
+    /// L10: a stop changes no result and is due at every boundary, and so is everything that waits with it but a knob that
+    /// would be turned before steps that are redone.
     fn next_due(&self, step: u64) -> Option<usize> {
+        let is_redone = !self.replay.is_empty();
         let waits = |(steer, _): &(Steer, Command)| !self.answered_beside.contains(&steer.id);
-        let is_due = |at: &usize| {
-            self.pending.get(*at).is_some_and(|(steer, _)| {
-                steer.asked_step < step.max(1)
-                    || self.paused
-                    || self.given_up
-                    || self.early.contains(&steer.id)
-            })
-        };
-        let next = self.pending.iter().position(waits).filter(is_due);
-        let stop = || self.pending.iter().position(|(_, order)| *order == Command::Stop);
-        next.filter(|_| self.replay.is_empty()).or_else(stop)
+        if self.stops() {
+            let is_held = |order: &Command| is_redone && matches!(order, Command::Set { .. });
+            return self.pending.iter().position(|one| waits(one) && !is_held(&one.1));
+        }
+        let at = self.pending.iter().position(waits).filter(|_| !is_redone)?;
+        let (steer, _) = self.pending.get(at)?;
+        let is_due =
+            steer.asked_step < step.max(1) || self.paused || self.given_up || self.early.contains(&steer.id);
+        is_due.then_some(at)
     }
 
     fn note_turn(&mut self, steer: &Steer, order: &Command) {

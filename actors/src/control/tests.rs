@@ -8,11 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use demask_storage::{Command, Knob, Metric, Record, Reply, RunState, Steer, journal, store};
+use demask_storage::{Command, Knob, Metric, Record, Reply, RunState, Steer, SteerAction, journal, store};
 use proptest::prelude::*;
 
 use super::pending_order::PendingOrder;
-use super::{Boundary, Control, KnobKey};
+use super::{Boundary, Control, KnobKey, RESUMED_RUN};
 use crate::runtime::recorder::Recorder;
 
 fn knobs() -> Vec<Knob> {
@@ -152,8 +152,8 @@ fn l1_l4_a_stop_ends_the_run_though_the_daemon_is_ending_or_dies_of_it() {
     });
 }
 
-/// A knob was turned at a step that is done again. It is turned there once more, and no other order changes what comes
-/// before; a stop changes nothing of it.
+/// A knob was turned at a step that is done again. It is turned there once more, and no other turn changes what comes
+/// before; a stop changes nothing of it. A pause that came before the stop does not hold the run when it is resumed.
 #[test]
 fn l10_l8_a_stop_takes_effect_at_the_next_boundary_although_steps_are_done_again() {
     with_recorder(async |recorder, path| {
@@ -166,12 +166,32 @@ fn l10_l8_a_stop_takes_effect_at_the_next_boundary_although_steps_are_done_again
         next.boundary(&recorder, 3).await.unwrap();
         next.ask(&recorder, "b", "me", set(0.75)).await.unwrap();
         assert_eq!(next.boundary(&recorder, 4).await.unwrap(), Boundary::default());
-        next.ask(&recorder, "s", "me", Command::Stop).await.unwrap();
+        for (id, order) in [("p", Command::Pause), ("s", Command::Stop)] {
+            next.ask(&recorder, id, "me", order).await.unwrap();
+        }
         // The step could not be done, so the run is at the same boundary again.
         assert!(next.boundary(&recorder, 4).await.unwrap().stop);
         assert_eq!(next.value(&KnobKey::LearningRate), Some(0.5));
         let steps: Vec<_> = read().into_iter().map(|row| row.applied_step).collect();
-        assert_eq!(steps, [Some(9), None, Some(4)]);
+        assert_eq!(steps, [Some(9), None, Some(4), Some(4)]);
+        // The disk was full, so it goes on from the checkpoint of step 3.
+        let resumption = Steer {
+            id: "r".into(),
+            action: SteerAction::Resume,
+            key: Some(RESUMED_RUN.to_owned()),
+            applied_step: Some(3),
+            ..read().remove(3)
+        };
+        recorder
+            .record_together(vec![Record::Steer(resumption)])
+            .await
+            .unwrap();
+        let resumed = Control::new("r", knobs(), read());
+        for step in [3, 4] {
+            let mut boundary = Box::pin(resumed.boundary(&recorder, step));
+            let goes_on = poll_fn(|turn| Poll::Ready(boundary.as_mut().poll(turn).is_ready())).await;
+            assert!(goes_on && !resumed.must_end(), "step {step}");
+        }
     });
 }
 
