@@ -329,6 +329,31 @@ fn l1_a_stop_that_is_sent_again_does_not_stop_the_next_run() {
     }
 }
 
+/// A client whose daemon has died before it answered sends its stop again, and another run has begun meanwhile.
+#[test]
+fn l1_a_stop_that_is_sent_again_to_the_next_daemon_does_not_stop_another_run() {
+    let folder = tempfile::tempdir().unwrap();
+    with_daemon(folder.path(), Script::UntilTurned, async |client| {
+        let Ok(Reply::Started { run }) = client.ask(run()).await else {
+            unreachable!("it is not started")
+        };
+        let stop = client.ask_as("stop".into(), Command::Stop).await.unwrap();
+        assert!(matches!(stop, Reply::Accepted { .. }), "{stop:?}");
+        is(client, &run, RunState::Stopped).await;
+    });
+    with_daemon(folder.path(), Script::UntilTurned, async |client| {
+        assert!(matches!(client.ask(run()).await, Ok(Reply::Started { .. })));
+        let again = client.ask_as("stop".into(), Command::Stop).await.unwrap();
+        let has_ended =
+            |reply: &Reply| matches!(reply, Reply::Refused { message } if message.contains("has ended"));
+        assert!(has_ended(&again), "{again:?}");
+    });
+    for (status, runs) in [("stopped", 1), ("interrupted", 1)] {
+        let sql = format!("SELECT count(*) FROM v_run WHERE status = '{status}'");
+        assert_eq!(count(folder.path(), &sql), runs, "{status}");
+    }
+}
+
 /// A client whose daemon has died before it answered sends its message again.
 #[test]
 fn l1_a_run_that_is_asked_for_again_under_its_id_is_the_same_run_for_the_next_daemon_too() {
@@ -368,36 +393,39 @@ fn l1_a_run_that_is_asked_for_again_under_its_id_is_the_same_run_for_the_next_da
     }
 }
 
-/// Its driver would fail at once, so that it is seen that nothing is driven.
+/// Its driver would fail at once, so that it is seen that nothing is driven. The daemon before may have died after the
+/// stop took effect, while the checkpoint of it was saved.
 #[test]
-fn l10_a_stop_that_waits_when_a_life_begins_ends_the_run_before_anything_is_started() {
-    let folder = tempfile::tempdir().unwrap();
-    let begun = with_daemon(folder.path(), Script::UntilTurned, async |client| {
-        client.ask(run()).await.unwrap()
-    });
-    let Reply::Started { run } = begun else {
-        unreachable!("{begun:?}")
-    };
-    let stop = Record::Steer(Steer {
-        id: "stop".into(),
-        run,
-        by: "me (test)".into(),
-        action: SteerAction::Stop,
-        key: None,
-        old: None,
-        new: None,
-        asked_step: 0,
-        applied_step: None,
-    });
-    let mut writer = Writer::open(&folder.path().join("demask.db")).unwrap();
-    writer.append(&[stop], 1).unwrap();
-    drop(writer);
-    with_daemon(folder.path(), Script::Hopeless, async |_| ());
-    for sql in [
-        "SELECT count(*) FROM v_run WHERE status = 'stopped' AND generation = 1",
-        "SELECT count(*) FROM v_steer WHERE action = 'stop' AND applied_step IS NOT NULL",
-    ] {
-        assert_eq!(count(folder.path(), sql), 1, "{sql}");
+fn l10_a_stop_that_waits_or_took_effect_ends_the_run_before_a_life_of_it_starts_anything() {
+    for applied_step in [None, Some(7)] {
+        let folder = tempfile::tempdir().unwrap();
+        let begun = with_daemon(folder.path(), Script::UntilTurned, async |client| {
+            client.ask(run()).await.unwrap()
+        });
+        let Reply::Started { run } = begun else {
+            unreachable!("{begun:?}")
+        };
+        let stop = Record::Steer(Steer {
+            id: "stop".into(),
+            run,
+            by: "me (test)".into(),
+            action: SteerAction::Stop,
+            key: None,
+            old: None,
+            new: None,
+            asked_step: 0,
+            applied_step,
+        });
+        let mut writer = Writer::open(&folder.path().join("demask.db")).unwrap();
+        writer.append(&[stop], 1).unwrap();
+        drop(writer);
+        with_daemon(folder.path(), Script::Hopeless, async |_| ());
+        for sql in [
+            "SELECT count(*) FROM v_run WHERE status = 'stopped' AND generation = 1",
+            "SELECT count(*) FROM v_steer WHERE action = 'stop' AND applied_step IS NOT NULL",
+        ] {
+            assert_eq!(count(folder.path(), sql), 1, "{applied_step:?}: {sql}");
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 //! journal take effect again at their steps.
 //!
 //! L10: a stop does not wait for the disk. It waits for the boundary from the moment it is asked for, while its row is
-//! on the way; nothing is computed under a stop. What the client is told says whether the row is on the disk
+//! on the way; nothing is computed under a stop. It takes effect at every boundary, also while steps are done again,
+//! after which knobs are turned that were asked for before it. What the client is told says whether the row is on the disk
 //! (`Reply::Accepted`) or not yet (`Reply::Taken`). A stop of a run that is being stopped changes nothing: it has no row,
 //! and is confirmed when the row of the first one is.
 //!
@@ -165,6 +166,12 @@ impl Control {
         let mut state = self.lock();
         state.step = step;
         state.overview.step = step;
+    }
+
+    /// Notes that the run has loaded an earlier checkpoint and does the steps after it again. At each of them the knobs
+    /// have the values that the rows give (L4).
+    pub fn go_back(&self) {
+        self.lock().go_back();
     }
 
     /// Applies orders between two steps, with `step` steps done. Orders take effect here and nowhere else (L3). Returns

@@ -15,11 +15,17 @@ pub fn is_resumption(steer: &Steer) -> bool {
     steer.action == SteerAction::Resume && steer.key.as_deref() == Some(RESUMED_RUN)
 }
 
-/// Returns the orders of a journal that still hold. Stops from before the last resumption hold no more.
+/// Returns the orders of a journal that still hold. Stops from before the last resumption hold no more, nor do pauses that
+/// took effect before it, also after the checkpoint from which the run goes on.
 pub(super) fn standing(mut journal: Vec<Steer>) -> Vec<Steer> {
     if let Some(last) = journal.iter().rposition(is_resumption) {
         let mut at = 0..;
-        journal.retain(|steer| at.next() > Some(last) || steer.action != SteerAction::Stop);
+        let is_over = |steer: &Steer| match steer.action {
+            SteerAction::Stop => true,
+            SteerAction::Pause => steer.applied_step.is_some(),
+            _ => false,
+        };
+        journal.retain(|steer| at.next() > Some(last) || !is_over(steer));
     }
     journal
 }

@@ -74,8 +74,12 @@ pub(super) struct State {
     pub(super) applied: Vec<Steer>,
     /// Row of the stop that waits or has taken effect. What was read from the journal is on the disk.
     pub(super) stop_row: watch::Receiver<StopRow>,
-    /// Orders of the journal that have taken effect, in the order in which they did.
+    /// Orders that take effect again when their steps are redone, in the order in which they did before.
     pub(super) replay: VecDeque<(Steer, Command)>,
+    /// Turns of knobs that have taken effect in this life, in their order.
+    pub(super) turned: Vec<(Steer, Command)>,
+    /// The knobs as the profile sets them.
+    pub(super) given: BTreeMap<String, Knob>,
     pub(super) knobs: BTreeMap<String, Knob>,
     pub(super) overview: Overview,
     pub(super) model: Option<PresentModel>,
@@ -86,7 +90,7 @@ impl State {
     pub(super) fn new(run: &str, knobs: Vec<Knob>, journal: Vec<Steer>) -> Self {
         let known = journal.iter().map(|steer| (steer.id.clone(), words(steer)));
         let known = known.collect();
-        let knobs = knobs.into_iter().map(|knob| (knob.key.clone(), knob)).collect();
+        let knobs: BTreeMap<_, _> = knobs.into_iter().map(|knob| (knob.key.clone(), knob)).collect();
         let orders = standing(journal)
             .into_iter()
             .filter_map(|steer| of_row(&steer).map(|order| (steer, order)));
@@ -95,13 +99,15 @@ impl State {
         // An order that waited while the run was stopped took effect after the resumption, which came later than the
         // order.
         replay.sort_by_key(|(steer, _)| steer.applied_step);
+        // L1: the stop took effect, and the daemon died before the run had ended.
+        let stopping = replay.iter().any(|(_, order)| *order == Command::Stop);
         let (run, overview) = (run.to_owned(), nothing());
         Self {
             run,
             step: 0,
             first: None,
             paused: false,
-            stopping: false,
+            stopping,
             early: HashSet::new(),
             given_up: false,
             halting: false,
@@ -112,6 +118,8 @@ impl State {
             applied: Vec::new(),
             stop_row: watch::channel(StopRow::Recorded).1,
             replay: replay.into(),
+            turned: Vec::new(),
+            given: knobs.clone(),
             knobs,
             overview,
             model: None,
@@ -209,22 +217,20 @@ impl State {
             .front()
             .is_some_and(|(steer, _)| steer.applied_step.is_some_and(|at| at <= step))
         {
-            if let Some((_, order)) = self.replay.pop_front() {
-                // L1: the stop took effect, and the daemon died before the run had ended.
+            if let Some((steer, order)) = self.replay.pop_front() {
                 todo.stop |= order == Command::Stop;
+                self.note_turn(&steer, &order);
                 self.again(order);
             }
         }
-        // While steps are redone, no new order takes effect, so that the results from before the crash come out the
-        // same (L8).
-        while self.replay.is_empty()
-            && let Some(at) = self.next_due(step)
+        while let Some(at) = self.next_due(step)
             && let Some((mut steer, order)) = self.pending.remove(at)
         {
             steer.applied_step = Some(step);
             if let Command::Set { key, .. } = &order {
                 steer.old = self.knobs.get(key).map(|knob| knob.value.to_string());
             }
+            self.note_turn(&steer, &order);
             self.first(todo, &steer.id, order);
             self.applied.push(steer);
         }
@@ -232,14 +238,38 @@ impl State {
         self.stopping |= todo.stop;
     }
 
-    /// Returns the place of the first order that waits for a boundary, if it is due at the one after `step` steps.
+    /// Returns the place of the next order that takes effect at the boundary after `step` steps. Orders take turns, and
+    /// while steps are redone none of them takes effect, so that the results from before come out the same (L8).
+    ///
+    /// L10: a stop changes no result and is due at every boundary, and so is everything that waits with it but a knob that
+    /// would be turned before steps that are redone.
     fn next_due(&self, step: u64) -> Option<usize> {
+        let is_redone = !self.replay.is_empty();
         let waits = |(steer, _): &(Steer, Command)| !self.answered_beside.contains(&steer.id);
-        let at = self.pending.iter().position(waits)?;
+        if self.stops() {
+            let is_held = |order: &Command| is_redone && matches!(order, Command::Set { .. });
+            return self.pending.iter().position(|one| waits(one) && !is_held(&one.1));
+        }
+        let at = self.pending.iter().position(waits).filter(|_| !is_redone)?;
         let (steer, _) = self.pending.get(at)?;
         let is_due =
             steer.asked_step < step.max(1) || self.paused || self.given_up || self.early.contains(&steer.id);
         is_due.then_some(at)
+    }
+
+    fn note_turn(&mut self, steer: &Steer, order: &Command) {
+        if matches!(order, Command::Set { .. }) {
+            self.turned.push((steer.clone(), order.clone()));
+        }
+    }
+
+    /// Has the run go back to an earlier step within its life. The knobs are as the profile sets them, and from the next
+    /// boundary on they are turned again at the steps of their rows, as a new life does it (L1, L4, L8).
+    pub(super) fn go_back(&mut self) {
+        self.knobs.clone_from(&self.given);
+        let mut again = VecDeque::from(std::mem::take(&mut self.turned));
+        again.append(&mut self.replay);
+        self.replay = again;
     }
 
     /// Applies the waiting stops at once. Returns whether the user has stopped the run, and the rows that the recorder

@@ -8,11 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use demask_storage::{Command, Knob, Metric, Record, Reply, RunState, Steer, journal, store};
+use demask_storage::{Command, Knob, Metric, Record, Reply, RunState, Steer, SteerAction, journal, store};
 use proptest::prelude::*;
 
 use super::pending_order::PendingOrder;
-use super::{Boundary, Control, KnobKey};
+use super::{Boundary, Control, KnobKey, RESUMED_RUN};
 use crate::runtime::recorder::Recorder;
 
 fn knobs() -> Vec<Knob> {
@@ -146,8 +146,78 @@ fn l1_l4_a_stop_ends_the_run_though_the_daemon_is_ending_or_dies_of_it() {
         assert!(todo.stop && todo.halt);
         let journal = journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
         let next = Control::new("r", knobs(), journal);
+        assert!(next.must_end(), "steps are done again only to come to the stop");
         assert_eq!(next.boundary(&recorder, 3).await.unwrap(), Boundary::default());
         assert!(next.boundary(&recorder, 4).await.unwrap().stop);
+    });
+}
+
+/// A knob was turned at a step that is done again. It is turned there once more, and no other turn changes what comes
+/// before; a stop changes nothing of it. A pause that came before the stop does not hold the run when it is resumed.
+#[test]
+fn l10_l8_a_stop_takes_effect_at_the_next_boundary_although_steps_are_done_again() {
+    with_recorder(async |recorder, path| {
+        let before = Control::new("r", knobs(), Vec::new());
+        before.boundary(&recorder, 8).await.unwrap();
+        before.ask(&recorder, "a", "me", set(0.25)).await.unwrap();
+        before.boundary(&recorder, 9).await.unwrap();
+        let read = || journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        let next = Control::new("r", knobs(), read());
+        next.boundary(&recorder, 3).await.unwrap();
+        next.ask(&recorder, "b", "me", set(0.75)).await.unwrap();
+        assert_eq!(next.boundary(&recorder, 4).await.unwrap(), Boundary::default());
+        for (id, order) in [("p", Command::Pause), ("s", Command::Stop)] {
+            next.ask(&recorder, id, "me", order).await.unwrap();
+        }
+        // The step could not be done, so the run is at the same boundary again.
+        assert!(next.boundary(&recorder, 4).await.unwrap().stop);
+        assert_eq!(next.value(&KnobKey::LearningRate), Some(0.5));
+        let steps: Vec<_> = read().into_iter().map(|row| row.applied_step).collect();
+        assert_eq!(steps, [Some(9), None, Some(4), Some(4)]);
+        // The disk was full, so it goes on from the checkpoint of step 3.
+        let resumption = Steer {
+            id: "r".into(),
+            action: SteerAction::Resume,
+            key: Some(RESUMED_RUN.to_owned()),
+            applied_step: Some(3),
+            ..read().remove(3)
+        };
+        recorder
+            .record_together(vec![Record::Steer(resumption)])
+            .await
+            .unwrap();
+        let resumed = Control::new("r", knobs(), read());
+        for step in [3, 4] {
+            let mut boundary = Box::pin(resumed.boundary(&recorder, step));
+            let goes_on = poll_fn(|turn| Poll::Ready(boundary.as_mut().poll(turn).is_ready())).await;
+            assert!(goes_on && !resumed.must_end(), "step {step}");
+        }
+    });
+}
+
+/// Otherwise its steps would have other values than the rows say, and than a life that begins at the same checkpoint.
+#[test]
+fn l4_l8_a_run_that_goes_back_turns_its_knobs_again_at_the_steps_of_their_rows() {
+    with_recorder(async |recorder, path| {
+        let control = Control::new("r", knobs(), Vec::new());
+        for (step, value) in [(3, 0.25), (5, 0.75)] {
+            control.boundary(&recorder, step).await.unwrap();
+            let id = step.to_string();
+            control.ask(&recorder, &id, "me", set(value)).await.unwrap();
+        }
+        control.boundary(&recorder, 6).await.unwrap();
+        for _ in 0..2 {
+            control.go_back();
+            let mut values = Vec::new();
+            for step in 3..8 {
+                control.boundary(&recorder, step).await.unwrap();
+                values.extend(control.value(&KnobKey::LearningRate));
+            }
+            assert_eq!(values, [0.5, 0.5, 0.25, 0.75, 0.75]);
+        }
+        let rows = journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        let steps: Vec<_> = rows.iter().map(|row| row.applied_step).collect();
+        assert_eq!(steps, [Some(5), Some(6)]);
     });
 }
 
@@ -400,6 +470,7 @@ enum ControlEvent {
     Ask(Command),
     Step,
     Crash,
+    GoBack,
 }
 
 fn events() -> impl Strategy<Value = Vec<ControlEvent>> {
@@ -412,7 +483,8 @@ fn events() -> impl Strategy<Value = Vec<ControlEvent>> {
         order.prop_map(ControlEvent::Ask),
         Just(ControlEvent::Step),
         Just(ControlEvent::Step),
-        Just(ControlEvent::Crash)
+        Just(ControlEvent::Crash),
+        Just(ControlEvent::GoBack)
     ];
     proptest::collection::vec(event, 1..24)
 }
@@ -447,6 +519,12 @@ impl ControlLife<'_> {
         assert_eq!(before, value, "step {step}");
     }
 
+    async fn redo(&mut self) {
+        for redo in 1..self.step {
+            self.boundary(redo).await;
+        }
+    }
+
     async fn happens(&mut self, event: ControlEvent) {
         match event {
             ControlEvent::Ask(order) => self.ask(order).await,
@@ -459,9 +537,12 @@ impl ControlLife<'_> {
             // Begin at the start again, and redo the steps up to the crash.
             ControlEvent::Crash => {
                 self.control = Control::new("r", knobs(), self.journal());
-                for redo in 1..self.step {
-                    self.boundary(redo).await;
-                }
+                self.redo().await;
+            }
+            // As an engine has it that trained to a loss which is not finite.
+            ControlEvent::GoBack => {
+                self.control.go_back();
+                self.redo().await;
             }
         }
     }
@@ -470,10 +551,10 @@ impl ControlLife<'_> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever is asked, and whenever the daemon dies: each order takes effect once, at the step in its row, and a
-    /// life that begins again at the start sees the same values at the same steps.
+    /// Whatever is asked, and whenever the daemon dies or the run goes back: each order takes effect once, at the step in
+    /// its row, and who begins again at the start sees the same values at the same steps.
     #[test]
-    fn l1_l4_orders_take_effect_at_the_same_steps_after_any_crash(events in events()) {
+    fn l1_l4_orders_take_effect_at_the_same_steps_after_any_crash_or_return(events in events()) {
         with_recorder(async |recorder, path| {
             let control = Control::new("r", knobs(), Vec::new());
             let mut life = ControlLife { recorder: &recorder, path, control, step: 1, asked: 0, seen: BTreeMap::new() };

@@ -16,6 +16,7 @@ use super::run_record::{
     LATE, RECORDED, UNCONFIRMED, end_run, first_life, newest_step, recorded_in_time, run_end,
 };
 use super::server::{Active, Daemon};
+use crate::control::known_stops::REMEMBERED;
 use crate::control::{Control, OrderError, RESUMED_RUN};
 use crate::engine::address::EngineAddress;
 use crate::engine::options::EngineOptions;
@@ -45,6 +46,7 @@ impl Daemon {
     pub(super) async fn go_on(&mut self) -> anyhow::Result<()> {
         let connection = store::open_read_only(&self.home.database())?;
         let found = journal::unfinished(&connection)?;
+        self.desk.know_stops(journal::stops(&connection, REMEMBERED)?);
         drop(connection);
         if let Some(run) = found {
             let id = run.id.clone();

@@ -27,6 +27,9 @@ use crate::runtime::seeds::seed_of;
 /// Longest time for an answer. The engine may be in the middle of a long training step.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// Longest wait for the picture of a question.
+const PICTURE_LIMIT: Duration = Duration::from_secs(60);
+
 /// The resources for answering a question: the home, the run's control with its model, and the recorder.
 pub(super) struct AnswerDesk<'a> {
     pub(super) home: &'a Home,
@@ -80,7 +83,10 @@ impl AnswerDesk<'_> {
         let Some(model) = model else {
             return Err("the run is starting and has no model yet".to_owned());
         };
-        let question = question(&command, &model).await?;
+        // L10: a question has a place among the orders, which a disk that does not answer may not keep.
+        let question = tokio::time::timeout(PICTURE_LIMIT, question(&command, &model));
+        let late = |_| format!("the picture was not read within {} s", PICTURE_LIMIT.as_secs());
+        let question = question.await.map_err(late)??;
         self.recorded(id, by, command)
             .await
             .map_err(|error| error.to_string())?;

@@ -49,26 +49,29 @@ pub(super) async fn live(
     present: PresentControl,
     saved: u64,
 ) -> anyhow::Result<()> {
-    context.control.report(|overview| prepare(overview, &context));
+    context
+        .control
+        .report(|overview| prepare(overview, &context, saved));
     let last = lives(&mut context, &driver, &present, saved).await;
     // L1: the driver drops the run's actors here. If it drove the run again with them, they would ask an engine that
     // has ended.
     driver.let_go();
-    finish(&context).await;
+    hurried_at_the_end(&context, context.finish()).await;
     let LastLife { outcome, rows } = last?;
     for row in rows {
         context.recorder.record(row).await?;
     }
+    let from = unsaved(&context.control);
     let (status, reason) = match outcome {
-        Outcome::Done => (RunState::Done, "all stages are done"),
-        Outcome::Stopped => (RunState::Stopped, "the user stopped it"),
+        Outcome::Done => (RunState::Done, "all stages are done".to_owned()),
+        Outcome::Stopped => (RunState::Stopped, format!("the user stopped it{from}")),
         Outcome::Halted => (
             RunState::Interrupted,
-            "the daemon ended; the next daemon continues the run",
+            format!("the daemon ended; the next daemon continues the run{from}"),
         ),
     };
     context.control.report_end(status);
-    Ok(end_run(&context.recorder, &context.run, status, reason).await?)
+    Ok(end_run(&context.recorder, &context.run, status, &reason).await?)
 }
 
 async fn lives(
@@ -96,7 +99,9 @@ async fn lives(
         let before = Arc::clone(&context.control);
         context.control = Arc::new(Control::new(&context.run, driver.knobs(&context.profile), orders));
         context.control.begin_at(step);
-        context.control.report(|overview| prepare(overview, context));
+        context
+            .control
+            .report(|overview| prepare(overview, context, step));
         context.control.take_orders(&before);
         present.replace(Arc::clone(&context.control));
         if before.is_halting() {
@@ -199,8 +204,8 @@ async fn hangs_at_its_end(context: &RunContext) {
     }
 }
 
-/// Ends the engines. L10: if the user asks for the end meanwhile, one that does not end is given up within seconds.
-async fn finish(context: &RunContext) {
+/// Waits until engines have ended. L10: if the run must end meanwhile, one that does not end is given up within seconds.
+async fn hurried_at_the_end(context: &RunContext, finish: impl Future<Output = ()>) {
     let hurried = async {
         context.control.ends().await;
         context.hurry();
@@ -208,7 +213,7 @@ async fn finish(context: &RunContext) {
     };
     tokio::select! {
         biased;
-        () = context.finish() => {}
+        () = finish => {}
         () = hurried => {}
     }
 }
@@ -252,10 +257,21 @@ fn given_up(context: &RunContext, mut rows: Vec<Record>) -> LastLife {
     LastLife { outcome, rows }
 }
 
-fn prepare(overview: &mut Overview, context: &RunContext) {
+/// Says where a run goes on that has ended after its last checkpoint, because it hung, died, or found the disk full.
+fn unsaved(control: &Control) -> String {
+    let (step, saved) = (control.place().1, control.overview().last_checkpoint.unwrap_or(0));
+    match saved < step {
+        true => format!("; there is no checkpoint of step {step}, so it goes on from step {saved}"),
+        false => String::new(),
+    }
+}
+
+/// Reports a life that begins from the checkpoint of the step `saved`, 0 if there is none.
+fn prepare(overview: &mut Overview, context: &RunContext, saved: u64) {
     overview.run.clone_from(&context.run);
     overview.profile.clone_from(&context.profile.name);
     overview.total_steps = context.profile.total_steps();
+    overview.last_checkpoint = (saved > 0).then_some(saved);
     overview.state = RunState::Starting;
 }
 
@@ -296,7 +312,7 @@ fn fewer_ranks(context: &RunContext) -> Option<usize> {
 /// L11: trains with this many ranks from now on. The bits of the run do not depend on it. The driver has dropped the
 /// run's actors, because they would ask the engine that ends here.
 async fn use_ranks(context: &mut RunContext, ranks: usize) {
-    context.engine.finish().await;
+    hurried_at_the_end(context, context.engine.finish()).await;
     context.engine = context.engine.with_ranks(&context.supervisor, ranks);
 }
 

@@ -229,24 +229,38 @@ fn state_text(cursor: &Cursor, longest: u64) -> Result<String, RunError> {
     Ok(text)
 }
 
-/// Removes the checkpoints that nothing needs any more.
+/// Removes the checkpoints that nothing needs any more. Returns the steps of those that cannot be removed, and why. Their
+/// rows still say that they are kept.
 ///
 /// # Errors
 /// Any error of the store.
-pub async fn prune(context: &RunContext, cursor: &Cursor) -> Result<(), RunError> {
+pub async fn prune(context: &RunContext, cursor: &Cursor) -> Result<Vec<(u64, std::io::Error)>, RunError> {
     let kept = kept(context).await?;
     let mut needed = needed(&context.profile, &kept, cursor.best.as_ref());
     // A run that began from this checkpoint and has none of its own yet still needs it.
     let (path, run) = (context.home.database(), context.run.clone());
     let begun_from = of_store(move || journal::begun_from(&store::open_read_only(&path)?, &run));
     needed.extend(begun_from.await?);
+    let mut unremoved = Vec::new();
     for old in kept.into_iter().filter(|one| !needed.contains(&one.step)) {
         let folder = context.home.root().join(&old.path);
-        on_disk(move || std::fs::remove_dir_all(folder).ok()).await?;
-        let record = Checkpoint { kept: false, ..old };
-        context.recorder.record(Record::Checkpoint(record)).await?;
+        match on_disk(move || removed(&folder)).await? {
+            Ok(()) => {
+                let record = Checkpoint { kept: false, ..old };
+                context.recorder.record(Record::Checkpoint(record)).await?;
+            }
+            Err(error) => unremoved.push((old.step, error)),
+        }
     }
-    Ok(())
+    Ok(unremoved)
+}
+
+/// Removes a checkpoint's folder, if it is there.
+fn removed(folder: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the steps whose checkpoints must stay. `kept` is newest first.
@@ -502,6 +516,20 @@ async fn fresh(context: &RunContext, curator: &Address<Curator>) -> Result<Loade
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn l1_a_checkpoint_that_is_still_there_is_not_said_to_be_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join(folder_name(7));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(checkpoint::STATE), "{}").unwrap();
+        removed(&folder).unwrap();
+        assert!(!folder.exists());
+        removed(&folder).unwrap();
+        // A file in its place cannot be removed as a folder, not even by root.
+        std::fs::write(&folder, "").unwrap();
+        assert!(removed(&folder).is_err() && folder.exists());
+    }
 
     #[test]
     fn l9_a_state_that_could_not_be_loaded_is_not_saved() {

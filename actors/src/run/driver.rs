@@ -129,8 +129,8 @@ async fn boundary(
             let (reason, anew) = ("asked", true);
             trainer.ask_once(Save { reason, anew }).await??;
         }
-        // A paused run may be asked for a sample or a checkpoint, but not for a step.
-        if !context.control.is_paused() {
+        // A paused run may be asked for a sample or a checkpoint, but not for a step, and one that must end for neither.
+        if !context.control.is_paused() && !context.control.is_ending() {
             return Ok(None);
         }
     }

@@ -121,11 +121,16 @@ impl ScriptedEngine {
                 false if self.dead.get() => Err(died("it died of another request")),
                 false => Ok(self.answer(request)),
             },
-            Fate::DiskFull => Ok(Answer::Failed(EngineError::Io {
-                path: "checkpoint".into(),
-                message: "no space left on device".into(),
-                full: true,
-            })),
+            Fate::DiskFull { after } => {
+                if !after.is_zero() {
+                    tokio::time::sleep(after).await;
+                }
+                Ok(Answer::Failed(EngineError::Io {
+                    path: "checkpoint".into(),
+                    message: "no space left on device".into(),
+                    full: true,
+                }))
+            }
         }
     }
 

@@ -21,6 +21,8 @@ use crate::weights::{Weights, rate_at};
 
 /// How long a late engine takes beyond the usual time; less than after which it would be given up.
 const LATE: Duration = Duration::from_secs(90);
+/// How long an engine writes before it finds that the disk is full.
+const WRITTEN: Duration = Duration::from_secs(1);
 /// Beginning of the note about a smaller world, before the number of its ranks.
 pub const SMALLER: &str = "a smaller world begins, of ranks:";
 
@@ -66,6 +68,10 @@ pub struct Laboratory {
     drawn: DrawnSamples,
     /// Time at which the disk answers again.
     stalled_until: Option<Instant>,
+    /// Time at which the disk has room again.
+    full_until: Option<Instant>,
+    /// Number of checkpoints for which it had none.
+    pub refused: u32,
     /// Number of doubles that hang at this moment.
     pub hanging: u32,
     pub violations: Vec<String>,
@@ -104,7 +110,10 @@ pub enum Fate {
     },
     /// The engine is behind a socket and does this in the middle of the request.
     Stalls(Hang),
-    DiskFull,
+    /// The disk has no more room after this long.
+    DiskFull {
+        after: Duration,
+    },
 }
 
 impl Laboratory {
@@ -126,6 +135,8 @@ impl Laboratory {
             slowest: schedule.slowest,
             drawn: DrawnSamples::default(),
             stalled_until: None,
+            full_until: None,
+            refused: 0,
             hanging: 0,
             violations: Vec::new(),
             log: Vec::new(),
@@ -136,7 +147,7 @@ impl Laboratory {
     /// the previous one.
     pub fn begin_life(&mut self) {
         self.taught.clear();
-        self.stalled_until = None;
+        (self.stalled_until, self.full_until) = (None, None);
     }
 
     pub fn breaks(&mut self, violation: String) {
@@ -179,9 +190,15 @@ impl Laboratory {
             faults.late -= 1;
             return Fate::Hangs { until: Some(LATE) };
         }
-        if dice < 12 && faults.full_disks > 0 && matches!(request, Request::Save { .. }) {
+        let saves = matches!(request, Request::Save { .. });
+        if saves && self.full_until.is_some_and(|until| Instant::now() < until) {
+            self.refused += 1;
+            return Fate::DiskFull { after: WRITTEN };
+        }
+        if dice < 12 && faults.full_disks > 0 && saves {
             faults.full_disks -= 1;
-            return Fate::DiskFull;
+            let after = Duration::ZERO;
+            return Fate::DiskFull { after };
         }
         Fate::Answered
     }
@@ -324,6 +341,12 @@ impl Laboratory {
     pub fn stall(&mut self, time: Duration) {
         self.log.push(format!("the disk does not answer for {time:?}"));
         self.stalled_until = Some(Instant::now() + time);
+    }
+
+    /// Has the disk have no room for checkpoints for this long.
+    pub fn fill(&mut self, time: Duration) {
+        self.log.push(format!("the disk is full for {time:?}"));
+        self.full_until = Some(Instant::now() + time);
     }
 
     /// Returns how long the disk does not answer from now on.

@@ -8,7 +8,7 @@
 //! A setting is what a run uses beside its engine; each has a profile, faults and an undisturbed run of its own:
 //!
 //! - `Alone`: one engine does everything;
-//! - `Disk`: as `Alone`, on a disk that does not answer for a while when the user stops the run or the daemon;
+//! - `Disk`: as `Alone`, on a disk that does not answer, or is full, for a while when the user stops the run or the daemon;
 //! - `Samplers`: two engines only sample, one step ahead of the engine that trains;
 //! - `Freshest`: two engines only sample, with the newest weights, up to two steps ahead;
 //! - `Rewards`: an external reward scores rollouts and a benchmark;
@@ -143,7 +143,7 @@ fn l1_to_l8_and_l10_hold_when_sampling_engines_die_hang_or_answer_late_while_the
 }
 
 #[test]
-fn l1_l3_to_l8_and_l10_hold_when_the_disk_does_not_answer_while_a_person_stops_the_run_or_the_daemon() {
+fn l1_l3_to_l8_and_l10_hold_when_the_disk_is_silent_or_full_while_a_person_stops_the_run_or_the_daemon() {
     hold(Setting::Disk, FEWER_SCHEDULES);
 }
 

@@ -21,6 +21,10 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Time after which a user asks again whether the disk has a stop.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Checkpoints at most that a stop tries to save on a full disk: one that was due, its own, and one that was tried since
+/// the last look.
+const TRIES: u32 = 3;
+
 /// What the users have done and seen, over all lives of the daemon.
 #[derive(Default)]
 pub struct Cast {
@@ -29,6 +33,8 @@ pub struct Cast {
     next: usize,
     /// How long the disk does not answer from just before an act.
     stalls: BTreeMap<usize, Duration>,
+    /// How long the disk is full from just before an act.
+    fills: BTreeMap<usize, Duration>,
     /// The stop that this life of the daemon has taken, and that the disk has not confirmed.
     taken: Option<usize>,
     /// Stops that this life has taken, and that the user asks for no more because the run has ended. A run that failed
@@ -49,6 +55,8 @@ pub struct Cast {
     longest_life: Duration,
     stop_asked: Option<Instant>,
     hangs_since: Option<Instant>,
+    /// Number of checkpoints for which the disk had no room, at the last look before a stop.
+    refused: u32,
     pub log: Vec<String>,
     pub violations: Vec<String>,
 }
@@ -61,6 +69,7 @@ impl Cast {
         Rc::new(RefCell::new(Self {
             acts: schedule.acts.clone(),
             stalls: schedule.stalls.clone(),
+            fills: schedule.fills.clone(),
             goes_on_after_stop: schedule.seed.is_multiple_of(2),
             longest_stop: schedule.setting.longest_stop(),
             longest_life: schedule.longest_life(),
@@ -117,6 +126,10 @@ pub async fn steer(home: Home, ground: &Ground, cast: SharedCast, laboratory: Sh
         let stall = cast.borrow_mut().stalls.remove(&number);
         if let Some(stall) = stall {
             laboratory.lock().unwrap().stall(stall);
+        }
+        let fill = cast.borrow_mut().fills.remove(&number);
+        if let Some(fill) = fill {
+            laboratory.lock().unwrap().fill(fill);
         }
         let id = id_of(number);
         let said = client.ask_as(id.clone(), act.command.clone()).await;
@@ -261,7 +274,12 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
                 overview.step
             ));
         }
-        look_at_what_hangs(&mut cast.borrow_mut(), laboratory.lock().unwrap().hanging > 0);
+        let (hangs, refused) = {
+            let laboratory = laboratory.lock().unwrap();
+            (laboratory.hanging > 0, laboratory.refused)
+        };
+        look_at_what_hangs(&mut cast.borrow_mut(), hangs);
+        look_at_full_disk(&mut cast.borrow_mut(), refused);
         let Some(run) = cast.borrow().run.clone() else {
             continue;
         };
@@ -314,6 +332,16 @@ fn look_at_what_hangs(cast: &mut Cast, hangs: bool) {
     let since = *cast.hangs_since.get_or_insert_with(Instant::now);
     if since.max(asked).elapsed() > cast.longest_stop {
         cast.breaks("L10: a stop waits for something that hangs".into());
+        cast.stop_asked = None;
+    }
+}
+
+/// Checks L10: a run that is stopped does not wait for room on the disk.
+fn look_at_full_disk(cast: &mut Cast, refused: u32) {
+    if cast.stop_asked.is_none() {
+        cast.refused = refused;
+    } else if refused > cast.refused + TRIES {
+        cast.breaks("L10: a stop waits for room on the disk".into());
         cast.stop_asked = None;
     }
 }

@@ -27,7 +27,7 @@ pub enum Bug {
 pub enum Setting {
     /// Nothing: one engine does everything.
     Alone,
-    /// Nothing, on a disk that does not answer for a while when the user stops the run or the daemon.
+    /// Nothing, on a disk that does not answer, or is full, for a while when the user stops the run or the daemon.
     Disk,
     /// Engines that only sample, one step ahead of the engine that trains.
     Samplers,
@@ -85,6 +85,8 @@ pub struct Schedule {
     pub acts: Vec<Act>,
     /// How long the disk does not answer from just before an act, by the act's index.
     pub stalls: BTreeMap<usize, Duration>,
+    /// How long the disk has no room for checkpoints from just before an act, by the act's index.
+    pub fills: BTreeMap<usize, Duration>,
     /// The times after which the first lives of the daemon are killed.
     pub kills: Vec<Duration>,
     /// Faults of the engine that trains.
@@ -136,6 +138,7 @@ impl Schedule {
             bug: None,
             acts: Vec::new(),
             stalls: BTreeMap::new(),
+            fills: BTreeMap::new(),
             kills: Vec::new(),
             engine: EngineFaults::default(),
             lost_rank: None,
@@ -151,12 +154,12 @@ impl Schedule {
     }
 
     /// Returns whether nothing dies in this schedule. A daemon that is told to end may end without a disk that does not
-    /// answer, when it is told again.
+    /// answer, when it is told again. A run that ends on a full disk does steps again later.
     pub fn is_undisturbed(&self) -> bool {
         let is_told_to_end = self.acts.iter().any(|act| act.command == Command::Shutdown);
         let kills = |faults: &EngineFaults| faults.deaths + faults.hangs + faults.failed_starts;
         let losses = kills(&self.engine) + kills(&self.samplers) + u32::from(self.lost_rank.is_some());
-        let keeps_disk = self.stalls.is_empty() || !is_told_to_end;
+        let keeps_disk = self.fills.is_empty() && (self.stalls.is_empty() || !is_told_to_end);
         losses == 0 && self.hangs.is_empty() && self.kills.is_empty() && self.panics.is_empty() && keeps_disk
     }
 
@@ -210,7 +213,8 @@ impl Schedule {
     }
 
     /// Has the user stop the run, at times the daemon, just when the disk stops to answer. It answers again before the
-    /// client of another command would give up. At times the user tells the daemon to end once more.
+    /// client of another command would give up. At times the user tells the daemon to end once more, and at times the disk
+    /// has no room for checkpoints meanwhile, and for longer.
     fn with_stall(&mut self, rng: &mut ChaCha8Rng) {
         let command = match rng.random_ratio(3, 4) {
             true => Command::Stop,
@@ -227,6 +231,10 @@ impl Schedule {
                 command: Command::Shutdown,
             };
             self.acts.insert(at + 1, again);
+        }
+        if rng.random_ratio(1, 3) {
+            self.fills
+                .insert(at, Duration::from_secs(rng.random_range(10..=60)));
         }
     }
 

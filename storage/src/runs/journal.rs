@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::record::{Checkpoint, Labels, Run, Steer};
 use crate::store::StoreError;
-use crate::vocabulary::RunState;
+use crate::vocabulary::{RunState, SteerAction};
 
 /// The columns of a run, as [`begun`] reads them.
 const RUN: &str = "id, parent, parent_step, profile, config, config_hash, seed, host, version, generation, name, tags, note, status";
@@ -105,6 +105,19 @@ pub fn steers(connection: &Connection, run: &str) -> Result<Vec<Steer>, StoreErr
             asked_step: row.get::<_, i64>(7)? as u64,
             applied_step: row.get::<_, Option<i64>>(8)?.map(|step| step as u64),
         })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Returns the ids of the last stops of all runs with the runs that they were for, newest first, at most `most`.
+///
+/// # Errors
+/// Any SQLite error.
+pub fn stops(connection: &Connection, most: u32) -> Result<Vec<(String, String)>, StoreError> {
+    let mut query =
+        connection.prepare("SELECT id, run FROM steer WHERE action = ?1 ORDER BY rowid DESC LIMIT ?2")?;
+    let rows = query.query_map(params![SteerAction::Stop, most], |row| {
+        Ok((row.get(0)?, row.get(1)?))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

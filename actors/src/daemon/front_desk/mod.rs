@@ -115,6 +115,11 @@ impl FrontDesk {
         }
     }
 
+    /// Notes stops that the daemons before have recorded, with their runs.
+    pub(super) fn know_stops(&self, stops: Vec<(String, String)>) {
+        self.stops.borrow_mut().recorded_before(stops);
+    }
+
     /// Notes that no run is active any more, and the last state of the one that was.
     pub(super) fn leave(&self, last: Overview) {
         self.present.replace(None);

@@ -104,8 +104,9 @@ impl StageRun {
         if self.reference == Some(start) {
             return Ok(());
         }
-        if done == 0 && self.last_checkpoint() != Some(start) {
-            self.checkpoint("stage").await?;
+        // Later lives need the checkpoint of the stage's start, so without it the stage does not begin.
+        if done == 0 && self.last_checkpoint() != Some(start) && !self.checkpoint("stage").await? {
+            return Err(RunError::Ending);
         }
         let dir = folder(&self.context, start);
         let checkpoint = match done {

@@ -1,6 +1,6 @@
 //! Saving and restoring within a life of a run: checkpoints, the promotion marker, and the wait on a full disk.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use demask_storage::{Level, RunState};
 
@@ -18,9 +18,9 @@ impl StageRun {
         self.context.control.overview().last_checkpoint
     }
 
-    /// Saves a checkpoint of the present step. It waits while the disk is full, unless the daemon is ending; the run
-    /// then continues from the checkpoint before and does the same steps again (laws L1, L8). Returns whether the
-    /// checkpoint was saved.
+    /// Saves a checkpoint of the present step. It waits while the disk is full, unless the run must end: then it ends
+    /// without this checkpoint, goes on from the one before later and does the same steps again (laws L1, L8, L10).
+    /// Returns whether the checkpoint was saved.
     ///
     /// # Errors
     /// An error if the engine dies, or if the folder cannot be written.
@@ -29,35 +29,71 @@ impl StageRun {
             let saved = checkpoints::save(&self.context, &self.inference, &self.cursor, self.weights, reason);
             match saved.await {
                 Ok(()) => break,
-                Err(error) => match checkpoints::disk_full(&error) {
-                    Some(_) if self.context.control.is_halting() => return Ok(false),
-                    Some(why) => self.wait_for_disk(&why).await?,
-                    None => return Err(error),
-                },
+                Err(error) => {
+                    let why = full_disk(error)?;
+                    if !self.wait_for_disk(&why).await? {
+                        self.tell_of_no_checkpoint(&why).await?;
+                        return Ok(false);
+                    }
+                }
             }
         }
-        self.mark_promoted().await?;
-        checkpoints::prune(&self.context, &self.cursor).await?;
+        // Whoever reads the marker finds the checkpoint that it names.
+        if self.mark_promoted().await? {
+            self.prune().await?;
+        }
         Ok(true)
     }
 
-    /// Writes the marker of the promoted checkpoint. Waits while the disk is full.
-    pub(super) async fn mark_promoted(&mut self) -> Result<(), RunError> {
-        while let Some(best) = self
-            .cursor
-            .best
-            .clone()
-            .filter(|_| !self.context.control.is_halting())
-        {
-            match checkpoints::mark_promoted(&self.context, &best).await {
-                Ok(()) => break,
-                Err(error) => match checkpoints::disk_full(&error) {
-                    Some(why) => self.wait_for_disk(&why).await?,
-                    None => return Err(error),
-                },
+    /// Says once that the run ends without a checkpoint of the present step, because the disk is full.
+    async fn tell_of_no_checkpoint(&self, why: &str) -> Result<(), RunError> {
+        let before = match self.last_checkpoint() {
+            Some(step) => format!("the checkpoint of step {step}"),
+            None => "its start".to_owned(),
+        };
+        let step = self.cursor.step;
+        let message = format!(
+            "the disk is full ({why}), so the run ends without a checkpoint of step {step}; resumed, it goes on from \
+             {before} and does the same steps again"
+        );
+        if self.context.control.overview().detail == message {
+            return Ok(());
+        }
+        self.doing(&message);
+        self.alert(Level::Error, "disk_full", message).await
+    }
+
+    /// Removes the checkpoints that nothing needs any more. One that cannot be removed is kept and told of.
+    async fn prune(&mut self) -> Result<(), RunError> {
+        for (step, why) in checkpoints::prune(&self.context, &self.cursor).await? {
+            if self.unremoved.insert(step) {
+                let message = format!(
+                    "the checkpoint of step {step} is not needed any more and cannot be removed ({why}); it is tried again \
+                     after each checkpoint"
+                );
+                self.alert(Level::Warn, "not_removed", message).await?;
             }
         }
         Ok(())
+    }
+
+    /// Writes the marker of the promoted checkpoint. It waits while the disk is full, unless the run must end: then its
+    /// next life writes the marker. Returns whether it is written.
+    pub(super) async fn mark_promoted(&mut self) -> Result<bool, RunError> {
+        let Some(best) = self.cursor.best.clone() else {
+            return Ok(true);
+        };
+        loop {
+            match checkpoints::mark_promoted(&self.context, &best).await {
+                Ok(()) => return Ok(true),
+                Err(error) => {
+                    let why = full_disk(error)?;
+                    if !self.wait_for_disk(&why).await? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
     }
 
     /// Returns to the last checkpoint with the learning rate halved, at most `limits.not_finite` times.
@@ -76,6 +112,7 @@ impl StageRun {
         self.alert(Level::Warn, "not_finite", message).await?;
         let loaded = checkpoints::load(&self.context, &self.addresses.curator).await?;
         self.take_over(loaded);
+        self.context.control.go_back();
         self.cursor.halvings = halvings;
         self.addresses
             .curator
@@ -84,16 +121,33 @@ impl StageRun {
         Ok(After::Again)
     }
 
-    /// Reports the full disk, with one alert per wait, and sleeps for a while.
-    pub(super) async fn wait_for_disk(&mut self, why: &str) -> Result<(), RunError> {
-        let message = format!("the disk is full ({why}); the run waits for free space, and nothing is lost");
-        let waits = self.context.control.overview().state == RunState::WaitingDisk;
-        self.overview(&message, RunState::WaitingDisk);
-        if !waits {
-            self.alert(Level::Error, "disk_full", message).await?;
+    /// Reports the full disk, with one alert per wait, and waits for a while. Returns whether what failed is worth another
+    /// try: it is not if the run must end (law L10), which may stand at this step's boundary then.
+    pub(super) async fn wait_for_disk(&mut self, why: &str) -> Result<bool, RunError> {
+        if !self.context.control.must_end() {
+            let message =
+                format!("the disk is full ({why}); the run waits for free space, and nothing is lost");
+            let waits = self.context.control.overview().state == RunState::WaitingDisk;
+            self.overview(&message, RunState::WaitingDisk);
+            if !waits {
+                self.alert(Level::Error, "disk_full", message).await?;
+            }
         }
-        tokio::time::sleep(DISK_RETRY).await;
-        self.waited += DISK_RETRY;
-        Ok(())
+        let began = Instant::now();
+        let goes_on = tokio::select! {
+            biased;
+            () = self.context.control.ending() => false,
+            () = tokio::time::sleep(DISK_RETRY) => true,
+        };
+        self.waited += began.elapsed();
+        Ok(goes_on)
     }
+}
+
+/// Returns the words for a full disk.
+///
+/// # Errors
+/// The error itself if it is another one.
+pub(super) fn full_disk(error: RunError) -> Result<String, RunError> {
+    checkpoints::disk_full(&error).ok_or(error)
 }

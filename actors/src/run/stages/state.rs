@@ -4,7 +4,7 @@
 //! The batch, the noise and the rollouts of step k follow from the seed and k alone, and the weights are reloaded from
 //! a checkpoint after a crash. A step that is done again is therefore the same, and writes the same rows (laws L1, L8).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,8 @@ pub struct StageRun {
     pub(super) started: Instant,
     /// Time that the present step has waited for room on the disk.
     pub(super) waited: Duration,
+    /// Steps of checkpoints that could not be removed, and that were told of.
+    pub(super) unremoved: BTreeSet<u64>,
     /// Step whose weights are the engine's reference policy.
     pub(super) reference: Option<u64>,
     /// Prefetched batch of the next step.
@@ -110,6 +112,7 @@ impl StageRun {
             progress: Progress::default(),
             started: Instant::now(),
             waited: Duration::ZERO,
+            unremoved: BTreeSet::new(),
             reference: None,
             ready: None,
             ahead: BTreeMap::new(),

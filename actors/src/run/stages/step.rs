@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use demask_storage::{Level, RunState};
 
+use super::saving::full_disk;
 use super::state::{After, StageRun};
 use crate::control::PresentModel;
 use crate::pipeline::run_error::{RewardFailure, RunError};
@@ -54,13 +55,10 @@ impl StageRun {
         let (began, computed) = (Instant::now(), self.context.engine.computed());
         let after = match self.work(&stage, done).await {
             Ok(after) => after,
-            Err(error) => match checkpoints::disk_full(&error) {
-                Some(why) => {
-                    self.wait_for_disk(&why).await?;
-                    After::Again
-                }
-                None => return Err(error),
-            },
+            Err(error) => {
+                self.wait_for_disk(&full_disk(error)?).await?;
+                After::Again
+            }
         };
         if after == After::Again {
             // The next try is timed by itself.
@@ -148,14 +146,11 @@ impl StageRun {
             match self.judge_weights(&gate.suites, gate.limit).await {
                 Ok(Some(_)) => self.cursor.unjudged = false,
                 Ok(None) => break,
-                Err(error) => match checkpoints::disk_full(&error) {
-                    Some(_) if self.context.control.must_end() => {
-                        self.context.control.ending().await;
+                Err(error) => {
+                    if !self.wait_for_disk(&full_disk(error)?).await? {
                         break;
                     }
-                    Some(why) => self.wait_for_disk(&why).await?,
-                    None => return Err(error),
-                },
+                }
             }
         }
         Ok(())

@@ -106,3 +106,42 @@ fn a_daemon_on_a_full_disk_can_be_ended_and_goes_on_later() {
     );
     assert!(said.contains("interrupted,1"), "the run is to go on: {said}");
 }
+
+/// A run that waits for disk space can be stopped. It ends without the checkpoint that has no room, says so, and does the
+/// same steps again when it is resumed.
+#[test]
+fn l10_a_run_on_a_full_disk_can_be_stopped_and_is_resumed_from_the_checkpoint_before() {
+    if !possible() {
+        println!("skipped: no file system can be mounted here");
+        return;
+    }
+    // The filler stays until the run has ended. A run that waits for room would be ended here by `timeout`.
+    let out = on_a_disk_of(
+        24,
+        "\"$DEMASK\" daemon start >/dev/null
+         dd if=/dev/zero of=\"$DISK\"/filler bs=1k count=22500 2>/dev/null
+         timeout 120 \"$DEMASK\" run --headless --from-scratch --profile \"$PROFILE\" $FLAGS | while read -r line; do
+             case \"$line\" in *waiting_disk*) \"$DEMASK\" stop >&2 || true;; esac
+         done
+         \"$DEMASK\" query --format csv \"SELECT status, reason FROM v_run\"
+         \"$DEMASK\" query --format csv \"SELECT message FROM v_alert WHERE kind = 'disk_full'\"
+         rm \"$DISK\"/filler
+         mount -o remount,size=64m \"$DISK\"
+         run=$(\"$DEMASK\" query --format csv \"SELECT run FROM v_run\" | tail -n 1)
+         timeout 120 \"$DEMASK\" resume \"$run\" --follow >&2
+         echo ==
+         \"$DEMASK\" daemon stop
+         \"$DEMASK\" query --format csv \"SELECT status, generation FROM v_run\"",
+    );
+    let said = text(&out);
+    let (stopped, resumed) = said.split_once("==\n").unwrap();
+    assert!(
+        stopped.contains("the user stopped it; there is no checkpoint of step"),
+        "{stopped}"
+    );
+    assert!(
+        stopped.contains("so the run ends without a checkpoint of step"),
+        "{stopped}"
+    );
+    assert!(resumed.contains("done,1"), "{resumed}");
+}
