@@ -10,7 +10,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use demask_api::machine::host_name;
-use demask_api::{Answer, EngineError, EngineInfo, JoinRole, PROTOCOL, Request, SampleFrame, Shard, wire};
+use demask_api::{
+    Answer, EngineError, EngineInfo, JoinRole, PROTOCOL, Request, SampleFrame, Shard, limits, wire,
+};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::Mutex as AsyncMutex;
@@ -69,7 +71,9 @@ impl EngineOptions {
     /// Returns the threads of each process. Ranks share the cores.
     fn threads_each(&self) -> Option<usize> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.or_else(|| Some((cores() / self.ranks?).max(1)))
+        let most = limits::THREADS.most as usize;
+        self.threads
+            .or_else(|| Some((cores() / self.ranks?).clamp(1, most)))
     }
 }
 
