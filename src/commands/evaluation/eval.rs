@@ -24,7 +24,7 @@ use demask_rewards::benchmarks::{
 };
 use demask_rewards::judge::Completion;
 use demask_rewards::verifiers::Verifiers;
-use demask_storage::{Blobs, Evaluation, RunState};
+use demask_storage::{Blobs, Evaluation, RunState, visible};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -415,7 +415,7 @@ fn own(named: &[NamedSuites]) -> impl Iterator<Item = Suite> {
 /// Makes a progress bar on standard error, which is visible only on a terminal.
 fn bar(suite: &Suite) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} items, {per_sec}, {eta} left");
-    let bar = ProgressBar::new(0).with_message(suite.name());
+    let bar = ProgressBar::new(0).with_message(visible::line(&suite.name()));
     match style {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,

@@ -71,7 +71,7 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
                         })
                     ),
                     (false, true) => print::written(answer),
-                    (false, false) => println!("{}: {answer}", row.image.display()),
+                    (false, false) => print::say(&format!("{}: {answer}", row.image.display())),
                 }
             }
         }

@@ -54,7 +54,7 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
         print::json(&described(prompt, &options.output, &made, &drawn, options.seed))?;
     } else {
         if !thought.is_empty() {
-            println!("{thought}");
+            print::say(thought);
         }
         say(&options.output, &drawn);
     }
@@ -154,8 +154,8 @@ fn described(
 
 fn say(file: &Path, seen: &Seen) {
     match seen {
-        Some(seen) => println!("{}: {}", file.display(), seen.scene),
-        None => println!("{}", file.display()),
+        Some(seen) => print::say(&format!("{}: {}", file.display(), seen.scene)),
+        None => print::say(&file.display().to_string()),
     }
 }
 
