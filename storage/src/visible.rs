@@ -10,7 +10,7 @@ pub fn line(text: &str) -> String {
 /// Returns a text without control characters except line feeds and tabs.
 #[must_use]
 pub fn lines(text: &str) -> String {
-    let shown = |character| match character {
+    let shown = |character: char| match character {
         '\n' | '\t' => character,
         _ => sign(character),
     };

@@ -30,7 +30,7 @@ const DROP_CONDITION: f64 = 0.1;
 /// Most examples per source on which a text tokenizer is trained.
 const CORPUS: usize = 20_000;
 /// Name of the source of traces.
-const REASONER: &str = "reasoner";
+pub const REASONER: &str = "reasoner";
 /// Share of a text source's examples that are replaced by accepted traces, once there are any.
 const TRACE_SHARE: f64 = 0.25;
 
