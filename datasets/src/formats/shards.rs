@@ -98,12 +98,12 @@ fn expanded(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
         }
         let matches = glob::glob(&name).map_err(|error| ReadError::format(path, error.to_string()))?;
         let before = all.len();
-        all.extend(matches.flatten().take(MOST_NAMES + 1 - before));
-        if all.len() == before {
-            return Err(ReadError::format(path, format!("there is no file {name}")));
-        }
+        all.extend(matches.flatten().take((MOST_NAMES + 1).saturating_sub(before)));
         if all.len() > MOST_NAMES {
             return Err(too_many(path));
+        }
+        if all.len() == before {
+            return Err(ReadError::format(path, format!("there is no file {name}")));
         }
     }
     Ok(all)
