@@ -14,8 +14,8 @@ pub struct CountRange {
 impl CountRange {
     /// Whether a number is in the range.
     #[must_use]
-    pub const fn contains(self, number: u64) -> bool {
-        self.least <= number && number <= self.most
+    pub fn contains(self, number: u64) -> bool {
+        (self.least..=self.most).contains(&number)
     }
 }
 
