@@ -203,6 +203,10 @@ fn values_out_of_range_are_named_with_what_is_allowed() {
         ("task_weights=[1,1,1,-1]", "task_weights is -1; allowed is 0"),
         ("optimizer.eps=0", "eps is 0; allowed is 1e-30 to 1"),
         ("stage.after.limit=0", "limit is 0; allowed is 1"),
+        (
+            "stage.after.limit=1000001",
+            "limit is 1000001; allowed is 1 to 1000000",
+        ),
         ("stage.after.suites=[]", "suites is missing; `demask eval --list`"),
         ("stage.reason.group=0", "group is 0; allowed is 1"),
         ("stage.unigrpo.group=1", "group is 1; allowed is 2"),

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use demask_datasets::example::{Example, Kind, Mode, Split};
 use demask_datasets::formats::row::{KeptColumns, Origin, Row};
-use demask_datasets::formats::{Encoded, Reader, jsonl, parquet as parquet_format, tables, webdataset};
+use demask_datasets::formats::{
+    Encoded, Reader, idx, image_folder, jsonl, parquet as parquet_format, tables, webdataset,
+};
 use demask_datasets::prompts::sequences::{Budgets, SequenceBuilder};
 use demask_datasets::prompts::text_tokenizer::TextTokenizer;
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
@@ -71,6 +73,77 @@ fn rows(reader: &dyn Reader, path: &Path, origin: &Origin) -> Vec<Row> {
         "what was unpacked has no name"
     );
     streamed
+}
+
+/// Pictures of a folder and of IDX files, packed or not, are read again, so that no source is held whole.
+#[test]
+fn l9_pictures_of_a_folder_and_of_idx_files_are_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, red) in [("b/cat.png", 10), ("a/dog.png", 20), ("bird.png", 30)] {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, png(red)).unwrap();
+    }
+    fs::write(
+        dir.path().join("captions.jsonl"),
+        "{oops\n{\"file\": \"a/dog.png\", \"caption\": \"my dog\"}\n",
+    )
+    .unwrap();
+    let read = rows(&image_folder::ImageFolderReader, dir.path(), &origin());
+    let said: Vec<Result<&str, u64>> = read
+        .iter()
+        .map(|row| {
+            row.as_ref()
+                .map(|examples| examples[0].prompt.as_str())
+                .map_err(|bad| bad.line)
+        })
+        .collect();
+    assert_eq!(said, [Err(1), Ok("my dog"), Ok("b"), Err(3)]);
+
+    let big = |words: &[u32]| {
+        words
+            .iter()
+            .flat_map(|word| word.to_be_bytes())
+            .collect::<Vec<u8>>()
+    };
+    let images = [
+        big(&[0x803, 4, 2, 2]),
+        vec![1; 4],
+        vec![2; 4],
+        vec![3; 4],
+        vec![4; 2],
+    ]
+    .concat();
+    let labels = [big(&[0x801, 4]), vec![7, 99, 0, 1]].concat();
+    for packed in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        // The last picture is cut short, which a packed file is refused for.
+        let rest: &[u8] = if packed { &[4, 4] } else { &[] };
+        let images = [&images[..], rest].concat();
+        for (name, bytes) in [("images-idx3", &images), ("labels-idx1", &labels)] {
+            let path = dir
+                .path()
+                .join(format!("train-{name}-ubyte{}", if packed { ".gz" } else { "" }));
+            let mut file = File::create(path).unwrap();
+            if packed {
+                let mut coder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+                coder.write_all(bytes).unwrap();
+                coder.finish().unwrap();
+            } else {
+                file.write_all(bytes).unwrap();
+            }
+        }
+        let read = rows(&idx::IdxReader, dir.path(), &origin());
+        let classes: Vec<Option<&str>> = read
+            .iter()
+            .map(|row| row.as_ref().ok().map(|examples| examples[0].prompt.as_str()))
+            .collect();
+        let last = packed.then_some(idx::FASHION[1]);
+        assert_eq!(
+            classes,
+            [Some(idx::FASHION[7]), None, Some(idx::FASHION[0]), last]
+        );
+    }
 }
 
 fn lines(values: &[serde_json::Value]) -> String {

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use demask_api::limits;
 
 use super::output::Json;
-use super::values::{codes, count};
+use super::values::{CODES, within};
 
 /// `demask pull`.
 #[derive(Debug, Args)]
@@ -117,14 +118,14 @@ pub struct Grow {
     #[arg(value_name = "OUTPUT")]
     pub output: PathBuf,
     /// Number of picture codes, at most 262144 [default: that of the image tokenizer, else 8192]
-    #[arg(long, value_parser = codes)]
+    #[arg(long, value_parser = within(CODES))]
     pub codes: Option<usize>,
     /// Image tokenizer to copy into the new model: a folder, or a pulled repository
     #[arg(long, value_name = "DIR|OWNER/NAME")]
     pub image_tokenizer: Option<PathBuf>,
     /// Side of the model's pictures in pixels [default: 512 for a published model; as recorded in a checkpoint of
     /// Demask]
-    #[arg(long, value_name = "PIXELS", value_parser = count)]
+    #[arg(long, value_name = "PIXELS", value_parser = within(limits::PIXELS))]
     pub size: Option<usize>,
     /// Seed of the noise that is added to the new rows
     #[arg(long, default_value_t = 0)]

@@ -3,13 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use demask_api::limits;
 
 use super::output::Json;
 use super::sampling::ModelArgs;
-use super::values::count;
-
-/// The largest number of samples of an item.
-const MOST_SAMPLES: usize = 1024;
+use super::values::{part, within};
 
 /// `demask eval`.
 #[derive(Debug, Args)]
@@ -41,7 +39,7 @@ pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Number of items per suite; items of held-out compositions are added to that number
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = within(limits::ITEMS))]
     pub limit: Option<usize>,
     /// Answer without reasoning
     #[arg(long)]
@@ -65,7 +63,7 @@ pub struct EvalArgs {
     pub likelihood: Likelihood,
     /// Number of samples of each item, each with its own noise: results are means over the samples, and `pass@N` is the
     /// share of items that at least one sample has right
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = samples, conflicts_with = "shards")]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = within(limits::ITEM_SAMPLES), conflicts_with = "shards")]
     pub samples: usize,
     /// Evaluate only the K-th of N parts of the items, for several machines; `demask eval merge` combines the parts
     #[arg(long, value_name = "K/N", value_parser = part)]
@@ -150,25 +148,6 @@ pub struct EvalMerge {
     /// Output
     #[command(flatten)]
     pub output: Json,
-}
-
-/// A number of samples.
-fn samples(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count) if (1..=MOST_SAMPLES).contains(&count) => Ok(count),
-        _ => Err(format!("expected a number from 1 to {MOST_SAMPLES}")),
-    }
-}
-
-/// Parses a part `K/N` of the items.
-fn part(text: &str) -> Result<(usize, usize), String> {
-    let numbers = text
-        .split_once('/')
-        .and_then(|(part, parts)| Some((part.parse().ok()?, parts.parse().ok()?)));
-    match numbers {
-        Some((part, parts)) if (1..=parts).contains(&part) => Ok((part, parts)),
-        _ => Err("expected K/N for the K-th of N parts, such as 1/4".to_owned()),
-    }
 }
 
 /// `demask eval show`.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use demask_api::limits;
 
 use super::output::Json;
 
@@ -60,7 +61,7 @@ pub struct RunReport {
     #[arg(long, value_name = "WEIGHT", default_value_t = 0.6, value_parser = super::values::weight)]
     pub smooth: f64,
     /// Number of samples, and of items, of each kind on the page
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_parser = super::values::within(limits::SHOWN_SAMPLES))]
     pub samples: usize,
     /// Overwrite an existing file
     #[arg(long)]

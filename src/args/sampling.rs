@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, value_parser};
-use demask_api::PictureSize;
+use demask_api::{PictureSize, limits};
 use demask_datasets::pictures::fit::Fit;
 
 use super::output::Json;
-use super::values::{amount, count, place, positions, probability, size, words};
+use super::values::{amount, place, probability, size, within, words};
 
 /// The model of a one-off command.
 #[derive(Debug, Args)]
@@ -68,19 +68,19 @@ pub struct Generate {
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub file: Option<PathBuf>,
     /// Number of answers to each prompt, with consecutive seeds
-    #[arg(long, default_value_t = 1, value_parser = count)]
+    #[arg(long, default_value_t = 1, value_parser = within(limits::SAMPLES))]
     pub samples: usize,
     /// The model
     #[command(flatten)]
     pub model: ModelArgs,
     /// Denoising steps, a multiple of the number of blocks [default: set by the checkpoint; 256 for published models]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = within(limits::STEPS))]
     pub steps: Option<usize>,
     /// Number of new tokens [default: as the checkpoint was trained; 512 for published models]
-    #[arg(long, value_parser = positions)]
+    #[arg(long, value_parser = within(limits::POSITIONS))]
     pub length: Option<usize>,
     /// Block length in tokens [default: set by the checkpoint; 128 for published models]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = within(limits::POSITIONS))]
     pub block: Option<usize>,
     /// Gumbel temperature; 0 is greedy [default: set by the checkpoint; 1 for published models]
     #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
@@ -120,7 +120,7 @@ pub struct Fill {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Denoising steps, at most one per masked token [default: set by --sampling, else one per masked token]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = within(limits::STEPS))]
     pub steps: Option<usize>,
     /// Gumbel temperature; 0 is greedy [default: set by --sampling, else 0]
     #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
@@ -144,7 +144,7 @@ pub struct Imagine {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "from", "show"])]
     pub file: Option<PathBuf>,
     /// Number of pictures of each prompt of the file, with consecutive seeds
-    #[arg(long, default_value_t = 1, value_parser = count, conflicts_with = "prompt")]
+    #[arg(long, default_value_t = 1, value_parser = within(limits::SAMPLES), conflicts_with = "prompt")]
     pub samples: usize,
     /// File to write the picture to; with --file, the folder for PROMPT-SAMPLE.png, which is created if it does not
     /// exist
@@ -154,7 +154,7 @@ pub struct Imagine {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Denoising steps [default: set by the checkpoint, else 12]
-    #[arg(long, value_parser = count)]
+    #[arg(long, value_parser = within(limits::STEPS))]
     pub steps: Option<usize>,
     /// Temperature of the noise on the order in which codes are committed [default: set by the checkpoint, else 1]
     #[arg(long, value_name = "T", value_parser = amount, allow_negative_numbers = true)]
@@ -212,7 +212,7 @@ pub struct Describe {
     #[arg(long, value_name = "FILE", conflicts_with = "picture")]
     pub file: Option<PathBuf>,
     /// Number of answers to each line of the file, with consecutive seeds
-    #[arg(long, default_value_t = 1, value_parser = count, conflicts_with = "picture")]
+    #[arg(long, default_value_t = 1, value_parser = within(limits::SAMPLES), conflicts_with = "picture")]
     pub samples: usize,
     /// Question about the picture [default: describe the picture]
     #[arg(value_parser = words)]

@@ -1,6 +1,7 @@
 //! The parsers of flag values, which report a wrong value before anything is started.
 
-use demask_api::{PictureSize, limits};
+use demask_api::PictureSize;
+use demask_api::limits::{self, CountRange};
 
 /// Parses the size of a picture: `512`, or `768x512` for width and height.
 ///
@@ -8,9 +9,13 @@ use demask_api::{PictureSize, limits};
 /// A message that says what was expected.
 pub fn size(text: &str) -> Result<PictureSize, String> {
     let (width, height) = text.split_once(['x', 'X']).unwrap_or((text, text));
-    match (count(width), count(height)) {
+    let pixels = within(limits::PIXELS);
+    match (pixels(width), pixels(height)) {
         (Ok(width), Ok(height)) => Ok(PictureSize { width, height }),
-        _ => Err("expected PIXELS of a square (512) or WIDTHxHEIGHT (768x512)".to_owned()),
+        _ => Err(format!(
+            "expected PIXELS of a square (512) or WIDTHxHEIGHT (768x512), at most {} a side",
+            limits::PIXELS.most
+        )),
     }
 }
 
@@ -21,34 +26,23 @@ pub fn size(text: &str) -> Result<PictureSize, String> {
 pub fn place(text: &str) -> Result<(usize, usize), String> {
     let parts = text
         .split_once(',')
-        .map(|(x, y)| (x.trim().parse(), y.trim().parse()));
+        .map(|(x, y)| (x.trim().parse::<usize>(), y.trim().parse::<usize>()));
+    let most = limits::PIXELS.most;
     match parts {
-        Some((Ok(x), Ok(y))) => Ok((x, y)),
-        _ => Err("expected X,Y in pixels from the left and the top, such as 240,160".to_owned()),
-    }
-}
-
-/// Parses a whole number, at least 1.
-///
-/// # Errors
-/// A message that says what was expected.
-pub fn count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err("expected an integer, at least 1".to_owned()),
-    }
-}
-
-/// Parses a number of tokens of a sequence.
-///
-/// # Errors
-/// A message that says what was expected.
-pub fn positions(text: &str) -> Result<usize, String> {
-    match count(text) {
-        Ok(number) if number as u64 <= limits::POSITIONS.most => Ok(number),
+        Some((Ok(x), Ok(y))) if x.max(y) as u64 <= most => Ok((x, y)),
         _ => Err(format!(
-            "expected an integer, at least 1 and at most {}",
-            limits::POSITIONS.most
+            "expected X,Y in pixels from the left and the top, such as 240,160, at most {most} each"
+        )),
+    }
+}
+
+/// Makes the parser of a whole number in a range. Its error says the range.
+pub fn within(range: CountRange) -> impl Fn(&str) -> Result<usize, String> + Clone + Send + Sync + 'static {
+    move |text: &str| match text.parse::<usize>() {
+        Ok(number) if range.contains(number as u64) => Ok(number),
+        _ => Err(format!(
+            "expected an integer, at least {} and at most {}",
+            range.least, range.most
         )),
     }
 }
@@ -80,16 +74,29 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
-/// Parses a number of picture codes.
+/// Parses a part `K/N` of what is divided into N parts.
 ///
 /// # Errors
 /// A message that says what was expected.
-pub fn codes(text: &str) -> Result<usize, String> {
-    match count(text) {
-        Ok(number) if number <= 262_144 => Ok(number),
-        _ => Err("expected an integer from 1 to 262144".to_owned()),
+pub fn part(text: &str) -> Result<(usize, usize), String> {
+    let number = within(limits::PARTS);
+    let numbers = text
+        .split_once('/')
+        .map(|(part, parts)| (number(part), number(parts)));
+    match numbers {
+        Some((Ok(part), Ok(parts))) if part <= parts => Ok((part, parts)),
+        _ => Err(format!(
+            "expected K/N for the K-th of N parts, such as 1/4, at most {} parts",
+            limits::PARTS.most
+        )),
     }
 }
+
+/// The range of a number of picture codes that are added to a text model.
+pub const CODES: CountRange = CountRange {
+    least: 1,
+    ..limits::CODEBOOK
+};
 
 /// Parses a finite number, at least 0.
 ///

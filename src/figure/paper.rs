@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, anyhow};
-use demask_api::PictureSize;
+use demask_api::{PictureSize, limits};
 use demask_tui::chart::draw::{colour, said};
 use demask_tui::chart::{Chart, Series};
 use plotters::backend::DrawingBackend;
@@ -83,10 +83,13 @@ fn whole(charts: &[Chart], size: PictureSize) -> anyhow::Result<(u32, u32)> {
         .context("--size: it is too large")?;
     let side = |side: usize| u32::try_from(side).ok().filter(|side| *side <= 32_768);
     let sides = side(size.width).zip(side(height));
+    let sides =
+        sides.filter(|(width, height)| u64::from(*width) * u64::from(*height) <= limits::MOST_WRITTEN_PIXELS);
     sides.with_context(|| {
         format!(
-            "--size: the chart would have {} x {height} pixels, expected at most 32768 a side",
-            size.width
+            "--size: the chart would have {} x {height} pixels, expected at most 32768 a side and {} in all",
+            size.width,
+            limits::MOST_WRITTEN_PIXELS
         )
     })
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use demask_api::{Picture, work_file};
+use demask_api::{Picture, limits, work_file};
 use demask_datasets::tabletop::render::PIXELS;
 use image::RgbImage;
 use image::imageops::{FilterType, resize, thumbnail};
@@ -102,10 +102,11 @@ pub fn half_blocks(picture: &Picture) -> String {
 /// Writes a picture as PNG, enlarged this many times without smoothing.
 ///
 /// # Errors
-/// An error with the file's name if it cannot be written. Then no file is left behind.
+/// An error with the file's name if it cannot be written. Then no file is left behind. An error with both numbers if the
+/// enlarged picture has too many pixels.
 pub fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     let image = as_image(picture).context("the picture has the wrong size")?;
-    let (width, height) = (image.width() * scale, image.height() * scale);
+    let (width, height) = enlarged(&image, scale)?;
     let large = resize(&image, width, height, FilterType::Nearest);
     // Written to a work file and renamed, so that the picture is complete or absent.
     work_file::sweep(path);
@@ -122,10 +123,38 @@ pub fn save(picture: &Picture, scale: u32, path: &Path) -> anyhow::Result<()> {
     written.with_context(|| path.display().to_string())
 }
 
+/// Returns the width and height of an enlarged picture, unless it has too many pixels (law L9).
+fn enlarged(image: &RgbImage, scale: u32) -> Result<(u32, u32), UsageError> {
+    let sides = image
+        .width()
+        .checked_mul(scale)
+        .zip(image.height().checked_mul(scale));
+    let few = |sides: &(u32, u32)| u64::from(sides.0) * u64::from(sides.1) <= limits::MOST_WRITTEN_PIXELS;
+    sides.filter(few).ok_or_else(|| {
+        UsageError(format!(
+            "--scale {scale}: a picture of {}x{} pixels would have more than {} pixels",
+            image.width(),
+            image.height(),
+            limits::MOST_WRITTEN_PIXELS
+        ))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn l9_a_picture_is_enlarged_up_to_the_limit_of_pixels() {
+        let image = RgbImage::new(8192, 4);
+        assert_eq!(enlarged(&image, 45).unwrap(), (368_640, 180));
+        let refused = enlarged(&image, 64).unwrap_err().to_string();
+        assert!(
+            refused.contains("--scale 64") && refused.contains("67108864"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn a_picture_too_large_for_the_terminal_keeps_its_shape() {

@@ -1,7 +1,11 @@
 //! Tables, JSON and notes for the user or a script.
+//!
+//! Texts come from models, files, the hub and the store, so that all but JSON is printed without control characters (law
+//! L9).
 
 use std::io::{self, Write as _};
 
+use demask_storage::visible;
 use serde::Serialize;
 
 /// Prints a value as indented JSON.
@@ -31,15 +35,19 @@ pub fn json_line<T: Serialize>(value: &T) -> anyhow::Result<()> {
 /// # Errors
 /// Any error of standard output.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| visible::line(cell)).collect())
+        .collect();
     let mut widths: Vec<usize> = head.iter().map(|cell| width(cell)).collect();
-    for row in rows {
+    for row in &rows {
         for (column, cell) in row.iter().enumerate() {
             widths[column] = widths[column].max(width(cell));
         }
     }
     let mut out = io::stdout().lock();
-    let head: Vec<String> = head.iter().map(ToString::to_string).collect();
-    for row in std::iter::once(&head).chain(rows) {
+    let head: Vec<String> = head.iter().map(|cell| visible::line(cell)).collect();
+    for row in std::iter::once(&head).chain(&rows) {
         let cells: Vec<String> = row
             .iter()
             .zip(&widths)
@@ -52,14 +60,24 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
 
 /// Prints a note to standard error, for the user and not for a script. An error is ignored.
 pub fn note(text: &str) {
-    // `eprintln` would panic if standard error is closed, for example because the terminal is gone.
-    writeln!(io::stderr(), "{text}").ok();
+    drawn(&visible::lines(text));
 }
 
-/// Returns the beginning of a text, on one line.
+/// Prints a picture that this program drew with the terminal's own commands to standard error. An error is ignored.
+pub fn drawn(picture: &str) {
+    // `eprintln` would panic if standard error is closed, for example because the terminal is gone.
+    writeln!(io::stderr(), "{picture}").ok();
+}
+
+/// Prints a text.
+pub fn say(text: &str) {
+    println!("{}", visible::lines(text));
+}
+
+/// Returns the beginning of a text, on one line and without control characters.
 pub fn short(text: &str) -> String {
     const WIDEST: usize = 60;
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = visible::line(&text.split_whitespace().collect::<Vec<_>>().join(" "));
     if width(&line) <= WIDEST {
         return line;
     }
@@ -72,7 +90,7 @@ pub fn written(text: &str) {
     if text.trim().is_empty() {
         note("the model wrote nothing: its answer is empty");
     } else {
-        println!("{text}");
+        say(text);
     }
 }
 

@@ -13,6 +13,7 @@ pub mod query;
 pub mod record;
 pub mod runs;
 pub mod store;
+pub mod visible;
 pub mod vocabulary;
 pub mod writer;
 

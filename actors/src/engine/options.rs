@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use demask_api::{JoinRole, Shard};
+use demask_api::{JoinRole, Shard, limits};
 use tokio::process::Command;
 
 use super::liveness::Urgency;
@@ -85,7 +85,9 @@ impl EngineOptions {
     /// Returns the threads of each process. Ranks share the cores.
     fn threads_each(&self) -> Option<usize> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.or_else(|| Some((cores() / self.ranks?).max(1)))
+        let most = limits::THREADS.most as usize;
+        self.threads
+            .or_else(|| Some((cores() / self.ranks?).clamp(1, most)))
     }
 }
 

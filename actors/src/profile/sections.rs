@@ -20,7 +20,7 @@ pub struct EngineKnobs {
     /// Precision: `auto`, `f32`, `bf16`.
     pub dtype: String,
     /// CPU threads; absent: all cores, which the ranks share.
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = limits::THREADS.least, max = limits::THREADS.most))]
     pub threads: Option<usize>,
     /// Processes on this machine that train together, on CPUs or with a GPU each. On CPUs this is tested; over several
     /// GPUs (NCCL) it is built, but has not been run. A step is cut into units whatever the number of
@@ -96,7 +96,7 @@ pub struct Rollouts {
     #[serde(skip_serializing_if = "RolloutMode::is_exact")]
     pub mode: RolloutMode,
     /// CPU threads of a sampling engine; absent: as many as the training engine has.
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(range(min = limits::THREADS.least, max = limits::THREADS.most))]
     pub threads: Option<usize>,
     /// Whether the run waits for its sampling engines to join the daemon (`demask-engine --join FILE --role sample`)
     /// instead of starting them.
@@ -309,7 +309,7 @@ pub struct Gate {
     /// `evaluate` stages decide.
     pub suites: Vec<String>,
     /// Items per suite at regular checkpoints.
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = limits::ITEMS.least, max = limits::ITEMS.most))]
     pub limit: usize,
 }
 
@@ -388,7 +388,7 @@ pub struct Stage {
     pub suites: Vec<String>,
     /// Items per suite (`evaluate`).
     #[serde(default = "default_limit")]
-    #[schemars(range(min = 1, max = 1_000_000_000))]
+    #[schemars(range(min = limits::ITEMS.least, max = limits::ITEMS.most))]
     pub limit: usize,
     /// Sources that the stage uses; all when empty.
     #[serde(default)]

@@ -6,8 +6,10 @@ use demask_datasets::example::Example;
 use demask_storage::{Gate, GateVerdict, Modality, Record, TrainUse};
 
 use crate::pipeline::curation::kept_pictures::KeptPictures;
+use crate::pipeline::curation::mixture::REASONER;
 use crate::pipeline::curation::training_example::{TrainingExample, location};
 use crate::pipeline::run_error::RunError;
+use crate::profile::Source;
 use crate::run::context::RunContext;
 
 /// Records examples that something is generated from or trained on.
@@ -93,25 +95,35 @@ pub const fn modality(task: Task) -> Modality {
     }
 }
 
-/// Records that an example was rejected at a gate, and why.
+/// Records that a stage cannot use an example, and why. An example of a file or an accepted trace is in the funnel
+/// already, where it passed because another stage or mode can use it, so its row adds nothing to the numbers there.
 ///
 /// # Errors
 /// An error if the recorder has ended.
 pub async fn rejected(
     context: &RunContext,
+    stage: &str,
     example: &Example,
-    gate: Gate,
     reason: &str,
 ) -> Result<(), RunError> {
+    let reads = |source: &Source| source.name == example.source && source.kind.reads();
+    let is_counted = example.source == REASONER || context.profile.sources.iter().any(reads);
+    let (subject, reason) = match is_counted {
+        true => (
+            format!("{} in stage {stage}", location(example)),
+            format!("not used in stage {stage}: {reason}"),
+        ),
+        false => (location(example), reason.to_owned()),
+    };
     let verdict = GateVerdict {
-        subject: location(example),
+        subject,
         run: context.run.clone(),
         round: 0,
-        gate,
+        gate: Gate::Parse,
         passed: false,
-        reason: reason.to_owned(),
+        reason,
         source: example.source.clone(),
-        count: 1,
+        count: u64::from(!is_counted),
     };
     Ok(context.recorder.record(Record::Verdict(verdict)).await?)
 }

@@ -4,14 +4,16 @@
 //! channels, and the picture is centred in the model's square.
 
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use demask_api::{Picture, bounded_file};
 use flate2::read::GzDecoder;
 
-use super::{Reader, Rows};
+use super::packed::Spool;
+use super::{RandomAccess, Reader, Rows};
 use crate::example::{Check, Example, Kind, Split};
-use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
+use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
 
 /// Fashion-MNIST's classes in words, by label.
 pub const FASHION: [&str; 10] = [
@@ -29,6 +31,8 @@ pub const FASHION: [&str; 10] = [
 
 /// The most pictures of a file (law L9); the published files have 60,000.
 const MOST_PICTURES: usize = 1 << 24;
+/// The bytes of the header of a file of pictures.
+const HEADER: usize = 16;
 
 /// The question about a picture.
 pub const WHAT: &str = "what is this?";
@@ -61,6 +65,31 @@ impl Reader for IdxReader {
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
         Ok(Box::new(Idx::open(path, origin)?))
     }
+
+    fn open_again(
+        &self,
+        path: &Path,
+        origin: Origin,
+        room: &Path,
+    ) -> Result<Option<Box<dyn RandomAccess>>, ReadError> {
+        let mut idx = Idx::open(path, origin)?;
+        idx.again = Some(match is_packed(&idx.path) {
+            true => Again::Unpacked(Spool::new(room)?),
+            false => {
+                let file = File::open(&idx.path).map_err(|error| ReadError::io(&idx.path, error))?;
+                Again::File(file)
+            }
+        });
+        Ok(Some(Box::new(idx)))
+    }
+}
+
+/// Where a picture that was read can be read again.
+enum Again {
+    /// In the file itself.
+    File(File),
+    /// In a copy of what was unpacked.
+    Unpacked(Spool),
 }
 
 /// The labelled pictures of a folder, one at a time.
@@ -70,7 +99,11 @@ pub struct Idx {
     path: PathBuf,
     rows: usize,
     columns: usize,
-    number: u64,
+    /// The number of pictures that were read.
+    number: usize,
+    /// Whether the file has ended early.
+    has_ended: bool,
+    again: Option<Again>,
     origin: Origin,
 }
 
@@ -134,7 +167,7 @@ impl Idx {
                 format!("{count} labels were expected, found {found}"),
             ));
         }
-        for (path, bytes) in [(&label_path, 8 + count), (&path, 16 + count * rows * columns)] {
+        for (path, bytes) in [(&label_path, 8 + count), (&path, HEADER + count * rows * columns)] {
             unpacks(path, bytes as u64)?;
         }
         Ok(Self {
@@ -144,20 +177,94 @@ impl Idx {
             rows,
             columns,
             number: 0,
+            has_ended: false,
+            again: None,
             origin,
         })
     }
 
-    fn picture(&mut self) -> std::io::Result<Picture> {
-        let mut grey = vec![0; self.rows * self.columns];
-        self.images.read_exact(&mut grey)?;
+    /// Returns the picture of these grey values.
+    fn picture(&self, grey: &[u8]) -> Picture {
         let side = self.origin.pixels;
         let mut picture = Picture::filled(side, side, [0; 3]);
         let (top, left) = ((side - self.rows) / 2, (side - self.columns) / 2);
         for (at, &value) in grey.iter().enumerate() {
             picture.set(left + at % self.columns, top + at / self.columns, [value; 3]);
         }
-        Ok(picture)
+        picture
+    }
+
+    /// Reads the next picture, and returns its grey values with the offset at which they can be read again.
+    fn grey(&mut self) -> Result<(u64, Vec<u8>), String> {
+        let size = self.rows * self.columns;
+        let mut grey = vec![0; size];
+        self.images
+            .read_exact(&mut grey)
+            .map_err(|error| format!("the file ends within this picture: {error}"))?;
+        let at = match &mut self.again {
+            Some(Again::Unpacked(spool)) => spool
+                .append(&grey)
+                .map_err(|error| format!("the picture cannot be written to the temporary file: {error}"))?,
+            _ => (HEADER + self.number * size) as u64,
+        };
+        Ok((at, grey))
+    }
+
+    /// Reads the grey values at an offset again.
+    fn grey_again(&mut self, at: u64) -> io::Result<Vec<u8>> {
+        match &mut self.again {
+            Some(Again::Unpacked(spool)) => spool.get(at),
+            Some(Again::File(file)) => {
+                let mut grey = vec![0; self.rows * self.columns];
+                file.read_exact_at(&mut grey, at)?;
+                Ok(grey)
+            }
+            None => Err(io::Error::other("the file was opened to be read once")),
+        }
+    }
+
+    /// Makes the row of a picture, by its number from 1.
+    fn row(&self, grey: Result<Vec<u8>, String>, number: usize) -> Row {
+        let label = self.labels.get(number.saturating_sub(1)).copied();
+        let class = label.and_then(|label| FASHION.get(usize::from(label)));
+        let read = match (grey, class) {
+            (Ok(grey), Some(class)) => Ok(examples(&self.picture(&grey), class, &self.origin)),
+            (Ok(_), None) => {
+                let found = label.map_or_else(|| "nothing".to_owned(), |label| label.to_string());
+                Err(format!("a label from 0 to 9 was expected, found {found}"))
+            }
+            (Err(reason), _) => Err(reason),
+        };
+        let line = number as u64;
+        read.map(|examples| placed(examples, &self.path, line))
+            .map_err(|reason| BadRow {
+                file: self.path.clone(),
+                line,
+                reason,
+            })
+    }
+}
+
+impl RandomAccess for Idx {
+    fn next_row(&mut self) -> Option<(RowPlace, Row)> {
+        if self.has_ended || self.number >= self.labels.len() {
+            return None;
+        }
+        let grey = self.grey();
+        self.has_ended = grey.is_err();
+        self.number += 1;
+        let (at, grey) = match grey {
+            Ok((at, grey)) => (at, Ok(grey)),
+            Err(reason) => (0, Err(reason)),
+        };
+        let place = RowPlace::new(0, at, self.number as u64);
+        Some((place, self.row(grey, self.number)))
+    }
+
+    fn read_again(&mut self, place: RowPlace) -> Row {
+        let grey = self.grey_again(place.within());
+        let grey = grey.map_err(|error| format!("the picture cannot be read again: {error}"));
+        self.row(grey, place.line as usize)
     }
 }
 
@@ -165,22 +272,7 @@ impl Iterator for Idx {
     type Item = Row;
 
     fn next(&mut self) -> Option<Row> {
-        let label = *self.labels.get(self.number as usize)?;
-        self.number += 1;
-        let read = match (self.picture(), FASHION.get(label as usize)) {
-            (Ok(picture), Some(class)) => Ok(examples(&picture, class, &self.origin)),
-            (Ok(_), None) => Err(format!("a label from 0 to 9 was expected, found {label}")),
-            (Err(error), _) => {
-                self.labels.clear();
-                Err(format!("the file ends within this picture: {error}"))
-            }
-        };
-        let placed = |examples| placed(examples, &self.path, self.number);
-        Some(read.map(placed).map_err(|reason| BadRow {
-            file: self.path.clone(),
-            line: self.number,
-            reason,
-        }))
+        self.next_row().map(|(_, row)| row)
     }
 }
 
@@ -210,10 +302,15 @@ fn examples(picture: &Picture, class: &str, origin: &Origin) -> Vec<Example> {
     ]
 }
 
+/// Whether a file is gzipped, by its name.
+fn is_packed(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "gz")
+}
+
 /// Checks that a gzipped file unpacks to the end. Its checksum follows the last byte, which reading the pictures alone
 /// would never reach.
 fn unpacks(path: &Path, bytes: u64) -> Result<(), ReadError> {
-    if path.extension().is_none_or(|ending| ending != "gz") {
+    if !is_packed(path) {
         return Ok(());
     }
     let file = bounded_file::open(path).map_err(|error| ReadError::io(path, error))?;

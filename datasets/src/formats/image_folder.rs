@@ -2,16 +2,17 @@
 //!
 //! A caption comes from a list, `captions.jsonl` (`{"file": …, "caption": …}`) or `metadata.jsonl` (`{"file_name": …,
 //! "text": …}`); else from a text file of the same name beside the picture; else from the name of the picture's folder
-//! (`cats/1.png` is "cats").
+//! (`cats/1.png` is "cats"). The names and captions are in memory; a picture is read when it is drawn.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use demask_api::bounded_file;
 
-use super::{Reader, Rows};
+use super::{RandomAccess, Reader, Rows};
 use crate::example::{CAPTION_PROMPT, Example, Kind, Split};
-use crate::formats::row::{BadRow, Origin, ReadError, Row, placed};
+use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
 use crate::pictures::file as picture_file;
 
 /// The names of caption lists; the first list that names a picture captions it.
@@ -21,7 +22,11 @@ pub const CAPTIONS: [&str; 2] = ["captions.jsonl", "metadata.jsonl"];
 const ENDINGS: &[&str] = &[".png", ".jpg", ".jpeg"];
 /// The most bytes of a picture's own text file, and of a caption list (law L9).
 const LONGEST_CAPTION: u64 = 1 << 20;
-const LONGEST_LIST: u64 = 1 << 30;
+const LONGEST_LIST: u64 = 256 << 20;
+/// The most pictures of a folder, and lines of a caption list (law L9).
+const MOST_PICTURES: usize = 1 << 22;
+/// The most broken lines of a caption list.
+const MOST_BAD: usize = 100_000;
 /// The deepest nesting of folders.
 const DEEPEST: usize = 64;
 
@@ -49,7 +54,7 @@ impl Reader for ImageFolderReader {
     /// Lists every picture: file names do not tell a split.
     fn files(&self, path: &Path, _: Split) -> Result<Vec<PathBuf>, ReadError> {
         let mut files = Vec::new();
-        list(path, DEEPEST, &mut files)?;
+        each(path, &mut |file| files.push(file))?;
         Ok(files)
     }
 
@@ -64,25 +69,33 @@ impl Reader for ImageFolderReader {
             return true;
         }
         let has_captions = CAPTIONS.iter().any(|name| folder.join(name).is_file());
-        has_captions
-            && self
-                .files(folder, Split::Train)
-                .is_ok_and(|files| !files.is_empty())
+        has_captions && walk(folder, DEEPEST, &mut |_| false).is_ok_and(|went_on| !went_on)
     }
 
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
         Ok(Box::new(ImageFolder::open(path, origin)?))
+    }
+
+    fn open_again(
+        &self,
+        path: &Path,
+        origin: Origin,
+        _room: &Path,
+    ) -> Result<Option<Box<dyn RandomAccess>>, ReadError> {
+        Ok(Some(Box::new(ImageFolder::open(path, origin)?)))
     }
 }
 
 /// The pictures of a folder in the order of their names, one at a time.
 #[derive(Debug)]
 pub struct ImageFolder {
-    files: std::vec::IntoIter<PathBuf>,
+    /// The pictures' paths below the root.
+    files: Vec<Box<Path>>,
+    /// The index of the picture that is read next.
+    next: usize,
     captions: BTreeMap<PathBuf, String>,
     bad: std::vec::IntoIter<BadRow>,
     root: PathBuf,
-    number: u64,
     origin: Origin,
 }
 
@@ -90,11 +103,13 @@ impl ImageFolder {
     /// Lists a folder recursively and reads its captions.
     ///
     /// # Errors
-    /// An error if the folder cannot be listed or has no picture, or if a caption list cannot be read. A broken line of
-    /// a caption list is a bad row instead.
+    /// An error if the folder cannot be listed, has no picture or too many, or if a caption list cannot be read or is too
+    /// long. A broken line of a caption list is a bad row instead.
     pub fn open(root: &Path, origin: Origin) -> Result<Self, ReadError> {
-        let mut files = Vec::new();
-        list(root, DEEPEST, &mut files)?;
+        let mut files: Vec<Box<Path>> = Vec::new();
+        each(root, &mut |file| {
+            files.push(file.strip_prefix(root).unwrap_or(&file).into());
+        })?;
         if files.is_empty() {
             return Err(ReadError::format(
                 root,
@@ -109,9 +124,9 @@ impl ImageFolder {
         Ok(Self {
             captions: listed,
             bad: bad.into_iter(),
-            files: files.into_iter(),
+            files,
+            next: 0,
             root: root.to_owned(),
-            number: 0,
             origin,
         })
     }
@@ -170,20 +185,44 @@ impl ImageFolder {
     }
 }
 
+impl RandomAccess for ImageFolder {
+    fn next_row(&mut self) -> Option<(RowPlace, Row)> {
+        if let Some(bad) = self.bad.next() {
+            return Some((RowPlace::new(0, 0, bad.line), Err(bad)));
+        }
+        if self.next >= self.files.len() {
+            return None;
+        }
+        let at = self.next as u64;
+        self.next += 1;
+        let place = RowPlace::new(0, at, at + 1);
+        Some((place, self.read_again(place)))
+    }
+
+    fn read_again(&mut self, place: RowPlace) -> Row {
+        let line = place.within() + 1;
+        let name = usize::try_from(place.within())
+            .ok()
+            .and_then(|at| self.files.get(at));
+        let (file, read) = match name.map(|name| self.root.join(name)) {
+            Some(file) => {
+                let read = self.row(&file);
+                (file, read)
+            }
+            None => (self.root.clone(), Err("there is no such picture".to_owned())),
+        };
+        match read {
+            Ok(examples) => Ok(placed(examples, &file, line)),
+            Err(reason) => Err(BadRow { file, line, reason }),
+        }
+    }
+}
+
 impl Iterator for ImageFolder {
     type Item = Row;
 
     fn next(&mut self) -> Option<Row> {
-        if let Some(bad) = self.bad.next() {
-            return Some(Err(bad));
-        }
-        let file = self.files.next()?;
-        self.number += 1;
-        let line = self.number;
-        Some(match self.row(&file) {
-            Ok(examples) => Ok(placed(examples, &file, line)),
-            Err(reason) => Err(BadRow { file, line, reason }),
-        })
+        self.next_row().map(|(_, row)| row)
     }
 }
 
@@ -196,7 +235,32 @@ fn is_picture(path: &Path) -> bool {
     ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
-fn list(folder: &Path, deeper: usize, files: &mut Vec<PathBuf>) -> Result<(), ReadError> {
+/// Passes every picture below a folder on.
+///
+/// # Errors
+/// An error if a folder cannot be listed, or if there are more than [`MOST_PICTURES`].
+fn each(root: &Path, found: &mut dyn FnMut(PathBuf)) -> Result<(), ReadError> {
+    let mut count = 0;
+    let went_on = walk(root, DEEPEST, &mut |file| {
+        count += 1;
+        if count <= MOST_PICTURES {
+            found(file);
+        }
+        count <= MOST_PICTURES
+    })?;
+    match went_on {
+        true => Ok(()),
+        false => Err(ReadError::format(
+            root,
+            format!(
+                "found more than {MOST_PICTURES} pictures, the most of a folder; WebDataset's tar files may have more"
+            ),
+        )),
+    }
+}
+
+/// Passes the pictures below a folder to `found` as long as that returns `true`. Returns whether it did to the end.
+fn walk(folder: &Path, deeper: usize, found: &mut dyn FnMut(PathBuf) -> bool) -> Result<bool, ReadError> {
     if deeper == 0 {
         return Err(ReadError::format(
             folder,
@@ -206,13 +270,15 @@ fn list(folder: &Path, deeper: usize, files: &mut Vec<PathBuf>) -> Result<(), Re
     let entries = std::fs::read_dir(folder).map_err(|error| ReadError::io(folder, error))?;
     for entry in entries {
         let path = entry.map_err(|error| ReadError::io(folder, error))?.path();
-        if path.is_dir() {
-            list(&path, deeper - 1, files)?;
-        } else if is_picture(&path) {
-            files.push(path);
+        let goes_on = match path.is_dir() {
+            true => walk(&path, deeper - 1, found)?,
+            false => !is_picture(&path) || found(path),
+        };
+        if !goes_on {
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Reads a caption list, if it exists, into `listed` and its broken lines into `bad`.
@@ -230,23 +296,38 @@ fn captions(
         caption: String,
     }
     let path = root.join(name);
-    let text = match bounded_file::read_text(&path, LONGEST_LIST) {
-        Ok(text) => text,
+    let file = match bounded_file::open(&path) {
+        Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(ReadError::io(&path, error)),
     };
-    for (number, line) in text.lines().enumerate() {
+    let (mut text, mut line) = (BufReader::new(file).take(LONGEST_LIST + 1), String::new());
+    for number in 1.. {
+        line.clear();
+        let taken = text.read_line(&mut line);
+        if taken.map_err(|error| ReadError::io(&path, error))? == 0 {
+            break;
+        }
+        if text.limit() == 0 || listed.len() >= MOST_PICTURES || bad.len() >= MOST_BAD {
+            return Err(ReadError::format(
+                &path,
+                format!(
+                    "a list of at most {LONGEST_LIST} bytes, {MOST_PICTURES} captions and {MOST_BAD} broken lines was \
+                     expected"
+                ),
+            ));
+        }
         if line.trim().is_empty() {
             continue;
         }
-        match serde_json::from_str::<MetadataLine>(line) {
+        match serde_json::from_str::<MetadataLine>(&line) {
             Ok(line) => {
                 let caption = line.caption.trim().to_owned();
                 listed.entry(root.join(line.file)).or_insert(caption);
             }
             Err(error) => bad.push(BadRow {
                 file: path.clone(),
-                line: number as u64 + 1,
+                line: number,
                 reason: format!("a picture's file and its caption were expected: {error}"),
             }),
         }

@@ -11,6 +11,8 @@ use crate::example::Split;
 
 /// The deepest nesting of folders that is searched (law L9).
 const DEPTH: usize = 16;
+/// The most files of a folder or pattern, of all splits, that are looked at (law L9).
+const MOST_NAMES: usize = 16 * RowPlace::MOST_FILES;
 
 /// The words in a path that name a split.
 const WORDS: [(&str, Split); 7] = [
@@ -96,7 +98,10 @@ fn expanded(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
         }
         let matches = glob::glob(&name).map_err(|error| ReadError::format(path, error.to_string()))?;
         let before = all.len();
-        all.extend(matches.flatten());
+        all.extend(matches.flatten().take((MOST_NAMES + 1).saturating_sub(before)));
+        if all.len() > MOST_NAMES {
+            return Err(too_many(path));
+        }
         if all.len() == before {
             return Err(ReadError::format(path, format!("there is no file {name}")));
         }
@@ -162,10 +167,20 @@ fn list(folder: &Path, endings: &[&str], depth: usize, found: &mut Vec<PathBuf>)
                 list(&path, endings, depth - 1, found)?;
             }
         } else if endings.iter().any(|ending| name.ends_with(ending)) {
+            if found.len() >= MOST_NAMES {
+                return Err(too_many(folder));
+            }
             found.push(path);
         }
     }
     Ok(())
+}
+
+fn too_many(path: &Path) -> ReadError {
+    ReadError::format(
+        path,
+        format!("found more than {MOST_NAMES} files, expected at most that many"),
+    )
 }
 
 /// Selects the files of a split; if none names that split, those that name no split.

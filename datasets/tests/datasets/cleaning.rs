@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use demask_datasets::curation::decontaminate::Forbidden;
-use demask_datasets::curation::dedup::{Dedup, Novelty};
+use demask_datasets::curation::dedup::{Dedup, MOST_OF_A_BAND, Novelty};
 use demask_datasets::example::{Example, Kind, Split};
 use demask_datasets::tabletop::Tabletop;
 use proptest::prelude::*;
@@ -58,6 +58,26 @@ fn what_was_admitted_in_memory_is_known_when_the_index_goes_to_disk() {
         dedup.admit(&LONG.replace("mother", "father")).unwrap(),
         Novelty::Near(0)
     );
+}
+
+/// Texts of one template share bands without being near duplicates. Each is compared with a bounded number of them, and
+/// the index tells how many were not compared with all. Equal texts are found however many there are.
+#[test]
+fn l9_a_text_of_a_template_is_compared_with_a_bounded_number_of_others() {
+    let text = |number: usize| format!("{LONG} {number}");
+    let mut dedup = in_memory(1.0);
+    for number in 0..MOST_OF_A_BAND {
+        dedup.admit(&text(number)).unwrap();
+        assert_eq!(dedup.capped(), 0, "{number}");
+    }
+    for number in MOST_OF_A_BAND..3 * MOST_OF_A_BAND {
+        dedup.admit(&text(number)).unwrap();
+    }
+    let (admitted, capped) = (dedup.len() as u64, dedup.capped());
+    assert!(capped > 0 && capped < admitted, "{capped} of {admitted}");
+    assert_eq!(dedup.admit(&text(0)).unwrap(), Novelty::Exact(0));
+    // What is equal to an earlier text was not compared.
+    assert_eq!((dedup.len() as u64, dedup.capped()), (admitted, capped));
 }
 
 fn problem(prompt: &str) -> Example {

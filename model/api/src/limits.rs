@@ -1,6 +1,6 @@
-//! The limits on data from outside (law L9): the configurations of networks, the counts of a profile that cost disk,
-//! and the small files beside weights. No published network comes near them. A value beyond its limit is refused by
-//! name before anything is built.
+//! The limits on data from outside (law L9): the configurations of networks, the counts of a profile and of a command
+//! line that cost memory, disk or time, and the small files beside weights. No published network comes near them. A
+//! value beyond its limit is refused by name before anything is built.
 
 /// The allowed range of a count, with both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +9,14 @@ pub struct CountRange {
     pub least: u64,
     /// The largest allowed value.
     pub most: u64,
+}
+
+impl CountRange {
+    /// Whether a number is in the range.
+    #[must_use]
+    pub fn contains(self, number: u64) -> bool {
+        (self.least..=self.most).contains(&number)
+    }
 }
 
 /// Creates a range with both ends included.
@@ -57,6 +65,27 @@ pub const RANK: CountRange = range(1, 65_536);
 /// keeps up to twice as many folders of weights, and one.
 pub const STALENESS: CountRange = range(0, 16);
 
+/// The number of denoising steps. A sample stores the step of each token in two bytes.
+pub const STEPS: CountRange = range(1, 65_535);
+/// The number of samples of a prompt. Published studies of repeated sampling draw 10,000.
+pub const SAMPLES: CountRange = range(1, 65_536);
+/// The number of samples of an item of an evaluation, all of which are held until the suite is judged.
+pub const ITEM_SAMPLES: CountRange = range(1, 1024);
+/// The number of items of a suite, all of which are held. The largest published benchmark, VQAv2, has 214,354.
+pub const ITEMS: CountRange = range(1, 1_000_000);
+/// The number of parts of an evaluation that is divided among machines.
+pub const PARTS: CountRange = range(1, 65_536);
+/// The number of samples, and of items, of each kind on a report's page, which has their pictures in it.
+pub const SHOWN_SAMPLES: CountRange = range(0, 10_000);
+/// The number of sequences that an engine samples at the same time.
+pub const ROWS: CountRange = range(1, 65_536);
+/// The number of CPU threads of a process.
+pub const THREADS: CountRange = range(1, 1024);
+/// The seconds for which a process may be told to wait: up to a day.
+pub const SECONDS: CountRange = range(1, 86_400);
+/// The most pixels of a picture that is written to a file: 200 MB without compression.
+pub const MOST_WRITTEN_PIXELS: u64 = 1 << 26;
+
 /// The most bytes of a `config.json`, a manifest, an index of weights, or a file of sampler settings or prompts. The
 /// longest known one, an index of 200 files, has 10 MB.
 pub const LONGEST_CONFIG: u64 = 64 << 20;
@@ -68,5 +97,7 @@ pub const LONGEST_TOKENIZER: u64 = 256 << 20;
 pub const MOST_TOKENIZER_VALUES: usize = 8_000_000;
 /// The most values of JSON in a row of a data set. A picture of 224 x 224 pixels, written as numbers, has 150,000.
 pub const MOST_ROW_VALUES: usize = 500_000;
+/// The most bytes of a list of prompts, all of which is held.
+pub const LONGEST_LIST: u64 = 1 << 30;
 /// The most files that a manifest may list.
 pub const MOST_FILES: usize = 100_000;

@@ -2,7 +2,7 @@
 //! found.
 
 use demask_api::{
-    BackboneConfig, Commit, End, ImageSampler, SampleRequest, Sampler, Span, TextCache, TextSampler,
+    BackboneConfig, Commit, End, ImageSampler, SampleRequest, Sampler, Span, TextCache, TextSampler, limits,
 };
 
 use crate::error::Result;
@@ -23,8 +23,8 @@ pub fn samples(config: &BackboneConfig, requests: &[SampleRequest]) -> Result<()
     Ok(())
 }
 
-/// The largest number of steps: a sample stores the step of each token in two bytes.
-const STEPS: f64 = u16::MAX as f64;
+/// The largest number of steps.
+const STEPS: f64 = limits::STEPS.most as f64;
 
 fn text_sampler(sampler: &TextSampler) -> Result<()> {
     in_range("steps", sampler.steps as f64, 0.0, STEPS)?;

@@ -29,7 +29,7 @@ pub fn convert(options: Convert) -> anyhow::Result<ExitCode> {
     if options.output_as.json {
         print::json(&converted)?;
     } else {
-        converted.iter().for_each(|one| println!("{}", line(one)));
+        converted.iter().for_each(|one| print::say(&line(one)));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ use demask_actors::inference::complete::Inference;
 use demask_api::checkpoint::{ADAPTER, OPTIMIZER, has_adapter};
 use demask_api::{Answer, BackboneConfig, LoadOptions, ModelSource, Request, bounded_file, limits};
 use demask_datasets::prompts::chat_template::{JINJA_FILE, TOKENIZER_CONFIG};
+use demask_storage::visible;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use serde_json::Value;
@@ -187,7 +188,7 @@ impl DerivationProgress {
 
     fn says(&self, what: String) {
         match &self.spinner {
-            Some(spinner) => spinner.set_message(what),
+            Some(spinner) => spinner.set_message(visible::line(&what)),
             None => print::note(&what),
         }
     }

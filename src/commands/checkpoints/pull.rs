@@ -10,6 +10,7 @@ use demask_datasets::hub::{
     Cache, Hub, Laid, PullEvent, PullOrigin, Pulled, Repo, RepoKind, RetryPolicy, Settings, Watch,
 };
 use demask_rewards::benchmarks::{BenchmarkSource, Data, Suite};
+use demask_storage::visible;
 use indicatif::{HumanBytes, HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -178,7 +179,7 @@ impl Bars {
         let template = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
         let bar = self
             .all
-            .add(ProgressBar::new(size.unwrap_or_default()).with_message(file.to_owned()));
+            .add(ProgressBar::new(size.unwrap_or_default()).with_message(visible::line(file)));
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
@@ -198,7 +199,7 @@ impl Watch for Bars {
             PullEvent::Checking { file } => {
                 locked(&self.each)
                     .get(file)
-                    .inspect(|bar| bar.set_message(format!("{file}, checking")));
+                    .inspect(|bar| bar.set_message(format!("{}, checking", visible::line(file))));
             }
             PullEvent::Done { file, .. } => {
                 locked(&self.each)

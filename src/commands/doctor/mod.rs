@@ -100,7 +100,7 @@ fn show(report: &DoctorReport) -> anyhow::Result<()> {
         .collect();
     print::table(&["", "what", "found"], &rows)?;
     for check in report.checks.iter().filter(|check| !check.fix.is_empty()) {
-        println!("\n{}: {}", check.name, check.fix);
+        print::say(&format!("\n{}: {}", check.name, check.fix));
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ pub(super) fn repair(home: &Home, json: bool) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     for line in told(&done) {
-        println!("{line}");
+        print::say(&line);
     }
     Ok(ExitCode::SUCCESS)
 }

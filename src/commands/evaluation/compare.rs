@@ -47,7 +47,7 @@ pub fn compare(home: &Home, options: &EvalCompare) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = compared.iter().map(|compared| row(compared)).collect();
-    println!("A = {}, B = {}\n", a.name(), b.name());
+    print::say(&format!("A = {}, B = {}\n", a.name(), b.name()));
     print::table(
         &[
             "suite",

@@ -1,10 +1,8 @@
 //! `demask eval`: evaluates a checkpoint on benchmarks.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use demask_actors::home::Home;
@@ -15,8 +13,8 @@ use demask_actors::pipeline::external_rewards::ExternalRewards;
 use demask_actors::pipeline::reward_networks::Networks;
 use demask_actors::profile::{ExternalReward, RewardFolders};
 use demask_actors::runtime::ids;
-use demask_api::Remasking;
 use demask_api::machine::host_name;
+use demask_api::{DeviceInfo, Remasking};
 use demask_datasets::data_dir;
 use demask_datasets::example::{Kind, Mode};
 use demask_rewards::benchmarks::{
@@ -24,14 +22,17 @@ use demask_rewards::benchmarks::{
 };
 use demask_rewards::judge::Completion;
 use demask_rewards::verifiers::Verifiers;
-use demask_storage::{Blobs, Evaluation, RunState};
+use demask_storage::{Blobs, Evaluation, RunState, visible};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::figures::print_results;
 use super::kept::{Follower, Kept};
-use super::merge::{ADAPTER_FILES, DETECTIONS_FILE, IMAGE_TOKENIZER_FILES, SHARD, merge};
+use super::merge::{
+    ADAPTER_FILES, DETECTIONS_FILE, DEVICE, IMAGE_TOKENIZER_FILES, PIXELS, SHARD, WEIGHTS, merge,
+};
 use super::named::{NamedSuites, laid_down};
+use super::stamps::{stamp, stamps};
 use super::{compare, list, show};
 use crate::args::{EvalAction, EvalArgs, Likelihood};
 use crate::exit::UsageError;
@@ -282,13 +283,17 @@ fn begin(
     let mut settings = json!({
         "samplers": trial.samplers,
         "reasoning": trial.mode == Mode::Think,
-        "weights": stamps(&session.folder),
+        WEIGHTS: stamps(&session.folder),
         "adapter": options.model.adapter,
         "average": options.model.average,
         "size": options.model.size.map(|size| size.to_string()),
         "clip": options.clip,
         "image_reward": options.image_reward,
     });
+    // The same weights answer otherwise in another precision, and in the last bits on another device.
+    let device = &session.engine.info().device;
+    settings[DEVICE] = json!({ "name": named_device(device), "kernels": device.kernels });
+    settings["dtype"] = json!(device.compute.split(':').next());
     // A folder or file of the same name may hold something else by the next evaluation.
     for (key, folder) in [
         (ADAPTER_FILES, &session.adapter),
@@ -324,6 +329,7 @@ fn begin(
     let benchmarks: Vec<&OwnBenchmark> = named.iter().flat_map(NamedSuites::benchmarks).collect();
     if !benchmarks.is_empty() {
         settings["benchmarks"] = json!(benchmarks);
+        settings[PIXELS] = json!(session.size.map(|size| size.width));
     }
     // A reward with another command or range judges differently.
     let is_scorer = |reward: &&ExternalReward| benchmarks.iter().any(|one| one.scorer == reward.name);
@@ -362,31 +368,12 @@ fn begin(
     Ok(kept)
 }
 
-/// The endings of the files by which a model in a folder is recognized: weights, configurations, tokenizers and chat
-/// templates.
-const OF_A_MODEL: [&str; 3] = ["safetensors", "json", "jinja"];
-
-/// Returns name, size and time of a model's files, so that another model in the same folder is recognized.
-fn stamps(folder: &Path) -> Vec<String> {
-    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut stamps: Vec<String> = files
-        .map(|file| file.path())
-        .filter(|path| {
-            let ending = path.extension().and_then(OsStr::to_str);
-            ending.is_some_and(|ending| OF_A_MODEL.contains(&ending))
-        })
-        .filter_map(|path| stamp(&path))
-        .collect();
-    stamps.sort();
-    stamps
-}
-
-/// Returns name, size and time of a file, or of the file that a link leads to.
-fn stamp(path: &Path) -> Option<String> {
-    let about = std::fs::metadata(path).ok()?;
-    let changed = about.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    let name = path.file_name()?.to_string_lossy();
-    Some(format!("{name} {} {}", about.len(), changed.as_micros()))
+/// Returns the name of a device: the GPU's own, or `cpu`.
+fn named_device(device: &DeviceInfo) -> &str {
+    let number = device.name.strip_prefix("cuda:");
+    let number = number.and_then(|number| number.parse::<usize>().ok());
+    let gpu = number.and_then(|number| device.cuda.devices().get(number));
+    gpu.map_or(device.name.as_str(), |gpu| gpu.name.as_str())
 }
 
 /// Returns the named reward networks.
@@ -415,7 +402,7 @@ fn own(named: &[NamedSuites]) -> impl Iterator<Item = Suite> {
 /// Makes a progress bar on standard error, which is visible only on a terminal.
 fn bar(suite: &Suite) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg} {bar:40} {pos}/{len} items, {per_sec}, {eta} left");
-    let bar = ProgressBar::new(0).with_message(suite.name());
+    let bar = ProgressBar::new(0).with_message(visible::line(&suite.name()));
     match style {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,

@@ -9,7 +9,9 @@ use demask_actors::pipeline::evaluation::evaluator::{SuiteRun, SuiteWatcher};
 use demask_actors::pipeline::evaluation::item_result::{ItemResult, lacks_a_reply};
 use demask_rewards::benchmarks::{Item, Judged, Verdict};
 use demask_rewards::statistics::mean;
-use demask_storage::{Blobs, Eval, EvalItem, Evaluation, Record, RunState, StoreError, Writer, evaluations};
+use demask_storage::{
+    Blobs, Eval, EvalItem, Evaluation, Record, RunState, StoreError, Writer, evaluations, visible,
+};
 use indicatif::ProgressBar;
 
 use crate::connection::append::append;
@@ -211,7 +213,7 @@ impl Follower<'_> {
             let half = mean.high.map_or(0.0, |high| high - mean.value);
             self.bar.set_message(format!(
                 "{} {:.1} ± {:.1} %",
-                self.suite,
+                visible::line(&self.suite),
                 100.0 * mean.value,
                 100.0 * half
             ));

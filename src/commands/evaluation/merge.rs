@@ -14,11 +14,18 @@ use serde_json::{Map, Value, json};
 use super::figures::print_results;
 use super::kept::Kept;
 use super::named::{NamedSuites, laid_down};
+use super::stamps::without_time;
 use crate::args::EvalMerge;
 use crate::terminal::print;
 
 /// The key of a part's number in the settings of an evaluation.
 pub const SHARD: &str = "shard";
+/// The key of the stamps of the weights' folder.
+pub const WEIGHTS: &str = "weights";
+/// The key of the device, which differs between machines.
+pub const DEVICE: &str = "device";
+/// The key of the side of pictures in pixels, in which the items of own benchmarks are read.
+pub const PIXELS: &str = "pixels";
 /// The key of an adapter's folder and files in them.
 pub const ADAPTER_FILES: &str = "adapter_files";
 /// The key of an image tokenizer's folder and files in them.
@@ -30,8 +37,8 @@ pub const DETECTIONS_FILE: &str = "detections_file";
 /// as an evaluation.
 ///
 /// # Errors
-/// An error if there is no such evaluation, if the parts differ in anything else, or if an item is in no part or in
-/// two.
+/// An error if there is no such evaluation, if the parts differ in anything else, if an item is in no part or in two, or
+/// if a part has another item in its place.
 pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
     let parts = parts(home, &options.evaluations)?;
     let (first, _) = &parts[0];
@@ -46,8 +53,7 @@ pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
             .collect();
         if !differ.is_empty() {
             bail!(
-                "{} and {} are not parts of one evaluation: they differ in {} (files are known by name, size and \
-                 time, which a copy keeps with `cp -p` or `rsync -a`)",
+                "{} and {} are not parts of one evaluation: they differ in {} (files are known by name, size and content)",
                 first.id,
                 other.id,
                 differ.join(", ")
@@ -67,8 +73,15 @@ pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
         state: RunState::Running,
         ..first.clone()
     };
+    let is_of_one_device = parts
+        .iter()
+        .all(|(part, _)| part.settings[DEVICE] == first.settings[DEVICE]);
     if let Some(settings) = merged.settings.as_object_mut() {
         settings.remove(SHARD);
+        // Items of several devices are nobody's to reuse.
+        if !is_of_one_device {
+            settings.remove(DEVICE);
+        }
     }
     let limit = merged.limit.and_then(|limit| usize::try_from(limit).ok());
     let mut runs = Vec::new();
@@ -94,12 +107,15 @@ pub fn merge(home: &Home, options: &EvalMerge) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Returns what must be equal in all parts of an evaluation: all but their number, and where a machine has its files. Its
-/// recorded detections are those in the drawings of its own part.
+/// Returns what must be equal in all parts of an evaluation: all but their number, the device, and where a machine has its
+/// files and since when. Its recorded detections are those in the drawings of its own part.
 fn compared(evaluation: &Evaluation) -> Map<String, Value> {
     let mut compared = evaluation.settings.as_object().cloned().unwrap_or_default();
-    for key in [SHARD, DETECTIONS_FILE] {
+    for key in [SHARD, DETECTIONS_FILE, DEVICE] {
         compared.remove(key);
+    }
+    if let Some(weights) = compared.get_mut(WEIGHTS) {
+        remove_times(weights);
     }
     // The name that was typed on its machine; the files tell more.
     if compared.contains_key(ADAPTER_FILES) {
@@ -108,6 +124,9 @@ fn compared(evaluation: &Evaluation) -> Map<String, Value> {
     for key in [ADAPTER_FILES, IMAGE_TOKENIZER_FILES] {
         if let Some(Value::Object(of)) = compared.get_mut(key) {
             of.remove("folder");
+            if let Some(files) = of.get_mut("files") {
+                remove_times(files);
+            }
         }
     }
     for (key, value) in [
@@ -118,6 +137,13 @@ fn compared(evaluation: &Evaluation) -> Map<String, Value> {
         compared.insert(key.to_owned(), value);
     }
     compared
+}
+
+/// Removes the times of stamps.
+fn remove_times(stamps: &mut Value) {
+    for stamp in stamps.as_array_mut().into_iter().flatten() {
+        *stamp = without_time(stamp.as_str().unwrap_or_default()).into();
+    }
 }
 
 /// A part: its evaluation, and its items by suite and number.
@@ -146,8 +172,10 @@ fn parts(home: &Home, named: &[String]) -> anyhow::Result<Vec<Part>> {
 /// Returns the suites of an evaluation: those of the program, and those of the named files.
 fn named(evaluation: &Evaluation, options: &EvalMerge) -> anyhow::Result<Vec<Suite>> {
     let mut known: Vec<Suite> = Suite::all().collect();
+    let pixels = evaluation.settings[PIXELS].as_u64();
+    let pixels = pixels.and_then(|pixels| usize::try_from(pixels).ok());
     for word in &options.suites {
-        known.extend(NamedSuites::read(word, options.scorer.as_deref())?.suites(None));
+        known.extend(NamedSuites::read(word, options.scorer.as_deref())?.suites(pixels));
     }
     evaluation
         .suites
@@ -167,6 +195,11 @@ fn of_suite(suite: &Suite, limit: Option<usize>, parts: &[Part]) -> anyhow::Resu
         let key = (suite.name(), number as u64);
         let mut rows = parts.iter().filter_map(|(_, items)| items.get(&key));
         match (rows.next(), rows.next()) {
+            (Some(row), None) if row.item != item.example.id => bail!(
+                "item {number} of {} was another one in {} than it is here: the parts need the same data, which is here too",
+                suite.name(),
+                row.run
+            ),
             (Some(row), None) => items.push(Kept::of_row(row, number, &item)),
             (Some(_), Some(_)) => bail!("item {number} of {} is in two parts", suite.name()),
             (None, _) => missing += 1,

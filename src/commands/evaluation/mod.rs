@@ -11,4 +11,5 @@ mod list;
 mod merge;
 mod named;
 pub mod show;
+mod stamps;
 mod subject;

@@ -31,7 +31,7 @@ pub fn send(home: &Home, command: Command, json: bool) -> anyhow::Result<ExitCod
             Ok(ExitCode::from(crate::exit::FAILED))
         }
         Reply::Accepted { message, step } if !json => {
-            println!("{message} (requested at step {step})");
+            print::say(&format!("{message} (requested at step {step})"));
             Ok(ExitCode::SUCCESS)
         }
         Reply::Taken { message, step } => {
@@ -159,9 +159,9 @@ pub fn line(overview: &Overview) -> String {
 }
 
 fn show(overview: &Overview) {
-    println!("{}", line(overview));
+    print::say(&line(overview));
     if !overview.run.is_empty() {
-        println!(
+        print::say(&format!(
             "run {}{}",
             overview.run,
             if overview.detail.is_empty() {
@@ -169,6 +169,6 @@ fn show(overview: &Overview) {
             } else {
                 format!(": {}", overview.detail)
             }
-        );
+        ));
     }
 }

@@ -14,7 +14,7 @@ use demask_actors::engine::join::listen::JoinDoor;
 use demask_actors::engine::liveness::is_stopped;
 use demask_actors::home::Home;
 use demask_actors::runtime::log::{self, LogWriter};
-use demask_storage::{Command as Ask, Reply};
+use demask_storage::{Command as Ask, Reply, visible};
 
 use crate::args::{DaemonCommand, Images, LogFormat};
 use crate::commands::experiment::control;
@@ -283,7 +283,7 @@ fn up(home: &Home, pid: u32, mut daemon: Line, json: bool) -> anyhow::Result<Exi
     } else {
         println!("the daemon of {} is running, process {pid}", root.display());
         println!("its log is {}", log.display());
-        println!("{}", control::line(&overview));
+        print::say(&control::line(&overview));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -299,7 +299,7 @@ fn logs(home: &Home, lines: usize, follow: bool) -> anyhow::Result<()> {
     let mut input = BufReader::new(File::open(&path).with_context(|| path.display().to_string())?);
     let all: Vec<String> = input.by_ref().lines().collect::<Result<_, _>>()?;
     for line in &all[all.len().saturating_sub(lines)..] {
-        println!("{line}");
+        print::say(line);
     }
     if !follow {
         return Ok(());
@@ -307,7 +307,7 @@ fn logs(home: &Home, lines: usize, follow: bool) -> anyhow::Result<()> {
     loop {
         let mut line = String::new();
         if input.read_line(&mut line)? > 0 {
-            print!("{line}");
+            print!("{}", visible::lines(&line));
             continue;
         }
         // A log that became shorter was rotated.

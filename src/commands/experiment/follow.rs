@@ -10,6 +10,7 @@ use demask_storage::{Overview, Record, RunState, query};
 
 use crate::commands::experiment::control;
 use crate::connection::line::{Line, connect};
+use crate::terminal::print;
 
 /// Time between two lines while nothing but the step changes.
 const BETWEEN_LINES: Duration = Duration::from_secs(2);
@@ -70,7 +71,7 @@ fn follow(mut client: Line, run: &str, json: bool) -> anyhow::Result<ExitCode> {
             && end.run == run
         {
             if !json {
-                println!("{}: {}", end.status, end.reason);
+                print::say(&format!("{}: {}", end.status, end.reason));
             }
             return Ok(match end.status {
                 RunState::Failed => ExitCode::from(crate::exit::FAILED),
@@ -109,7 +110,7 @@ impl Told {
         if line == self.line || (early && place == self.place) {
             return;
         }
-        println!("{line}");
+        print::say(&line);
         (self.line, self.place, self.at) = (line, place, Some(Instant::now()));
     }
 }
@@ -125,18 +126,21 @@ fn tell(record: &Record, told: &mut Told) {
         }
         Record::Overview(overview) => told.overview(overview),
         Record::Eval(eval) => {
-            println!(
+            print::say(&format!(
                 "  {} {:.1} % [{:.1}, {:.1}] of {}",
                 eval.suite,
                 100.0 * eval.value,
                 100.0 * eval.low,
                 100.0 * eval.high,
                 eval.n
-            );
+            ));
         }
-        Record::Alert(alert) => println!("  {}: {}", alert.kind, alert.message),
+        Record::Alert(alert) => print::say(&format!("  {}: {}", alert.kind, alert.message)),
         Record::Checkpoint(checkpoint) if checkpoint.kept => {
-            println!("  checkpoint at step {} ({})", checkpoint.step, checkpoint.reason)
+            print::say(&format!(
+                "  checkpoint at step {} ({})",
+                checkpoint.step, checkpoint.reason
+            ));
         }
         _ => {}
     }

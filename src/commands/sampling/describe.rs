@@ -41,15 +41,12 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
     if let [alone] = rows.as_slice() {
         decode(&alone.image).map_err(anyhow::Error::msg)?;
     }
-    let seeds = (0..options.samples as u64).map(|sample| options.seed.wrapping_add(sample));
-    let asked: Vec<(&PictureRow, u64)> = rows
-        .iter()
-        .flat_map(|row| seeds.clone().map(move |seed| (row, seed)))
-        .collect();
+    let asked = |(row, sample): (usize, usize)| (&rows[row], options.seed.wrapping_add(sample as u64));
     let one = options.file.is_none();
     runtime()?.block_on(async {
         let session = Session::open_seeing(home, &options.model, Task::Understand).await?;
-        for batch in asked.chunks(TOGETHER) {
+        for batch in prompts::batches(rows.len(), options.samples, TOGETHER) {
+            let batch: Vec<(&PictureRow, u64)> = batch.into_iter().map(asked).collect();
             let request = |&(row, seed): &(&PictureRow, u64)| {
                 Ok(CompletionRequest {
                     example: example(&session, &options, row)?,
@@ -74,7 +71,7 @@ pub fn describe(home: &Home, options: Describe) -> anyhow::Result<ExitCode> {
                         })
                     ),
                     (false, true) => print::written(answer),
-                    (false, false) => println!("{}: {answer}", row.image.display()),
+                    (false, false) => print::say(&format!("{}: {answer}", row.image.display())),
                 }
             }
         }

@@ -71,7 +71,7 @@ pub fn fill(home: &Home, options: &Fill) -> anyhow::Result<ExitCode> {
             "prompt": options.text, "text": text, "filled": filled, "forwards": sample.forwards, "seed": options.seed,
         }))?;
     } else {
-        println!("{text}");
+        print::say(&text);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -40,11 +40,9 @@ pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
         (None, None) => return Err(UsageError("give a PROMPT or --file".into()).into()),
     };
     // Several samples of a prompt have consecutive seeds.
-    let asked = prompts.iter().flat_map(|prompt| {
-        let seeds = (0..options.samples as u64).map(|sample| options.seed.wrapping_add(sample));
-        seeds.map(move |seed| (prompt.as_str(), seed))
-    });
-    let asked: Vec<(&str, u64)> = asked.collect();
+    let asked = |(prompt, sample): (usize, usize)| {
+        (prompts[prompt].as_str(), options.seed.wrapping_add(sample as u64))
+    };
     let one = options.file.is_none() && options.samples == 1;
     runtime()?.block_on(async {
         let mut session = Session::open(home, &options.model).await?;
@@ -55,7 +53,9 @@ pub fn generate(home: &Home, options: Generate) -> anyhow::Result<ExitCode> {
             text: text_sampler(&session, mode, &options)?,
             ..session.samplers.clone()
         };
-        for (number, batch) in asked.chunks(TOGETHER).enumerate() {
+        let batches = prompts::batches(prompts.len(), options.samples, TOGETHER);
+        for (number, batch) in batches.enumerate() {
+            let batch: Vec<(&str, u64)> = batch.into_iter().map(asked).collect();
             let request = |(at, &(prompt, seed)): (usize, &(&str, u64))| CompletionRequest {
                 example: plain_example(Kind::WordProblem, prompt, None),
                 mode,

@@ -54,7 +54,7 @@ pub fn imagine(home: &Home, options: Imagine) -> anyhow::Result<ExitCode> {
         print::json(&described(prompt, &options.output, &made, &drawn, options.seed))?;
     } else {
         if !thought.is_empty() {
-            println!("{thought}");
+            print::say(thought);
         }
         say(&options.output, &drawn);
     }
@@ -85,14 +85,11 @@ fn draw_list(home: &Home, options: &Imagine) -> anyhow::Result<ExitCode> {
     let prompts = prompts::listed(file)?;
     let folder = &options.output;
     std::fs::create_dir_all(folder).with_context(|| format!("--output {}", folder.display()))?;
-    let asked: Vec<(usize, usize)> = (0..prompts.len())
-        .flat_map(|prompt| (0..options.samples).map(move |sample| (prompt, sample)))
-        .collect();
     let (kind, mode, task) = way(options);
     runtime()?.block_on(async {
         let session = Session::open_seeing(home, &options.model, task).await?;
         let samplers = samplers(&session, options);
-        for batch in asked.chunks(TOGETHER) {
+        for batch in prompts::batches(prompts.len(), options.samples, TOGETHER) {
             let request = |&(prompt, sample): &(usize, usize)| CompletionRequest {
                 example: plain_example(kind, &prompts[prompt], None),
                 mode,
@@ -157,8 +154,8 @@ fn described(
 
 fn say(file: &Path, seen: &Seen) {
     match seen {
-        Some(seen) => println!("{}: {}", file.display(), seen.scene),
-        None => println!("{}", file.display()),
+        Some(seen) => print::say(&format!("{}: {}", file.display(), seen.scene)),
+        None => print::say(&file.display().to_string()),
     }
 }
 

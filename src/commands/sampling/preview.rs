@@ -38,7 +38,7 @@ pub fn show_picture(words: FrameSink) -> FrameSink {
         ));
         if let Some(picture) = frame.picture.as_ref().filter(|_| drawn) {
             let (width, height) = room();
-            print::note(half_blocks(&within(picture, width, height)).trim_end_matches('\n'));
+            print::drawn(half_blocks(&within(picture, width, height)).trim_end_matches('\n'));
         }
     })
 }

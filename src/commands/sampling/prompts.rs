@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use demask_api::limits;
 use serde_json::Value;
 
 /// Longest line in bytes.
@@ -66,6 +67,15 @@ pub fn listed_pictures(file: &Path) -> anyhow::Result<Vec<PictureRow>> {
     })
 }
 
+/// Divides the samples of some rows into batches of at most `together`, in order: the row's number and the sample's.
+pub fn batches(rows: usize, samples: usize, together: usize) -> impl Iterator<Item = Vec<(usize, usize)>> {
+    let all = rows.saturating_mul(samples);
+    (0..all).step_by(together).map(move |first| {
+        let batch = first..all.min(first.saturating_add(together));
+        batch.map(|at| (at / samples, at % samples)).collect()
+    })
+}
+
 /// Reads every line that is not empty.
 fn rows<T>(file: &Path, what: &str, read: impl Fn(&str) -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {
     let name = file.display().to_string();
@@ -76,7 +86,7 @@ fn rows<T>(file: &Path, what: &str, read: impl Fn(&str) -> anyhow::Result<T>) ->
             std::fs::File::open(file).with_context(|| name.clone())?,
         ))
     };
-    let (mut prompts, mut line, mut number) = (Vec::new(), String::new(), 0);
+    let (mut prompts, mut line, mut number, mut bytes) = (Vec::new(), String::new(), 0, 0);
     loop {
         number += 1;
         line.clear();
@@ -84,6 +94,13 @@ fn rows<T>(file: &Path, what: &str, read: impl Fn(&str) -> anyhow::Result<T>) ->
         let taken = taken.with_context(|| format!("{name}:{number}"))?;
         if taken as u64 >= LONGEST {
             bail!("{name}:{number}: a line of at most {LONGEST} bytes was expected");
+        }
+        bytes += taken as u64;
+        if bytes > limits::LONGEST_LIST {
+            bail!(
+                "{name}:{number}: a list of at most {} bytes was expected",
+                limits::LONGEST_LIST
+            );
         }
         match line.trim_start_matches(BYTE_ORDER_MARK).trim() {
             _ if taken == 0 => break,
@@ -136,5 +153,20 @@ fn prompt_of(line: &str) -> anyhow::Result<String> {
             "\"prompt\" with some text was expected, found {}",
             crate::terminal::print::short(line)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_have_every_sample_of_every_row_in_order() {
+        let all: Vec<Vec<(usize, usize)>> = batches(3, 2, 4).collect();
+        assert_eq!(all, [vec![(0, 0), (0, 1), (1, 0), (1, 1)], vec![(2, 0), (2, 1)]]);
+        assert_eq!(
+            batches(usize::MAX, 2, 64).next().map(|first| first.len()),
+            Some(64)
+        );
     }
 }

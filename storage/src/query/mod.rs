@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::store::{self, StoreError};
+use crate::visible;
 
 /// The public views.
 pub const VIEWS: [&str; 18] = [
@@ -230,13 +231,14 @@ impl Rows {
             .iter()
             .map(|row| row.iter().map(cell).collect())
             .collect();
+        let head: Vec<String> = self.columns.iter().map(|name| visible::line(name)).collect();
         let wide = |text: &str| text.chars().count();
         let widths: Vec<usize> = (0..self.columns.len())
             .map(|at| {
                 cells
                     .iter()
                     .map(|row| wide(&row[at]))
-                    .chain([wide(&self.columns[at])])
+                    .chain([wide(&head[at])])
                     .max()
                     .unwrap_or(0)
             })
@@ -249,7 +251,7 @@ impl Rows {
             })
             .collect();
         let mut text = String::new();
-        for row in std::iter::once(&self.columns).chain(&cells) {
+        for row in std::iter::once(&head).chain(&cells) {
             let line: Vec<String> = row
                 .iter()
                 .enumerate()
@@ -294,7 +296,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// Formats a table's cell: one line without control characters, numbers with five decimals, limited width.
+/// Formats a table's cell: one line without control characters (law L9), numbers with five decimals, limited width.
 fn cell(value: &Value) -> String {
     match value {
         Value::Number(number) if number.is_f64() => {
@@ -305,19 +307,7 @@ fn cell(value: &Value) -> String {
                 format!("{number:.4e}")
             }
         }
-        other => shorten(plain(other).chars().map(visible).collect()),
-    }
-}
-
-/// Replaces a control character by its sign. Prompts, outputs and names come from models and files (law L9): in a table
-/// they must neither break a line nor send a command to the terminal.
-fn visible(character: char) -> char {
-    match character {
-        '\n' => '⏎',
-        '\u{7f}' => '␡',
-        '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(character)).unwrap_or('\u{fffd}'),
-        _ if character.is_control() => '\u{fffd}',
-        _ => character,
+        other => shorten(visible::line(&plain(other))),
     }
 }
 

@@ -276,7 +276,7 @@ pub struct GateVerdict {
     pub reason: String,
     /// The source.
     pub source: String,
-    /// The number of rows that it stands for.
+    /// The number of rows that it stands for; 0 for a note on rows that other verdicts count.
     #[serde(default = "one")]
     pub count: u64,
 }

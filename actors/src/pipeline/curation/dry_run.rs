@@ -84,7 +84,7 @@ fn look(profile: &Profile) -> DryRun {
             stages: stages_of(profile, source),
             ..SourceReport::default()
         };
-        match examples(source, profile, &forbidden, &mut report) {
+        match examples(source, profile, &forbidden, &mut report, &mut found.notes) {
             Ok(examples) => {
                 let kinds: BTreeSet<Kind> = examples.iter().map(|example| example.kind).collect();
                 report.asks = kinds.iter().map(|kind| kind.name().to_owned()).collect();
@@ -139,14 +139,15 @@ fn examples(
     profile: &Profile,
     forbidden: &Forbidden,
     found: &mut SourceReport,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<Example>, SourceError> {
     if let SourceKind::Tabletop(kind) = source.kind {
         return Ok(generated(profile, kind));
     }
-    let mut report = |report| {
-        if let Report::Rejected { gate, reason, .. } = report {
-            count(&mut found.turned_away, gate, &reason);
-        }
+    let mut report = |report| match report {
+        Report::Rejected { gate, reason, .. } => count(&mut found.turned_away, gate, &reason),
+        Report::Capped { source, rows } => notes.push(format!("source {source}: {}", sources::capped(rows))),
+        Report::Clean { .. } | Report::Done { .. } => {}
     };
     let room = std::env::temp_dir();
     let read = sources::read(source, profile, &room, forbidden, &mut report, &mut |_| true);

@@ -30,7 +30,7 @@ const DROP_CONDITION: f64 = 0.1;
 /// Most examples per source on which a text tokenizer is trained.
 const CORPUS: usize = 20_000;
 /// Name of the source of traces.
-const REASONER: &str = "reasoner";
+pub const REASONER: &str = "reasoner";
 /// Share of a text source's examples that are replaced by accepted traces, once there are any.
 const TRACE_SHARE: f64 = 0.25;
 
@@ -431,6 +431,44 @@ mod tests {
         );
         profile.limits.bad_row_share = 0.2;
         assert_eq!(opened(&profile).unwrap().read()["given"].len(), 8);
+    }
+
+    /// Texts of one template are not compared with all others, and the funnel says of how many that is true.
+    #[test]
+    fn l9_rows_that_were_not_compared_with_all_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut profile = given(dir.path(), 0);
+        let question = "Natalia sold clips to forty eight of her friends in April and then she sold half as many clips in \
+                        May so how many clips did Natalia sell altogether in April and May of the year";
+        let path = profile.sources[0].path.clone().unwrap();
+        let write = |rows: usize| {
+            let row = |number: usize| serde_json::json!({ "question": format!("{question} {number}?"), "answer": "72" });
+            let rows: String = (0..rows).map(|number| format!("{}\n", row(number))).collect();
+            std::fs::write(&path, rows).unwrap();
+        };
+        profile.limits.near_duplicate = 1.0;
+        let told = |profile: &Profile| {
+            let reports = opened(profile).unwrap().take_reports();
+            let capped = reports
+                .into_iter()
+                .find(|report| matches!(report, Report::Capped { .. }));
+            capped.and_then(|report| report.record("run"))
+        };
+        write(200);
+        assert_eq!(told(&profile), None);
+        write(700);
+        let Some(demask_storage::Record::Verdict(verdict)) = told(&profile) else {
+            panic!("no verdict");
+        };
+        assert_eq!(
+            (verdict.source.as_str(), verdict.count, verdict.passed),
+            ("given", 0, false)
+        );
+        assert!(
+            verdict.reason.contains("compared with the latest"),
+            "{}",
+            verdict.reason
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! - `evaluator.rs`: running a suite's items through the model, and the actor; `item_result.rs`: an item with its
 //!   result;
+//! - `fingerprint.rs`: the files of a model, recognized by their content;
 //! - `trial.rs`: the settings of an evaluation, and the judges that are named;
 //! - `judges.rs`: external judges that are asked about a batch: a judge model at an address (`judge_model.rs`), a
 //!   detector (`detector.rs`), a reward network, an external reward.
@@ -11,6 +12,7 @@
 
 pub mod detector;
 pub mod evaluator;
+pub mod fingerprint;
 pub mod item_result;
 pub mod judge_model;
 mod judges;

@@ -48,7 +48,7 @@ impl StageRun {
                 ..DrawnAhead::default()
             },
         };
-        self.turned_away(&batch).await?;
+        self.turned_away(stage, &batch).await?;
         let picked = batch.used;
         if picked.is_empty() {
             return Ok(After::Next);

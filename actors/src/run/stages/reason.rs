@@ -9,7 +9,7 @@ use demask_storage::{Gate, GateVerdict, Record};
 
 use super::state::{After, StageRun};
 use crate::pipeline::curation::curator::{Take, TraceOutcome};
-use crate::pipeline::curation::mixture::Accepted;
+use crate::pipeline::curation::mixture::{Accepted, REASONER};
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::pipeline::reasoner::{Proposal, Propose};
 use crate::pipeline::run_error::RunError;
@@ -103,7 +103,7 @@ impl StageRun {
     async fn problems(&mut self, stage: &Stage) -> Result<Vec<Example>, RunError> {
         let demand = self.demand(stage, DRAWN * stage.batch, 0.0);
         let batch = self.batch(demand, false).await?;
-        self.turned_away(&batch).await?;
+        self.turned_away(stage, &batch).await?;
         let is_problem = |picked: &TrainingExample| {
             picked.example.kind == Kind::WordProblem && picked.example.answer.is_some()
         };
@@ -132,7 +132,7 @@ impl StageRun {
             gate,
             passed,
             reason: reason.to_owned(),
-            source: "reasoner".to_owned(),
+            source: REASONER.to_owned(),
             count: 1,
         };
         Ok(self.context.recorder.record(Record::Verdict(verdict)).await?)
@@ -158,7 +158,7 @@ fn accepted(proposal: &Proposal) -> Accepted {
     let reasoning = thought::split(&proposal.text).reasoning.unwrap_or_default();
     let example = Example {
         reasoning: Some(reasoning.to_owned()),
-        source: "reasoner".into(),
+        source: REASONER.into(),
         ..proposal.example.clone()
     };
     Accepted {

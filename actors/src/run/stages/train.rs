@@ -6,8 +6,6 @@ use std::time::Instant;
 use demask_api::sequence::Task;
 use demask_api::{Answer, Request, TrainReport};
 
-use demask_storage::Gate;
-
 use super::reports::exchanged;
 use super::state::{After, StageRun};
 use crate::engine::process::{EngineFailure, unexpected};
@@ -35,7 +33,7 @@ impl StageRun {
         let began = Instant::now();
         let demand = self.demand(stage, stage.batch, think_share);
         let batch = self.batch(demand.clone(), true).await?;
-        self.turned_away(&batch).await?;
+        self.turned_away(stage, &batch).await?;
         if batch.used.is_empty() {
             return Ok(After::Next);
         }
@@ -85,9 +83,9 @@ impl StageRun {
     /// # Errors
     /// An error if [`EMPTY_BATCHES`] batches in a row had no fitting example, because a run that has learnt nothing
     /// must not end as done.
-    pub(super) async fn turned_away(&mut self, batch: &TrainingBatch) -> Result<(), RunError> {
+    pub(super) async fn turned_away(&mut self, stage: &Stage, batch: &TrainingBatch) -> Result<(), RunError> {
         for (example, why) in &batch.rejected {
-            lineage::rejected(&self.context, example, Gate::Parse, why).await?;
+            lineage::rejected(&self.context, &stage.name, example, why).await?;
         }
         let Some((example, why)) = batch.rejected.first().filter(|_| batch.used.is_empty()) else {
             self.empty_batches = 0;

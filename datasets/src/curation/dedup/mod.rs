@@ -2,7 +2,9 @@
 //!
 //! Two texts whose shingle sets have the Jaccard similarity s share a band with probability 1 − (1 − s^R)^B, which for
 //! B = 14 bands of R = 8 hashes is 0.5 at s ≈ 0.7 (Broder 1997; the settings of RedPajama and DCLM). Texts that share a
-//! band are compared by their whole signatures, so a band shared by chance makes no duplicate.
+//! band are compared by their whole signatures, so a band shared by chance makes no duplicate. Texts of one template may
+//! all share a band, and comparing each with all of them would be quadratic. A text is therefore compared with the latest
+//! [`MOST_OF_A_BAND`] of each band, and the index counts the texts for which that was not all (law L9).
 //!
 //! The index takes 0.6 to 0.9 kB per admitted text. It is in memory up to a limit and in unnamed temporary
 //! files beyond it, so that a source of a million rows needs no more memory than one of a hundred thousand
@@ -21,6 +23,9 @@ use crate::curation::dedup::signature::{BANDS, Signature};
 use crate::curation::dedup::table::Table;
 
 pub use crate::curation::dedup::signature::words;
+
+/// The most texts of a band with which a text is compared, the latest ones.
+pub const MOST_OF_A_BAND: usize = 256;
 
 /// Bytes that each of the index's two files holds in memory before it moves to disk.
 const MEMORY: usize = 32 << 20;
@@ -46,6 +51,8 @@ pub struct Dedup {
     /// The records of the admitted texts. A record refers to the previous text with the same key of each
     /// band.
     records: AdmittedTexts,
+    /// The number of admitted texts that were not compared with all that share a band with them.
+    capped: u64,
 }
 
 impl Dedup {
@@ -64,6 +71,7 @@ impl Dedup {
             threshold,
             last: Table::new(folder, memory),
             records: AdmittedTexts::new(folder, memory, threshold <= 1.0),
+            capped: 0,
         }
     }
 
@@ -71,6 +79,13 @@ impl Dedup {
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len() as usize
+    }
+
+    /// Returns the number of admitted texts that were compared with only the latest [`MOST_OF_A_BAND`] texts of a band, so
+    /// that an earlier near duplicate may have been missed.
+    #[must_use]
+    pub fn capped(&self) -> u64 {
+        self.capped
     }
 
     /// Whether no text was admitted.
@@ -94,10 +109,12 @@ impl Dedup {
         }
         let signature = (self.threshold <= 1.0).then(|| Signature::of(&words));
         let keys = signature.as_ref().map(Signature::band_keys);
-        if let (Some(signature), Some(keys)) = (&signature, &keys)
-            && let Some(number) = self.near(signature, keys)?
-        {
-            return Ok(Novelty::Near(number as usize));
+        if let (Some(signature), Some(keys)) = (&signature, &keys) {
+            let (candidates, is_capped) = self.candidates(keys)?;
+            if let Some(number) = self.near(signature, candidates)? {
+                return Ok(Novelty::Near(number as usize));
+            }
+            self.capped += u64::from(is_capped);
         }
         let number = self.records.len();
         self.last.put(key, number)?;
@@ -113,19 +130,25 @@ impl Dedup {
         Ok(Novelty::New)
     }
 
-    /// Returns the first admitted text that shares a band with this signature and is similar enough, if there
-    /// is one.
-    fn near(&self, signature: &Signature, keys: &[u64; BANDS]) -> io::Result<Option<u32>> {
-        let mut candidates = Vec::new();
+    /// Returns the latest admitted texts of each of these bands, in order, and whether there are more.
+    fn candidates(&self, keys: &[u64; BANDS]) -> io::Result<(Vec<u32>, bool)> {
+        let (mut candidates, mut is_capped) = (Vec::new(), false);
         for (band, &key) in keys.iter().enumerate() {
             let mut next = self.last.get(key)?;
-            while let Some(number) = next {
+            for _ in 0..MOST_OF_A_BAND {
+                let Some(number) = next else { break };
                 candidates.push(number);
                 next = self.records.before(number, band)?;
             }
+            is_capped |= next.is_some();
         }
         candidates.sort_unstable();
         candidates.dedup();
+        Ok((candidates, is_capped))
+    }
+
+    /// Returns the first of these texts that is similar enough to this signature, if there is one.
+    fn near(&self, signature: &Signature, candidates: Vec<u32>) -> io::Result<Option<u32>> {
         for number in candidates {
             if signature.similarity(&self.records.read(number)?.signature) >= self.threshold {
                 return Ok(Some(number));

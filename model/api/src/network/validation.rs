@@ -49,7 +49,7 @@ pub fn backbone_fields(fields: &Map<String, Value>) -> Result<(), OutOfRange> {
     let given = |field: &str| fields.get(field).filter(|value| !value.is_null());
     for (field, range) in BACKBONE_COUNTS {
         if let Some(value) = given(field)
-            && !value.as_u64().is_some_and(|number| range.has(number))
+            && !value.as_u64().is_some_and(|number| range.contains(number))
         {
             return Err(range.refusal(field, value));
         }
@@ -128,17 +128,13 @@ fn stack(name: &str, config: &StackConfig) -> Result<(), OutOfRange> {
 /// # Errors
 /// [`OutOfRange`] if it is not.
 pub fn within(field: &str, found: usize, range: CountRange) -> Result<(), OutOfRange> {
-    if range.has(found as u64) {
+    if range.contains(found as u64) {
         return Ok(());
     }
     Err(range.refusal(field, &Value::from(found)))
 }
 
 impl CountRange {
-    fn has(self, number: u64) -> bool {
-        (self.least..=self.most).contains(&number)
-    }
-
     fn refusal(self, field: &str, found: &Value) -> OutOfRange {
         OutOfRange {
             field: field.to_owned(),

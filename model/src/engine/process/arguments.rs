@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use demask_api::join::{JoiningEngine, PATIENCE};
+use demask_api::limits::{self, CountRange};
 use demask_api::machine::host_name;
 use demask_api::{JoinRole, PROTOCOL, Shard};
 
@@ -15,9 +16,6 @@ use crate::engine::seat::Seat;
 use crate::training::ranks::{RankOptions, Reduction};
 use crate::world::join::relay::Joining;
 use crate::world::member::STEP_LIMIT;
-
-/// The longest time in seconds that a rank may be told to wait for its peers.
-const LONGEST_PEER_LIMIT: u64 = 86_400;
 
 const HELP: &str = "demask-engine: the process that computes for Demask; usually started by the daemon or the demask command
 
@@ -43,7 +41,7 @@ rank 0 has the socket, and it commands the other ranks. A rank that loses a peer
 --join FILE: the engine serves the daemon that wrote FILE (`demask daemon start --listen ADDR --join-file FILE`) instead of a socket. It
 is a rank of a world as with --world env, of which only rank 0 connects to the daemon, or with --role sample a single engine that only
 samples. It exits with 0 when its work is done, and with 75 when it should be started again: it lost a peer, or it could not reach the
-daemon for longer than --patience (default 120 s).
+daemon for longer than --patience (default 120 s, at most a day).
 --reduction: exact (default) adds gradients in the order of the units, so the bits do not depend on the number of ranks; with fast
 they do.
 --shard: what is divided among the ranks: state (the optimizer state; default), or weights (the weights too, which are gathered block
@@ -157,8 +155,8 @@ impl EngineArguments {
             }
             "--device" => self.device = value()?,
             "--dtype" => self.dtype = value()?,
-            "--threads" => self.threads = Some(number(flag, &value()?)?),
-            "--rows" => self.rows = Some(number(flag, &value()?)?),
+            "--threads" => self.threads = Some(count(flag, &value()?, limits::THREADS)?),
+            "--rows" => self.rows = Some(count(flag, &value()?, limits::ROWS)?),
             "--deterministic" => {
                 let words = [("on", true), ("off", false)];
                 self.deterministic = Some(one_of(flag, &value()?, &words)?);
@@ -169,10 +167,9 @@ impl EngineArguments {
                 let roles = [("train", JoinRole::Train), ("sample", JoinRole::Sample)];
                 self.role = Some(one_of(flag, &value()?, &roles)?);
             }
-            "--patience" => self.patience = Duration::from_secs(number(flag, &value()?)?),
+            "--patience" => self.patience = Duration::from_secs(seconds(flag, &value()?)?),
             "--peer-limit" => {
-                let seconds = number::<u64>(flag, &value()?)?.clamp(1, LONGEST_PEER_LIMIT);
-                self.peer_limit = Duration::from_secs(seconds);
+                self.peer_limit = Duration::from_secs(seconds(flag, &value()?)?.max(1));
             }
             "--reduction" => {
                 let reductions = [("exact", Reduction::Exact), ("fast", Reduction::Fast)];
@@ -303,6 +300,26 @@ fn one_of<T: Copy>(flag: &str, found: &str, words: &[(&str, T)]) -> Result<T, Ar
     wrong(&format!("{flag} {found}: expected {}", expected.join(" or ")))
 }
 
+/// Parses a number that has to be in a range.
+fn count(flag: &str, text: &str, range: CountRange) -> Result<usize, ArgumentError> {
+    match number::<usize>(flag, text)? {
+        number if range.contains(number as u64) => Ok(number),
+        _ => wrong(&format!(
+            "{flag} {text}: expected a number from {} to {}",
+            range.least, range.most
+        )),
+    }
+}
+
+/// Parses a time to wait in seconds, which may be 0.
+fn seconds(flag: &str, text: &str) -> Result<u64, ArgumentError> {
+    let most = limits::SECONDS.most;
+    match number::<u64>(flag, text)? {
+        seconds if seconds <= most => Ok(seconds),
+        _ => wrong(&format!("{flag} {text}: expected at most {most} seconds")),
+    }
+}
+
 fn number<T: FromStr>(flag: &str, text: &str) -> Result<T, ArgumentError> {
     let not_one = |_| ArgumentError(format!("{flag} {text}: expected a number"));
     text.parse().map_err(not_one)
@@ -353,6 +370,19 @@ mod tests {
             ("--socket", "--socket needs a value"),
             ("--sockets s", "unknown argument --sockets"),
             ("--socket s --threads many", "--threads many: expected a number"),
+            (
+                "--socket s --threads 99999999999",
+                "--threads 99999999999: expected a number from 1 to 1024",
+            ),
+            (
+                "--socket s --rows 0",
+                "--rows 0: expected a number from 1 to 65536",
+            ),
+            (
+                "--join f --patience 18446744073709551615",
+                "expected at most 86400 seconds",
+            ),
+            ("--world env --peer-limit 86401", "expected at most 86400 seconds"),
             ("--socket s --deterministic maybe", "expected on or off"),
             ("--socket s --beside 1", "--beside 1: expected TRAINERS,NUMBER"),
             ("--world here", "--world here: expected env"),

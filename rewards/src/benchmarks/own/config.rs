@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use demask_api::limits;
 use demask_datasets::example::Split;
 use demask_datasets::formats::{READERS, Reader, reader_of};
 use schemars::JsonSchema;
@@ -50,7 +51,7 @@ pub struct OwnBenchmark {
     #[schemars(with = "String")]
     pub split: Split,
     /// The most items; the first ones are taken.
-    #[schemars(range(min = 1, max = 1_000_000_000))]
+    #[schemars(range(min = limits::ITEMS.least, max = limits::ITEMS.most))]
     pub limit: Option<usize>,
     /// The side of its pictures in pixels; absent: the profile's, or the model's.
     #[schemars(range(min = 8, max = 4096))]

@@ -1,5 +1,6 @@
 //! The items of a user-defined benchmark: the prompt and right answer made of a row's columns.
 
+use demask_api::limits;
 use demask_datasets::example::{Check, Example, Kind};
 use demask_datasets::formats::Rows;
 use demask_datasets::formats::row::{KeptColumns, Origin};
@@ -55,8 +56,8 @@ pub(super) fn shows_a_picture(own: &OwnBenchmark) -> Result<bool, String> {
 /// Reads every item in the file's order, up to the limit.
 ///
 /// # Errors
-/// A message with file, line and column if the file cannot be read or a row yields no item. Bad rows are not skipped,
-/// because that could improve the result.
+/// A message with file, line and column if the file cannot be read or a row yields no item, or with the limit if it has
+/// more rows than a suite may have items (law L9). Bad rows are not skipped, because that could improve the result.
 pub(super) fn read(own: &OwnBenchmark, scorer: &OwnScorer) -> Result<Vec<Item>, String> {
     let template = |source: &Option<String>| source.as_deref().map(RowTemplate::new).transpose();
     let maker = ItemMaker {
@@ -78,6 +79,12 @@ pub(super) fn read(own: &OwnBenchmark, scorer: &OwnScorer) -> Result<Vec<Item>, 
             continue;
         };
         let place = row.place.clone();
+        if items.len() as u64 >= limits::ITEMS.most {
+            return Err(format!(
+                "{place}: a benchmark has at most {} items; `limit` takes the first ones",
+                limits::ITEMS.most
+            ));
+        }
         let item = maker.item(row).map_err(|why| format!("{place}: {why}"))?;
         items.push(item);
     }

@@ -39,10 +39,8 @@ pub fn edit(home: &Home, options: &RunsEdit) -> anyhow::Result<()> {
     }
     let name = labels.name.as_deref().unwrap_or("no name");
     let tags = labels.tags.join(", ");
-    println!(
-        "run {run}: {name}; tags: {}",
-        if tags.is_empty() { "none" } else { &tags }
-    );
+    let tags = if tags.is_empty() { "none" } else { &tags };
+    print::say(&format!("run {run}: {name}; tags: {tags}"));
     Ok(())
 }
 

@@ -143,7 +143,10 @@ fn show(home: &Home, prefix: &str, json: bool) -> anyhow::Result<()> {
         print_rows(rows, false);
         println!();
     }
-    println!("configuration\n{}", serde_json::to_string_pretty(&config)?);
+    print::say(&format!(
+        "configuration\n{}",
+        serde_json::to_string_pretty(&config)?
+    ));
     Ok(())
 }
 

@@ -49,7 +49,7 @@ pub fn show(home: &Home, plan: &StudyPlan, json: bool) -> anyhow::Result<()> {
         .map(|(word, count)| format!("{count} {word}"))
         .collect();
     let (name, count) = (&plan.name, plan.runs.len());
-    println!("study {name}: {count} runs, {}\n", said.join(", "));
+    print::say(&format!("study {name}: {count} runs, {}\n", said.join(", ")));
     if rows.is_empty() {
         print::note("no finished run has a value to compare");
         return Ok(());

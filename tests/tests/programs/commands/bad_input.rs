@@ -98,6 +98,40 @@ fn flags_that_cannot_be_meant_are_refused_before_anything_is_loaded() {
             &["imagine", "a red circle", "-o", "x.png", "--size", "96"],
             "max_sequence_length 160",
         ),
+        (&["generate", ask, "--samples", "99999999999"], "at most 65536"),
+        (&["generate", ask, "--steps", "99999999999"], "at most 65535"),
+        (&["generate", ask, "--block", "99999999999"], "at most 16777216"),
+        (
+            &["describe", "--file", "list", "--samples", "18446744073709551616"],
+            "at most 65536",
+        ),
+        (
+            &["imagine", "--file", "list", "-o", "out", "--samples", "65537"],
+            "invalid value '65537' for '--samples",
+        ),
+        (
+            &["imagine", "a red circle", "-o", "x.png", "--size", "65537x32"],
+            "at most 65536 a side",
+        ),
+        (
+            &["imagine", "a red circle", "-o", "x.png", "--place", "0,65537"],
+            "at most 65536 each",
+        ),
+        (&["eval", "tabletop-sums", "--samples", "1025"], "at most 1024"),
+        (
+            &["eval", "tabletop-sums", "--limit", "1000001"],
+            "at most 1000000",
+        ),
+        (
+            &["eval", "tabletop-sums", "--shards", "1/65537"],
+            "at most 65536 parts",
+        ),
+        (
+            &["report", "--output", "x.html", "--samples", "10001"],
+            "at most 10000",
+        ),
+        (&["grow", "in", "out", "--codes", "262145"], "at most 262144"),
+        (&["grow", "in", "out", "--size", "65537"], "at most 65536"),
         (&["convert", "in.pt", "out.bin"], "ends in .safetensors"),
         (
             &["ask", "a red circle", "--draw", "--output", "nowhere/at/all.png"],

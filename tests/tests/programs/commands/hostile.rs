@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use demask_storage::{EvalItem, Evaluation, Record, RunState, Writer};
 use demask_tests::{Place, programs};
 use serde_json::{Value, json};
 
@@ -199,6 +200,68 @@ fn l9_too_few_descriptors_are_told_before_anything_is_begun() {
         assert_eq!(said.trim_end(), expected);
         assert_eq!(out.status.code(), Some(1));
     }
+}
+
+/// What models and files say is printed without a command to the terminal, in tables and in errors; JSON keeps it.
+#[test]
+fn l9_no_text_from_outside_sends_a_command_to_the_terminal() {
+    let hostile = "\u{1b}]0;title\u{7}\u{9b}31mred";
+    let place = Place::default();
+    let mut writer = Writer::open(&place.home().database()).unwrap();
+    let records = ["first", "second"].into_iter().flat_map(|id| {
+        let evaluation = Evaluation {
+            id: id.into(),
+            checkpoint: hostile.into(),
+            suites: vec!["suite".into()],
+            settings: json!({}),
+            seed: 0,
+            limit: None,
+            host: String::new(),
+            version: String::new(),
+            state: RunState::Done,
+        };
+        let item = EvalItem {
+            run: id.into(),
+            step: 0,
+            suite: "suite".into(),
+            number: 0,
+            item: "item".into(),
+            category: String::new(),
+            counted: true,
+            prompt: hostile.into(),
+            picture: None,
+            output: hostile.into(),
+            drawn: None,
+            answer: hostile.into(),
+            reference: hostile.into(),
+            credit: f64::from(u8::from(id == "first")),
+            tokens: 1,
+            forwards: 1,
+            seconds: 0.0,
+        };
+        [Record::Evaluation(evaluation), Record::Item(item)]
+    });
+    writer.append(&records.collect::<Vec<_>>(), 0).unwrap();
+    drop(writer);
+    let said = |arguments: &[&str]| {
+        let out = place.run(arguments);
+        String::from_utf8([out.stdout, out.stderr].concat()).unwrap()
+    };
+    for arguments in [
+        &["eval", "show", "first"][..],
+        &["eval", "compare", "first", "second", "--items", "1"],
+        &["query", "SELECT prompt, output FROM v_item"],
+        &["describe", hostile],
+        &["generate", "--file", hostile],
+        &["runs", "show", hostile],
+    ] {
+        let said = said(arguments);
+        assert!(said.contains("red"), "{arguments:?}: {said}");
+        let left: Vec<char> = said.chars().filter(|sign| sign.is_control()).collect();
+        assert!(left.iter().all(|sign| *sign == '\n'), "{arguments:?}: {said:?}");
+    }
+    let item: Value = serde_json::from_str(said(&["eval", "show", "first", "--json"]).trim()).unwrap();
+    assert_eq!(item["prompt"], hostile);
 }
 
 /// Builds a preloadable library that sets the clock before 1970.

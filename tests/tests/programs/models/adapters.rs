@@ -296,13 +296,21 @@ fn another_adapter_in_the_same_folder_is_evaluated_anew() {
     assert!(!evaluate(), "another scale");
 }
 
-/// Parts of machines that have the adapter at different places are merged, and those of another adapter are not.
+/// Parts of machines that have copies of the adapter at different places, made at different times, are merged, and those
+/// of another adapter are not.
 #[test]
 fn parts_through_one_adapter_at_two_places_are_merged() {
     let place = Place::default();
     let (one, two) = (place.path().join("one"), place.path().join("two"));
     of_queries(&one, 0.0);
-    std::os::unix::fs::symlink(&one, &two).unwrap();
+    of_queries(&two, 0.0);
+    let copied = std::fs::File::options()
+        .write(true)
+        .open(two.join("adapter_model.safetensors"));
+    copied
+        .unwrap()
+        .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1))
+        .unwrap();
     let evaluate = |folder: &Path, part: &str| {
         let eval = ["eval", "tabletop-sums", "--limit", "2", "--device", "cpu"];
         let more = ["--shards", part, "--adapter", folder.to_str().unwrap()];

@@ -180,3 +180,75 @@ fn several_samples_of_an_item_are_rows_of_their_own_and_what_has_one_answer_is_r
         "{said}"
     );
 }
+
+/// An item is reused only where the same device computed it in the same precision.
+#[test]
+fn what_another_device_or_precision_computed_is_not_reused() {
+    let place = Place::default();
+    let evaluate = || {
+        let out = place.run(&["eval", "tabletop-sums", "--limit", "2", "--device", "cpu"]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.success(), "{said}");
+        said.contains("were reused")
+    };
+    assert!(!evaluate(), "nothing is stored yet");
+    assert!(evaluate(), "the same device");
+    let settings = query(&place, "SELECT settings FROM v_evaluation")[0]["settings"].to_string();
+    let (now, other) = match settings.contains("bf16") {
+        true => ("bf16", "f32"),
+        false => ("f32", "bf16"),
+    };
+    for (now, other) in [
+        (format!("\"dtype\":\"{now}\""), format!("\"dtype\":\"{other}\"")),
+        (
+            "\"name\":\"cpu\"".to_owned(),
+            "\"name\":\"NVIDIA H100\"".to_owned(),
+        ),
+    ] {
+        let program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); \
+                       c.execute('UPDATE evaluation SET settings = replace(settings, ?, ?)', sys.argv[2:]); c.commit()";
+        let changed = std::process::Command::new("python3")
+            .args(["-c", program])
+            .arg(place.home().database())
+            .args([&now, &other])
+            .status();
+        assert!(changed.unwrap().success());
+        assert!(!evaluate(), "{other}");
+        assert!(evaluate(), "{now}");
+    }
+}
+
+/// A part whose data file had another item is not merged, although number and file are the same.
+#[test]
+fn parts_of_different_data_are_not_merged() {
+    let place = Place::default();
+    let file = place.path().join("sums.jsonl");
+    let named = file.to_str().unwrap();
+    let written = |second: &str| {
+        let row = |question: &str| serde_json::json!({ "question": question, "answer": "7" }).to_string();
+        std::fs::write(
+            &file,
+            format!(
+                "{}\n{}\n",
+                row("Ann has 3 pens and finds 4. How many pens?"),
+                row(second)
+            ),
+        )
+        .unwrap();
+    };
+    let part = |part: &str| {
+        lines(&place.run(&["eval", named, "--shards", part, "--json"]));
+        id_of(&place, "DESC")
+    };
+    let merged = |ids: [&str; 2]| place.run(&["eval", "merge", ids[0], ids[1], "--suites", named, "--json"]);
+    written("Ben has 5 cups and finds 2. How many cups?");
+    let (first, second) = (part("1/2"), part("2/2"));
+    assert_eq!(lines(&merged([first.as_str(), second.as_str()]))[0]["n"], 2);
+    written("Ben has 9 cups and loses 2. How many cups?");
+    let other = part("2/2");
+    written("Ben has 5 cups and finds 2. How many cups?");
+    let out = merged([first.as_str(), other.as_str()]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("item 1 of") && said.contains(&other), "{said}");
+}

@@ -222,6 +222,50 @@ fn l6_the_loop_runs_on_files_and_says_what_it_turned_away() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
+/// The reasoning of every row is too long, so that only the answers can be trained on. A row that is drawn with its
+/// reasoning has a reason in the funnel, and is counted once: where it was accepted.
+#[test]
+fn the_funnel_adds_up_when_a_stage_cannot_use_what_was_accepted() {
+    let place = Place::default();
+    let data = place.path().join("data");
+    write_gsm8k(&data.join("gsm8k"));
+    let profile = place.path().join("short.toml");
+    let short = NARROW
+        .replace("prompt = 4, answer = 48", "prompt = 120, answer = 4")
+        .replace(
+            "kind = \"pretrain\"\nsteps = 40\nbatch = 2",
+            "kind = \"finetune\"\nsteps = 6\nbatch = 8",
+        );
+    assert!(short.contains("answer = 4,") && short.contains("finetune"));
+    fs::write(&profile, short).unwrap();
+    let flags = [
+        "run",
+        "--headless",
+        "--from-scratch",
+        "--profile",
+        profile.to_str().unwrap(),
+    ];
+    let out = place.demask(&flags).env("DEMASK_DATA", &data).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    let funnel = "SELECT gate, sum(passed) AS kept, sum(rejected) AS n FROM v_funnel WHERE source = 'gsm8k' GROUP BY gate \
+                  ORDER BY gate";
+    assert_eq!(
+        rows_as_json(&place, funnel),
+        serde_json::json!([
+            {"gate": "accept", "kept": 36, "n": 0},
+            {"gate": "decontaminate", "kept": 0, "n": 1},
+            {"gate": "exact_dedup", "kept": 0, "n": 1},
+            {"gate": "parse", "kept": 0, "n": 1}
+        ])
+    );
+    let reasons = "SELECT gate, rejected FROM v_funnel WHERE reason LIKE 'not used in stage pretrain: the answer is longer%'";
+    assert_eq!(
+        rows_as_json(&place, reasons),
+        serde_json::json!([{"gate": "parse", "rejected": 0}])
+    );
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
 /// A source with too many broken rows fails the run, and the message names the source, the first broken row
 /// and the limit.
 #[test]

@@ -116,8 +116,14 @@ impl<'a> Gates<'a> {
         ))
     }
 
-    /// Reports the checks against the benchmarks.
+    /// Reports the checks against the benchmarks, and the search for near duplicates if it was not complete.
     pub(super) fn finish(self, report: &mut dyn FnMut(Report)) {
+        if self.dedup.capped() > 0 {
+            report(Report::Capped {
+                source: self.source.to_owned(),
+                rows: self.dedup.capped(),
+            });
+        }
         checked(self.source, self.forbidden, self.checked, &self.overlaps)
             .into_iter()
             .for_each(report);

@@ -30,7 +30,7 @@ use crate::profile::{Profile, Source, SourceKind};
 pub use error::SourceError;
 pub use forbidden::{benchmarks, checked};
 use gates::Gates;
-pub use report::Report;
+pub use report::{Report, capped};
 
 /// Pictures from which the mean pictures of classes are computed.
 const MEANS_OF: usize = 6000;

@@ -1,5 +1,6 @@
 //! What is reported while a source is read, and the rows that it leaves in the store.
 
+use demask_datasets::curation::dedup::MOST_OF_A_BAND;
 use demask_storage::{CleanCheck, Gate, GateVerdict, Record};
 
 /// A report of reading.
@@ -29,6 +30,13 @@ pub enum Report {
         /// Examples that overlapped and were rejected.
         overlapped: u64,
     },
+    /// Rows that were compared with only some of the rows that look like them (law L9), which may hide near duplicates.
+    Capped {
+        /// The source.
+        source: String,
+        /// Rows that were not compared with all.
+        rows: u64,
+    },
     /// The end of reading and measuring a source.
     Done {
         /// The source.
@@ -42,7 +50,7 @@ pub enum Report {
 
 impl Report {
     /// Returns the row that the report leaves in the store: a rejection with its gate and reason, a check against a
-    /// benchmark, or the accepted examples of a source.
+    /// benchmark, a note on the search for near duplicates, or the accepted examples of a source.
     #[must_use]
     pub fn record(self, run: &str) -> Option<Record> {
         match self {
@@ -75,6 +83,16 @@ impl Report {
                 checked,
                 overlapped,
             })),
+            Self::Capped { source, rows } => Some(Record::Verdict(GateVerdict {
+                subject: format!("source {source}"),
+                run: run.to_owned(),
+                round: 0,
+                gate: Gate::NearDedup,
+                passed: false,
+                reason: capped(rows),
+                source,
+                count: 0,
+            })),
             Self::Done { source, kept, .. } => Some(Record::Verdict(GateVerdict {
                 subject: format!("source {source}"),
                 run: run.to_owned(),
@@ -87,4 +105,13 @@ impl Report {
             })),
         }
     }
+}
+
+/// Says how many rows were compared with only some of the rows that look like them.
+#[must_use]
+pub fn capped(rows: u64) -> String {
+    format!(
+        "{rows} kept rows look like more than {MOST_OF_A_BAND} earlier ones each, and were compared with the latest of \
+         them alone; near duplicates may be left"
+    )
 }
