@@ -3,6 +3,7 @@
 //! A labelled picture becomes a request to draw its class and a question about it. Grey is copied to the three
 //! channels, and the picture is centred in the model's square.
 
+use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -76,7 +77,7 @@ impl Reader for IdxReader {
         idx.again = Some(match is_packed(&idx.path) {
             true => Again::Unpacked(Spool::new(room)?),
             false => {
-                let file = File::open(&idx.path).map_err(|error| ReadError::io(&idx.path, error))?;
+                let file = bounded_file::open(&idx.path).map_err(|error| ReadError::io(&idx.path, error))?;
                 Again::File(file)
             }
         });
