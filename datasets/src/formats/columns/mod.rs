@@ -15,6 +15,7 @@
 
 mod conversation;
 pub mod encoded;
+mod exact;
 pub mod fields;
 mod forms;
 pub mod stored_picture;

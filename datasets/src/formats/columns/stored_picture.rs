@@ -4,6 +4,8 @@
 //! pass, a page at a time.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +33,9 @@ pub struct StoredPicture {
     /// The picture file that is used where the bytes are null.
     pub path: Option<PathBuf>,
 }
+
+/// A place as numbers and bytes, because a path need not be UTF-8: group, row, column and position, file, path.
+type PlainPlace = ([usize; 4], Vec<u8>, Option<Vec<u8>>);
 
 thread_local! {
     static PLACE: RefCell<Option<StoredPictures>> = const { RefCell::new(None) };
@@ -65,6 +70,28 @@ impl StoredPicture {
                 *place = None;
             }
             read
+        })
+    }
+
+    /// Serialises the place for another process on this machine.
+    pub(in crate::formats) fn to_bytes(&self) -> Vec<u8> {
+        let raw = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        let numbers = [self.group, self.row, self.column, self.at];
+        let place: PlainPlace = (numbers, raw(&self.file), self.path.as_deref().map(raw));
+        serde_json::to_vec(&place).unwrap_or_default()
+    }
+
+    /// Reads a place that [`Self::to_bytes`] wrote; `None` if the bytes are anything else.
+    pub(in crate::formats) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let ([group, row, column, at], file, path): PlainPlace = serde_json::from_slice(bytes).ok()?;
+        let path_of = |raw: Vec<u8>| PathBuf::from(OsString::from_vec(raw));
+        Some(Self {
+            file: path_of(file).into(),
+            group,
+            row,
+            column,
+            at,
+            path: path.map(path_of),
         })
     }
 }
