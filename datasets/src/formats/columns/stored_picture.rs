@@ -1,7 +1,7 @@
 //! A picture that stays in its Parquet file until it is needed, so that a large table is read without its pictures.
 //!
-//! Each thread keeps one open column reader. Pictures requested in the order of their rows are therefore read in one
-//! pass, a page at a time.
+//! Each thread keeps one open column reader, in a process of its own if a program is registered
+//! (`parquet/idle.rs`). Pictures requested in the order of their rows are therefore read in one pass, a page at a time.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -16,6 +16,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
 use crate::formats::columns::survived::survived;
+use crate::formats::parquet::idle;
 
 /// The position of a picture in a Parquet file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -47,14 +48,25 @@ impl StoredPicture {
     /// # Errors
     /// A message if the Parquet file cannot be read or has changed since its table was read.
     pub fn bytes(&self) -> Result<Option<Vec<u8>>, String> {
-        let named = |error: String| {
+        let read = match idle::picture(self) {
+            Some(read) => read,
+            None => self.bytes_here(),
+        };
+        read.map_err(|error| {
             format!(
                 "{}: row group {}, row {}: {error}",
                 self.file.display(),
                 self.group,
                 self.row
             )
-        };
+        })
+    }
+
+    /// Reads the bytes in this process.
+    ///
+    /// # Errors
+    /// Those of [`Self::bytes`], without the place.
+    pub(in crate::formats) fn bytes_here(&self) -> Result<Option<Vec<u8>>, String> {
         PLACE.with_borrow_mut(|place| {
             let read = survived(|| {
                 if !place.as_ref().is_some_and(|place| place.comes_to(self)) {
@@ -65,7 +77,7 @@ impl StoredPicture {
                     None => Ok(None),
                 }
             });
-            let read = read.and_then(|read| read).map_err(named);
+            let read = read.and_then(|read| read);
             if read.is_err() {
                 *place = None;
             }
