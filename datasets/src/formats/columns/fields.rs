@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::encoded::Encoded;
-use super::exact;
 use super::stored_picture::StoredPicture;
 
 /// A row's fields.
@@ -88,14 +87,14 @@ impl Fields {
     /// another, both on this machine.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let values = exact::to_bytes(&self.values);
+        let values = Value::Object(self.values.clone()).to_string();
         let mut bytes = Vec::new();
         let mut part = |kind: u8, part: &[u8]| {
             bytes.push(kind);
             bytes.extend((part.len() as u64).to_le_bytes());
             bytes.extend(part);
         };
-        part(VALUES, &values);
+        part(VALUES, values.as_bytes());
         for (name, pictures) in &self.pictures {
             part(NAME, name.as_bytes());
             for picture in pictures {
@@ -124,7 +123,7 @@ impl Fields {
             let text = || String::from_utf8_lossy(part).into_owned();
             let picture = match kind {
                 VALUES => {
-                    fields.values = exact::from_bytes(part).ok_or_else(broken)?;
+                    fields.values = serde_json::from_slice(part).map_err(|error| error.to_string())?;
                     continue;
                 }
                 NAME => {
@@ -143,7 +142,7 @@ impl Fields {
     }
 }
 
-/// Part tag: the values (`exact.rs`).
+/// Part tag: the values as JSON.
 const VALUES: u8 = 1;
 /// Part tag: the name of the pictures that follow.
 const NAME: u8 = 2;

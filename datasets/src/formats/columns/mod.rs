@@ -15,7 +15,6 @@
 
 mod conversation;
 pub mod encoded;
-mod exact;
 pub mod fields;
 mod forms;
 pub mod stored_picture;
