@@ -3,7 +3,8 @@
 //! - `args/`: the arguments; `commands/`: the commands;
 //! - `model/`: the model that a one-off command works with; `connection/`: the connection to the daemon;
 //! - `figure/`: charts in files; `page/`: a run as an HTML page;
-//! - `terminal/`: output for the user; `exit.rs`: exit codes; `descriptors.rs`: the limit on open files.
+//! - `terminal/`: output for the user; `exit.rs`: exit codes;
+//! - `descriptors.rs`: the limit on open files; `memory_limit.rs`: a limit on memory.
 
 mod args;
 mod commands;
@@ -11,6 +12,7 @@ mod connection;
 mod descriptors;
 mod exit;
 mod figure;
+mod memory_limit;
 mod model;
 mod page;
 mod terminal;
@@ -19,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 use demask_actors::control::client::ClientError;
+use demask_datasets::formats::parquet::process as parquet_process;
 use demask_datasets::prompts::template_worker;
 
 use crate::args::Cli;
@@ -37,7 +40,8 @@ fn main() -> ExitCode {
         return ExitCode::from(USAGE);
     }
     if let Ok(own) = std::env::current_exe() {
-        template_worker::use_program(own);
+        template_worker::use_program(own.clone());
+        parquet_process::use_program(own);
     }
     let cli = Cli::parse();
     match commands::dispatch(cli) {

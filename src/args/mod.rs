@@ -81,6 +81,9 @@ pub enum DemaskCommand {
     /// Internal: render the templates that arrive as frames on standard input, within a memory limit
     #[command(hide = true)]
     RenderTemplates,
+    /// Internal: read the Parquet files that frames on standard input name, within a memory limit
+    #[command(hide = true)]
+    ReadParquet,
     /// Start a run, and the daemon if none is running, and open the dashboard
     #[command(
         after_help = "Examples:\n  demask run\n  demask run --headless --set seed=7\n  demask run smoke --from-scratch\n  demask run my.toml --name first --tag paper --note 'twice the batch'\n  demask run my.toml --from first@best\n  demask run my.toml --set seed=8 --queue"

@@ -4,7 +4,7 @@
 //! - `sampling/`: sampling from one model; `checkpoints/`: models that are fetched, made and compared;
 //! - `presentation/`: runs as charts and pages; `doctor/`: the state of the machine;
 //! - `score.rs`: grading of recorded predictions; `plan/`: the memory of a run; `slurm.rs`: a run as a Slurm job;
-//! - `templates.rs`: rendering of templates.
+//! - `templates.rs`, `parquet.rs`: rendering of templates and reading of Parquet files, within a memory limit.
 //!
 //! Not here: the arguments (`args`), and the model that a one-off command works with (`model`).
 
@@ -12,6 +12,7 @@ mod checkpoints;
 mod doctor;
 mod evaluation;
 mod experiment;
+mod parquet;
 mod plan;
 mod presentation;
 mod sampling;
@@ -36,12 +37,15 @@ use crate::args::{Cli, DemaskCommand};
 /// # Errors
 /// Any error of the command.
 pub fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
-    if matches!(cli.command, DemaskCommand::RenderTemplates) {
-        return templates::serve();
+    match cli.command {
+        DemaskCommand::RenderTemplates => return templates::serve(),
+        DemaskCommand::ReadParquet => return parquet::serve(),
+        _ => {}
     }
     let home = Home::open(cli.home)?;
     match cli.command {
         DemaskCommand::RenderTemplates => templates::serve(),
+        DemaskCommand::ReadParquet => parquet::serve(),
         DemaskCommand::Run(options) => run::run(&home, options),
         DemaskCommand::Profile(options) => profile::profile(options),
         DemaskCommand::Plan(options) => plan::plan(&options),

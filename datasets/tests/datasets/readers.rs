@@ -6,9 +6,11 @@ use std::path::Path;
 
 use demask_datasets::example::{Kind, Split};
 use demask_datasets::formats::row::{KeptColumns, Origin, ReadError};
-use demask_datasets::formats::{READERS, Reader, Rows, reader_of};
+use demask_datasets::formats::{Encoded, Fields, READERS, Reader, Rows, StoredPicture, reader_of};
 use demask_datasets::source_kind::{NAMES, SourceKind, TABLETOP};
 use demask_datasets::tabletop::Tabletop;
+use proptest::prelude::*;
+use serde_json::Value;
 
 /// The reader of the new file: every line is a problem.
 struct Problems;
@@ -137,5 +139,56 @@ fn a_format_that_nobody_named_is_told_by_the_names_of_files() {
         (vec!["notes.txt"], None),
     ] {
         assert_eq!(told(&files, ""), expected, "{files:?}");
+    }
+}
+
+/// Returns a strategy of JSON values, with numbers of every length.
+fn json() -> impl Strategy<Value = Value> {
+    let one = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<f32>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+    ];
+    one.prop_recursive(3, 24, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::vec((".{0,4}", inner), 0..6)
+                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// A row that is copied to the spool or between processes stays the same row, to the last bit of its numbers. Bytes
+    /// that are cut off are an error.
+    #[test]
+    fn a_copy_of_a_row_is_the_row(
+        entries in prop::collection::vec((".{0,4}", json()), 0..6),
+        bytes in prop::collection::vec(any::<u8>(), 0..20),
+        at: usize,
+        cut: prop::sample::Index,
+    ) {
+        let stored = StoredPicture {
+            file: Path::new("a table").into(),
+            group: 1,
+            row: at,
+            column: 3,
+            at: 4,
+            path: (at % 2 == 0).then(|| "a picture".into()),
+        };
+        let mut fields = Fields {
+            values: entries.into_iter().collect(),
+            ..Fields::default()
+        };
+        let whole = fields.to_bytes();
+        prop_assert!(Fields::from_bytes(&whole[..1 + cut.index(whole.len() - 1)]).is_err());
+        let pictures = vec![Encoded::Bytes(bytes.into()), Encoded::File("b.png".into()), Encoded::Stored(stored)];
+        fields.pictures.insert("image".to_owned(), pictures);
+        fields.pictures.insert("none".to_owned(), Vec::new());
+        prop_assert_eq!(Fields::from_bytes(&fields.to_bytes()), Ok(fields));
     }
 }

@@ -85,6 +85,21 @@ fn log_likelihoods_arrive_with_what_is_not_known_of_them() {
 }
 
 #[test]
+fn the_body_of_a_frame_need_not_be_json() {
+    let mut bytes = Vec::new();
+    for body in [&b"\0\xff"[..], b""] {
+        wire::write_frame(&mut bytes, body).unwrap();
+    }
+    let mut input = bytes.as_slice();
+    assert_eq!(wire::read_frame(&mut input).unwrap(), Some(b"\0\xff".to_vec()));
+    assert_eq!(wire::read_frame(&mut input).unwrap(), Some(Vec::new()));
+    assert_eq!(wire::read_frame(&mut input).unwrap(), None);
+    let long = vec![0_u8; wire::LONGEST + 1];
+    let refused = wire::write_frame(&mut bytes, &long).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidData);
+}
+
+#[test]
 fn a_finite_report_comes_back_as_it_was() {
     let mut bytes = Vec::new();
     wire::write(&mut bytes, &Answer::Trained(report(0.1 + 0.2))).unwrap();

@@ -26,6 +26,7 @@ mod commands {
 mod desk {
     mod align;
     mod benchmarks;
+    mod hostile_parquet;
     mod own_data;
     mod resume;
     mod study;

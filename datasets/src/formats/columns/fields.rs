@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::encoded::Encoded;
+use super::stored_picture::StoredPicture;
 
 /// A row's fields.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -82,7 +83,8 @@ pub fn kind_of(value: &Value) -> &'static str {
 }
 
 impl Fields {
-    /// Serialises the row, for the spool file from which it is read again on this machine.
+    /// Serialises the row, for the spool file from which it is read again and for a process that reads on behalf of
+    /// another, both on this machine.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let values = Value::Object(self.values.clone()).to_string();
@@ -99,9 +101,7 @@ impl Fields {
                 match picture {
                     Encoded::Bytes(bytes) => part(PICTURE, bytes),
                     Encoded::File(path) => part(FILE, path.as_os_str().as_encoded_bytes()),
-                    // A picture that cannot be read becomes empty bytes, which fail to decode when the row is read
-                    // again.
-                    stored @ Encoded::Stored(_) => part(PICTURE, &stored.bytes().unwrap_or_default()),
+                    Encoded::Stored(stored) => part(STORED, &stored.to_bytes()),
                 }
             }
         }
@@ -113,7 +113,7 @@ impl Fields {
     /// # Errors
     /// A message if the bytes are cut off or are not such a row.
     pub fn from_bytes(mut bytes: &[u8]) -> Result<Self, String> {
-        let broken = || "the temporary copy of the row is damaged".to_owned();
+        let broken = || "the copy of the row is damaged".to_owned();
         let (mut fields, mut name) = (Self::default(), String::new());
         while let Some((&kind, rest)) = bytes.split_first() {
             let (length, rest) = rest.split_first_chunk::<8>().ok_or_else(broken)?;
@@ -133,6 +133,7 @@ impl Fields {
                 }
                 PICTURE => Encoded::Bytes(part.into()),
                 FILE => Encoded::File(PathBuf::from(text())),
+                STORED => Encoded::Stored(StoredPicture::from_bytes(part).ok_or_else(broken)?),
                 _ => return Err(broken()),
             };
             fields.pictures.entry(name.clone()).or_default().push(picture);
@@ -149,3 +150,5 @@ const NAME: u8 = 2;
 const PICTURE: u8 = 3;
 /// Part tag: a picture's path.
 const FILE: u8 = 4;
+/// Part tag: a picture's place in a Parquet file.
+const STORED: u8 = 5;

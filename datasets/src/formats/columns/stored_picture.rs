@@ -1,9 +1,11 @@
 //! A picture that stays in its Parquet file until it is needed, so that a large table is read without its pictures.
 //!
-//! Each thread keeps one open column reader. Pictures requested in the order of their rows are therefore read in one
-//! pass, a page at a time.
+//! Each thread keeps one open column reader, in a process of its own if a program is registered
+//! (`parquet/idle.rs`). Pictures requested in the order of their rows are therefore read in one pass, a page at a time.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
 use crate::formats::columns::survived::survived;
+use crate::formats::parquet::idle;
 
 /// The position of a picture in a Parquet file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +35,9 @@ pub struct StoredPicture {
     pub path: Option<PathBuf>,
 }
 
+/// A place as numbers and bytes, because a path need not be UTF-8: group, row, column and position, file, path.
+type PlainPlace = ([usize; 4], Vec<u8>, Option<Vec<u8>>);
+
 thread_local! {
     static PLACE: RefCell<Option<StoredPictures>> = const { RefCell::new(None) };
 }
@@ -42,14 +48,25 @@ impl StoredPicture {
     /// # Errors
     /// A message if the Parquet file cannot be read or has changed since its table was read.
     pub fn bytes(&self) -> Result<Option<Vec<u8>>, String> {
-        let named = |error: String| {
+        let read = match idle::picture(self) {
+            Some(read) => read,
+            None => self.bytes_here(),
+        };
+        read.map_err(|error| {
             format!(
                 "{}: row group {}, row {}: {error}",
                 self.file.display(),
                 self.group,
                 self.row
             )
-        };
+        })
+    }
+
+    /// Reads the bytes in this process.
+    ///
+    /// # Errors
+    /// Those of [`Self::bytes`], without the place.
+    pub(in crate::formats) fn bytes_here(&self) -> Result<Option<Vec<u8>>, String> {
         PLACE.with_borrow_mut(|place| {
             let read = survived(|| {
                 if !place.as_ref().is_some_and(|place| place.comes_to(self)) {
@@ -60,11 +77,33 @@ impl StoredPicture {
                     None => Ok(None),
                 }
             });
-            let read = read.and_then(|read| read).map_err(named);
+            let read = read.and_then(|read| read);
             if read.is_err() {
                 *place = None;
             }
             read
+        })
+    }
+
+    /// Serialises the place for another process on this machine.
+    pub(in crate::formats) fn to_bytes(&self) -> Vec<u8> {
+        let raw = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        let numbers = [self.group, self.row, self.column, self.at];
+        let place: PlainPlace = (numbers, raw(&self.file), self.path.as_deref().map(raw));
+        serde_json::to_vec(&place).unwrap_or_default()
+    }
+
+    /// Reads a place that [`Self::to_bytes`] wrote; `None` if the bytes are anything else.
+    pub(in crate::formats) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let ([group, row, column, at], file, path): PlainPlace = serde_json::from_slice(bytes).ok()?;
+        let path_of = |raw: Vec<u8>| PathBuf::from(OsString::from_vec(raw));
+        Some(Self {
+            file: path_of(file).into(),
+            group,
+            row,
+            column,
+            at,
+            path: path.map(path_of),
         })
     }
 }

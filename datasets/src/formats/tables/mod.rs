@@ -10,7 +10,7 @@
 //! `python_list.rs` parses the Python lists that some cells hold.
 
 mod json;
-mod parquet;
+pub(super) mod parquet;
 pub mod python_list;
 mod tsv;
 

@@ -19,6 +19,8 @@ use crate::formats::columns::fields::Fields;
 use crate::formats::columns::stored_picture::StoredPicture;
 use crate::formats::columns::survived::survived;
 use crate::formats::parquet::fields;
+use crate::formats::parquet::file::{ROWS_AHEAD, RowsHere, up_to_an_error};
+use crate::formats::parquet::rows::FileRows;
 use crate::formats::row::ReadError;
 
 /// The field of a picture struct that holds the file's bytes.
@@ -31,6 +33,31 @@ const PATH: &str = "path";
 /// # Errors
 /// An error if the file cannot be opened or is not Parquet.
 pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, String>>, ReadError> {
+    let mut rows = Some(FileRows::of_table(path)?);
+    let file: Arc<Path> = path.into();
+    Ok(std::iter::from_fn(move || {
+        let row = rows.as_mut()?.next();
+        if !matches!(row, Some(Ok(_))) {
+            rows = None;
+        }
+        let row = row?.map_err(|error| format!("the file cannot be read beyond this row: {error}"));
+        Some(row.map(|mut fields| {
+            // All places share one path, also those from another process.
+            for picture in fields.pictures.values_mut().flatten() {
+                if let Encoded::Stored(stored) = picture {
+                    stored.file = Arc::clone(&file);
+                }
+            }
+            fields
+        }))
+    }))
+}
+
+/// Opens a file in this process.
+///
+/// # Errors
+/// Those of [`rows`].
+pub(in crate::formats) fn open(path: &Path) -> Result<RowsHere, ReadError> {
     let file = bounded_file::open(path).map_err(|error| ReadError::io(path, error))?;
     let broken =
         |error: ParquetError| ReadError::format(path, format!("a Parquet file was expected: {error}"));
@@ -43,24 +70,15 @@ pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, St
             false => Some(without_pictures(schema).map_err(broken)?),
         };
         let rows = RowIter::from_file_into(Box::new(reader)).project(wanted);
-        Ok::<_, ReadError>((rows.map_err(broken)?, pictures))
+        Ok::<_, ReadError>((rows.map_err(broken)?.with_batch_size(ROWS_AHEAD), pictures))
     });
-    let (rows, mut pictures) = begun.map_err(|why| ReadError::format(path, why))??;
-    let mut rows = Some(rows);
-    Ok(std::iter::from_fn(move || {
-        let reading = rows.as_mut()?;
-        let read = survived(|| {
-            let row = reading.next()?;
-            Some(
-                row.map(|row| pictures.laid_in(row))
-                    .map_err(|error| error.to_string()),
-            )
-        });
-        let row = read.transpose()?.and_then(|row| row);
-        if row.is_err() {
-            rows = None;
-        }
-        Some(row.map_err(|error| format!("the file cannot be read beyond this row: {error}")))
+    let (mut rows, mut pictures) = begun.map_err(|why| ReadError::format(path, why))??;
+    Ok(up_to_an_error(move || {
+        let row = rows.next()?;
+        Some(
+            row.map(|row| pictures.laid_in(row))
+                .map_err(|error| error.to_string()),
+        )
     }))
 }
 

@@ -17,6 +17,16 @@ pub fn write<T: Serialize>(out: &mut impl Write, value: &T) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes the body of one frame, which need not be JSON.
+///
+/// # Errors
+/// The errors of [`write()`].
+pub fn write_frame(out: &mut impl Write, body: &[u8]) -> io::Result<()> {
+    out.write_all(&length_of(body.len())?)?;
+    out.write_all(body)?;
+    out.flush()
+}
+
 /// Reads one value. Returns `None` if the stream ended between two frames.
 ///
 /// # Errors
@@ -80,12 +90,17 @@ pub async fn read_within<T: DeserializeOwned>(
 fn encode<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 4];
     serde_json::to_writer(&mut bytes, value)?;
-    let length = bytes.len() - 4;
+    let length = length_of(bytes.len() - 4)?;
+    bytes[..4].copy_from_slice(&length);
+    Ok(bytes)
+}
+
+/// Returns the first four bytes of a frame whose body has `length` bytes.
+fn length_of(length: usize) -> io::Result<[u8; 4]> {
     if length > LONGEST {
         return Err(too_long(length, LONGEST));
     }
-    bytes[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-    Ok(bytes)
+    Ok(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes())
 }
 
 /// Returns the length of a frame from its first four bytes, or `None` if the stream ended before them.

@@ -158,6 +158,28 @@ fn a_parquet_file_of_messages_is_fine_tuned_on() {
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
 
+/// L9: a file that unpacks to more memory than the daemon may use is a bad row of its source, and the run goes on.
+#[test]
+fn l9_a_parquet_file_that_unpacks_without_end_is_a_bad_row_of_the_run() {
+    let place = Place::default();
+    let folder = place.path().join("talks");
+    fs::create_dir(&folder).unwrap();
+    super::hostile_parquet::write_unpacking_row(&folder.join("a.parquet"));
+    write_talks(&folder.join("b.parquet"), 20);
+    let profile = place.path().join("own.toml");
+    let text = format!(
+        "name = \"talks\"\n{MODEL}\n[limits]\nnear_duplicate = 2.0\n[[source]]\nname = \"talks\"\nkind = \"parquet\"\n\
+         path = {folder:?}\n[[stage]]\nname = \"sft\"\nkind = \"finetune\"\nsteps = 3\nbatch = 6\n"
+    );
+    fs::write(&profile, text).unwrap();
+    let out = place.run_profile(&profile);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
+    let funnel = "SELECT sum(passed) AS kept, sum(rejected) AS bad FROM v_funnel WHERE source = 'talks' \
+                  AND (gate = 'accept' OR gate = 'parse' AND reason LIKE '%more than 1024 MiB of memory')";
+    assert_eq!(rows_as_json(&place, funnel), json!([{"kept": 20, "bad": 1}]));
+    assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
 #[test]
 fn alignment_on_pictures_that_nothing_can_judge_is_refused_before_it_begins() {
     let place = Place::default();

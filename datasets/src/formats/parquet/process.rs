@@ -1,0 +1,285 @@
+//! A separate process that reads Parquet files, which could otherwise exhaust the memory (laws L9, L10): a page is
+//! unpacked whole, with gzip as far as it goes, and a list may repeat a long value.
+//!
+//! The process runs `demask read-parquet`, which limits its own memory. A job arrives as a frame on its standard input;
+//! what was read leaves as frames on its standard output, a row each. The pipe and a bounded channel let it read a few
+//! rows ahead and no more (law L2). It ends with its caller: its input ends then, and its output cannot be written.
+//! Without a registered program ([`use_program`]), files are read in place.
+
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use demask_api::wire;
+use serde::{Deserialize, Serialize};
+
+use super::file::{self, RowsHere, WantedColumns};
+use crate::formats::columns::stored_picture::StoredPicture;
+use crate::formats::row::ReadError;
+use crate::formats::tables;
+
+/// The subcommand that reads Parquet files.
+pub const COMMAND: &str = "read-parquet";
+/// The most bytes of memory that the process may allocate beyond those at its start. Published files have pages of a
+/// megabyte, and pictures of several; few rows are held at a time (`file.rs`).
+pub const MOST_MEMORY: u64 = 1 << 30;
+/// The most bytes of a row, as of a line of JSON.
+const MOST_ROW: usize = 64 << 20;
+/// The longest time for one row or picture. A disk on the network may be away for a while.
+const LONGEST: Duration = Duration::from_secs(300);
+/// The most rows that were read and not asked for, beside those in the pipe.
+const AHEAD: usize = 2;
+/// The signal that ends a process whose allocation failed.
+const SIGABRT: i32 = 6;
+/// The words of an allocation that failed and was reported, as unpacked gzip does.
+const NO_MEMORY: &str = "out of memory";
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Registers the program that reads Parquet files. The first registration stays.
+pub fn use_program(path: PathBuf) {
+    PROGRAM.set(path).ok();
+}
+
+/// What the process reads. Paths are bytes, because they need not be UTF-8.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(in crate::formats) enum ParquetJob {
+    /// The rows of a source's file.
+    Source {
+        /// The file.
+        file: Vec<u8>,
+        /// Its columns.
+        wanted: WantedColumns,
+    },
+    /// The rows of a benchmark's table, without its pictures.
+    Table {
+        /// The file.
+        file: Vec<u8>,
+    },
+    /// A picture of a table.
+    Picture {
+        /// Its place, as [`StoredPicture::to_bytes`] has it.
+        place: Vec<u8>,
+    },
+}
+
+/// Returns a path as it is in a job.
+pub(super) fn raw(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+fn path_of(raw: Vec<u8>) -> PathBuf {
+    PathBuf::from(std::ffi::OsString::from_vec(raw))
+}
+
+/// A frame of the process's output.
+pub(super) enum ParquetFrame {
+    /// The file is open; its rows follow.
+    Opened,
+    /// A row's fields.
+    Row(Vec<u8>),
+    /// There are no more rows.
+    End,
+    /// Why the file cannot be opened or read further, or a picture cannot be read.
+    Failed(String),
+    /// The bytes of a picture file.
+    Picture(Vec<u8>),
+    /// The bytes of the picture file are null.
+    NoPicture,
+}
+
+impl ParquetFrame {
+    /// Returns the frame's body: its kind, and what it carries.
+    fn body(&self) -> Vec<u8> {
+        let (kind, carried) = match self {
+            Self::Opened => (0, b"".as_slice()),
+            Self::Row(bytes) => (1, bytes.as_slice()),
+            Self::End => (2, b"".as_slice()),
+            Self::Failed(why) => (3, why.as_bytes()),
+            Self::Picture(bytes) => (4, bytes.as_slice()),
+            Self::NoPicture => (5, b"".as_slice()),
+        };
+        let mut body = vec![kind];
+        body.extend(carried);
+        body
+    }
+
+    fn of(mut body: Vec<u8>) -> Option<Self> {
+        if body.is_empty() {
+            return None;
+        }
+        Some(match body.remove(0) {
+            0 => Self::Opened,
+            1 => Self::Row(body),
+            2 => Self::End,
+            3 => Self::Failed(String::from_utf8_lossy(&body).into_owned()),
+            4 => Self::Picture(body),
+            5 => Self::NoPicture,
+            _ => return None,
+        })
+    }
+}
+
+/// Does the jobs that arrive until their stream ends. The registered program calls it, within its memory limit.
+///
+/// # Errors
+/// Any error of the streams.
+pub fn serve(jobs: &mut impl Read, frames: &mut impl Write) -> io::Result<()> {
+    while let Some(job) = wire::read::<ParquetJob>(jobs)? {
+        match job {
+            ParquetJob::Source { file, wanted } => {
+                write_rows(file::open(&path_of(file), &wanted), frames)?;
+            }
+            ParquetJob::Table { file } => write_rows(tables::parquet::open(&path_of(file)), frames)?,
+            ParquetJob::Picture { place } => write(&picture(&place), frames)?,
+        }
+    }
+    Ok(())
+}
+
+/// Writes each row as soon as it is read: the next one may be the process's end.
+fn write_rows(rows: Result<RowsHere, ReadError>, frames: &mut impl Write) -> io::Result<()> {
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(ReadError::Io { source, .. }) => return write(&failed(source.to_string()), frames),
+        Err(ReadError::Format { message, .. }) => return write(&failed(message), frames),
+    };
+    write(&ParquetFrame::Opened, frames)?;
+    for row in rows {
+        let (length, row) = match row {
+            Ok(fields) => {
+                let bytes = fields.to_bytes();
+                (bytes.len(), ParquetFrame::Row(bytes))
+            }
+            Err(why) => return write(&failed(why), frames),
+        };
+        if length > MOST_ROW {
+            let why = format!("it has {length} bytes; at most {MOST_ROW} are allowed");
+            return write(&failed(why), frames);
+        }
+        write(&row, frames)?;
+    }
+    write(&ParquetFrame::End, frames)
+}
+
+fn picture(place: &[u8]) -> ParquetFrame {
+    let read = match StoredPicture::from_bytes(place) {
+        Some(picture) => picture.bytes_here(),
+        None => Err("the place of a picture was expected".to_owned()),
+    };
+    match read {
+        Ok(Some(bytes)) if bytes.len() >= wire::LONGEST => failed(format!(
+            "it has {} bytes; fewer than {} are allowed",
+            bytes.len(),
+            wire::LONGEST
+        )),
+        Ok(Some(bytes)) => ParquetFrame::Picture(bytes),
+        Ok(None) => ParquetFrame::NoPicture,
+        Err(why) => failed(why),
+    }
+}
+
+fn failed(why: String) -> ParquetFrame {
+    ParquetFrame::Failed(match why.contains(NO_MEMORY) {
+        true => over_memory(),
+        false => why,
+    })
+}
+
+fn over_memory() -> String {
+    format!("reading takes more than {} MiB of memory", MOST_MEMORY >> 20)
+}
+
+fn write(frame: &ParquetFrame, frames: &mut impl Write) -> io::Result<()> {
+    wire::write_frame(frames, &frame.body())
+}
+
+/// The running process. It is killed and waited for when this is dropped.
+pub(in crate::formats) struct ParquetProcess {
+    child: Child,
+    jobs: ChildStdin,
+    frames: Receiver<ParquetFrame>,
+}
+
+impl ParquetProcess {
+    /// Starts the registered program; `None` if there is none.
+    pub(super) fn start() -> Option<Result<Self, String>> {
+        let program = PROGRAM.get()?;
+        let started = Self::start_program(program);
+        Some(started.map_err(|error| format!("{} {COMMAND} cannot be started: {error}", program.display())))
+    }
+
+    fn start_program(program: &Path) -> io::Result<Self> {
+        let mut command = Command::new(program);
+        command.arg(COMMAND).stderr(Stdio::null());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (Some(jobs), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(io::Error::other("the reader process has no pipes"));
+        };
+        let (sender, frames) = sync_channel(AHEAD);
+        let started = Self { child, jobs, frames };
+        let thread = std::thread::Builder::new().name("parquet".to_owned());
+        thread.spawn(move || pass_on(output, &sender))?;
+        Ok(started)
+    }
+
+    /// Gives the process a job.
+    ///
+    /// # Errors
+    /// A message if the process died.
+    pub(super) fn ask(&mut self, job: &ParquetJob) -> Result<(), String> {
+        wire::write(&mut self.jobs, job).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => error.to_string(),
+            _ => self.how_it_ended(),
+        })
+    }
+
+    /// Returns the next frame.
+    ///
+    /// # Errors
+    /// A message if it took too long or the process died.
+    pub(super) fn frame(&mut self) -> Result<ParquetFrame, String> {
+        match self.frames.recv_timeout(LONGEST) {
+            Ok(frame) => Ok(frame),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(format!("reading takes longer than {} s", LONGEST.as_secs()))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(self.how_it_ended()),
+        }
+    }
+
+    /// Says how the process ended: an allocation beyond the limit aborts it, or the system kills it.
+    fn how_it_ended(&mut self) -> String {
+        self.child.kill().ok();
+        match self.child.wait() {
+            Ok(status) if status.signal() == Some(SIGABRT) => over_memory(),
+            Ok(status) => format!("the reader process ended: {status}"),
+            Err(error) => format!("the reader process ended: {error}"),
+        }
+    }
+}
+
+impl Drop for ParquetProcess {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Passes frames on until the process or its caller is gone.
+fn pass_on(output: ChildStdout, sender: &SyncSender<ParquetFrame>) {
+    let mut output = BufReader::new(output);
+    while let Ok(Some(body)) = wire::read_frame(&mut output) {
+        let Some(frame) = ParquetFrame::of(body) else {
+            break;
+        };
+        if sender.send(frame).is_err() {
+            break;
+        }
+    }
+}
