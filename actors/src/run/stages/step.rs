@@ -156,8 +156,9 @@ impl StageRun {
         Ok(())
     }
 
-    /// Makes the judgement of the last weights, if it is still due, and saves the last checkpoint, when all steps are
-    /// done. Returns whether the run is done with that. It is not if the run must end before, or is paused.
+    /// Makes the judgement of the last weights, if it is still due, and saves the last checkpoint and the marker of the
+    /// promoted one, when all steps are done. Returns whether the run is done with that. It is not if the run must end
+    /// before, or is paused.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -182,6 +183,10 @@ impl StageRun {
         }
         let is_saved = self.last_checkpoint() == Some(self.cursor.step);
         if (was_unjudged || !is_saved) && !self.checkpoint("stage").await? {
+            return Ok(false);
+        }
+        // L1: a run that is done has no next life that would write it.
+        if !self.mark_promoted().await? {
             return Ok(false);
         }
         self.forget_policies().await?;
