@@ -131,7 +131,7 @@ impl StageRun {
         let began = Instant::now();
         let goes_on = tokio::select! {
             biased;
-            () = self.context.control.ending() => false,
+            () = self.context.control.ends() => false,
             () = tokio::time::sleep(DISK_RETRY) => true,
         };
         self.waited += began.elapsed();
