@@ -120,7 +120,8 @@ impl Control {
     /// Returns whether the run must end, also by a stop that has taken effect.
     #[must_use]
     pub fn must_end(&self) -> bool {
-        self.is_ending() || self.lock().stopping
+        let state = self.lock();
+        state.halting || state.is_stopped()
     }
 
     /// Waits until the run must end ([`Self::must_end`]): what hangs after the boundary of a stop is given up too (L10).

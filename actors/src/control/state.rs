@@ -128,7 +128,8 @@ impl State {
     /// nothing behind. Whoever asks for one learns what the disk says of the first.
     ///
     /// # Errors
-    /// [`OrderError`] if the knob is unknown, the value is out of range, or the id is that of another order.
+    /// [`OrderError`] if the knob is unknown, the value is out of range, the id is that of another order, or a stop is
+    /// repeated that holds no more.
     pub(super) fn ask(&mut self, id: &str, by: &str, order: &Command) -> Result<AskedOrder, OrderError> {
         let action = check(&self.knobs, order)?;
         if *order == Command::Stop && self.shares_stop() {
@@ -136,7 +137,10 @@ impl State {
         }
         let steer = self.asked(id, by, action, order);
         match self.known.get(id) {
-            Some(known) if *known == words(&steer) => Ok(AskedOrder::Repeated),
+            Some(known) if *known == words(&steer) => match *order == Command::Stop && !self.is_stopped() {
+                true => Err(OrderError::StopIsOver),
+                false => Ok(AskedOrder::Repeated),
+            },
             Some((known, ..)) => Err(OrderError::KnownId {
                 id: id.to_owned(),
                 known: *known,
@@ -151,7 +155,12 @@ impl State {
     /// Returns whether a stop waits or has taken effect whose row is on the disk or on its way to it.
     pub(super) fn shares_stop(&self) -> bool {
         let is_failed = *self.stop_row.borrow() == StopRow::Failed;
-        (self.stopping || self.stops()) && !is_failed
+        self.is_stopped() && !is_failed
+    }
+
+    /// Returns whether a stop waits or has taken effect.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopping || self.stops()
     }
 
     /// Has an order wait for the next boundary, unless it does already.
