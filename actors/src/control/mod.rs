@@ -120,10 +120,12 @@ impl Control {
     /// Returns whether the run must end, also by a stop that has taken effect.
     #[must_use]
     pub fn must_end(&self) -> bool {
-        self.is_ending() || self.lock().stopping
+        let state = self.lock();
+        state.halting || state.is_stopped()
     }
 
     /// Waits until the run must end ([`Self::must_end`]): what hangs after the boundary of a stop is given up too (L10).
+    /// Whoever abandons the present step for it has seen to it that nothing of the step has taken effect.
     pub async fn ends(&self) {
         self.until(Self::must_end).await;
     }
@@ -242,14 +244,6 @@ impl Control {
             state.overview.state = RunState::Paused;
             why.clone_into(&mut state.overview.detail);
         }
-    }
-
-    /// Waits until the run must end at the next boundary, because the user stopped it or the daemon is ending. The
-    /// caller then abandons the present step, of which nothing has taken effect.
-    pub async fn ending(&self) {
-        self.ends().await;
-        let mut state = self.lock();
-        state.given_up = state.stops();
     }
 
     /// Returns whether the run is paused.

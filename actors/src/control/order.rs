@@ -93,6 +93,9 @@ pub enum OrderError {
         /// What the other order does.
         known: SteerAction,
     },
+    /// The stop was sent before, and the user has resumed the run since.
+    #[error("the run was resumed after this stop, which holds no more; another `demask stop` ends it")]
+    StopIsOver,
     /// The order cannot be recorded, so it is refused (L4).
     #[error(transparent)]
     Recorder(#[from] NotRecorded),

@@ -58,9 +58,6 @@ pub(super) struct State {
     /// Orders from before the first boundary of this life. Nothing was computed since they came, so they take effect at
     /// that boundary.
     pub(super) early: HashSet<String>,
-    /// Whether the present step was abandoned for a waiting order. The order takes effect before the step is done
-    /// again.
-    pub(super) given_up: bool,
     pub(super) halting: bool,
     /// Whether the run has ended, so that its reported state stays as it is.
     pub(super) is_over: bool,
@@ -109,7 +106,6 @@ impl State {
             paused: false,
             stopping,
             early: HashSet::new(),
-            given_up: false,
             halting: false,
             is_over: false,
             known,
@@ -132,7 +128,8 @@ impl State {
     /// nothing behind. Whoever asks for one learns what the disk says of the first.
     ///
     /// # Errors
-    /// [`OrderError`] if the knob is unknown, the value is out of range, or the id is that of another order.
+    /// [`OrderError`] if the knob is unknown, the value is out of range, the id is that of another order, or a stop is
+    /// repeated that holds no more.
     pub(super) fn ask(&mut self, id: &str, by: &str, order: &Command) -> Result<AskedOrder, OrderError> {
         let action = check(&self.knobs, order)?;
         if *order == Command::Stop && self.shares_stop() {
@@ -140,7 +137,10 @@ impl State {
         }
         let steer = self.asked(id, by, action, order);
         match self.known.get(id) {
-            Some(known) if *known == words(&steer) => Ok(AskedOrder::Repeated),
+            Some(known) if *known == words(&steer) => match *order == Command::Stop && !self.is_stopped() {
+                true => Err(OrderError::StopIsOver),
+                false => Ok(AskedOrder::Repeated),
+            },
             Some((known, ..)) => Err(OrderError::KnownId {
                 id: id.to_owned(),
                 known: *known,
@@ -155,7 +155,12 @@ impl State {
     /// Returns whether a stop waits or has taken effect whose row is on the disk or on its way to it.
     pub(super) fn shares_stop(&self) -> bool {
         let is_failed = *self.stop_row.borrow() == StopRow::Failed;
-        (self.stopping || self.stops()) && !is_failed
+        self.is_stopped() && !is_failed
+    }
+
+    /// Returns whether a stop waits or has taken effect.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopping || self.stops()
     }
 
     /// Has an order wait for the next boundary, unless it does already.
@@ -223,7 +228,7 @@ impl State {
                 self.again(order);
             }
         }
-        while let Some(at) = self.next_due(step)
+        while let Some(at) = self.next_due(step, todo.stop)
             && let Some((mut steer, order)) = self.pending.remove(at)
         {
             steer.applied_step = Some(step);
@@ -234,26 +239,24 @@ impl State {
             self.first(todo, &steer.id, order);
             self.applied.push(steer);
         }
-        self.given_up = false;
         self.stopping |= todo.stop;
     }
 
     /// Returns the place of the next order that takes effect at the boundary after `step` steps. Orders take turns, and
     /// while steps are redone none of them takes effect, so that the results from before come out the same (L8).
     ///
-    /// L10: a stop changes no result and is due at every boundary, and so is everything that waits with it but a knob that
-    /// would be turned before steps that are redone.
-    fn next_due(&self, step: u64) -> Option<usize> {
+    /// L10: a stop changes no result and is due at every boundary. So is everything that waits with it (`is_stopped`: also
+    /// once it has taken effect there) but a knob that would be turned before steps that are redone.
+    fn next_due(&self, step: u64, is_stopped: bool) -> Option<usize> {
         let is_redone = !self.replay.is_empty();
         let waits = |(steer, _): &(Steer, Command)| !self.answered_beside.contains(&steer.id);
-        if self.stops() {
+        if is_stopped || self.stops() {
             let is_held = |order: &Command| is_redone && matches!(order, Command::Set { .. });
             return self.pending.iter().position(|one| waits(one) && !is_held(&one.1));
         }
         let at = self.pending.iter().position(waits).filter(|_| !is_redone)?;
         let (steer, _) = self.pending.get(at)?;
-        let is_due =
-            steer.asked_step < step.max(1) || self.paused || self.given_up || self.early.contains(&steer.id);
+        let is_due = steer.asked_step < step.max(1) || self.paused || self.early.contains(&steer.id);
         is_due.then_some(at)
     }
 

@@ -12,7 +12,7 @@ use demask_storage::{Command, Knob, Metric, Record, Reply, RunState, Steer, Stee
 use proptest::prelude::*;
 
 use super::pending_order::PendingOrder;
-use super::{Boundary, Control, KnobKey, RESUMED_RUN};
+use super::{Boundary, Control, KnobKey, OrderError, RESUMED_RUN};
 use crate::runtime::recorder::Recorder;
 
 fn knobs() -> Vec<Knob> {
@@ -192,6 +192,10 @@ fn l10_l8_a_stop_takes_effect_at_the_next_boundary_although_steps_are_done_again
             let goes_on = poll_fn(|turn| Poll::Ready(boundary.as_mut().poll(turn).is_ready())).await;
             assert!(goes_on && !resumed.must_end(), "step {step}");
         }
+        // Whoever sends the stop again is not told that the run is being stopped.
+        let again = resumed.ask(&recorder, "s", "me", Command::Stop).await;
+        assert!(matches!(again, Err(OrderError::StopIsOver)), "{again:?}");
+        assert!(!resumed.must_end());
     });
 }
 

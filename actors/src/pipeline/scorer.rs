@@ -119,7 +119,7 @@ impl Handler<JudgeCompletions> for Scorer {
                         added => added?,
                     },
                     // L10: a silent external reward does not keep a run from ending.
-                    () = score.control.ending() => return Err(RunError::Ending),
+                    () = score.control.ends() => return Err(RunError::Ending),
                 }
             }
             Ok(judged)

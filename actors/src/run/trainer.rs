@@ -164,7 +164,11 @@ impl Handler<Save> for Trainer {
             if !save.anew && run.last_checkpoint() == Some(run.at()) {
                 return Ok(());
             }
-            run.checkpoint(save.reason).await?;
+            let is_saved = run.checkpoint(save.reason).await?;
+            // A run that ends asks once more, after one that was asked for.
+            if !is_saved && !save.anew {
+                run.tell_of_no_checkpoint().await?;
+            }
             Ok(())
         })
     }

@@ -299,7 +299,7 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
                     cast.log.push("the stopped run goes on".into());
                 }
             }
-            // A pause from before the stop also holds the resumed run.
+            // A pause that has not taken effect before the stop also holds the resumed run.
             RunState::Paused if cast.borrow().has_acted() => {
                 client.ask(Command::Resume).await.ok();
             }

@@ -171,7 +171,7 @@ impl Handler<Evaluate> for Evaluator {
                         result = suite => results.push(result?),
                         // L10: the user's stop does not wait for hundreds of items. The engine drops a request that
                         // nobody waits for.
-                        () = request.control.ending() => return Ok(None),
+                        () = request.control.ends() => return Ok(None),
                     }
                 }
                 if !whole {

@@ -36,7 +36,7 @@ impl Work {
                 tokio::select! {
                     biased;
                     settled = self.brief.recorder.settle() => settled?,
-                    () = propose.control.ending() => return Err(RunError::Ending),
+                    () = propose.control.ends() => return Err(RunError::Ending),
                 }
                 let (path, run) = (self.brief.database.clone(), self.brief.run.clone());
                 let round = propose.round;
@@ -162,7 +162,7 @@ async fn answer(
     let turn = tokio::select! {
         biased;
         // First, so that the turn of a question that is given up does not begin another one.
-        () = propose.control.ending() => return Err(RunError::Ending),
+        () = propose.control.ends() => return Err(RunError::Ending),
         turn = teacher.turn() => turn,
     };
     let turn = match turn {
@@ -172,7 +172,7 @@ async fn answer(
     tokio::select! {
         biased;
         answer = teacher.ask_in_turn(turn, question) => Ok(answer),
-        () = propose.control.ending() => Err(RunError::Ending),
+        () = propose.control.ends() => Err(RunError::Ending),
     }
 }
 

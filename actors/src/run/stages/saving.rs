@@ -30,9 +30,7 @@ impl StageRun {
             match saved.await {
                 Ok(()) => break,
                 Err(error) => {
-                    let why = full_disk(error)?;
-                    if !self.wait_for_disk(&why).await? {
-                        self.tell_of_no_checkpoint(&why).await?;
+                    if !self.wait_for_disk(&full_disk(error)?).await? {
                         return Ok(false);
                     }
                 }
@@ -45,20 +43,18 @@ impl StageRun {
         Ok(true)
     }
 
-    /// Says once that the run ends without a checkpoint of the present step, because the disk is full.
-    async fn tell_of_no_checkpoint(&self, why: &str) -> Result<(), RunError> {
+    /// Says that the run ends without a checkpoint of the present step, because the disk is full.
+    pub(crate) async fn tell_of_no_checkpoint(&self) -> Result<(), RunError> {
         let before = match self.last_checkpoint() {
             Some(step) => format!("the checkpoint of step {step}"),
             None => "its start".to_owned(),
         };
-        let step = self.cursor.step;
+        let (step, folder) = (self.cursor.step, self.context.home.checkpoints(&self.context.run));
         let message = format!(
-            "the disk is full ({why}), so the run ends without a checkpoint of step {step}; resumed, it goes on from \
-             {before} and does the same steps again"
+            "the disk of {} is full, so the run ends without a checkpoint of step {step}; resumed, it goes on from {before} \
+             and does the same steps again",
+            folder.display()
         );
-        if self.context.control.overview().detail == message {
-            return Ok(());
-        }
         self.doing(&message);
         self.alert(Level::Error, "disk_full", message).await
     }
@@ -87,8 +83,7 @@ impl StageRun {
             match checkpoints::mark_promoted(&self.context, &best).await {
                 Ok(()) => return Ok(true),
                 Err(error) => {
-                    let why = full_disk(error)?;
-                    if !self.wait_for_disk(&why).await? {
+                    if !self.wait_for_disk(&full_disk(error)?).await? {
                         return Ok(false);
                     }
                 }
@@ -136,7 +131,7 @@ impl StageRun {
         let began = Instant::now();
         let goes_on = tokio::select! {
             biased;
-            () = self.context.control.ending() => false,
+            () = self.context.control.ends() => false,
             () = tokio::time::sleep(DISK_RETRY) => true,
         };
         self.waited += began.elapsed();

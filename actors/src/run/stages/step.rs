@@ -44,7 +44,10 @@ impl StageRun {
     async fn advance(&mut self) -> Result<u64, RunError> {
         if self.cursor.unjudged {
             self.judge_if_due().await?;
-            self.checkpoint("interval").await?;
+            // L10: a run that must end before the judgement has nothing new to save here.
+            if !self.cursor.unjudged {
+                self.checkpoint("interval").await?;
+            }
             return Ok(self.cursor.step);
         }
         self.present();
@@ -156,8 +159,9 @@ impl StageRun {
         Ok(())
     }
 
-    /// Makes the judgement of the last weights, if it is still due, and saves the last checkpoint, when all steps are
-    /// done. Returns whether the run is done with that. It is not if the run must end before, or is paused.
+    /// Makes the judgement of the last weights, if it is still due, and saves the last checkpoint and the marker of the
+    /// promoted one, when all steps are done. Returns whether the run is done with that. It is not if the run must end
+    /// before, or is paused.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -182,6 +186,10 @@ impl StageRun {
         }
         let is_saved = self.last_checkpoint() == Some(self.cursor.step);
         if (was_unjudged || !is_saved) && !self.checkpoint("stage").await? {
+            return Ok(false);
+        }
+        // L1: a run that is done has no next life that would write it.
+        if !self.mark_promoted().await? {
             return Ok(false);
         }
         self.forget_policies().await?;

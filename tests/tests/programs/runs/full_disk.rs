@@ -1,10 +1,13 @@
-//! A truly full disk: a small file system in a mount namespace of this test. Skipped with a message if no such
-//! namespace can be created.
+//! A truly full disk: a small file system in a mount namespace of this test, or a device on which nothing has room. Skipped
+//! with a message where there is neither.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::path::Path;
 use std::process::{Command, Output};
 
-use demask_tests::{SMOKE, programs};
+use demask_actors::runtime::ids;
+use demask_storage::{Command as Ask, Record, Reply, RunRequest, RunState};
+use demask_tests::{Place, SMOKE, ended, programs, said, subscribed, wait_for};
 
 /// Keeps every checkpoint, which is more than the small disk holds.
 const FLAGS: &str = "--set checkpoint.every_steps=1 --set checkpoint.keep=100";
@@ -139,9 +142,45 @@ fn l10_a_run_on_a_full_disk_can_be_stopped_and_is_resumed_from_the_checkpoint_be
         stopped.contains("the user stopped it; there is no checkpoint of step"),
         "{stopped}"
     );
-    assert!(
-        stopped.contains("so the run ends without a checkpoint of step"),
-        "{stopped}"
-    );
+    let told = stopped.matches("so the run ends without a checkpoint of step");
+    assert_eq!(told.count(), 1, "{stopped}");
     assert!(resumed.contains("done,1"), "{resumed}");
+}
+
+/// The last checkpoint has room, but not the marker that names it as the promoted one. A run that is stopped then is not
+/// done, because nobody would write the marker any more. It writes it when it is resumed.
+#[tokio::test]
+async fn l1_a_run_is_not_done_before_the_marker_of_its_best_checkpoint_is_written() {
+    let no_room = Path::new("/dev/full");
+    if !no_room.exists() {
+        println!("skipped: there is no /dev/full here");
+        return;
+    }
+    let mut place = Place::default();
+    let run = ids::of_run("run").to_string();
+    let folder = place.home().checkpoints(&run);
+    let mut client = subscribed(&mut place).await;
+    let draft = folder.join("promoted.draft");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::os::unix::fs::symlink(no_room, &draft).unwrap();
+    let asked = Ask::Run(RunRequest {
+        profile: SMOKE.to_owned(),
+        origin: "test".to_owned(),
+        from_scratch: true,
+        ..RunRequest::default()
+    });
+    let started = client.ask_as("run".to_owned(), asked).await.unwrap();
+    assert_eq!(started, Reply::Started { run: run.clone() });
+    let waits = |record: &Record| matches!(record, Record::Alert(alert) if alert.kind == "disk_full");
+    wait_for(&mut client, waits).await.unwrap();
+    let stop = client.ask(Ask::Stop).await.unwrap();
+    assert!(matches!(stop, Reply::Accepted { .. }), "{stop:?}");
+    assert_eq!(ended(&mut client).await, RunState::Stopped);
+    let marker = folder.join("promoted.json");
+    assert!(!marker.exists());
+    std::fs::remove_file(draft).unwrap();
+    let resumed = place.run(&["resume", &run, "--follow"]);
+    assert!(resumed.status.success(), "{}", said(&resumed));
+    assert!(marker.is_file());
+    assert_eq!(place.terminate(), Some(0));
 }
