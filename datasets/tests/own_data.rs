@@ -794,6 +794,28 @@ fn l9_a_row_of_too_many_values_is_refused_before_they_are_made() {
     assert!(bad.reason.contains("expected at most 500000"), "{bad}");
 }
 
+/// The tar library reads the map of a sparse file whole, and its size with the holes is not that in the shard.
+#[test]
+fn l9_a_sparse_file_in_a_tar_shard_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.tar");
+    let mut bytes = shard(&[("a.png", png(10)), ("a.txt", b"ten".to_vec())]);
+    bytes.truncate(bytes.len() - 1024);
+    let mut header = tar::Header::new_gnu();
+    header.set_path("a.npy").unwrap();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_size(0);
+    header.set_cksum();
+    bytes.extend(header.as_bytes());
+    bytes.extend(shard(&[("b.txt", b"not found".to_vec())]));
+    fs::write(&path, &bytes).unwrap();
+    let found = rows(&webdataset::WebDatasetReader, &path, &origin());
+    let [Err(bad)] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert!(bad.reason.contains("found a sparse file"), "{bad}");
+}
+
 /// The tar library reads a long name whole, before anything else can look at it.
 #[test]
 fn l9_a_name_in_a_tar_shard_is_refused_before_it_fills_the_memory() {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use demask_rewards::scorers::{self, Aggregate, OfficialScorer};
+use demask_storage::visible;
 use serde_json::{Value, json};
 
 use crate::args::ScoreArgs;
@@ -168,6 +169,7 @@ fn one(asked: &str, (number, line): &Line, json: bool) -> Scored {
     let printed = if json {
         with_verdict(&value, &verdict)?
     } else {
+        let verdict = visible::line(&verdict.to_string());
         format!("{number:>6}  {}  {verdict}\n", scorer.name).into_bytes()
     };
     Ok(ScoredLine {

@@ -7,7 +7,9 @@ use anyhow::{Context as _, anyhow, bail};
 use demask_actors::home::Home;
 use demask_actors::profile::Profile;
 use demask_api::checkpoint::{ADAPTER, ADAPTER_CONFIG, CONFIG, QUANTIZATION, has_adapter};
-use demask_api::{BaseDtype, FrozenBase, LINEAR_LAYERS, LoraConfig, bounded_file, limits, validation};
+use demask_api::{
+    BaseDtype, FrozenBase, LINEAR_LAYERS, LoraConfig, bounded_file, bounded_json, limits, validation,
+};
 use serde_json::Value;
 
 use crate::exit::UsageError;
@@ -104,8 +106,7 @@ pub fn trained(profile: &Profile, from_scratch: bool) -> anyhow::Result<Option<T
 fn config(folder: &Path) -> anyhow::Result<LoraConfig> {
     let path = folder.join(ADAPTER_CONFIG);
     let named = |message: &dyn std::fmt::Display| anyhow!("{}: {message}", path.display());
-    let fields: Value =
-        serde_json::from_str(&text(folder, ADAPTER_CONFIG)?).map_err(|error| named(&error))?;
+    let fields = fields(&text(folder, ADAPTER_CONFIG)?).map_err(|error| named(&error))?;
     let rank = fields["r"].as_u64().and_then(|rank| usize::try_from(rank).ok());
     let rank = rank.ok_or_else(|| named(&"r, the rank, is missing or not a positive integer"))?;
     validation::within("r", rank, limits::RANK).map_err(|error| named(&error))?;
@@ -148,6 +149,11 @@ fn text(folder: &Path, file: &str) -> anyhow::Result<String> {
     bounded_file::read_text(&path, limits::LONGEST_CONFIG).with_context(|| path.display().to_string())
 }
 
+/// Parses the text of an adapter's configuration.
+fn fields(text: &str) -> serde_json::Result<Value> {
+    bounded_json::parse(text, limits::MOST_CONFIG_VALUES)
+}
+
 /// Returns the name of the format in which an adapter's base was kept during training; `None` if it was not
 /// quantised.
 #[must_use]
@@ -163,7 +169,7 @@ pub fn frozen_base(adapter: &Path) -> Option<&'static str> {
 /// Returns the base model that an adapter names, if it names one.
 #[must_use]
 pub fn base(adapter: &Path) -> Option<String> {
-    let config: Value = serde_json::from_str(&text(adapter, ADAPTER_CONFIG).ok()?).ok()?;
+    let config = fields(&text(adapter, ADAPTER_CONFIG).ok()?).ok()?;
     let base = config["base_model_name_or_path"].as_str()?;
     (!base.is_empty()).then(|| base.to_owned())
 }

@@ -13,13 +13,13 @@ pub mod query;
 pub mod record;
 pub mod runs;
 pub mod store;
-pub mod visible;
 pub mod vocabulary;
 pub mod writer;
 
 pub use blobs::Blobs;
 pub use command::{ClientMessage, Command, Reply, ServerMessage};
 pub use live::{ActorState, ActorView, DeviceView, Frame, Knob, Overview, RankView, StageView};
+pub use query::visible;
 pub use record::{
     Alert, Checkpoint, CleanCheck, Envelope, Eval, EvalItem, Evaluation, ExampleRecord, GateVerdict, Labels,
     Level, Lifecycle, Metric, Parent, QueueAction, QueueChange, Queued, Record, Relabelled, RolloutSample,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use demask_api::{Picture, bounded_file};
 use flate2::read::GzDecoder;
 
-use super::packed::Spool;
+use super::packed::{Spool, is_packed};
 use super::{RandomAccess, Reader, Rows};
 use crate::example::{Check, Example, Kind, Split};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
@@ -301,11 +301,6 @@ fn examples(picture: &Picture, class: &str, origin: &Origin) -> Vec<Example> {
         example(Kind::TextToImage, class.to_owned(), None, drawn),
         example(Kind::Question, WHAT.to_owned(), Some(class), exact),
     ]
-}
-
-/// Whether a file is gzipped, by its name.
-fn is_packed(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == "gz")
 }
 
 /// Checks that a gzipped file unpacks to the end. Its checksum follows the last byte, which reading the pictures alone

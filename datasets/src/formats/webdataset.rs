@@ -266,7 +266,7 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
     let (mut seen, mut held) = (BTreeSet::new(), 0_u64);
     let (mut entries, mut next) = (archive.entries()?, at);
     loop {
-        short_extensions(open, next)?;
+        check_headers(open, next)?;
         let Some(entry) = entries.next() else {
             return Ok(present);
         };
@@ -333,25 +333,30 @@ fn sample(open: &OpenShard, at: u64) -> io::Result<Option<ShardSample>> {
     }
 }
 
-/// Refuses the extension headers at an offset of a shard if one is too long. What follows them is not looked at.
-fn short_extensions(open: &OpenShard, mut at: u64) -> io::Result<()> {
+/// Checks the headers at an offset of a shard, up to that of a file, before the tar library reads them: no extension
+/// header may be too long, and no file sparse. The library reads the map of a sparse file whole too, and gives its size
+/// with the holes, by which the next header is not found.
+fn check_headers(open: &OpenShard, mut at: u64) -> io::Result<()> {
+    let refuse = |why: String| Err(io::Error::new(io::ErrorKind::InvalidData, why));
     let mut block = [0; BLOCK as usize];
-    // The tar library refuses a second one of a kind.
-    for _ in 0..3 {
+    // A file has at most three extension headers: the tar library refuses a second one of a kind.
+    for _ in 0..4 {
         if at.saturating_add(BLOCK) > open.length {
             break;
         }
         open.file.read_exact_at(&mut block, open.begin + at)?;
         let header = tar::Header::from_byte_slice(&block);
         let kind = header.entry_type();
+        if kind.is_gnu_sparse() {
+            return refuse("found a sparse file, expected whole ones (tar without --sparse)".to_owned());
+        }
         if !(kind.is_gnu_longname() || kind.is_gnu_longlink() || kind.is_pax_local_extensions()) {
             break;
         }
         let size = header.entry_size()?;
         if size > LONGEST_EXTENSION {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("a name has {size} bytes, expected at most {LONGEST_EXTENSION}"),
+            return refuse(format!(
+                "a name has {size} bytes, expected at most {LONGEST_EXTENSION}"
             ));
         }
         at += BLOCK + size.next_multiple_of(BLOCK);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use demask_api::{bounded_file, limits, work_file};
+use demask_api::{bounded_file, bounded_json, limits, work_file};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
@@ -168,8 +168,9 @@ fn shards(input: &Path, work: &Path, options: &ConvertOptions) -> Result<Vec<Con
         return Ok(vec![file(&single, &work.join(NEW_SINGLE), options, None)?]);
     }
     let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG).map_err(|source| io(&path, source))?;
-    let mut index: TorchIndex = serde_json::from_str(&text)
-        .map_err(|error| wrong(&path, format!("not a list of shards: {error}")))?;
+    let index = bounded_json::parse(&text, limits::MOST_CONFIG_VALUES);
+    let mut index: TorchIndex =
+        index.map_err(|error| wrong(&path, format!("not a list of shards: {error}")))?;
     let mut promised: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (tensor, shard) in &index.weight_map {
         promised.entry(shard).or_default().insert(tensor);

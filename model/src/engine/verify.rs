@@ -16,7 +16,7 @@ use std::path::Path;
 
 use demask_api::{
     Commit, Purpose, Quirks, SampleRequest, Sampler, Span, TensorCheck, TextCache, TextSampler, bounded_file,
-    limits,
+    bounded_json, limits,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -113,7 +113,8 @@ fn configuration(checkpoint: &Path) -> Result<serde_json::Value> {
     }
     let text = bounded_file::read_text(&path, limits::LONGEST_CONFIG)
         .map_err(|source| ModelError::io(&path, source))?;
-    serde_json::from_str(&text).map_err(|error| ModelError::checkpoint(&path, error.to_string()))
+    bounded_json::parse(&text, limits::MOST_CONFIG_VALUES)
+        .map_err(|error| ModelError::checkpoint(&path, error.to_string()))
 }
 
 fn need<'a>(recorded: &'a Recorded, name: &str) -> Result<&'a Tensor> {

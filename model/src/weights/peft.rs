@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use demask_api::checkpoint::{ADAPTER_CONFIG, QUANTIZATION};
-use demask_api::{FrozenBase, LINEAR_LAYERS, LoraConfig, bounded_file, limits, validation};
+use demask_api::{FrozenBase, LINEAR_LAYERS, LoraConfig, bounded_file, bounded_json, limits, validation};
 use serde_json::{Map, Value, json};
 
 use crate::error::{ModelError, Result};
@@ -129,7 +129,7 @@ pub fn base(dir: &Path) -> Result<String> {
 fn fields(path: &Path) -> Result<Map<String, Value>> {
     let text = bounded_file::read_text(path, limits::LONGEST_CONFIG)
         .map_err(|source| ModelError::io(path, source))?;
-    serde_json::from_str(&text).map_err(|error| {
+    bounded_json::parse(&text, limits::MOST_CONFIG_VALUES).map_err(|error| {
         ModelError::checkpoint(
             path,
             format!("this is not the configuration of an adapter: {error}"),

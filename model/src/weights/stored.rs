@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use demask_api::checkpoint::{INDEX, WEIGHTS};
-use demask_api::{bounded_file, limits};
+use demask_api::{bounded_file, bounded_json, limits};
 use memmap2::{Mmap, MmapOptions};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
@@ -106,7 +106,8 @@ impl StoredTensors {
     fn indexed(dir: &Path, path: &Path) -> Result<Self> {
         let text = bounded_file::read_text(path, limits::LONGEST_CONFIG)
             .map_err(|source| ModelError::io(path, source))?;
-        let index: SafetensorsIndex = serde_json::from_str(&text).map_err(|error| {
+        let index = bounded_json::parse(&text, limits::MOST_CONFIG_VALUES);
+        let index: SafetensorsIndex = index.map_err(|error| {
             ModelError::checkpoint(path, format!("this is not an index of weights: {error}"))
         })?;
         let mut stored = Self {

@@ -210,7 +210,7 @@ impl Watch for Bars {
         }
         if let Some(line) = line(&event) {
             // The error is ignored: nothing is lost if the terminal is gone.
-            let _ = self.all.println(line);
+            let _ = self.all.println(visible::lines(&line));
         }
     }
 }

@@ -213,7 +213,8 @@ fn tell(found: &DryRun) -> anyhow::Result<()> {
     if found.problems.is_empty() {
         text += "the run can start\n";
     }
-    write(&text)
+    print::say(text.trim_end_matches('\n'));
+    Ok(())
 }
 
 /// Formats the result of an external reward's trial as a line; empty if it was not asked or failed, which is reported

@@ -9,7 +9,6 @@ mod changes;
 mod run;
 mod stage;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use demask_actors::profile::Profile;
@@ -182,6 +181,6 @@ fn tell(report: &MemoryReport) -> anyhow::Result<()> {
             text += &format!("{}{fits} with {}\n", shown(change.bytes), change.change);
         }
     }
-    std::io::stdout().lock().write_all(text.as_bytes())?;
+    print::say(text.trim_end_matches('\n'));
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Read-only SQL for users: one SELECT, restricted, limited, and printed in four formats.
 //!
-//! `curves.rs` holds the queries of metrics over steps.
+//! `curves.rs` holds the queries of metrics over steps; `visible.rs` makes printed texts safe for a terminal.
 
 pub mod curves;
+pub mod visible;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -16,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::store::{self, StoreError};
-use crate::visible;
 
 /// The public views.
 pub const VIEWS: [&str; 18] = [

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::network::config::BackboneConfig;
 use crate::network::memory::{backbone_bytes, block_numbers, layer_shapes};
+use crate::{bounded_json, limits};
 
 /// The elements of an NF4 block, which is scaled by its largest magnitude.
 pub const NF4_BLOCK: u64 = 64;
@@ -129,7 +130,7 @@ impl FrozenBase {
     /// # Errors
     /// A message if the text is not JSON, or if it names a format that this engine does not support.
     pub fn read(text: &str) -> Result<Self, String> {
-        let value: Value = serde_json::from_str(text)
+        let value: Value = bounded_json::parse(text, limits::MOST_CONFIG_VALUES)
             .map_err(|error| format!("expected JSON with a quantisation format: {error}"))?;
         let flag = |name: &str| value[name].as_bool() == Some(true);
         let kind = value["bnb_4bit_quant_type"].as_str();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use demask_storage::{EvalItem, Evaluation, Record, RunState, Writer};
+use demask_tests::profile::smoke;
 use demask_tests::{Place, programs};
 use serde_json::{Value, json};
 
@@ -243,6 +244,13 @@ fn l9_no_text_from_outside_sends_a_command_to_the_terminal() {
     });
     writer.append(&records.collect::<Vec<_>>(), 0).unwrap();
     drop(writer);
+    // A file of broken rows, and its name, as an archive may bring it.
+    let rows = place.path().join("rows");
+    std::fs::create_dir(&rows).unwrap();
+    std::fs::write(rows.join(format!("{hostile}.jsonl")), "broken\n").unwrap();
+    let profile = place.path().join("given.toml");
+    let source = format!("source.sums.path={}", rows.display());
+    std::fs::write(&profile, smoke(&["source.sums.kind=jsonl", &source])).unwrap();
     let said = |arguments: &[&str]| {
         let out = place.run(arguments);
         String::from_utf8([out.stdout, out.stderr].concat()).unwrap()
@@ -254,6 +262,7 @@ fn l9_no_text_from_outside_sends_a_command_to_the_terminal() {
         &["describe", hostile],
         &["generate", "--file", hostile],
         &["runs", "show", hostile],
+        &["profile", "check", profile.to_str().unwrap()],
     ] {
         let said = said(arguments);
         assert!(said.contains("red"), "{arguments:?}: {said}");

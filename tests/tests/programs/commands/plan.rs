@@ -201,6 +201,12 @@ fn an_adapter_that_exists_is_planned_as_it_is() {
     refused("quantization_config.json", "longer than");
     std::fs::write(folder.join("adapter_config.json"), "{\"r\": 0}").unwrap();
     refused("adapter_config.json", "r is 0");
+    let many = format!("{{\"r\": 1, \"rest\": [{}0]}}", "{\"a\":0},".repeat(500_000));
+    std::fs::write(folder.join("adapter_config.json"), many).unwrap();
+    refused(
+        "adapter_config.json",
+        "1000003 values in JSON, expected at most 1000000",
+    );
 }
 
 /// A head with the embedding's weights has no weights of its own, but for a while a gradient of its own.
