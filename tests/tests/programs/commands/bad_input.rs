@@ -310,6 +310,18 @@ fn a_database_that_is_not_ours_or_newer_is_refused_untouched() {
     }
 }
 
+/// A pipe that nobody reads would keep whoever opens it for ever.
+#[test]
+fn l10_a_pipe_in_place_of_the_daemons_log_is_refused() {
+    let place = Place::default();
+    let log = place.home().log();
+    let made = std::process::Command::new("mkfifo").arg(&log).status().unwrap();
+    assert!(made.success());
+    let said = refused(&place, 1, &["daemon", "start"]);
+    names(&said, &["daemon.log", "not a regular file; remove it"]);
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+}
+
 fn sqlite(database: &Path, sql: &str) {
     let program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit()";
     let done = std::process::Command::new("python3")
