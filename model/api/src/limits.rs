@@ -69,6 +69,9 @@ pub const STALENESS: CountRange = range(0, 16);
 pub const STEPS: CountRange = range(1, 65_535);
 /// The number of samples of a prompt. Published studies of repeated sampling draw 10,000.
 pub const SAMPLES: CountRange = range(1, 65_536);
+/// The most samples of a step or round of a stage, with those drawn in place of others. The largest published steps have
+/// 16,384.
+pub const MOST_STEP_SAMPLES: usize = 1 << 18;
 /// The number of samples of an item of an evaluation, all of which are held until the suite is judged.
 pub const ITEM_SAMPLES: CountRange = range(1, 1024);
 /// The number of items of a suite, all of which are held. The largest published benchmark, VQAv2, has 214,354.
