@@ -782,6 +782,43 @@ fn l9_a_table_of_a_benchmark_is_refused_before_it_fills_the_memory() {
     assert!(found[1].is_ok());
 }
 
+/// Links to folders are followed, but not in a circle, and not on so many ways that a listing would never end.
+#[test]
+fn l9_links_between_folders_lead_to_an_end() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let pets = dir.path().join("pets");
+    fs::create_dir_all(pets.join("cats")).unwrap();
+    fs::write(pets.join("cats/1.png"), png(70)).unwrap();
+    fs::write(pets.join("cats/rows.jsonl"), "{\"text\": \"a text\"}\n").unwrap();
+    let (pictures, lines) = (&image_folder::ImageFolderReader, &jsonl::JsonLinesReader);
+    let found = |folder: &Path| {
+        let files = |reader: &dyn Reader| reader.files(folder, Split::Train).map(|files| files.len());
+        [files(pictures), files(lines)]
+    };
+    symlink(".", pets.join("again")).unwrap();
+    symlink("..", pets.join("cats/up")).unwrap();
+    assert!(found(&pets).iter().all(|count| matches!(count, Ok(1))));
+    // The same folder under another name is another caption.
+    symlink("cats", pets.join("felines")).unwrap();
+    assert!(found(&pets).iter().all(|count| matches!(count, Ok(2))));
+    let web = dir.path().join("web");
+    for name in 0..12 {
+        let folder = web.join(name.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        for other in (0..12).filter(|other| *other != name) {
+            symlink(format!("../{other}"), folder.join(other.to_string())).unwrap();
+        }
+    }
+    for refused in found(&web) {
+        let said = refused.unwrap_err().to_string();
+        assert!(
+            said.contains("links lead to this folder on more than 100 ways"),
+            "{said}"
+        );
+    }
+}
+
 fn shard(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, bytes) in members {
