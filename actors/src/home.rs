@@ -308,8 +308,8 @@ fn open_own(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Opens a log to append to it, for this user only. Anything but a regular file is refused, because a pipe would wait for a
-/// reader and then for room (laws L9, L10).
+/// Opens a log to append to it, for this user only. Anything but a regular file is refused, because a pipe would wait
+/// for a reader and then for room (law L10).
 ///
 /// # Errors
 /// Any error of the file system; an error that says what to do if it is not a regular file.

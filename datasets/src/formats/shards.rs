@@ -16,7 +16,8 @@ const DEPTH: usize = 16;
 /// The most files of a folder or pattern, of all splits, that are looked at (law L9).
 const MOST_NAMES: usize = 16 * RowPlace::MOST_FILES;
 
-/// The most ways over links to a folder (law L9). Where each of a dozen folders has links to all others, there are millions.
+/// The most ways over links to a folder (law L9). Where each of a dozen folders has links to all others, there are
+/// millions.
 const MOST_WAYS: usize = 100;
 
 /// The words in a path that name a split.
@@ -155,8 +156,8 @@ fn numbers(first: &str, last: &str) -> Result<Vec<String>, String> {
     Ok((low..=high).map(|number| format!("{number:0wide$}")).collect())
 }
 
-/// The way from a folder down to the one that is listed, over folders and links to folders. A link to a folder on the way
-/// leads nowhere new and is passed over.
+/// The way from a folder down to the one that is listed, over folders and links to folders. A link to a folder on the
+/// way leads nowhere new and is passed over.
 #[derive(Debug, Default)]
 pub(super) struct Descent {
     /// Device and number of the folders on the way.

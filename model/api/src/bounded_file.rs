@@ -1,7 +1,7 @@
 //! Reading of small files from outside, up to a limit of bytes (law L9).
 //!
-//! A device or a pipe is refused before it is opened, also behind a link, because reading it may never end. Where the user
-//! names the file, a pipe is read like a file, because `<(command)` is one.
+//! A device or a pipe is refused before it is opened, also behind a link, because reading it may never end. Where the
+//! user names the file, a pipe is read like a file, because `<(command)` is one.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read as _, Result};

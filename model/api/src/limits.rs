@@ -100,8 +100,8 @@ pub const LONGEST_TOKENIZER: u64 = 256 << 20;
 pub const MOST_TOKENIZER_VALUES: usize = 8_000_000;
 /// The most values of JSON in a row of a data set. A picture of 224 x 224 pixels, written as numbers, has 150,000.
 pub const MOST_ROW_VALUES: usize = 500_000;
-/// The most bytes of a profile, a study, a file of benchmarks or the settings of samplers that a user names. The control
-/// socket takes no longer command.
+/// The most bytes of a profile, a study, a file of benchmarks or the settings of samplers that a user names. The
+/// control socket takes no longer command.
 pub const LONGEST_NAMED: u64 = 4 << 20;
 /// The most bytes of a list of prompts, all of which is held.
 pub const LONGEST_LIST: u64 = 1 << 30;

@@ -67,8 +67,8 @@ pub enum Report {
 }
 
 impl Report {
-    /// Returns the row that the report leaves in the store: a rejection with its gate and reason, or the number of many, a
-    /// check against a benchmark, a note on the search for near duplicates, or the accepted examples of a source.
+    /// Returns the row that the report leaves in the store: a rejection with its gate and reason, or the number of many,
+    /// a check against a benchmark, a note on the search for near duplicates, or the accepted examples of a source.
     #[must_use]
     pub fn record(self, run: &str) -> Option<Record> {
         match self {
@@ -140,7 +140,8 @@ impl Report {
     }
 }
 
-/// The reports of reading until they are recorded. Their memory does not grow with the number of rejected rows (law L9).
+/// The reports of reading until they are recorded. Their memory does not grow with the number of rejected rows (law
+/// L9).
 #[derive(Debug, Default)]
 pub struct ReportLog {
     reports: Vec<Report>,
