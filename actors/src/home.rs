@@ -308,6 +308,31 @@ fn open_own(path: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// Opens a log to append to it, for this user only. Anything but a regular file is refused, because a pipe would wait
+/// for a reader and then for room (law L10).
+///
+/// # Errors
+/// Any error of the file system; an error that says what to do if it is not a regular file.
+pub fn open_log(path: &Path) -> std::io::Result<File> {
+    let refused =
+        || std::io::Error::other("it is not a regular file; remove it, because a log is written there");
+    let opened = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    let file = opened.map_err(|error| match error.raw_os_error() {
+        // A pipe that nobody reads, or a socket.
+        Some(libc::ENXIO) => refused(),
+        _ => error,
+    })?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(refused()),
+    }
+}
+
 /// Resolves the links in the existing part of a path, so that two names of one home lead to one daemon.
 fn resolved(path: &Path) -> PathBuf {
     for there in path.ancestors() {
@@ -398,6 +423,36 @@ mod tests {
         std::fs::remove_file(home.pid_file()).unwrap();
         let _lock = home.lock().unwrap();
         assert_eq!(std::fs::metadata(home.pid_file()).unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn l10_a_pipe_in_place_of_a_log_is_refused_whether_it_is_read_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, pipe) = (folder.path().join("engine.log"), folder.path().join("pipe"));
+        for line in ["a\n", "b\n"] {
+            open_log(&log).unwrap().write_all(line.as_bytes()).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "a\nb\n");
+        assert_eq!(std::fs::metadata(&log).unwrap().mode() & 0o777, 0o600);
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let refused = || open_log(&pipe).unwrap_err().to_string();
+        assert!(
+            refused().contains("not a regular file; remove it"),
+            "{}",
+            refused()
+        );
+        // A reader that does not wait for a writer.
+        let _reader = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&pipe)
+            .unwrap();
+        assert!(
+            refused().contains("not a regular file; remove it"),
+            "{}",
+            refused()
+        );
     }
 
     #[test]

@@ -238,6 +238,23 @@ fn values_out_of_range_are_named_with_what_is_allowed() {
     }
 }
 
+/// Numbers that are each in their range may have a product that no memory holds.
+#[test]
+fn l9_the_samples_of_a_step_have_a_limit() {
+    let with = |flags: &[&str]| {
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let text = Profile::set(SMOKE, "smoke", &flags).unwrap();
+        Profile::parse(&text, "smoke").map_err(|error| error.to_string())
+    };
+    let batch = ["stage.unigrpo.batch=4096", "stage.unigrpo.group=64"];
+    assert!(with(&batch).is_ok());
+    let said = with(&[&batch[..], &["stage.unigrpo.resample=1"]].concat()).unwrap_err();
+    let words = "batch is 4096, which makes 524288 samples a step (batch * (1 + resample) * group); allowed are at most 262144";
+    assert!(said.contains("line") && said.contains(words), "{said}");
+    let said = with(&["stage.reason.batch=65536", "stage.reason.group=5"]).unwrap_err();
+    assert!(said.contains("327680 samples a step (batch * group)"), "{said}");
+}
+
 #[test]
 fn unknown_keys_are_named_where_networks_are_described_too() {
     for (flag, key) in [

@@ -698,6 +698,127 @@ fn a_line_of_a_table_has_its_number_in_the_file() {
     assert_eq!(found[1].as_ref().unwrap_err().line, 4);
 }
 
+/// An array is read item by item; one that is broken or cut off is refused as a whole, and says where.
+#[test]
+fn an_array_of_a_table_is_read_item_by_item() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("table.json");
+    let read = |text: &str| {
+        fs::write(&path, text).unwrap();
+        tables::read(&path)
+    };
+    let found = read("\u{feff} \n[ {\"a\": \"],[\"},\n7 , {} ]\n").unwrap();
+    let first = found[0].as_ref().unwrap();
+    assert!(first.place.ends_with("table.json:1"), "{}", first.place);
+    assert_eq!(first.fields.values["a"], json!("],["));
+    let second = found[1].as_ref().unwrap_err();
+    assert_eq!(
+        (second.line, second.reason.as_str()),
+        (2, "an object was expected, found a number")
+    );
+    assert!(found[2].as_ref().unwrap().fields.values.is_empty() && found.len() == 3);
+    assert!(read("[]").unwrap().is_empty() && read(" \n").unwrap().is_empty());
+    for (text, at) in [
+        ("[{\"a\": 1}, {\"a\" 2}]", "item 2"),
+        ("[{\"a\": 1},", "does not end"),
+        ("[{\"a\": 1}, {\"a\":", "item 2"),
+        ("[{}] {}", "text follows"),
+    ] {
+        let refused = read(text).unwrap_err().to_string();
+        assert!(
+            refused.contains("JSON was expected") && refused.contains(at),
+            "{text}: {refused}"
+        );
+    }
+}
+
+/// The tables of benchmarks are held as a whole, so their files, rows and values have limits.
+#[test]
+fn l9_a_table_of_a_benchmark_is_refused_before_it_fills_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (json, tsv) = (dir.path().join("table.json"), dir.path().join("table.tsv"));
+    let refused = |path: &Path| tables::read(path).unwrap_err().to_string();
+    // Files with holes, which take no room on the disk.
+    for (path, bytes) in [(&json, (2 << 30) + 1), (&tsv, (16 << 30) + 1)] {
+        File::create(path).unwrap().set_len(bytes).unwrap();
+        let said = refused(path);
+        assert!(
+            said.contains(&format!("has {bytes} bytes, expected at most")),
+            "{said}"
+        );
+    }
+    let said = tables::document(&json).unwrap_err().to_string();
+    assert!(said.contains("expected at most"), "{said}");
+    let mut file = File::create(&tsv).unwrap();
+    file.write_all(b"index\timage\n1\t").unwrap();
+    file.set_len(65 << 20).unwrap();
+    let said = refused(&tsv);
+    assert!(
+        said.contains("table.tsv") && said.contains("a row has more than 64 MiB"),
+        "{said}"
+    );
+    // Rows within their own limit, but too many of them. Each is broken, so that none is held.
+    let most = "a table of at most 16777216 values";
+    let fill = |path: &Path, first: &str, row: &str| {
+        let text = format!("{first}{}", format!("{row}\n").repeat(36));
+        fs::write(path, text).unwrap();
+        refused(path)
+    };
+    let said = fill(&tsv, "index\timage\n", &"\t".repeat(490_000));
+    assert!(said.contains(most), "{said}");
+    let said = fill(&json, "", &format!("{{{}", ",".repeat(490_000)));
+    assert!(said.contains(most), "{said}");
+    fs::write(&json, ",".repeat((1 << 24) + 1)).unwrap();
+    let said = tables::document(&json).unwrap_err().to_string();
+    assert!(
+        said.contains("found 16777217 values in JSON, expected at most 16777216"),
+        "{said}"
+    );
+    // One row of too many values leaves the others.
+    fs::write(&json, format!("{{{}\n{{\"a\": 1}}\n", ",".repeat(500_001))).unwrap();
+    let found = tables::read(&json).unwrap();
+    let bad = found[0].as_ref().unwrap_err();
+    assert!(bad.reason.contains("expected at most 500000"), "{bad}");
+    assert!(found[1].is_ok());
+}
+
+/// Links to folders are followed, but not in a circle, and not on so many ways that a listing would never end.
+#[test]
+fn l9_links_between_folders_lead_to_an_end() {
+    use std::os::unix::fs::symlink;
+    let dir = tempfile::tempdir().unwrap();
+    let pets = dir.path().join("pets");
+    fs::create_dir_all(pets.join("cats")).unwrap();
+    fs::write(pets.join("cats/1.png"), png(70)).unwrap();
+    fs::write(pets.join("cats/rows.jsonl"), "{\"text\": \"a text\"}\n").unwrap();
+    let (pictures, lines) = (&image_folder::ImageFolderReader, &jsonl::JsonLinesReader);
+    let found = |folder: &Path| {
+        let files = |reader: &dyn Reader| reader.files(folder, Split::Train).map(|files| files.len());
+        [files(pictures), files(lines)]
+    };
+    symlink(".", pets.join("again")).unwrap();
+    symlink("..", pets.join("cats/up")).unwrap();
+    assert!(found(&pets).iter().all(|count| matches!(count, Ok(1))));
+    // The same folder under another name is another caption.
+    symlink("cats", pets.join("felines")).unwrap();
+    assert!(found(&pets).iter().all(|count| matches!(count, Ok(2))));
+    let web = dir.path().join("web");
+    for name in 0..12 {
+        let folder = web.join(name.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        for other in (0..12).filter(|other| *other != name) {
+            symlink(format!("../{other}"), folder.join(other.to_string())).unwrap();
+        }
+    }
+    for refused in found(&web) {
+        let said = refused.unwrap_err().to_string();
+        assert!(
+            said.contains("links lead to this folder on more than 100 ways"),
+            "{said}"
+        );
+    }
+}
+
 fn shard(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, bytes) in members {

@@ -10,7 +10,9 @@ use demask_actors::inference::complete::Inference;
 use demask_actors::inference::image_tokenizer::image_tokenizer_shape;
 use demask_actors::inference::settings::SamplerSettings;
 use demask_actors::inference::{published_settings, shipped};
-use demask_api::{BackboneConfig, Grid, ImageTokenizerConfig, PictureSize, Quirks, Task, checkpoint};
+use demask_api::{
+    BackboneConfig, Grid, ImageTokenizerConfig, PictureSize, Quirks, Task, bounded_file, checkpoint, limits,
+};
 use demask_datasets::prompts::published::Facts;
 use demask_datasets::prompts::sequences::MARKS;
 use demask_datasets::prompts::special_tokens::Family;
@@ -148,7 +150,8 @@ fn sampling(named: &str) -> anyhow::Result<(SamplerSettings, Map<String, Value>)
     let text = if named.trim_start().starts_with('{') {
         named.to_owned()
     } else {
-        std::fs::read_to_string(named).with_context(|| format!("--sampling {named}"))?
+        bounded_file::read_named_text(Path::new(named), limits::LONGEST_NAMED)
+            .with_context(|| format!("--sampling {named}"))?
     };
     let example = r#"{"text": {"commit": {"rule": "threshold", "threshold": 0.9}}}"#;
     let wrong = |error: serde_json::Error| {

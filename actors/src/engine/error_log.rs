@@ -1,17 +1,20 @@
 //! The file of an engine's standard error, and the last words in it of an engine that has died.
 
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use demask_api::exit;
+use demask_api::{bounded_file, exit};
 
 use super::liveness::Urgency;
+use crate::home::open_log;
 use crate::runtime::disk::on_disk;
 
 /// Last lines of a dead engine's output that an error message repeats.
 const LAST_WORDS: usize = 5;
+/// Bytes at the end of the file in which they are looked for (law L9).
+const LAST_BYTES: u64 = 1 << 20;
 /// Longest wait for them.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(5);
 /// The same when the user wants the run to end.
@@ -56,15 +59,14 @@ impl ErrorLog {
         let Some(path) = self.path.clone() else {
             return String::new();
         };
-        let text = tokio::select! {
+        let before = self.before;
+        let own = tokio::select! {
             biased;
-            text = on_disk(move || std::fs::read(path).ok()) => text.ok().flatten(),
+            own = on_disk(move || written_since(&path, before).ok()) => own.ok().flatten(),
             () = urgency.limit(LAST_WORDS_LIMIT, LAST_WORDS_URGENT) => None,
         };
-        let own = text
-            .as_deref()
-            .and_then(|text| text.get(usize::try_from(self.before).ok()?..));
-        let own = String::from_utf8_lossy(own.unwrap_or_default());
+        let own = own.unwrap_or_default();
+        let own = String::from_utf8_lossy(&own);
         let lines = last_words(&own);
         if lines.is_empty() {
             return String::new();
@@ -85,15 +87,21 @@ fn last_words(output: &str) -> Vec<&str> {
     lines.split_off(lines.len().saturating_sub(LAST_WORDS))
 }
 
+/// Returns what was written to a file after its first `before` bytes, at most its last [`LAST_BYTES`].
+fn written_since(path: &Path, before: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = bounded_file::open(path)?;
+    let end = file.metadata()?.len();
+    file.seek(SeekFrom::Start(before.max(end.saturating_sub(LAST_BYTES))))?;
+    let mut bytes = Vec::new();
+    file.take(LAST_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn append(path: &Path) -> std::io::Result<std::fs::File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
+    open_log(path)
 }
 
 #[cfg(test)]

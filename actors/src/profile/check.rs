@@ -1,10 +1,9 @@
 //! Checks of the values of a profile in combination. The range of a single value stands at its field, where
 //! the schema reads it; checks of the networks are in `shapes.rs`.
 
-use demask_api::Shard;
 use std::collections::BTreeSet;
 
-use demask_api::BaseDtype;
+use demask_api::{BaseDtype, Shard, limits};
 use demask_datasets::formats::{COLUMNS, Reader};
 use demask_rewards::benchmarks::Suites;
 use demask_rewards::rewards::{self, REWARDS};
@@ -130,6 +129,7 @@ impl Profile {
         if stage.kind == StageKind::Align {
             range(&at("group"), stage.group as f64, 2.0, 1024.0)?;
         }
+        check_samples(&at("batch"), stage)?;
         let whose = format!("stage {}", stage.name);
         known_suites(&at("suites"), &whose, &stage.suites, suites)?;
         if stage.kind == StageKind::Evaluate {
@@ -159,6 +159,30 @@ impl Profile {
             path,
             &format!("of stage {name}: no source has a weight above 0; add a [[source]]"),
         )
+    }
+}
+
+/// Checks the samples of a step, which is the product of numbers that are each in their range (law L9).
+fn check_samples(path: &str, stage: &Stage) -> Result<(), Wrong> {
+    let (prompts, keys) = match stage.kind {
+        StageKind::Align => (
+            stage.batch.saturating_mul(stage.resample.saturating_add(1)),
+            "batch * (1 + resample) * group",
+        ),
+        StageKind::Reason => (stage.batch, "batch * group"),
+        _ => return Ok(()),
+    };
+    let samples = prompts.saturating_mul(stage.group);
+    match samples > limits::MOST_STEP_SAMPLES {
+        true => wrong(
+            path,
+            &format!(
+                "is {}, which makes {samples} samples a step ({keys}); allowed are at most {}",
+                stage.batch,
+                limits::MOST_STEP_SAMPLES
+            ),
+        ),
+        false => Ok(()),
     }
 }
 

@@ -14,10 +14,11 @@ mod text;
 mod wrong;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use demask_api::{
     Adam, BackboneConfig, BlockNoise, Growth, ImageTokenizerConfig, LoraConfig, LossNormalization, Recompute,
+    bounded_file, limits,
 };
 use demask_datasets::prompts::sequences::Budgets;
 use demask_rewards::benchmarks::OwnBenchmark;
@@ -186,7 +187,7 @@ impl Profile {
         if let Some(shipped) = shipped::find(name) {
             return Ok((shipped.text.to_owned(), format!("profile {name}")));
         }
-        std::fs::read_to_string(name)
+        bounded_file::read_named_text(Path::new(name), limits::LONGEST_NAMED)
             .map(|text| (text, name.to_owned()))
             .map_err(|error| ProfileError {
                 origin: name.to_owned(),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use demask_api::bounded_file;
 
+use super::shards::Descent;
 use super::{RandomAccess, Reader, Rows};
 use crate::example::{CAPTION_PROMPT, Example, Kind, Split};
 use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
@@ -69,7 +70,8 @@ impl Reader for ImageFolderReader {
             return true;
         }
         let has_captions = CAPTIONS.iter().any(|name| folder.join(name).is_file());
-        has_captions && walk(folder, DEEPEST, &mut |_| false).is_ok_and(|went_on| !went_on)
+        let has_pictures = || walk(folder, DEEPEST, &mut Descent::default(), &mut |_| false);
+        has_captions && has_pictures().is_ok_and(|went_on| !went_on)
     }
 
     fn open(&self, path: &Path, origin: Origin) -> Result<Rows, ReadError> {
@@ -241,7 +243,7 @@ fn is_picture(path: &Path) -> bool {
 /// An error if a folder cannot be listed, or if there are more than [`MOST_PICTURES`].
 fn each(root: &Path, found: &mut dyn FnMut(PathBuf)) -> Result<(), ReadError> {
     let mut count = 0;
-    let went_on = walk(root, DEEPEST, &mut |file| {
+    let went_on = walk(root, DEEPEST, &mut Descent::default(), &mut |file| {
         count += 1;
         if count <= MOST_PICTURES {
             found(file);
@@ -260,24 +262,33 @@ fn each(root: &Path, found: &mut dyn FnMut(PathBuf)) -> Result<(), ReadError> {
 }
 
 /// Passes the pictures below a folder to `found` as long as that returns `true`. Returns whether it did to the end.
-fn walk(folder: &Path, deeper: usize, found: &mut dyn FnMut(PathBuf) -> bool) -> Result<bool, ReadError> {
+fn walk(
+    folder: &Path,
+    deeper: usize,
+    descent: &mut Descent,
+    found: &mut dyn FnMut(PathBuf) -> bool,
+) -> Result<bool, ReadError> {
     if deeper == 0 {
         return Err(ReadError::format(
             folder,
-            format!("folders are nested more than {DEEPEST} deep, or links form a cycle"),
+            format!("folders are nested more than {DEEPEST} deep"),
         ));
+    }
+    if !descent.enter(folder)? {
+        return Ok(true);
     }
     let entries = std::fs::read_dir(folder).map_err(|error| ReadError::io(folder, error))?;
     for entry in entries {
         let path = entry.map_err(|error| ReadError::io(folder, error))?.path();
         let goes_on = match path.is_dir() {
-            true => walk(&path, deeper - 1, found)?,
+            true => walk(&path, deeper - 1, descent, found)?,
             false => !is_picture(&path) || found(path),
         };
         if !goes_on {
             return Ok(false);
         }
     }
+    descent.leave();
     Ok(true)
 }
 

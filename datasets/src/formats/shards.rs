@@ -4,6 +4,8 @@
 //! Of a folder, including a pulled hub data set, the files with the format's endings are taken. If paths name splits
 //! (`train-00000.parquet`, `test/…`), only files of the wanted split are taken.
 
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::row::{ReadError, RowPlace};
@@ -13,6 +15,10 @@ use crate::example::Split;
 const DEPTH: usize = 16;
 /// The most files of a folder or pattern, of all splits, that are looked at (law L9).
 const MOST_NAMES: usize = 16 * RowPlace::MOST_FILES;
+
+/// The most ways over links to a folder (law L9). Where each of a dozen folders has links to all others, there are
+/// millions.
+const MOST_WAYS: usize = 100;
 
 /// The words in a path that name a split.
 const WORDS: [(&str, Split); 7] = [
@@ -35,7 +41,7 @@ pub fn files(path: &Path, endings: &[&str], split: Split) -> Result<Vec<PathBuf>
     for one in expanded(path)? {
         if one.is_dir() {
             let mut all = Vec::new();
-            list(&one, endings, DEPTH, &mut all)?;
+            list(&one, endings, DEPTH, &mut Descent::default(), &mut all)?;
             all.sort();
             other = other.or_else(|| all.first().cloned());
             found.extend(of_split(&one, all, split));
@@ -150,7 +156,57 @@ fn numbers(first: &str, last: &str) -> Result<Vec<String>, String> {
     Ok((low..=high).map(|number| format!("{number:0wide$}")).collect())
 }
 
-fn list(folder: &Path, endings: &[&str], depth: usize, found: &mut Vec<PathBuf>) -> Result<(), ReadError> {
+/// The way from a folder down to the one that is listed, over folders and links to folders. A link to a folder on the
+/// way leads nowhere new and is passed over.
+#[derive(Debug, Default)]
+pub(super) struct Descent {
+    /// Device and number of the folders on the way.
+    above: Vec<(u64, u64)>,
+    /// The number of ways on which a folder was listed.
+    ways: HashMap<(u64, u64), usize>,
+}
+
+impl Descent {
+    /// Goes down to a folder, and returns whether it is to be listed; if so, [`Self::leave`] goes up again.
+    ///
+    /// # Errors
+    /// An error if the folder cannot be looked at, or if more than [`MOST_WAYS`] ways lead to it.
+    pub(super) fn enter(&mut self, folder: &Path) -> Result<bool, ReadError> {
+        let about = folder.metadata().map_err(|error| ReadError::io(folder, error))?;
+        let id = (about.dev(), about.ino());
+        if self.above.contains(&id) {
+            return Ok(false);
+        }
+        let ways = self.ways.entry(id).or_default();
+        *ways += 1;
+        if *ways > MOST_WAYS {
+            return Err(ReadError::format(
+                folder,
+                format!(
+                    "links lead to this folder on more than {MOST_WAYS} ways; expected at most that many"
+                ),
+            ));
+        }
+        self.above.push(id);
+        Ok(true)
+    }
+
+    /// Goes up to the folder before.
+    pub(super) fn leave(&mut self) {
+        self.above.pop();
+    }
+}
+
+fn list(
+    folder: &Path,
+    endings: &[&str],
+    depth: usize,
+    descent: &mut Descent,
+    found: &mut Vec<PathBuf>,
+) -> Result<(), ReadError> {
+    if !descent.enter(folder)? {
+        return Ok(());
+    }
     let entries = std::fs::read_dir(folder).map_err(|error| ReadError::io(folder, error))?;
     for entry in entries {
         let path = entry.map_err(|error| ReadError::io(folder, error))?.path();
@@ -164,7 +220,7 @@ fn list(folder: &Path, endings: &[&str], depth: usize, found: &mut Vec<PathBuf>)
         }
         if path.is_dir() {
             if depth > 0 {
-                list(&path, endings, depth - 1, found)?;
+                list(&path, endings, depth - 1, descent, found)?;
             }
         } else if endings.iter().any(|ending| name.ends_with(ending)) {
             if found.len() >= MOST_NAMES {
@@ -173,6 +229,7 @@ fn list(folder: &Path, endings: &[&str], depth: usize, found: &mut Vec<PathBuf>)
             found.push(path);
         }
     }
+    descent.leave();
     Ok(())
 }
 

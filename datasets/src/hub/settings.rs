@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use demask_api::bounded_file;
 use reqwest::Url;
 use reqwest::header::HeaderValue;
 
@@ -9,6 +10,8 @@ use super::HubError;
 
 /// The public hub.
 const ENDPOINT: &str = "https://huggingface.co";
+/// The most bytes of a file with a token (law L9).
+const LONGEST_TOKEN: u64 = 1 << 16;
 
 /// The hub settings.
 #[derive(Clone, Debug)]
@@ -119,7 +122,7 @@ fn token(set: &dyn Fn(&str) -> Option<String>) -> Result<Option<AccessToken>, Hu
         }
     }
     let file = set("HF_TOKEN_PATH").map_or_else(|| home(set).join("token"), |path| expanded(&path, set));
-    let Ok(token) = std::fs::read_to_string(&file) else {
+    let Ok(token) = bounded_file::read_named_text(&file, LONGEST_TOKEN) else {
         return Ok(None);
     };
     let origin = file.display().to_string();

@@ -1,6 +1,7 @@
-//! Reading of small files from outside: only regular files, and only up to a limit of bytes (law L9).
+//! Reading of small files from outside, up to a limit of bytes (law L9).
 //!
-//! A device or a pipe is refused before it is opened, also behind a link, because reading it may never end.
+//! A device or a pipe is refused before it is opened, also behind a link, because reading it may never end. Where the
+//! user names the file, a pipe is read like a file, because `<(command)` is one.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read as _, Result};
@@ -22,10 +23,12 @@ pub fn open(path: &Path) -> Result<File> {
 /// # Errors
 /// The errors of [`open`], or `FileTooLarge` if the file is longer.
 pub fn read(path: &Path, longest: u64) -> Result<Vec<u8>> {
+    whole(open(path)?, longest)
+}
+
+fn whole(file: File, longest: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?
-        .take(longest.saturating_add(1))
-        .read_to_end(&mut bytes)?;
+    file.take(longest.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > longest {
         let message = format!("the file is longer than {longest} bytes, the limit for such a file");
         return Err(Error::new(ErrorKind::FileTooLarge, message));
@@ -38,8 +41,20 @@ pub fn read(path: &Path, longest: u64) -> Result<Vec<u8>> {
 /// # Errors
 /// The errors of [`read`], or `InvalidData` if the file is not valid UTF-8.
 pub fn read_text(path: &Path, longest: u64) -> Result<String> {
+    text(read(path, longest)?)
+}
+
+/// Reads a text of at most `longest` bytes from a file, pipe or device that the user named.
+///
+/// # Errors
+/// Any I/O error, `FileTooLarge` if there are more bytes, or `InvalidData` if they are not valid UTF-8.
+pub fn read_named_text(path: &Path, longest: u64) -> Result<String> {
+    text(whole(File::open(path)?, longest)?)
+}
+
+fn text(bytes: Vec<u8>) -> Result<String> {
     let no_text = |_| Error::new(ErrorKind::InvalidData, "expected UTF-8 text");
-    String::from_utf8(read(path, longest)?).map_err(no_text)
+    String::from_utf8(bytes).map_err(no_text)
 }
 
 #[cfg(test)]
@@ -60,6 +75,9 @@ mod tests {
         );
         let device = read_text(Path::new("/dev/zero"), 10).unwrap_err();
         assert!(device.to_string().contains("regular file"), "{device}");
+        let endless = read_named_text(Path::new("/dev/zero"), 10).unwrap_err();
+        assert!(endless.to_string().contains("longer than 10 bytes"), "{endless}");
+        assert_eq!(read_named_text(Path::new("/dev/null"), 10).unwrap(), "");
         let none = read_text(&here.with_extension("none"), 10).unwrap_err();
         assert_eq!(none.kind(), ErrorKind::NotFound);
     }

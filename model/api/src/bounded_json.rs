@@ -4,14 +4,9 @@
 
 use serde::de::{DeserializeOwned, Error as _};
 
-/// Checks that a text has at most `most` values: objects, arrays and what follows a comma.
-///
-/// # Errors
-/// A message with both numbers.
-pub fn check(text: &[u8], most: usize) -> Result<(), String> {
-    if text.len() <= most {
-        return Ok(());
-    }
+/// Counts the values of a text: objects, arrays and what follows a comma.
+#[must_use]
+pub fn count(text: &[u8]) -> usize {
     let (mut values, mut is_quoted, mut is_escaped) = (0_usize, false, false);
     for &byte in text {
         match byte {
@@ -22,6 +17,18 @@ pub fn check(text: &[u8], most: usize) -> Result<(), String> {
             _ => {}
         }
     }
+    values
+}
+
+/// Checks that a text has at most `most` values, as [`count`] counts them.
+///
+/// # Errors
+/// A message with both numbers.
+pub fn check(text: &[u8], most: usize) -> Result<(), String> {
+    if text.len() <= most {
+        return Ok(());
+    }
+    let values = count(text);
     match values > most {
         true => Err(format!("found {values} values in JSON, expected at most {most}")),
         false => Ok(()),

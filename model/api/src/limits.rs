@@ -69,6 +69,9 @@ pub const STALENESS: CountRange = range(0, 16);
 pub const STEPS: CountRange = range(1, 65_535);
 /// The number of samples of a prompt. Published studies of repeated sampling draw 10,000.
 pub const SAMPLES: CountRange = range(1, 65_536);
+/// The most samples of a step or round of a stage, with those drawn in place of others. The largest published steps have
+/// 16,384.
+pub const MOST_STEP_SAMPLES: usize = 1 << 18;
 /// The number of samples of an item of an evaluation, all of which are held until the suite is judged.
 pub const ITEM_SAMPLES: CountRange = range(1, 1024);
 /// The number of items of a suite, all of which are held. The largest published benchmark, VQAv2, has 214,354.
@@ -97,6 +100,9 @@ pub const LONGEST_TOKENIZER: u64 = 256 << 20;
 pub const MOST_TOKENIZER_VALUES: usize = 8_000_000;
 /// The most values of JSON in a row of a data set. A picture of 224 x 224 pixels, written as numbers, has 150,000.
 pub const MOST_ROW_VALUES: usize = 500_000;
+/// The most bytes of a profile, a study, a file of benchmarks or the settings of samplers that a user names. The
+/// control socket takes no longer command.
+pub const LONGEST_NAMED: u64 = 4 << 20;
 /// The most bytes of a list of prompts, all of which is held.
 pub const LONGEST_LIST: u64 = 1 << 30;
 /// The most files that a manifest may list.

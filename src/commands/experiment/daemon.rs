@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -12,7 +11,7 @@ use anyhow::{Context as _, bail};
 use demask_actors::control::client::ClientError;
 use demask_actors::engine::join::listen::JoinDoor;
 use demask_actors::engine::liveness::is_stopped;
-use demask_actors::home::Home;
+use demask_actors::home::{Home, open_log};
 use demask_actors::runtime::log::{self, LogWriter};
 use demask_storage::{Command as Ask, Reply, visible};
 
@@ -109,12 +108,7 @@ fn start(home: &Home, log_format: Option<LogFormat>, door: Option<&JoinDoor>) ->
         let root = home.root().display();
         format!("the home {root} is not writable; give another with --home or DEMASK_HOME")
     })?;
-    let out = File::options()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(&log)
-        .with_context(|| log.display().to_string())?;
+    let out = open_log(&log).with_context(|| log.display().to_string())?;
     let before = out.metadata()?.len();
     let mut command = Command::new(std::env::current_exe()?);
     command

@@ -55,7 +55,7 @@ pub fn query(home: &Home, options: Query) -> anyhow::Result<ExitCode> {
     let has_ended = end_in_time();
     // Rows for the daemon are held in the daemon's memory too, so fewer are allowed.
     let largest = match options.rows {
-        true => query::LARGEST_RESULT,
+        true => query::LARGEST_SENT,
         false => query::LARGEST_PRINTED,
     };
     let rows = query::query_alone(&home.database(), sql, options.limit, largest)?;

@@ -52,6 +52,8 @@ pub const PROCESS_LIMIT: Duration = Duration::from_secs(35);
 const LONGEST_VALUE: i32 = 16 << 20;
 /// The most bytes of a pattern of LIKE or GLOB, because matching time grows with a power of its number of stars.
 const LONGEST_PATTERN: i32 = 1000;
+/// The most bytes of a result that the daemon passes on to a client. It holds the result as values and as one line.
+pub const LARGEST_SENT: usize = 32 << 20;
 /// The most bytes of a result in a process with other work. The whole result is in memory and is serialised at once.
 pub const LARGEST_RESULT: usize = 128 << 20;
 /// The most bytes of a result in a process that only prints it.

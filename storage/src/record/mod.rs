@@ -48,7 +48,7 @@ pub enum Record {
     Example(ExampleRecord),
     /// A reasoning trace was proposed.
     Trace(Trace),
-    /// A gate's verdict on a trace or an example. Every rejection is a row with its reason.
+    /// A gate's verdict on a trace or an example. Every rejection is in a row with its reason.
     Verdict(GateVerdict),
     /// One sample of a rollout group.
     Sample(RolloutSample),

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use crate::home::Home;
 
 /// Most bytes that the process may print: a result, with as much again for JSON's overhead.
-const LONGEST_ANSWER: u64 = 256 << 20;
+const LONGEST_ANSWER: u64 = 2 * query::LARGEST_SENT as u64;
 /// Most bytes of its complaint that are kept.
 const LONGEST_COMPLAINT: u64 = 1 << 16;
 
@@ -59,6 +59,12 @@ async fn answer(command: &mut Command) -> Result<Rows, String> {
         let complaint = complaint.trim();
         return Err(complaint.strip_prefix("demask: ").unwrap_or(complaint).to_owned());
     }
+    if said.len() as u64 >= LONGEST_ANSWER {
+        return Err(format!(
+            "the result is larger than {} MiB as JSON; ask for fewer rows or columns, or shorter ones with substr",
+            LONGEST_ANSWER >> 20
+        ));
+    }
     serde_json::from_slice(&said)
         .map_err(|error| format!("the query process returned an invalid answer: {error}"))
 }
@@ -101,5 +107,17 @@ mod tests {
         let complaint = asked.await.unwrap().unwrap_err();
         assert_eq!(complaint.len() as u64, LONGEST_COMPLAINT);
         assert!(complaint.bytes().all(|byte| byte == b'x'));
+    }
+
+    /// Control characters are six times as long in JSON.
+    #[tokio::test]
+    async fn l9_an_answer_that_is_too_long_is_refused_and_not_held() {
+        let mut command = Command::new("head");
+        command
+            .args(["-c", &(LONGEST_ANSWER + 1).to_string(), "/dev/zero"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let refused = answer(&mut command).await.unwrap_err();
+        assert!(refused.contains("larger than 64 MiB as JSON"), "{refused}");
     }
 }

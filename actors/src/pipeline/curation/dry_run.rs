@@ -147,7 +147,7 @@ fn examples(
     let mut report = |report| match report {
         Report::Rejected { gate, reason, .. } => count(&mut found.turned_away, gate, &reason),
         Report::Capped { source, rows } => notes.push(format!("source {source}: {}", sources::capped(rows))),
-        Report::Clean { .. } | Report::Done { .. } => {}
+        Report::Unlisted { .. } | Report::Clean { .. } | Report::Done { .. } => {}
     };
     let room = std::env::temp_dir();
     let read = sources::read(source, profile, &room, forbidden, &mut report, &mut |_| true);

@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::pipeline::curation::dry_run::{ENOUGH, generated, unjudged};
 use crate::pipeline::curation::fitting::Fitting;
 use crate::pipeline::curation::library::ExampleLibrary;
-use crate::pipeline::curation::sources::{self, Report, SourceError};
+use crate::pipeline::curation::sources::{self, Report, ReportLog, SourceError};
 use crate::pipeline::curation::training_example::TrainingExample;
 use crate::profile::{Profile, Source, SourceKind};
 
@@ -58,7 +58,7 @@ pub struct Mixture {
     forbidden: Forbidden,
     /// Number of generated examples that were checked, by source, and of those that overlapped each benchmark.
     generated: BTreeMap<String, (u64, Vec<u64>)>,
-    reports: Vec<Report>,
+    reports: ReportLog,
     /// Accepted traces, in the order of acceptance.
     pub traces: Vec<Accepted>,
 }
@@ -77,7 +77,7 @@ impl Mixture {
         room: &Path,
         told: &mut dyn FnMut(&str, u64) -> bool,
     ) -> Result<Self, SourceError> {
-        let mut reports = Vec::new();
+        let mut reports = ReportLog::default();
         let mut likenesses = LikenessCache::open(room.join(LIKENESSES));
         let mut forbidden = sources::benchmarks(profile, &mut likenesses, &mut |report| reports.push(report));
         if let Err(error) = likenesses.save() {
@@ -116,7 +116,7 @@ impl Mixture {
 
     /// Returns the reports since the last call: rejected rows, and checks against the benchmarks.
     pub fn take_reports(&mut self) -> Vec<Report> {
-        std::mem::take(&mut self.reports)
+        self.reports.take()
     }
 
     /// Returns the examples of each source that is a file or folder.
@@ -301,7 +301,9 @@ impl Mixture {
         // The counts are reported at each doubling, because a row for every example would be too many.
         if count.is_power_of_two() {
             let rows = sources::checked(source, &self.forbidden, *count, overlaps);
-            self.reports.extend(rows);
+            for row in rows {
+                self.reports.push(row);
+            }
         }
     }
 
@@ -431,6 +433,38 @@ mod tests {
         );
         profile.limits.bad_row_share = 0.2;
         assert_eq!(opened(&profile).unwrap().read()["given"].len(), 8);
+    }
+
+    /// The reports of a source whose rows are all wrong take no more memory than those of many.
+    #[test]
+    fn l9_rejections_beyond_the_listed_ones_are_counted_by_reason() {
+        use demask_storage::{Gate, Record};
+        let dir = tempfile::tempdir().unwrap();
+        let mut profile = given(dir.path(), 0);
+        profile.limits.bad_row_share = 1.0;
+        let path = profile.sources[0].path.clone().unwrap();
+        let row = "{\"question\": \"How old is it?\", \"answer\": \"It is so.\\n#### 7\"}\n";
+        let rows = "{oops\n".repeat(10_007) + &row.repeat(10_004);
+        std::fs::write(path, rows).unwrap();
+        let reports = opened(&profile).unwrap().take_reports();
+        let listed = |wanted: Gate| {
+            let is_of = |report: &&Report| matches!(report, Report::Rejected { gate, .. } if *gate == wanted);
+            reports.iter().filter(is_of).count()
+        };
+        assert_eq!((listed(Gate::Parse), listed(Gate::ExactDedup)), (10_000, 10_000));
+        let unlisted = reports.iter().filter_map(|report| match report {
+            Report::Unlisted { gate, rows, .. } => Some((*gate, *rows)),
+            _ => None,
+        });
+        let unlisted: Vec<_> = unlisted.collect();
+        assert_eq!(unlisted, [(Gate::Parse, 7), (Gate::ExactDedup, 3)]);
+        // The funnel adds up.
+        let records = reports.into_iter().filter_map(|report| report.record("run"));
+        let rejected = records.map(|record| match record {
+            Record::Verdict(verdict) if !verdict.passed => verdict.count,
+            _ => 0,
+        });
+        assert_eq!(rejected.sum::<u64>(), 20_010);
     }
 
     /// Texts of one template are not compared with all others, and the funnel says of how many that is true.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use demask_api::{bounded_file, limits};
 use demask_datasets::data_dir;
 use demask_rewards::benchmarks::{OwnBenchmark, Suite, Suites};
 use serde::Deserialize;
@@ -41,11 +42,12 @@ impl BenchmarkFile {
     /// An error with its line if the file cannot be read, is wrong, or names a file that is missing.
     pub fn read(file: &Path) -> Result<Self, ProfileError> {
         let origin = file.display().to_string();
-        let text = std::fs::read_to_string(file).map_err(|error| ProfileError {
-            origin: origin.clone(),
-            line: None,
-            message: error.to_string(),
-        })?;
+        let text =
+            bounded_file::read_named_text(file, limits::LONGEST_NAMED).map_err(|error| ProfileError {
+                origin: origin.clone(),
+                line: None,
+                message: error.to_string(),
+            })?;
         let whole: toml::Table =
             toml::from_str(&text).map_err(|error| located(&origin, &text, error.span(), error.message()))?;
         let (profile, benchmarks, rewards) = match whole.contains_key("stage") {

@@ -4,17 +4,19 @@
 //! (at most 64 characters); a Python list of either. Empty cells are left out, so that a missing option is no option.
 //! Source: VLMEvalKit `image_base.py`, `docs/en/Development.md`.
 
+use std::cell::Cell;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use demask_api::bounded_file;
 use serde_json::{Map, Value};
 
 use super::python_list::strings;
-use super::{Entry, entry};
+use super::{Entry, add, entry, open};
 use crate::formats::columns::encoded::Encoded;
 use crate::formats::columns::fields::Fields;
 use crate::formats::row::ReadError;
@@ -24,32 +26,76 @@ const IMAGE: &str = "image";
 /// The longest cell that refers to another row; a longer one is a picture itself.
 const LONGEST_NAME: usize = 64;
 
+/// The most bytes of a file, whose pictures are held in memory (law L9).
+const LARGEST: u64 = 16 << 30;
+/// The most bytes of a row. Published rows have pictures of several MB.
+const LONGEST: usize = 64 << 20;
+
 /// Reads every row.
 ///
 /// # Errors
-/// An error if the file cannot be opened or has no header line.
+/// An error if the file cannot be read, is too large, has too long a row, or has no header line.
 pub(super) fn read(path: &Path, separator: u8) -> Result<Vec<Entry>, ReadError> {
-    let file = bounded_file::open(path).map_err(|error| ReadError::io(path, error))?;
+    let left = Cell::new(LONGEST);
+    let file = RowMeter {
+        file: open(path, LARGEST)?,
+        left: &left,
+    };
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(separator)
         .flexible(true)
         .from_reader(file);
     let broken = |error: csv::Error| ReadError::format(path, format!("a table was expected: {error}"));
-    let names: Vec<String> = reader
-        .headers()
-        .map_err(broken)?
+    let mut values = 0;
+    let names = reader.headers().map_err(broken)?;
+    add(path, &mut values, names.len())?;
+    let names: Vec<String> = names
         .iter()
         .map(|name| name.trim_start_matches('\u{feff}').to_owned())
         .collect();
     if names.iter().all(String::is_empty) {
         return Err(ReadError::format(path, "a line of column names was expected"));
     }
-    let rows: Vec<Result<TsvRow, String>> = reader.records().map(|record| row(&names, record)).collect();
+    left.set(LONGEST);
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        left.set(LONGEST);
+        match record {
+            Err(error) if error.is_io_error() => return Err(broken(error)),
+            record => {
+                add(
+                    path,
+                    &mut values,
+                    record.as_ref().map_or(0, csv::StringRecord::len),
+                )?;
+                rows.push(row(&names, record));
+            }
+        }
+    }
     let mut pictures = CellPictures::of(&rows);
     Ok((1..)
         .zip(rows)
         .map(|(line, row)| entry(path, line, row.and_then(|row| pictures.laid_in(row))))
         .collect())
+}
+
+/// A file that counts the bytes of a row, because the reader of tables holds a row of any length.
+struct RowMeter<'a> {
+    file: File,
+    /// The bytes that the present row may still have.
+    left: &'a Cell<usize>,
+}
+
+impl Read for RowMeter<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        let Some(left) = self.left.get().checked_sub(count) else {
+            let message = format!("a row has more than {} MiB", LONGEST >> 20);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        };
+        self.left.set(left);
+        Ok(count)
+    }
 }
 
 /// A row before its pictures are resolved.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use demask_actors::home::Home;
 use demask_actors::profile::{Profile, shipped};
+use demask_api::{bounded_file, limits};
 use demask_storage::{Labels, RunRequest};
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -92,7 +93,8 @@ impl StudyPlan {
     /// An error if the file does not exist, if a key or value is wrong, with its line, or if a setting makes the
     /// profile wrong.
     pub fn read(home: &Home, path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("the study {}", path.display()))?;
+        let text = bounded_file::read_named_text(path, limits::LONGEST_NAMED)
+            .with_context(|| format!("the study {}", path.display()))?;
         let file: StudyFile = toml::from_str(&text).map_err(|error| usage(located(path, &text, &error)))?;
         let wrong = |message: String| usage(format!("{}: {message}", path.display()));
         let stem = path

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use demask_storage::{Record, Run, Writer};
+use demask_storage::{Command, Record, Reply, Run, Writer};
 use demask_tests::profile::smoke;
 use demask_tests::{Place, programs};
 
@@ -310,6 +310,18 @@ fn a_database_that_is_not_ours_or_newer_is_refused_untouched() {
     }
 }
 
+/// A pipe that nobody reads would keep whoever opens it for ever.
+#[test]
+fn l10_a_pipe_in_place_of_the_daemons_log_is_refused() {
+    let place = Place::default();
+    let log = place.home().log();
+    let made = std::process::Command::new("mkfifo").arg(&log).status().unwrap();
+    assert!(made.success());
+    let said = refused(&place, 1, &["daemon", "start"]);
+    names(&said, &["daemon.log", "not a regular file; remove it"]);
+    assert!(place.home().daemon_pid().is_none(), "nothing is started");
+}
+
 fn sqlite(database: &Path, sql: &str) {
     let program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2]); c.commit()";
     let done = std::process::Command::new("python3")
@@ -455,6 +467,29 @@ async fn a_second_daemon_is_told_of_the_first() {
         (&status["running"], status["pid"].to_string()),
         (&true.into(), pid)
     );
+    drop(client);
+    assert_eq!(place.terminate(), Some(0));
+}
+
+/// The daemon holds what it passes on; a command that reads the store itself may print more.
+#[tokio::test(flavor = "current_thread")]
+async fn l9_a_result_through_the_daemon_is_held_to_a_limit_of_its_own() {
+    let mut place = Place::default();
+    let mut client = place.serve().await;
+    let one = "SELECT printf('%.12000000c', 'x')";
+    let query = |sql: &str| Command::Query {
+        sql: sql.to_owned(),
+        limit: 0,
+    };
+    let reply = client.ask(query(one)).await.unwrap();
+    assert!(matches!(&reply, Reply::Rows { rows, .. } if rows.len() == 1));
+    let three = [one, one, one].join(" UNION ALL ");
+    let Reply::Refused { message } = client.ask(query(&three)).await.unwrap() else {
+        panic!("the daemon has passed on 36 MB");
+    };
+    names(&message, &["larger than 32 MiB", "fewer rows or columns"]);
+    let printed = place.run(&["query", &three, "--format", "csv"]);
+    assert!(printed.status.success() && printed.stdout.len() > 36_000_000);
     drop(client);
     assert_eq!(place.terminate(), Some(0));
 }

@@ -3,7 +3,7 @@
 
 use demask_actors::profile::schema::keys;
 use demask_actors::profile::{Profile, shipped};
-use demask_tests::Place;
+use demask_tests::{Place, programs};
 use serde_json::Value;
 
 fn said(out: &std::process::Output) -> (i32, String, String) {
@@ -174,6 +174,33 @@ fn shipped_profiles_are_listed_and_found_by_name_and_a_slip_is_told_the_nearest(
         assert!(names.iter().all(|name| stderr.contains(name)), "{stderr}");
     }
     assert!(!place.home().database().exists(), "nothing was started");
+}
+
+/// What a user names may be a pipe, but is read only up to a limit of bytes.
+#[test]
+fn l9_a_profile_may_come_from_a_pipe_and_nothing_named_is_read_without_end() {
+    let place = Place::default();
+    let (file, smoke) = (place.path().join("mine.toml"), shipped::find("smoke").unwrap());
+    std::fs::write(&file, smoke.text).unwrap();
+    let piped = std::process::Command::new("bash")
+        .args(["-c", "exec \"$0\" --home \"$1\" profile show <(cat \"$2\")"])
+        .arg(programs().join("demask"))
+        .arg(place.path())
+        .arg(&file)
+        .output()
+        .unwrap();
+    let (code, shown, stderr) = said(&piped);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(Profile::parse(&shown, "shown").unwrap(), smoke.profile().unwrap());
+    for arguments in [
+        ["profile", "show", "/dev/zero"],
+        ["study", "/dev/zero", "--dry-run"],
+    ] {
+        let (code, _, stderr) = said(&place.run(&arguments));
+        assert_ne!(code, 0, "{stderr}");
+        let words = "/dev/zero: the file is longer than 4194304 bytes";
+        assert!(stderr.contains(words), "{arguments:?}: {stderr}");
+    }
 }
 
 #[test]

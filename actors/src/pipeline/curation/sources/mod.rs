@@ -2,7 +2,7 @@
 //! items.
 //!
 //! The gates, in order: `parse`, `exact_dedup`, `near_dedup`, `decontaminate` (law L6). Every rejection is reported
-//! with its reason, and a source with too many unreadable rows is refused.
+//! with its reason, beyond 10,000 of a gate by number, and a source with too many unreadable rows is refused.
 //!
 //! - `gates.rs`: the gates after `parse`; `forbidden.rs`: the items of benchmarks;
 //! - `report.rs`: what is reported; `error.rs`: why a source cannot be used.
@@ -30,7 +30,7 @@ use crate::profile::{Profile, Source, SourceKind};
 pub use error::SourceError;
 pub use forbidden::{benchmarks, checked};
 use gates::Gates;
-pub use report::{Report, capped};
+pub use report::{Report, ReportLog, capped};
 
 /// Pictures from which the mean pictures of classes are computed.
 const MEANS_OF: usize = 6000;
