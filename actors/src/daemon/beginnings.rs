@@ -149,6 +149,8 @@ impl Daemon {
         let samplers = SamplingEngines::new(&samplers.collect::<Vec<_>>(), shared);
         let engine = spawn("engine/0", options);
         let control = Arc::new(Control::new(&run, self.driver.knobs(&profile), Vec::new()));
+        // L4: the rows of orders that come before the life has begun say the step too.
+        control.begin_at(step);
         let context = RunContext {
             home: self.home.clone(),
             recorder: self.recorder.clone(),

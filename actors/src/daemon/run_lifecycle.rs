@@ -52,7 +52,7 @@ pub(super) async fn live(
     context
         .control
         .report(|overview| prepare(overview, &context, saved));
-    let last = lives(&mut context, &driver, &present, saved).await;
+    let last = lives(&mut context, &driver, &present).await;
     // L1: the driver drops the run's actors here. If it drove the run again with them, they would ask an engine that
     // has ended.
     driver.let_go();
@@ -78,7 +78,6 @@ async fn lives(
     context: &mut RunContext,
     driver: &Rc<dyn RunDriver>,
     present: &PresentControl,
-    saved: u64,
 ) -> anyhow::Result<LastLife> {
     let mut failures = FailureCount::default();
     loop {
@@ -91,8 +90,6 @@ async fn lives(
             journal_of(context).await
         };
         let Some(begun) = unless_ending(&context.control, begins).await else {
-            // A control without a life has no step of its own.
-            context.control.begin_at(context.control.place().1.max(saved));
             return Ok(given_up(context, Vec::new()));
         };
         let (orders, step) = begun?;
