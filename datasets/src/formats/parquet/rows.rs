@@ -1,11 +1,9 @@
 //! The rows of one file, from the process that reads it, or from this one where no program is registered.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::file::{self, RowsHere, WantedColumns};
 use super::process::{ParquetFrame, ParquetJob, ParquetProcess, raw};
-use crate::formats::columns::encoded::Encoded;
 use crate::formats::columns::fields::Fields;
 use crate::formats::row::ReadError;
 use crate::formats::tables;
