@@ -406,6 +406,21 @@ fn broken_rows_are_named_and_too_many_are_refused() {
     assert!(broken[0].contains("coco_pope_random.json:241"), "{broken:?}");
 }
 
+/// The release has both splits, and the training split is nearly three times as large.
+#[test]
+fn the_validation_split_of_vqav2_is_read_also_beside_the_training_split() {
+    let (folder, files) = form("vqav2", "official");
+    let suite = || Suite::find("vqav2").unwrap().within(folder.path().to_owned());
+    let validation = suite().items(None).unwrap();
+    for name in [
+        "v2_OpenEnded_mscoco_train2014_questions.json",
+        "v2_mscoco_train2014_annotations.json",
+    ] {
+        std::fs::write(files.join(name), "not read").unwrap();
+    }
+    assert_eq!(suite().items(None).unwrap().len(), validation.len());
+}
+
 /// Reading a pipe would never end.
 #[test]
 fn l10_a_pipe_among_the_files_of_a_benchmark_is_none_of_them() {

@@ -47,11 +47,15 @@ impl Published for Vqav2 {
     }
 
     fn read(&self, _: &Protocol, files: &Files) -> Result<Vec<PublishedRecord>, SuiteError> {
-        let is_of =
-            |name: &str, what: &str| name.ends_with(&format!("_{what}.json")) && !name.contains("test");
-        let questions = files.named(|name| is_of(name, "questions"));
-        if let Some(questions) = questions.first() {
-            let Some(answers) = files.named(|name| is_of(name, "annotations")).first().copied() else {
+        let of = |what: &str| {
+            let ending = format!("_{what}.json");
+            let found = files.named(|name| name.ends_with(&ending) && !name.contains("test"));
+            // Beside the validation split, whoever downloads the release has the much larger training split.
+            let validation = found.iter().find(|name| name.contains("_val"));
+            validation.or(found.first()).copied()
+        };
+        if let Some(questions) = of("questions") {
+            let Some(answers) = of("annotations") else {
                 let message =
                     format!("benchmark vqav2: beside {questions} the file of annotations is missing");
                 return Err(SuiteError::Absent(message));
