@@ -87,7 +87,7 @@ fn indexes() {
         br#"{"metadata": {"total_size": 22}, "weight_map": {"a": "a.safetensors", "b.c": "a.safetensors"}}"#;
     Door {
         name: "index",
-        inputs: 5_000,
+        inputs: 10_000,
         seeds: vec![index.to_vec()],
         words: &WORDS,
         spare: 0,
@@ -105,7 +105,7 @@ fn configurations_and_manifests() {
     std::fs::write(at("tokenizer.json"), shipped("tokenizer.json")).unwrap();
     Door {
         name: "folder",
-        inputs: 5_000,
+        inputs: 10_000,
         seeds: vec![
             shipped("config.json"),
             shipped("manifest.json"),

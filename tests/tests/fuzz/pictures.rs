@@ -93,7 +93,7 @@ fn neither() {
     ];
     Door {
         name: "no-picture",
-        inputs: 5_000,
+        inputs: 10_000,
         seeds: seeds.map(<[u8]>::to_vec).to_vec(),
         words: &[],
         spare: 0,

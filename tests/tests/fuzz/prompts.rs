@@ -58,7 +58,7 @@ fn tokenizers() {
     );
     Door {
         name: "tokenizer",
-        inputs: 4_000,
+        inputs: 10_000,
         seeds: vec![ours.into(), small.to_string().into(), unigram.into()],
         words: &PARTS,
         spare: 0,
@@ -147,7 +147,7 @@ fn row_templates() {
     let row = row.as_object().unwrap().clone();
     Door {
         name: "row-template",
-        inputs: 6_000,
+        inputs: 10_000,
         seeds: seeds.map(|seed| seed.as_bytes().to_vec()).to_vec(),
         words: &TAGS,
         spare: 0,
@@ -180,7 +180,7 @@ fn chat_templates() {
     let names = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
     Door {
         name: "chat-template",
-        inputs: 6_000,
+        inputs: 10_000,
         seeds: vec![LLADA.into(), long.into()],
         words: &TAGS,
         spare: 0,

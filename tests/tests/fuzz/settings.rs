@@ -144,7 +144,7 @@ fn manifests() {
 fn profiles() {
     Door {
         name: "profile",
-        inputs: 2_000,
+        inputs: 10_000,
         seeds: vec![TABLETOP.into(), GSM8K_FASHION.into()],
         words: &[
             b"[",

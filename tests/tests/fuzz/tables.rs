@@ -213,7 +213,7 @@ fn captions() {
     let path = room.path().join("captions.jsonl");
     Door {
         name: "captions",
-        inputs: 5_000,
+        inputs: 10_000,
         seeds: vec![b"{\"file\": \"a.png\", \"caption\": \"a dog\"}\n{\"file_name\": \"b/../a.png\", \"text\": \"\"}\n".to_vec()],
         words: &[b"\"file\": \"../../../etc/passwd\"", b"{", b"\\u0000", b"\n"],
         spare: 0,

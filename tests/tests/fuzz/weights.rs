@@ -105,7 +105,7 @@ fn folders_of_shards() {
         br#"{"metadata": {"total_size": 12}, "weight_map": {"a": "a.bin", "b": "b.bin", "c.d": "../c.bin"}}"#;
     Door {
         name: "shards",
-        inputs: 2_000,
+        inputs: 10_000,
         seeds: vec![index.to_vec()],
         words: &[b"/dev/zero", b"../../x.bin", b"\"a.bin\"", b"{", b"["],
         spare: 0,
