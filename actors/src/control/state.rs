@@ -242,21 +242,24 @@ impl State {
         self.stopping |= todo.stop;
     }
 
-    /// Returns the place of the next order that takes effect at the boundary after `step` steps. Orders take turns, and
-    /// while steps are redone none of them takes effect, so that the results from before come out the same (L8).
+    /// Returns the place of the next order that takes effect at the boundary after `step` steps. Orders take turns. While
+    /// steps are redone no knob is turned anew, so that the results from before come out the same (L8); the other orders
+    /// change no result, and a pause could not be ended if they waited.
     ///
-    /// L10: a stop changes no result and is due at every boundary. So is everything that waits with it (`is_stopped`: also
-    /// once it has taken effect there) but a knob that would be turned before steps that are redone.
+    /// L10: a stop is due at every boundary, and so is everything else that waits with it (`is_stopped`: also once it has
+    /// taken effect there).
     fn next_due(&self, step: u64, is_stopped: bool) -> Option<usize> {
         let is_redone = !self.replay.is_empty();
-        let waits = |(steer, _): &(Steer, Command)| !self.answered_beside.contains(&steer.id);
-        if is_stopped || self.stops() {
-            let is_held = |order: &Command| is_redone && matches!(order, Command::Set { .. });
-            return self.pending.iter().position(|one| waits(one) && !is_held(&one.1));
-        }
-        let at = self.pending.iter().position(waits).filter(|_| !is_redone)?;
+        let is_held = |order: &Command| is_redone && matches!(order, Command::Set { .. });
+        let waits =
+            |(steer, order): &(Steer, Command)| !self.answered_beside.contains(&steer.id) && !is_held(order);
+        let at = self.pending.iter().position(waits)?;
         let (steer, _) = self.pending.get(at)?;
-        let is_due = steer.asked_step < step.max(1) || self.paused || self.early.contains(&steer.id);
+        let is_due = is_stopped
+            || self.stops()
+            || steer.asked_step < step.max(1)
+            || self.paused
+            || self.early.contains(&steer.id);
         is_due.then_some(at)
     }
 

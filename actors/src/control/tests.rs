@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use demask_storage::{Command, Knob, Metric, Record, Reply, RunState, Steer, SteerAction, journal, store};
 use proptest::prelude::*;
@@ -196,6 +197,34 @@ fn l10_l8_a_stop_takes_effect_at_the_next_boundary_although_steps_are_done_again
         let again = resumed.ask(&recorder, "s", "me", Command::Stop).await;
         assert!(matches!(again, Err(OrderError::StopIsOver)), "{again:?}");
         assert!(!resumed.must_end());
+    });
+}
+
+/// A sample was answered beside step 1, the engine died, and the pause took effect at step 0, before that step was done
+/// again. Whoever resumes the run gets past the pause, although an order of a later step is still to be replayed.
+#[test]
+fn l10_a_pause_can_be_ended_although_steps_are_done_again() {
+    with_recorder(async |recorder, path| {
+        let control = Control::new("r", knobs(), Vec::new());
+        control.boundary(&recorder, 1).await.unwrap();
+        for (id, order) in [("a", set(0.25)), ("p", Command::Pause)] {
+            control.ask(&recorder, id, "me", order).await.unwrap();
+        }
+        let mut rows = journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        (rows[0].applied_step, rows[1].applied_step) = (Some(2), Some(0));
+        let next = Control::new("r", knobs(), rows);
+        for (id, order) in [("b", set(0.75)), ("q", Command::Resume)] {
+            next.ask(&recorder, id, "me", order).await.unwrap();
+        }
+        let boundary = tokio::time::timeout(Duration::from_secs(60), next.boundary(&recorder, 0));
+        assert_eq!(boundary.await.unwrap().unwrap(), Boundary::default());
+        let rows = journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        let steps: Vec<_> = rows.iter().skip(2).map(|row| row.applied_step).collect();
+        assert_eq!(
+            steps,
+            [None, Some(0)],
+            "the knob waits for its step, the pause ends"
+        );
     });
 }
 

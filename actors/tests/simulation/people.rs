@@ -243,7 +243,13 @@ fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command, was_
     if matches!(command, Command::Sample { .. }) {
         return;
     }
-    if command == Command::Stop && !was_taken {
+    // On a disk that was silent the reply may come after the run was stopped and resumed.
+    let rows = rows_of(home, &run);
+    let behind = rows
+        .iter()
+        .rev()
+        .take_while(|other| Some(&other.id) != row.as_ref());
+    if command == Command::Stop && !was_taken && !behind.into_iter().any(is_resumption) {
         cast.stop_asked = Some(Instant::now());
     }
     cast.acknowledged.push((row.unwrap_or(id), command));
