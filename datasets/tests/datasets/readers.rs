@@ -89,8 +89,10 @@ fn every_kind_of_source_is_written_and_read_by_its_name() {
 fn every_reader_has_a_file_of_its_name() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/formats");
     for reader in READERS {
-        let file = folder.join(format!("{}.rs", reader.name()));
-        assert!(file.is_file() && !reader.about().is_empty(), "{}", file.display());
+        let name = reader.name();
+        let is_there =
+            [format!("{name}.rs"), format!("{name}/mod.rs")].map(|file| folder.join(file).is_file());
+        assert!(is_there.contains(&true) && !reader.about().is_empty(), "{name}");
     }
 }
 
