@@ -46,6 +46,10 @@ pub struct Cast {
     /// Number of acknowledged commands from before a stopped run was resumed. A stop among them no longer
     /// ends the run.
     pub lapsed: usize,
+    /// The act whose reply is awaited.
+    asking: Option<usize>,
+    /// The act that was awaited, or taken and not confirmed, when the stopped run was resumed. A stop is that of before.
+    resumed_during: Option<usize>,
     /// How the run ended.
     pub ended: Option<RunState>,
     goes_on_after_stop: bool,
@@ -79,7 +83,7 @@ impl Cast {
 
     /// Starts a new life of the daemon: the times measured in the previous one are forgotten.
     pub fn begin_life(&mut self) {
-        (self.stop_asked, self.hangs_since) = (None, None);
+        (self.stop_asked, self.hangs_since, self.asking) = (None, None, None);
         // L10: a stop that was only taken may be lost with the daemon that took it.
         self.taken = None;
         self.past.clear();
@@ -132,17 +136,22 @@ pub async fn steer(home: Home, ground: &Ground, cast: SharedCast, laboratory: Sh
             laboratory.lock().unwrap().fill(fill);
         }
         let id = id_of(number);
+        cast.borrow_mut().asking = Some(number);
         let said = client.ask_as(id.clone(), act.command.clone()).await;
         let mut cast = cast.borrow_mut();
+        cast.asking = None;
         cast.log.push(format!("{id} {:?}: {said:?}", act.command));
+        let was_resumed = cast.resumed_during == Some(number);
         match said {
             Ok(Reply::Accepted { .. }) => {
                 (cast.next, cast.taken) = (cast.next + 1, None);
-                acknowledged(&home, &mut cast, id, act.command, was_taken);
+                acknowledged(&home, &mut cast, id, act.command, was_taken || was_resumed);
             }
             Ok(Reply::Taken { .. }) if act.command == Command::Stop => {
                 cast.taken = Some(number);
-                cast.stop_asked.get_or_insert_with(Instant::now);
+                if !was_resumed {
+                    cast.stop_asked.get_or_insert_with(Instant::now);
+                }
             }
             // The run has ended meanwhile. Nobody has said that the row is there.
             Ok(Reply::Refused { .. }) if was_taken => {
@@ -230,8 +239,9 @@ async fn begin(
     Ok(())
 }
 
-/// Checks L4: an acknowledged command is on disk. A stop that was taken before has ended the run already.
-fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command, was_taken: bool) {
+/// Checks L4: an acknowledged command is on disk. A stop that was taken before, or after which the run was resumed before
+/// the reply came, has ended the run already.
+fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command, is_over: bool) {
     if matches!(command, Command::Shutdown) {
         return;
     }
@@ -243,13 +253,7 @@ fn acknowledged(home: &Home, cast: &mut Cast, id: String, command: Command, was_
     if matches!(command, Command::Sample { .. }) {
         return;
     }
-    // On a disk that was silent the reply may come after the run was stopped and resumed.
-    let rows = rows_of(home, &run);
-    let behind = rows
-        .iter()
-        .rev()
-        .take_while(|other| Some(&other.id) != row.as_ref());
-    if command == Command::Stop && !was_taken && !behind.into_iter().any(is_resumption) {
+    if command == Command::Stop && !is_over {
         cast.stop_asked = Some(Instant::now());
     }
     cast.acknowledged.push((row.unwrap_or(id), command));
@@ -301,7 +305,8 @@ pub async fn watch(home: Home, cast: SharedCast, laboratory: SharedLaboratory) {
                 if let Ok(Reply::Started { .. }) = client.ask(Command::ResumeRun { run }).await {
                     let mut cast = cast.borrow_mut();
                     (cast.goes_on_after_stop, cast.stop_asked) = (false, None);
-                    cast.lapsed = cast.acknowledged.len();
+                    (cast.lapsed, cast.resumed_during) =
+                        (cast.acknowledged.len(), cast.asking.or(cast.taken));
                     cast.log.push("the stopped run goes on".into());
                 }
             }
