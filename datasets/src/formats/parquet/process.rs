@@ -25,9 +25,10 @@ use crate::formats::tables;
 
 /// The subcommand that reads Parquet files.
 pub const COMMAND: &str = "read-parquet";
-/// The most bytes of memory that the process may allocate beyond those at its start. Published files have pages of a
-/// megabyte, and pictures of several; few rows are held at a time (`file.rs`).
-pub const MOST_MEMORY: u64 = 1 << 30;
+/// The most bytes of memory that the process may allocate beyond those at its start. Few rows are held at a time
+/// (`file.rs`), but a page is held twice, packed and unpacked, and Arrow's writer puts up to 1024 values into one, such
+/// as pictures of a megabyte each.
+pub const MOST_MEMORY: u64 = 2 << 30;
 /// The most bytes of a row, as of a line of JSON.
 const MOST_ROW: usize = 64 << 20;
 /// The longest time for one row or picture. A disk on the network may be away for a while.

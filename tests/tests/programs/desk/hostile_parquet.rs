@@ -24,7 +24,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 /// The limit of the process, as it is told.
-const LIMIT: &str = "reading takes more than 1024 MiB of memory";
+const LIMIT: &str = "reading takes more than 2048 MiB of memory";
 
 const TEXT: &str = "message schema { REQUIRED BYTE_ARRAY text (UTF8); }";
 const PICTURE: &str = "message schema { REQUIRED GROUP image {
@@ -89,7 +89,7 @@ fn write_unpacking(path: &Path, schema: &str, before: &[&[&[u8]]], others: &[&[u
     let rows: Vec<&[&[u8]]> = before.iter().copied().chain([&last[..]]).collect();
     write_rows(path, schema, &rows);
     let page = last_page(path);
-    assert!(page.len() / member.len() * ZEROS > 1 << 30, "{}", member.len());
+    assert!(page.len() / member.len() * ZEROS > 2 << 30, "{}", member.len());
     let mut bytes = fs::read(path).unwrap();
     for (at, byte) in page.zip(member.iter().cycle()) {
         bytes[at] = *byte;
@@ -102,18 +102,18 @@ pub(super) fn write_unpacking_row(path: &Path) {
     write_unpacking(path, TEXT, &[], &[]);
 }
 
-/// Writes a file whose only row has a value of a quarter of a megabyte in its dictionary 8192 times.
+/// Writes a file whose only row has a value of a quarter of a megabyte in its dictionary 12288 times.
 fn write_repeating(path: &Path) {
     let schema = "message schema { REPEATED BYTE_ARRAY text (UTF8); }";
     let properties = WriterProperties::builder().set_statistics_enabled(EnabledStatistics::None);
     let mut writer = writer(path, schema, properties.build());
     let mut group = writer.next_row_group().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
-    let values = vec![ByteArray::from(vec![b'a'; 256 << 10]); 8192];
-    let continues: Vec<i16> = (0..8192).map(|at| i16::from(at > 0)).collect();
+    let values = vec![ByteArray::from(vec![b'a'; 256 << 10]); 12288];
+    let continues: Vec<i16> = (0..12288).map(|at| i16::from(at > 0)).collect();
     let typed = column.typed::<ByteArrayType>();
     typed
-        .write_batch(&values, Some(&[1; 8192]), Some(&continues))
+        .write_batch(&values, Some(&[1; 12288]), Some(&continues))
         .unwrap();
     column.close().unwrap();
     group.close().unwrap();

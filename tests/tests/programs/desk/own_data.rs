@@ -175,7 +175,7 @@ fn l9_a_parquet_file_that_unpacks_without_end_is_a_bad_row_of_the_run() {
     let out = place.run_profile(&profile);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
     let funnel = "SELECT sum(passed) AS kept, sum(rejected) AS bad FROM v_funnel WHERE source = 'talks' \
-                  AND (gate = 'accept' OR gate = 'parse' AND reason LIKE '%more than 1024 MiB of memory')";
+                  AND (gate = 'accept' OR gate = 'parse' AND reason LIKE '%more than 2048 MiB of memory')";
     assert_eq!(rows_as_json(&place, funnel), json!([{"kept": 20, "bad": 1}]));
     assert!(place.run(&["daemon", "stop"]).status.success());
 }
