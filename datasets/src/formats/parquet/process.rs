@@ -3,8 +3,8 @@
 //!
 //! The process runs `demask read-parquet`, which limits its own memory. A job arrives as a frame on its standard input;
 //! what was read leaves as frames on its standard output, a row each. The pipe and a bounded channel let it read a few
-//! rows ahead and no more (law L2). It ends with its caller: its input ends then, and its output cannot be written.
-//! Without a registered program ([`use_program`]), files are read in place.
+//! long rows ahead, or some kilobytes of short ones, and no more (law L2). It ends with its caller: its input ends then,
+//! and its output cannot be written. Without a registered program ([`use_program`]), files are read in place.
 
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

@@ -125,7 +125,7 @@ fn write_repeating(path: &Path) {
 fn write_lists(path: &Path, rows: usize, numbers: usize) {
     let schema = "message schema { REPEATED INT32 numbers; }";
     let mut writer = writer(path, schema, WriterProperties::builder().build());
-    let (values, defined) = (vec![7; numbers], vec![1; numbers]);
+    let (values, defined) = (vec![7_i32; numbers], vec![1_i16; numbers]);
     let continues: Vec<i16> = (0..numbers).map(|at| i16::from(at > 0)).collect();
     let mut group = writer.next_row_group().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
