@@ -4,7 +4,7 @@
 //! - `model/`: the model that a one-off command works with; `connection/`: the connection to the daemon;
 //! - `figure/`: charts in files; `page/`: a run as an HTML page;
 //! - `terminal/`: output for the user; `exit.rs`: exit codes;
-//! - `descriptors.rs`: the limit on open files; `memory_limit.rs`: a limit on memory.
+//! - `descriptors.rs`: the limit on open files; `helper_process.rs`: a process that works for another one.
 
 mod args;
 mod commands;
@@ -12,11 +12,12 @@ mod connection;
 mod descriptors;
 mod exit;
 mod figure;
-mod memory_limit;
+mod helper_process;
 mod model;
 mod page;
 mod terminal;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         print::note(Cli::command().render_help().to_string().trim_end_matches('\n'));
         return ExitCode::from(USAGE);
     }
-    if let Ok(own) = std::env::current_exe() {
+    if let Some(own) = own_program() {
         template_worker::use_program(own.clone());
         parquet_process::use_program(own);
     }
@@ -51,6 +52,16 @@ fn main() -> ExitCode {
             print::note(&format!("demask: {error:#}"));
             ExitCode::from(if error.is::<UsageError>() { USAGE } else { FAILED })
         }
+    }
+}
+
+/// Returns the program of this process, for processes that work for it. On Linux this is the file that was started,
+/// also when another version has replaced it since, whose frames may differ.
+fn own_program() -> Option<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    match running.exists() {
+        true => Some(running),
+        false => std::env::current_exe().ok(),
     }
 }
 

@@ -8,14 +8,14 @@ use std::process::ExitCode;
 
 use demask_datasets::formats::parquet::process::{self, MOST_MEMORY};
 
-use crate::memory_limit;
+use crate::helper_process;
 
 /// Reads one file after another until the input ends.
 ///
 /// # Errors
 /// Any error of the pipes; an error if the memory limit cannot be set.
 pub fn serve() -> anyhow::Result<ExitCode> {
-    memory_limit::bound(MOST_MEMORY)?;
+    helper_process::begin(MOST_MEMORY)?;
     // Not through the buffer of standard output, which looks for lines.
     let output = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     process::serve(&mut std::io::stdin().lock(), &mut BufWriter::new(output))?;

@@ -8,14 +8,14 @@ use demask_datasets::prompts::chat_template::{TemplateError, render_here};
 use demask_datasets::prompts::row_template::RowTemplate;
 use demask_datasets::prompts::template_worker::{MOST_MEMORY, Rendered, TemplateJob};
 
-use crate::memory_limit;
+use crate::helper_process;
 
 /// Answers one job after another until the input ends.
 ///
 /// # Errors
 /// Any error of the pipes; an error if the memory limit cannot be set.
 pub fn serve() -> anyhow::Result<ExitCode> {
-    memory_limit::bound(MOST_MEMORY)?;
+    helper_process::begin(MOST_MEMORY)?;
     let (mut jobs, mut answers) = (std::io::stdin().lock(), std::io::stdout().lock());
     while let Some(job) = wire::read::<TemplateJob>(&mut jobs)? {
         wire::write(&mut answers, &rendered(&job))?;

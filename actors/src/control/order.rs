@@ -15,8 +15,9 @@ pub fn is_resumption(steer: &Steer) -> bool {
     steer.action == SteerAction::Resume && steer.key.as_deref() == Some(RESUMED_RUN)
 }
 
-/// Returns the orders of a journal that still hold. Stops from before the last resumption hold no more, nor do pauses that
-/// took effect before it, also after the checkpoint from which the run goes on.
+/// Returns the orders of a journal that still hold. Stops from before the last resumption of the run hold no more, nor do
+/// pauses that took effect before it, also after the checkpoint from which the run goes on. Nor does a pause that took
+/// effect at a later step than an order to resume which came after it, while the steps up to it were done again.
 pub(super) fn standing(mut journal: Vec<Steer>) -> Vec<Steer> {
     if let Some(last) = journal.iter().rposition(is_resumption) {
         let mut at = 0..;
@@ -27,6 +28,17 @@ pub(super) fn standing(mut journal: Vec<Steer>) -> Vec<Steer> {
         };
         journal.retain(|steer| at.next() > Some(last) || !is_over(steer));
     }
+    // From the newest order to the oldest: the earliest step at which the run was resumed after it.
+    let mut resumed = u64::MAX;
+    journal.reverse();
+    journal.retain(|steer| {
+        let step = steer.applied_step;
+        if steer.action == SteerAction::Resume {
+            resumed = resumed.min(step.unwrap_or(u64::MAX));
+        }
+        steer.action != SteerAction::Pause || step.is_none_or(|step| step <= resumed)
+    });
+    journal.reverse();
     journal
 }
 

@@ -301,6 +301,11 @@ impl State {
             Command::Checkpoint => todo.checkpoint = true,
             Command::Stop => todo.stop = true,
             Command::Sample { prompt, picture } => todo.samples.push((id.to_owned(), prompt, picture)),
+            Command::Resume => {
+                // While steps are done again, the pause that it ends may be at one that is still to come (`standing`).
+                self.replay.retain(|(_, order)| *order != Command::Pause);
+                self.again(Command::Resume);
+            }
             other => self.again(other),
         }
     }

@@ -228,6 +228,51 @@ fn l10_a_pause_can_be_ended_although_steps_are_done_again() {
     });
 }
 
+/// The daemon died during a pause, after the last checkpoint. Whoever resumes the run before it has come to the pause again
+/// ends that pause, also for the lives after this one.
+#[test]
+fn l4_l10_a_run_that_is_resumed_while_steps_are_done_again_is_not_held_by_the_pause_behind_them() {
+    with_recorder(async |recorder, path| {
+        let control = Control::new("r", knobs(), Vec::new());
+        control.boundary(&recorder, 4).await.unwrap();
+        control.ask(&recorder, "p", "me", Command::Pause).await.unwrap();
+        let read = || journal::steers(&store::open_read_only(path).unwrap(), "r").unwrap();
+        let paused = Steer {
+            applied_step: Some(5),
+            ..read().remove(0)
+        };
+        recorder
+            .record_together(vec![Record::Steer(paused)])
+            .await
+            .unwrap();
+        let goes_on = async |life: &Control, step| {
+            let mut boundary = Box::pin(life.boundary(&recorder, step));
+            poll_fn(|turn| Poll::Ready(boundary.as_mut().poll(turn).is_ready())).await
+        };
+        let next = Control::new("r", knobs(), read());
+        assert!(
+            goes_on(&next, 2).await && !goes_on(&next, 5).await,
+            "the pause holds"
+        );
+        let next = Control::new("r", knobs(), read());
+        assert!(goes_on(&next, 2).await);
+        next.ask(&recorder, "r", "me", Command::Resume).await.unwrap();
+        assert_eq!(next.boundary(&recorder, 3).await.unwrap(), Boundary::default());
+        let steps: Vec<_> = read().into_iter().map(|row| row.applied_step).collect();
+        assert_eq!(steps, [Some(5), Some(3)]);
+        for life in [next, Control::new("r", knobs(), read())] {
+            for step in [4, 5, 6] {
+                assert!(goes_on(&life, step).await, "step {step}");
+            }
+        }
+        // A pause that comes later holds.
+        let later = Control::new("r", knobs(), read());
+        later.boundary(&recorder, 4).await.unwrap();
+        later.ask(&recorder, "q", "me", Command::Pause).await.unwrap();
+        assert!(!goes_on(&later, 5).await && later.is_paused());
+    });
+}
+
 /// Otherwise its steps would have other values than the rows say, and than a life that begins at the same checkpoint.
 #[test]
 fn l4_l8_a_run_that_goes_back_turns_its_knobs_again_at_the_steps_of_their_rows() {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use demask_actors::control::is_resumption;
 use demask_actors::home::Home;
 use demask_storage::{Command, RunState, Steer, journal, store};
 
@@ -146,6 +147,8 @@ pub fn broken(left: &Remains, cast: &Cast, schedule: &Schedule, ground: &Ground)
 /// Checks L3 and L4: an acknowledged command has a row, and it took effect if the run ended regularly.
 fn orders(left: &Remains, cast: &Cast, total: u64, is_undisturbed: bool) -> Vec<String> {
     let mut broken = Vec::new();
+    let resumption = left.steers.iter().rfind(|row| is_resumption(row));
+    let resumed = resumption.map(|row| row.asked_step);
     for (number, (id, command)) in cast.acknowledged.iter().enumerate() {
         match left.steers.iter().filter(|row| row.id == *id).collect::<Vec<_>>()[..] {
             [row] if row.applied_step.is_some() => {}
@@ -153,9 +156,9 @@ fn orders(left: &Remains, cast: &Cast, total: u64, is_undisturbed: bool) -> Vec<
             // meanwhile.
             [row] if row.asked_step + 4 >= total || left.ended == Some(RunState::Stopped) => {}
             [_] if *command == Command::Stop && number < cast.lapsed => {}
-            // It came between a resumption and the life after it, which has no boundary if only the end was left to do. The
-            // row of the resumption need not say that: the checkpoint of the last step may be without a row then.
-            [row] if row.asked_step == 0 && (1..=number).contains(&cast.lapsed) => {}
+            // It came between a resumption and the life after it, which has no boundary if only the end was left to do.
+            // Both have the step of the newest checkpoint that has a row, which that of the last step may lack.
+            [row] if Some(row.asked_step) == resumed && (1..=number).contains(&cast.lapsed) => {}
             [row] => broken.push(format!(
                 "L4: {id} ({command:?}) was acknowledged at step {} of {total} and never took effect",
                 row.asked_step

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -96,7 +96,7 @@ struct TemplateWorker {
 impl TemplateWorker {
     fn start(program: &std::path::Path) -> io::Result<Self> {
         let mut command = Command::new(program);
-        command.arg(COMMAND).stderr(Stdio::null());
+        command.arg0("demask").arg(COMMAND).stderr(Stdio::null());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(jobs), Some(mut said)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("the renderer process has no pipes"));

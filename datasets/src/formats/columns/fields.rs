@@ -39,6 +39,18 @@ impl Fields {
         }
     }
 
+    /// Counts the row's values and pictures. Long ones count once more for each KiB of their text or bytes.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let bytes = |picture: &Encoded| match picture {
+            Encoded::Bytes(bytes) => bytes.len(),
+            Encoded::File(_) | Encoded::Stored(_) => 0,
+        };
+        let pictures = self.pictures.values().flatten();
+        let pictures: usize = pictures.map(|picture| 1 + bytes(picture) / 1024).sum();
+        pictures + self.values.values().map(count).sum::<usize>()
+    }
+
     /// Renames fields to the names that readers know. `known` maps each such name to the row's own name.
     pub fn rename(&mut self, known: &BTreeMap<String, String>) {
         let mut renamed = Self::default();
@@ -69,6 +81,15 @@ impl Fields {
     }
 }
 
+fn count(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(count).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(count).sum::<usize>(),
+        Value::String(text) => 1 + text.len() / 1024,
+        _ => 1,
+    }
+}
+
 /// Names a JSON value's type in words.
 #[must_use]
 pub fn kind_of(value: &Value) -> &'static str {
@@ -87,14 +108,14 @@ impl Fields {
     /// another, both on this machine.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let values = Value::Object(self.values.clone()).to_string();
+        let values = serde_json::to_vec(&self.values).unwrap_or_default();
         let mut bytes = Vec::new();
         let mut part = |kind: u8, part: &[u8]| {
             bytes.push(kind);
             bytes.extend((part.len() as u64).to_le_bytes());
             bytes.extend(part);
         };
-        part(VALUES, values.as_bytes());
+        part(VALUES, &values);
         for (name, pictures) in &self.pictures {
             part(NAME, name.as_bytes());
             for picture in pictures {

@@ -46,12 +46,13 @@ pub(in crate::formats) fn picture(stored: &StoredPicture) -> Option<Result<Optio
     }))
 }
 
-/// Takes the process of this thread.
+/// Takes the process of this thread, if it is still there.
 fn taken() -> Option<ParquetProcess> {
     let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
     let own = std::thread::current().id();
     let at = idle.readers.iter().position(|(thread, ..)| *thread == own)?;
-    Some(idle.readers.swap_remove(at).2)
+    let mut process = idle.readers.swap_remove(at).2;
+    process.is_alive().then_some(process)
 }
 
 fn put_back(process: ParquetProcess) {

@@ -3,37 +3,42 @@
 //!
 //! The process runs `demask read-parquet`, which limits its own memory. A job arrives as a frame on its standard input;
 //! what was read leaves as frames on its standard output, a row each. The pipe and a bounded channel let it read a few
-//! rows ahead and no more (law L2). It ends with its caller: its input ends then, and its output cannot be written.
-//! Without a registered program ([`use_program`]), files are read in place.
+//! long rows ahead, or some kilobytes of short ones, and no more (law L2). It ends with its caller: its input ends then,
+//! and its output cannot be written. Without a registered program ([`use_program`]), files are read in place.
 
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use demask_api::wire;
+use demask_api::{limits, wire};
 use serde::{Deserialize, Serialize};
 
 use super::file::{self, RowsHere, WantedColumns};
+use crate::formats::columns::fields::Fields;
 use crate::formats::columns::stored_picture::StoredPicture;
 use crate::formats::row::ReadError;
 use crate::formats::tables;
 
 /// The subcommand that reads Parquet files.
 pub const COMMAND: &str = "read-parquet";
-/// The most bytes of memory that the process may allocate beyond those at its start. Published files have pages of a
-/// megabyte, and pictures of several; few rows are held at a time (`file.rs`).
-pub const MOST_MEMORY: u64 = 1 << 30;
+/// The most bytes of memory that the process may allocate beyond those at its start. Few rows are held at a time
+/// (`file.rs`), but a page is held twice, packed and unpacked, and Arrow's writer puts up to 1024 values into one, such
+/// as pictures of a megabyte each.
+pub const MOST_MEMORY: u64 = 2 << 30;
 /// The most bytes of a row, as of a line of JSON.
 const MOST_ROW: usize = 64 << 20;
 /// The longest time for one row or picture. A disk on the network may be away for a while.
 const LONGEST: Duration = Duration::from_secs(300);
-/// The most rows that were read and not asked for, beside those in the pipe.
+/// The most pieces of output ([`PIECE`]) that were read and not asked for, beside what is in the pipe.
 const AHEAD: usize = 2;
+/// The bytes of output that are passed on together, as many as a pipe holds. To pass on each short row takes longer
+/// than to read it. A longer row ends a piece.
+const PIECE: usize = 64 << 10;
 /// The signal that ends a process whose allocation failed.
 const SIGABRT: i32 = 6;
 /// The words of an allocation that failed and was reported, as unpacked gzip does.
@@ -94,26 +99,22 @@ pub(super) enum ParquetFrame {
 }
 
 impl ParquetFrame {
-    /// Returns the frame's body: its kind, and what it carries.
-    fn body(&self) -> Vec<u8> {
-        let (kind, carried) = match self {
-            Self::Opened => (0, b"".as_slice()),
-            Self::Row(bytes) => (1, bytes.as_slice()),
-            Self::End => (2, b"".as_slice()),
-            Self::Failed(why) => (3, why.as_bytes()),
-            Self::Picture(bytes) => (4, bytes.as_slice()),
-            Self::NoPicture => (5, b"".as_slice()),
+    /// Returns the frame's body: what it carries, and its kind.
+    fn into_body(self) -> Vec<u8> {
+        let (mut body, kind) = match self {
+            Self::Opened => (Vec::new(), 0),
+            Self::Row(bytes) => (bytes, 1),
+            Self::End => (Vec::new(), 2),
+            Self::Failed(why) => (why.into_bytes(), 3),
+            Self::Picture(bytes) => (bytes, 4),
+            Self::NoPicture => (Vec::new(), 5),
         };
-        let mut body = vec![kind];
-        body.extend(carried);
+        body.push(kind);
         body
     }
 
     fn of(mut body: Vec<u8>) -> Option<Self> {
-        if body.is_empty() {
-            return None;
-        }
-        Some(match body.remove(0) {
+        Some(match body.pop()? {
             0 => Self::Opened,
             1 => Self::Row(body),
             2 => Self::End,
@@ -136,7 +137,7 @@ pub fn serve(jobs: &mut impl Read, frames: &mut impl Write) -> io::Result<()> {
                 write_rows(file::open(&path_of(file), &wanted), frames)?;
             }
             ParquetJob::Table { file } => write_rows(tables::parquet::open(&path_of(file)), frames)?,
-            ParquetJob::Picture { place } => write(&picture(&place), frames)?,
+            ParquetJob::Picture { place } => write(picture(&place), frames)?,
         }
     }
     Ok(())
@@ -146,25 +147,34 @@ pub fn serve(jobs: &mut impl Read, frames: &mut impl Write) -> io::Result<()> {
 fn write_rows(rows: Result<RowsHere, ReadError>, frames: &mut impl Write) -> io::Result<()> {
     let rows = match rows {
         Ok(rows) => rows,
-        Err(ReadError::Io { source, .. }) => return write(&failed(source.to_string()), frames),
-        Err(ReadError::Format { message, .. }) => return write(&failed(message), frames),
+        Err(ReadError::Io { source, .. }) => return write(failed(source.to_string()), frames),
+        Err(ReadError::Format { message, .. }) => return write(failed(message), frames),
     };
-    write(&ParquetFrame::Opened, frames)?;
+    write(ParquetFrame::Opened, frames)?;
     for row in rows {
-        let (length, row) = match row {
-            Ok(fields) => {
-                let bytes = fields.to_bytes();
-                (bytes.len(), ParquetFrame::Row(bytes))
-            }
-            Err(why) => return write(&failed(why), frames),
-        };
-        if length > MOST_ROW {
-            let why = format!("it has {length} bytes; at most {MOST_ROW} are allowed");
-            return write(&failed(why), frames);
+        match row.and_then(within_limits) {
+            Ok(bytes) => write(ParquetFrame::Row(bytes), frames)?,
+            Err(why) => return write(failed(why), frames),
         }
-        write(&row, frames)?;
     }
-    write(&ParquetFrame::End, frames)
+    write(ParquetFrame::End, frames)
+}
+
+/// Serialises a row, unless it is beyond the limits of one (law L9).
+fn within_limits(row: Fields) -> Result<Vec<u8>, String> {
+    let values = row.count();
+    if values > limits::MOST_ROW_VALUES {
+        let most = limits::MOST_ROW_VALUES;
+        return Err(format!("it has {values} values; at most {most} are allowed"));
+    }
+    let bytes = row.to_bytes();
+    match bytes.len() > MOST_ROW {
+        true => Err(format!(
+            "it has {} bytes; at most {MOST_ROW} are allowed",
+            bytes.len()
+        )),
+        false => Ok(bytes),
+    }
 }
 
 fn picture(place: &[u8]) -> ParquetFrame {
@@ -195,15 +205,17 @@ fn over_memory() -> String {
     format!("reading takes more than {} MiB of memory", MOST_MEMORY >> 20)
 }
 
-fn write(frame: &ParquetFrame, frames: &mut impl Write) -> io::Result<()> {
-    wire::write_frame(frames, &frame.body())
+fn write(frame: ParquetFrame, frames: &mut impl Write) -> io::Result<()> {
+    wire::write_frame(frames, &frame.into_body())
 }
 
 /// The running process. It is killed and waited for when this is dropped.
 pub(in crate::formats) struct ParquetProcess {
     child: Child,
     jobs: ChildStdin,
-    frames: Receiver<ParquetFrame>,
+    frames: Receiver<Vec<ParquetFrame>>,
+    /// The frames of the last piece that were not asked for yet.
+    passed_on: std::vec::IntoIter<ParquetFrame>,
 }
 
 impl ParquetProcess {
@@ -216,13 +228,19 @@ impl ParquetProcess {
 
     fn start_program(program: &Path) -> io::Result<Self> {
         let mut command = Command::new(program);
-        command.arg(COMMAND).stderr(Stdio::null());
+        command.arg0("demask").arg(COMMAND).stderr(Stdio::null());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(jobs), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("the reader process has no pipes"));
         };
         let (sender, frames) = sync_channel(AHEAD);
-        let started = Self { child, jobs, frames };
+        let passed_on = Vec::new().into_iter();
+        let started = Self {
+            child,
+            jobs,
+            frames,
+            passed_on,
+        };
         let thread = std::thread::Builder::new().name("parquet".to_owned());
         thread.spawn(move || pass_on(output, &sender))?;
         Ok(started)
@@ -244,13 +262,23 @@ impl ParquetProcess {
     /// # Errors
     /// A message if it took too long or the process died.
     pub(super) fn frame(&mut self) -> Result<ParquetFrame, String> {
-        match self.frames.recv_timeout(LONGEST) {
-            Ok(frame) => Ok(frame),
-            Err(RecvTimeoutError::Timeout) => {
-                Err(format!("reading takes longer than {} s", LONGEST.as_secs()))
+        loop {
+            if let Some(frame) = self.passed_on.next() {
+                return Ok(frame);
             }
-            Err(RecvTimeoutError::Disconnected) => Err(self.how_it_ended()),
+            match self.frames.recv_timeout(LONGEST) {
+                Ok(frames) => self.passed_on = frames.into_iter(),
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(format!("reading takes longer than {} s", LONGEST.as_secs()));
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(self.how_it_ended()),
+            }
         }
+    }
+
+    /// Whether the process is there. The system ends it before others when memory is short.
+    pub(super) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Says how the process ended: an allocation beyond the limit aborts it, or the system kills it.
@@ -272,14 +300,19 @@ impl Drop for ParquetProcess {
 }
 
 /// Passes frames on until the process or its caller is gone.
-fn pass_on(output: ChildStdout, sender: &SyncSender<ParquetFrame>) {
-    let mut output = BufReader::new(output);
-    while let Ok(Some(body)) = wire::read_frame(&mut output) {
-        let Some(frame) = ParquetFrame::of(body) else {
-            break;
-        };
-        if sender.send(frame).is_err() {
-            break;
+fn pass_on(output: ChildStdout, sender: &SyncSender<Vec<ParquetFrame>>) {
+    let mut output = BufReader::with_capacity(PIECE, output);
+    let mut is_open = true;
+    while is_open {
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        while is_open && (frames.is_empty() || bytes < PIECE && !output.buffer().is_empty()) {
+            let body = wire::read_frame(&mut output).ok().flatten().unwrap_or_default();
+            bytes += body.len();
+            match ParquetFrame::of(body) {
+                Some(frame) => frames.push(frame),
+                None => is_open = false,
+            }
         }
+        is_open &= sender.send(frames).is_ok();
     }
 }

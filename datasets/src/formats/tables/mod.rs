@@ -39,7 +39,7 @@ pub type Entry = Result<TableRow, BadRow>;
 /// The file endings of tables.
 pub const ENDINGS: [&str; 5] = [".parquet", ".tsv", ".csv", ".jsonl", ".json"];
 
-/// The most values of a table or document of text, all of which are held (law L9). The largest of a published
+/// The most values of a table or document, all of which are held (law L9). The largest of a published
 /// benchmark, VQAv2's answers, has 10 million.
 const MOST_VALUES: usize = 1 << 24;
 /// What a row counts for beside its own values, because it has a place or a complaint.
@@ -52,8 +52,7 @@ const ROW: usize = 8;
 pub fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
     let name = path.to_string_lossy().to_lowercase();
     if name.ends_with(".parquet") {
-        let rows = parquet::rows(path)?;
-        return Ok(numbered(path, rows));
+        return parquet::read(path);
     }
     if name.ends_with(".tsv") || name.ends_with(".csv") {
         let sign = if name.ends_with(".tsv") { b'\t' } else { b',' };
@@ -91,12 +90,6 @@ fn add(path: &Path, values: &mut usize, more: usize) -> Result<(), ReadError> {
         )),
         false => Ok(()),
     }
-}
-
-/// Numbers the rows from 1.
-fn numbered(path: &Path, rows: impl Iterator<Item = Result<Fields, String>>) -> Vec<Entry> {
-    let rows = (1..).zip(rows);
-    rows.map(|(line, row)| entry(path, line, row)).collect()
 }
 
 fn entry(path: &Path, line: u64, row: Result<Fields, String>) -> Entry {

@@ -14,6 +14,7 @@ use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 
+use super::{Entry, add, entry};
 use crate::formats::columns::encoded::Encoded;
 use crate::formats::columns::fields::Fields;
 use crate::formats::columns::stored_picture::StoredPicture;
@@ -28,20 +29,18 @@ const BYTES: &str = "bytes";
 /// The field of a picture struct that holds its path.
 const PATH: &str = "path";
 
-/// Returns every row of a file. Rows after an unreadable one are not returned.
+/// Reads every row of a file. Rows after an unreadable one are not returned.
 ///
 /// # Errors
-/// An error if the file cannot be opened or is not Parquet.
-pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, String>>, ReadError> {
-    let mut rows = Some(FileRows::of_table(path)?);
+/// An error if the file cannot be opened, is not Parquet, or has too many values.
+pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
     let file: Arc<Path> = path.into();
-    Ok(std::iter::from_fn(move || {
-        let row = rows.as_mut()?.next();
-        if !matches!(row, Some(Ok(_))) {
-            rows = None;
-        }
-        let row = row?.map_err(|error| format!("the file cannot be read beyond this row: {error}"));
-        Some(row.map(|mut fields| {
+    let (mut rows, mut values) = (Vec::new(), 0);
+    for (line, row) in (1..).zip(FileRows::of_table(path)?) {
+        add(path, &mut values, row.as_ref().map_or(0, Fields::count))?;
+        let is_last = row.is_err();
+        let row = row.map_err(|error| format!("the file cannot be read beyond this row: {error}"));
+        let row = row.map(|mut fields| {
             // All places share one path, also those from another process.
             for picture in fields.pictures.values_mut().flatten() {
                 if let Encoded::Stored(stored) = picture {
@@ -49,14 +48,19 @@ pub(super) fn rows(path: &Path) -> Result<impl Iterator<Item = Result<Fields, St
                 }
             }
             fields
-        }))
-    }))
+        });
+        rows.push(entry(path, line, row));
+        if is_last {
+            break;
+        }
+    }
+    Ok(rows)
 }
 
 /// Opens a file in this process.
 ///
 /// # Errors
-/// Those of [`rows`].
+/// An error if the file cannot be opened or is not Parquet.
 pub(in crate::formats) fn open(path: &Path) -> Result<RowsHere, ReadError> {
     let file = bounded_file::open(path).map_err(|error| ReadError::io(path, error))?;
     let broken =

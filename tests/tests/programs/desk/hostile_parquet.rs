@@ -17,14 +17,14 @@ use demask_tests::dice::Dice;
 use demask_tests::processes::{children, is_alive};
 use demask_tests::programs;
 use parquet::basic::{Compression, GzipLevel};
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType};
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 /// The limit of the process, as it is told.
-const LIMIT: &str = "reading takes more than 1024 MiB of memory";
+const LIMIT: &str = "reading takes more than 2048 MiB of memory";
 
 const TEXT: &str = "message schema { REQUIRED BYTE_ARRAY text (UTF8); }";
 const PICTURE: &str = "message schema { REQUIRED GROUP image {
@@ -89,7 +89,7 @@ fn write_unpacking(path: &Path, schema: &str, before: &[&[&[u8]]], others: &[&[u
     let rows: Vec<&[&[u8]]> = before.iter().copied().chain([&last[..]]).collect();
     write_rows(path, schema, &rows);
     let page = last_page(path);
-    assert!(page.len() / member.len() * ZEROS > 1 << 30, "{}", member.len());
+    assert!(page.len() / member.len() * ZEROS > 2 << 30, "{}", member.len());
     let mut bytes = fs::read(path).unwrap();
     for (at, byte) in page.zip(member.iter().cycle()) {
         bytes[at] = *byte;
@@ -102,23 +102,42 @@ pub(super) fn write_unpacking_row(path: &Path) {
     write_unpacking(path, TEXT, &[], &[]);
 }
 
-/// Writes a file whose only row has a value of a quarter of a megabyte in its dictionary 8192 times.
+/// Writes a file whose only row has a value of a quarter of a megabyte in its dictionary 12288 times.
 fn write_repeating(path: &Path) {
     let schema = "message schema { REPEATED BYTE_ARRAY text (UTF8); }";
     let properties = WriterProperties::builder().set_statistics_enabled(EnabledStatistics::None);
     let mut writer = writer(path, schema, properties.build());
     let mut group = writer.next_row_group().unwrap();
     let mut column = group.next_column().unwrap().unwrap();
-    let values = vec![ByteArray::from(vec![b'a'; 256 << 10]); 8192];
-    let continues: Vec<i16> = (0..8192).map(|at| i16::from(at > 0)).collect();
+    let values = vec![ByteArray::from(vec![b'a'; 256 << 10]); 12288];
+    let continues: Vec<i16> = (0..12288).map(|at| i16::from(at > 0)).collect();
     let typed = column.typed::<ByteArrayType>();
     typed
-        .write_batch(&values, Some(&[1; 8192]), Some(&continues))
+        .write_batch(&values, Some(&[1; 12288]), Some(&continues))
         .unwrap();
     column.close().unwrap();
     group.close().unwrap();
     writer.close().unwrap();
     assert!(fs::metadata(path).unwrap().len() < 1 << 20);
+}
+
+/// Writes rows of as many numbers each.
+fn write_lists(path: &Path, rows: usize, numbers: usize) {
+    let schema = "message schema { REPEATED INT32 numbers; }";
+    let mut writer = writer(path, schema, WriterProperties::builder().build());
+    let (values, defined) = (vec![7_i32; numbers], vec![1_i16; numbers]);
+    let continues: Vec<i16> = (0..numbers).map(|at| i16::from(at > 0)).collect();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let typed = column.typed::<Int32Type>();
+    for _ in 0..rows {
+        typed
+            .write_batch(&values, Some(&defined), Some(&continues))
+            .unwrap();
+    }
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
 }
 
 /// Writes numbers whose shortest texts have up to seventeen digits.
@@ -355,4 +374,79 @@ fn a_file_has_a_process_while_it_is_read() {
     drop(source);
     assert!(!is_alive(own[0]));
     assert!(!Path::new(&format!("/proc/{}", own[0])).exists());
+}
+
+/// A Ctrl-C or the end of a batch job goes to the whole group of processes. A daemon goes on until it has saved.
+#[test]
+fn a_process_leaves_signals_to_its_caller() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    LazyLock::force(&FILES);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.parquet");
+    let text = vec![b'a'; 1 << 14];
+    let row: &[&[u8]] = &[&text];
+    write_rows(&path, TEXT, &[row; 200]);
+    let before = readers();
+    let mut source = open(&path, KeptColumns::Nothing).unwrap();
+    source.next_row().unwrap().1.unwrap();
+    let own = readers().into_iter().find(|pid| !before.contains(pid)).unwrap();
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: a signal to a process of this test.
+        assert_eq!(unsafe { libc::kill(own, signal) }, 0);
+    }
+    // Most rows are not in the pipe yet.
+    for at in 1..200 {
+        assert!(source.next_row().unwrap().1.is_ok(), "row {at}");
+    }
+    assert!(source.next_row().is_none());
+}
+
+/// When memory is short, the system ends the processes first that rest with an open page.
+#[test]
+fn a_picture_is_read_although_the_process_of_the_last_one_was_killed() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    LazyLock::force(&FILES);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pictures.parquet");
+    write_rows(&path, PICTURE, &[&[b"one", b"a.png"], &[b"two", b"b.png"]]);
+    let rows = tables::read(&path).unwrap();
+    let picture = |row: usize| {
+        let fields = &rows[row].as_ref().unwrap().fields;
+        fields.pictures["image"][0]
+            .bytes()
+            .map(|bytes| bytes.into_owned())
+    };
+    assert_eq!(picture(0).unwrap(), b"one");
+    let resting = readers();
+    assert!(!resting.is_empty());
+    for pid in resting {
+        // SAFETY: a signal to a process of this test.
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+        while is_alive(pid) {
+            std::thread::yield_now();
+        }
+    }
+    assert_eq!(picture(1).unwrap(), b"two");
+}
+
+/// Rows and tables have the limits of those in JSON: a page of kilobytes repeats a value as often as it says.
+#[test]
+fn l9_values_that_are_repeated_have_limits() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    LazyLock::force(&FILES);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lists.parquet");
+    write_lists(&path, 1, 500_000);
+    let row = tables::read(&path).unwrap().remove(0).unwrap_err();
+    assert!(
+        row.reason
+            .ends_with("it has 500001 values; at most 500000 are allowed"),
+        "{row}"
+    );
+    write_lists(&path, 36, 480_000);
+    let said = tables::read(&path).unwrap_err().to_string();
+    assert!(
+        said.contains("a table of at most 16777216 values was expected"),
+        "{said}"
+    );
 }

@@ -3,13 +3,15 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use demask_storage::{Command as Ask, Record, RunState};
 use demask_tests::store::rows_as_json;
 use demask_tests::weights::{last_checkpoint, weights_hash};
-use demask_tests::{Place, start, wait_for};
+use demask_tests::{Place, programs, start, wait_for};
 use parquet::data_type::{ByteArray, ByteArrayType};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
@@ -175,9 +177,35 @@ fn l9_a_parquet_file_that_unpacks_without_end_is_a_bad_row_of_the_run() {
     let out = place.run_profile(&profile);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
     let funnel = "SELECT sum(passed) AS kept, sum(rejected) AS bad FROM v_funnel WHERE source = 'talks' \
-                  AND (gate = 'accept' OR gate = 'parse' AND reason LIKE '%more than 1024 MiB of memory')";
+                  AND (gate = 'accept' OR gate = 'parse' AND reason LIKE '%more than 2048 MiB of memory')";
     assert_eq!(rows_as_json(&place, funnel), json!([{"kept": 20, "bad": 1}]));
     assert!(place.run(&["daemon", "stop"]).status.success());
+}
+
+/// An upgrade replaces the program of a daemon that runs, which goes on with its own.
+#[test]
+fn a_parquet_file_is_read_although_the_program_was_removed() {
+    let place = Place::default();
+    let talks = place.path().join("talks.parquet");
+    write_talks(&talks, 20);
+    // Beside the program, because a link does not lead to another file system.
+    let program = programs().join(format!("demask-{}", std::process::id()));
+    fs::hard_link(programs().join("demask"), &program).unwrap();
+    let mut command = Command::new(&program);
+    command.arg("--home").arg(place.path());
+    command.args(["profile", "check", "/dev/stdin", "--from-scratch", "--json"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let started = command.spawn();
+    fs::remove_file(&program).unwrap();
+    let mut checked = started.unwrap();
+    let text = format!(
+        "name = \"talks\"\n{MODEL}\n[limits]\nnear_duplicate = 2.0\n[[source]]\nname = \"talks\"\nkind = \"parquet\"\n\
+         path = {talks:?}\n[[stage]]\nname = \"sft\"\nkind = \"finetune\"\nsteps = 3\nbatch = 6\n"
+    );
+    checked.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let out = checked.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && said.contains("talks"), "{said}");
 }
 
 #[test]
