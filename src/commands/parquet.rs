@@ -6,7 +6,8 @@ use std::io::BufWriter;
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
-use demask_datasets::formats::parquet::process::{self, MOST_MEMORY};
+use demask_datasets::formats::parquet::process::MOST_MEMORY;
+use demask_datasets::formats::parquet::serving;
 
 use crate::helper_process;
 
@@ -18,6 +19,6 @@ pub fn serve() -> anyhow::Result<ExitCode> {
     helper_process::begin(MOST_MEMORY)?;
     // Not through the buffer of standard output, which looks for lines.
     let output = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
-    process::serve(&mut std::io::stdin().lock(), &mut BufWriter::new(output))?;
+    serving::serve(&mut std::io::stdin().lock(), &mut BufWriter::new(output))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -48,7 +48,7 @@ impl StoredPicture {
     /// # Errors
     /// A message if the Parquet file cannot be read or has changed since its table was read.
     pub fn bytes(&self) -> Result<Option<Vec<u8>>, String> {
-        let read = match idle::picture(self) {
+        let read = match idle::picture(|| self.to_bytes()) {
             Some(read) => read,
             None => self.bytes_here(),
         };

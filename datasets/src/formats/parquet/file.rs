@@ -11,7 +11,6 @@ use parquet::file::metadata::FileMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::cells::fields;
@@ -27,12 +26,11 @@ pub(in crate::formats) type RowsHere = Box<dyn Iterator<Item = Result<Fields, St
 pub(in crate::formats) const ROWS_AHEAD: usize = 8;
 
 /// The columns that are read of a source's file, beside those that readers know.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(in crate::formats) struct WantedColumns {
+pub(super) struct WantedColumns {
     /// The columns of these names.
-    named: Vec<String>,
+    pub(super) named: Vec<String>,
     /// All columns.
-    whole: bool,
+    pub(super) whole: bool,
 }
 
 impl WantedColumns {

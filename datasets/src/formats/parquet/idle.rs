@@ -5,9 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use super::process::{ParquetFrame, ParquetJob, ParquetProcess};
-use super::rows::UNEXPECTED;
-use crate::formats::columns::stored_picture::StoredPicture;
+use super::process::{ParquetFrame, ParquetJob, ParquetProcess, UNEXPECTED};
 
 /// The time after which a process that nobody asks is ended.
 const REST: Duration = Duration::from_secs(10);
@@ -25,16 +23,17 @@ struct IdleReaders {
     is_watched: bool,
 }
 
-/// Reads the bytes of a picture file in this thread's process, `None` inside if they are null; `None` if no program is
-/// registered.
-pub(in crate::formats) fn picture(stored: &StoredPicture) -> Option<Result<Option<Vec<u8>>, String>> {
+/// Reads the bytes of the picture file at a place in this thread's process, `None` inside if they are null; `None` if no
+/// program is registered.
+pub(in crate::formats) fn picture(
+    place: impl FnOnce() -> Vec<u8>,
+) -> Option<Result<Option<Vec<u8>>, String>> {
     let process = match taken() {
         Some(process) => Ok(process),
         None => ParquetProcess::start()?,
     };
     Some(process.and_then(|mut process| {
-        let place = stored.to_bytes();
-        process.ask(&ParquetJob::Picture { place })?;
+        process.ask(&ParquetJob::Picture { place: place() })?;
         let read = match process.frame()? {
             ParquetFrame::Picture(bytes) => Ok(Some(bytes)),
             ParquetFrame::NoPicture => Ok(None),

@@ -7,7 +7,7 @@
 //! therefore copies each row to a spool when it is first read, and reads it again from there.
 //!
 //! The `parquet` crate unpacks a page without a limit and repeats values as often as a file says, so a file is read in
-//! a process of its own (`process.rs`; law L9): `file.rs` and `cells.rs` are its rows there, `rows.rs` here, and
+//! a process of its own (`process.rs`, `serving.rs`; law L9): `file.rs` and `cells.rs` are its rows there, `rows.rs` here, and
 //! `idle.rs` reads single pictures. Without a registered program everything is read in this process.
 
 mod cells;
@@ -15,6 +15,7 @@ pub(super) mod file;
 pub(super) mod idle;
 pub mod process;
 pub(super) mod rows;
+pub mod serving;
 
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ use crate::formats::row::{BadRow, Origin, ReadError, Row, RowPlace, placed};
 
 pub(super) use cells::fields;
 use file::WantedColumns;
+use process::{ParquetJob, raw};
 use rows::FileRows;
 
 /// The file endings of the format.
@@ -96,7 +98,13 @@ impl Parquet {
             return Ok(());
         };
         self.next += 1;
-        self.rows = Some(FileRows::of_source(path, WantedColumns::of(&self.origin))?);
+        let wanted = WantedColumns::of(&self.origin);
+        let job = ParquetJob::Source {
+            file: raw(path),
+            named: wanted.named.clone(),
+            whole: wanted.whole,
+        };
+        self.rows = Some(FileRows::of(path, &job, || file::open(path, &wanted))?);
         Ok(())
     }
 

@@ -6,8 +6,8 @@
 //! long rows ahead, or some kilobytes of short ones, and no more (law L2). It ends with its caller: its input ends then,
 //! and its output cannot be written. Without a registered program ([`use_program`]), files are read in place.
 
-use std::io::{self, BufReader, Read, Write};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::io::{self, BufReader};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -15,14 +15,8 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use demask_api::{limits, wire};
+use demask_api::wire;
 use serde::{Deserialize, Serialize};
-
-use super::file::{self, RowsHere, WantedColumns};
-use crate::formats::columns::fields::Fields;
-use crate::formats::columns::stored_picture::StoredPicture;
-use crate::formats::row::ReadError;
-use crate::formats::tables;
 
 /// The subcommand that reads Parquet files.
 pub const COMMAND: &str = "read-parquet";
@@ -30,8 +24,6 @@ pub const COMMAND: &str = "read-parquet";
 /// (`file.rs`), but a page is held twice, packed and unpacked, and Arrow's writer puts up to 1024 values into one, such
 /// as pictures of a megabyte each.
 pub const MOST_MEMORY: u64 = 2 << 30;
-/// The most bytes of a row, as of a line of JSON.
-const MOST_ROW: usize = 64 << 20;
 /// The longest time for one row or picture. A disk on the network may be away for a while.
 const LONGEST: Duration = Duration::from_secs(300);
 /// The most pieces of output ([`PIECE`]) that were read and not asked for, beside what is in the pipe.
@@ -41,8 +33,8 @@ const AHEAD: usize = 2;
 const PIECE: usize = 64 << 10;
 /// The signal that ends a process whose allocation failed.
 const SIGABRT: i32 = 6;
-/// The words of an allocation that failed and was reported, as unpacked gzip does.
-const NO_MEMORY: &str = "out of memory";
+/// The reason of a frame that was not due.
+pub(super) const UNEXPECTED: &str = "the reader process did not answer what it was asked";
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
@@ -58,8 +50,10 @@ pub(in crate::formats) enum ParquetJob {
     Source {
         /// The file.
         file: Vec<u8>,
-        /// Its columns.
-        wanted: WantedColumns,
+        /// The columns that are read beside those that readers know.
+        named: Vec<String>,
+        /// Whether all columns are read.
+        whole: bool,
     },
     /// The rows of a benchmark's table, without its pictures.
     Table {
@@ -68,18 +62,14 @@ pub(in crate::formats) enum ParquetJob {
     },
     /// A picture of a table.
     Picture {
-        /// Its place, as [`StoredPicture::to_bytes`] has it.
+        /// Its place, as `StoredPicture::to_bytes` has it.
         place: Vec<u8>,
     },
 }
 
 /// Returns a path as it is in a job.
-pub(super) fn raw(path: &Path) -> Vec<u8> {
+pub(in crate::formats) fn raw(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
-}
-
-fn path_of(raw: Vec<u8>) -> PathBuf {
-    PathBuf::from(std::ffi::OsString::from_vec(raw))
 }
 
 /// A frame of the process's output.
@@ -100,7 +90,7 @@ pub(super) enum ParquetFrame {
 
 impl ParquetFrame {
     /// Returns the frame's body: what it carries, and its kind.
-    fn into_body(self) -> Vec<u8> {
+    pub(super) fn into_body(self) -> Vec<u8> {
         let (mut body, kind) = match self {
             Self::Opened => (Vec::new(), 0),
             Self::Row(bytes) => (bytes, 1),
@@ -126,87 +116,9 @@ impl ParquetFrame {
     }
 }
 
-/// Does the jobs that arrive until their stream ends. The registered program calls it, within its memory limit.
-///
-/// # Errors
-/// Any error of the streams.
-pub fn serve(jobs: &mut impl Read, frames: &mut impl Write) -> io::Result<()> {
-    while let Some(job) = wire::read::<ParquetJob>(jobs)? {
-        match job {
-            ParquetJob::Source { file, wanted } => {
-                write_rows(file::open(&path_of(file), &wanted), frames)?;
-            }
-            ParquetJob::Table { file } => write_rows(tables::parquet::open(&path_of(file)), frames)?,
-            ParquetJob::Picture { place } => write(picture(&place), frames)?,
-        }
-    }
-    Ok(())
-}
-
-/// Writes each row as soon as it is read: the next one may be the process's end.
-fn write_rows(rows: Result<RowsHere, ReadError>, frames: &mut impl Write) -> io::Result<()> {
-    let rows = match rows {
-        Ok(rows) => rows,
-        Err(ReadError::Io { source, .. }) => return write(failed(source.to_string()), frames),
-        Err(ReadError::Format { message, .. }) => return write(failed(message), frames),
-    };
-    write(ParquetFrame::Opened, frames)?;
-    for row in rows {
-        match row.and_then(within_limits) {
-            Ok(bytes) => write(ParquetFrame::Row(bytes), frames)?,
-            Err(why) => return write(failed(why), frames),
-        }
-    }
-    write(ParquetFrame::End, frames)
-}
-
-/// Serialises a row, unless it is beyond the limits of one (law L9).
-fn within_limits(row: Fields) -> Result<Vec<u8>, String> {
-    let values = row.count();
-    if values > limits::MOST_ROW_VALUES {
-        let most = limits::MOST_ROW_VALUES;
-        return Err(format!("it has {values} values; at most {most} are allowed"));
-    }
-    let bytes = row.to_bytes();
-    match bytes.len() > MOST_ROW {
-        true => Err(format!(
-            "it has {} bytes; at most {MOST_ROW} are allowed",
-            bytes.len()
-        )),
-        false => Ok(bytes),
-    }
-}
-
-fn picture(place: &[u8]) -> ParquetFrame {
-    let read = match StoredPicture::from_bytes(place) {
-        Some(picture) => picture.bytes_here(),
-        None => Err("the place of a picture was expected".to_owned()),
-    };
-    match read {
-        Ok(Some(bytes)) if bytes.len() >= wire::LONGEST => failed(format!(
-            "it has {} bytes; fewer than {} are allowed",
-            bytes.len(),
-            wire::LONGEST
-        )),
-        Ok(Some(bytes)) => ParquetFrame::Picture(bytes),
-        Ok(None) => ParquetFrame::NoPicture,
-        Err(why) => failed(why),
-    }
-}
-
-fn failed(why: String) -> ParquetFrame {
-    ParquetFrame::Failed(match why.contains(NO_MEMORY) {
-        true => over_memory(),
-        false => why,
-    })
-}
-
-fn over_memory() -> String {
+/// Says that the process has reached its limit of memory.
+pub(super) fn over_memory() -> String {
     format!("reading takes more than {} MiB of memory", MOST_MEMORY >> 20)
-}
-
-fn write(frame: ParquetFrame, frames: &mut impl Write) -> io::Result<()> {
-    wire::write_frame(frames, &frame.into_body())
 }
 
 /// The running process. It is killed and waited for when this is dropped.

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use super::file::{self, RowsHere, WantedColumns};
-use super::process::{ParquetFrame, ParquetJob, ParquetProcess, raw};
+use super::file::RowsHere;
+use super::process::{ParquetFrame, ParquetJob, ParquetProcess, UNEXPECTED};
 use crate::formats::columns::fields::Fields;
 use crate::formats::row::ReadError;
-use crate::formats::tables;
 
 /// The rows of a file, up to the first that cannot be read. The process ends when this is dropped.
 pub(in crate::formats) enum FileRows {
@@ -17,28 +16,18 @@ pub(in crate::formats) enum FileRows {
 }
 
 impl FileRows {
-    /// Opens the wanted columns of a source's file.
+    /// Opens a file for a job, or with `here` where no program is registered.
     ///
     /// # Errors
-    /// An error if the file cannot be opened, is not Parquet or has no such column.
-    pub(super) fn of_source(path: &Path, wanted: WantedColumns) -> Result<Self, ReadError> {
+    /// An error if the file cannot be opened, is not Parquet or has no column that is wanted.
+    pub(in crate::formats) fn of(
+        path: &Path,
+        job: &ParquetJob,
+        here: impl FnOnce() -> Result<RowsHere, ReadError>,
+    ) -> Result<Self, ReadError> {
         match ParquetProcess::start() {
-            None => file::open(path, &wanted).map(Self::Here),
-            Some(process) => {
-                let file = raw(path);
-                Self::apart(process, &ParquetJob::Source { file, wanted }, path)
-            }
-        }
-    }
-
-    /// Opens a benchmark's table; its pictures stay in the file.
-    ///
-    /// # Errors
-    /// An error if the file cannot be opened or is not Parquet.
-    pub(in crate::formats) fn of_table(path: &Path) -> Result<Self, ReadError> {
-        match ParquetProcess::start() {
-            None => tables::parquet::open(path).map(Self::Here),
-            Some(process) => Self::apart(process, &ParquetJob::Table { file: raw(path) }, path),
+            None => here().map(Self::Here),
+            Some(process) => Self::apart(process, job, path),
         }
     }
 
@@ -60,9 +49,6 @@ impl FileRows {
             .map_err(|why| ReadError::format(path, why))
     }
 }
-
-/// The reason of a frame that was not due.
-pub(super) const UNEXPECTED: &str = "the reader process did not answer what it was asked";
 
 impl Iterator for FileRows {
     type Item = Result<Fields, String>;

@@ -21,6 +21,7 @@ use crate::formats::columns::stored_picture::StoredPicture;
 use crate::formats::columns::survived::survived;
 use crate::formats::parquet::fields;
 use crate::formats::parquet::file::{ROWS_AHEAD, RowsHere, up_to_an_error};
+use crate::formats::parquet::process::{ParquetJob, raw};
 use crate::formats::parquet::rows::FileRows;
 use crate::formats::row::ReadError;
 
@@ -36,7 +37,8 @@ const PATH: &str = "path";
 pub(super) fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
     let file: Arc<Path> = path.into();
     let (mut rows, mut values) = (Vec::new(), 0);
-    for (line, row) in (1..).zip(FileRows::of_table(path)?) {
+    let job = ParquetJob::Table { file: raw(path) };
+    for (line, row) in (1..).zip(FileRows::of(path, &job, || open(path))?) {
         add(path, &mut values, row.as_ref().map_or(0, Fields::count))?;
         let is_last = row.is_err();
         let row = row.map_err(|error| format!("the file cannot be read beyond this row: {error}"));
