@@ -239,8 +239,8 @@ fn patient(world: &World) {
     let group = world.group(Device::Cpu);
     group.barrier().unwrap();
     if world.rank() == 0 {
-        // SAFETY: the signal goes to this process itself.
-        unsafe { libc::kill(libc::getpid(), libc::SIGSTOP) };
+        // SAFETY: the signal goes to this thread, which does no more then. One to the process may first stop another thread.
+        unsafe { libc::raise(libc::SIGSTOP) };
     }
     let error = world.patiently(|| group.barrier()).unwrap_err();
     exit::leave(exit::FAULT, &error);
