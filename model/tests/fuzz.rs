@@ -162,7 +162,7 @@ fn reward_networks() {
         };
         Door {
             name: if name == "clip" { "clip" } else { "image-reward" },
-            inputs: 300,
+            inputs: 10_000,
             seeds: vec![config],
             words: &WORDS,
             spare: 0,

@@ -99,7 +99,7 @@ fn hub() {
     let head = format!("X-Repo-Commit: {commit}\r\nETag: \"{commit}\"\r\n");
     Door {
         name: "hub",
-        inputs: 500,
+        inputs: 10_000,
         seeds: vec![listing.into(), refused.to_vec(), moved.to_vec(), b"[]".to_vec()],
         words: &[
             b"\"rfilename\": \"../../x\"",
@@ -160,7 +160,7 @@ fn teacher() {
     let runtime = runtime();
     Door {
         name: "teacher",
-        inputs: 1_000,
+        inputs: 10_000,
         seeds: seeds.map(<[u8]>::to_vec).to_vec(),
         words: &[
             b"data: ",

@@ -100,7 +100,7 @@ fn checkpoint(name: &'static str, file: &'static str, inputs: u64) {
 
 #[test]
 fn lengths() {
-    checkpoint("budgets", "budgets.json", 2_000);
+    checkpoint("budgets", "budgets.json", 10_000);
 }
 
 #[test]

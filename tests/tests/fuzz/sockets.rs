@@ -92,7 +92,7 @@ fn sql() {
     ];
     Door {
         name: "sql",
-        inputs: 5_000,
+        inputs: 10_000,
         seeds: seeds.map(|seed| seed.as_bytes().to_vec()).to_vec(),
         words: &[
             b"DELETE FROM run",

@@ -85,7 +85,7 @@ fn parquet() {
     let path = room.path().join("rows.parquet");
     Door {
         name: "parquet",
-        inputs: 3_000,
+        inputs: 10_000,
         seeds: seeds.to_vec(),
         words: &[
             b"PAR1",
