@@ -1,6 +1,6 @@
 //! Parsing of JSON with a limit on its number of values (law L9), which is checked before any is made.
 //!
-//! A limit of bytes does not limit the memory: `{"a":0},` has 8 bytes, and its map takes 700.
+//! A limit of bytes does not limit the memory: `{"a":0},` has 8 bytes, and its map has room for eleven entries.
 
 use serde::de::{DeserializeOwned, Error as _};
 

@@ -92,11 +92,11 @@ pub const MOST_WRITTEN_PIXELS: u64 = 1 << 26;
 /// The most bytes of a `config.json`, a manifest, an index of weights, or a file of sampler settings or prompts. The
 /// longest known one, an index of 200 files, has 10 MB.
 pub const LONGEST_CONFIG: u64 = 64 << 20;
-/// The most values of JSON in such a file; an index of 200 files has 100,000.
+/// The most values of JSON in such a file. An index has one for each tensor.
 pub const MOST_CONFIG_VALUES: usize = 1_000_000;
 /// The most bytes of a `tokenizer.json`. The longest known ones have 35 MB.
 pub const LONGEST_TOKENIZER: u64 = 256 << 20;
-/// The most values of JSON in a `tokenizer.json`. The longest known ones have 2 million.
+/// The most values of JSON in a `tokenizer.json`. 260,000 tokens with as many merges, as pairs, are a million.
 pub const MOST_TOKENIZER_VALUES: usize = 8_000_000;
 /// The most values of JSON in a row of a data set. A picture of 224 x 224 pixels, written as numbers, has 150,000.
 pub const MOST_ROW_VALUES: usize = 500_000;

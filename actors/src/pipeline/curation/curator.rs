@@ -182,9 +182,7 @@ impl Curator {
             })
             .await??;
             for report in reports {
-                if let Some(record) = report.record(&brief.run) {
-                    brief.recorder.record(record).await?;
-                }
+                brief.recorder.record(report.record(&brief.run)).await?;
             }
             Ok(done)
         }

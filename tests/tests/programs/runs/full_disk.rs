@@ -39,6 +39,12 @@ fn possible() -> bool {
         && on_a_disk_of(1, "true").status.success()
 }
 
+/// Starts a daemon on a disk of 24 MiB and fills it. The store keeps its space: only what needs much is refused.
+const FILLED: &str = r#"
+    "$DEMASK" daemon start >/dev/null
+    dd if=/dev/zero of="$DISK"/filler bs=1k count=22500 2>/dev/null
+"#;
+
 /// What a run leaves that must not depend on the disk.
 const RESULT: &str = r#"
     "$DEMASK" query --format csv --limit 0 "SELECT step, name, value FROM v_metric WHERE name NOT LIKE 'rate/%' ORDER BY 2, 1"
@@ -88,12 +94,11 @@ fn a_daemon_on_a_full_disk_can_be_ended_and_goes_on_later() {
         println!("skipped: no file system can be mounted here");
         return;
     }
-    // The store keeps its space: only what needs much is refused.
     let out = on_a_disk_of(
         24,
-        "\"$DEMASK\" daemon start >/dev/null
-         dd if=/dev/zero of=\"$DISK\"/filler bs=1k count=22500 2>/dev/null
-         \"$DEMASK\" run --headless --from-scratch --profile \"$PROFILE\" $FLAGS | while read -r line; do
+        &[
+            FILLED,
+            "\"$DEMASK\" run --headless --from-scratch --profile \"$PROFILE\" $FLAGS | while read -r line; do
              case \"$line\" in *waiting_disk*) \"$DEMASK\" daemon stop; break;; esac
          done
          rm \"$DISK\"/filler
@@ -101,6 +106,8 @@ fn a_daemon_on_a_full_disk_can_be_ended_and_goes_on_later() {
          \"$DEMASK\" daemon start >/dev/null
          \"$DEMASK\" daemon stop
          \"$DEMASK\" query --format csv \"SELECT status, generation FROM v_run\"",
+        ]
+        .concat(),
     );
     let said = text(&out);
     assert!(
@@ -121,9 +128,9 @@ fn l10_a_run_on_a_full_disk_can_be_stopped_and_is_resumed_from_the_checkpoint_be
     // The filler stays until the run has ended. A run that waits for room would be ended here by `timeout`.
     let out = on_a_disk_of(
         24,
-        "\"$DEMASK\" daemon start >/dev/null
-         dd if=/dev/zero of=\"$DISK\"/filler bs=1k count=22500 2>/dev/null
-         timeout 120 \"$DEMASK\" run --headless --from-scratch --profile \"$PROFILE\" $FLAGS | while read -r line; do
+        &[
+            FILLED,
+            "timeout 120 \"$DEMASK\" run --headless --from-scratch --profile \"$PROFILE\" $FLAGS | while read -r line; do
              case \"$line\" in *waiting_disk*) \"$DEMASK\" stop >&2 || true;; esac
          done
          \"$DEMASK\" query --format csv \"SELECT status, reason FROM v_run\"
@@ -135,6 +142,8 @@ fn l10_a_run_on_a_full_disk_can_be_stopped_and_is_resumed_from_the_checkpoint_be
          echo ==
          \"$DEMASK\" daemon stop
          \"$DEMASK\" query --format csv \"SELECT status, generation FROM v_run\"",
+        ]
+        .concat(),
     );
     let said = text(&out);
     let (stopped, resumed) = said.split_once("==\n").unwrap();

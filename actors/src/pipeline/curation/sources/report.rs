@@ -70,72 +70,58 @@ impl Report {
     /// Returns the row that the report leaves in the store: a rejection with its gate and reason, or the number of many,
     /// a check against a benchmark, a note on the search for near duplicates, or the accepted examples of a source.
     #[must_use]
-    pub fn record(self, run: &str) -> Option<Record> {
+    pub fn record(self, run: &str) -> Record {
+        let verdict = |source: String, subject: String, gate: Gate, reason: String, count: u64| {
+            Record::Verdict(GateVerdict {
+                subject,
+                run: run.to_owned(),
+                round: 0,
+                gate,
+                passed: gate == Gate::Accept,
+                reason,
+                source,
+                count,
+            })
+        };
+        let of_source = |source: &str| format!("source {source}");
         match self {
             Self::Rejected {
                 source,
                 subject,
                 gate,
                 reason,
-            } => Some(Record::Verdict(GateVerdict {
-                subject,
-                run: run.to_owned(),
-                round: 0,
-                gate,
-                passed: false,
-                reason,
-                source,
-                count: 1,
-            })),
+            } => verdict(source, subject, gate, reason, 1),
             Self::Unlisted {
                 source,
                 gate,
                 reason,
                 rows,
-            } => Some(Record::Verdict(GateVerdict {
-                subject: format!("source {source}: {reason}"),
-                run: run.to_owned(),
-                round: 0,
-                gate,
-                passed: false,
-                reason,
-                source,
-                count: rows,
-            })),
+            } => {
+                let subject = format!("{}: {reason}", of_source(&source));
+                verdict(source, subject, gate, reason, rows)
+            }
+            Self::Capped { source, rows } => {
+                let subject = of_source(&source);
+                verdict(source, subject, Gate::NearDedup, capped(rows), 0)
+            }
+            Self::Done { source, kept, .. } => {
+                let subject = of_source(&source);
+                verdict(source, subject, Gate::Accept, String::new(), kept)
+            }
             Self::Clean {
                 source,
                 benchmark,
                 rule,
                 checked,
                 overlapped,
-            } => Some(Record::Clean(CleanCheck {
+            } => Record::Clean(CleanCheck {
                 run: run.to_owned(),
                 benchmark,
                 source,
                 rule,
                 checked,
                 overlapped,
-            })),
-            Self::Capped { source, rows } => Some(Record::Verdict(GateVerdict {
-                subject: format!("source {source}"),
-                run: run.to_owned(),
-                round: 0,
-                gate: Gate::NearDedup,
-                passed: false,
-                reason: capped(rows),
-                source,
-                count: 0,
-            })),
-            Self::Done { source, kept, .. } => Some(Record::Verdict(GateVerdict {
-                subject: format!("source {source}"),
-                run: run.to_owned(),
-                round: 0,
-                gate: Gate::Accept,
-                passed: true,
-                reason: String::new(),
-                source,
-                count: kept,
-            })),
+            }),
         }
     }
 }
